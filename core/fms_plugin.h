@@ -1,0 +1,454 @@
+/* fms_plugin.h - all that a plugin of fmspipe needs: one header, no library to link.
+ *
+ * A plugin is a shared object with one static table, made by FMS_PLUGIN(...) at the end of its file. It is a source, a
+ * transform, a sink, or several of these; the section of the pipeline file in which it stands decides which.
+ *
+ *     broker -> source -> transform -> ... -> sink -> broker        records travel forward: emit
+ *               source <--------------------- sink                  their fates travel back: settle
+ *
+ * The promise that a plugin must keep: a sink settles each record it took exactly once, and as FMS_DELIVERED only when
+ * the far end has confirmed it. A source acknowledges, commits or forgets its input only when `source_settled` says so.
+ *
+ * Threads, in brackets at each function:
+ *   [control]  the thread that builds and dismantles pipelines: check, probe, open, close. Never at the same time as
+ *              [lane] functions of the same pipeline.
+ *   [lane]     the pipeline's one thread of control. Whatever runs there needs no lock and must not block.
+ *   [any]      any thread, a library's callback too.
+ * The host checks this at run time and names the plugin that broke it.
+ *
+ * Units: times and durations are nanoseconds in int64_t, sizes are bytes. Functions return 0, or a negative errno.
+ * Strings are UTF-8. Host-made memory belongs to the host unless a line says otherwise. */
+#ifndef FMS_PLUGIN_H
+#define FMS_PLUGIN_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Raised when an old plugin would misread its host or the reverse. Tables grow at their end without raising it. */
+#define FMS_ABI 1
+
+#define FMS_US INT64_C(1000)
+#define FMS_MS (INT64_C(1000) * FMS_US)
+#define FMS_SECOND (INT64_C(1000) * FMS_MS)
+#define FMS_NEVER INT64_MAX /* a deadline that does not come */
+
+#if defined(__GNUC__)
+#define FMS_PRINTF(text, first) __attribute__((format(printf, text, first)))
+#define FMS_EXPORT __attribute__((visibility("default")))
+#else
+#define FMS_PRINTF(text, first)
+#define FMS_EXPORT
+#endif
+
+/* ---------------------------------------------------------------------------------------------------------- records */
+
+/* `size` bytes. Absent is data == NULL, which differs from empty: a Kafka null key, a tombstone's payload. */
+struct fms_bytes {
+    const void *data;
+    size_t size;
+};
+
+struct fms_header {
+    const char *name; /* NUL-terminated */
+    struct fms_bytes value;
+};
+
+/* One message. A source fills one in and hands it to fms_emit, which copies everything once; a record that the host
+ * hands out is immutable, and each of its topic, key, payload and header values is followed by a NUL byte that `size`
+ * does not count. To change a record, a transform copies this struct, sets fields, and calls fms_emit_child. */
+struct fms_record {
+    struct fms_bytes topic;
+    struct fms_bytes key;
+    struct fms_bytes payload;
+    const struct fms_header *headers;
+    size_t header_count; /* 0..1000 */
+    int64_t timestamp;   /* nanoseconds since 1970 UTC; 0 where unknown */
+    uint64_t tag[2];     /* the source's own words (an offset, a packet id); only the source may give them a meaning */
+};
+
+/* What became of a record. */
+enum fms_fate {
+    FMS_DELIVERED = 1, /* the far end confirmed it */
+    FMS_RETRY = 2,     /* not delivered; offer it again. Sinks only */
+    FMS_REJECTED = 3,  /* can never be delivered: goes to dead letters, or where on_reject says */
+};
+
+/* What a transform says of a record. */
+enum fms_verdict {
+    FMS_PASS = 0,  /* it goes on as it is */
+    FMS_DROP = 1,  /* it ends here and counts as delivered; with children: as soon as the last of them is */
+    FMS_KEPT = 2,  /* the transform has it: it was rejected with fms_reject, or will be passed or settled later */
+    FMS_AGAIN = 3, /* fms_emit_child said -EAGAIN: call me with the same record when there is room */
+};
+
+static inline struct fms_bytes fms_bytes_of(const void *data, size_t size)
+{
+    struct fms_bytes bytes = {data, size};
+    return bytes;
+}
+
+static inline struct fms_bytes fms_text(const char *text)
+{
+    return fms_bytes_of(text, text == NULL ? 0 : strlen(text));
+}
+
+/* ---------------------------------------------------------------------------------------------------------- options */
+
+/* The type of an option, and of the field of the instance into which the host puts it before `check` and `open`.
+ * Everything that a field points to lives until `close` has returned. */
+enum fms_option_type {
+    FMS_STRING = 1,      /* const char *; NULL when absent */
+    FMS_SECRET,          /* const char *; never printed nor logged */
+    FMS_INTEGER,         /* int64_t */
+    FMS_BOOLEAN,         /* bool: yes/no, true/false, on/off */
+    FMS_DURATION,        /* int64_t nanoseconds: 250us, 250ms, 2s, 5m, 1h, 7d; a bare 0 */
+    FMS_SIZE,            /* int64_t bytes: 512, 64KiB, 10MiB, 1GiB; kB, MB, GB are powers of 1000 */
+    FMS_CHOICE,          /* int: the position of the value in `choices` */
+    FMS_LIST,            /* struct fms_list: separated by commas */
+    FMS_TEMPLATE,        /* const struct fms_template *, for fms_expand; NULL when absent */
+    FMS_PAIRS,           /* struct fms_pairs: all options that begin with `name`, which ends in a dot */
+    FMS_TEMPLATE_PAIRS,  /* struct fms_pairs whose values are templates */
+};
+
+struct fms_list {
+    const char *const *items;
+    size_t count;
+};
+
+struct fms_template; /* text with ${...}, compiled by the host */
+
+struct fms_pair {
+    const char *name;                    /* without the prefix */
+    const char *value;                   /* NULL in FMS_TEMPLATE_PAIRS */
+    const struct fms_template *text; /* NULL in FMS_PAIRS */
+    const char *option;                  /* the whole name as it stands in the file, for fms_fail_option */
+};
+
+struct fms_pairs {
+    const struct fms_pair *items; /* in the order of the file */
+    size_t count;
+};
+
+enum fms_role { FMS_SOURCE = 1, FMS_TRANSFORM = 2, FMS_SINK = 4, FMS_DEAD_LETTER = 8 };
+
+struct fms_option {
+    const char *name;
+    enum fms_option_type type;
+    size_t offset;        /* of the field in the instance */
+    const char *fallback; /* as it would stand in a file; FMS_REQUIRED; or NULL: absent, 0, no, empty */
+    int64_t min, max;     /* FMS_INTEGER, FMS_DURATION, FMS_SIZE: both ends allowed */
+    const char *choices;  /* FMS_CHOICE: "realtime|throughput" */
+    const char *help;     /* one sentence without a full stop */
+    const char *unique;   /* a word such as "MQTT client id": two stages of a process with one value are warned of */
+    uint32_t roles;       /* the roles that have this option, as a sum; 0: all */
+};
+
+#define FMS_REQUIRED "\001"
+
+/* The offset of a field, after a check at compile time that the field has the type that the option fills. */
+#ifdef __cplusplus
+#define FMS_FIELD(S, field, T) (offsetof(S, field) + 0 * sizeof(true ? (T *)0 : &((S *)0)->field))
+#else
+#define FMS_FIELD(S, field, T) (offsetof(S, field) + 0 * sizeof(char[_Generic(((S *)0)->field, T : 1, default : -1)]))
+#endif
+
+/* clang-format off */
+#define FMS_OPT_(S, f, T, type, fallback, min, max, choices, help) \
+    {#f, type, FMS_FIELD(S, f, T), fallback, min, max, choices, help, NULL, 0}
+#define FMS_OPT_STRING(S, f, fallback, help) FMS_OPT_(S, f, const char *, FMS_STRING, fallback, 0, 0, NULL, help)
+#define FMS_OPT_SECRET(S, f, fallback, help) FMS_OPT_(S, f, const char *, FMS_SECRET, fallback, 0, 0, NULL, help)
+#define FMS_OPT_INTEGER(S, f, fallback, min, max, help) FMS_OPT_(S, f, int64_t, FMS_INTEGER, fallback, min, max, NULL, help)
+#define FMS_OPT_BOOLEAN(S, f, fallback, help) FMS_OPT_(S, f, bool, FMS_BOOLEAN, fallback, 0, 0, NULL, help)
+#define FMS_OPT_DURATION(S, f, fallback, min, max, help) FMS_OPT_(S, f, int64_t, FMS_DURATION, fallback, min, max, NULL, help)
+#define FMS_OPT_SIZE(S, f, fallback, min, max, help) FMS_OPT_(S, f, int64_t, FMS_SIZE, fallback, min, max, NULL, help)
+#define FMS_OPT_CHOICE(S, f, fallback, choices, help) FMS_OPT_(S, f, int, FMS_CHOICE, fallback, 0, 0, choices, help)
+#define FMS_OPT_LIST(S, f, fallback, help) FMS_OPT_(S, f, struct fms_list, FMS_LIST, fallback, 0, 0, NULL, help)
+#define FMS_OPT_TEMPLATE(S, f, fallback, help) FMS_OPT_(S, f, const struct fms_template *, FMS_TEMPLATE, fallback, 0, 0, NULL, help)
+#define FMS_OPT_PAIRS(S, f, prefix, help) \
+    {prefix, FMS_PAIRS, FMS_FIELD(S, f, struct fms_pairs), NULL, 0, 0, NULL, help, NULL, 0}
+#define FMS_OPT_TEMPLATE_PAIRS(S, f, prefix, help) \
+    {prefix, FMS_TEMPLATE_PAIRS, FMS_FIELD(S, f, struct fms_pairs), NULL, 0, 0, NULL, help, NULL, 0}
+#define FMS_OPT_UNIQUE(S, f, fallback, unique, help) \
+    {#f, FMS_STRING, FMS_FIELD(S, f, const char *), fallback, 0, 0, NULL, help, unique, 0}
+#define FMS_OPT_END {NULL, FMS_STRING, 0, NULL, 0, 0, NULL, NULL, NULL, 0}
+/* clang-format on */
+
+/* ------------------------------------------------------------------------------------------------------------- host */
+
+enum fms_level { FMS_LOG_ERROR = 0, FMS_LOG_WARN = 1, FMS_LOG_INFO = 2, FMS_LOG_DEBUG = 3 };
+
+/* What a stage waits for until it is polled again; the host sets {-1, 0, FMS_NEVER} before each poll. */
+struct fms_wait {
+    int fd;           /* polled when ready for `events`; -1: none */
+    short events;     /* POLLIN, POLLOUT of <poll.h> */
+    int64_t deadline; /* on fms_now's clock; not after now means at once */
+};
+
+/* The host's services to one stage. Valid from before `check` until `close` has returned. Use the short forms below. */
+struct fms_host {
+    uint32_t size;        /* of this table in the host that made it */
+    enum fms_role role;   /* of this stage */
+    const char *pipeline; /* its name */
+    const char *stage;    /* "source", "transform check", "sink kafka", "dead_letter" */
+    bool durable_sinks;   /* each sink of this pipeline has FMS_TRAIT_DURABLE_WRITE; from `open` on */
+
+    void (*log)(const struct fms_host *, enum fms_level, const char *format, ...) FMS_PRINTF(3, 4);
+    int (*fail)(const struct fms_host *, const char *option, int error, const char *format, ...) FMS_PRINTF(4, 5);
+    void (*advise)(const struct fms_host *, const char *option, const char *format, ...) FMS_PRINTF(3, 4);
+    void (*report)(const struct fms_host *, const char *format, ...) FMS_PRINTF(2, 3);
+    void (*count)(const struct fms_host *, size_t counter, uint64_t n);
+
+    int64_t (*now)(const struct fms_host *);
+    int64_t (*realtime)(const struct fms_host *);
+    int64_t (*backoff)(const struct fms_host *, int64_t min, int64_t max, unsigned attempt);
+
+    int (*emit)(const struct fms_host *, const struct fms_record *draft);
+    int (*emit_child)(const struct fms_host *, const struct fms_record *parent, const struct fms_record *draft);
+    int (*pass)(const struct fms_host *, const struct fms_record *);
+    void (*settle)(const struct fms_host *, const struct fms_record *, enum fms_fate);
+    enum fms_verdict (*refuse)(const struct fms_host *, const struct fms_record *, enum fms_fate, const char *reason,
+                               ...) FMS_PRINTF(4, 5); /* FMS_KEPT */
+    int (*expand)(const struct fms_host *, const struct fms_template *, const struct fms_record *, struct fms_bytes *);
+
+    void (*room)(const struct fms_host *, size_t *records, size_t *bytes);
+    size_t (*drain)(const struct fms_host *, int64_t deadline);
+    void (*wake)(const struct fms_host *);
+    void (*enter)(const struct fms_host *);
+    void (*leave)(const struct fms_host *);
+    void (*finish)(const struct fms_host *);
+};
+
+/* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats is held back,
+ * longer each time, and then says how often it came. [any] */
+#define fms_error(host, ...) ((host)->log((host), FMS_LOG_ERROR, __VA_ARGS__))
+#define fms_warn(host, ...) ((host)->log((host), FMS_LOG_WARN, __VA_ARGS__))
+#define fms_info(host, ...) ((host)->log((host), FMS_LOG_INFO, __VA_ARGS__))
+#define fms_debug(host, ...) ((host)->log((host), FMS_LOG_DEBUG, __VA_ARGS__))
+
+/* fms_fail(host, error, "what, where, what to do", ...): logs an error and returns `error`, a negative errno, for
+ * `return fms_fail(...)` in check, probe, open and the operations. fms_fail_option(host, "brokers", error, ...) says
+ * first in which line of which file the option stands. [any] */
+#define fms_fail(host, error, ...) ((host)->fail((host), NULL, (error), __VA_ARGS__))
+#define fms_fail_option(host, option, error, ...) ((host)->fail((host), (option), (error), __VA_ARGS__))
+
+/* A warning of a trap in the configuration, with file and line of `option` (NULL: of the section); for `check`.
+ * [control] */
+#define fms_advise(host, option, ...) ((host)->advise((host), (option), __VA_ARGS__))
+
+/* A line of what `probe` found. [control] */
+#define fms_report(host, ...) ((host)->report((host), __VA_ARGS__))
+
+/* Adds n to the plugin's counter of that place in its `counters`. [any] */
+static inline void fms_count(const struct fms_host *host, size_t counter, uint64_t n)
+{
+    host->count(host, counter, n);
+}
+
+/* The clock of all deadlines: monotonic, not before 0. [any] */
+static inline int64_t fms_now(const struct fms_host *host)
+{
+    return host->now(host);
+}
+
+/* Nanoseconds since 1970 UTC. [any] */
+static inline int64_t fms_realtime(const struct fms_host *host)
+{
+    return host->realtime(host);
+}
+
+/* How long to wait before attempt number `attempt` (0: the first repetition): min doubled as often, at most max, minus
+ * a random part of up to a half, so that a fleet does not come back at one instant. [any] */
+static inline int64_t fms_backoff(const struct fms_host *host, int64_t min, int64_t max, unsigned attempt)
+{
+    return host->backoff(host, min, max, attempt);
+}
+
+/* A source's record enters the pipeline; all of `draft` is copied, once, before this returns.
+ * 0: taken, and source_settled will tell its fate. A record larger than max_in_flight_bytes is taken and rejected.
+ * -EAGAIN: no room now. Stop taking input and keep this one; source_poll is called when there is room for it.
+ * -ESHUTDOWN: the pipeline takes nothing more; forget it unacknowledged. -EINVAL: a malformed draft, logged.
+ * [lane], or any thread between fms_enter and fms_leave */
+static inline int fms_emit(const struct fms_host *host, const struct fms_record *draft)
+{
+    return host->emit(host, draft);
+}
+
+/* A transform makes a record out of another, and may do so several times; the parent is delivered when it was dropped
+ * (FMS_DROP, or settled later) and all its children are. -EAGAIN: no room; return FMS_AGAIN, remembering how many
+ * children were emitted. The child's tag is its parent's. [lane] */
+static inline int fms_emit_child(const struct fms_host *host, const struct fms_record *parent,
+                                 const struct fms_record *draft)
+{
+    return host->emit_child(host, parent, draft);
+}
+
+/* A transform passes on a record that it had kept. [lane] */
+static inline int fms_pass(const struct fms_host *host, const struct fms_record *record)
+{
+    return host->pass(host, record);
+}
+
+/* The record is delivered: by a sink, once the far end confirmed it; by a transform, to drop one that it had kept. The
+ * caller must not touch the record afterwards. [any] for sinks, [lane] for transforms */
+static inline void fms_delivered(const struct fms_host *host, const struct fms_record *record)
+{
+    host->settle(host, record, FMS_DELIVERED);
+}
+
+/* fms_retry(host, record, "reason", ...): not delivered; the host offers it again, after a pause, in emit order. A sink
+ * must not deliver a later record of the same key after it has asked to retry an earlier one: the host stops offering
+ * until all that the sink took is settled, and what the sink still holds it settles as retry too. Threads as above. */
+#define fms_retry(host, record, ...) ((host)->refuse((host), (record), FMS_RETRY, __VA_ARGS__))
+
+/* fms_reject(host, record, "reason", ...): it can never be delivered, and why. Transforms: `return fms_reject(...)`.
+ * Threads as above. */
+#define fms_reject(host, record, ...) ((host)->refuse((host), (record), FMS_REJECTED, __VA_ARGS__))
+
+/* The text of a template for this record. 0: *value is the text, followed by a NUL byte, until the next call with the
+ * same template or until the record is settled. -ENOENT: something it names is missing and has no default; *value says
+ * what, for fms_reject. Templates of the same pipeline parse a record's JSON together, once. A record that the caller
+ * made itself will do (each value NUL-terminated) where the template has no ${json:}. [lane], and in open */
+static inline int fms_expand(const struct fms_host *host, const struct fms_template *text,
+                             const struct fms_record *record, struct fms_bytes *value)
+{
+    return host->expand(host, text, record, value);
+}
+
+/* How much may still be emitted: records, and bytes of them with their bookkeeping (some 300 each). [lane] */
+static inline void fms_room(const struct fms_host *host, size_t *records, size_t *bytes)
+{
+    host->room(host, records, bytes);
+}
+
+/* For a source that must settle before it can go on (a Kafka revoke): runs sinks, settlements and retries, and so calls
+ * source_settled, until nothing is in flight or the deadline has come. Returns how many records are left. [lane],
+ * from source_poll only */
+static inline size_t fms_drain(const struct fms_host *host, int64_t deadline)
+{
+    return host->drain(host, deadline);
+}
+
+/* Polls this stage soon; a sink is offered records again. [any] */
+static inline void fms_wake(const struct fms_host *host)
+{
+    host->wake(host);
+}
+
+/* A thread of the source's library becomes the lane until fms_leave, which offers what was emitted to the sinks and
+ * tells the source what they have settled, before it returns. Blocks while the lane is busy elsewhere, never for long.
+ * For sources only. A sink or transform must not hold, in its [lane] functions, a lock that such a thread holds when it
+ * enters; MQTT over paho, whose callbacks run under the library's one lock, therefore sends from a thread of its own.
+ * [any] but the lane */
+static inline void fms_enter(const struct fms_host *host)
+{
+    host->enter(host);
+}
+static inline void fms_leave(const struct fms_host *host)
+{
+    host->leave(host);
+}
+
+/* Ends the pipeline without an error: nothing more is emitted, what is in flight is drained as far as other sinks can,
+ * and the rest is left unacknowledged (a closed pipe, a sink's own count reached). [any] */
+static inline void fms_finish(const struct fms_host *host)
+{
+    host->finish(host);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- plugin */
+
+/* A sink whose sink_write has made each record durable and settled it before it returns. */
+#define FMS_TRAIT_DURABLE_WRITE 1u
+
+#define FMS_END 1 /* from source_poll: the input has ended, nothing more will come */
+
+struct fms_counter {
+    const char *name; /* "reconnects" */
+    const char *help;
+};
+
+/* The plugin. Unset members are zero; name, version, summary and one role's operation are required. */
+struct fms_plugin {
+    uint32_t abi;  /* set by FMS_PLUGIN */
+    uint32_t size; /* set by FMS_PLUGIN */
+    const char *name;    /* equal to the file's name without .so */
+    const char *version; /* "1.0.0" */
+    const char *summary; /* one line for `fmspipe plugins` */
+    const struct fms_option *options;   /* ends with FMS_OPT_END; NULL: none */
+    const struct fms_counter *counters; /* ends with {NULL, NULL}; NULL: none */
+    size_t instance_size; /* of the zeroed memory that holds options and state, aligned as by malloc */
+    uint32_t traits;
+
+    /* Checks what the option table cannot, and warns of traps with fms_advise; touches neither network nor disk, and
+     * keeps nothing that would have to be released. Called before open and by `fmspipe check`. [control] */
+    int (*check)(void *instance, const struct fms_host *host);
+    /* Connects once, within the deadline, and tells with fms_report what it found: broker, round trip, whether the
+     * topic is there. Releases everything again. Called after check, without open. [control] */
+    int (*probe)(void *instance, const struct fms_host *host, int64_t deadline);
+    /* Starts; never waits for the network. After a failure close is not called: release what was made. NULL: nothing
+     * to do beyond keeping the host, which needs an open. [control] */
+    int (*open)(void *instance, const struct fms_host *host);
+    /* Stops. Records that are not settled by now are given up unacknowledged; afterwards no thread of the plugin may
+     * call the host. Sources are closed first. [control] */
+    void (*close)(void *instance);
+
+    /* Source: takes input and emits at most `credit` records (0: none, but keep connections alive), then says in
+     * `wait` what to wait for; with credit 0 only for what it can serve without emitting. 0, FMS_END, or a negative
+     * errno, which fails the pipeline. [lane] */
+    int (*source_poll)(void *instance, size_t credit, struct fms_wait *wait);
+    /* Source: the record's fate is FMS_DELIVERED, or FMS_REJECTED where it was dropped as on_reject = drop says;
+     * acknowledge it. A record in dead letters is delivered. Called once a record, in any order, never from within
+     * fms_emit; not at all for what the pipeline gave up. NULL: the source has no memory. [lane] */
+    void (*source_settled)(void *instance, const struct fms_record *record, enum fms_fate fate);
+    /* Source: take no more input. What is already on its way may still be emitted until source_poll, which goes on
+     * being called with credit 0, returns FMS_END; then what is in flight is settled, and the source is closed. NULL:
+     * the source needs no notice and is not polled again. [lane] */
+    void (*source_stop)(void *instance);
+
+    /* Transform: see enum fms_verdict. [lane] */
+    enum fms_verdict (*transform)(void *instance, const struct fms_record *record);
+    /* Transform: called at the start and when `wait` says. 0 or a negative errno. [lane] */
+    int (*transform_poll)(void *instance, struct fms_wait *wait);
+    /* Transform: no more records will come; pass or settle what is kept. [lane] */
+    void (*transform_flush)(void *instance);
+
+    /* Sink: takes the first n of `count` records (1..256) in emit order and returns n; the host offers the rest when
+     * one of this sink's records is settled or it calls fms_wake. Each taken record is settled exactly once, now or
+     * later, in any order, from any thread. `records` is valid for the call, a record until it is settled. A negative
+     * errno fails the pipeline. [lane] */
+    int (*sink_write)(void *instance, const struct fms_record *const *records, size_t count);
+    /* Sink: called at the start, after writes, and when `wait` says. 0 or a negative errno. [lane] */
+    int (*sink_poll)(void *instance, struct fms_wait *wait);
+};
+
+#define FMS_ENTRY_(abi) fms_plugin_abi_##abi
+#define FMS_ENTRY(abi) FMS_ENTRY_(abi)
+
+#ifdef __cplusplus
+#define FMS_EXTERN_C extern "C"
+#else
+#define FMS_EXTERN_C
+#endif
+
+/* FMS_PLUGIN(.name = "lines", ..., .sink_write = lines_write); once, at the end of the file. */
+#define FMS_PLUGIN(...)                                                                                            \
+    FMS_EXTERN_C FMS_EXPORT const struct fms_plugin *FMS_ENTRY(FMS_ABI)(void);                                     \
+    FMS_EXTERN_C const struct fms_plugin *FMS_ENTRY(FMS_ABI)(void)                                                 \
+    {                                                                                                              \
+        static const struct fms_plugin plugin = {.abi = FMS_ABI, .size = sizeof(struct fms_plugin), __VA_ARGS__};  \
+        return &plugin;                                                                                            \
+    }                                                                                                              \
+    struct fms_plugin /* swallows the semicolon */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
