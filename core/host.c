@@ -1,0 +1,462 @@
+/* host.c - the services that a plugin sees, and the watch over the rules that it must keep.
+ *
+ * Each broken rule is named under the stage that broke it and fails the pipeline, in release builds too: a plugin that
+ * settles twice or emits from a wrong thread would otherwise lose records silently. */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "lane.h"
+#include "log.h"
+#include "template.h"
+
+static struct stage *stage_of(const struct fms_host *host)
+{
+    return (struct stage *)(uintptr_t)host;
+}
+
+void host_misuse(struct stage *stage, const char *format, ...)
+{
+    char text[256];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    log_line(FMS_LOG_ERROR, stage->lane->options.name, stage->name,
+             "plugin %s breaks a rule: it %s; the pipeline stops", stage->plugin->table.name, text);
+    stage->lane->must_fail = true;
+    lane_wake(stage->lane);
+}
+
+static bool is_role(struct stage *stage, unsigned roles, const char *function)
+{
+    if (((unsigned)stage->host.role & roles) != 0)
+        return true;
+    host_misuse(stage, "called %s, which is not for this role", function);
+    return false;
+}
+
+static bool is_lane(struct stage *stage, const char *function)
+{
+    if (lane_current == stage->lane)
+        return true;
+    host_misuse(stage, "called %s from a thread that is not the lane (see fms_enter)", function);
+    return false;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- messages */
+
+static void host_log(const struct fms_host *host, enum fms_level level, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    log_vline(level, host->pipeline, host->stage, format, args);
+    va_end(args);
+}
+
+/* Logs at the line of the option, or of the section where the option is not in the file. */
+static void log_at(const struct fms_host *host, enum fms_level level, const char *option, const char *format,
+                   va_list args)
+{
+    struct stage *stage = stage_of(host);
+    const struct config_entry *entry = option != NULL ? config_find(stage->section, option) : NULL;
+    char *text = NULL;
+
+    if (vasprintf(&text, format, args) < 0)
+        return;
+    if (entry == NULL && option == NULL && lane_current == stage->lane)
+        log_line(level, host->pipeline, host->stage, "%s", text);
+    else
+        log_config(level, stage->lane->config->path, entry != NULL ? entry->line : stage->section->line,
+                   "[%s] %s%s%s", stage->name, option != NULL ? option : "", option != NULL ? ": " : "", text);
+    free(text);
+}
+
+static int host_fail(const struct fms_host *host, const char *option, int error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    log_at(host, FMS_LOG_ERROR, option, format, args);
+    va_end(args);
+    return error < 0 ? error : -EIO;
+}
+
+static void host_advise(const struct fms_host *host, const char *option, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    log_at(host, FMS_LOG_WARN, option, format, args);
+    va_end(args);
+}
+
+static void host_report(const struct fms_host *host, const char *format, ...)
+{
+    va_list args;
+
+    printf("%s: %s: ", host->pipeline, host->stage);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+    fflush(stdout);
+}
+
+static void host_count(const struct fms_host *host, size_t counter, uint64_t n)
+{
+    atomic_fetch_add_explicit(&stage_of(host)->counters[counter], n, memory_order_relaxed);
+}
+
+/* -------------------------------------------------------------------------------------------------------------- time */
+
+int64_t lane_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * FMS_SECOND + now.tv_nsec;
+}
+
+static int64_t host_now(const struct fms_host *host)
+{
+    (void)host;
+    return lane_now();
+}
+
+static int64_t host_realtime(const struct fms_host *host)
+{
+    struct timespec now;
+
+    (void)host;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * FMS_SECOND + now.tv_nsec;
+}
+
+/* Jitter need not be good, only different in each process and thread: splitmix64 over the clock. */
+static uint64_t host_random(void)
+{
+    static _Atomic uint64_t state;
+    uint64_t x = atomic_fetch_add(&state, UINT64_C(0x9e3779b97f4a7c15)) + (uint64_t)lane_now();
+
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+static int64_t host_backoff(const struct fms_host *host, int64_t min, int64_t max, unsigned attempt)
+{
+    int64_t pause = min > 0 ? min : 1;
+
+    (void)host;
+    while (attempt-- > 0 && pause < max)
+        pause = pause > max / 2 ? max : pause * 2;
+    if (pause > max)
+        pause = max;
+    return pause - (int64_t)(host_random() % ((uint64_t)pause / 2 + 1));
+}
+
+/* ----------------------------------------------------------------------------------------------------------- records */
+
+static bool has_room(struct lane *lane, size_t charge)
+{
+    return lane->in_flight_bytes + charge <= (size_t)lane->options.max_in_flight_bytes;
+}
+
+/* A record that can never fit: a stub without payload stands for it, so that it is accounted for like any other. */
+static int emit_too_large(struct stage *stage, const struct fms_record *draft, size_t charge)
+{
+    struct lane *lane = stage->lane;
+    struct fms_record stub = *draft;
+    struct record *record;
+    char *reason = NULL;
+
+    stub.payload = fms_bytes_of(NULL, 0);
+    if (record_charge(lane, &stub) > (size_t)lane->options.max_in_flight_bytes)
+        stub = (struct fms_record){.timestamp = draft->timestamp, .tag = {draft->tag[0], draft->tag[1]}};
+    if (!has_room(lane, record_charge(lane, &stub)) && lane->in_flight > 0) {
+        lane->is_blocked = true;
+        lane->blocked_for = record_charge(lane, &stub);
+        return -EAGAIN;
+    }
+    record = record_new(lane, &stub, NULL);
+    if (record == NULL)
+        return -EAGAIN;
+    record->pending = 1;
+    lane->in_flight++;
+    lane->counts.emitted++;
+    if (asprintf(&reason, "with a payload of %zu bytes it takes %zu, more than max_in_flight_bytes = %lld; its payload is"
+                 " not kept", draft->payload.size, charge, (long long)lane->options.max_in_flight_bytes) < 0)
+        reason = NULL;
+    settle_reject(stage, record, reason);
+    return 0;
+}
+
+static int emit_refused(struct stage *stage)
+{
+    if (stage->has_ended)
+        host_misuse(stage, "emitted a record after source_poll had returned FMS_END");
+    return -ESHUTDOWN;
+}
+
+static int host_emit(const struct fms_host *host, const struct fms_record *draft)
+{
+    struct stage *stage = stage_of(host);
+    struct lane *lane = stage->lane;
+    struct record *record;
+    size_t charge;
+
+    if (!is_role(stage, FMS_SOURCE, "fms_emit") || !is_lane(stage, "fms_emit"))
+        return -EPERM;
+    if (lane->state >= LANE_DRAINING)
+        return emit_refused(stage);
+    charge = record_charge(lane, draft);
+    if (charge == SIZE_MAX) {
+        host_misuse(stage, "emitted a malformed record: more than 1000 headers, or one without a name");
+        return -EINVAL;
+    }
+    if (lane->in_flight < (size_t)lane->options.max_in_flight && charge > (size_t)lane->options.max_in_flight_bytes)
+        return emit_too_large(stage, draft, charge);
+    if (lane->in_flight >= (size_t)lane->options.max_in_flight || !has_room(lane, charge)) {
+        lane->is_blocked = true;
+        lane->blocked_for = charge;
+        return -EAGAIN;
+    }
+    record = record_new(lane, draft, NULL);
+    if (record == NULL) {
+        log_line(FMS_LOG_ERROR, host->pipeline, host->stage, "out of memory for a record of %zu bytes: lower"
+                 " max_in_flight_bytes", charge);
+        return -EAGAIN;
+    }
+    record->pending = 1;
+    lane->in_flight++;
+    lane->counts.emitted++;
+    settle_advance(lane, record, -1);
+    return 0;
+}
+
+/* The record of a plugin's pointer; NULL, and named, for one that was settled before or was never the host's. */
+static struct record *record_alive(struct stage *stage, const struct fms_record *public, const char *function)
+{
+    struct record *record = record_of(public);
+
+    if (record->magic == RECORD_ALIVE)
+        return record;
+    host_misuse(stage, record->magic == RECORD_FREED ? "called %s with a record that was settled before"
+                                                     : "called %s with a record that the host did not make", function);
+    return NULL;
+}
+
+static int transform_position(const struct stage *stage)
+{
+    for (size_t i = 0; i < stage->lane->transform_count; i++) {
+        if (stage->lane->transforms[i] == stage)
+            return (int)i;
+    }
+    return -1;
+}
+
+static int host_emit_child(const struct fms_host *host, const struct fms_record *parent,
+                           const struct fms_record *draft)
+{
+    struct stage *stage = stage_of(host);
+    struct lane *lane = stage->lane;
+    struct record *from, *child;
+    size_t charge;
+
+    if (!is_role(stage, FMS_TRANSFORM, "fms_emit_child") || !is_lane(stage, "fms_emit_child"))
+        return -EPERM;
+    from = record_alive(stage, parent, "fms_emit_child");
+    charge = record_charge(lane, draft);
+    if (from == NULL || charge == SIZE_MAX || from->kept_by != stage->index + 1) {
+        host_misuse(stage, "called fms_emit_child with a malformed record, or for a parent that it has not");
+        return -EINVAL;
+    }
+    if (!has_room(lane, charge)) {
+        lane->is_blocked = true;
+        return -EAGAIN;
+    }
+    child = record_new(lane, draft, NULL);
+    if (child == NULL)
+        return -EAGAIN;
+    memcpy(child->public.tag, from->public.tag, sizeof child->public.tag);
+    child->parent = from;
+    child->pending = 1;
+    from->pending++;
+    settle_advance(lane, child, transform_position(stage));
+    return 0;
+}
+
+/* The record that a transform keeps, which it keeps no longer; NULL, and named, for one that it has not. */
+static struct record *unkeep(struct stage *stage, const struct fms_record *public, const char *function)
+{
+    struct record *record;
+
+    if (!is_lane(stage, function) || (record = record_alive(stage, public, function)) == NULL)
+        return NULL;
+    if (record->kept_by != stage->index + 1) {
+        host_misuse(stage, "called %s with a record that it does not keep, or twice", function);
+        return NULL;
+    }
+    settle_unkeep(stage, record);
+    return record;
+}
+
+static int host_pass(const struct fms_host *host, const struct fms_record *public)
+{
+    struct stage *stage = stage_of(host);
+    struct record *record;
+
+    if (!is_role(stage, FMS_TRANSFORM, "fms_pass") || (record = unkeep(stage, public, "fms_pass")) == NULL)
+        return -EPERM;
+    settle_advance(stage->lane, record, transform_position(stage));
+    return 0;
+}
+
+static void settle_transform(struct stage *stage, const struct fms_record *public, enum fms_fate fate, char *reason)
+{
+    struct record *record = unkeep(stage, public, "fms_delivered or fms_reject");
+
+    if (record == NULL || fate == FMS_RETRY) {
+        if (record != NULL)
+            host_misuse(stage, "asked to retry a record, which is for sinks");
+        free(reason);
+    } else if (fate == FMS_REJECTED) {
+        settle_reject(stage, record, reason);
+    } else {
+        settle_release(stage->lane, record);
+    }
+}
+
+static void settle_any(struct stage *stage, const struct fms_record *public, enum fms_fate fate, char *reason)
+{
+    struct record *record;
+
+    if (stage->host.role == FMS_TRANSFORM) {
+        settle_transform(stage, public, fate, reason);
+    } else if (is_role(stage, FMS_SINK | FMS_DEAD_LETTER, "a function that settles") &&
+               (record = record_alive(stage, public, "a function that settles")) != NULL) {
+        settle_report(stage, record, fate, reason);
+    } else {
+        free(reason);
+    }
+}
+
+static void host_settle(const struct fms_host *host, const struct fms_record *public, enum fms_fate fate)
+{
+    settle_any(stage_of(host), public, fate, NULL);
+}
+
+static enum fms_verdict host_refuse(const struct fms_host *host, const struct fms_record *public, enum fms_fate fate,
+                                    const char *reason, ...)
+{
+    char *text = NULL;
+    va_list args;
+
+    va_start(args, reason);
+    if (vasprintf(&text, reason, args) < 0)
+        text = NULL;
+    va_end(args);
+    settle_any(stage_of(host), public, fate, text);
+    return FMS_KEPT;
+}
+
+static int host_expand(const struct fms_host *host, const struct fms_template *text, const struct fms_record *public,
+                       struct fms_bytes *value)
+{
+    struct json_cache *cache = NULL;
+
+    (void)host;
+    if (template_uses_json(text))
+        cache = record_of(public)->json;
+    return template_expand(text, public, cache, value);
+}
+
+/* -------------------------------------------------------------------------------------------------------------- lane */
+
+static void host_room(const struct fms_host *host, size_t *records, size_t *bytes)
+{
+    const struct lane *lane = stage_of(host)->lane;
+    size_t most = (size_t)lane->options.max_in_flight, most_bytes = (size_t)lane->options.max_in_flight_bytes;
+
+    *records = lane->in_flight < most ? most - lane->in_flight : 0;
+    *bytes = lane->in_flight_bytes < most_bytes ? most_bytes - lane->in_flight_bytes : 0;
+}
+
+static size_t host_drain(const struct fms_host *host, int64_t deadline)
+{
+    struct stage *stage = stage_of(host);
+
+    if (!is_role(stage, FMS_SOURCE, "fms_drain") || !is_lane(stage, "fms_drain"))
+        return stage->lane->in_flight;
+    return lane_drain(stage->lane, deadline);
+}
+
+static void host_wake(const struct fms_host *host)
+{
+    stage_of(host)->is_woken = true;
+    lane_wake(stage_of(host)->lane);
+}
+
+static void host_enter(const struct fms_host *host)
+{
+    struct stage *stage = stage_of(host);
+
+    if (lane_current != NULL) {
+        log_line(FMS_LOG_ERROR, host->pipeline, host->stage, "plugin %s breaks a rule: it called fms_enter on the"
+                 " lane, which would wait for itself for ever", stage->plugin->table.name);
+        abort(); /* going on would deadlock */
+    }
+    lane_enter(stage->lane);
+}
+
+static void host_leave(const struct fms_host *host)
+{
+    struct stage *stage = stage_of(host);
+
+    if (is_lane(stage, "fms_leave"))
+        lane_leave(stage->lane);
+}
+
+static void host_finish(const struct fms_host *host)
+{
+    struct stage *stage = stage_of(host);
+
+    stage->has_finished = true;
+    stage->lane->must_finish = true;
+    lane_wake(stage->lane);
+}
+
+void host_fill(struct stage *stage, enum fms_role role)
+{
+    stage->host = (struct fms_host){
+        .size = sizeof stage->host,
+        .role = role,
+        .pipeline = stage->lane->options.name,
+        .stage = stage->name,
+        .log = host_log,
+        .fail = host_fail,
+        .advise = host_advise,
+        .report = host_report,
+        .count = host_count,
+        .now = host_now,
+        .realtime = host_realtime,
+        .backoff = host_backoff,
+        .emit = host_emit,
+        .emit_child = host_emit_child,
+        .pass = host_pass,
+        .settle = host_settle,
+        .refuse = host_refuse,
+        .expand = host_expand,
+        .room = host_room,
+        .drain = host_drain,
+        .wake = host_wake,
+        .enter = host_enter,
+        .leave = host_leave,
+        .finish = host_finish,
+    };
+}

@@ -1,0 +1,385 @@
+/* lane.c - the loop of a pipeline: one thread that polls the source, offers to the sinks and sleeps in one poll().
+ *
+ * Everything happens inline on it, without a queue between wire and wire. It gives its lock up only to sleep; a library
+ * with threads of its own takes it meanwhile (fms_enter) and does the same work on its own thread. */
+#include "lane.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "log.h"
+
+_Thread_local struct lane *lane_current;
+
+int lane_prepare(struct lane *lane)
+{
+    pthread_mutex_init(&lane->lock, NULL);
+    pthread_mutex_init(&lane->inbox_lock, NULL);
+    lane->drain_until = FMS_NEVER;
+    lane->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return lane->wake_fd < 0 ? -errno : 0;
+}
+
+void lane_release(struct lane *lane)
+{
+    settle_abandon(lane);
+    record_pool_free(lane);
+    close(lane->wake_fd);
+    pthread_mutex_destroy(&lane->lock);
+    pthread_mutex_destroy(&lane->inbox_lock);
+}
+
+/* ------------------------------------------------------------------------------------------------------- other threads */
+
+void lane_wake(struct lane *lane)
+{
+    uint64_t one = 1;
+
+    if (!atomic_exchange(&lane->is_signalled, true) && write(lane->wake_fd, &one, sizeof one) < 0)
+        log_line(FMS_LOG_ERROR, lane->options.name, NULL, "cannot wake the lane: %s", strerror(errno));
+}
+
+void lane_stop(struct lane *lane)
+{
+    lane->must_stop = true;
+    lane_wake(lane);
+}
+
+void lane_fail(struct lane *lane)
+{
+    lane->must_fail = true;
+    lane_wake(lane);
+}
+
+/* --------------------------------------------------------------------------------------------------------------- polls */
+
+static bool stage_is_due(const struct stage *stage, int64_t now)
+{
+    return !stage->was_polled || stage->is_ready || stage->is_woken || stage->wait.deadline <= now;
+}
+
+static void stage_will_wait(struct stage *stage)
+{
+    stage->was_polled = true;
+    stage->is_ready = false;
+    stage->is_woken = false;
+    stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
+}
+
+void stage_poll(struct stage *stage)
+{
+    struct lane *lane = stage->lane;
+    bool is_sink = stage->host.role != FMS_TRANSFORM;
+    int (*poll_it)(void *, struct fms_wait *) =
+        is_sink ? stage->plugin->table.sink_poll : stage->plugin->table.transform_poll;
+    struct fms_wait before = stage->wait;
+    bool was_woken = stage->is_woken;
+
+    stage_will_wait(stage);
+    if (is_sink && was_woken)
+        stage->is_full = false;
+    if (poll_it != NULL && !stage->is_dead && poll_it(stage->instance, &stage->wait) < 0) {
+        stage->is_dead = true;
+        lane_fail(lane);
+    }
+    if (lane->sleeps_until != 0 && (stage->wait.fd != before.fd || stage->wait.events != before.events))
+        lane_wake(lane); /* we are a library's thread: the lane's own sleeps on the old descriptor */
+}
+
+static void poll_stages(struct lane *lane)
+{
+    int64_t now = lane_now();
+
+    for (size_t i = 0; i < lane->stage_count; i++) {
+        struct stage *stage = lane->stages[i];
+
+        if (stage != lane->source && stage_is_due(stage, now))
+            stage_poll(stage);
+    }
+}
+
+/* Room at the low watermark ends a blockade: an eighth below the bound, so that a full pipeline moves in strides. */
+static bool has_low_water(const struct lane *lane)
+{
+    size_t most = (size_t)lane->options.max_in_flight, bytes = (size_t)lane->options.max_in_flight_bytes;
+    size_t stride = most / 8 > 0 ? most / 8 : 1;
+    size_t needed = lane->blocked_for > bytes / 8 ? lane->blocked_for : bytes / 8;
+
+    return lane->in_flight == 0 ||
+           (lane->in_flight + stride <= most && lane->in_flight_bytes <= bytes && bytes - lane->in_flight_bytes >= needed);
+}
+
+static size_t lane_credit(struct lane *lane)
+{
+    size_t room;
+
+    if (lane->state != LANE_RUNNING)
+        return 0;
+    if (lane->is_blocked && has_low_water(lane)) {
+        lane->is_blocked = false;
+        lane->blocked_for = 0;
+        lane->source->is_woken = true;
+    }
+    if (lane->is_blocked)
+        return 0;
+    room = (size_t)lane->options.max_in_flight - lane->in_flight;
+    if (room == 0)
+        lane->is_blocked = true;
+    return room < LANE_BATCH ? room : LANE_BATCH;
+}
+
+/* An exhausted credit is not an end of input: the source is due again, without a wait, if it has used all of it. */
+static void poll_source(struct lane *lane)
+{
+    struct stage *source = lane->source;
+    size_t credit = lane_credit(lane);
+    int result;
+
+    if (source->has_ended || lane->state > LANE_STOPPING || !stage_is_due(source, lane_now()))
+        return;
+    stage_will_wait(source);
+    lane->in_source = true;
+    result = source->plugin->table.source_poll(source->instance, credit, &source->wait);
+    lane->in_source = false;
+    if (result < 0) {
+        source->has_ended = true;
+        lane_fail(lane);
+    } else if (result == FMS_END) {
+        source->has_ended = true;
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- ending */
+
+static void log_counts(const struct lane *lane, enum fms_level level, const char *what)
+{
+    const struct lane_counts *counts = &lane->counts;
+
+    log_line(level, lane->options.name, NULL,
+             "%s: %llu received, %llu delivered, %llu rejected (%llu to dead letters, %llu dropped), %llu retries, "
+             "%zu in flight", what, (unsigned long long)counts->emitted, (unsigned long long)counts->delivered,
+             (unsigned long long)counts->rejected, (unsigned long long)counts->dead_letters,
+             (unsigned long long)counts->dropped, (unsigned long long)counts->retried, lane->in_flight);
+}
+
+static void begin_drain(struct lane *lane)
+{
+    lane->state = LANE_DRAINING;
+    for (size_t i = 0; i < lane->transform_count; i++) {
+        struct stage *transform = lane->transforms[i];
+
+        if (transform->plugin->table.transform_flush != NULL)
+            transform->plugin->table.transform_flush(transform->instance);
+        if (transform->taken > 0)
+            host_misuse(transform, "still keeps %zu records after transform_flush", transform->taken);
+    }
+}
+
+static void begin_stop(struct lane *lane)
+{
+    if (lane->drain_until == FMS_NEVER)
+        lane->drain_until = lane_now() + lane->options.drain_timeout;
+    if (lane->state != LANE_RUNNING)
+        return;
+    lane->state = LANE_STOPPING;
+    if (lane->source->plugin->table.source_stop == NULL)
+        lane->source->has_ended = true;
+    else if (!lane->source->has_ended)
+        lane->source->plugin->table.source_stop(lane->source->instance);
+    lane->source->is_woken = true;
+}
+
+static void check_requests(struct lane *lane)
+{
+    if (lane->must_finish && !lane->is_finished) {
+        lane->is_finished = true;
+        for (size_t i = 0; i < lane->stage_count; i++)
+            lane->stages[i]->is_dead = lane->stages[i]->is_dead || lane->stages[i]->has_finished;
+        begin_stop(lane);
+    }
+    if (lane->must_fail && !lane->has_failed) {
+        lane->has_failed = true;
+        begin_stop(lane);
+    }
+    if (lane->must_stop)
+        begin_stop(lane);
+}
+
+static void advance_state(struct lane *lane)
+{
+    bool is_late = lane->drain_until != FMS_NEVER && lane_now() >= lane->drain_until;
+
+    if (lane->state < LANE_DRAINING && (lane->source->has_ended || (lane->state == LANE_STOPPING && is_late)))
+        begin_drain(lane);
+    if (lane->state == LANE_DRAINING && (is_late || !settle_is_pending(lane)))
+        lane->state = LANE_ENDED;
+}
+
+/* Says which stage has not settled what it took. */
+static void name_the_unsettled(struct lane *lane)
+{
+    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+
+    for (size_t i = 0; i < slots; i++) {
+        const struct stage *sink = lane->sinks[i];
+
+        if (sink->head != NULL && !sink->is_dead)
+            log_line(FMS_LOG_WARN, lane->options.name, sink->name,
+                     "%zu records that it took are not settled after drain_timeout = %.1f s, and others wait behind them",
+                     sink->taken, (double)lane->options.drain_timeout / (double)FMS_SECOND);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------------- the loop */
+
+static void log_stats(struct lane *lane)
+{
+    int64_t now;
+
+    if (lane->options.stats_interval == 0 || (now = lane_now()) < lane->stats_at)
+        return;
+    if (lane->stats_at != 0)
+        log_counts(lane, FMS_LOG_INFO, "so far");
+    lane->stats_at = now + lane->options.stats_interval;
+}
+
+static void deliver(struct lane *lane)
+{
+    do {
+        settle_run(lane);
+        settle_advance_waiting(lane);
+    } while (settle_offer(lane));
+    settle_run(lane);
+}
+
+static void lane_turn(struct lane *lane)
+{
+    check_requests(lane);
+    poll_stages(lane);
+    poll_source(lane);
+    deliver(lane);
+    log_stats(lane);
+}
+
+static int64_t earliest(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Within its own poll, that is in fms_drain, or after its end the source is not polled. */
+static bool source_may_wait(const struct lane *lane)
+{
+    return !lane->in_source && !lane->source->has_ended && lane->state <= LANE_STOPPING;
+}
+
+/* When the loop must go on even if no descriptor is ready. */
+static int64_t next_deadline(struct lane *lane)
+{
+    int64_t next = lane->state >= LANE_STOPPING ? lane->drain_until : FMS_NEVER;
+
+    lane_credit(lane); /* a blockade may just have ended */
+    for (size_t i = 0; i < lane->stage_count; i++) {
+        const struct stage *stage = lane->stages[i];
+
+        if (stage == lane->source && !source_may_wait(lane))
+            continue;
+        next = earliest(next, stage->is_woken ? 0 : stage->wait.deadline);
+        if (stage->is_retrying && stage->retry_at != 0)
+            next = earliest(next, stage->retry_at);
+    }
+    if (lane->options.stats_interval != 0)
+        next = earliest(next, lane->stats_at);
+    return next;
+}
+
+static size_t fill_polled(struct lane *lane, struct pollfd *fds, struct stage **polled)
+{
+    size_t n = 0;
+
+    fds[n++] = (struct pollfd){lane->wake_fd, POLLIN, 0};
+    for (size_t i = 0; i < lane->stage_count; i++) {
+        struct stage *stage = lane->stages[i];
+
+        if (stage->wait.fd < 0 || stage->is_dead || (stage == lane->source && !source_may_wait(lane)))
+            continue;
+        polled[n] = stage;
+        fds[n++] = (struct pollfd){stage->wait.fd, stage->wait.events, 0};
+    }
+    return n;
+}
+
+static void lane_sleep(struct lane *lane, int64_t at_most)
+{
+    struct pollfd fds[LANE_MAX_STAGES + 1];
+    struct stage *polled[LANE_MAX_STAGES + 1];
+    size_t n = fill_polled(lane, fds, polled);
+    int64_t until = earliest(next_deadline(lane), at_most), now = lane_now();
+    int64_t pause = until <= now ? 0 : until - now;
+    struct timespec timeout = {pause / FMS_SECOND, pause % FMS_SECOND};
+    uint64_t drained;
+
+    lane->sleeps_until = until > 0 ? until : 1;
+    lane_current = NULL;
+    pthread_mutex_unlock(&lane->lock);
+    ppoll(fds, n, until == FMS_NEVER ? NULL : &timeout, NULL);
+    pthread_mutex_lock(&lane->lock);
+    lane_current = lane;
+    lane->sleeps_until = 0; /* awake: nobody needs to wake it */
+    if (fds[0].revents != 0) {
+        while (read(lane->wake_fd, &drained, sizeof drained) > 0)
+            continue;
+        lane->is_signalled = false;
+    }
+    for (size_t i = 1; i < n; i++)
+        polled[i]->is_ready = polled[i]->is_ready || fds[i].revents != 0;
+}
+
+void lane_run(struct lane *lane)
+{
+    pthread_mutex_lock(&lane->lock);
+    lane_current = lane;
+    for (;;) {
+        lane_turn(lane);
+        advance_state(lane);
+        if (lane->state == LANE_ENDED)
+            break;
+        lane_sleep(lane, FMS_NEVER);
+    }
+    name_the_unsettled(lane);
+    lane->left = lane->in_flight;
+    log_counts(lane, FMS_LOG_INFO, lane->has_failed ? "failed" : "ended");
+    lane_current = NULL;
+    pthread_mutex_unlock(&lane->lock);
+}
+
+size_t lane_drain(struct lane *lane, int64_t deadline)
+{
+    if (!lane->in_source) {
+        host_misuse(lane->source, "called fms_drain outside of source_poll");
+        return lane->in_flight;
+    }
+    deliver(lane);
+    while (lane->in_flight > 0 && settle_is_pending(lane) && lane_now() < deadline && !lane->must_fail) {
+        lane_sleep(lane, deadline);
+        poll_stages(lane);
+        deliver(lane);
+    }
+    return lane->in_flight;
+}
+
+void lane_enter(struct lane *lane)
+{
+    pthread_mutex_lock(&lane->lock);
+    lane_current = lane;
+}
+
+void lane_leave(struct lane *lane)
+{
+    deliver(lane);
+    if (lane->state >= LANE_STOPPING || next_deadline(lane) < lane->sleeps_until)
+        lane_wake(lane);
+    lane_current = NULL;
+    pthread_mutex_unlock(&lane->lock);
+}

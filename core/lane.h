@@ -1,0 +1,226 @@
+/* lane.h - a pipeline at work: its stages, its records in flight, and its one thread of control. Inside the core only.
+ *
+ * Whoever holds `lock` is the lane. That is the lane's own thread, which gives it up only to sleep, or a library's
+ * thread between fms_enter and fms_leave. All fields belong to the lane unless a comment says otherwise. The lock order
+ * is lane.lock, then lane.inbox_lock; neither is held when a plugin is called but lane.lock.
+ *
+ * A record is in flight from emit until its source was told. A root is a record that the source emitted; children (of
+ * transforms) and dead letters have a parent, which is complete only when they are. Each sink has a queue of all records
+ * that it has not yet settled, in emit order, and a cursor in it: what stands before the cursor is taken or waits for a
+ * retry, what stands behind is still to be offered. */
+#ifndef FMS_LANE_H
+#define FMS_LANE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "config.h"
+#include "fms_plugin.h"
+#include "json.h"
+#include "loader.h"
+#include "options.h"
+
+#define LANE_BATCH 256u      /* records that a sink is offered at once */
+#define LANE_MAX_STAGES 62u  /* so that a record's stages fit a 64-bit mask */
+
+struct lane;
+struct record;
+
+enum slot_state {
+    SLOT_NONE,    /* not in this sink's queue */
+    SLOT_QUEUED,  /* to be offered, or offered again */
+    SLOT_TAKEN,   /* the sink has it */
+    SLOT_SETTLED, /* the sink has settled it; on its way to the lane */
+};
+
+/* A record's place in one sink's queue. */
+struct slot {
+    struct record *previous, *next;
+    struct record *inbox_next;
+    char *reason; /* of a retry or rejection, or NULL */
+    _Atomic uint8_t state; /* enum slot_state; the sink's threads change TAKEN to SETTLED */
+    uint8_t fate;
+};
+
+struct record {
+    uint32_t magic; /* RECORD_ALIVE, or RECORD_FREED in the quarantine */
+    uint32_t size_class;
+    size_t charge;           /* bytes of this allocation, as they count for max_in_flight_bytes */
+    uint32_t pending;        /* slots and children not settled, and 1 while it is among the transforms */
+    uint32_t kept_by;        /* index + 1 of the transform that keeps it, or 0 */
+    uint64_t rejected_by;    /* roots: the stages under whose names it went to dead letters */
+    bool dropped;            /* roots: rejected, and dropped as on_reject says */
+    struct record *parent;   /* NULL: a root */
+    struct record *link;     /* in a transform's waiting list, the lane's done list, or the pool's */
+    struct json_cache *json; /* NULL when the pipeline's templates name no field */
+    struct fms_record public;
+    struct slot slots[]; /* one for each sink, the dead letter's last; the first serves the lists of transforms too */
+};
+
+#define RECORD_ALIVE 0x464d5301u
+#define RECORD_FREED 0x464d5300u
+
+struct record_list {
+    struct record *head, *tail;
+};
+
+/* One section of the pipeline file. */
+struct stage {
+    struct fms_host host; /* first: the plugin's services lead back to the stage */
+    struct lane *lane;
+    const struct plugin *plugin;
+    const struct config_section *section;
+    char *name;
+    void *instance;
+    _Atomic uint64_t *counters;
+    size_t index; /* in lane.stages */
+    bool is_open;
+    bool is_dead;               /* a sink that failed or finished: offered nothing more */
+    bool has_ended;             /* the source returned FMS_END */
+    _Atomic bool has_finished;  /* it called fms_finish; any thread */
+
+    struct fms_wait wait;
+    bool is_ready;           /* its fd was */
+    bool was_polled;
+    _Atomic bool is_woken;   /* by fms_wake, any thread */
+
+    struct record_list waiting; /* transforms: records that wait for room for children */
+
+    size_t slot;                   /* sinks: which of a record's slots; transforms: 0 */
+    struct record *head, *tail;    /* sinks: the queue; transforms: what they keep */
+    struct record *cursor;         /* sinks: the first to be offered */
+    size_t taken;                  /* sinks: taken and not settled; transforms: kept */
+    bool is_full;                  /* sinks: it took less than offered; wait for a settlement or a wake */
+    bool is_retrying;              /* sinks: nothing is offered until `taken` is 0 and `retry_at` has come */
+    unsigned attempt;              /* sinks: retries in a row */
+    int64_t retry_at, retry_since; /* sinks: 0: none */
+};
+
+enum lane_state {
+    LANE_RUNNING,
+    LANE_STOPPING, /* the source was told to stop and may still emit what is on its way */
+    LANE_DRAINING, /* the source has ended; settle what is in flight */
+    LANE_ENDED,
+};
+
+enum on_reject { ON_REJECT_STOP, ON_REJECT_DROP };
+
+/* The options of [pipeline]. */
+struct lane_options {
+    const char *name;
+    int64_t max_in_flight, max_in_flight_bytes;
+    int on_reject; /* enum on_reject */
+    int64_t drain_timeout, retry_min, retry_max, stats_interval;
+};
+
+struct lane_counts {
+    uint64_t emitted, delivered, rejected, dead_letters, dropped, retried;
+};
+
+struct lane {
+    struct lane_options options;
+    char *default_name; /* from the file's name */
+    struct config *config;
+    struct options_memory *memory;
+    struct json_paths *paths;
+    struct stage *stages[LANE_MAX_STAGES];
+    size_t stage_count;
+    struct stage *source;
+    struct stage *transforms[LANE_MAX_STAGES];
+    size_t transform_count;
+    struct stage *sinks[LANE_MAX_STAGES + 1]; /* the dead letter's sink stands behind the last */
+    size_t sink_count;                        /* without the dead letter's */
+    struct stage *dead_letter;                /* NULL: none */
+
+    pthread_mutex_t lock;
+    int wake_fd;
+    _Atomic bool is_signalled; /* wake_fd was written and not yet read; any thread */
+    int64_t sleeps_until;      /* until when the lane's own thread sleeps; 0: it is awake */
+
+    pthread_mutex_t inbox_lock;
+    struct slot_list {
+        struct record *head, *tail;
+    } inbox[LANE_MAX_STAGES + 1];  /* by slot: settled by other threads; under inbox_lock */
+    _Atomic bool has_inbox;
+    struct slot_list settled[LANE_MAX_STAGES + 1]; /* by slot: settled on the lane */
+    bool has_settled;
+
+    struct record_list done; /* complete roots whose source is to be told */
+    size_t in_flight;        /* roots */
+    size_t in_flight_bytes;
+    struct record_list stuck; /* rejected records that on_reject = stop left in flight */
+    bool is_blocked;     /* emit said -EAGAIN, or the bound was reached; until the low watermark */
+    size_t blocked_for;  /* bytes that the refused record needs */
+
+    struct record *pool[8]; /* freed records by size class: the oldest first */
+    struct record *pool_tail[8];
+    size_t pool_count[8];
+
+    enum lane_state state;
+    _Atomic bool must_stop;   /* any thread */
+    _Atomic bool must_finish; /* any thread */
+    _Atomic bool must_fail;   /* any thread: a broken rule */
+    bool has_failed;
+    bool is_finished; /* ended by fms_finish: what is left is nobody's error */
+    bool in_source;   /* within source_poll */
+    int64_t drain_until;
+    int64_t stats_at;
+    struct lane_counts counts;
+    size_t left; /* after the run: records left unsettled */
+};
+
+/* The lane that this thread is, or NULL. */
+extern _Thread_local struct lane *lane_current;
+
+/* record.c: memory of records. A record's public part is what plugins see. */
+struct record *record_of(const struct fms_record *public);
+/* The bytes that a record would take; SIZE_MAX for a malformed draft. */
+size_t record_charge(const struct lane *lane, const struct fms_record *draft);
+/* A copy of the draft. With `share`, a dead letter: topic, key and payload stay in `share`, which must outlive it.
+ * NULL: out of memory. */
+struct record *record_new(struct lane *lane, const struct fms_record *draft, const struct record *share);
+void record_free(struct lane *lane, struct record *record);
+void record_pool_free(struct lane *lane);
+
+/* settle.c: sinks' queues, and what becomes of records. */
+void settle_report(struct stage *sink, struct record *record, enum fms_fate fate, char *reason); /* any thread */
+/* A record that comes out of transform number `after` (-1: out of the source). */
+void settle_advance(struct lane *lane, struct record *record, int after);
+/* Handles all that was settled, then tells the source. */
+void settle_run(struct lane *lane);
+/* Offers to each sink what it may be offered; whether anything was. */
+bool settle_offer(struct lane *lane);
+/* Calls transforms again whose records waited for room. */
+void settle_advance_waiting(struct lane *lane);
+/* The record was rejected by a stage; the reason is taken. */
+void settle_reject(struct stage *stage, struct record *record, char *reason);
+/* One reference less (a slot, a child, the transforms); completes the record at the last. */
+void settle_release(struct lane *lane, struct record *record);
+/* Whether a live stage can still change the fate of a record. */
+bool settle_is_pending(const struct lane *lane);
+/* A transform's record is no longer kept. */
+void settle_unkeep(struct stage *transform, struct record *record);
+/* Frees every record, telling nobody. For the end, when the stages are closed. */
+void settle_abandon(struct lane *lane);
+
+/* host.c */
+void host_fill(struct stage *stage, enum fms_role role);
+/* A broken rule: logs it under the stage's name and fails the pipeline. Any thread. */
+void host_misuse(struct stage *stage, const char *format, ...) FMS_PRINTF(2, 3);
+
+/* lane.c */
+int lane_prepare(struct lane *lane); /* lock, wake-up; 0 or -errno */
+void lane_release(struct lane *lane);
+/* Runs until the pipeline has ended; on a thread of its own. Stages are open. */
+void lane_run(struct lane *lane);
+void lane_stop(struct lane *lane);                          /* any thread */
+void lane_fail(struct lane *lane);                          /* any thread; logged by the caller */
+void lane_wake(struct lane *lane);                          /* any thread */
+void lane_enter(struct lane *lane);                         /* any thread but the lane */
+void lane_leave(struct lane *lane);
+size_t lane_drain(struct lane *lane, int64_t deadline);     /* lane, in source_poll */
+int64_t lane_now(void);
+/* Calls transform_poll or sink_poll. */
+void stage_poll(struct stage *stage);
+
+#endif

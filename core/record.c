@@ -1,0 +1,201 @@
+/* record.c - the memory of records: one allocation each, in a few size classes.
+ *
+ * Freed records go to the end of a queue and are reused from its front, and only while the queue is longer than a
+ * quarantine: so a plugin that settles a record a second time finds its grave, not another record, and can be named. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "lane.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
+#endif
+
+#define POOL_SMALLEST 256u       /* bytes of class 0; each next class is twice as large */
+#define POOL_CLASSES 8u          /* up to 32 KiB; what is larger goes to malloc and back */
+#define POOL_QUARANTINE 64u      /* records that stay dead for a while */
+#define POOL_KEPT (256u * 1024u) /* bytes that a class keeps beyond the quarantine */
+#define RECORD_MAX_HEADERS 1000u
+
+struct record *record_of(const struct fms_record *public)
+{
+    return (struct record *)((char *)(uintptr_t)public - offsetof(struct record, public));
+}
+
+static size_t record_class(size_t size)
+{
+    size_t class = 0;
+
+    while (class < POOL_CLASSES && (size_t)POOL_SMALLEST << class < size)
+        class++;
+    return class;
+}
+
+static size_t align8(size_t size)
+{
+    return (size + 7) & ~(size_t)7;
+}
+
+static size_t record_slots(const struct lane *lane)
+{
+    return lane->sink_count + (lane->dead_letter != NULL);
+}
+
+/* Adds a value and its NUL byte. */
+static bool add_bytes(size_t *sum, size_t size)
+{
+    return size < SIZE_MAX / 4 && *sum < SIZE_MAX / 4 && (*sum += size + 1, true);
+}
+
+/* The bytes of all values; SIZE_MAX for a malformed draft. */
+static size_t record_data_size(const struct fms_record *draft, bool shared)
+{
+    size_t sum = 0;
+
+    if (draft->header_count > RECORD_MAX_HEADERS || (draft->header_count > 0 && draft->headers == NULL))
+        return SIZE_MAX;
+    if (!shared && (!add_bytes(&sum, draft->topic.size) || !add_bytes(&sum, draft->key.size) ||
+                    !add_bytes(&sum, draft->payload.size)))
+        return SIZE_MAX;
+    for (size_t i = 0; i < draft->header_count; i++) {
+        if (draft->headers[i].name == NULL || !add_bytes(&sum, strlen(draft->headers[i].name)) ||
+            !add_bytes(&sum, draft->headers[i].value.size))
+            return SIZE_MAX;
+    }
+    return sum;
+}
+
+static size_t record_size(const struct lane *lane, const struct fms_record *draft, bool shared)
+{
+    size_t data = record_data_size(draft, shared);
+
+    if (data == SIZE_MAX)
+        return SIZE_MAX;
+    return align8(sizeof(struct record) + record_slots(lane) * sizeof(struct slot)) +
+           align8(json_cache_size(lane->paths)) + draft->header_count * sizeof(struct fms_header) + data;
+}
+
+static size_t class_charge(size_t class, size_t size)
+{
+    return class < POOL_CLASSES ? (size_t)POOL_SMALLEST << class : size;
+}
+
+size_t record_charge(const struct lane *lane, const struct fms_record *draft)
+{
+    size_t size = record_size(lane, draft, false);
+
+    return size == SIZE_MAX ? SIZE_MAX : class_charge(record_class(size), size);
+}
+
+static struct record *pool_take(struct lane *lane, size_t class)
+{
+    struct record *record;
+
+    if (class >= POOL_CLASSES || lane->pool_count[class] <= POOL_QUARANTINE)
+        return NULL;
+    record = lane->pool[class];
+    lane->pool[class] = record->link;
+    lane->pool_count[class]--;
+    return record;
+}
+
+static struct fms_bytes copy_bytes(char **end, struct fms_bytes from)
+{
+    char *to = *end;
+
+    if (from.data == NULL)
+        return from;
+    memcpy(to, from.data, from.size);
+    to[from.size] = '\0';
+    *end = to + from.size + 1;
+    return fms_bytes_of(to, from.size);
+}
+
+static void copy_draft(struct record *record, const struct fms_record *draft, bool shared, char *end)
+{
+    struct fms_record *public = &record->public;
+    struct fms_header *headers = (struct fms_header *)(void *)end;
+
+    *public = *draft;
+    public->headers = draft->header_count > 0 ? headers : NULL;
+    end += draft->header_count * sizeof *headers;
+    for (size_t i = 0; i < draft->header_count; i++) {
+        struct fms_bytes name = copy_bytes(&end, fms_text(draft->headers[i].name));
+
+        headers[i].name = name.data;
+        headers[i].value = copy_bytes(&end, draft->headers[i].value);
+    }
+    if (shared)
+        return;
+    public->topic = copy_bytes(&end, draft->topic);
+    public->key = copy_bytes(&end, draft->key);
+    public->payload = copy_bytes(&end, draft->payload);
+}
+
+struct record *record_new(struct lane *lane, const struct fms_record *draft, const struct record *share)
+{
+    size_t slots = record_slots(lane), cache = json_cache_size(lane->paths);
+    size_t size = record_size(lane, draft, share != NULL), class = record_class(size);
+    struct record *record = pool_take(lane, class);
+    char *end;
+
+    if (record == NULL)
+        record = malloc(class_charge(class, size));
+    if (record == NULL)
+        return NULL;
+    ASAN_UNPOISON_MEMORY_REGION(record, class_charge(class, size));
+    end = (char *)record + align8(sizeof *record + slots * sizeof(struct slot));
+    memset(record, 0, (size_t)(end - (char *)record));
+    record->magic = RECORD_ALIVE;
+    record->size_class = (uint32_t)class;
+    record->charge = class_charge(class, size);
+    if (cache > 0) {
+        record->json = (struct json_cache *)(void *)end;
+        memset(record->json, 0, sizeof *record->json);
+        end += align8(cache);
+    }
+    copy_draft(record, draft, share != NULL, end);
+    lane->in_flight_bytes += record->charge;
+    return record;
+}
+
+void record_free(struct lane *lane, struct record *record)
+{
+    size_t class = record->size_class;
+
+    lane->in_flight_bytes -= record->charge;
+    record->magic = RECORD_FREED;
+    if (class >= POOL_CLASSES ||
+        lane->pool_count[class] >= POOL_QUARANTINE + POOL_KEPT / ((size_t)POOL_SMALLEST << class)) {
+        free(record);
+        return;
+    }
+    record->link = NULL;
+    if (lane->pool_count[class]++ == 0)
+        lane->pool[class] = record;
+    else
+        lane->pool_tail[class]->link = record;
+    lane->pool_tail[class] = record;
+    ASAN_POISON_MEMORY_REGION(&record->public, record->charge - offsetof(struct record, public));
+}
+
+void record_pool_free(struct lane *lane)
+{
+    for (size_t class = 0; class < POOL_CLASSES; class++) {
+        while (lane->pool[class] != NULL) {
+            struct record *record = lane->pool[class];
+
+            lane->pool[class] = record->link;
+            free(record);
+        }
+        lane->pool_count[class] = 0;
+    }
+}

@@ -1,0 +1,583 @@
+/* settle.c - sinks' queues, and what becomes of records.
+ *
+ * Nothing here calls back into a stage that is on the stack: a settlement that arrives while a sink is being written to
+ * is put on a list and handled when the write has returned, so that plugins need not be reentrant. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "lane.h"
+#include "log.h"
+
+static struct slot *slot_of(struct record *record, const struct stage *stage)
+{
+    return &record->slots[stage->slot];
+}
+
+static void slot_set(struct record *record, const struct stage *stage, enum slot_state state)
+{
+    atomic_store_explicit(&slot_of(record, stage)->state, (uint8_t)state, memory_order_relaxed);
+}
+
+static void queue_append(struct stage *stage, struct record *record)
+{
+    struct slot *slot = slot_of(record, stage);
+
+    slot->previous = stage->tail;
+    slot->next = NULL;
+    if (stage->tail == NULL)
+        stage->head = record;
+    else
+        slot_of(stage->tail, stage)->next = record;
+    stage->tail = record;
+    if (stage->cursor == NULL)
+        stage->cursor = record;
+}
+
+static void queue_remove(struct stage *stage, struct record *record)
+{
+    struct slot *slot = slot_of(record, stage);
+
+    if (slot->previous == NULL)
+        stage->head = slot->next;
+    else
+        slot_of(slot->previous, stage)->next = slot->next;
+    if (slot->next == NULL)
+        stage->tail = slot->previous;
+    else
+        slot_of(slot->next, stage)->previous = slot->previous;
+    if (stage->cursor == record)
+        stage->cursor = slot->next;
+}
+
+static void list_append(struct record_list *list, struct record *record)
+{
+    record->link = NULL;
+    if (list->head == NULL)
+        list->head = record;
+    else
+        list->tail->link = record;
+    list->tail = record;
+}
+
+static void list_prepend(struct record_list *list, struct record *record)
+{
+    record->link = list->head;
+    if (list->head == NULL)
+        list->tail = record;
+    list->head = record;
+}
+
+static struct record *list_take(struct record_list *list)
+{
+    struct record *record = list->head;
+
+    if (record != NULL)
+        list->head = record->link;
+    return record;
+}
+
+/* ------------------------------------------------------------------------------------------------ references, completion */
+
+void settle_release(struct lane *lane, struct record *record)
+{
+    while (--record->pending == 0) {
+        struct record *parent = record->parent;
+
+        if (parent == NULL) {
+            list_append(&lane->done, record);
+            return;
+        }
+        record_free(lane, record);
+        record = parent;
+    }
+}
+
+static void tell_source(struct lane *lane, struct record *root)
+{
+    struct stage *source = lane->source;
+
+    if (root->dropped)
+        lane->counts.dropped++;
+    else
+        lane->counts.delivered++;
+    if (source->plugin->table.source_settled != NULL)
+        source->plugin->table.source_settled(source->instance, &root->public,
+                                             root->dropped ? FMS_REJECTED : FMS_DELIVERED);
+    lane->in_flight--;
+    record_free(lane, root);
+}
+
+/* --------------------------------------------------------------------------------------------------------- rejection */
+
+static struct record *root_of(struct record *record)
+{
+    while (record->parent != NULL)
+        record = record->parent;
+    return record;
+}
+
+/* The dead letter is the record as the source emitted it, whatever transforms made of it: so it can be replayed. */
+static struct record *dead_letter_new(struct stage *stage, struct record *root, const char *reason)
+{
+    struct lane *lane = stage->lane;
+    size_t own = root->public.header_count;
+    struct fms_header *headers = calloc(own + 5, sizeof *headers);
+    struct fms_record draft = root->public;
+    struct record *letter;
+    struct timespec now;
+    struct tm tm;
+    char when[40];
+
+    if (headers == NULL)
+        return NULL;
+    clock_gettime(CLOCK_REALTIME, &now);
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now.tv_sec, &tm));
+    if (own > 0)
+        memcpy(headers, root->public.headers, own * sizeof *headers);
+    headers[own] = (struct fms_header){"fms.reason", fms_text(reason)};
+    headers[own + 1] = (struct fms_header){"fms.pipeline", fms_text(lane->options.name)};
+    headers[own + 2] = (struct fms_header){"fms.stage", fms_text(stage->name)};
+    headers[own + 3] = (struct fms_header){"fms.topic", root->public.topic};
+    headers[own + 4] = (struct fms_header){"fms.time", fms_text(when)};
+    draft.headers = headers;
+    draft.header_count = own + 5;
+    letter = record_new(lane, &draft, root);
+    free(headers);
+    return letter;
+}
+
+static int dead_letter_send(struct stage *stage, struct record *root, const char *reason)
+{
+    struct lane *lane = stage->lane;
+    uint64_t bit = UINT64_C(1) << stage->index;
+    struct record *letter;
+
+    if ((root->rejected_by & bit) != 0)
+        return 0;
+    letter = dead_letter_new(stage, root, reason);
+    if (letter == NULL)
+        return -ENOMEM;
+    root->rejected_by |= bit;
+    root->pending++;
+    letter->parent = root;
+    letter->pending = 1;
+    slot_set(letter, lane->dead_letter, SLOT_QUEUED);
+    queue_append(lane->dead_letter, letter);
+    lane->counts.dead_letters++;
+    log_line(FMS_LOG_WARN, lane->options.name, stage->name, "record goes to dead letters: %s", reason);
+    return 0;
+}
+
+/* A rejection that does not become a dead letter. */
+static void reject_by_policy(struct stage *stage, struct record *record, const char *reason)
+{
+    struct lane *lane = stage->lane;
+
+    if (lane->options.on_reject == ON_REJECT_DROP) {
+        log_line(FMS_LOG_WARN, lane->options.name, stage->name, "record dropped (on_reject = drop): %s", reason);
+        root_of(record)->dropped = true;
+        settle_release(lane, record);
+        return;
+    }
+    log_line(FMS_LOG_ERROR, lane->options.name, stage->name,
+             "record rejected: %s; the pipeline stops and the record stays unacknowledged (on_reject = stop): add a"
+             " [dead_letter] section or set on_reject = drop", reason);
+    list_append(&lane->stuck, record);
+    lane_fail(lane);
+}
+
+void settle_reject(struct stage *stage, struct record *record, char *reason)
+{
+    struct lane *lane = stage->lane;
+    const char *text = reason != NULL ? reason : "no reason was given";
+
+    lane->counts.rejected++;
+    if (lane->dead_letter != NULL && stage != lane->dead_letter &&
+        dead_letter_send(stage, root_of(record), text) == 0)
+        settle_release(lane, record);
+    else
+        reject_by_policy(stage, record, text);
+    free(reason);
+}
+
+/* ------------------------------------------------------------------------------------------------------- settlements */
+
+static void slot_list_append(struct slot_list *list, struct record *record, size_t slot)
+{
+    record->slots[slot].inbox_next = NULL;
+    if (list->head == NULL)
+        list->head = record;
+    else
+        list->tail->slots[slot].inbox_next = record;
+    list->tail = record;
+}
+
+void settle_report(struct stage *sink, struct record *record, enum fms_fate fate, char *reason)
+{
+    struct lane *lane = sink->lane;
+    struct slot *slot = slot_of(record, sink);
+    uint8_t expected = SLOT_TAKEN;
+
+    if (!atomic_compare_exchange_strong(&slot->state, &expected, SLOT_SETTLED)) {
+        host_misuse(sink, expected == SLOT_SETTLED ? "settled a record twice"
+                                                   : "settled a record that it has not, or settled it twice");
+        free(reason);
+        return;
+    }
+    slot->fate = (uint8_t)fate;
+    slot->reason = reason;
+    if (lane_current == lane) {
+        slot_list_append(&lane->settled[sink->slot], record, sink->slot);
+        lane->has_settled = true;
+        return;
+    }
+    pthread_mutex_lock(&lane->inbox_lock);
+    slot_list_append(&lane->inbox[sink->slot], record, sink->slot);
+    lane->has_inbox = true;
+    pthread_mutex_unlock(&lane->inbox_lock);
+    lane_wake(lane);
+}
+
+static void settle_delivered(struct stage *sink, struct record *record)
+{
+    if (sink->attempt > 0 && !sink->is_retrying) {
+        log_line(FMS_LOG_INFO, sink->lane->options.name, sink->name, "delivers again, after %.1f s",
+                 (double)(lane_now() - sink->retry_since) / (double)FMS_SECOND);
+        sink->attempt = 0;
+    }
+    queue_remove(sink, record);
+    settle_release(sink->lane, record);
+}
+
+static void settle_retry(struct stage *sink, struct record *record, char *reason)
+{
+    sink->lane->counts.retried++;
+    slot_set(record, sink, SLOT_QUEUED);
+    if (!sink->is_retrying) {
+        log_line(FMS_LOG_WARN, sink->lane->options.name, sink->name, "not delivered, will be offered again: %s",
+                 reason != NULL ? reason : "no reason was given");
+        if (sink->attempt == 0)
+            sink->retry_since = lane_now();
+        sink->is_retrying = true;
+        sink->retry_at = 0;
+    }
+    free(reason);
+}
+
+static void settle_one(struct stage *sink, struct record *record)
+{
+    struct slot *slot = slot_of(record, sink);
+    char *reason = slot->reason;
+
+    slot->reason = NULL;
+    slot_set(record, sink, SLOT_NONE);
+    sink->taken--;
+    sink->is_full = false;
+    if (slot->fate == FMS_DELIVERED) {
+        settle_delivered(sink, record);
+    } else if (slot->fate == FMS_RETRY) {
+        settle_retry(sink, record, reason);
+    } else {
+        queue_remove(sink, record);
+        settle_reject(sink, record, reason);
+    }
+    if (sink->is_retrying && sink->taken == 0 && sink->retry_at == 0)
+        sink->retry_at = lane_now() + fms_backoff(&sink->host, sink->lane->options.retry_min,
+                                                  sink->lane->options.retry_max, sink->attempt++);
+}
+
+static void settle_list(struct lane *lane, struct slot_list *lists)
+{
+    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+
+    for (size_t i = 0; i < slots; i++) {
+        struct record *record = lists[i].head;
+
+        lists[i].head = NULL;
+        while (record != NULL) {
+            struct record *next = record->slots[i].inbox_next;
+
+            settle_one(lane->sinks[i], record);
+            record = next;
+        }
+    }
+}
+
+static void settle_inbox(struct lane *lane)
+{
+    struct slot_list lists[LANE_MAX_STAGES + 1];
+    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+
+    pthread_mutex_lock(&lane->inbox_lock);
+    memcpy(lists, lane->inbox, slots * sizeof *lists);
+    memset(lane->inbox, 0, slots * sizeof *lists);
+    lane->has_inbox = false;
+    pthread_mutex_unlock(&lane->inbox_lock);
+    settle_list(lane, lists);
+}
+
+void settle_run(struct lane *lane)
+{
+    struct record *root;
+
+    do {
+        if (lane->has_inbox)
+            settle_inbox(lane);
+        if (lane->has_settled) {
+            lane->has_settled = false;
+            settle_list(lane, lane->settled);
+        }
+        while ((root = list_take(&lane->done)) != NULL)
+            tell_source(lane, root);
+    } while (lane->has_settled);
+}
+
+bool settle_is_pending(const struct lane *lane)
+{
+    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+
+    for (size_t i = 0; i < slots; i++) {
+        if (!lane->sinks[i]->is_dead && lane->sinks[i]->head != NULL)
+            return true;
+    }
+    for (size_t i = 0; i < lane->transform_count; i++) {
+        if (lane->transforms[i]->waiting.head != NULL)
+            return true;
+    }
+    return lane->has_inbox || lane->has_settled || lane->done.head != NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- offering */
+
+/* Takes back what the sink did not take. */
+static void untake(struct stage *sink, struct record *record)
+{
+    uint8_t expected = SLOT_TAKEN;
+
+    if (!atomic_compare_exchange_strong(&slot_of(record, sink)->state, &expected, SLOT_QUEUED))
+        host_misuse(sink, "settled a record in sink_write and then said that it had not taken it");
+    else
+        sink->taken--;
+}
+
+/* The next records to be offered, at least one: the cursor stands at a record. */
+static size_t gather(struct stage *sink, struct record **batch, const struct fms_record **records)
+{
+    struct record *record = sink->cursor;
+    size_t n = 0;
+
+    do {
+        slot_set(record, sink, SLOT_TAKEN);
+        batch[n] = record;
+        records[n++] = &record->public;
+        record = slot_of(record, sink)->next;
+    } while (record != NULL && n < LANE_BATCH);
+    sink->taken += n;
+    return n;
+}
+
+static void offer_batch(struct stage *sink)
+{
+    struct record *batch[LANE_BATCH];
+    const struct fms_record *records[LANE_BATCH];
+    size_t n = gather(sink, batch, records);
+    int took = sink->plugin->table.sink_write(sink->instance, records, n);
+
+    if (took < 0 || (size_t)took > n) {
+        if (took > 0)
+            host_misuse(sink, "sink_write took %d of %zu records", took, n);
+        sink->is_dead = true;
+        lane_fail(sink->lane);
+        took = 0;
+    }
+    for (size_t i = (size_t)took; i < n; i++)
+        untake(sink, batch[i]);
+    sink->is_full = (size_t)took < n;
+    sink->cursor = sink->is_full ? batch[took] : slot_of(batch[n - 1], sink)->next;
+}
+
+static bool offer_sink(struct stage *sink)
+{
+    if (sink->is_dead)
+        return false;
+    if (sink->is_retrying) {
+        if (sink->retry_at == 0 || lane_now() < sink->retry_at)
+            return false;
+        sink->is_retrying = false;
+        sink->is_full = false;
+        sink->cursor = sink->head;
+    }
+    if (sink->cursor == NULL || sink->is_full)
+        return false;
+    while (sink->cursor != NULL && !sink->is_full && !sink->is_dead)
+        offer_batch(sink);
+    stage_poll(sink);
+    return true;
+}
+
+bool settle_offer(struct lane *lane)
+{
+    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+    bool offered = false;
+
+    for (size_t i = 0; i < slots; i++)
+        offered = offer_sink(lane->sinks[i]) || offered;
+    return offered;
+}
+
+/* -------------------------------------------------------------------------------------------------------- transforms */
+
+static void keep(struct stage *transform, struct record *record)
+{
+    queue_append(transform, record);
+    if (++transform->taken * 2 > (size_t)transform->lane->options.max_in_flight)
+        host_misuse(transform, "keeps %zu records, more than half of max_in_flight = %lld: raise it, or keep less",
+                    transform->taken, (long long)transform->lane->options.max_in_flight);
+}
+
+void settle_unkeep(struct stage *transform, struct record *record)
+{
+    record->kept_by = 0;
+    if (slot_of(record, transform)->previous == NULL && transform->head != record)
+        return; /* still inside its transform: not in the list yet */
+    queue_remove(transform, record);
+    slot_of(record, transform)->previous = NULL;
+    transform->taken--;
+}
+
+/* Calls the transform; true: the record goes on. */
+static bool transform_one(struct stage *transform, struct record *record, bool *again)
+{
+    struct lane *lane = transform->lane;
+    bool goes_on = false, is_settled;
+    enum fms_verdict verdict;
+
+    record->pending++; /* the record outlives the call even if it is settled in it */
+    record->kept_by = (uint32_t)transform->index + 1;
+    verdict = transform->plugin->table.transform(transform->instance, &record->public);
+    is_settled = record->kept_by == 0;
+    *again = false;
+    if (verdict == FMS_KEPT) {
+        if (!is_settled)
+            keep(transform, record);
+    } else if (is_settled) {
+        host_misuse(transform, "settled a record and returned %d for it: return FMS_KEPT", (int)verdict);
+    } else {
+        record->kept_by = 0;
+        goes_on = verdict == FMS_PASS;
+        *again = verdict == FMS_AGAIN;
+        if (verdict == FMS_DROP)
+            settle_release(lane, record);
+        else if (!goes_on && !*again)
+            host_misuse(transform, "transform returned %d, which is no verdict", (int)verdict);
+    }
+    settle_release(lane, record);
+    return goes_on;
+}
+
+static void to_sinks(struct lane *lane, struct record *record)
+{
+    record->pending += (uint32_t)lane->sink_count - 1;
+    for (size_t i = 0; i < lane->sink_count; i++) {
+        slot_set(record, lane->sinks[i], SLOT_QUEUED);
+        queue_append(lane->sinks[i], record);
+    }
+}
+
+void settle_advance(struct lane *lane, struct record *record, int after)
+{
+    for (size_t i = (size_t)(after + 1); i < lane->transform_count; i++) {
+        struct stage *transform = lane->transforms[i];
+        bool again = transform->waiting.head != NULL; /* order: not past those that wait */
+
+        if (!again && transform_one(transform, record, &again))
+            continue;
+        if (again)
+            list_append(&transform->waiting, record);
+        return;
+    }
+    to_sinks(lane, record);
+}
+
+/* Whether nothing but waiting could make room: no sink and no transform has a record. */
+static bool nobody_else_works(const struct lane *lane)
+{
+    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+
+    for (size_t i = 0; i < slots; i++) {
+        if (lane->sinks[i]->head != NULL)
+            return false;
+    }
+    for (size_t i = 0; i < lane->transform_count; i++) {
+        if (lane->transforms[i]->taken > 0)
+            return false;
+    }
+    return lane->done.head == NULL && !lane->has_settled;
+}
+
+static void reject_waiting(struct stage *transform, struct record *record)
+{
+    char *reason = NULL;
+
+    if (asprintf(&reason, "what %s makes of it does not fit max_in_flight_bytes = %lld", transform->name,
+                 (long long)transform->lane->options.max_in_flight_bytes) < 0)
+        reason = NULL;
+    settle_reject(transform, record, reason);
+}
+
+void settle_advance_waiting(struct lane *lane)
+{
+    for (size_t i = lane->transform_count; i-- > 0;) {
+        struct stage *transform = lane->transforms[i];
+        struct record *record;
+        bool again = false;
+
+        while (!again && (record = list_take(&transform->waiting)) != NULL) {
+            if (transform_one(transform, record, &again))
+                settle_advance(lane, record, (int)i);
+            else if (again && nobody_else_works(lane))
+                reject_waiting(transform, record);
+            else if (again)
+                list_prepend(&transform->waiting, record);
+        }
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------------------- end */
+
+static void abandon_queue(struct stage *stage)
+{
+    while (stage->head != NULL) {
+        struct record *record = stage->head;
+        struct slot *slot = slot_of(record, stage);
+
+        queue_remove(stage, record);
+        free(slot->reason);
+        slot->reason = NULL;
+        slot_set(record, stage, SLOT_NONE);
+        settle_release(stage->lane, record);
+    }
+    stage->taken = 0;
+}
+
+void settle_abandon(struct lane *lane)
+{
+    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+    struct record *record;
+
+    for (size_t i = 0; i < slots; i++)
+        abandon_queue(lane->sinks[i]);
+    for (size_t i = 0; i < lane->transform_count; i++) {
+        abandon_queue(lane->transforms[i]);
+        while ((record = list_take(&lane->transforms[i]->waiting)) != NULL)
+            settle_release(lane, record);
+    }
+    while ((record = list_take(&lane->stuck)) != NULL)
+        settle_release(lane, record);
+    while ((record = list_take(&lane->done)) != NULL) {
+        lane->in_flight--;
+        record_free(lane, record);
+    }
+}
