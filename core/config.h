@@ -1,0 +1,39 @@
+/* config.h - a pipeline file as sections and entries, each with its line. */
+#ifndef FMS_CONFIG_H
+#define FMS_CONFIG_H
+
+#include <stddef.h>
+
+struct config_entry {
+    char *key;
+    char *value; /* unquoted, without comment, blanks trimmed; ${...} as it stands */
+    int line;
+};
+
+struct config_section {
+    char *kind; /* "pipeline", "source", "transform", "sink", "dead_letter", or whatever stands first in the brackets */
+    char *name; /* "check" of [transform check]; "" without one */
+    int line;
+    struct config_entry *entries;
+    size_t count;
+};
+
+struct config {
+    char *path; /* for messages */
+    struct config_section *sections;
+    size_t count;
+};
+
+/* Reads a file. Each error is logged with file and line; all of them, not the first alone. 0, -EINVAL for a bad file,
+ * or what open and read say. *config is to be freed, and is NULL after an error. */
+int config_read(const char *path, struct config **config);
+
+/* The same from memory; `name` stands for the path in messages. */
+int config_parse(const char *name, const char *text, size_t size, struct config **config);
+
+void config_free(struct config *config);
+
+/* The entry of that key, or NULL. */
+const struct config_entry *config_find(const struct config_section *section, const char *key);
+
+#endif

@@ -1,0 +1,15 @@
+/* describe.h - what `fmspipe describe PLUGIN` prints, from the plugin's own tables. */
+#ifndef FMS_DESCRIBE_H
+#define FMS_DESCRIBE_H
+
+#include <stdio.h>
+
+#include "fms_plugin.h"
+
+enum describe_format { DESCRIBE_TABLE, DESCRIBE_MARKDOWN };
+
+/* TABLE: name, version, summary, roles, then options (name, type, default, range or choices, help), counters, and a
+ * sample section. MARKDOWN: the option table alone, as it stands in the plugin's README. 0 or -errno of writing. */
+int describe_plugin(const struct fms_plugin *plugin, enum describe_format format, FILE *out);
+
+#endif

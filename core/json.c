@@ -1,0 +1,534 @@
+/* json.c - finds fields in a JSON payload.
+ *
+ * The paths form a tree; one pass over the payload walks it along and notes where each wanted value stands, so nothing
+ * is allocated for a record, whatever its size. The pass is strict (RFC 8259; one object and nothing else), for a
+ * field found in broken JSON may be a wrong one.
+ *
+ * It is our own for lack of one that fits. jsmn takes `{"a":1 "b":2}`, `{"a"}`, `nul`, `1.2.3` and `{} {}` for JSON and
+ * stops at a NUL byte; checking all that behind it is this same pass again, and a payload of commas costs it 16 times
+ * its size in tokens. yajl is strict, but does not check malloc, copies each string that has an escape, and takes
+ * three times as long. It is what fuzz_json compares this pass with. */
+#include "json.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define JSON_DEPTH 64 /* of containers in containers */
+
+struct json_node {
+    char *name;
+    size_t length;
+    size_t position; /* in an array; SIZE_MAX where the name is no number */
+    int slot;        /* -1: no path ends here */
+    struct json_node *child, *next;
+};
+
+struct json_paths {
+    struct json_node root;
+    size_t count;
+};
+
+struct json_frame {
+    const struct json_node *node; /* NULL: nothing in here is wanted */
+    size_t count;                 /* of members begun */
+    const char *start;
+    bool array;
+};
+
+struct json_scan {
+    const char *text, *at, *end;
+    const char *error;
+    struct json_slot *slots;
+    size_t depth;
+    struct json_frame frames[JSON_DEPTH];
+};
+
+/* ------------------------------------------------------------------------------------------------------------ paths */
+
+struct json_paths *json_paths_new(void)
+{
+    struct json_paths *paths = calloc(1, sizeof *paths);
+
+    if (paths != NULL)
+        paths->root.slot = -1;
+    return paths;
+}
+
+static void json_node_free_children(struct json_node *node)
+{
+    while (node->child != NULL) {
+        struct json_node *child = node->child;
+
+        node->child = child->next;
+        json_node_free_children(child);
+        free(child->name);
+        free(child);
+    }
+}
+
+void json_paths_free(struct json_paths *paths)
+{
+    if (paths == NULL)
+        return;
+    json_node_free_children(&paths->root);
+    free(paths);
+}
+
+/* "0", "17": the position it names in an array. */
+static size_t json_position(const char *name, size_t length)
+{
+    size_t position = 0;
+
+    if (length == 0 || length > 9 || (name[0] == '0' && length > 1))
+        return SIZE_MAX;
+    for (size_t i = 0; i < length; i++) {
+        if (name[i] < '0' || name[i] > '9')
+            return SIZE_MAX;
+        position = position * 10 + (size_t)(name[i] - '0');
+    }
+    return position;
+}
+
+static struct json_node *json_node_child(struct json_node *node, const char *name, size_t length)
+{
+    struct json_node *child;
+
+    for (child = node->child; child != NULL; child = child->next)
+        if (child->length == length && memcmp(child->name, name, length) == 0)
+            return child;
+
+    child = calloc(1, sizeof *child);
+    if (child == NULL)
+        return NULL;
+    child->name = strndup(name, length);
+    if (child->name == NULL) {
+        free(child);
+        return NULL;
+    }
+    child->length = length;
+    child->position = json_position(name, length);
+    child->slot = -1;
+    child->next = node->child;
+    node->child = child;
+    return child;
+}
+
+static bool json_path_good(const char *path)
+{
+    size_t parts = 1;
+
+    for (const char *c = path; *c != '\0'; c++)
+        if (*c == '.') {
+            if (c == path || c[1] == '.' || c[1] == '\0')
+                return false;
+            parts++;
+        }
+    return *path != '\0' && parts <= JSON_DEPTH;
+}
+
+int json_paths_add(struct json_paths *paths, const char *path)
+{
+    struct json_node *node = &paths->root;
+
+    if (!json_path_good(path))
+        return -EINVAL;
+    for (;;) {
+        size_t length = strcspn(path, ".");
+
+        node = json_node_child(node, path, length);
+        if (node == NULL)
+            return -ENOMEM;
+        if (path[length] == '\0')
+            break;
+        path += length + 1;
+    }
+    if (node->slot < 0)
+        node->slot = (int)paths->count++;
+    return node->slot;
+}
+
+size_t json_paths_count(const struct json_paths *paths)
+{
+    return paths->count;
+}
+
+size_t json_cache_size(const struct json_paths *paths)
+{
+    if (paths->count == 0)
+        return 0;
+    return sizeof(struct json_cache) + paths->count * sizeof(struct json_slot);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- escapes */
+
+static int json_hex(const char *text)
+{
+    int value = 0;
+
+    for (int i = 0; i < 4; i++) {
+        char c = text[i];
+
+        if (c >= '0' && c <= '9')
+            value = value * 16 + c - '0';
+        else if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
+            value = value * 16 + (c | 0x20) - 'a' + 10;
+        else
+            return -1;
+    }
+    return value;
+}
+
+static size_t json_utf8(uint32_t code, char *out)
+{
+    if (code < 0x80) {
+        out[0] = (char)code;
+        return 1;
+    }
+    if (code < 0x800) {
+        out[0] = (char)(0xc0 | code >> 6);
+        out[1] = (char)(0x80 | (code & 0x3f));
+        return 2;
+    }
+    if (code < 0x10000) {
+        out[0] = (char)(0xe0 | code >> 12);
+        out[1] = (char)(0x80 | (code >> 6 & 0x3f));
+        out[2] = (char)(0x80 | (code & 0x3f));
+        return 3;
+    }
+    out[0] = (char)(0xf0 | code >> 18);
+    out[1] = (char)(0x80 | (code >> 12 & 0x3f));
+    out[2] = (char)(0x80 | (code >> 6 & 0x3f));
+    out[3] = (char)(0x80 | (code & 0x3f));
+    return 4;
+}
+
+/* Decodes the escape at `text`, a backslash, into at most 4 bytes of `out`; *used is what it took of the text. Half of
+ * a surrogate pair becomes U+FFFD. */
+static size_t json_escape(const char *text, size_t size, char *out, size_t *used)
+{
+    static const char plain[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+    const char *found;
+    int code;
+
+    if (size >= 6 && text[1] == 'u' && (code = json_hex(text + 2)) >= 0) {
+        *used = 6;
+        if (code < 0xd800 || code > 0xdfff)
+            return json_utf8((uint32_t)code, out);
+        if (code < 0xdc00 && size >= 12 && text[6] == '\\' && text[7] == 'u') {
+            int low = json_hex(text + 8);
+
+            if (low >= 0xdc00 && low <= 0xdfff) {
+                *used = 12;
+                return json_utf8(0x10000 + ((uint32_t)(code - 0xd800) << 10) + (uint32_t)(low - 0xdc00), out);
+            }
+        }
+        return json_utf8(0xfffd, out);
+    }
+    *used = size >= 2 ? 2 : 1;
+    found = size >= 2 && text[1] != '\0' ? strchr(plain, text[1]) : NULL;
+    out[0] = found != NULL ? meant[found - plain] : text[*used - 1];
+    return 1;
+}
+
+size_t json_unescape(const char *text, size_t size, char *out)
+{
+    size_t length = 0;
+
+    for (size_t at = 0; at < size;) {
+        const char *slash = memchr(text + at, '\\', size - at);
+        size_t run = slash == NULL ? size - at : (size_t)(slash - text) - at;
+        size_t used = 0;
+
+        memcpy(out + length, text + at, run);
+        length += run;
+        at += run;
+        if (at < size) {
+            length += json_escape(text + at, size - at, out + length, &used);
+            at += used;
+        }
+    }
+    return length;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- scan */
+
+static bool json_fail(struct json_scan *scan, const char *error)
+{
+    scan->error = scan->at == scan->end ? "unexpected end" : error;
+    return false;
+}
+
+static void json_skip_blanks(struct json_scan *scan)
+{
+    while (scan->at < scan->end && (*scan->at == ' ' || *scan->at == '\n' || *scan->at == '\r' || *scan->at == '\t'))
+        scan->at++;
+}
+
+static bool json_skip_escape(struct json_scan *scan)
+{
+    size_t left = (size_t)(scan->end - scan->at);
+
+    if (left < 2 || (scan->at[1] == 'u' && left < 6)) {
+        scan->at = scan->end;
+        return json_fail(scan, "");
+    }
+    if (scan->at[1] == 'u' && json_hex(scan->at + 2) < 0)
+        return json_fail(scan, "\\u without four hexadecimal digits");
+    if (scan->at[1] == '\0' || strchr("\"\\/bfnrtu", scan->at[1]) == NULL)
+        return json_fail(scan, "an unknown escape in a string");
+    scan->at += scan->at[1] == 'u' ? 6 : 2;
+    return true;
+}
+
+/* Passes over the string at the quote; *inside is what stands between the quotes. */
+static bool json_string(struct json_scan *scan, struct fms_bytes *inside, bool *escaped)
+{
+    const char *start = ++scan->at;
+
+    *escaped = false;
+    for (;;) {
+        while (scan->at < scan->end && *scan->at != '"' && *scan->at != '\\' && (unsigned char)*scan->at >= 0x20)
+            scan->at++;
+        if (scan->at == scan->end)
+            return json_fail(scan, "");
+        if (*scan->at == '"')
+            break;
+        if (*scan->at != '\\')
+            return json_fail(scan, "a control character in a string");
+        *escaped = true;
+        if (!json_skip_escape(scan))
+            return false;
+    }
+    *inside = fms_bytes_of(start, (size_t)(scan->at - start));
+    scan->at++;
+    return true;
+}
+
+static bool json_digits(struct json_scan *scan)
+{
+    const char *start = scan->at;
+
+    while (scan->at < scan->end && *scan->at >= '0' && *scan->at <= '9')
+        scan->at++;
+    return scan->at > start || json_fail(scan, "a malformed number");
+}
+
+static bool json_number(struct json_scan *scan)
+{
+    if (*scan->at == '-')
+        scan->at++;
+    if (scan->at < scan->end && *scan->at == '0')
+        scan->at++;
+    else if (!json_digits(scan))
+        return false;
+    if (scan->at < scan->end && *scan->at == '.') {
+        scan->at++;
+        if (!json_digits(scan))
+            return false;
+    }
+    if (scan->at < scan->end && (*scan->at | 0x20) == 'e') {
+        scan->at++;
+        if (scan->at < scan->end && (*scan->at == '+' || *scan->at == '-'))
+            scan->at++;
+        return json_digits(scan);
+    }
+    return true;
+}
+
+static bool json_word(struct json_scan *scan, const char *word)
+{
+    for (; *word != '\0'; word++, scan->at++)
+        if (scan->at == scan->end || *scan->at != *word)
+            return json_fail(scan, "a value expected");
+    return true;
+}
+
+static void json_note(struct json_scan *scan, const struct json_node *node, enum json_kind kind, const char *start,
+                      const char *end)
+{
+    struct json_slot *slot;
+
+    if (node == NULL || node->slot < 0)
+        return;
+    slot = &scan->slots[node->slot];
+    slot->offset = (uint32_t)(start - scan->text);
+    slot->size = (uint32_t)(end - start);
+    slot->kind = (uint8_t)kind;
+}
+
+static bool json_open(struct json_scan *scan, const struct json_node *node)
+{
+    struct json_frame *frame = &scan->frames[scan->depth];
+
+    if (scan->depth == JSON_DEPTH)
+        return json_fail(scan, "nested more than 64 deep");
+    *frame = (struct json_frame){.node = node, .start = scan->at, .array = *scan->at == '['};
+    scan->at++;
+    scan->depth++;
+    return true;
+}
+
+static bool json_value(struct json_scan *scan, const struct json_node *node)
+{
+    const char *start = scan->at;
+    enum json_kind kind = JSON_OTHER;
+    struct fms_bytes inside;
+    bool escaped;
+
+    if (scan->at == scan->end)
+        return json_fail(scan, "");
+    switch (*start) {
+    case '{':
+    case '[':
+        return json_open(scan, node); /* json_close notes it */
+    case '"':
+        if (!json_string(scan, &inside, &escaped))
+            return false;
+        json_note(scan, node, escaped ? JSON_ESCAPED : JSON_STRING, start + 1, scan->at - 1);
+        return true;
+    case 't':
+        if (!json_word(scan, "true"))
+            return false;
+        break;
+    case 'f':
+        if (!json_word(scan, "false"))
+            return false;
+        break;
+    case 'n':
+        if (!json_word(scan, "null"))
+            return false;
+        kind = JSON_MISSING;
+        break;
+    default:
+        if (*start != '-' && (*start < '0' || *start > '9'))
+            return json_fail(scan, "a value expected");
+        if (!json_number(scan))
+            return false;
+    }
+    json_note(scan, node, kind, start, scan->at);
+    return true;
+}
+
+static bool json_key_is(struct fms_bytes key, bool escaped, const struct json_node *node)
+{
+    const char *text = key.data;
+    size_t matched = 0;
+
+    if (!escaped)
+        return key.size == node->length && memcmp(text, node->name, key.size) == 0;
+    for (size_t at = 0; at < key.size;) {
+        char decoded[4] = {text[at]};
+        size_t used = 1;
+        size_t size = text[at] == '\\' ? json_escape(text + at, key.size - at, decoded, &used) : 1;
+
+        if (size > node->length - matched || memcmp(decoded, node->name + matched, size) != 0)
+            return false;
+        matched += size;
+        at += used;
+    }
+    return matched == node->length;
+}
+
+/* Forgets what was found below a node: its key stands in the object once more, and the last one counts. */
+static void json_forget(struct json_scan *scan, const struct json_node *node)
+{
+    for (const struct json_node *child = node->child; child != NULL; child = child->next) {
+        json_note(scan, child, JSON_MISSING, scan->text, scan->text);
+        json_forget(scan, child);
+    }
+}
+
+/* Passes over a key and its colon; *node is what is wanted of the value. */
+static bool json_key(struct json_scan *scan, const struct json_node *parent, const struct json_node **node)
+{
+    struct fms_bytes key;
+    bool escaped;
+
+    if (scan->at == scan->end || *scan->at != '"')
+        return json_fail(scan, "a key in double quotes expected");
+    if (!json_string(scan, &key, &escaped))
+        return false;
+    *node = parent == NULL ? NULL : parent->child;
+    while (*node != NULL && !json_key_is(key, escaped, *node))
+        *node = (*node)->next;
+    if (*node != NULL)
+        json_forget(scan, *node);
+
+    json_skip_blanks(scan);
+    if (scan->at == scan->end || *scan->at != ':')
+        return json_fail(scan, "a colon expected behind a key");
+    scan->at++;
+    json_skip_blanks(scan);
+    return true;
+}
+
+static void json_close(struct json_scan *scan)
+{
+    const struct json_frame *frame = &scan->frames[--scan->depth];
+
+    scan->at++;
+    json_note(scan, frame->node, JSON_OTHER, frame->start, scan->at);
+}
+
+/* One member of the innermost container, or its end. */
+static bool json_member(struct json_scan *scan)
+{
+    struct json_frame *frame = &scan->frames[scan->depth - 1];
+    const struct json_node *node = NULL;
+
+    json_skip_blanks(scan);
+    if (scan->at < scan->end && *scan->at == (frame->array ? ']' : '}')) {
+        json_close(scan);
+        return true;
+    }
+    if (frame->count++ > 0) {
+        if (scan->at == scan->end || *scan->at != ',')
+            return json_fail(scan, frame->array ? "a comma or ] expected" : "a comma or } expected");
+        scan->at++;
+        json_skip_blanks(scan);
+    }
+    if (!frame->array) {
+        if (!json_key(scan, frame->node, &node))
+            return false;
+    } else if (frame->node != NULL) {
+        node = frame->node->child;
+        while (node != NULL && node->position != frame->count - 1)
+            node = node->next;
+    }
+    return json_value(scan, node);
+}
+
+static bool json_document(struct json_scan *scan, const struct json_node *root)
+{
+    if ((size_t)(scan->end - scan->at) > UINT32_MAX)
+        return json_fail(scan, "larger than 4 GiB");
+    json_skip_blanks(scan);
+    if (scan->at == scan->end || *scan->at != '{')
+        return json_fail(scan, "it does not begin with {");
+    json_open(scan, root);
+    while (scan->depth > 0)
+        if (!json_member(scan))
+            return false;
+    json_skip_blanks(scan);
+    return scan->at == scan->end || json_fail(scan, "something stands behind the object");
+}
+
+int json_find(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload)
+{
+    struct json_scan scan;
+
+    if (cache->state == 0) {
+        scan.text = scan.at = payload.data != NULL ? payload.data : "";
+        scan.end = scan.text + payload.size;
+        scan.slots = cache->slots;
+        scan.depth = 0;
+        cache->state = 1;
+        if (!json_document(&scan, &paths->root)) {
+            cache->state = 2;
+            cache->error = scan.error;
+        }
+    }
+    return cache->state == 1 ? 0 : -EBADMSG;
+}

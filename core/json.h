@@ -1,0 +1,45 @@
+/* json.h - finds fields of a JSON payload by path, in one pass and without building a document. Numbers stay as they
+ * stood. */
+#ifndef FMS_JSON_H
+#define FMS_JSON_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fms_plugin.h"
+
+/* The paths that a pipeline asks for: "vehicle_id", "position.lat", "axles.0.load". Grows at load, fixed afterwards. */
+struct json_paths;
+
+struct json_paths *json_paths_new(void);
+void json_paths_free(struct json_paths *paths);
+
+/* The index of a path, added if new; -EINVAL for an empty path or one with an empty part; -ENOMEM. */
+int json_paths_add(struct json_paths *paths, const char *path);
+size_t json_paths_count(const struct json_paths *paths);
+
+/* What was found at a path. */
+struct json_slot {
+    uint32_t offset; /* into the payload, of the value; of a string: behind the quote */
+    uint32_t size;   /* in bytes as they stand */
+    uint8_t kind;    /* enum json_kind */
+};
+enum json_kind { JSON_MISSING = 0, JSON_STRING, JSON_ESCAPED /* a string with backslashes */, JSON_OTHER };
+
+/* Lives in the record behind its other data, json_cache_size bytes, zeroed. */
+struct json_cache {
+    uint8_t state; /* 0: not looked at; 1: slots are filled; 2: no JSON, `error` says why */
+    const char *error;
+    struct json_slot slots[];
+};
+
+size_t json_cache_size(const struct json_paths *paths); /* 0 when there are no paths */
+
+/* Fills the cache if that has not been done. 0, or -EBADMSG for what is no JSON object (cache->error says why, as a
+ * static text). One thread at a time per `paths`. */
+int json_find(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload);
+
+/* Decodes the escapes of a JSON_ESCAPED slot into `out` (at least `size` bytes) as UTF-8; the length. */
+size_t json_unescape(const char *text, size_t size, char *out);
+
+#endif

@@ -1,0 +1,30 @@
+/* options.h - fills a struct from a section of a pipeline file as an option table says. */
+#ifndef FMS_OPTIONS_H
+#define FMS_OPTIONS_H
+
+#include "config.h"
+#include "fms_plugin.h"
+#include "json.h"
+
+/* Everything that the filled fields point to. */
+struct options_memory;
+
+struct options_memory *options_memory_new(void);
+void options_memory_free(struct options_memory *memory);
+
+/* Fills `instance`. The key "plugin" is passed over when `plugin` is not NULL (its name, for messages). Each error is
+ * logged with file, line, key, the value given (never a secret's), what is accepted, and the nearest known key; all
+ * errors, not the first alone. Values may hold ${env:...}; other ${...} only in templates. 0, -EINVAL, or -ENOMEM.
+ * [control] */
+int options_fill(const struct fms_option *table, enum fms_role role, const char *plugin, const struct config *config,
+                 const struct config_section *section, struct json_paths *paths, struct options_memory *memory,
+                 void *instance);
+
+/* Checks a plugin's table itself: names, types, defaults that parse, choices, offsets within instance_size. 0, or
+ * -EINVAL with what is wrong in `error`. */
+int options_check_table(const struct fms_option *table, size_t instance_size, char *error, size_t size);
+
+/* The nearest of `count` words by edit distance, or NULL when none is near. */
+const char *options_nearest(const char *word, const char *const *words, size_t count);
+
+#endif

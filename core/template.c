@@ -1,0 +1,505 @@
+/* template.c - text with ${...}, as a list of parts.
+ *
+ * What depends on no record, ${env:} included, is folded into literals at compile time. A template that is one
+ * reference gives the record's own bytes where a NUL byte follows them; everything else is put together in a buffer
+ * that the template keeps.
+ *
+ * Choices: of several headers of one name the last counts. A default stands in for what is missing, not for what is
+ * empty; only ${env:NAME:-default} takes an empty variable for a missing one, as shells do. A JSON null is missing. */
+#include "template.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "options.h"
+
+enum part_kind {
+    PART_LITERAL,
+    PART_TOPIC,
+    PART_LEVEL,
+    PART_KEY,
+    PART_PAYLOAD,
+    PART_HEADER,
+    PART_JSON,
+    PART_SECONDS,
+    PART_MILLISECONDS,
+    PART_ENV, /* while compiling; a literal afterwards */
+};
+
+struct part {
+    enum part_kind kind;
+    char *text; /* the literal; the name of a header; the path */
+    size_t size;
+    size_t capacity; /* of a literal */
+    unsigned number; /* the level; the slot in the record's JSON cache */
+    char *fallback;  /* NULL: none */
+};
+
+struct scratch {
+    char *data;
+    size_t capacity;
+};
+
+struct fms_template {
+    struct part *parts;
+    size_t count;
+    struct json_paths *paths;
+    struct scratch *scratch;
+};
+
+/* ---------------------------------------------------------------------------------------------------------- compile */
+
+struct reference {
+    const char *word;
+    enum part_kind kind;
+    const char *argument; /* what must follow the word */
+    const char *expected;
+};
+
+/* clang-format off */
+static const struct reference references[] = {
+    {"topic", PART_TOPIC, "", "${topic}, or ${topic[1]} for a level, counted from 0"},
+    {"key", PART_KEY, "", "${key}"},
+    {"payload", PART_PAYLOAD, "", "${payload}"},
+    {"header", PART_HEADER, ":NAME", "the name of a header: ${header:NAME}"},
+    {"json", PART_JSON, ":PATH", "a path: ${json:vehicle_id}, ${json:position.lat}, ${json:axles.0.load}"},
+    {"timestamp", PART_SECONDS, "", "${timestamp}"},
+    {"timestamp_ms", PART_MILLISECONDS, "", "${timestamp_ms}"},
+    {"env", PART_ENV, ":NAME", "the name of an environment variable: ${env:NAME}"},
+};
+/* clang-format on */
+
+#define REFERENCES (sizeof references / sizeof references[0])
+
+struct compiler {
+    struct fms_template *text;
+    struct json_paths *paths;
+    const char *start; /* of the text */
+    const char *at;    /* the ${ being compiled */
+    char *error;
+    size_t error_size;
+};
+
+/* A compile error at the reference in hand. */
+static int template_fail(const struct compiler *c, const char *format, ...) FMS_PRINTF(2, 3);
+static int template_fail(const struct compiler *c, const char *format, ...)
+{
+    size_t column = 1;
+    size_t used;
+    va_list args;
+
+    for (const char *at = c->start; at < c->at; at++)
+        column += (*at & 0xc0) != 0x80; /* characters, not bytes */
+    used = (size_t)snprintf(c->error, c->error_size, "column %zu: ", column);
+    if (used < c->error_size) {
+        va_start(args, format);
+        vsnprintf(c->error + used, c->error_size - used, format, args);
+        va_end(args);
+    }
+    return -EINVAL;
+}
+
+static struct part *template_add(struct fms_template *text, enum part_kind kind)
+{
+    struct part *part;
+
+    if ((text->count & (text->count - 1)) == 0) { /* 0 or a power of two: full */
+        size_t capacity = text->count == 0 ? 1 : 2 * text->count;
+        struct part *parts = realloc(text->parts, capacity * sizeof *parts);
+
+        if (parts == NULL)
+            return NULL;
+        text->parts = parts;
+    }
+    part = &text->parts[text->count++];
+    *part = (struct part){.kind = kind};
+    return part;
+}
+
+static int template_add_literal(struct fms_template *text, const char *literal, size_t size)
+{
+    struct part *part = text->count > 0 ? &text->parts[text->count - 1] : NULL;
+
+    if (size == 0)
+        return 0;
+    if (part == NULL || part->kind != PART_LITERAL)
+        part = template_add(text, PART_LITERAL);
+    if (part == NULL)
+        return -ENOMEM;
+    if (part->capacity - part->size <= size) {
+        size_t capacity = 2 * part->size + size + 1;
+        char *grown = realloc(part->text, capacity);
+
+        if (grown == NULL)
+            return -ENOMEM;
+        part->text = grown;
+        part->capacity = capacity;
+    }
+    memcpy(part->text + part->size, literal, size);
+    part->size += size;
+    part->text[part->size] = '\0';
+    return 0;
+}
+
+static int template_add_env(const struct compiler *c, const char *name, const char *fallback)
+{
+    const char *value = getenv(name);
+
+    if (fallback != NULL && (value == NULL || *value == '\0'))
+        value = fallback;
+    if (value == NULL)
+        return template_fail(c, "the environment variable %s is not set; set it, or write ${env:%s:-a default}", name,
+                             name);
+    return template_add_literal(c->text, value, strlen(value));
+}
+
+/* `inside` is cut behind its word. */
+static int template_unknown(const struct compiler *c, char *inside)
+{
+    size_t length = strcspn(inside, ":[");
+    const char *more = inside[length] == '\0' ? "" : ":...";
+    const char *words[REFERENCES];
+    const char *near;
+
+    for (size_t i = 0; i < REFERENCES; i++)
+        words[i] = references[i].word;
+    inside[length] = '\0';
+    near = options_nearest(inside, words, REFERENCES);
+    for (size_t i = 0; i < REFERENCES; i++)
+        if (near == words[i])
+            return template_fail(c, "unknown reference ${%s%s}; did you mean ${%s%s}?", inside, more, near,
+                                 *references[i].argument == '\0' ? "" : ":...");
+    return template_fail(c,
+                         "unknown reference ${%s%s}; known are ${topic}, ${topic[1]}, ${key}, ${payload}, "
+                         "${header:NAME}, ${json:PATH}, ${timestamp}, ${timestamp_ms} and ${env:NAME}; $${ stands for "
+                         "a literal ${",
+                         inside, more);
+}
+
+/* "[3]" */
+static bool template_level(const char *text, unsigned *level)
+{
+    size_t digits = strspn(text + 1, "0123456789");
+
+    if (text[0] != '[' || digits == 0 || digits > 5 || strcmp(text + 1 + digits, "]") != 0)
+        return false;
+    *level = (unsigned)strtoul(text + 1, NULL, 10);
+    return true;
+}
+
+static bool template_variable(const char *name)
+{
+    if (*name == '\0' || isdigit((unsigned char)*name))
+        return false;
+    while (isalnum((unsigned char)*name) || *name == '_')
+        name++;
+    return *name == '\0';
+}
+
+/* Adds the reference with what follows its word, checked. */
+static int template_add_reference(const struct compiler *c, const struct reference *reference, const char *argument,
+                                  const char *fallback)
+{
+    enum part_kind kind = reference->kind;
+    unsigned number = 0;
+    struct part *part;
+
+    if (kind == PART_TOPIC && *argument == '[') {
+        kind = PART_LEVEL;
+        if (!template_level(argument, &number))
+            return template_fail(c, "expected %s", reference->expected);
+    } else if (*reference->argument == '\0' ? *argument != '\0' : argument[0] != ':' || argument[1] == '\0') {
+        return template_fail(c, "expected %s", reference->expected);
+    }
+    if (*argument == ':')
+        argument++;
+    if (kind == PART_ENV)
+        return template_variable(argument) ? template_add_env(c, argument, fallback)
+                                           : template_fail(c, "expected %s", reference->expected);
+    if (kind == PART_JSON) {
+        int slot = json_paths_add(c->paths, argument);
+
+        if (slot < 0)
+            return slot == -EINVAL ? template_fail(c, "expected %s", reference->expected) : slot;
+        number = (unsigned)slot;
+    }
+    part = template_add(c->text, kind);
+    if (part == NULL)
+        return -ENOMEM;
+    part->number = number;
+    part->text = strdup(argument);
+    part->fallback = fallback == NULL ? NULL : strdup(fallback);
+    return part->text == NULL || (fallback != NULL && part->fallback == NULL) ? -ENOMEM : 0;
+}
+
+/* `inside` is what stands between the braces, ours to cut up. */
+static int template_compile_reference(const struct compiler *c, char *inside)
+{
+    char *fallback = strstr(inside, ":-");
+    size_t length;
+
+    if (fallback != NULL) {
+        *fallback = '\0';
+        fallback += 2;
+        if (strstr(fallback, "${") != NULL)
+            return template_fail(c, "a default is plain text and cannot hold another ${...}");
+    }
+    length = strcspn(inside, ":[");
+    for (size_t i = 0; i < REFERENCES; i++)
+        if (strlen(references[i].word) == length && memcmp(inside, references[i].word, length) == 0)
+            return template_add_reference(c, &references[i], inside + length, fallback);
+    return template_unknown(c, inside);
+}
+
+static int template_compile_parts(struct compiler *c)
+{
+    const char *text = c->start;
+    int error = 0;
+
+    while (error == 0 && (c->at = strstr(text, "${")) != NULL) {
+        bool literal = c->at > text && c->at[-1] == '$'; /* $${ */
+        const char *end = c->at + 2;
+
+        error = template_add_literal(c->text, text, (size_t)(c->at - text) - literal);
+        if (error == 0 && literal) {
+            error = template_add_literal(c->text, "${", 2);
+        } else if (error == 0) {
+            char *inside;
+
+            end = strchr(c->at, '}');
+            if (end == NULL)
+                return template_fail(c, "${ without a closing }; $${ stands for a literal ${");
+            inside = strndup(c->at + 2, (size_t)(end - c->at) - 2);
+            error = inside == NULL ? -ENOMEM : template_compile_reference(c, inside);
+            free(inside);
+            end++;
+        }
+        text = end;
+    }
+    return error != 0 ? error : template_add_literal(c->text, text, strlen(text));
+}
+
+struct fms_template *template_compile(const char *text, struct json_paths *paths, char *error, size_t size)
+{
+    struct compiler c = {.paths = paths, .start = text, .error = error, .error_size = size};
+
+    if (size > 0)
+        *error = '\0';
+    c.text = calloc(1, sizeof *c.text);
+    if (c.text == NULL)
+        return NULL;
+    c.text->paths = paths;
+    c.text->scratch = calloc(1, sizeof *c.text->scratch);
+    if (c.text->scratch == NULL || template_compile_parts(&c) != 0) {
+        template_free(c.text);
+        return NULL;
+    }
+    return c.text;
+}
+
+void template_free(struct fms_template *text)
+{
+    if (text == NULL)
+        return;
+    for (size_t i = 0; i < text->count; i++) {
+        free(text->parts[i].text);
+        free(text->parts[i].fallback);
+    }
+    if (text->scratch != NULL)
+        free(text->scratch->data);
+    free(text->scratch);
+    free(text->parts);
+    free(text);
+}
+
+const char *template_constant(const struct fms_template *text)
+{
+    if (text->count == 0)
+        return "";
+    return text->count == 1 && text->parts[0].kind == PART_LITERAL ? text->parts[0].text : NULL;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- expand */
+
+/* What a part stands for. */
+struct value {
+    struct fms_bytes bytes; /* data == NULL: missing */
+    bool terminated;        /* a NUL byte follows */
+    bool escaped;           /* a JSON string with backslashes */
+    char digits[24];
+};
+
+static bool template_reserve(struct scratch *scratch, size_t size)
+{
+    size_t capacity = scratch->capacity == 0 ? 64 : scratch->capacity;
+    char *data;
+
+    if (size < scratch->capacity)
+        return true;
+    while (capacity <= size)
+        capacity *= 2;
+    data = realloc(scratch->data, capacity);
+    if (data == NULL)
+        return false;
+    scratch->data = data;
+    scratch->capacity = capacity;
+    return true;
+}
+
+static struct fms_bytes template_topic_level(struct fms_bytes topic, unsigned level)
+{
+    const char *start = topic.data == NULL ? "" : topic.data;
+    const char *end = start + topic.size;
+    const char *slash;
+
+    while ((slash = memchr(start, '/', (size_t)(end - start))) != NULL && level > 0) {
+        start = slash + 1;
+        level--;
+    }
+    if (level > 0 || topic.data == NULL)
+        return fms_bytes_of(NULL, 0);
+    return fms_bytes_of(start, (size_t)((slash == NULL ? end : slash) - start));
+}
+
+static struct fms_bytes template_header(const struct fms_record *record, const char *name)
+{
+    for (size_t i = record->header_count; i-- > 0;)
+        if (strcmp(record->headers[i].name, name) == 0)
+            return record->headers[i].value;
+    return fms_bytes_of(NULL, 0);
+}
+
+static void template_number(struct value *value, int64_t number)
+{
+    value->bytes = fms_bytes_of(value->digits,
+                                (size_t)snprintf(value->digits, sizeof value->digits, "%" PRId64, number));
+}
+
+static void template_json(const struct fms_template *text, const struct part *part, const struct fms_record *record,
+                          struct json_cache *cache, struct value *value)
+{
+    const struct json_slot *slot = &cache->slots[part->number];
+
+    if (json_find(text->paths, cache, record->payload) != 0 || slot->kind == JSON_MISSING)
+        return;
+    value->bytes = fms_bytes_of((const char *)record->payload.data + slot->offset, slot->size);
+    value->escaped = slot->kind == JSON_ESCAPED;
+}
+
+static void template_value(const struct fms_template *text, const struct part *part, const struct fms_record *record,
+                           struct json_cache *cache, struct value *value)
+{
+    value->bytes = fms_bytes_of(NULL, 0);
+    value->terminated = true;
+    value->escaped = false;
+    switch (part->kind) {
+    case PART_LITERAL:
+    case PART_ENV:
+        value->bytes = fms_bytes_of(part->text, part->size);
+        break;
+    case PART_TOPIC:
+        value->bytes = record->topic;
+        break;
+    case PART_LEVEL:
+        value->bytes = template_topic_level(record->topic, part->number);
+        value->terminated = value->bytes.data != NULL && *((const char *)value->bytes.data + value->bytes.size) == '\0';
+        break;
+    case PART_KEY:
+        value->bytes = record->key;
+        break;
+    case PART_PAYLOAD:
+        value->bytes = record->payload;
+        break;
+    case PART_HEADER:
+        value->bytes = template_header(record, part->text);
+        break;
+    case PART_JSON:
+        value->terminated = false;
+        template_json(text, part, record, cache, value);
+        break;
+    case PART_SECONDS:
+    case PART_MILLISECONDS:
+        value->terminated = false;
+        if (record->timestamp != 0)
+            template_number(value, record->timestamp / (part->kind == PART_SECONDS ? FMS_SECOND : FMS_MS));
+        break;
+    }
+    if (value->bytes.data == NULL && part->fallback != NULL) {
+        value->bytes = fms_text(part->fallback);
+        value->terminated = true;
+    }
+}
+
+/* Says what is missing, in the scratch buffer. */
+static int template_missing(const struct fms_template *text, const struct part *part, const struct json_cache *cache,
+                            struct fms_bytes *value)
+{
+    size_t size = strlen(part->text) + 160;
+    char *out;
+
+    if (!template_reserve(text->scratch, size))
+        return -ENOMEM;
+    out = text->scratch->data;
+    if (part->kind == PART_LEVEL)
+        snprintf(out, size, "the topic has no level %u", part->number);
+    else if (part->kind == PART_HEADER)
+        snprintf(out, size, "no header \"%s\"", part->text);
+    else if (part->kind == PART_JSON && cache->state == 2)
+        snprintf(out, size, "the payload is no JSON object: %s", cache->error);
+    else if (part->kind == PART_JSON && cache->slots[part->number].size > 0)
+        snprintf(out, size, "the field \"%s\" is null in the payload", part->text);
+    else if (part->kind == PART_JSON)
+        snprintf(out, size, "no field \"%s\" in the payload", part->text);
+    else
+        snprintf(out, size, "the record has no %s",
+                 part->kind == PART_TOPIC     ? "topic"
+                 : part->kind == PART_KEY     ? "key"
+                 : part->kind == PART_PAYLOAD ? "payload"
+                                              : "timestamp");
+    *value = fms_text(out);
+    return -ENOENT;
+}
+
+int template_expand(const struct fms_template *text, const struct fms_record *record, struct json_cache *cache,
+                    struct fms_bytes *value)
+{
+    struct scratch *scratch = text->scratch;
+    size_t size = 0;
+
+    for (size_t i = 0; i < text->count; i++) {
+        struct value part;
+
+        template_value(text, &text->parts[i], record, cache, &part);
+        if (part.bytes.data == NULL)
+            return template_missing(text, &text->parts[i], cache, value);
+        if (text->count == 1 && part.terminated) {
+            *value = part.bytes;
+            return 0;
+        }
+        if (!template_reserve(scratch, size + part.bytes.size))
+            return -ENOMEM;
+        if (part.escaped) {
+            size += json_unescape(part.bytes.data, part.bytes.size, scratch->data + size);
+        } else {
+            memcpy(scratch->data + size, part.bytes.data, part.bytes.size);
+            size += part.bytes.size;
+        }
+    }
+    if (!template_reserve(scratch, size))
+        return -ENOMEM;
+    scratch->data[size] = '\0';
+    *value = fms_bytes_of(scratch->data, size);
+    return 0;
+}
+
+bool template_uses_json(const struct fms_template *text)
+{
+    for (size_t i = 0; i < text->count; i++) {
+        if (text->parts[i].kind == PART_JSON)
+            return true;
+    }
+    return false;
+}
