@@ -1,0 +1,28 @@
+/* loader.h - finds and loads plugins. */
+#ifndef FMS_LOADER_H
+#define FMS_LOADER_H
+
+#include <stdbool.h>
+
+#include "fms_plugin.h"
+
+/* A loaded plugin; its table is the host's own copy: what an older plugin lacks is zero. */
+struct plugin {
+    struct fms_plugin table;
+    char *path;
+};
+
+/* Directories to search, separated by colons, before the built-in ones; NULL or "": none. Call once, at the start. */
+void loader_search(const char *directories);
+
+/* Loads `name`, or the file if `name` has a slash. NULL after an error, which is logged at file:line. A plugin is
+ * loaded once a process and never unloaded; the result lives as long. [control] */
+const struct plugin *loader_load(const char *name, const char *file, int line);
+
+/* Every plugin that can be found and loaded, in alphabetical order; others are logged as warnings. */
+void loader_each(void (*visit)(const struct plugin *plugin, void *user), void *user);
+
+/* Whether the plugin can stand in that role. */
+bool loader_has_role(const struct plugin *plugin, enum fms_role role);
+
+#endif

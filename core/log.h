@@ -1,0 +1,24 @@
+/* log.h - one line a message, to stderr, as text or as JSON. All functions: any thread. */
+#ifndef FMS_LOG_H
+#define FMS_LOG_H
+
+#include "fms_plugin.h"
+
+enum log_format { LOG_TEXT, LOG_JSON };
+
+/* Where lines go instead of stderr, for tests; `text` has no newline. */
+typedef void (*log_sink)(void *user, enum fms_level level, const char *pipeline, const char *stage, const char *text);
+
+void log_setup(enum log_format format, enum fms_level most);
+void log_redirect(log_sink sink, void *user);
+
+/* pipeline and stage may be NULL. Warnings and errors that repeat (same stage, same format) are held back for 1 s, 2 s,
+ * ... 64 s, and the next one says how many were. */
+void log_line(enum fms_level level, const char *pipeline, const char *stage, const char *format, ...) FMS_PRINTF(4, 5);
+void log_vline(enum fms_level level, const char *pipeline, const char *stage, const char *format, va_list args);
+
+/* As above but never held back: for configuration errors, which differ by their arguments only. `line` 0: none. */
+void log_config(enum fms_level level, const char *file, int line, const char *format, ...) FMS_PRINTF(4, 5);
+void log_vconfig(enum fms_level level, const char *file, int line, const char *format, va_list args);
+
+#endif

@@ -1,0 +1,428 @@
+/* main.c - the command line, signals, and one thread for each pipeline. */
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "describe.h"
+#include "log.h"
+#include "pipeline.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_CONFIGURATION = 2 };
+
+static const char usage[] =
+    "usage: fmspipe [OPTION...] [run] FILE...    run pipelines until they end, or until SIGINT or SIGTERM\n"
+    "       fmspipe [OPTION...] check FILE...    check pipeline files without connecting\n"
+    "       fmspipe [OPTION...] probe FILE...    connect every stage once and report\n"
+    "       fmspipe [OPTION...] plugins          list the plugins that can be found\n"
+    "       fmspipe [OPTION...] describe PLUGIN  a plugin's options; PLUGIN may be `pipeline` for those of [pipeline]\n"
+    "\n"
+    "  --plugin-dir=DIR[:DIR...]   look here for plugins first (also: FMSPIPE_PLUGIN_PATH)\n"
+    "  --log-format=text|json      how log lines on stderr look (text)\n"
+    "  --log-level=error|warn|info|debug\n"
+    "  --until=NAME                run: stop all pipelines when this one has ended\n"
+    "  --timeout=SECONDS           probe: how long to try each stage (10)\n"
+    "  --format=table|markdown     describe: how to print (table)\n"
+    "  --help, --version\n"
+    "\n"
+    "exit status: 0 done; 1 failed while running, or records were left unsettled; 2 bad configuration\n";
+
+struct arguments {
+    const char *plugin_dir, *until;
+    enum log_format log_format;
+    enum fms_level log_level;
+    enum describe_format format;
+    int64_t timeout;
+    const char *command;
+    char **words;
+    size_t count;
+};
+
+struct runner {
+    struct lane *lane;
+    pthread_t thread;
+    int ended_fd;
+    _Atomic bool has_ended;
+    bool was_joined;
+};
+
+/* ---------------------------------------------------------------------------------------------------------- arguments */
+
+static int bad_usage(const char *what, const char *value)
+{
+    fprintf(stderr, "fmspipe: %s%s%s; see fmspipe --help\n", what, value != NULL ? ": " : "", value != NULL ? value : "");
+    return EXIT_CONFIGURATION;
+}
+
+/* The place of `word` among those of `choices`, which ends with NULL; -1. */
+static int choose(const char *word, const char *const *choices)
+{
+    for (int i = 0; choices[i] != NULL; i++) {
+        if (strcmp(word, choices[i]) == 0)
+            return i;
+    }
+    return -1;
+}
+
+static int parse_option(int option, struct arguments *arguments)
+{
+    static const char *const formats[] = {"text", "json", NULL};
+    static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
+    static const char *const describes[] = {"table", "markdown", NULL};
+    int choice = 0;
+    char *end;
+
+    switch (option) {
+    case 'p':
+        arguments->plugin_dir = optarg;
+        break;
+    case 'f':
+        choice = choose(optarg, formats);
+        arguments->log_format = (enum log_format)choice;
+        break;
+    case 'l':
+        choice = choose(optarg, levels);
+        arguments->log_level = (enum fms_level)choice;
+        break;
+    case 'd':
+        choice = choose(optarg, describes);
+        arguments->format = (enum describe_format)choice;
+        break;
+    case 'u':
+        arguments->until = optarg;
+        break;
+    case 't':
+        arguments->timeout = strtol(optarg, &end, 10) * FMS_SECOND;
+        choice = *end != '\0' || arguments->timeout <= 0 ? -1 : 0;
+        break;
+    case 'h':
+        fputs(usage, stdout);
+        exit(EXIT_DONE);
+    case 'v':
+        puts("fmspipe " FMS_VERSION);
+        exit(EXIT_DONE);
+    default:
+        return EXIT_CONFIGURATION; /* getopt has said why */
+    }
+    return choice < 0 ? bad_usage("bad value", optarg) : 0;
+}
+
+static int parse_arguments(int argc, char **argv, struct arguments *arguments)
+{
+    static const struct option options[] = {
+        {"plugin-dir", required_argument, NULL, 'p'}, {"log-format", required_argument, NULL, 'f'},
+        {"log-level", required_argument, NULL, 'l'},  {"until", required_argument, NULL, 'u'},
+        {"timeout", required_argument, NULL, 't'},    {"format", required_argument, NULL, 'd'},
+        {"help", no_argument, NULL, 'h'},             {"version", no_argument, NULL, 'v'},
+        {NULL, 0, NULL, 0},
+    };
+    static const char *const commands[] = {"run", "check", "probe", "plugins", "describe", NULL};
+    int option, error;
+
+    *arguments = (struct arguments){.plugin_dir = getenv("FMSPIPE_PLUGIN_PATH"),
+                                    .log_level = FMS_LOG_INFO,
+                                    .timeout = 10 * FMS_SECOND,
+                                    .command = "run"};
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        error = parse_option(option, arguments);
+        if (error != 0)
+            return error;
+    }
+    if (optind < argc && choose(argv[optind], commands) >= 0)
+        arguments->command = argv[optind++];
+    arguments->words = argv + optind;
+    arguments->count = (size_t)(argc - optind);
+    if (arguments->count == 0 && strcmp(arguments->command, "plugins") != 0)
+        return bad_usage("nothing to do", NULL);
+    return 0;
+}
+
+/* -------------------------------------------------------------------------------------------------- plugins, describe */
+
+static void print_plugin(const struct plugin *plugin, void *user)
+{
+    (void)user;
+    printf("%-14s %-9s %s%s%s  %s\n", plugin->table.name, plugin->table.version,
+           loader_has_role(plugin, FMS_SOURCE) ? "source" : "", loader_has_role(plugin, FMS_TRANSFORM) ? "transform" : "",
+           loader_has_role(plugin, FMS_SINK) ? "sink" : "", plugin->table.summary);
+}
+
+static int describe(const struct arguments *arguments)
+{
+    static const char name[] = "pipeline";
+    struct fms_plugin sections = {.name = name,
+                                  .version = FMS_VERSION,
+                                  .summary = "The options of the [pipeline] section",
+                                  .options = pipeline_option_table()};
+    const struct plugin *plugin;
+
+    for (size_t i = 0; i < arguments->count; i++) {
+        if (strcmp(arguments->words[i], name) == 0) {
+            describe_plugin(&sections, arguments->format, stdout);
+            continue;
+        }
+        plugin = loader_load(arguments->words[i], "describe", 0);
+        if (plugin == NULL)
+            return EXIT_CONFIGURATION;
+        describe_plugin(&plugin->table, arguments->format, stdout);
+    }
+    return ferror(stdout) ? EXIT_FAILED : EXIT_DONE;
+}
+
+/* --------------------------------------------------------------------------------------------------------- check, probe */
+
+static void free_all(struct lane **lanes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        pipeline_free(lanes[i]);
+    free(lanes);
+}
+
+/* All pipelines of the command line; NULL after an error in any of them. */
+static struct lane **load_all(const struct arguments *arguments)
+{
+    struct lane **lanes = calloc(arguments->count, sizeof *lanes);
+    size_t good = 0;
+
+    if (lanes == NULL)
+        return NULL;
+    for (size_t i = 0; i < arguments->count; i++) {
+        lanes[good] = pipeline_load(arguments->words[i]);
+        good += lanes[good] != NULL;
+    }
+    if (good == arguments->count && pipeline_check_together(lanes, good) == 0)
+        return lanes;
+    free_all(lanes, good);
+    return NULL;
+}
+
+static int check(const struct arguments *arguments)
+{
+    struct lane **lanes = load_all(arguments);
+
+    if (lanes == NULL)
+        return EXIT_CONFIGURATION;
+    for (size_t i = 0; i < arguments->count; i++)
+        printf("%s: ok\n", arguments->words[i]);
+    free_all(lanes, arguments->count);
+    return EXIT_DONE;
+}
+
+static int probe(const struct arguments *arguments)
+{
+    struct lane **lanes = load_all(arguments);
+    int failed = 0;
+
+    if (lanes == NULL)
+        return EXIT_CONFIGURATION;
+    for (size_t i = 0; i < arguments->count; i++)
+        failed += pipeline_probe(lanes[i], arguments->timeout);
+    free_all(lanes, arguments->count);
+    return failed > 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+/* ----------------------------------------------------------------------------------------------------------------- run */
+
+static void *run_thread(void *user)
+{
+    struct runner *runner = user;
+    uint64_t one = 1;
+
+    lane_run(runner->lane);
+    runner->has_ended = true;
+    if (write(runner->ended_fd, &one, sizeof one) < 0)
+        abort(); /* an eventfd that cannot count to 2^64 */
+    return NULL;
+}
+
+static void log_start(const struct lane *lane)
+{
+    char text[512];
+    int n = snprintf(text, sizeof text, "%s", lane->source->plugin->table.name);
+
+    for (size_t i = 0; i < lane->transform_count && n < (int)sizeof text; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, " -> %s", lane->transforms[i]->plugin->table.name);
+    for (size_t i = 0; i < lane->sink_count && n < (int)sizeof text; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s%s", i == 0 ? " -> " : ", ",
+                      lane->sinks[i]->plugin->table.name);
+    log_line(FMS_LOG_INFO, lane->options.name, NULL, "starts: %s", text);
+}
+
+/* Opens all or none. */
+static int open_all(struct lane **lanes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (pipeline_open(lanes[i]) == 0)
+            continue;
+        while (i-- > 0)
+            pipeline_close(lanes[i]);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static void stop_all(struct runner *runners, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        lane_stop(runners[i].lane);
+}
+
+/* Joins those that have ended; how many still run. Stops the others when one has failed or was to be the last. */
+static size_t join_ended(struct runner *runners, size_t count, const char *until)
+{
+    size_t running = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        struct runner *runner = &runners[i];
+
+        if (!runner->has_ended) {
+            running++;
+        } else if (!runner->was_joined) {
+            pthread_join(runner->thread, NULL);
+            runner->was_joined = true;
+            if (runner->lane->has_failed || (until != NULL && strcmp(until, runner->lane->options.name) == 0))
+                stop_all(runners, count);
+        }
+    }
+    return running;
+}
+
+/* Until all have ended. The first signal stops them, a second one ends the process. */
+static void wait_for_all(struct runner *runners, size_t count, int signal_fd, int ended_fd, const char *until)
+{
+    struct pollfd fds[2] = {{signal_fd, POLLIN, 0}, {ended_fd, POLLIN, 0}};
+    struct signalfd_siginfo info;
+    bool is_stopping = false;
+    uint64_t drained;
+
+    while (join_ended(runners, count, until) > 0) {
+        if (poll(fds, 2, -1) < 0)
+            continue;
+        if (read(ended_fd, &drained, sizeof drained) < 0 && errno != EAGAIN)
+            return;
+        if (read(signal_fd, &info, sizeof info) != sizeof info)
+            continue;
+        if (is_stopping) {
+            log_line(FMS_LOG_WARN, NULL, NULL, "second signal: ending at once, without settling what is in flight");
+            _exit(EXIT_FAILED);
+        }
+        log_line(FMS_LOG_INFO, NULL, NULL, "%s: stopping; a second signal ends at once",
+                 info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+        is_stopping = true;
+        stop_all(runners, count);
+    }
+}
+
+static int start_all(struct runner *runners, struct lane **lanes, size_t count, int ended_fd)
+{
+    for (size_t i = 0; i < count; i++) {
+        runners[i].lane = lanes[i];
+        runners[i].ended_fd = ended_fd;
+        log_start(lanes[i]);
+        if (pthread_create(&runners[i].thread, NULL, run_thread, &runners[i]) == 0)
+            continue;
+        log_line(FMS_LOG_ERROR, lanes[i]->options.name, NULL, "cannot start a thread");
+        runners[i].has_ended = runners[i].was_joined = true;
+        lanes[i]->has_failed = true;
+        stop_all(runners, i);
+    }
+    return 0;
+}
+
+static int result_of(struct lane **lanes, size_t count)
+{
+    int result = EXIT_DONE;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct lane *lane = lanes[i];
+
+        if (lane->left > 0)
+            log_line(lane->is_finished ? FMS_LOG_INFO : FMS_LOG_WARN, lane->options.name, NULL,
+                     "%zu records are left unsettled; a source with a durable input gets them again", lane->left);
+        if (lane->has_failed || (lane->left > 0 && !lane->is_finished))
+            result = EXIT_FAILED;
+    }
+    return result;
+}
+
+static int run_open(struct lane **lanes, size_t count, int signal_fd, const char *until)
+{
+    struct runner *runners = calloc(count, sizeof *runners);
+    int ended_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    int result = EXIT_FAILED;
+
+    if (runners != NULL && ended_fd >= 0 && start_all(runners, lanes, count, ended_fd) == 0) {
+        wait_for_all(runners, count, signal_fd, ended_fd, until);
+        result = result_of(lanes, count);
+    }
+    for (size_t i = 0; i < count; i++)
+        pipeline_close(lanes[i]);
+    if (ended_fd >= 0)
+        close(ended_fd);
+    free(runners);
+    return result;
+}
+
+static bool has_pipeline(struct lane **lanes, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(lanes[i]->options.name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int run(const struct arguments *arguments)
+{
+    struct lane **lanes = load_all(arguments);
+    int result = EXIT_CONFIGURATION;
+    int signal_fd;
+    sigset_t stops;
+
+    if (lanes == NULL)
+        return EXIT_CONFIGURATION;
+    if (arguments->until != NULL && !has_pipeline(lanes, arguments->count, arguments->until)) {
+        free_all(lanes, arguments->count);
+        return bad_usage("--until names no pipeline of this command", arguments->until);
+    }
+    sigemptyset(&stops);
+    sigaddset(&stops, SIGINT);
+    sigaddset(&stops, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &stops, NULL); /* before any thread is made */
+    signal(SIGPIPE, SIG_IGN);
+    signal_fd = signalfd(-1, &stops, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (signal_fd >= 0 && open_all(lanes, arguments->count) == 0)
+        result = run_open(lanes, arguments->count, signal_fd, arguments->until);
+    if (signal_fd >= 0)
+        close(signal_fd);
+    free_all(lanes, arguments->count);
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments;
+    int error = parse_arguments(argc, argv, &arguments);
+
+    if (error != 0)
+        return error;
+    log_setup(arguments.log_format, arguments.log_level);
+    loader_search(arguments.plugin_dir);
+    if (strcmp(arguments.command, "check") == 0)
+        return check(&arguments);
+    if (strcmp(arguments.command, "probe") == 0)
+        return probe(&arguments);
+    if (strcmp(arguments.command, "describe") == 0)
+        return describe(&arguments);
+    if (strcmp(arguments.command, "plugins") == 0) {
+        loader_each(print_plugin, NULL);
+        return EXIT_DONE;
+    }
+    return run(&arguments);
+}

@@ -1,0 +1,423 @@
+/* pipeline.c - from a pipeline file to a lane that is ready to run, and back.
+ *
+ * All errors of a file are reported in one go, so that one edit can mend them; the first stage opened is the last one
+ * that data meets, so that nothing arrives where nobody is yet. */
+#include "pipeline.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "log.h"
+
+static const struct fms_option pipeline_options[] = {
+    FMS_OPT_STRING(struct lane_options, name, NULL, "name in logs and metrics; the file's name when absent"),
+    FMS_OPT_INTEGER(struct lane_options, max_in_flight, "10000", 1, 100000000,
+                    "records that may be emitted and not yet settled; at the bound the source stops taking input"),
+    FMS_OPT_SIZE(struct lane_options, max_in_flight_bytes, "64MiB", 4096, INT64_C(1) << 46,
+                 "memory that those records may take; a larger record is rejected"),
+    FMS_OPT_CHOICE(struct lane_options, on_reject, "stop", "stop|drop",
+                   "what becomes of a rejected record without a [dead_letter] section, or of a rejected dead letter"),
+    FMS_OPT_DURATION(struct lane_options, drain_timeout, "10s", 0, 86400 * FMS_SECOND,
+                     "how long a stopping pipeline waits for what is in flight"),
+    FMS_OPT_DURATION(struct lane_options, retry_min, "100ms", FMS_MS, 3600 * FMS_SECOND,
+                     "pause before records are offered again to a sink that could not deliver them"),
+    FMS_OPT_DURATION(struct lane_options, retry_max, "10s", FMS_MS, 3600 * FMS_SECOND,
+                     "the pause doubles up to this"),
+    FMS_OPT_DURATION(struct lane_options, stats_interval, "0", 0, 86400 * FMS_SECOND,
+                     "log the counts this often; 0: only at the end"),
+    FMS_OPT_END,
+};
+
+const struct fms_option *pipeline_option_table(void)
+{
+    return pipeline_options;
+}
+
+static int section_error(struct lane *lane, const struct config_section *section, const char *format, ...)
+    FMS_PRINTF(3, 4);
+static int section_error(struct lane *lane, const struct config_section *section, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    log_vconfig(FMS_LOG_ERROR, lane->config->path, section != NULL ? section->line : 0, format, args);
+    va_end(args);
+    return -EINVAL;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- stages */
+
+static enum fms_role section_role(const struct config_section *section)
+{
+    if (strcmp(section->kind, "source") == 0)
+        return FMS_SOURCE;
+    if (strcmp(section->kind, "transform") == 0)
+        return FMS_TRANSFORM;
+    return strcmp(section->kind, "sink") == 0 ? FMS_SINK : FMS_DEAD_LETTER;
+}
+
+static const char *role_name(enum fms_role role)
+{
+    return role == FMS_SOURCE ? "source" : role == FMS_TRANSFORM ? "transform" : "sink";
+}
+
+static const struct plugin *stage_plugin(struct lane *lane, const struct config_section *section, enum fms_role role)
+{
+    const struct config_entry *entry = config_find(section, "plugin");
+    const struct plugin *plugin;
+
+    if (entry == NULL || *entry->value == '\0') {
+        section_error(lane, section, "[%s%s%s] has no plugin: add a line plugin = NAME; `fmspipe plugins` lists them",
+                      section->kind, *section->name != '\0' ? " " : "", section->name);
+        return NULL;
+    }
+    plugin = loader_load(entry->value, lane->config->path, entry->line);
+    if (plugin != NULL && !loader_has_role(plugin, role)) {
+        log_config(FMS_LOG_ERROR, lane->config->path, entry->line, "plugin %s cannot be a %s", plugin->table.name,
+                   role_name(role));
+        return NULL;
+    }
+    return plugin;
+}
+
+static size_t counter_count(const struct fms_plugin *table)
+{
+    size_t n = 0;
+
+    while (table->counters != NULL && table->counters[n].name != NULL)
+        n++;
+    return n;
+}
+
+static char *stage_name(const struct config_section *section)
+{
+    char *name;
+
+    if (asprintf(&name, "%s%s%s", section->kind, *section->name != '\0' ? " " : "", section->name) < 0)
+        return NULL;
+    return name;
+}
+
+static void stage_free(struct stage *stage)
+{
+    free(stage->counters);
+    free(stage->instance);
+    free(stage->name);
+    free(stage);
+}
+
+static struct stage *stage_new(struct lane *lane, const struct config_section *section, const struct plugin *plugin)
+{
+    struct stage *stage = calloc(1, sizeof *stage);
+    const struct fms_plugin *table = &plugin->table;
+
+    if (stage == NULL)
+        return NULL;
+    stage->lane = lane;
+    stage->plugin = plugin;
+    stage->section = section;
+    stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
+    stage->name = stage_name(section);
+    stage->instance = calloc(1, table->instance_size > 0 ? table->instance_size : 1);
+    stage->counters = calloc(counter_count(table) + 1, sizeof *stage->counters);
+    if (stage->name != NULL && stage->instance != NULL && stage->counters != NULL)
+        return stage;
+    stage_free(stage);
+    return NULL;
+}
+
+/* Makes the stage of a section and puts it where it belongs. */
+static int add_stage(struct lane *lane, const struct config_section *section)
+{
+    enum fms_role role = section_role(section);
+    const struct plugin *plugin = stage_plugin(lane, section, role);
+    struct stage *stage;
+
+    if (plugin == NULL)
+        return -EINVAL;
+    if (lane->stage_count == LANE_MAX_STAGES)
+        return section_error(lane, section, "more than %u stages in one pipeline", LANE_MAX_STAGES);
+    stage = stage_new(lane, section, plugin);
+    if (stage == NULL)
+        return -ENOMEM;
+    stage->index = lane->stage_count;
+    lane->stages[lane->stage_count++] = stage;
+    host_fill(stage, role);
+    if (role == FMS_SOURCE) {
+        lane->source = stage;
+    } else if (role == FMS_TRANSFORM) {
+        lane->transforms[lane->transform_count++] = stage;
+    } else if (role == FMS_SINK) {
+        stage->slot = lane->sink_count;
+        lane->sinks[lane->sink_count++] = stage;
+    } else {
+        lane->dead_letter = stage;
+    }
+    return options_fill(plugin->table.options, role, plugin->table.name, lane->config, section, lane->paths, lane->memory,
+                        stage->instance);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ sections */
+
+static int check_section(struct lane *lane, const struct config_section *section, const struct config_section **sole)
+{
+    static const char *const kinds[] = {"pipeline", "source", "transform", "sink", "dead_letter"};
+    const size_t count = sizeof kinds / sizeof *kinds;
+    const char *near;
+    size_t kind = 0;
+
+    while (kind < count && strcmp(kinds[kind], section->kind) != 0)
+        kind++;
+    if (kind == count) {
+        near = options_nearest(section->kind, kinds, count);
+        return section_error(lane, section, "unknown section [%s]%s%s%s", section->kind,
+                             near != NULL ? "; did you mean [" : "; known are [pipeline], [source], [transform NAME],"
+                             " [sink NAME], [dead_letter", near != NULL ? near : "", "]?");
+    }
+    if (strcmp(section->kind, "transform") == 0 || strcmp(section->kind, "sink") == 0)
+        return 0;
+    if (sole[kind] != NULL)
+        return section_error(lane, section, "a second [%s] section; the first is in line %d", section->kind,
+                             sole[kind]->line);
+    sole[kind] = section;
+    return 0;
+}
+
+static int fill_pipeline_options(struct lane *lane, const struct config_section *section)
+{
+    static const struct config_section empty = {.kind = (char *)(uintptr_t) "pipeline", .name = (char *)(uintptr_t) ""};
+    const char *base = strrchr(lane->config->path, '/');
+    int error = options_fill(pipeline_options, 0, NULL, lane->config, section != NULL ? section : &empty, lane->paths,
+                             lane->memory, &lane->options);
+
+    if (error == 0 && lane->options.name == NULL) {
+        base = base != NULL ? base + 1 : lane->config->path;
+        lane->default_name = strndup(base, strcspn(base, "."));
+        lane->options.name = lane->default_name;
+    }
+    return error;
+}
+
+static int add_stages(struct lane *lane)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < lane->config->count; i++) {
+        if (strcmp(lane->config->sections[i].kind, "pipeline") != 0 &&
+            add_stage(lane, &lane->config->sections[i]) != 0)
+            error = -EINVAL;
+    }
+    if (error == 0 && lane->source == NULL)
+        error = section_error(lane, NULL, "there is no [source] section");
+    if (error == 0 && lane->sink_count == 0)
+        error = section_error(lane, NULL, "there is no [sink NAME] section");
+    return error;
+}
+
+static int add_sections(struct lane *lane)
+{
+    const struct config_section *sole[5] = {NULL};
+    int error = 0;
+
+    for (size_t i = 0; i < lane->config->count; i++) {
+        if (check_section(lane, &lane->config->sections[i], sole) != 0)
+            error = -EINVAL;
+    }
+    if (fill_pipeline_options(lane, sole[0]) != 0)
+        error = -EINVAL;
+    return error != 0 ? error : add_stages(lane);
+}
+
+/* What depends on all stages being known. */
+static void finish_stages(struct lane *lane)
+{
+    bool durable = true;
+
+    if (lane->dead_letter != NULL) {
+        lane->dead_letter->slot = lane->sink_count;
+        lane->sinks[lane->sink_count] = lane->dead_letter;
+    }
+    for (size_t i = 0; i < lane->sink_count; i++)
+        durable = durable && (lane->sinks[i]->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0;
+    for (size_t i = 0; i < lane->stage_count; i++)
+        lane->stages[i]->host.durable_sinks = durable;
+}
+
+static int check_stages(struct lane *lane)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < lane->stage_count; i++) {
+        struct stage *stage = lane->stages[i];
+
+        if (stage->plugin->table.check != NULL && stage->plugin->table.check(stage->instance, &stage->host) < 0)
+            error = -EINVAL;
+    }
+    return error;
+}
+
+struct lane *pipeline_load(const char *path)
+{
+    struct lane *lane = calloc(1, sizeof *lane);
+
+    if (lane == NULL || lane_prepare(lane) != 0) {
+        log_config(FMS_LOG_ERROR, path, 0, "out of memory or of file descriptors");
+        free(lane);
+        return NULL;
+    }
+    lane->memory = options_memory_new();
+    lane->paths = json_paths_new();
+    if (lane->memory != NULL && lane->paths != NULL && config_read(path, &lane->config) == 0 &&
+        add_sections(lane) == 0) {
+        finish_stages(lane);
+        if (check_stages(lane) == 0)
+            return lane;
+    }
+    pipeline_free(lane);
+    return NULL;
+}
+
+void pipeline_free(struct lane *lane)
+{
+    if (lane == NULL)
+        return;
+    lane_release(lane);
+    for (size_t i = 0; i < lane->stage_count; i++)
+        stage_free(lane->stages[i]);
+    options_memory_free(lane->memory);
+    json_paths_free(lane->paths);
+    config_free(lane->config);
+    free(lane->default_name);
+    free(lane);
+}
+
+/* ------------------------------------------------------------------------------------------------ several in one process */
+
+static const char *unique_value(const struct stage *stage, const struct fms_option *option)
+{
+    const char *value;
+
+    memcpy(&value, (const char *)stage->instance + option->offset, sizeof value);
+    return value;
+}
+
+/* Warns if a stage before this one has the same value for an option of the same `unique` word. */
+static void check_unique(struct lane *const *lanes, size_t count, const struct stage *stage,
+                         const struct fms_option *option)
+{
+    const char *value = unique_value(stage, option);
+
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < lanes[i]->stage_count; k++) {
+            const struct stage *other = lanes[i]->stages[k];
+            const struct fms_option *its = other->plugin->table.options;
+
+            if (other == stage)
+                return;
+            for (; its != NULL && its->name != NULL; its++) {
+                if (its->unique == NULL || strcmp(its->unique, option->unique) != 0 ||
+                    unique_value(other, its) == NULL || strcmp(unique_value(other, its), value) != 0)
+                    continue;
+                fms_advise(&stage->host, option->name, "%s \"%s\" is also that of [%s] in %s; one will disconnect the"
+                           " other if they use one broker", option->unique, value, other->name,
+                           other->lane->config->path);
+            }
+        }
+    }
+}
+
+int pipeline_check_together(struct lane *const *lanes, size_t count)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(lanes[i]->options.name, lanes[k]->options.name) == 0)
+                error = section_error(lanes[i], NULL, "the pipeline's name \"%s\" is also that of %s: set name in"
+                                      " [pipeline]", lanes[i]->options.name, lanes[k]->config->path);
+        }
+        for (size_t k = 0; k < lanes[i]->stage_count; k++) {
+            const struct stage *stage = lanes[i]->stages[k];
+            const struct fms_option *option = stage->plugin->table.options;
+
+            for (; option != NULL && option->name != NULL; option++) {
+                if (option->unique != NULL && option->type == FMS_STRING && unique_value(stage, option) != NULL)
+                    check_unique(lanes, count, stage, option);
+            }
+        }
+    }
+    return error;
+}
+
+/* ------------------------------------------------------------------------------------------------------ open and close */
+
+static void close_stage(struct stage *stage)
+{
+    if (stage->is_open && stage->plugin->table.close != NULL)
+        stage->plugin->table.close(stage->instance);
+    stage->is_open = false;
+}
+
+static int open_stage(struct stage *stage)
+{
+    int error = stage->plugin->table.open != NULL ? stage->plugin->table.open(stage->instance, &stage->host) : 0;
+
+    stage->is_open = error >= 0;
+    return error < 0 ? error : 0;
+}
+
+int pipeline_open(struct lane *lane)
+{
+    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+    int error = 0;
+
+    for (size_t i = 0; i < slots && error == 0; i++)
+        error = open_stage(lane->sinks[i]);
+    for (size_t i = 0; i < lane->transform_count && error == 0; i++)
+        error = open_stage(lane->transforms[i]);
+    if (error == 0)
+        error = open_stage(lane->source);
+    if (error != 0)
+        pipeline_close(lane);
+    return error;
+}
+
+static void log_counters(const struct stage *stage)
+{
+    const struct fms_counter *counter = stage->plugin->table.counters;
+
+    for (size_t i = 0; counter != NULL && counter[i].name != NULL; i++) {
+        if (stage->counters[i] > 0)
+            log_line(FMS_LOG_INFO, stage->host.pipeline, stage->name, "%s: %llu", counter[i].name,
+                     (unsigned long long)stage->counters[i]);
+    }
+}
+
+void pipeline_close(struct lane *lane)
+{
+    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+
+    close_stage(lane->source);
+    for (size_t i = 0; i < lane->transform_count; i++)
+        close_stage(lane->transforms[i]);
+    for (size_t i = 0; i < slots; i++)
+        close_stage(lane->sinks[i]);
+    for (size_t i = 0; i < lane->stage_count; i++)
+        log_counters(lane->stages[i]);
+}
+
+int pipeline_probe(struct lane *lane, int64_t timeout)
+{
+    int failed = 0;
+
+    for (size_t i = 0; i < lane->stage_count; i++) {
+        struct stage *stage = lane->stages[i];
+
+        if (stage->plugin->table.probe == NULL)
+            fms_report(&stage->host, "nothing to connect");
+        else if (stage->plugin->table.probe(stage->instance, &stage->host, lane_now() + timeout) < 0)
+            failed++;
+    }
+    return failed;
+}

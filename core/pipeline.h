@@ -1,0 +1,26 @@
+/* pipeline.h - from a pipeline file to a lane that is ready to run, and back. All functions: [control]. */
+#ifndef FMS_PIPELINE_H
+#define FMS_PIPELINE_H
+
+#include "lane.h"
+
+/* Reads and checks a pipeline file: plugins are loaded, options filled, every stage's `check` called; nothing is
+ * connected. Every error is logged with file and line. NULL after an error. */
+struct lane *pipeline_load(const char *path);
+
+/* The options of [pipeline], for `fmspipe describe pipeline`. */
+const struct fms_option *pipeline_option_table(void);
+
+/* Checks across the pipelines of one process: names (an error), options that should be unique (a warning). 0 or
+ * -EINVAL. */
+int pipeline_check_together(struct lane *const *lanes, size_t count);
+
+/* Opens the stages, sinks first. After an error (logged) none is open. */
+int pipeline_open(struct lane *lane);
+void pipeline_close(struct lane *lane);
+void pipeline_free(struct lane *lane);
+
+/* Calls each stage's `probe`; how many failed. A stage without one is reported as such. */
+int pipeline_probe(struct lane *lane, int64_t timeout);
+
+#endif
