@@ -1,0 +1,27 @@
+# Warnings, sanitizers, and the two helpers that core, plugins and tests are declared with.
+
+add_library(fms_flags INTERFACE)
+target_compile_definitions(fms_flags INTERFACE _GNU_SOURCE)
+target_compile_options(fms_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes
+  -fno-omit-frame-pointer $<$<BOOL:${FMS_WERROR}>:-Werror>)
+if(FMS_SANITIZE)
+  target_compile_options(fms_flags INTERFACE -fsanitize=${FMS_SANITIZE} -fno-sanitize-recover=all)
+  target_link_options(fms_flags INTERFACE -fsanitize=${FMS_SANITIZE})
+endif()
+
+# The one header that a plugin may include, as a target of its own: nothing else of the core is on a plugin's path.
+add_library(fms_plugin_header INTERFACE)
+target_include_directories(fms_plugin_header INTERFACE
+  $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+configure_file(${PROJECT_SOURCE_DIR}/core/fms_plugin.h ${PROJECT_BINARY_DIR}/include/fms_plugin.h COPYONLY)
+
+# fms_plugin(NAME SOURCES a.c ... [LIBRARIES ...]): plugins/NAME.so
+function(fms_plugin name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBRARIES" ${ARGN})
+  add_library(${name} MODULE ${arg_SOURCES})
+  set_target_properties(${name} PROPERTIES PREFIX "" C_VISIBILITY_PRESET hidden
+    LIBRARY_OUTPUT_DIRECTORY ${FMS_PLUGIN_OUTPUT_DIRECTORY})
+  target_compile_definitions(${name} PRIVATE FMS_VERSION="${PROJECT_VERSION}")
+  target_link_libraries(${name} PRIVATE fms_flags fms_plugin_header ${arg_LIBRARIES})
+  install(TARGETS ${name} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/fmspipe/plugins)
+endfunction()
