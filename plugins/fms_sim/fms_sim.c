@@ -1,0 +1,526 @@
+/* fms_sim - a simulated fleet: each vehicle drives, and reports speed, rpm and fuel level as the mission's JSON.
+ *
+ * One counter is the whole schedule: message n is due at start + n * period / per_period and belongs to vehicle
+ * n mod vehicles, so the fleet is spread evenly over the interval, nothing drifts, and a vehicle costs no timer.
+ *
+ * The driving model is integers only: a run with the same seed is the same on every machine. A drive is a chain of
+ * legs, on each of which the speed goes in a straight line from where it is to an aim; a sample that spans several legs
+ * walks through them all. */
+#include <fms_plugin.h>
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define SIM_PREFIX_MAX  64
+#define SIM_PAYLOAD_MAX 256 /* prefix, id, and nine numbers at their longest */
+#define SIM_LOAD_PERIOD FMS_SECOND
+
+/* Speeds are in micrometres a second, accelerations in micrometres a second squared, durations in microseconds, and
+ * fuel in ten-millionths of a percent of the tank. */
+#define METRE         INT32_C(1000000)
+#define KMH(x)        ((int32_t)((x)*INT64_C(1000000) * 10 / 36))
+#define SIM_TOP_SPEED KMH(120)
+#define PERCENT       INT32_C(10000000)
+#define SIM_FUEL_LOW  (15 * PERCENT)
+#define SIM_FUEL_FULL (98 * PERCENT)
+#define SIM_PUMP      (PERCENT * 4 / 5) /* a second: some 30 litres a minute */
+#define SECOND        INT32_C(1000000)
+
+enum mode { MODE_IDLE, MODE_REFUEL, MODE_ACCELERATE, MODE_CRUISE, MODE_BRAKE };
+
+struct vehicle {
+    uint64_t random;
+    uint64_t sequence;
+    struct fms_bytes topic;
+    int32_t speed;
+    int32_t acceleration;
+    int32_t aim;         /* the speed at the end of the leg */
+    int32_t leg_left;    /* until then */
+    int32_t target;      /* the speed at which to cruise */
+    int32_t cruise_left; /* until something else is done */
+    int32_t fuel;
+    uint8_t mode;
+};
+
+struct fms_sim {
+    int64_t vehicles, interval, rate, count, seed;
+    bool sequence;
+    const struct fms_template *topic;
+    const char *prefix;
+
+    const struct fms_host *host;
+    struct vehicle *fleet;
+    size_t next; /* whose turn it is */
+    char **topics;
+    size_t topic_count;
+
+    int64_t period; /* of the schedule; 0: none, as fast as the pipeline takes it */
+    int64_t per_period;
+    int64_t start; /* -1: not yet */
+    int64_t slot;  /* of the schedule: the next message */
+    int64_t made;
+
+    struct fms_record draft; /* topic, key and payload of the message in `payload` */
+    bool is_pending;         /* it was refused for want of room */
+    size_t head;             /* of the payload: what is the same in each message */
+    int64_t second;          /* whose text is in `second_text` */
+    char second_text[24];
+    size_t second_size;
+    char payload[SIM_PAYLOAD_MAX];
+};
+
+static const struct fms_option fms_sim_options[] = {
+    FMS_OPT_INTEGER(struct fms_sim, vehicles, "1", 1, 1000000, "size of the fleet"),
+    FMS_OPT_DURATION(struct fms_sim, interval, "2s", FMS_MS, 3600 * FMS_SECOND,
+                     "each vehicle sends so often; also the simulated time between two samples of a vehicle"),
+    FMS_OPT_INTEGER(struct fms_sim, rate, "-1", -1, 100000000,
+                    "messages a second of the whole fleet, instead of one per vehicle and interval; "
+                    "0: as fast as the pipeline takes them; -1: by the interval"),
+    FMS_OPT_INTEGER(struct fms_sim, count, "0", 0, INT64_MAX, "ends after so many messages; 0: never"),
+    FMS_OPT_INTEGER(struct fms_sim, seed, "1", INT64_MIN, INT64_MAX,
+                    "the same seed gives the same drive, apart from the timestamps"),
+    FMS_OPT_BOOLEAN(struct fms_sim, sequence, "no",
+                    "adds \"seq\", from 1 for each vehicle, and \"sent_ns\", the Unix time in nanoseconds"),
+    FMS_OPT_TEMPLATE(struct fms_sim, topic, "fms/data", "topic; ${key} is the vehicle id"),
+    FMS_OPT_STRING(struct fms_sim, prefix, "raspi-", "vehicle ids are this and a number of at least three digits"),
+    FMS_OPT_END,
+};
+
+enum { COUNT_SKIPPED };
+
+static const struct fms_counter fms_sim_counters[] = {
+    [COUNT_SKIPPED] = {"skipped", "samples that were due while the pipeline had no room, and were never made"},
+    {NULL, NULL},
+};
+
+/* -------------------------------------------------------------------------------------------------- driving model */
+
+/* splitmix64 */
+static uint64_t vehicle_random(struct vehicle *v)
+{
+    uint64_t z = v->random += UINT64_C(0x9e3779b97f4a7c15);
+
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+static int32_t vehicle_between(struct vehicle *v, int32_t low, int32_t high)
+{
+    uint64_t span = (uint64_t)((int64_t)high - low + 1);
+
+    return (int32_t)(low + (int64_t)(((vehicle_random(v) >> 32) * span) >> 32));
+}
+
+static void vehicle_leg(struct vehicle *v, enum mode mode, int32_t aim, int64_t duration)
+{
+    v->mode = (uint8_t)mode;
+    v->aim = aim;
+    v->leg_left = (int32_t)(duration > 0 ? duration : 1);
+    v->acceleration = (int32_t)((int64_t)(aim - v->speed) * SECOND / v->leg_left);
+}
+
+/* From the present speed to `aim` at this acceleration. */
+static void vehicle_change(struct vehicle *v, enum mode mode, int32_t aim, int32_t acceleration)
+{
+    vehicle_leg(v, mode, aim, (int64_t)abs(aim - v->speed) * SECOND / acceleration);
+}
+
+/* One gear range after the other, each more slowly than the one before. */
+static void vehicle_accelerate(struct vehicle *v)
+{
+    if (v->speed < KMH(30))
+        vehicle_change(v, MODE_ACCELERATE, v->target < KMH(30) ? v->target : KMH(30),
+                       vehicle_between(v, METRE, METRE * 3 / 2));
+    else if (v->speed < KMH(70))
+        vehicle_change(v, MODE_ACCELERATE, v->target < KMH(70) ? v->target : KMH(70),
+                       vehicle_between(v, METRE * 6 / 10, METRE));
+    else
+        vehicle_change(v, MODE_ACCELERATE, v->target, vehicle_between(v, METRE * 3 / 10, METRE * 6 / 10));
+}
+
+/* A few seconds of a foot that is not quite still. */
+static void vehicle_cruise(struct vehicle *v)
+{
+    int32_t aim = v->target + vehicle_between(v, -KMH(2), KMH(2));
+    int32_t duration = vehicle_between(v, 3 * SECOND, 8 * SECOND);
+
+    vehicle_leg(v, MODE_CRUISE, aim < SIM_TOP_SPEED ? aim : SIM_TOP_SPEED, duration);
+    v->cruise_left -= duration;
+}
+
+static void vehicle_begin_cruise(struct vehicle *v)
+{
+    v->cruise_left = vehicle_between(v, 15 * SECOND, 120 * SECOND);
+    vehicle_cruise(v);
+}
+
+/* Another road: town, main road, motorway. */
+static void vehicle_drive_on(struct vehicle *v)
+{
+    static const int32_t limits[] = {KMH(30), KMH(50), KMH(50), KMH(50), KMH(70), KMH(90), KMH(118)};
+
+    v->target = limits[vehicle_between(v, 0, (int32_t)(sizeof limits / sizeof *limits) - 1)];
+    v->target -= vehicle_between(v, 0, KMH(6));
+    if (v->target > v->speed)
+        vehicle_accelerate(v);
+    else
+        vehicle_change(v, MODE_BRAKE, v->target, vehicle_between(v, METRE / 2, METRE * 3 / 2));
+}
+
+static void vehicle_stop_ahead(struct vehicle *v)
+{
+    v->target = 0;
+    vehicle_change(v, MODE_BRAKE, 0, vehicle_between(v, METRE, 3 * METRE));
+}
+
+/* Traffic lights, or now and then a delivery. */
+static void vehicle_idle(struct vehicle *v)
+{
+    if (vehicle_between(v, 0, 11) == 0)
+        vehicle_leg(v, MODE_IDLE, 0, vehicle_between(v, 45 * SECOND, 150 * SECOND));
+    else
+        vehicle_leg(v, MODE_IDLE, 0, vehicle_between(v, 5 * SECOND, 30 * SECOND));
+}
+
+static void vehicle_next_leg(struct vehicle *v)
+{
+    switch ((enum mode)v->mode) {
+    case MODE_IDLE:
+        if (v->fuel < SIM_FUEL_LOW)
+            vehicle_leg(v, MODE_REFUEL, 0, (int64_t)(SIM_FUEL_FULL - v->fuel) * SECOND / SIM_PUMP);
+        else
+            vehicle_drive_on(v);
+        break;
+    case MODE_REFUEL:
+        vehicle_drive_on(v);
+        break;
+    case MODE_ACCELERATE:
+        if (v->speed < v->target)
+            vehicle_accelerate(v);
+        else
+            vehicle_begin_cruise(v);
+        break;
+    case MODE_CRUISE:
+        if (v->cruise_left > 0)
+            vehicle_cruise(v);
+        else if (v->fuel < SIM_FUEL_LOW || vehicle_between(v, 0, 1) == 0)
+            vehicle_stop_ahead(v);
+        else
+            vehicle_drive_on(v);
+        break;
+    case MODE_BRAKE:
+        if (v->target > 0)
+            vehicle_begin_cruise(v);
+        else
+            vehicle_idle(v);
+        break;
+    }
+}
+
+/* What the engine burns, of the tank in a second: a van of two tonnes with 60 litres. Rolling and air resistance and
+ * acceleration make its power; idling costs 0.8 litres an hour, and each kilowatt 0.28 more. */
+static int64_t vehicle_burn(const struct vehicle *v)
+{
+    int64_t mm = v->speed / 1000;
+    int64_t watts = mm * 3 / 10 + mm * mm / 1000 * mm * 7 / 10000000 + (int64_t)v->acceleration * mm / 500000;
+    int64_t millilitres_an_hour = 800 + (watts > 0 ? watts * 28 / 100 : 0);
+
+    return millilitres_an_hour * 463 / 100;
+}
+
+static void vehicle_drive(struct vehicle *v, int64_t duration)
+{
+    while (duration > 0) {
+        int64_t step = duration < v->leg_left ? duration : v->leg_left;
+        int64_t flow = v->mode == MODE_REFUEL ? SIM_PUMP : -vehicle_burn(v);
+
+        duration -= step;
+        v->leg_left -= (int32_t)step;
+        v->fuel += (int32_t)(flow * step / SECOND);
+        if (v->leg_left > 0) {
+            v->speed += (int32_t)(v->acceleration * step / SECOND);
+        } else {
+            v->speed = v->aim;
+            vehicle_next_leg(v);
+        }
+    }
+}
+
+/* The highest gear that keeps the engine above what the driving asks for. */
+static int64_t vehicle_rpm(struct vehicle *v)
+{
+    static const int32_t per_kmh[] = {21, 26, 33, 44, 65, 110}; /* sixth gear first */
+    int64_t kmh100 = (int64_t)v->speed * 9 / 25000;
+    int64_t least = v->mode == MODE_ACCELERATE ? 1600 : 1100;
+    int64_t rpm = 0;
+
+    for (size_t gear = 0; gear < sizeof per_kmh / sizeof *per_kmh && rpm < least; gear++)
+        rpm = kmh100 * per_kmh[gear] / 100;
+    if (rpm < 750)
+        rpm = 750; /* the clutch slips, or it stands */
+    rpm += (int64_t)(vehicle_random(v) & 31) - 16;
+    return rpm < 3000 ? rpm : 3000;
+}
+
+/* A fleet that has been on the road for a while: some stand, the others drive. */
+static void vehicle_init(struct vehicle *v, uint64_t seed, size_t number)
+{
+    v->random = seed;
+    v->random = vehicle_random(v) + number;
+    v->fuel = vehicle_between(v, 30 * PERCENT, SIM_FUEL_FULL);
+    if (vehicle_between(v, 0, 2) == 0) {
+        vehicle_idle(v);
+        return;
+    }
+    v->target = vehicle_between(v, KMH(35), KMH(95));
+    v->speed = v->target;
+    vehicle_begin_cruise(v);
+}
+
+/* ------------------------------------------------------------------------------------------------------- messages */
+
+static char *put_text(char *to, const char *text, size_t size)
+{
+    memcpy(to, text, size);
+    return to + size;
+}
+
+#define PUT(to, literal) put_text(to, literal, sizeof(literal) - 1)
+
+/* At least `digits` of them, with zeros before. */
+static char *put_number(char *to, uint64_t value, int digits)
+{
+    char text[20];
+    int i = (int)sizeof text;
+
+    do {
+        text[--i] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0 || (int)sizeof text - i < digits);
+    return put_text(to, text + i, sizeof text - (size_t)i);
+}
+
+static char *put_hundredths(char *to, int64_t value)
+{
+    to = put_number(to, (uint64_t)value / 100, 1);
+    *to++ = '.';
+    return put_number(to, (uint64_t)value % 100, 2);
+}
+
+static char *put_second(struct fms_sim *self, char *to, int64_t second)
+{
+    if (second != self->second) {
+        self->second = second;
+        self->second_size = (size_t)(put_number(self->second_text, (uint64_t)second, 1) - self->second_text);
+    }
+    return put_text(to, self->second_text, self->second_size);
+}
+
+/* The payload's unchanging head, up to the number of the vehicle; the key lies in it. */
+static void fms_sim_make_head(struct fms_sim *self)
+{
+    char *to = PUT(self->payload, "{\"vehicle_id\":\"");
+
+    self->draft.key.data = to;
+    self->head = (size_t)(put_text(to, self->prefix, strlen(self->prefix)) - self->payload);
+}
+
+static char *fms_sim_put_id(struct fms_sim *self, size_t vehicle)
+{
+    char *to = put_number(self->payload + self->head, vehicle + 1, 3);
+
+    self->draft.key.size = (size_t)(to - (const char *)self->draft.key.data);
+    return to;
+}
+
+/* The next vehicle drives on and reports. */
+static void fms_sim_make(struct fms_sim *self)
+{
+    struct vehicle *v = &self->fleet[self->next];
+    int64_t now = fms_realtime(self->host);
+    char *to = fms_sim_put_id(self, self->next);
+
+    vehicle_drive(v, self->interval / FMS_US);
+    to = PUT(to, "\",\"timestamp\":");
+    to = put_second(self, to, now / FMS_SECOND);
+    to = PUT(to, ",\"speed\":");
+    to = put_hundredths(to, (int64_t)v->speed * 9 / 25000);
+    to = PUT(to, ",\"rpm\":");
+    to = put_number(to, (uint64_t)vehicle_rpm(v), 1);
+    to = PUT(to, ",\"fuel_level\":");
+    to = put_hundredths(to, v->fuel / (PERCENT / 100));
+    if (self->sequence) {
+        to = PUT(to, ",\"seq\":");
+        to = put_number(to, ++v->sequence, 1);
+        to = PUT(to, ",\"sent_ns\":");
+        to = put_number(to, (uint64_t)now, 1);
+    }
+    *to++ = '}';
+    self->draft.topic = v->topic;
+    self->draft.payload = fms_bytes_of(self->payload, (size_t)(to - self->payload));
+    self->draft.timestamp = now;
+    self->next = self->next + 1 < (size_t)self->vehicles ? self->next + 1 : 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------- schedule */
+
+static int64_t fms_sim_due(const struct fms_sim *self)
+{
+    return self->start + self->slot / self->per_period * self->period +
+           self->slot % self->per_period * self->period / self->per_period;
+}
+
+/* What a stall has made late by whole periods is left out: the fleet reports what is, not what was. */
+static void fms_sim_skip(struct fms_sim *self, int64_t late)
+{
+    int64_t periods = late / self->period;
+
+    if (periods == 0)
+        return;
+    self->start += periods * self->period;
+    fms_count(self->host, COUNT_SKIPPED, (uint64_t)(periods * self->per_period));
+}
+
+/* When the next message is due; it is, if that is not after `now`. */
+static int64_t fms_sim_next_due(struct fms_sim *self, int64_t now)
+{
+    if (self->period == 0)
+        return now;
+    if (self->start < 0)
+        self->start = now;
+    if (now > fms_sim_due(self))
+        fms_sim_skip(self, now - fms_sim_due(self));
+    return fms_sim_due(self);
+}
+
+static bool fms_sim_is_complete(const struct fms_sim *self)
+{
+    return self->count > 0 && self->made == self->count;
+}
+
+/* 0, or what fms_emit says. */
+static int fms_sim_send(struct fms_sim *self)
+{
+    int error;
+
+    if (!self->is_pending)
+        fms_sim_make(self);
+    error = fms_emit(self->host, &self->draft);
+    self->is_pending = error != 0;
+    if (error != 0)
+        return error;
+    self->slot++;
+    self->made++;
+    return 0;
+}
+
+static int fms_sim_poll(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct fms_sim *self = instance;
+    int64_t now = fms_now(self->host);
+    int64_t due;
+    int error = 0;
+
+    if (credit == 0)
+        return 0;
+    due = fms_sim_next_due(self, now);
+    for (; credit > 0 && due <= now && error == 0 && !fms_sim_is_complete(self); credit--) {
+        error = fms_sim_send(self);
+        due = self->period > 0 ? fms_sim_due(self) : now;
+    }
+    if (fms_sim_is_complete(self))
+        return FMS_END;
+    if (error == 0)
+        wait->deadline = due;
+    return error == -EAGAIN || error == -ESHUTDOWN ? 0 : error;
+}
+
+/* ------------------------------------------------------------------------------------------------------ beginning */
+
+static int fms_sim_check(void *instance, const struct fms_host *host)
+{
+    struct fms_sim *self = instance;
+
+    if (strlen(self->prefix) > SIM_PREFIX_MAX)
+        return fms_fail_option(host, "prefix", -EINVAL, "at most %d characters, please", SIM_PREFIX_MAX);
+    for (const char *c = self->prefix; *c != '\0'; c++) {
+        if ((unsigned char)*c < 0x20 || *c == '"' || *c == '\\')
+            return fms_fail_option(host, "prefix", -EINVAL, "no quotes, backslashes or control characters, please");
+    }
+    return 0;
+}
+
+static void fms_sim_close(void *instance)
+{
+    struct fms_sim *self = instance;
+
+    for (size_t i = 0; i < self->topic_count; i++)
+        free(self->topics[i]);
+    free(self->topics);
+    free(self->fleet);
+}
+
+/* The topic of a vehicle; that of the one before where it is the same, as it is without ${key}. */
+static int fms_sim_expand_topic(struct fms_sim *self, size_t vehicle)
+{
+    struct vehicle *v = &self->fleet[vehicle];
+    struct fms_bytes topic;
+    char *copy;
+    int error;
+
+    fms_sim_put_id(self, vehicle);
+    error = fms_expand(self->host, self->topic, &self->draft, &topic);
+    if (error == -ENOENT)
+        return fms_fail_option(self->host, "topic", -EINVAL, "only ${key}, the vehicle id, is known here (%s)",
+                               (const char *)topic.data);
+    if (error != 0)
+        return fms_fail_option(self->host, "topic", error, "cannot expand the topic: %s", strerror(-error));
+    if (vehicle > 0 && v[-1].topic.size == topic.size && memcmp(v[-1].topic.data, topic.data, topic.size) == 0) {
+        v->topic = v[-1].topic;
+        return 0;
+    }
+    copy = strdup(topic.data);
+    if (copy == NULL)
+        return fms_fail(self->host, -ENOMEM, "no memory for the topics of %lld vehicles", (long long)self->vehicles);
+    self->topics[self->topic_count++] = copy;
+    v->topic = fms_bytes_of(copy, topic.size);
+    return 0;
+}
+
+static int fms_sim_make_fleet(struct fms_sim *self)
+{
+    size_t vehicles = (size_t)self->vehicles;
+    int error = 0;
+
+    self->fleet = calloc(vehicles, sizeof *self->fleet);
+    self->topics = calloc(vehicles, sizeof *self->topics);
+    if (self->fleet == NULL || self->topics == NULL)
+        return fms_fail(self->host, -ENOMEM, "no memory for %zu vehicles", vehicles);
+    for (size_t i = 0; i < vehicles && error == 0; i++) {
+        vehicle_init(&self->fleet[i], (uint64_t)self->seed, i);
+        error = fms_sim_expand_topic(self, i);
+    }
+    return error;
+}
+
+static int fms_sim_open(void *instance, const struct fms_host *host)
+{
+    struct fms_sim *self = instance;
+    int error;
+
+    self->host = host;
+    self->start = -1;
+    self->second = -1;
+    self->period = self->rate < 0 ? self->interval : self->rate > 0 ? SIM_LOAD_PERIOD : 0;
+    self->per_period = self->rate < 0 ? self->vehicles : self->rate;
+    fms_sim_make_head(self);
+    error = fms_sim_make_fleet(self);
+    if (error != 0)
+        fms_sim_close(self);
+    return error;
+}
+
+FMS_PLUGIN(.name = "fms_sim", .version = FMS_VERSION, .summary = "A simulated fleet of vehicles that send telemetry",
+           .options = fms_sim_options, .counters = fms_sim_counters, .instance_size = sizeof(struct fms_sim),
+           .check = fms_sim_check, .open = fms_sim_open, .close = fms_sim_close, .source_poll = fms_sim_poll);
