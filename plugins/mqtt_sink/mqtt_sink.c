@@ -1,0 +1,508 @@
+/* mqtt_sink - publishes records to an MQTT broker.
+ *
+ * Delivered means confirmed: PUBACK at QoS 1, PUBCOMP at QoS 2, written to the socket at QoS 0. The records wait in a
+ * window of our own, a ring that the lane fills, the link's thread sends from, and paho's callbacks settle; paho's own
+ * buffers scan lists and stall. When the connection breaks, paho's client is thrown away with all that it had under way,
+ * and what the ring still holds is published again in emit order: nothing is lost or overtaken, but what the broker had
+ * and could not confirm comes twice, at QoS 2 too. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "../mqtt_common/mqtt_common.h"
+
+#define ONLINE_PATIENCE (10 * FMS_SECOND)
+#define FAREWELL_PATIENCE (2 * FMS_SECOND)
+
+/* More than a socket takes would wait in paho's queue, which it does not free together with the client. */
+#define UNCONFIRMED_BYTES (64 * 1024)
+
+enum place_state { PLACE_DONE, PLACE_WAITING, PLACE_SENT, PLACE_REFUSED };
+
+/* A place in the ring. */
+struct place {
+    struct mqtt_sink *sink;
+    const struct fms_record *record;
+    char *topic; /* buffer that stays with the place */
+    size_t topic_room;
+    enum place_state state;
+};
+
+struct mqtt_sink {
+    struct mqtt_options mqtt;
+    const struct fms_template *topic;
+    bool retain;
+    int64_t window;
+    int64_t max_message_size;
+    int64_t ack_timeout;
+    const char *will_topic, *will_payload, *online_payload;
+    int64_t will_qos;
+    bool will_retain;
+
+    const struct fms_host *host;
+    struct mqtt_link *link;
+    MQTTProperty *properties; /* of the record that is being sent; the link's thread only */
+    size_t property_room;
+
+    pthread_mutex_t lock; /* guards all that follows */
+    struct place *places;
+    uint64_t first, next, end; /* oldest that is not done, next to send, next to fill: modulo `window` */
+    size_t unconfirmed, unconfirmed_bytes;
+    bool is_refused;           /* a record is to be retried: send and take nothing before all have an answer */
+    char refusal[128];
+    int64_t progress; /* when something was last confirmed, or first sent; on the link's clock */
+};
+
+enum { COUNT_CONNECTIONS, COUNT_RESENT, COUNT_HEADERS };
+
+static const struct fms_counter mqtt_sink_counters[] = {
+    [COUNT_CONNECTIONS] = {"connections", "connections made"},
+    [COUNT_RESENT] = {"resent", "records published again after a lost connection"},
+    [COUNT_HEADERS] = {"headers_dropped", "headers that no user property can carry"},
+    {NULL, NULL},
+};
+
+/* clang-format off */
+static const struct fms_option mqtt_sink_options[] = {
+    MQTT_OPTIONS,
+    FMS_OPT_TEMPLATE(struct mqtt_sink, topic, "${topic}", "topic to publish to"),
+    FMS_OPT_BOOLEAN(struct mqtt_sink, retain, "no", "have the broker keep the last message of each topic"),
+    FMS_OPT_INTEGER(struct mqtt_sink, window, "100", 1, 10000,
+                    "most records under way; a broker may allow less (MQTT 5), and 64 KiB bound it too"),
+    FMS_OPT_SIZE(struct mqtt_sink, max_message_size, "0", 0, 268435455,
+                 "larger payloads are rejected; 0: what the broker says, which it does with MQTT 5 only"),
+    FMS_OPT_DURATION(struct mqtt_sink, ack_timeout, "60s", 0, 3600 * FMS_SECOND,
+                     "connect again when the broker has confirmed nothing for so long; 0: wait for ever"),
+    FMS_OPT_STRING(struct mqtt_sink, will_topic, NULL,
+                   "topic of the last will, which the broker publishes when we are lost; absent: none"),
+    FMS_OPT_STRING(struct mqtt_sink, will_payload, "offline", "its payload; also published when we end in good order"),
+    FMS_OPT_INTEGER(struct mqtt_sink, will_qos, "1", 0, 2, "its quality of service"),
+    FMS_OPT_BOOLEAN(struct mqtt_sink, will_retain, "yes", "have the broker keep it for those who subscribe later"),
+    FMS_OPT_STRING(struct mqtt_sink, online_payload, NULL,
+                   "payload that is published to will_topic after each connect; absent: none"),
+    FMS_OPT_END,
+};
+/* clang-format on */
+
+static int64_t clock_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * FMS_SECOND + now.tv_nsec;
+}
+
+static struct place *mqtt_sink_place(struct mqtt_sink *self, uint64_t number)
+{
+    return &self->places[number % (uint64_t)self->window];
+}
+
+/* -------------------------------------------------------------------------------------------------- the ring fills: lane */
+
+/* Copies the topic into the place. 0, or what the record was rejected for. */
+static int mqtt_sink_fill(struct mqtt_sink *self, struct place *place, const struct fms_record *record)
+{
+    struct fms_bytes topic;
+    const char *error;
+
+    if (fms_expand(self->host, self->topic, record, &topic) != 0) {
+        fms_reject(self->host, record, "topic: %.*s", (int)topic.size, (const char *)topic.data);
+        return -EINVAL;
+    }
+    error = mqtt_topic_error(topic.data, topic.size);
+    if (error != NULL) {
+        fms_reject(self->host, record, "%s: \"%.*s\"", error, topic.size < 200 ? (int)topic.size : 200,
+                   (const char *)topic.data);
+        return -EINVAL;
+    }
+    if (self->max_message_size > 0 && record->payload.size > (size_t)self->max_message_size) {
+        fms_reject(self->host, record, "a payload of %zu bytes is larger than max_message_size = %lld",
+                   record->payload.size, (long long)self->max_message_size);
+        return -EINVAL;
+    }
+    if (topic.size >= place->topic_room) {
+        char *room = realloc(place->topic, topic.size + 1);
+
+        if (room == NULL)
+            return -ENOMEM;
+        place->topic = room;
+        place->topic_room = topic.size + 1;
+    }
+    memcpy(place->topic, topic.data, topic.size);
+    place->topic[topic.size] = '\0';
+    return 0;
+}
+
+/* All under way have an answer and one is a refusal: the host gets back what is left, in emit order. On the lane, so
+ * that it offers nothing newer in between. */
+static void mqtt_sink_give_back(struct mqtt_sink *self)
+{
+    pthread_mutex_lock(&self->lock);
+    if (self->is_refused && self->unconfirmed == 0) {
+        for (; self->first != self->end; self->first++) {
+            struct place *place = mqtt_sink_place(self, self->first);
+
+            if (place->state != PLACE_DONE)
+                fms_retry(self->host, place->record, "%s", self->refusal);
+            place->state = PLACE_DONE;
+        }
+        self->next = self->end;
+        self->is_refused = false;
+    }
+    pthread_mutex_unlock(&self->lock);
+}
+
+static int mqtt_sink_write(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct mqtt_sink *self = instance;
+    size_t room, taken = 0;
+    int error = 0;
+
+    pthread_mutex_lock(&self->lock);
+    room = self->is_refused ? 0 : (size_t)self->window - (size_t)(self->end - self->first);
+    pthread_mutex_unlock(&self->lock);
+    for (; taken < count && room > 0; taken++) {
+        struct place *place = mqtt_sink_place(self, self->end); /* only the lane moves `end` */
+
+        error = mqtt_sink_fill(self, place, records[taken]);
+        if (error == -ENOMEM)
+            break;
+        if (error != 0)
+            continue;
+        pthread_mutex_lock(&self->lock);
+        place->record = records[taken];
+        place->state = PLACE_WAITING;
+        self->end++;
+        pthread_mutex_unlock(&self->lock);
+        room--;
+    }
+    if (error == -ENOMEM && taken == 0)
+        return fms_fail(self->host, error, "out of memory");
+    mqtt_link_kick(self->link);
+    return (int)taken;
+}
+
+static int mqtt_sink_poll(void *instance, struct fms_wait *wait)
+{
+    (void)wait;
+    mqtt_sink_give_back(instance);
+    return 0;
+}
+
+/* ----------------------------------------------------------------------- answers: on paho's threads, under its lock */
+
+/* Called with the lock held. The place is free as soon as those before it are. */
+static void mqtt_sink_free_place(struct mqtt_sink *self, struct place *place)
+{
+    place->state = PLACE_DONE;
+    while (self->first != self->end && mqtt_sink_place(self, self->first)->state == PLACE_DONE)
+        self->first++;
+    if (self->next < self->first)
+        self->next = self->first;
+}
+
+static bool is_permanent(int code)
+{
+    return code == MQTTREASONCODE_PAYLOAD_FORMAT_INVALID || code == MQTTREASONCODE_TOPIC_NAME_INVALID ||
+           code == MQTTREASONCODE_PACKET_TOO_LARGE;
+}
+
+/* Called with the lock held. What becomes of a record that the broker confirmed (code 0) or refused. */
+static void mqtt_sink_settle(struct mqtt_sink *self, struct place *place, int code)
+{
+    const char *text = code != 0 ? MQTTReasonCode_toString((enum MQTTReasonCodes)code) : NULL;
+
+    if (code != 0 && !is_permanent(code)) {
+        if (!self->is_refused)
+            snprintf(self->refusal, sizeof self->refusal, "the broker refuses a message to %.60s: %s", place->topic,
+                     text != NULL ? text : "unknown reason");
+        self->is_refused = true;
+        place->state = PLACE_REFUSED;
+        return;
+    }
+    if (code == 0)
+        fms_delivered(self->host, place->record);
+    else
+        fms_reject(self->host, place->record, "the broker refuses it: %s", text);
+    mqtt_sink_free_place(self, place);
+}
+
+static void mqtt_sink_answered(struct place *place, int code)
+{
+    struct mqtt_sink *self = place->sink;
+    bool is_last, may_send;
+
+    pthread_mutex_lock(&self->lock);
+    self->unconfirmed--;
+    self->unconfirmed_bytes -= place->record->payload.size;
+    self->progress = clock_now();
+    mqtt_sink_settle(self, place, code);
+    is_last = self->is_refused && self->unconfirmed == 0;
+    may_send = !self->is_refused && self->next != self->end;
+    pthread_mutex_unlock(&self->lock);
+    if (is_last)
+        fms_wake(self->host);
+    if (may_send)
+        mqtt_link_kick(self->link);
+}
+
+static void on_sent(void *context, MQTTAsync_successData *data)
+{
+    (void)data;
+    mqtt_sink_answered(context, 0);
+}
+
+static void on_sent_5(void *context, MQTTAsync_successData5 *data)
+{
+    (void)data;
+    mqtt_sink_answered(context, 0);
+}
+
+/* A failure with a code of paho's own is one of the connection: mqtt_sink_down follows. */
+static void on_refused_5(void *context, MQTTAsync_failureData5 *data)
+{
+    if (data->code == 0 && data->reasonCode >= MQTTREASONCODE_UNSPECIFIED_ERROR)
+        mqtt_sink_answered(context, (int)data->reasonCode);
+}
+
+/* ------------------------------------------------------------------------------------------- sending: the link's thread */
+
+/* Headers become user properties, those that are text. */
+static MQTTProperties mqtt_sink_properties(struct mqtt_sink *self, const struct fms_record *record)
+{
+    MQTTProperties result = MQTTProperties_initializer;
+    size_t count = record->header_count;
+
+    if (count > self->property_room) {
+        MQTTProperty *room = realloc(self->properties, count * sizeof *room);
+
+        self->properties = room != NULL ? room : self->properties;
+        self->property_room = room != NULL ? count : self->property_room;
+    }
+    result.array = self->properties;
+    for (size_t i = 0; i < count; i++) {
+        const struct fms_header *header = &record->headers[i];
+        size_t name_size = strlen(header->name);
+        MQTTProperty *item = &self->properties[result.count];
+
+        if (i >= self->property_room || !mqtt_is_text(header->name, name_size) ||
+            !mqtt_is_text(header->value.data, header->value.size)) {
+            fms_count(self->host, COUNT_HEADERS, 1);
+            continue;
+        }
+        item->identifier = MQTTPROPERTY_CODE_USER_PROPERTY;
+        item->value.data = (MQTTLenString){(int)name_size, (char *)(uintptr_t)header->name};
+        item->value.value = (MQTTLenString){(int)header->value.size, (char *)(uintptr_t)header->value.data};
+        result.count++;
+        result.length += 5 + (int)name_size + (int)header->value.size;
+    }
+    return result;
+}
+
+/* The most that the PUBLISH packet can take: its variable lengths have four bytes at most. */
+static int64_t packet_size(const struct place *place, const MQTTProperties *properties)
+{
+    return (int64_t)(5 + 2 + strlen(place->topic) + 2 + 4 + place->record->payload.size) + properties->length;
+}
+
+/* The next record to publish, marked as sent; NULL: none, or no more now. */
+static struct place *mqtt_sink_next(struct mqtt_sink *self)
+{
+    size_t most = (size_t)mqtt_link_limits(self->link)->receive_maximum;
+    struct place *place = NULL;
+
+    pthread_mutex_lock(&self->lock);
+    while (self->next != self->end && mqtt_sink_place(self, self->next)->state != PLACE_WAITING)
+        self->next++;
+    if (self->next != self->end && !self->is_refused && (self->unconfirmed < most || self->mqtt.qos == 0))
+        place = mqtt_sink_place(self, self->next);
+    if (place != NULL && self->unconfirmed > 0 &&
+        self->unconfirmed_bytes + place->record->payload.size > UNCONFIRMED_BYTES)
+        place = NULL;
+    if (place != NULL) {
+        if (self->unconfirmed == 0)
+            self->progress = clock_now();
+        place->state = PLACE_SENT;
+        self->unconfirmed++;
+        self->unconfirmed_bytes += place->record->payload.size;
+        self->next++;
+    }
+    pthread_mutex_unlock(&self->lock);
+    return place;
+}
+
+static int mqtt_sink_publish(struct mqtt_sink *self, struct place *place)
+{
+    MQTTAsync_message message = MQTTAsync_message_initializer;
+    MQTTAsync_responseOptions response = MQTTAsync_responseOptions_initializer;
+    struct fms_bytes payload = place->record->payload;
+
+    response.context = place;
+    if (mqtt_link_is_5(self->link)) {
+        message.properties = mqtt_sink_properties(self, place->record);
+        response.onSuccess5 = on_sent_5;
+        response.onFailure5 = on_refused_5;
+    } else {
+        response.onSuccess = on_sent;
+    }
+    if (packet_size(place, &message.properties) > mqtt_link_limits(self->link)->packet_size)
+        return MQTTREASONCODE_PACKET_TOO_LARGE;
+    message.payload = payload.data != NULL ? (void *)(uintptr_t)payload.data : place->topic;
+    message.payloadlen = (int)payload.size;
+    message.qos = (int)self->mqtt.qos;
+    message.retained = self->retain;
+    return MQTTAsync_sendMessage(mqtt_link_handle(self->link), place->topic, &message, &response);
+}
+
+/* Publishes what it may. When to look again whether the broker still confirms. */
+static int64_t mqtt_sink_work(void *user)
+{
+    struct mqtt_sink *self = user;
+    struct place *place;
+    int64_t overdue = FMS_NEVER;
+    int error = MQTTASYNC_SUCCESS;
+
+    while (error == MQTTASYNC_SUCCESS && (place = mqtt_sink_next(self)) != NULL) {
+        error = mqtt_sink_publish(self, place);
+        if (error == MQTTREASONCODE_PACKET_TOO_LARGE) {
+            mqtt_sink_answered(place, error);
+            error = MQTTASYNC_SUCCESS;
+        }
+    }
+    if (error != MQTTASYNC_SUCCESS)
+        mqtt_link_break(self->link, MQTTAsync_strerror(error));
+    pthread_mutex_lock(&self->lock);
+    if (self->unconfirmed > 0 && self->ack_timeout > 0)
+        overdue = self->progress + self->ack_timeout;
+    pthread_mutex_unlock(&self->lock);
+    if (overdue <= clock_now())
+        mqtt_link_break(self->link, "the broker confirms nothing any more (ack_timeout)");
+    return overdue;
+}
+
+static void mqtt_sink_say(struct mqtt_sink *self, const char *payload, int64_t patience)
+{
+    char reason[128];
+    int error = mqtt_link_publish(self->link, self->will_topic, payload, (int)self->will_qos, self->will_retain, patience,
+                                  reason, sizeof reason);
+
+    if (error < 0)
+        fms_warn(self->host, "cannot publish \"%s\" to %s: %s", payload, self->will_topic, reason);
+}
+
+static void mqtt_sink_up(void *user)
+{
+    struct mqtt_sink *self = user;
+
+    fms_count(self->host, COUNT_CONNECTIONS, 1);
+    if (self->online_payload != NULL)
+        mqtt_sink_say(self, self->online_payload, ONLINE_PATIENCE);
+}
+
+static void mqtt_sink_farewell(void *user)
+{
+    struct mqtt_sink *self = user;
+
+    if (self->will_topic != NULL)
+        mqtt_sink_say(self, self->will_payload, FAREWELL_PATIENCE);
+}
+
+/* What was under way is to be published again. */
+static void mqtt_sink_down(void *user)
+{
+    struct mqtt_sink *self = user;
+    uint64_t resent = 0;
+
+    pthread_mutex_lock(&self->lock);
+    for (uint64_t i = self->first; i != self->next; i++) {
+        struct place *place = mqtt_sink_place(self, i);
+
+        if (place->state != PLACE_SENT)
+            continue;
+        place->state = PLACE_WAITING;
+        resent++;
+    }
+    self->next = self->first;
+    self->unconfirmed = 0;
+    self->unconfirmed_bytes = 0;
+    pthread_mutex_unlock(&self->lock);
+    fms_count(self->host, COUNT_RESENT, resent);
+    fms_wake(self->host);
+}
+
+/* ------------------------------------------------------------------------------------------------- check, open, close */
+
+static int mqtt_sink_check(void *instance, const struct fms_host *host)
+{
+    struct mqtt_sink *self = instance;
+    const char *error = self->will_topic != NULL ? mqtt_topic_error(self->will_topic, strlen(self->will_topic)) : NULL;
+
+    if (mqtt_check(&self->mqtt, host) != 0)
+        return -EINVAL;
+    if (error != NULL)
+        return fms_fail_option(host, "will_topic", -EINVAL, "%s", error);
+    if (self->online_payload != NULL && self->will_topic == NULL)
+        return fms_fail_option(host, "online_payload", -EINVAL, "needs will_topic, to which it is published");
+    if (self->mqtt.qos == 0)
+        fms_advise(host, "qos", "at QoS 0 a record counts as delivered when it is written to the socket; what is under way"
+                   " when the connection breaks is lost");
+    return 0;
+}
+
+static int mqtt_sink_probe(void *instance, const struct fms_host *host, int64_t deadline)
+{
+    struct mqtt_sink *self = instance;
+
+    return mqtt_probe(&self->mqtt, host, deadline, NULL, NULL);
+}
+
+static void mqtt_sink_free(struct mqtt_sink *self)
+{
+    for (int64_t i = 0; i < self->window && self->places != NULL; i++)
+        free(self->places[i].topic);
+    free(self->places);
+    free(self->properties);
+    pthread_mutex_destroy(&self->lock);
+}
+
+static int mqtt_sink_open(void *instance, const struct fms_host *host)
+{
+    struct mqtt_sink *self = instance;
+    struct mqtt_role role = {
+        .clean_start = true,
+        .needs_retain = self->retain || (self->will_topic != NULL && self->will_retain),
+        .will = {self->will_topic, self->will_payload, (int)self->will_qos, self->will_retain},
+        .user = self,
+        .up = mqtt_sink_up,
+        .work = mqtt_sink_work,
+        .farewell = mqtt_sink_farewell,
+        .down = mqtt_sink_down,
+    };
+    int error;
+
+    self->host = host;
+    pthread_mutex_init(&self->lock, NULL);
+    self->places = calloc((size_t)self->window, sizeof *self->places);
+    for (int64_t i = 0; i < self->window && self->places != NULL; i++)
+        self->places[i].sink = self;
+    error = self->places != NULL ? mqtt_link_open(&self->link, &self->mqtt, host, &role, false)
+                                 : fms_fail(host, -ENOMEM, "out of memory");
+    if (error != 0)
+        mqtt_sink_free(self);
+    return error;
+}
+
+static void mqtt_sink_close(void *instance)
+{
+    struct mqtt_sink *self = instance;
+
+    mqtt_link_close(self->link);
+    mqtt_sink_free(self);
+}
+
+FMS_PLUGIN(.name = "mqtt_sink", .version = FMS_VERSION, .summary = "Publishes records to an MQTT broker",
+           .options = mqtt_sink_options, .counters = mqtt_sink_counters, .instance_size = sizeof(struct mqtt_sink),
+           .check = mqtt_sink_check, .probe = mqtt_sink_probe, .open = mqtt_sink_open, .close = mqtt_sink_close,
+           .sink_write = mqtt_sink_write, .sink_poll = mqtt_sink_poll);

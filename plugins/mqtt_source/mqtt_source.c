@@ -1,0 +1,603 @@
+/* mqtt_source - receives from an MQTT broker, through paho.
+ *
+ * paho acknowledges a message when its callback returns, and calls back under its one lock, in which nobody else of the
+ * process can use MQTT. So the callback hands the record to the pipeline inline and returns. Back-pressure is absence:
+ * while a reserve of room is still left the link disconnects, the broker's session keeps what comes, and the link
+ * returns when half of the pipeline is free. What arrives between that decision and the disconnect goes into the
+ * reserve; then into a parking list of at most an eighth of max_in_flight_bytes, for paho can be late to disconnect: as
+ * long as messages pour in, its receiving thread hardly lets the sending one have the lock. Then it is held in the
+ * callback until there is room, or until the broker must have closed the silent connection (MQTT-3.1.2-24) and so sends
+ * the message again. Behind sinks whose write is durable nothing is parked: there a message is held until it is
+ * settled, and an acknowledged message is a stored one.
+ *
+ * All state without a lock belongs to the lane, which paho's thread is between fms_enter and fms_leave. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "../mqtt_common/mqtt_common.h"
+
+#define SUBSCRIBE_PATIENCE (10 * FMS_SECOND)
+#define HOLD_GRACE (6 * FMS_SECOND) /* after one and a half keepalives: mosquitto looks every five seconds */
+#define PROPERTIES_MAX 1000 /* headers that a record can have */
+#define RESERVE_MAX 256u    /* records' room at which to disconnect; less in a small pipeline */
+#define PARKED_BYTES 300    /* of bookkeeping for a parked message */
+
+/* A message and its topic, as paho made them; freeing them takes no lock of paho's that is held in callbacks. */
+struct parked {
+    struct parked *next;
+    MQTTAsync_message *message;
+    char *topic;
+    size_t topic_size;
+    int64_t received; /* realtime */
+};
+
+struct mqtt_source {
+    struct mqtt_options mqtt;
+    struct fms_list topic;
+    bool clean_start;
+    int64_t session_expiry;
+    int64_t receive_maximum;
+
+    const struct fms_host *host;
+    struct mqtt_link *link;
+
+    /* The lane's. */
+    size_t capacity, capacity_bytes; /* room of the empty pipeline */
+    bool is_paused, is_stopping;
+    struct parked *parked, **parked_end;
+    size_t parked_bytes;
+    struct fms_header *headers; /* scratch */
+    char *names;
+    size_t names_room;
+
+    atomic_size_t unsettled; /* emitted, and its fate not yet known */
+
+    pthread_mutex_t lock; /* guards `moves`; taken after the lane */
+    pthread_cond_t moved;
+    uint64_t moves; /* how often there may have come room */
+
+    /* paho's thread's. */
+    unsigned given_up; /* the connection that the broker must have closed while a message was held */
+
+    /* The link's thread's. */
+    bool *is_subscribed; /* for each filter */
+    bool has_session;    /* the broker had granted a subscription */
+    unsigned attempt;    /* subscriptions refused in a row */
+};
+
+enum { COUNT_CONNECTIONS, COUNT_PAUSES, COUNT_PARKED, COUNT_HELD, COUNT_DROPPED, COUNT_PROPERTIES };
+
+static const struct fms_counter mqtt_source_counters[] = {
+    [COUNT_CONNECTIONS] = {"connections", "connections made"},
+    [COUNT_PAUSES] = {"pauses", "times that it disconnected because the pipeline was full"},
+    [COUNT_PARKED] = {"parked", "messages that came after that and were kept beyond max_in_flight"},
+    [COUNT_HELD] = {"held", "messages that came when nothing was left but to hold up all MQTT of the process"},
+    [COUNT_DROPPED] = {"dropped", "messages that are lost: QoS 0 without room, or the pipeline ended under them"},
+    [COUNT_PROPERTIES] = {"properties_dropped", "user properties beyond the 1000 headers that a record can have"},
+    {NULL, NULL},
+};
+
+/* clang-format off */
+static const struct fms_option mqtt_source_options[] = {
+    MQTT_OPTIONS,
+    FMS_OPT_LIST(struct mqtt_source, topic, FMS_REQUIRED,
+                 "topic filters, with + and #; $share/GROUP/FILTER shares the messages with other members of GROUP"),
+    FMS_OPT_BOOLEAN(struct mqtt_source, clean_start, "yes",
+                    "forget what the broker has kept for this client id; no: it keeps what comes while we are away"),
+    FMS_OPT_DURATION(struct mqtt_source, session_expiry, "1d", 0, INT64_C(4294967294) * FMS_SECOND,
+                     "how long the broker keeps that (MQTT 5; 3.1.1 leaves it to the broker)"),
+    FMS_OPT_INTEGER(struct mqtt_source, receive_maximum, "256", 1, 65535,
+                    "most messages that the broker sends ahead of their acknowledgement (MQTT 5)"),
+    FMS_OPT_END,
+};
+/* clang-format on */
+
+/* ------------------------------------------------------------------------------------------------ records out of messages */
+
+static struct fms_bytes text_of(const MQTTLenString *text)
+{
+    return fms_bytes_of(text->data != NULL ? text->data : "", (size_t)text->len);
+}
+
+/* Room for headers and for their names, which paho does not terminate. */
+static bool mqtt_source_scratch(struct mqtt_source *self, size_t names)
+{
+    char *room;
+
+    if (self->headers == NULL)
+        self->headers = calloc(PROPERTIES_MAX, sizeof *self->headers);
+    if (names > self->names_room && (room = realloc(self->names, names)) != NULL) {
+        self->names = room;
+        self->names_room = names;
+    }
+    return self->headers != NULL && names <= self->names_room;
+}
+
+/* User properties become headers. On the lane. */
+static void mqtt_source_headers(struct mqtt_source *self, const MQTTProperties *properties, struct fms_record *draft)
+{
+    size_t names = 0, count = 0;
+    char *to;
+
+    for (int i = 0; i < properties->count; i++) {
+        if (properties->array[i].identifier == MQTTPROPERTY_CODE_USER_PROPERTY)
+            names += (size_t)properties->array[i].value.data.len + 1;
+    }
+    if (names == 0 || !mqtt_source_scratch(self, names))
+        return;
+    to = self->names;
+    for (int i = 0; i < properties->count; i++) {
+        const MQTTProperty *item = &properties->array[i];
+        struct fms_bytes name = text_of(&item->value.data);
+
+        if (item->identifier != MQTTPROPERTY_CODE_USER_PROPERTY)
+            continue;
+        if (count == PROPERTIES_MAX) {
+            fms_count(self->host, COUNT_PROPERTIES, 1);
+            continue;
+        }
+        self->headers[count++] = (struct fms_header){to, text_of(&item->value.value)};
+        memcpy(to, name.data, name.size);
+        to[name.size] = '\0';
+        to += name.size + 1;
+    }
+    draft->headers = self->headers;
+    draft->header_count = count;
+}
+
+/* On the lane. As fms_emit. */
+static int mqtt_source_emit(struct mqtt_source *self, const struct parked *item)
+{
+    struct fms_record draft = {
+        .topic = fms_bytes_of(item->topic, item->topic_size),
+        .payload = fms_bytes_of(item->message->payloadlen > 0 ? item->message->payload : "",
+                                (size_t)item->message->payloadlen),
+        .timestamp = item->received,
+    };
+    int error;
+
+    mqtt_source_headers(self, &item->message->properties, &draft);
+    atomic_fetch_add(&self->unsettled, 1); /* before: its fate may be known when fms_emit returns */
+    error = fms_emit(self->host, &draft);
+    if (error != 0)
+        atomic_fetch_sub(&self->unsettled, 1);
+    return error;
+}
+
+static void message_free(struct parked *item)
+{
+    MQTTAsync_freeMessage(&item->message);
+    MQTTAsync_free(item->topic);
+}
+
+/* ------------------------------------------------------------------------------------------------- room: on the lane */
+
+/* Disconnects when the reserve is touched, or must be, and returns when half of the pipeline is free. */
+static void mqtt_source_regulate(struct mqtt_source *self, bool must_pause)
+{
+    size_t records, bytes, reserve;
+    bool is_low, is_high;
+
+    fms_room(self->host, &records, &bytes);
+    if (records > self->capacity)
+        self->capacity = records;
+    if (bytes > self->capacity_bytes)
+        self->capacity_bytes = bytes;
+    reserve = self->capacity / 4 < RESERVE_MAX ? self->capacity / 4 : RESERVE_MAX;
+    is_low = must_pause || self->parked != NULL || records <= reserve || bytes <= self->capacity_bytes / 8;
+    is_high = self->parked == NULL && records >= (self->capacity + 1) / 2 && bytes >= self->capacity_bytes / 4 &&
+              (!self->host->durable_sinks || atomic_load(&self->unsettled) == 0);
+    if (self->is_paused ? !is_high : !is_low)
+        return;
+    self->is_paused = !self->is_paused;
+    if (self->is_paused)
+        fms_count(self->host, COUNT_PAUSES, 1);
+    fms_debug(self->host, self->is_paused ? "the pipeline is full: the broker keeps the messages"
+                                          : "the pipeline has room again");
+    mqtt_link_pause(self->link, self->is_paused);
+}
+
+static size_t parked_size(const struct parked *item)
+{
+    return PARKED_BYTES + item->topic_size + (size_t)item->message->payloadlen;
+}
+
+static void mqtt_source_unpark(struct mqtt_source *self)
+{
+    struct parked *item = self->parked;
+
+    self->parked = item->next;
+    if (self->parked == NULL)
+        self->parked_end = &self->parked;
+    self->parked_bytes -= parked_size(item);
+    message_free(item);
+    free(item);
+}
+
+/* False: no room there either. */
+static bool mqtt_source_park(struct mqtt_source *self, const struct parked *item)
+{
+    struct parked *copy;
+
+    if (self->host->durable_sinks || self->parked_bytes + parked_size(item) > self->capacity_bytes / 8 ||
+        (copy = malloc(sizeof *copy)) == NULL)
+        return false;
+    *copy = *item;
+    copy->next = NULL;
+    *self->parked_end = copy;
+    self->parked_end = &copy->next;
+    self->parked_bytes += parked_size(item);
+    fms_count(self->host, COUNT_PARKED, 1);
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------- messages: on paho's thread */
+
+enum taking { TAKEN, PARKED, NO_ROOM, TOO_LATE };
+
+/* Enters the lane with a message. */
+static enum taking mqtt_source_take(struct mqtt_source *self, const struct parked *item)
+{
+    enum taking result = TAKEN;
+    int error;
+
+    fms_enter(self->host);
+    error = self->parked == NULL ? mqtt_source_emit(self, item) : -EAGAIN;
+    if (error == -EAGAIN)
+        result = mqtt_source_park(self, item) ? PARKED : NO_ROOM;
+    else if (error == -ESHUTDOWN)
+        result = TOO_LATE;
+    mqtt_source_regulate(self, result == NO_ROOM);
+    fms_leave(self->host);
+    return result;
+}
+
+static int64_t clock_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * FMS_SECOND + now.tv_nsec;
+}
+
+/* Waits until there may be room. False: the deadline has come. */
+static bool mqtt_source_wait(struct mqtt_source *self, uint64_t moves, int64_t deadline)
+{
+    struct timespec until = {(time_t)(deadline / FMS_SECOND), (long)(deadline % FMS_SECOND)};
+    int error = 0;
+
+    pthread_mutex_lock(&self->lock);
+    while (self->moves == moves && error != ETIMEDOUT)
+        error = pthread_cond_timedwait(&self->moved, &self->lock, &until);
+    pthread_mutex_unlock(&self->lock);
+    return error != ETIMEDOUT;
+}
+
+static uint64_t mqtt_source_moves(struct mqtt_source *self)
+{
+    uint64_t moves;
+
+    pthread_mutex_lock(&self->lock);
+    moves = self->moves;
+    pthread_mutex_unlock(&self->lock);
+    return moves;
+}
+
+/* Whether paho may acknowledge. Behind durable sinks: not before the record is settled. */
+static bool mqtt_source_is_safe(struct mqtt_source *self, const struct parked *item, enum taking taking)
+{
+    if (taking == NO_ROOM || !self->host->durable_sinks || item->message->qos == 0)
+        return taking != NO_ROOM;
+    return taking == TAKEN && atomic_load(&self->unsettled) == 0;
+}
+
+/* Waits, with all of paho, until the message is safe. On a connection that the broker must have closed meanwhile an
+ * acknowledgement does no harm. */
+static enum taking mqtt_source_hold(struct mqtt_source *self, const struct parked *item, enum taking taking,
+                                    int64_t deadline)
+{
+    uint64_t moves;
+
+    fms_count(self->host, COUNT_HELD, 1);
+    fms_enter(self->host);
+    mqtt_source_regulate(self, true);
+    fms_leave(self->host);
+    for (;;) {
+        moves = mqtt_source_moves(self);
+        if (taking == NO_ROOM)
+            taking = mqtt_source_take(self, item);
+        if (mqtt_source_is_safe(self, item, taking))
+            return taking;
+        if (!mqtt_source_wait(self, moves, deadline))
+            break;
+    }
+    fms_warn(self->host, "a message could not be taken for %.1f s: the broker, which has closed the connection by now, sends"
+             " it again", (double)(self->mqtt.keepalive * 3 / 2 + HOLD_GRACE) / (double)FMS_SECOND);
+    return TOO_LATE;
+}
+
+static void mqtt_source_arrived(void *user, unsigned connection, char *topic, size_t topic_size,
+                                MQTTAsync_message *message)
+{
+    struct mqtt_source *self = user;
+    struct parked item = {NULL, message, topic, topic_size, fms_realtime(self->host)};
+    /* We said nothing to the broker after this moment. */
+    int64_t deadline = clock_now() + self->mqtt.keepalive * 3 / 2 + HOLD_GRACE;
+    enum taking taking = connection == self->given_up ? TOO_LATE : mqtt_source_take(self, &item);
+
+    if (connection != self->given_up && !mqtt_source_is_safe(self, &item, taking)) {
+        taking = mqtt_source_hold(self, &item, taking, deadline);
+        if (taking == TOO_LATE)
+            self->given_up = connection;
+    }
+    if (taking == TOO_LATE && (connection != self->given_up || message->qos == 0))
+        fms_count(self->host, COUNT_DROPPED, 1);
+    if (taking != PARKED)
+        message_free(&item);
+}
+
+/* ------------------------------------------------------------------------------------------ subscribing: the link's thread */
+
+static bool mqtt_source_subscribe(struct mqtt_source *self, size_t i)
+{
+    const char *filter = self->topic.items[i];
+    char reason[128];
+    int granted = mqtt_link_subscribe(self->link, filter, (int)self->mqtt.qos, false, SUBSCRIBE_PATIENCE, reason,
+                                      sizeof reason);
+
+    if (granted == -EACCES)
+        fms_error(self->host, "the broker refuses the subscription to \"%s\": %s; asking again until it is granted (may"
+                  " this user read that?)", filter, reason);
+    else if (granted >= 0 && granted < self->mqtt.qos)
+        fms_warn(self->host, "the broker grants \"%s\" only QoS %d, not %lld", filter, granted,
+                 (long long)self->mqtt.qos);
+    self->is_subscribed[i] = granted >= 0;
+    self->has_session = self->has_session || granted >= 0;
+    return granted != -EACCES;
+}
+
+static void mqtt_source_up(void *user)
+{
+    struct mqtt_source *self = user;
+    bool has_memory = !self->clean_start || mqtt_link_is_5(self->link);
+
+    if (has_memory && self->has_session && !mqtt_link_limits(self->link)->session_present)
+        fms_warn(self->host, "the broker does not have our session any more: what was published while we were away is"
+                 " lost");
+    memset(self->is_subscribed, 0, self->topic.count * sizeof *self->is_subscribed);
+    fms_count(self->host, COUNT_CONNECTIONS, 1);
+}
+
+static int64_t mqtt_source_work(void *user)
+{
+    struct mqtt_source *self = user;
+    bool all = true;
+
+    for (size_t i = 0; i < self->topic.count; i++) {
+        if (!self->is_subscribed[i])
+            all = mqtt_source_subscribe(self, i) && all;
+    }
+    self->attempt = all ? 0 : self->attempt + 1;
+    return all ? FMS_NEVER
+               : clock_now() + fms_backoff(self->host, self->mqtt.reconnect_min, self->mqtt.reconnect_max,
+                                           self->attempt - 1);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- the lane */
+
+static void mqtt_source_signal(struct mqtt_source *self)
+{
+    pthread_mutex_lock(&self->lock);
+    self->moves++;
+    pthread_cond_broadcast(&self->moved);
+    pthread_mutex_unlock(&self->lock);
+}
+
+static int mqtt_source_poll(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct mqtt_source *self = instance;
+    int error = 0;
+
+    (void)wait; /* paho's threads wait */
+    while (self->parked != NULL && (credit > 0 || self->is_stopping) && error != -EAGAIN) {
+        error = mqtt_source_emit(self, self->parked);
+        if (error == -EAGAIN)
+            continue;
+        if (error != 0)
+            fms_count(self->host, COUNT_DROPPED, 1);
+        mqtt_source_unpark(self);
+        credit -= credit > 0;
+    }
+    mqtt_source_regulate(self, false);
+    mqtt_source_signal(self);
+    return self->is_stopping && self->parked == NULL && mqtt_link_has_ended(self->link) ? FMS_END : 0;
+}
+
+static void mqtt_source_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
+{
+    struct mqtt_source *self = instance;
+
+    (void)record;
+    (void)fate; /* paho has acknowledged it, or waits for it in mqtt_source_hold */
+    atomic_fetch_sub(&self->unsettled, 1);
+    if (self->host->durable_sinks)
+        mqtt_source_signal(self);
+    if (self->is_paused || self->parked != NULL)
+        fms_wake(self->host);
+}
+
+static void mqtt_source_stop(void *instance)
+{
+    struct mqtt_source *self = instance;
+
+    self->is_stopping = true;
+    mqtt_link_stop(self->link);
+}
+
+/* ------------------------------------------------------------------------------------------------- check, open, close */
+
+/* What stands behind $share/GROUP/, or all of it. NULL: malformed (MQTT-4.8.2). */
+static const char *unshared(const char *filter)
+{
+    size_t group;
+
+    if (strncmp(filter, "$share/", 7) != 0)
+        return filter;
+    group = strcspn(filter + 7, "/+#");
+    return group > 0 && filter[7 + group] == '/' ? filter + 7 + group + 1 : NULL;
+}
+
+static const char *filter_error(const char *filter)
+{
+    const char *rest = unshared(filter);
+
+    if (rest == NULL)
+        return "is no shared subscription: write $share/GROUP/FILTER, GROUP without + and #";
+    if (rest[0] == '\0')
+        return "is empty";
+    if (!mqtt_is_text(filter, strlen(filter)))
+        return "is no UTF-8, is longer than 65535 bytes, or holds control characters";
+    for (const char *at = rest; *at != '\0'; at++) {
+        bool alone = (at == rest || at[-1] == '/') && (at[1] == '\0' || at[1] == '/');
+
+        if ((*at == '+' || *at == '#') && !alone)
+            return "has a + or # that does not fill a level of its own";
+        if (*at == '#' && at[1] != '\0')
+            return "has a # that is not the last level";
+    }
+    return NULL;
+}
+
+static void mqtt_source_advise(struct mqtt_source *self, const struct fms_host *host)
+{
+    const struct mqtt_options *mqtt = &self->mqtt;
+
+    if (mqtt->qos == 0)
+        fms_advise(host, "qos", "at QoS 0 the broker drops what we cannot take at once, and keeps nothing while we are away");
+    if (!self->clean_start && mqtt->client_id == NULL)
+        fms_advise(host, "client_id", "is another one at each start, so with clean_start = no each start leaves a queue at the"
+                   " broker that nobody reads: set one");
+    if (!self->clean_start && mqtt->version == MQTT_5 && self->session_expiry == 0)
+        fms_advise(host, "session_expiry", "is 0, so the broker forgets the session that clean_start = no asks for");
+    if (self->clean_start && mqtt->qos > 0)
+        fms_advise(host, "clean_start", "what is published while this pipeline is down%s is lost: set client_id and"
+                   " clean_start = no to have the broker keep it",
+                   mqtt->version == MQTT_3_1_1 ? ", or disconnected because it is full," : "");
+    if (mqtt->qos == 2 && mqtt->version == MQTT_3_1_1)
+        fms_advise(host, "qos", "with MQTT 3.1.1 paho confirms a QoS 2 message before we see it, so a stop can lose one: use"
+                   " qos = 1 or version = 5");
+}
+
+static int mqtt_source_check(void *instance, const struct fms_host *host)
+{
+    struct mqtt_source *self = instance;
+
+    if (mqtt_check(&self->mqtt, host) != 0)
+        return -EINVAL;
+    for (size_t i = 0; i < self->topic.count; i++) {
+        const char *error = filter_error(self->topic.items[i]);
+
+        if (error != NULL)
+            return fms_fail_option(host, "topic", -EINVAL, "\"%s\" %s", self->topic.items[i], error);
+    }
+    mqtt_source_advise(self, host);
+    return 0;
+}
+
+/* Subscribes too. Not to a shared subscription, which would take messages from those who share. */
+static int mqtt_source_probe_topics(void *user, struct mqtt_link *link)
+{
+    struct mqtt_source *self = user;
+    char reason[128];
+    int error = 0;
+
+    for (size_t i = 0; i < self->topic.count; i++) {
+        const char *filter = self->topic.items[i];
+        int granted = mqtt_link_subscribe(link, unshared(filter), (int)self->mqtt.qos, true, SUBSCRIBE_PATIENCE, reason,
+                                          sizeof reason);
+
+        if (granted >= 0)
+            fms_report(self->host, "topic \"%s\" is granted, with QoS %d", filter, granted);
+        else
+            error = fms_fail(self->host, granted, "topic \"%s\": %s", filter, reason);
+    }
+    return error;
+}
+
+static int mqtt_source_probe(void *instance, const struct fms_host *host, int64_t deadline)
+{
+    struct mqtt_source *self = instance;
+
+    self->host = host;
+    return mqtt_probe(&self->mqtt, host, deadline, mqtt_source_probe_topics, self);
+}
+
+static void mqtt_source_free(struct mqtt_source *self)
+{
+    while (self->parked != NULL)
+        mqtt_source_unpark(self);
+    free(self->is_subscribed);
+    free(self->headers);
+    free(self->names);
+    pthread_cond_destroy(&self->moved);
+    pthread_mutex_destroy(&self->lock);
+}
+
+static int mqtt_source_open(void *instance, const struct fms_host *host)
+{
+    struct mqtt_source *self = instance;
+    struct mqtt_role role = {
+        .clean_start = self->clean_start,
+        .session_expiry = (uint32_t)(self->session_expiry / FMS_SECOND),
+        .receive_maximum = (int)self->receive_maximum,
+        .keep_handle = self->mqtt.qos == 2,
+        .user = self,
+        .up = mqtt_source_up,
+        .work = mqtt_source_work,
+        .arrived = mqtt_source_arrived,
+    };
+    pthread_condattr_t attributes;
+    int error;
+
+    self->host = host;
+    self->parked_end = &self->parked;
+    self->is_paused = true; /* until the lane runs and knows its room */
+    pthread_mutex_init(&self->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&self->moved, &attributes);
+    pthread_condattr_destroy(&attributes);
+    self->is_subscribed = calloc(self->topic.count, sizeof *self->is_subscribed);
+    error = self->is_subscribed != NULL ? mqtt_link_open(&self->link, &self->mqtt, host, &role, true)
+                                        : fms_fail(host, -ENOMEM, "out of memory");
+    if (error != 0)
+        mqtt_source_free(self);
+    else if (!host->durable_sinks && self->mqtt.qos > 0)
+        fms_info(host, "a message is acknowledged when it is in the pipeline: a crash loses what is in flight, at most"
+                 " max_in_flight records");
+    return error;
+}
+
+static void mqtt_source_close(void *instance)
+{
+    struct mqtt_source *self = instance;
+    size_t lost = 0;
+
+    mqtt_link_close(self->link);
+    for (const struct parked *item = self->parked; item != NULL; item = item->next)
+        lost++;
+    if (lost > 0)
+        fms_warn(self->host, "%zu messages are lost: they were acknowledged, and the pipeline ended before it had room for"
+                 " them", lost);
+    mqtt_source_free(self);
+}
+
+FMS_PLUGIN(.name = "mqtt_source", .version = FMS_VERSION, .summary = "Receives records from an MQTT broker",
+           .options = mqtt_source_options, .counters = mqtt_source_counters,
+           .instance_size = sizeof(struct mqtt_source), .check = mqtt_source_check, .probe = mqtt_source_probe,
+           .open = mqtt_source_open, .close = mqtt_source_close, .source_poll = mqtt_source_poll,
+           .source_settled = mqtt_source_settled, .source_stop = mqtt_source_stop);
