@@ -1,0 +1,547 @@
+/* kafka_common.c - what kafka_sink and kafka_source share.
+ *
+ * Settings come in layers, and the later wins: librdkafka's defaults, ours for both profiles, the profile's, the user's
+ * kafka.* properties; what the promise rests on comes last, and a property that would break it is refused. */
+#include "kafka_common.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+/* ----------------------------------------------------------------------------------------------------------- settings */
+
+#define FOR_PRODUCER 1u
+#define FOR_CONSUMER 2u
+#define FOR_BOTH (FOR_PRODUCER | FOR_CONSUMER)
+#define IN_REALTIME (1u << KAFKA_REALTIME)
+#define IN_THROUGHPUT (1u << KAFKA_THROUGHPUT)
+#define IN_BOTH (IN_REALTIME | IN_THROUGHPUT)
+
+static const struct {
+    const char *name, *value;
+    unsigned types, profiles;
+} kafka_defaults[] = {
+    {"socket.nagle.disable", "true", FOR_BOTH, IN_BOTH},
+    {"socket.keepalive.enable", "true", FOR_BOTH, IN_BOTH},
+    {"reconnect.backoff.ms", "50", FOR_BOTH, IN_BOTH},
+    {"reconnect.backoff.max.ms", "500", FOR_BOTH, IN_BOTH},
+    {"log.connection.close", "false", FOR_BOTH, IN_BOTH},
+    {"acks", "all", FOR_PRODUCER, IN_BOTH},
+    {"enable.idempotence", "true", FOR_PRODUCER, IN_BOTH},
+    {"message.timeout.ms", "0", FOR_PRODUCER, IN_BOTH},
+    {"linger.ms", "0", FOR_PRODUCER, IN_REALTIME},
+    {"queue.buffering.max.messages", "20000", FOR_PRODUCER, IN_REALTIME},
+    {"linger.ms", "20", FOR_PRODUCER, IN_THROUGHPUT},
+    {"batch.num.messages", "10000", FOR_PRODUCER, IN_THROUGHPUT},
+    {"compression.codec", "lz4", FOR_PRODUCER, IN_THROUGHPUT},
+    {"queue.buffering.max.messages", "200000", FOR_PRODUCER, IN_THROUGHPUT},
+    /* A topic that is made later is found by a refresh. */
+    {"topic.metadata.refresh.interval.ms", "5000", FOR_CONSUMER, IN_BOTH},
+    /* 2.0.2 stops fetching for up to 1 s at either prefetch limit: let the bytes be the only one. */
+    {"queued.min.messages", "1000000", FOR_CONSUMER, IN_BOTH},
+    {"queued.max.messages.kbytes", "16384", FOR_CONSUMER, IN_REALTIME},
+    {"fetch.wait.max.ms", "100", FOR_CONSUMER, IN_REALTIME},
+    {"fetch.error.backoff.ms", "50", FOR_CONSUMER, IN_REALTIME},
+    {"queued.max.messages.kbytes", "65536", FOR_CONSUMER, IN_THROUGHPUT},
+    {"fetch.min.bytes", "65536", FOR_CONSUMER, IN_THROUGHPUT},
+    {"fetch.wait.max.ms", "500", FOR_CONSUMER, IN_THROUGHPUT},
+};
+
+static const struct {
+    const char *name, *value; /* value NULL: any */
+    unsigned types;
+    const char *reason;
+} kafka_refused[] = {
+    {"bootstrap.servers", NULL, FOR_BOTH, "use the option brokers"},
+    {"metadata.broker.list", NULL, FOR_BOTH, "use the option brokers"},
+    {"enabled_events", NULL, FOR_BOTH, "the plugin would not hear of what it waits for"},
+    {"log.queue", NULL, FOR_BOTH, "the log goes to fmspipe's"},
+    {"acks", "0", FOR_PRODUCER, "no broker would confirm a record: use all, or 1"},
+    {"request.required.acks", "0", FOR_PRODUCER, "no broker would confirm a record: use all, or 1"},
+    {"delivery.report.only.error", NULL, FOR_PRODUCER, "records are settled by their delivery reports"},
+    {"enable.gapless.guarantee", NULL, FOR_PRODUCER, "goes with kafka.enable.idempotence, which decides it"},
+    {"transactional.id", NULL, FOR_PRODUCER, "kafka_sink uses no transactions"},
+    {"group.id", NULL, FOR_CONSUMER, "use the option group"},
+    {"auto.offset.reset", NULL, FOR_CONSUMER, "use the option start"},
+    {"enable.auto.commit", NULL, FOR_CONSUMER, "only what is settled is committed: see commit_interval"},
+    {"auto.commit.enable", NULL, FOR_CONSUMER, "only what is settled is committed: see commit_interval"},
+    {"auto.commit.interval.ms", NULL, FOR_CONSUMER, "use the option commit_interval"},
+    {"enable.auto.offset.store", NULL, FOR_CONSUMER, "only what is settled is committed: see commit_interval"},
+    {"partition.assignment.strategy", "cooperative-sticky", FOR_CONSUMER,
+     "librdkafka below 2.3 aborts the process with it: use range or roundrobin"},
+};
+
+static unsigned kafka_types(rd_kafka_type_t type)
+{
+    return type == RD_KAFKA_PRODUCER ? FOR_PRODUCER : FOR_CONSUMER;
+}
+
+static bool kafka_is_secret(const char *name)
+{
+    size_t size = strlen(name);
+
+    return strstr(name, "password") != NULL || strstr(name, "secret") != NULL ||
+           strncmp(name, "sasl.oauthbearer.", 17) == 0 || (size > 4 && strcmp(name + size - 4, ".pem") == 0);
+}
+
+static const char *kafka_refusal(const struct fms_pair *pair, unsigned types)
+{
+    for (size_t i = 0; i < COUNT(kafka_refused); i++) {
+        if ((kafka_refused[i].types & types) != 0 && strcmp(kafka_refused[i].name, pair->name) == 0 &&
+            (kafka_refused[i].value == NULL || strstr(pair->value, kafka_refused[i].value) == pair->value))
+            return kafka_refused[i].reason;
+    }
+    return NULL;
+}
+
+/* The value stays out of the log where it is a secret, and so does librdkafka's text, which repeats it. */
+static int kafka_fail_property(const struct fms_host *host, const struct fms_pair *pair, const char *error)
+{
+    if (kafka_is_secret(pair->name))
+        return fms_fail_option(host, pair->option, -EINVAL, "librdkafka does not accept this value (not shown)");
+    return fms_fail_option(host, pair->option, -EINVAL, "%s", error);
+}
+
+static int kafka_check_property(const struct fms_host *host, const struct fms_pair *pair, unsigned types,
+                                rd_kafka_conf_t *conf)
+{
+    const char *reason = kafka_refusal(pair, types);
+    char error[512];
+
+    if (reason != NULL)
+        return fms_fail_option(host, pair->option, -EINVAL, "can't be set: %s", reason);
+    switch (rd_kafka_conf_set(conf, pair->name, pair->value, error, sizeof error)) {
+    case RD_KAFKA_CONF_OK:
+        return 0;
+    case RD_KAFKA_CONF_UNKNOWN:
+        return fms_fail_option(host, pair->option, -EINVAL,
+                               "librdkafka %s has no property %s: CONFIGURATION.md of librdkafka lists them",
+                               rd_kafka_version_str(), pair->name);
+    default:
+        return kafka_fail_property(host, pair, error);
+    }
+}
+
+bool kafka_conf_is(const rd_kafka_conf_t *conf, const char *name, const char *value)
+{
+    char is[512];
+    size_t size = sizeof is;
+
+    return rd_kafka_conf_get(conf, name, is, &size) == RD_KAFKA_CONF_OK && strcmp(is, value) == 0;
+}
+
+static void kafka_set(rd_kafka_conf_t *conf, const char *name, const char *value)
+{
+    (void)rd_kafka_conf_set(conf, name, value, NULL, 0);
+}
+
+static void kafka_set_defaults(const struct kafka *kafka, const struct fms_host *host, unsigned types,
+                               rd_kafka_conf_t *conf)
+{
+    char client_id[128];
+
+    snprintf(client_id, sizeof client_id, "fmspipe-%s", host->pipeline);
+    kafka_set(conf, "client.id", client_id);
+    kafka_set(conf, "bootstrap.servers", kafka->brokers);
+    if (kafka->create_topic && types == FOR_CONSUMER)
+        kafka_set(conf, "allow.auto.create.topics", "true"); /* for brokers without an admin API */
+    for (size_t i = 0; i < COUNT(kafka_defaults); i++) {
+        if ((kafka_defaults[i].types & types) != 0 && (kafka_defaults[i].profiles & (1u << kafka->profile)) != 0)
+            kafka_set(conf, kafka_defaults[i].name, kafka_defaults[i].value);
+    }
+}
+
+static int kafka_check_producer(const struct kafka *kafka, const struct fms_host *host, const rd_kafka_conf_t *conf)
+{
+    bool is_ordered = kafka_conf_is(conf, "enable.idempotence", "true");
+    bool is_replicated = kafka_conf_is(conf, "acks", "-1");
+
+    for (size_t i = 0; i < kafka->properties.count; i++) {
+        const struct fms_pair *pair = &kafka->properties.items[i];
+
+        if (!is_replicated && is_ordered &&
+            (strcmp(pair->name, "acks") == 0 || strcmp(pair->name, "request.required.acks") == 0))
+            return fms_fail_option(host, pair->option, -EINVAL,
+                                   "%s: the idempotent producer needs all; kafka.enable.idempotence = false gives it "
+                                   "up, and with it the order of records when one has to be sent again",
+                                   pair->value);
+        if (!is_ordered && strcmp(pair->name, "enable.idempotence") == 0)
+            fms_advise(host, pair->option, "without it, records can change places, or double, when one is sent again");
+    }
+    if (!is_replicated)
+        fms_advise(host, NULL, "without kafka.acks = all, a record is lost with the broker that confirmed it");
+    return 0;
+}
+
+static int kafka_check_brokers(const struct kafka *kafka, const struct fms_host *host)
+{
+    if (kafka->brokers[strspn(kafka->brokers, ", ")] == '\0')
+        return fms_fail_option(host, "brokers", -EINVAL, "is empty: name at least one broker as host:port");
+    return 0;
+}
+
+int kafka_check(const struct kafka *kafka, const struct fms_host *host, rd_kafka_type_t type)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    unsigned types = kafka_types(type);
+    int error = kafka_check_brokers(kafka, host);
+
+    kafka_set_defaults(kafka, host, types, conf);
+    for (size_t i = 0; i < kafka->properties.count; i++) {
+        if (kafka_check_property(host, &kafka->properties.items[i], types, conf) != 0)
+            error = -EINVAL;
+    }
+    if (type == RD_KAFKA_PRODUCER && error == 0)
+        error = kafka_check_producer(kafka, host, conf);
+    rd_kafka_conf_destroy(conf);
+    return error;
+}
+
+const char *kafka_topic_error(const char *name, size_t size)
+{
+    if (size == 0)
+        return "is empty";
+    if (size > 249)
+        return "has more than Kafka's 249 characters";
+    if ((size == 1 && name[0] == '.') || (size == 2 && name[0] == '.' && name[1] == '.'))
+        return "can't be . or ..";
+    for (size_t i = 0; i < size; i++) {
+        char c = name[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+              c == '-'))
+            return "has other characters than Kafka's a-z, A-Z, 0-9, '.', '_' and '-'";
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- client */
+
+/* Lines read "[thrd:...]: text". Errors are warnings here, for the client goes on trying by itself. [any] */
+static void kafka_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+{
+    const struct kafka *kafka = rd_kafka_opaque(rk);
+    const char *end = text[0] == '[' ? strstr(text, "]: ") : NULL;
+
+    if (strcmp(facility, "CONFWARN") == 0 && strstr(text, "enable.gapless.guarantee is experimental") != NULL)
+        return; /* kafka_sink sets it */
+    kafka->host->log(kafka->host,
+                     level <= LOG_WARNING ? FMS_LOG_WARN
+                     : level <= LOG_INFO  ? FMS_LOG_INFO
+                                          : FMS_LOG_DEBUG,
+                     "librdkafka: %s: %s", facility, end != NULL ? end + 3 : text);
+}
+
+/* All but these two are in the log already. [lane] */
+static void kafka_error(rd_kafka_t *rk, int error, const char *reason, void *opaque)
+{
+    struct kafka *kafka = opaque;
+
+    (void)rk;
+    if (error == RD_KAFKA_RESP_ERR__FATAL) {
+        kafka->is_fatal = true;
+    } else if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && kafka->down_since == 0) {
+        kafka->down_since = fms_now(kafka->host);
+        fms_warn(kafka->host, "no broker of %s is reachable, trying again: %s", kafka->brokers, reason);
+    }
+}
+
+void kafka_reached(struct kafka *kafka)
+{
+    if (kafka->down_since == 0)
+        return;
+    fms_info(kafka->host, "brokers are reachable again, after %.1f s",
+             (double)(fms_now(kafka->host) - kafka->down_since) / (double)FMS_SECOND);
+    kafka->down_since = 0;
+}
+
+rd_kafka_conf_t *kafka_conf(struct kafka *kafka, const struct fms_host *host, rd_kafka_type_t type,
+                            const struct kafka_setting *settings)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+
+    kafka->host = host;
+    kafka_set_defaults(kafka, host, kafka_types(type), conf);
+    for (size_t i = 0; i < kafka->properties.count; i++)
+        kafka_set(conf, kafka->properties.items[i].name, kafka->properties.items[i].value);
+    for (; settings->name != NULL; settings++)
+        kafka_set(conf, settings->name, settings->value);
+    rd_kafka_conf_set_opaque(conf, kafka);
+    rd_kafka_conf_set_log_cb(conf, kafka_log);
+    rd_kafka_conf_set_error_cb(conf, kafka_error);
+    return conf;
+}
+
+int kafka_prepare(struct kafka *kafka, const struct fms_host *host)
+{
+    kafka->host = host;
+    kafka->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (kafka->event_fd < 0)
+        return fms_fail(host, -errno, "eventfd: %s", strerror(errno));
+    return 0;
+}
+
+void kafka_release(struct kafka *kafka)
+{
+    close(kafka->event_fd);
+}
+
+int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf)
+{
+    char error[512];
+
+    kafka->is_fatal = false;
+    kafka->rk = rd_kafka_new(type, conf, error, sizeof error);
+    if (kafka->rk == NULL) {
+        rd_kafka_conf_destroy(conf);
+        return fms_fail(kafka->host, -EINVAL, "librdkafka can't be started: %s; see brokers and kafka.*", error);
+    }
+    return 0;
+}
+
+void kafka_stop(struct kafka *kafka, int flags)
+{
+    if (kafka->admin != NULL)
+        rd_kafka_queue_destroy(kafka->admin);
+    kafka->admin = NULL;
+    kafka->topics = NULL;
+    rd_kafka_destroy_flags(kafka->rk, flags);
+    kafka->rk = NULL;
+}
+
+void kafka_watch(struct kafka *kafka, rd_kafka_queue_t *queue)
+{
+    static const uint64_t one = 1;
+
+    rd_kafka_queue_io_event_enable(queue, kafka->event_fd, &one, sizeof one);
+}
+
+void kafka_awake(struct kafka *kafka)
+{
+    eventfd_t count;
+
+    (void)eventfd_read(kafka->event_fd, &count);
+}
+
+int kafka_ms_until(const struct fms_host *host, int64_t deadline)
+{
+    int64_t now = fms_now(host);
+
+    if (deadline <= now)
+        return 0;
+    return deadline - now > INT_MAX * FMS_MS ? INT_MAX : (int)((deadline - now + FMS_MS - 1) / FMS_MS);
+}
+
+/* -------------------------------------------------------------------------------------------------- creation of topics */
+
+#define ASK_PATIENCE (10 * FMS_SECOND) /* for an answer to one CreateTopics, with the wait for a broker */
+#define ANSWER_PATIENCE FMS_SECOND     /* of a cluster that answers otherwise: then nobody waits for its controller */
+#define ASK_TICK (100 * FMS_MS)
+
+static int kafka_or_default(int64_t count)
+{
+    return count == 0 ? -1 : (int)count;
+}
+
+static void kafka_ask(struct kafka *kafka)
+{
+    rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(kafka->rk, RD_KAFKA_ADMIN_OP_CREATETOPICS);
+    rd_kafka_NewTopic_t **topics = calloc(kafka->topic_count, sizeof *topics);
+
+    kafka->is_asking = topics != NULL;
+    kafka->ask_at = fms_now(kafka->host) + ASK_PATIENCE;
+    if (topics != NULL) {
+        for (size_t i = 0; i < kafka->topic_count; i++)
+            topics[i] = rd_kafka_NewTopic_new(kafka->topics[i], kafka_or_default(kafka->partitions),
+                                              kafka_or_default(kafka->replication), NULL, 0);
+        rd_kafka_AdminOptions_set_request_timeout(options, (int)(ASK_PATIENCE / FMS_MS), NULL, 0);
+        rd_kafka_AdminOptions_set_operation_timeout(options, (int)(ASK_PATIENCE / FMS_MS), NULL, 0);
+        rd_kafka_CreateTopics(kafka->rk, topics, kafka->topic_count, options, kafka->admin);
+        rd_kafka_NewTopic_destroy_array(topics, kafka->topic_count);
+    }
+    free(topics);
+    rd_kafka_AdminOptions_destroy(options);
+}
+
+void kafka_create(struct kafka *kafka, const char *const *topics, size_t count)
+{
+    kafka->is_undecided = kafka->create_topic && count > 0;
+    if (!kafka->is_undecided)
+        return;
+    kafka->topics = topics;
+    kafka->topic_count = count;
+    kafka->ask_attempt = 0;
+    kafka->answering_at = 0;
+    kafka->admin = rd_kafka_queue_new(kafka->rk);
+    kafka_watch(kafka, kafka->admin);
+    kafka_ask(kafka);
+}
+
+/* Whether the answer about one topic needs no other. */
+static bool kafka_is_topic_done(struct kafka *kafka, const rd_kafka_topic_result_t *result)
+{
+    const char *name = rd_kafka_topic_result_name(result), *text = rd_kafka_topic_result_error_string(result);
+
+    switch (rd_kafka_topic_result_error(result)) {
+    case RD_KAFKA_RESP_ERR_NO_ERROR:
+        fms_info(kafka->host, "created topic %s", name);
+        return true;
+    case RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS:
+        return true;
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+        fms_info(kafka->host, "topic %s: no right to create it, so it has to be there: %s", name, text);
+        return true;
+    default:
+        fms_warn(kafka->host, "topic %s can't be created, will be tried again: %s; see partitions, replication, "
+                 "create_topic", name, text != NULL ? text : "no reason given");
+        return false;
+    }
+}
+
+static bool kafka_is_done(struct kafka *kafka, rd_kafka_event_t *event)
+{
+    rd_kafka_resp_err_t error = rd_kafka_event_error(event);
+    const rd_kafka_topic_result_t **topics;
+    bool is_done = true;
+    size_t count;
+
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        fms_debug(kafka->host, "no topic created: %s", rd_kafka_event_error_string(event));
+        return error == RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE || !kafka->is_undecided;
+    }
+    topics = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count);
+    for (size_t i = 0; i < count; i++)
+        is_done = kafka_is_topic_done(kafka, topics[i]) && is_done;
+    return is_done;
+}
+
+static void kafka_answered(struct kafka *kafka, rd_kafka_event_t *event)
+{
+    kafka->is_asking = false;
+    kafka->ask_at = fms_now(kafka->host) + fms_backoff(kafka->host, FMS_SECOND, 30 * FMS_SECOND, kafka->ask_attempt++);
+    if (kafka_is_done(kafka, event)) {
+        kafka->topics = NULL;
+        kafka->is_undecided = false;
+    }
+    if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        kafka->ask_at = 0; /* it has waited long enough for a broker */
+}
+
+/* A cluster that answers, but not to this, has no controller for now, or is none of Kafka's: the topic may be there. */
+static void kafka_stop_waiting(struct kafka *kafka)
+{
+    int64_t now = fms_now(kafka->host);
+    char *cluster = kafka->answering_at == 0 ? rd_kafka_clusterid(kafka->rk, 0) : NULL;
+
+    if (cluster != NULL) {
+        rd_kafka_mem_free(kafka->rk, cluster);
+        kafka->answering_at = now;
+    }
+    if (kafka->is_asking && kafka->answering_at != 0 && now - kafka->answering_at > ANSWER_PATIENCE) {
+        fms_info(kafka->host, "the cluster does not create topics for now: going on as if %s were there",
+                 kafka->topics[0]);
+        kafka->is_undecided = false;
+    }
+}
+
+bool kafka_created(struct kafka *kafka, struct fms_wait *wait)
+{
+    rd_kafka_event_t *event = kafka->topics != NULL ? rd_kafka_queue_poll(kafka->admin, 0) : NULL;
+    int64_t now = fms_now(kafka->host);
+
+    if (event != NULL) {
+        kafka_answered(kafka, event);
+        rd_kafka_event_destroy(event);
+    }
+    if (kafka->topics != NULL && !kafka->is_asking && now >= kafka->ask_at)
+        kafka_ask(kafka);
+    if (kafka->is_undecided)
+        kafka_stop_waiting(kafka);
+    if (kafka->topics != NULL && wait->deadline > now + ASK_TICK)
+        wait->deadline = now + ASK_TICK;
+    return !kafka->is_undecided;
+}
+
+/* -------------------------------------------------------------------------------------------------------------- probe */
+
+static void kafka_report_topic(const struct fms_host *host, const struct rd_kafka_metadata *metadata, const char *topic)
+{
+    for (int i = 0; i < metadata->topic_cnt; i++) {
+        const struct rd_kafka_metadata_topic *is = &metadata->topics[i];
+
+        if (strcmp(is->topic, topic) != 0)
+            continue;
+        if (is->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+            fms_report(host, "topic %s: %s", topic, rd_kafka_err2str(is->err));
+        else
+            fms_report(host, "topic %s is there, with %d partition%s", topic, is->partition_cnt,
+                       is->partition_cnt == 1 ? "" : "s");
+        return;
+    }
+    fms_report(host, "topic %s is not there", topic);
+}
+
+static void kafka_report_broker(const struct fms_host *host, const struct rd_kafka_metadata *metadata,
+                                int64_t round_trip)
+{
+    for (int i = 0; i < metadata->broker_cnt; i++) {
+        if (metadata->brokers[i].id == metadata->orig_broker_id) {
+            fms_report(host, "broker %d at %s:%d answers in %.1f ms; the cluster has %d", metadata->brokers[i].id,
+                       metadata->brokers[i].host, metadata->brokers[i].port, (double)round_trip / (double)FMS_MS,
+                       metadata->broker_cnt);
+            return;
+        }
+    }
+    fms_report(host, "broker %s answers in %.1f ms; the cluster has %d", metadata->orig_broker_name,
+               (double)round_trip / (double)FMS_MS, metadata->broker_cnt);
+}
+
+/* Asks twice: the first answer may include making the connection, the second is the round trip. */
+static rd_kafka_resp_err_t kafka_ask_metadata(struct kafka *kafka, const struct rd_kafka_metadata **metadata,
+                                              int64_t deadline, int64_t *round_trip)
+{
+    rd_kafka_resp_err_t error;
+    int64_t start;
+
+    error = rd_kafka_metadata(kafka->rk, 1, NULL, metadata, kafka_ms_until(kafka->host, deadline));
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return error;
+    rd_kafka_metadata_destroy(*metadata);
+    start = fms_now(kafka->host);
+    error = rd_kafka_metadata(kafka->rk, 1, NULL, metadata, kafka_ms_until(kafka->host, deadline));
+    *round_trip = fms_now(kafka->host) - start;
+    return error;
+}
+
+int kafka_probe(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf, const char *const *topics,
+                size_t count, int64_t deadline)
+{
+    const struct rd_kafka_metadata *metadata;
+    rd_kafka_resp_err_t error;
+    int64_t round_trip = 0;
+    int failed = kafka_start(kafka, type, conf);
+
+    if (failed != 0)
+        return failed;
+    error = kafka_ask_metadata(kafka, &metadata, deadline, &round_trip);
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        kafka_stop(kafka, 0);
+        return fms_fail_option(kafka->host, "brokers", -EHOSTUNREACH, "%s: no broker answered: %s", kafka->brokers,
+                               rd_kafka_err2str(error));
+    }
+    kafka_report_broker(kafka->host, metadata, round_trip);
+    for (size_t i = 0; i < count; i++) {
+        if (topics[i][0] != '^')
+            kafka_report_topic(kafka->host, metadata, topics[i]);
+    }
+    rd_kafka_metadata_destroy(metadata);
+    return 0;
+}

@@ -1,0 +1,107 @@
+/* kafka_common.h - what kafka_sink and kafka_source share: their common options, a client made of them, the creation of
+ * topics, and the probe. Compiled into both plugins.
+ *
+ * The decision that shapes it: librdkafka hands nothing to a plugin on its own threads but log lines. Everything else
+ * waits in queues of the client, which write to one eventfd, and is fetched on the lane. */
+#ifndef KAFKA_COMMON_H
+#define KAFKA_COMMON_H
+
+#include <librdkafka/rdkafka.h>
+
+#include "fms_plugin.h"
+
+/* The first member of both plugins' instances; it is librdkafka's opaque, too. */
+struct kafka {
+    const char *brokers;
+    int profile; /* enum kafka_profile */
+    struct fms_pairs properties;
+    bool create_topic;
+    int64_t partitions, replication;
+
+    const struct fms_host *host;
+    rd_kafka_t *rk;
+    int event_fd;
+    int64_t down_since; /* 0: a broker is, or may be, there */
+    bool is_fatal;      /* librdkafka reported a fatal error */
+
+    const char *const *topics; /* to be created; NULL: none, or done */
+    size_t topic_count;
+    rd_kafka_queue_t *admin;
+    bool is_asking;       /* CreateTopics is under way */
+    bool is_undecided;    /* what needs the topics has to wait */
+    int64_t ask_at;       /* when to ask again */
+    int64_t answering_at; /* since when the cluster is known to answer; 0: it is not */
+    unsigned ask_attempt;
+};
+
+enum kafka_profile { KAFKA_REALTIME, KAFKA_THROUGHPUT };
+
+/* clang-format off */
+#define KAFKA_OPTIONS(S)                                                                                           \
+    {"brokers", FMS_STRING, FMS_FIELD(S, kafka.brokers, const char *), FMS_REQUIRED, 0, 0, NULL,                   \
+     "host:port of one or more brokers, separated by commas; the others are found through them", NULL, 0},         \
+    {"profile", FMS_CHOICE, FMS_FIELD(S, kafka.profile, int), "realtime", 0, 0, "realtime|throughput",             \
+     "defaults for librdkafka: each record at once, or large compressed batches", NULL, 0},                        \
+    {"create_topic", FMS_BOOLEAN, FMS_FIELD(S, kafka.create_topic, bool), "yes", 0, 0, NULL,                       \
+     "create the topic at the start if it is missing", NULL, 0},                                                   \
+    {"partitions", FMS_INTEGER, FMS_FIELD(S, kafka.partitions, int64_t), "0", 0, 10000, NULL,                      \
+     "partitions of a topic that is created; 0: as the brokers are configured", NULL, 0},                          \
+    {"replication", FMS_INTEGER, FMS_FIELD(S, kafka.replication, int64_t), "0", 0, 100, NULL,                      \
+     "replicas of a topic that is created; 0: as the brokers are configured", NULL, 0},                            \
+    {"kafka.", FMS_PAIRS, FMS_FIELD(S, kafka.properties, struct fms_pairs), NULL, 0, 0, NULL,                      \
+     "any property of librdkafka, such as kafka.linger.ms or kafka.sasl.password; overrides the profile", NULL, 0}
+/* clang-format on */
+
+/* A property that the plugin sets itself. */
+struct kafka_setting {
+    const char *name, *value;
+};
+
+/* Checks the common options; logs each error. 0 or -EINVAL. [control] */
+int kafka_check(const struct kafka *kafka, const struct fms_host *host, rd_kafka_type_t type);
+
+/* The client's configuration: the library's defaults, ours, the profile's, the user's, then `settings` (ends with a
+ * NULL name). The caller adds callbacks and hands it to kafka_start. NULL: no memory. [control], [lane] */
+rd_kafka_conf_t *kafka_conf(struct kafka *kafka, const struct fms_host *host, rd_kafka_type_t type,
+                            const struct kafka_setting *settings);
+
+/* The value that a property has in `conf`. */
+bool kafka_conf_is(const rd_kafka_conf_t *conf, const char *name, const char *value);
+
+/* Makes event_fd. 0 or -errno, logged. kafka_release closes it. [control] */
+int kafka_prepare(struct kafka *kafka, const struct fms_host *host);
+void kafka_release(struct kafka *kafka);
+
+/* Makes the client; takes `conf`. 0 or -errno, logged. [control], [lane] */
+int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf);
+
+/* Destroys it; flags as for rd_kafka_destroy_flags. No message, topic or queue of it may be left. [control], [lane] */
+void kafka_stop(struct kafka *kafka, int flags);
+
+/* Lets the queue write to event_fd when something comes into it while it is empty. */
+void kafka_watch(struct kafka *kafka, rd_kafka_queue_t *queue);
+
+/* Empties event_fd. To be called before the queues are emptied. */
+void kafka_awake(struct kafka *kafka);
+
+/* Asks a broker to create these topics, which must live until kafka_stop; without create_topic, nothing. */
+void kafka_create(struct kafka *kafka, const char *const *topics, size_t count);
+
+/* Carries that on. True: it is decided; the topics are there, or are not ours to make. Moves wait->deadline. [lane] */
+bool kafka_created(struct kafka *kafka, struct fms_wait *wait);
+
+/* Something came from a broker: reports the recovery if none was reachable before. [lane] */
+void kafka_reached(struct kafka *kafka);
+
+/* Why a topic can't have that name, or NULL. */
+const char *kafka_topic_error(const char *name, size_t size);
+
+/* Makes a client, connects it, and reports the broker, the round trip, and each topic that is no regular expression. On
+ * success the client is left for the caller to ask more, and to stop. Takes `conf`. 0 or -errno, logged. [control] */
+int kafka_probe(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf, const char *const *topics,
+                size_t count, int64_t deadline);
+
+/* Milliseconds until the deadline, for librdkafka: 0..INT_MAX. */
+int kafka_ms_until(const struct fms_host *host, int64_t deadline);
+
+#endif
