@@ -204,16 +204,14 @@ static bool config_check_value(struct config_parser *parser, char *value)
         at = config_check_quoted(at);
         if (at == NULL) {
             config_error(parser, parser->line,
-                         "a value that begins with a double quote ends with one, in the same "
-                         "line");
+                         "a value that begins with a double quote ends with one, in the same line");
             return false;
         }
         value = at;
         at = config_skip_blanks(at);
         if (*at != '\0' && (*at != ';' || at == value)) {
             config_error(parser, parser->line,
-                         "something stands behind the closing quote; within quotes write \\\" "
-                         "for a quote");
+                         "something stands behind the closing quote; within quotes write \\\" for a quote");
             return false;
         }
     }
@@ -225,8 +223,8 @@ static bool config_check_value(struct config_parser *parser, char *value)
             return true;
         }
         config_error(parser, parser->line,
-                     "is this ; part of the value, or a comment? Put the value in double "
-                     "quotes, or a blank behind the ; of a comment");
+                     "is this ; part of the value, or a comment? Put the value in double quotes, or a blank behind "
+                     "the ; of a comment");
         return false;
     }
     return true;
@@ -269,7 +267,7 @@ static bool config_check_pair(struct config_parser *parser, char *line)
 }
 
 /* "key =" or "[": a user's indentation, which inih would take for text. */
-static bool config_looks_unindented(const char *text)
+static bool config_looks_indented(const char *text)
 {
     size_t word = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
 
@@ -284,7 +282,7 @@ static bool config_check_continuation(struct config_parser *parser, char *line, 
         return false;
     if (parser->above == ABOVE_NOTHING)
         why = "there is none; remove the blank";
-    else if (config_looks_unindented(text))
+    else if (config_looks_indented(text))
         why = "it does not look so; remove the blank, or put the line in double quotes";
     if (why != NULL)
         config_error(parser, parser->line, "a line that begins with a blank continues the value above, but %s", why);

@@ -200,7 +200,7 @@ struct fms_host {
     bool durable_sinks;   /* each sink of this pipeline has FMS_TRAIT_DURABLE_WRITE; from `open` on */
 
     void (*log)(const struct fms_host *, enum fms_level, const char *format, ...) FMS_PRINTF(3, 4);
-    int (*fail)(const struct fms_host *, const char *option, int error, const char *format, ...) FMS_PRINTF(4, 5);
+    int (*failure)(const struct fms_host *, const char *option, int error, const char *format, ...) FMS_PRINTF(4, 5);
     void (*advise)(const struct fms_host *, const char *option, const char *format, ...) FMS_PRINTF(3, 4);
     void (*report)(const struct fms_host *, const char *format, ...) FMS_PRINTF(2, 3);
     void (*count)(const struct fms_host *, size_t counter, uint64_t n);
@@ -235,8 +235,8 @@ struct fms_host {
 /* fms_fail(host, error, "what, where, what to do", ...): logs an error and returns `error`, a negative errno, for
  * `return fms_fail(...)` in check, probe, open and the operations. fms_fail_option(host, "brokers", error, ...) says
  * first in which line of which file the option stands. [any] */
-#define fms_fail(host, error, ...) ((host)->fail((host), NULL, (error), __VA_ARGS__))
-#define fms_fail_option(host, option, error, ...) ((host)->fail((host), (option), (error), __VA_ARGS__))
+#define fms_fail(host, error, ...) ((host)->failure((host), NULL, (error), __VA_ARGS__))
+#define fms_fail_option(host, option, error, ...) ((host)->failure((host), (option), (error), __VA_ARGS__))
 
 /* A warning of a trap in the configuration, with file and line of `option` (NULL: of the section); for `check`.
  * [control] */

@@ -66,13 +66,14 @@ static void log_at(const struct fms_host *host, enum fms_level level, const char
     const struct config_entry *entry = option != NULL ? config_find(stage->section, option) : NULL;
     char *text = NULL;
 
+    if (option == NULL && stage->is_open) {
+        log_vline(level, host->pipeline, host->stage, format, args);
+        return;
+    }
     if (vasprintf(&text, format, args) < 0)
         return;
-    if (entry == NULL && option == NULL && lane_current == stage->lane)
-        log_line(level, host->pipeline, host->stage, "%s", text);
-    else
-        log_config(level, stage->lane->config->path, entry != NULL ? entry->line : stage->section->line,
-                   "[%s] %s%s%s", stage->name, option != NULL ? option : "", option != NULL ? ": " : "", text);
+    log_config(level, stage->lane->config->path, entry != NULL ? entry->line : stage->section->line, "[%s] %s%s%s",
+               stage->name, option != NULL ? option : "", option != NULL ? ": " : "", text);
     free(text);
 }
 
@@ -162,9 +163,27 @@ static int64_t host_backoff(const struct fms_host *host, int64_t min, int64_t ma
 
 /* ----------------------------------------------------------------------------------------------------------- records */
 
-static bool has_room(struct lane *lane, size_t charge)
+/* Whether a record that comes out of transform number `after` (-1: the source) finds room. What room there is is for
+ * those that wait further along. */
+static bool has_room(const struct lane *lane, int after, size_t charge)
 {
+    for (size_t i = (size_t)(after + 1); i < lane->transform_count; i++) {
+        if (lane->transforms[i]->waiting.head != NULL)
+            return false;
+    }
     return lane->in_flight_bytes + charge <= (size_t)lane->options.max_in_flight_bytes;
+}
+
+static bool may_emit(const struct lane *lane, size_t charge)
+{
+    return lane->in_flight < (size_t)lane->options.max_in_flight && has_room(lane, -1, charge);
+}
+
+static int emit_later(struct lane *lane, size_t charge)
+{
+    lane->is_blocked = true;
+    lane->blocked_for = charge;
+    return -EAGAIN;
 }
 
 /* A record that can never fit: a stub without payload stands for it, so that it is accounted for like any other. */
@@ -178,14 +197,11 @@ static int emit_too_large(struct stage *stage, const struct fms_record *draft, s
     stub.payload = fms_bytes_of(NULL, 0);
     if (record_charge(lane, &stub) > (size_t)lane->options.max_in_flight_bytes)
         stub = (struct fms_record){.timestamp = draft->timestamp, .tag = {draft->tag[0], draft->tag[1]}};
-    if (!has_room(lane, record_charge(lane, &stub)) && lane->in_flight > 0) {
-        lane->is_blocked = true;
-        lane->blocked_for = record_charge(lane, &stub);
-        return -EAGAIN;
-    }
+    if (lane->in_flight > 0 && !may_emit(lane, record_charge(lane, &stub)))
+        return emit_later(lane, record_charge(lane, &stub));
     record = record_new(lane, &stub, NULL);
     if (record == NULL)
-        return -EAGAIN;
+        return emit_later(lane, 0);
     record->pending = 1;
     lane->in_flight++;
     lane->counts.emitted++;
@@ -212,25 +228,23 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
 
     if (!is_role(stage, FMS_SOURCE, "fms_emit") || !is_lane(stage, "fms_emit"))
         return -EPERM;
-    if (lane->state >= LANE_DRAINING)
+    if (lane->state >= LANE_DRAINING || stage->has_ended)
         return emit_refused(stage);
     charge = record_charge(lane, draft);
     if (charge == SIZE_MAX) {
-        host_misuse(stage, "emitted a malformed record: more than 1000 headers, or one without a name");
+        host_misuse(stage, "emitted a malformed record: more than 1000 headers, one without a name, or a size without"
+                           " data");
         return -EINVAL;
     }
-    if (lane->in_flight < (size_t)lane->options.max_in_flight && charge > (size_t)lane->options.max_in_flight_bytes)
+    if (charge > (size_t)lane->options.max_in_flight_bytes)
         return emit_too_large(stage, draft, charge);
-    if (lane->in_flight >= (size_t)lane->options.max_in_flight || !has_room(lane, charge)) {
-        lane->is_blocked = true;
-        lane->blocked_for = charge;
-        return -EAGAIN;
-    }
+    if (!may_emit(lane, charge))
+        return emit_later(lane, charge);
     record = record_new(lane, draft, NULL);
     if (record == NULL) {
         log_line(FMS_LOG_ERROR, host->pipeline, host->stage, "out of memory for a record of %zu bytes: lower"
                  " max_in_flight_bytes", charge);
-        return -EAGAIN;
+        return emit_later(lane, charge);
     }
     record->pending = 1;
     lane->in_flight++;
@@ -265,6 +279,7 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
 {
     struct stage *stage = stage_of(host);
     struct lane *lane = stage->lane;
+    int position = transform_position(stage);
     struct record *from, *child;
     size_t charge;
 
@@ -276,7 +291,7 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
         host_misuse(stage, "called fms_emit_child with a malformed record, or for a parent that it has not");
         return -EINVAL;
     }
-    if (!has_room(lane, charge)) {
+    if (!has_room(lane, position, charge)) {
         lane->is_blocked = true;
         return -EAGAIN;
     }
@@ -287,7 +302,7 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
     child->parent = from;
     child->pending = 1;
     from->pending++;
-    settle_advance(lane, child, transform_position(stage));
+    settle_advance(lane, child, position);
     return 0;
 }
 
@@ -319,11 +334,13 @@ static int host_pass(const struct fms_host *host, const struct fms_record *publi
 
 static void settle_transform(struct stage *stage, const struct fms_record *public, enum fms_fate fate, char *reason)
 {
-    struct record *record = unkeep(stage, public, "fms_delivered or fms_reject");
+    struct record *record = NULL;
 
-    if (record == NULL || fate == FMS_RETRY) {
-        if (record != NULL)
-            host_misuse(stage, "asked to retry a record, which is for sinks");
+    if (fate == FMS_RETRY)
+        host_misuse(stage, "asked to retry a record, which is for sinks");
+    else
+        record = unkeep(stage, public, "fms_delivered or fms_reject");
+    if (record == NULL) {
         free(reason);
     } else if (fate == FMS_REJECTED) {
         settle_reject(stage, record, reason);
@@ -368,9 +385,12 @@ static enum fms_verdict host_refuse(const struct fms_host *host, const struct fm
 static int host_expand(const struct fms_host *host, const struct fms_template *text, const struct fms_record *public,
                        struct fms_bytes *value)
 {
+    struct stage *stage = stage_of(host);
     struct json_cache *cache = NULL;
 
-    (void)host;
+    *value = fms_text("");
+    if (stage->is_open && !is_lane(stage, "fms_expand"))
+        return -EPERM;
     if (template_uses_json(text))
         cache = record_of(public)->json;
     return template_expand(text, public, cache, value);
@@ -406,6 +426,8 @@ static void host_enter(const struct fms_host *host)
 {
     struct stage *stage = stage_of(host);
 
+    if (!is_role(stage, FMS_SOURCE, "fms_enter"))
+        return;
     if (lane_current != NULL) {
         log_line(FMS_LOG_ERROR, host->pipeline, host->stage, "plugin %s breaks a rule: it called fms_enter on the"
                  " lane, which would wait for itself for ever", stage->plugin->table.name);
@@ -439,7 +461,7 @@ void host_fill(struct stage *stage, enum fms_role role)
         .pipeline = stage->lane->options.name,
         .stage = stage->name,
         .log = host_log,
-        .fail = host_fail,
+        .failure = host_fail,
         .advise = host_advise,
         .report = host_report,
         .count = host_count,

@@ -60,12 +60,13 @@ static bool stage_is_due(const struct stage *stage, int64_t now)
     return !stage->was_polled || stage->is_ready || stage->is_woken || stage->wait.deadline <= now;
 }
 
-static void stage_will_wait(struct stage *stage)
+/* Before a poll; whether it is one that fms_wake asked for. */
+static bool stage_will_wait(struct stage *stage)
 {
     stage->was_polled = true;
     stage->is_ready = false;
-    stage->is_woken = false;
     stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
+    return atomic_exchange(&stage->is_woken, false);
 }
 
 void stage_poll(struct stage *stage)
@@ -75,10 +76,8 @@ void stage_poll(struct stage *stage)
     int (*poll_it)(void *, struct fms_wait *) =
         is_sink ? stage->plugin->table.sink_poll : stage->plugin->table.transform_poll;
     struct fms_wait before = stage->wait;
-    bool was_woken = stage->is_woken;
 
-    stage_will_wait(stage);
-    if (is_sink && was_woken)
+    if (stage_will_wait(stage) && is_sink)
         stage->is_full = false;
     if (poll_it != NULL && !stage->is_dead && poll_it(stage->instance, &stage->wait) < 0) {
         stage->is_dead = true;
@@ -111,18 +110,26 @@ static bool has_low_water(const struct lane *lane)
            (lane->in_flight + stride <= most && lane->in_flight_bytes <= bytes && bytes - lane->in_flight_bytes >= needed);
 }
 
+/* Whether a record waits in a transform: what room there is is for its children. */
+static bool has_waiting(const struct lane *lane)
+{
+    for (size_t i = 0; i < lane->transform_count; i++) {
+        if (lane->transforms[i]->waiting.head != NULL)
+            return true;
+    }
+    return false;
+}
+
 static size_t lane_credit(struct lane *lane)
 {
     size_t room;
 
-    if (lane->state != LANE_RUNNING)
-        return 0;
-    if (lane->is_blocked && has_low_water(lane)) {
+    if (lane->is_blocked && has_low_water(lane) && !has_waiting(lane)) {
         lane->is_blocked = false;
         lane->blocked_for = 0;
         lane->source->is_woken = true;
     }
-    if (lane->is_blocked)
+    if (lane->is_blocked || lane->state != LANE_RUNNING)
         return 0;
     room = (size_t)lane->options.max_in_flight - lane->in_flight;
     if (room == 0)
@@ -130,24 +137,33 @@ static size_t lane_credit(struct lane *lane)
     return room < LANE_BATCH ? room : LANE_BATCH;
 }
 
+/* It returned FMS_END, or it failed. */
+static bool source_is_over(const struct lane *lane)
+{
+    return lane->source->has_ended || lane->source->is_dead;
+}
+
 /* An exhausted credit is not an end of input: the source is due again, without a wait, if it has used all of it. */
 static void poll_source(struct lane *lane)
 {
     struct stage *source = lane->source;
     size_t credit = lane_credit(lane);
+    uint64_t emitted = lane->counts.emitted;
     int result;
 
-    if (source->has_ended || lane->state > LANE_STOPPING || !stage_is_due(source, lane_now()))
+    if (source_is_over(lane) || lane->state > LANE_STOPPING || !stage_is_due(source, lane_now()))
         return;
     stage_will_wait(source);
     lane->in_source = true;
     result = source->plugin->table.source_poll(source->instance, credit, &source->wait);
     lane->in_source = false;
     if (result < 0) {
-        source->has_ended = true;
+        source->is_dead = true;
         lane_fail(lane);
     } else if (result == FMS_END) {
         source->has_ended = true;
+    } else if (credit > 0 && lane->counts.emitted - emitted >= credit) {
+        source->wait.deadline = 0;
     }
 }
 
@@ -164,71 +180,80 @@ static void log_counts(const struct lane *lane, enum fms_level level, const char
              (unsigned long long)counts->dropped, (unsigned long long)counts->retried, lane->in_flight);
 }
 
-static void begin_drain(struct lane *lane)
+/* No more records come to a transform once the source has ended and nothing waits at it or before it. */
+static void flush_transforms(struct lane *lane)
 {
-    lane->state = LANE_DRAINING;
-    for (size_t i = 0; i < lane->transform_count; i++) {
+    for (size_t i = 0; i < lane->transform_count && lane->transforms[i]->waiting.head == NULL; i++) {
         struct stage *transform = lane->transforms[i];
 
+        if (transform->has_ended)
+            continue;
+        transform->has_ended = true;
         if (transform->plugin->table.transform_flush != NULL)
             transform->plugin->table.transform_flush(transform->instance);
-        if (transform->taken > 0)
+        if (transform->taken > 0) {
             host_misuse(transform, "still keeps %zu records after transform_flush", transform->taken);
+            transform->is_dead = true;
+        }
     }
+}
+
+static void bound_drain(struct lane *lane)
+{
+    if (lane->drain_until == FMS_NEVER)
+        lane->drain_until = lane_now() + lane->options.drain_timeout;
+}
+
+static bool is_late(const struct lane *lane)
+{
+    return lane->drain_until != FMS_NEVER && lane_now() >= lane->drain_until;
 }
 
 static void begin_stop(struct lane *lane)
 {
-    if (lane->drain_until == FMS_NEVER)
-        lane->drain_until = lane_now() + lane->options.drain_timeout;
+    struct stage *source = lane->source;
+
+    bound_drain(lane);
     if (lane->state != LANE_RUNNING)
         return;
+    if (source_is_over(lane) || source->plugin->table.source_stop == NULL) {
+        lane->state = LANE_DRAINING;
+        return;
+    }
     lane->state = LANE_STOPPING;
-    if (lane->source->plugin->table.source_stop == NULL)
-        lane->source->has_ended = true;
-    else if (!lane->source->has_ended)
-        lane->source->plugin->table.source_stop(lane->source->instance);
-    lane->source->is_woken = true;
+    source->plugin->table.source_stop(source->instance);
+    source->is_woken = true;
 }
 
 static void check_requests(struct lane *lane)
 {
-    if (lane->must_finish && !lane->is_finished) {
-        lane->is_finished = true;
-        for (size_t i = 0; i < lane->stage_count; i++)
-            lane->stages[i]->is_dead = lane->stages[i]->is_dead || lane->stages[i]->has_finished;
-        begin_stop(lane);
+    lane->is_finished = lane->must_finish;
+    for (size_t i = 0; lane->is_finished && i < lane->stage_count; i++) {
+        struct stage *stage = lane->stages[i];
+
+        stage->is_dead = stage->is_dead || (stage->has_finished && stage != lane->source);
     }
-    if (lane->must_fail && !lane->has_failed) {
-        lane->has_failed = true;
-        begin_stop(lane);
-    }
-    if (lane->must_stop)
+    lane->has_failed = lane->must_fail;
+    if (lane->is_finished || lane->has_failed || lane->must_stop)
         begin_stop(lane);
 }
 
-static void advance_state(struct lane *lane)
-{
-    bool is_late = lane->drain_until != FMS_NEVER && lane_now() >= lane->drain_until;
-
-    if (lane->state < LANE_DRAINING && (lane->source->has_ended || (lane->state == LANE_STOPPING && is_late)))
-        begin_drain(lane);
-    if (lane->state == LANE_DRAINING && (is_late || !settle_is_pending(lane)))
-        lane->state = LANE_ENDED;
-}
-
-/* Says which stage has not settled what it took. */
-static void name_the_unsettled(struct lane *lane)
+/* Says who has not done what drain_timeout was for. */
+static void name_the_late(struct lane *lane)
 {
     size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+    double timeout = (double)lane->options.drain_timeout / (double)FMS_SECOND;
 
+    if (!source_is_over(lane) && lane->source->plugin->table.source_stop != NULL)
+        log_line(FMS_LOG_WARN, lane->options.name, lane->source->name,
+                 "it did not end within drain_timeout = %.1f s; it is closed as it is", timeout);
     for (size_t i = 0; i < slots; i++) {
         const struct stage *sink = lane->sinks[i];
 
         if (sink->head != NULL && !sink->is_dead)
             log_line(FMS_LOG_WARN, lane->options.name, sink->name,
-                     "%zu records that it took are not settled after drain_timeout = %.1f s, and others wait behind them",
-                     sink->taken, (double)lane->options.drain_timeout / (double)FMS_SECOND);
+                     "records are left undelivered after drain_timeout = %.1f s; %zu of them it took and did not settle",
+                     timeout, sink->taken);
     }
 }
 
@@ -245,13 +270,15 @@ static void log_stats(struct lane *lane)
     lane->stats_at = now + lane->options.stats_interval;
 }
 
+/* Until nothing moves. */
 static void deliver(struct lane *lane)
 {
     do {
         settle_run(lane);
         settle_advance_waiting(lane);
-    } while (settle_offer(lane));
-    settle_run(lane);
+        if (lane->state == LANE_DRAINING)
+            flush_transforms(lane);
+    } while (settle_offer(lane) || lane->has_settled || lane->done.head != NULL);
 }
 
 static void lane_turn(struct lane *lane)
@@ -259,6 +286,8 @@ static void lane_turn(struct lane *lane)
     check_requests(lane);
     poll_stages(lane);
     poll_source(lane);
+    if (source_is_over(lane) || (lane->state == LANE_STOPPING && is_late(lane)))
+        lane->state = LANE_DRAINING;
     deliver(lane);
     log_stats(lane);
 }
@@ -271,7 +300,7 @@ static int64_t earliest(int64_t a, int64_t b)
 /* Within its own poll, that is in fms_drain, or after its end the source is not polled. */
 static bool source_may_wait(const struct lane *lane)
 {
-    return !lane->in_source && !lane->source->has_ended && lane->state <= LANE_STOPPING;
+    return !lane->in_source && !source_is_over(lane) && lane->state <= LANE_STOPPING;
 }
 
 /* When the loop must go on even if no descriptor is ready. */
@@ -286,7 +315,7 @@ static int64_t next_deadline(struct lane *lane)
         if (stage == lane->source && !source_may_wait(lane))
             continue;
         next = earliest(next, stage->is_woken ? 0 : stage->wait.deadline);
-        if (stage->is_retrying && stage->retry_at != 0)
+        if (stage->is_retrying && stage->retry_at != 0 && !stage->is_dead)
             next = earliest(next, stage->retry_at);
     }
     if (lane->options.stats_interval != 0)
@@ -342,12 +371,14 @@ void lane_run(struct lane *lane)
     lane_current = lane;
     for (;;) {
         lane_turn(lane);
-        advance_state(lane);
-        if (lane->state == LANE_ENDED)
+        if (lane->state == LANE_DRAINING && (is_late(lane) || !settle_is_pending(lane)))
             break;
         lane_sleep(lane, FMS_NEVER);
     }
-    name_the_unsettled(lane);
+    lane->state = LANE_ENDED;
+    lane->is_finished = lane->must_finish;
+    lane->has_failed = lane->must_fail;
+    name_the_late(lane);
     lane->left = lane->in_flight;
     log_counts(lane, FMS_LOG_INFO, lane->has_failed ? "failed" : "ended");
     lane_current = NULL;
@@ -361,11 +392,15 @@ size_t lane_drain(struct lane *lane, int64_t deadline)
         return lane->in_flight;
     }
     deliver(lane);
-    while (lane->in_flight > 0 && settle_is_pending(lane) && lane_now() < deadline && !lane->must_fail) {
-        lane_sleep(lane, deadline);
+    while (lane->in_flight > 0 && settle_is_pending(lane) && lane_now() < deadline && !is_late(lane) &&
+           !lane->must_fail) {
+        if (lane->must_stop || lane->must_finish)
+            bound_drain(lane);
+        lane_sleep(lane, earliest(deadline, lane->drain_until));
         poll_stages(lane);
         deliver(lane);
     }
+    lane_wake(lane); /* what was asked of the lane meanwhile is still to be done */
     return lane->in_flight;
 }
 
@@ -377,9 +412,11 @@ void lane_enter(struct lane *lane)
 
 void lane_leave(struct lane *lane)
 {
-    deliver(lane);
-    if (lane->state >= LANE_STOPPING || next_deadline(lane) < lane->sleeps_until)
-        lane_wake(lane);
+    if (lane->state != LANE_ENDED) {
+        deliver(lane);
+        if (lane->state >= LANE_STOPPING || next_deadline(lane) < lane->sleeps_until)
+            lane_wake(lane);
+    }
     lane_current = NULL;
     pthread_mutex_unlock(&lane->lock);
 }

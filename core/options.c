@@ -200,6 +200,11 @@ void options_accepts(const struct fms_option *option, char *text, size_t size)
 /* ------------------------------------------------------------------------------------------------- text into a field
  */
 
+static bool options_is_required(const struct fms_option *option)
+{
+    return option->fallback != NULL && strcmp(option->fallback, FMS_REQUIRED) == 0;
+}
+
 static int options_expected(const struct fms_option *option, char *why, size_t size)
 {
     static const char *const forms[] = {
@@ -211,6 +216,7 @@ static int options_expected(const struct fms_option *option, char *why, size_t s
         [FMS_SIZE] = "a size such as 512, 64KiB or 10MiB",
         [FMS_CHOICE] = "one of",
         [FMS_LIST] = "items separated by commas, none of them empty",
+        [FMS_TEMPLATE] = "a text that is not empty",
     };
     char accepts[OPTIONS_TEXT] = "";
 
@@ -293,15 +299,6 @@ static int options_list(const char *text, struct options_memory *memory, struct 
     return 0;
 }
 
-static int options_string(const struct fms_option *option, const char *text, struct options_memory *memory,
-                          const char **field)
-{
-    if (*text == '\0' && option->fallback != NULL && strcmp(option->fallback, FMS_REQUIRED) == 0)
-        return -EINVAL;
-    *field = options_keep(memory, strdup(text), free);
-    return *field == NULL ? -ENOMEM : 0;
-}
-
 /* Text without ${...} into the field. */
 static int options_convert(const struct fms_option *option, const char *text, struct options_memory *memory,
                            void *field, char *why, size_t size)
@@ -314,7 +311,8 @@ static int options_convert(const struct fms_option *option, const char *text, st
     case FMS_STRING:
     case FMS_SECRET:
     case FMS_PAIRS:
-        error = options_string(option, text, memory, field);
+        *(const char **)field = options_keep(memory, strdup(text), free);
+        error = *(const char **)field == NULL ? -ENOMEM : 0;
         break;
     case FMS_LIST:
         error = options_list(text, memory, field);
@@ -353,27 +351,27 @@ static bool options_is_secret(const struct fms_option *option, const char *key)
 static int options_parse(const struct fms_option *option, const char *key, const char *text, struct json_paths *paths,
                          struct options_memory *memory, void *field, char *why, size_t size)
 {
+    bool is_template = option->type == FMS_TEMPLATE || option->type == FMS_TEMPLATE_PAIRS;
     struct fms_template *compiled = template_compile(text, paths, why, size);
     const char *constant;
     int error;
 
     if (compiled == NULL)
         return *why == '\0' ? -ENOMEM : -EINVAL;
-    if (option->type == FMS_TEMPLATE || option->type == FMS_TEMPLATE_PAIRS) {
-        const struct fms_template *kept = options_keep(memory, compiled, options_free_template);
-
-        *(const struct fms_template **)field = kept;
-        return kept == NULL ? -ENOMEM : 0;
-    }
     constant = template_constant(compiled);
-    if (constant == NULL) {
+    if (constant != NULL && *constant == '\0' && options_is_required(option)) {
+        error = options_expected(option, why, size);
+    } else if (is_template) {
+        *(const struct fms_template **)field = options_keep(memory, compiled, options_free_template);
+        return *(const struct fms_template **)field == NULL ? -ENOMEM : 0;
+    } else if (constant == NULL) {
         snprintf(why, size, "only template options may hold a ${...} other than ${env:NAME}, and this is none");
         error = -EINVAL;
     } else {
         error = options_convert(option, constant, memory, field, why, size);
-        if (error == -EINVAL && strstr(text, "${env:") != NULL && !options_is_secret(option, key))
-            snprintf(why + strlen(why), size - strlen(why), "; the environment makes it \"%.60s\"", constant);
     }
+    if (error == -EINVAL && constant != NULL && strcmp(constant, text) != 0 && !options_is_secret(option, key))
+        snprintf(why + strlen(why), size - strlen(why), "; with the environment it is \"%.60s\"", constant);
     template_free(compiled);
     return error;
 }
@@ -496,7 +494,7 @@ int options_check_table(const struct fms_option *table, size_t instance_size, ch
             if (options_overlap(option, other) &&
                 (strcmp(option->name, other->name) == 0 || option->offset == other->offset))
                 wrong = "shares its name or its field with another option";
-        if (wrong == NULL && option->fallback != NULL && strcmp(option->fallback, FMS_REQUIRED) != 0) {
+        if (wrong == NULL && option->fallback != NULL && !options_is_required(option)) {
             result = options_parse(option, option->name, option->fallback, paths, memory, &field, why, sizeof why);
             if (result == -EINVAL)
                 wrong = "has a default that it does not take itself: ";
@@ -685,7 +683,7 @@ static void options_fill_option(struct options_filler *filler, const struct fms_
     memset(field, 0, options_field_size(option->type));
     if (entry != NULL)
         options_fill_value(filler, option, entry, field);
-    else if (option->fallback != NULL && strcmp(option->fallback, FMS_REQUIRED) == 0)
+    else if (options_is_required(option))
         options_error(filler, filler->section->line, "%s is missing: %s", option->name, option->help);
     else if (option->fallback != NULL)
         options_fill_value(filler, option, &fallback, field);

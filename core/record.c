@@ -24,6 +24,7 @@
 #define POOL_QUARANTINE 64u      /* records that stay dead for a while */
 #define POOL_KEPT (256u * 1024u) /* bytes that a class keeps beyond the quarantine */
 #define RECORD_MAX_HEADERS 1000u
+#define RECORD_LETTER_HEADERS 5u /* that a dead letter has besides */
 
 struct record *record_of(const struct fms_record *public)
 {
@@ -50,24 +51,26 @@ static size_t record_slots(const struct lane *lane)
 }
 
 /* Adds a value and its NUL byte. */
-static bool add_bytes(size_t *sum, size_t size)
+static bool add_bytes(size_t *sum, struct fms_bytes bytes)
 {
-    return size < SIZE_MAX / 4 && *sum < SIZE_MAX / 4 && (*sum += size + 1, true);
+    return (bytes.data != NULL || bytes.size == 0) && bytes.size < SIZE_MAX / 4 && *sum < SIZE_MAX / 4 &&
+           (*sum += bytes.size + 1, true);
 }
 
 /* The bytes of all values; SIZE_MAX for a malformed draft. */
 static size_t record_data_size(const struct fms_record *draft, bool shared)
 {
+    size_t most = RECORD_MAX_HEADERS + (shared ? RECORD_LETTER_HEADERS : 0);
     size_t sum = 0;
 
-    if (draft->header_count > RECORD_MAX_HEADERS || (draft->header_count > 0 && draft->headers == NULL))
+    if (draft->header_count > most || (draft->header_count > 0 && draft->headers == NULL))
         return SIZE_MAX;
-    if (!shared && (!add_bytes(&sum, draft->topic.size) || !add_bytes(&sum, draft->key.size) ||
-                    !add_bytes(&sum, draft->payload.size)))
+    if (!shared &&
+        (!add_bytes(&sum, draft->topic) || !add_bytes(&sum, draft->key) || !add_bytes(&sum, draft->payload)))
         return SIZE_MAX;
     for (size_t i = 0; i < draft->header_count; i++) {
-        if (draft->headers[i].name == NULL || !add_bytes(&sum, strlen(draft->headers[i].name)) ||
-            !add_bytes(&sum, draft->headers[i].value.size))
+        if (draft->headers[i].name == NULL || !add_bytes(&sum, fms_text(draft->headers[i].name)) ||
+            !add_bytes(&sum, draft->headers[i].value))
             return SIZE_MAX;
     }
     return sum;
@@ -173,8 +176,7 @@ void record_free(struct lane *lane, struct record *record)
 
     lane->in_flight_bytes -= record->charge;
     record->magic = RECORD_FREED;
-    if (class >= POOL_CLASSES ||
-        lane->pool_count[class] >= POOL_QUARANTINE + POOL_KEPT / ((size_t)POOL_SMALLEST << class)) {
+    if (class >= POOL_CLASSES) {
         free(record);
         return;
     }
@@ -185,6 +187,8 @@ void record_free(struct lane *lane, struct record *record)
         lane->pool_tail[class]->link = record;
     lane->pool_tail[class] = record;
     ASAN_POISON_MEMORY_REGION(&record->public, record->charge - offsetof(struct record, public));
+    if (lane->pool_count[class] > POOL_QUARANTINE + POOL_KEPT / ((size_t)POOL_SMALLEST << class))
+        free(pool_take(lane, class)); /* the oldest: this one has its quarantine before it */
 }
 
 void record_pool_free(struct lane *lane)

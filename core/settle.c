@@ -69,6 +69,19 @@ static void list_prepend(struct record_list *list, struct record *record)
     list->head = record;
 }
 
+#define STUCK UINT32_MAX /* kept_by of what is in lane.stuck, which holds one reference; others are given back */
+
+/* Leaves a record in flight for good. */
+static void stick(struct lane *lane, struct record *record)
+{
+    if (record->kept_by == STUCK) {
+        settle_release(lane, record);
+        return;
+    }
+    record->kept_by = STUCK;
+    list_append(&lane->stuck, record);
+}
+
 static struct record *list_take(struct record_list *list)
 {
     struct record *record = list->head;
@@ -184,7 +197,7 @@ static void reject_by_policy(struct stage *stage, struct record *record, const c
     log_line(FMS_LOG_ERROR, lane->options.name, stage->name,
              "record rejected: %s; the pipeline stops and the record stays unacknowledged (on_reject = stop): add a"
              " [dead_letter] section or set on_reject = drop", reason);
-    list_append(&lane->stuck, record);
+    stick(lane, record);
     lane_fail(lane);
 }
 
@@ -343,7 +356,7 @@ bool settle_is_pending(const struct lane *lane)
             return true;
     }
     for (size_t i = 0; i < lane->transform_count; i++) {
-        if (lane->transforms[i]->waiting.head != NULL)
+        if (!lane->transforms[i]->is_dead && lane->transforms[i]->taken > 0)
             return true;
     }
     return lane->has_inbox || lane->has_settled || lane->done.head != NULL;
@@ -351,15 +364,15 @@ bool settle_is_pending(const struct lane *lane)
 
 /* ---------------------------------------------------------------------------------------------------------- offering */
 
-/* Takes back what the sink did not take. */
-static void untake(struct stage *sink, struct record *record)
+/* Takes back what the sink did not take; false: it has settled it all the same. */
+static bool untake(struct stage *sink, struct record *record)
 {
     uint8_t expected = SLOT_TAKEN;
 
     if (!atomic_compare_exchange_strong(&slot_of(record, sink)->state, &expected, SLOT_QUEUED))
-        host_misuse(sink, "settled a record in sink_write and then said that it had not taken it");
-    else
-        sink->taken--;
+        return false;
+    sink->taken--;
+    return true;
 }
 
 /* The next records to be offered, at least one: the cursor stands at a record. */
@@ -384,22 +397,28 @@ static void offer_batch(struct stage *sink)
     const struct fms_record *records[LANE_BATCH];
     size_t n = gather(sink, batch, records);
     int took = sink->plugin->table.sink_write(sink->instance, records, n);
+    bool has_failed = took < 0 || (size_t)took > n;
 
-    if (took < 0 || (size_t)took > n) {
+    if (has_failed) {
         if (took > 0)
             host_misuse(sink, "sink_write took %d of %zu records", took, n);
         sink->is_dead = true;
         lane_fail(sink->lane);
         took = 0;
     }
-    for (size_t i = (size_t)took; i < n; i++)
-        untake(sink, batch[i]);
+    for (size_t i = (size_t)took; i < n; i++) {
+        if (!untake(sink, batch[i]) && !has_failed)
+            host_misuse(sink, "settled a record in sink_write and then said that it had not taken it");
+    }
     sink->is_full = (size_t)took < n;
     sink->cursor = sink->is_full ? batch[took] : slot_of(batch[n - 1], sink)->next;
 }
 
+/* Whether it took any. */
 static bool offer_sink(struct stage *sink)
 {
+    struct record *first;
+
     if (sink->is_dead)
         return false;
     if (sink->is_retrying) {
@@ -411,10 +430,15 @@ static bool offer_sink(struct stage *sink)
     }
     if (sink->cursor == NULL || sink->is_full)
         return false;
+    first = sink->cursor;
     while (sink->cursor != NULL && !sink->is_full && !sink->is_dead)
         offer_batch(sink);
     stage_poll(sink);
-    return true;
+    if (sink->cursor != first)
+        return true;
+    if (!sink->is_full)
+        sink->is_woken = true; /* it woke itself and took nothing: again, but in the lane's next turn */
+    return false;
 }
 
 bool settle_offer(struct lane *lane)
@@ -468,10 +492,12 @@ static bool transform_one(struct stage *transform, struct record *record, bool *
         record->kept_by = 0;
         goes_on = verdict == FMS_PASS;
         *again = verdict == FMS_AGAIN;
-        if (verdict == FMS_DROP)
+        if (verdict == FMS_DROP) {
             settle_release(lane, record);
-        else if (!goes_on && !*again)
+        } else if (!goes_on && !*again) {
             host_misuse(transform, "transform returned %d, which is no verdict", (int)verdict);
+            stick(lane, record);
+        }
     }
     settle_release(lane, record);
     return goes_on;
@@ -501,7 +527,8 @@ void settle_advance(struct lane *lane, struct record *record, int after)
     to_sinks(lane, record);
 }
 
-/* Whether nothing but waiting could make room: no sink and no transform has a record. */
+/* Whether nothing can make room for what waits: no sink has a record, no transform keeps one that it may still pass on
+ * by itself. Not in a pipeline that fails, where what is stuck takes the room. */
 static bool nobody_else_works(const struct lane *lane)
 {
     size_t slots = lane->sink_count + (lane->dead_letter != NULL);
@@ -511,10 +538,10 @@ static bool nobody_else_works(const struct lane *lane)
             return false;
     }
     for (size_t i = 0; i < lane->transform_count; i++) {
-        if (lane->transforms[i]->taken > 0)
+        if (lane->transforms[i]->taken > 0 && lane->state < LANE_DRAINING)
             return false;
     }
-    return lane->done.head == NULL && !lane->has_settled;
+    return lane->done.head == NULL && !lane->has_settled && !lane->must_fail;
 }
 
 static void reject_waiting(struct stage *transform, struct record *record)
@@ -527,22 +554,44 @@ static void reject_waiting(struct stage *transform, struct record *record)
     settle_reject(transform, record, reason);
 }
 
-void settle_advance_waiting(struct lane *lane)
+/* The place of the transform that is furthest along of those at which records wait; -1. */
+static int last_waiting(const struct lane *lane)
 {
     for (size_t i = lane->transform_count; i-- > 0;) {
-        struct stage *transform = lane->transforms[i];
-        struct record *record;
-        bool again = false;
-
-        while (!again && (record = list_take(&transform->waiting)) != NULL) {
-            if (transform_one(transform, record, &again))
-                settle_advance(lane, record, (int)i);
-            else if (again && nobody_else_works(lane))
-                reject_waiting(transform, record);
-            else if (again)
-                list_prepend(&transform->waiting, record);
-        }
+        if (lane->transforms[i]->waiting.head != NULL)
+            return (int)i;
     }
+    return -1;
+}
+
+/* False: it waits on. */
+static bool advance_first_waiting(struct lane *lane, int position)
+{
+    struct stage *transform = lane->transforms[position];
+    struct record *record = list_take(&transform->waiting);
+    bool again;
+
+    if (transform_one(transform, record, &again))
+        settle_advance(lane, record, position);
+    if (!again)
+        return true;
+    list_prepend(&transform->waiting, record);
+    if (last_waiting(lane) != position)
+        return true; /* its children wait now */
+    if (!nobody_else_works(lane))
+        return false;
+    reject_waiting(transform, list_take(&transform->waiting));
+    return true;
+}
+
+/* Only the transform that is furthest along, until nothing waits there any more: what room there is is for it. */
+void settle_advance_waiting(struct lane *lane)
+{
+    int position;
+
+    do
+        position = last_waiting(lane);
+    while (position >= 0 && advance_first_waiting(lane, position));
 }
 
 /* --------------------------------------------------------------------------------------------------------------- end */

@@ -381,9 +381,12 @@ static void template_number(struct value *value, int64_t number)
 static void template_json(const struct fms_template *text, const struct part *part, const struct fms_record *record,
                           struct json_cache *cache, struct value *value)
 {
-    const struct json_slot *slot = &cache->slots[part->number];
+    const struct json_slot *slot;
 
-    if (json_find(text->paths, cache, record->payload) != 0 || slot->kind == JSON_MISSING)
+    if (cache == NULL || json_find(text->paths, cache, record->payload) != 0)
+        return;
+    slot = &cache->slots[part->number];
+    if (slot->kind == JSON_MISSING)
         return;
     value->bytes = fms_bytes_of((const char *)record->payload.data + slot->offset, slot->size);
     value->escaped = slot->kind == JSON_ESCAPED;
@@ -447,6 +450,8 @@ static int template_missing(const struct fms_template *text, const struct part *
         snprintf(out, size, "the topic has no level %u", part->number);
     else if (part->kind == PART_HEADER)
         snprintf(out, size, "no header \"%s\"", part->text);
+    else if (part->kind == PART_JSON && cache == NULL)
+        snprintf(out, size, "there is no payload yet to take \"%s\" from", part->text);
     else if (part->kind == PART_JSON && cache->state == 2)
         snprintf(out, size, "the payload is no JSON object: %s", cache->error);
     else if (part->kind == PART_JSON && cache->slots[part->number].size > 0)

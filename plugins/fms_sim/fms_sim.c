@@ -438,9 +438,25 @@ static int fms_sim_poll(void *instance, size_t credit, struct fms_wait *wait)
 
 /* ------------------------------------------------------------------------------------------------------ beginning */
 
+static int fms_sim_expand_topic(struct fms_sim *self, const struct fms_host *host, size_t vehicle,
+                                struct fms_bytes *topic)
+{
+    int error;
+
+    fms_sim_put_id(self, vehicle);
+    error = fms_expand(host, self->topic, &self->draft, topic);
+    if (error == -ENOENT)
+        return fms_fail_option(host, "topic", -EINVAL, "only ${key}, the vehicle id, is known here (%s)",
+                               (const char *)topic->data);
+    if (error != 0)
+        return fms_fail_option(host, "topic", error, "cannot expand the topic: %s", strerror(-error));
+    return 0;
+}
+
 static int fms_sim_check(void *instance, const struct fms_host *host)
 {
     struct fms_sim *self = instance;
+    struct fms_bytes topic;
 
     if (strlen(self->prefix) > SIM_PREFIX_MAX)
         return fms_fail_option(host, "prefix", -EINVAL, "at most %d characters, please", SIM_PREFIX_MAX);
@@ -448,7 +464,8 @@ static int fms_sim_check(void *instance, const struct fms_host *host)
         if ((unsigned char)*c < 0x20 || *c == '"' || *c == '\\')
             return fms_fail_option(host, "prefix", -EINVAL, "no quotes, backslashes or control characters, please");
     }
-    return 0;
+    fms_sim_make_head(self);
+    return fms_sim_expand_topic(self, host, 0, &topic);
 }
 
 static void fms_sim_close(void *instance)
@@ -461,21 +478,16 @@ static void fms_sim_close(void *instance)
     free(self->fleet);
 }
 
-/* The topic of a vehicle; that of the one before where it is the same, as it is without ${key}. */
-static int fms_sim_expand_topic(struct fms_sim *self, size_t vehicle)
+/* Gives a vehicle its topic: that of the one before where it is the same, as it is without ${key}. */
+static int fms_sim_set_topic(struct fms_sim *self, size_t vehicle)
 {
     struct vehicle *v = &self->fleet[vehicle];
     struct fms_bytes topic;
     char *copy;
-    int error;
+    int error = fms_sim_expand_topic(self, self->host, vehicle, &topic);
 
-    fms_sim_put_id(self, vehicle);
-    error = fms_expand(self->host, self->topic, &self->draft, &topic);
-    if (error == -ENOENT)
-        return fms_fail_option(self->host, "topic", -EINVAL, "only ${key}, the vehicle id, is known here (%s)",
-                               (const char *)topic.data);
     if (error != 0)
-        return fms_fail_option(self->host, "topic", error, "cannot expand the topic: %s", strerror(-error));
+        return error;
     if (vehicle > 0 && v[-1].topic.size == topic.size && memcmp(v[-1].topic.data, topic.data, topic.size) == 0) {
         v->topic = v[-1].topic;
         return 0;
@@ -499,7 +511,7 @@ static int fms_sim_make_fleet(struct fms_sim *self)
         return fms_fail(self->host, -ENOMEM, "no memory for %zu vehicles", vehicles);
     for (size_t i = 0; i < vehicles && error == 0; i++) {
         vehicle_init(&self->fleet[i], (uint64_t)self->seed, i);
-        error = fms_sim_expand_topic(self, i);
+        error = fms_sim_set_topic(self, i);
     }
     return error;
 }
@@ -514,7 +526,6 @@ static int fms_sim_open(void *instance, const struct fms_host *host)
     self->second = -1;
     self->period = self->rate < 0 ? self->interval : self->rate > 0 ? SIM_LOAD_PERIOD : 0;
     self->per_period = self->rate < 0 ? self->vehicles : self->rate;
-    fms_sim_make_head(self);
     error = fms_sim_make_fleet(self);
     if (error != 0)
         fms_sim_close(self);
