@@ -1,0 +1,683 @@
+/* test_fake_host.c - the fake host catches what it promises to catch, and lets pass what is right.
+ *
+ * The plugins here are tables of one bad habit each. */
+#include "fake_host.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+struct stage {
+    const struct fms_host *host;
+    const struct fms_record *kept;
+    size_t polls, settled;
+    enum fms_fate fate;
+    bool stopped;
+    pthread_t thread;
+};
+
+static int stage_open(void *instance, const struct fms_host *host)
+{
+    ((struct stage *)instance)->host = host;
+    return 0;
+}
+
+static const struct fms_record some = {.topic = {"t", 1}, .key = {"k", 1}, .payload = {"payload", 7}, .tag = {7, 8}};
+
+static char failure[16384]; /* what the test would have failed with */
+
+static void catch_failure(const char *report)
+{
+    snprintf(failure, sizeof failure, "%s", report);
+}
+
+/* Closes a stage that must fail the test, with this text. */
+static void close_fails(struct fake *f, const char *text)
+{
+    failure[0] = '\0';
+    fake_on_failure(catch_failure);
+    fake_close(f);
+    fake_on_failure(NULL);
+    if (strstr(failure, text) == NULL)
+        print_error("expected \"%s\" in: %s\n", text, failure);
+    assert_non_null(strstr(failure, text));
+}
+
+static void in_thread(void *(*run)(void *), void *user)
+{
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, run, user), 0);
+    pthread_join(thread, NULL);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- sinks */
+
+static int take_all(void *instance, const struct fms_record *const *records, size_t count)
+{
+    ((struct stage *)instance)->kept = records[0];
+    return (int)count;
+}
+
+static int settle_twice(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct stage *self = instance;
+
+    for (size_t i = 0; i < count; i++)
+        fms_delivered(self->host, records[i]);
+    fms_delivered(self->host, records[0]);
+    return (int)count;
+}
+
+static int settle_untaken(void *instance, const struct fms_record *const *records, size_t count)
+{
+    fms_delivered(((struct stage *)instance)->host, records[count - 1]);
+    return 0;
+}
+
+static int settle_foreign(void *instance, const struct fms_record *const *records, size_t count)
+{
+    (void)records;
+    (void)count;
+    fms_delivered(((struct stage *)instance)->host, &some);
+    return 0;
+}
+
+/* Retries the first, delivers the others. */
+static int retry_first(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct stage *self = instance;
+
+    fms_retry(self->host, records[0], "busy");
+    for (size_t i = 1; i < count; i++)
+        fms_delivered(self->host, records[i]);
+    return (int)count;
+}
+
+static int take_one(void *instance, const struct fms_record *const *records, size_t count)
+{
+    (void)count;
+    fms_delivered(((struct stage *)instance)->host, records[0]);
+    return 1;
+}
+
+static struct fake *open_sink(int (*write)(void *, const struct fms_record *const *, size_t), uint32_t traits)
+{
+    static struct fms_plugin plugin;
+
+    plugin = (struct fms_plugin){.abi = FMS_ABI,
+                                 .size = sizeof plugin,
+                                 .name = "bad_sink",
+                                 .version = "1",
+                                 .summary = "a sink",
+                                 .instance_size = sizeof(struct stage),
+                                 .open = stage_open,
+                                 .sink_write = write,
+                                 .traits = traits};
+    return fake_open_table(&plugin, FMS_SINK, "");
+}
+
+static void test_never_settled(void **state)
+{
+    struct fake *f = open_sink(take_all, 0);
+
+    (void)state;
+    fake_add(f, "t", NULL, "a");
+    fake_add(f, "t", NULL, "b");
+    assert_int_equal(fake_write(f), 2);
+    assert_int_equal(fake_unsettled(f), 2);
+    assert_int_equal(fake_fate(f, 0), 0);
+    close_fails(f, "took 2 records that were never settled");
+}
+
+static void test_left_as_expected(void **state)
+{
+    struct fake *f = open_sink(take_all, 0);
+
+    (void)state;
+    fake_add(f, "t", NULL, "a");
+    fake_write(f);
+    fake_expect_left(f, 1);
+    fake_close(f);
+
+    f = open_sink(take_one, 0);
+    fake_expect_left(f, 1);
+    close_fails(f, "1 are expected");
+}
+
+static void test_settled_twice(void **state)
+{
+    struct fake *f = open_sink(settle_twice, 0);
+
+    (void)state;
+    fake_add(f, "t", NULL, "a");
+    fake_add(f, "t", NULL, "b");
+    fake_write(f);
+    assert_int_equal(fake_settles(f, 0), 2);
+    assert_int_equal(fake_settles(f, 1), 1);
+    close_fails(f, "bad_sink, sink test: rules were broken\n  broken: record 0 was settled twice");
+}
+
+static void test_settled_untaken(void **state)
+{
+    struct fake *f = open_sink(settle_untaken, 0);
+
+    (void)state;
+    fake_add(f, "t", NULL, "a");
+    assert_int_equal(fake_write(f), 0);
+    close_fails(f, "record 0 was settled by a sink that did not take it");
+
+    f = open_sink(settle_foreign, 0);
+    fake_add(f, "t", NULL, "a");
+    fake_write(f);
+    close_fails(f, "did not offer");
+}
+
+static void test_expected_breach_must_happen(void **state)
+{
+    struct fake *f = open_sink(settle_twice, 0);
+
+    (void)state;
+    fake_add(f, "t", NULL, "a");
+    fake_write(f);
+    fake_expect(f, "settled twice");
+    fake_close(f);
+
+    f = open_sink(settle_twice, 0);
+    fake_expect(f, "settled twice");
+    close_fails(f, "expected, but did not happen: settled twice");
+}
+
+static void test_retry_keeps_order(void **state)
+{
+    struct fake *f = open_sink(retry_first, 0);
+
+    (void)state;
+    fake_add(f, "t", "k", "first");
+    fake_add(f, "t", "other", "second");
+    fake_write(f);
+    assert_int_equal(fake_fate(f, 0), FMS_RETRY);
+    assert_string_equal(fake_reason(f, 0), "busy");
+    assert_int_equal(fake_fate(f, 1), FMS_DELIVERED);
+    fake_add(f, "t", "k", "third");
+    fake_write(f); /* offers the first again, before the third, which must not overtake it */
+    assert_int_equal(fake_settles(f, 0), 2);
+    close_fails(f, "record 2 was delivered after the sink had asked to retry record 0");
+}
+
+static void test_durable_sink_settles_in_write(void **state)
+{
+    struct fake *f = open_sink(take_all, FMS_TRAIT_DURABLE_WRITE);
+
+    (void)state;
+    fake_add(f, "t", NULL, "a");
+    fake_write(f);
+    fake_expect_left(f, 1);
+    close_fails(f, "not settled within sink_write");
+}
+
+static void test_rest_is_offered_after_settlement(void **state)
+{
+    struct fake *f = open_sink(take_one, 0);
+
+    (void)state;
+    for (int i = 0; i < 300; i++)
+        fake_add(f, "t", "k", "x");
+    assert_int_equal(fake_write(f), 1);
+    fake_until(f, fake_count_fate(f, FMS_DELIVERED) == 300);
+    fake_close(f);
+}
+
+static void *settle_kept(void *user)
+{
+    struct stage *self = user;
+
+    fms_delivered(self->host, self->kept);
+    return NULL;
+}
+
+static void test_settled_by_another_thread(void **state)
+{
+    struct fake *f = open_sink(take_all, 0);
+    struct stage *self = fake_instance(f);
+
+    (void)state;
+    fake_add(f, "t", NULL, "a");
+    fake_write(f);
+    assert_int_equal(pthread_create(&self->thread, NULL, settle_kept, self), 0);
+    fake_until(f, fake_fate(f, 0) == FMS_DELIVERED);
+    pthread_join(self->thread, NULL);
+    fake_close(f);
+}
+
+/* -------------------------------------------------------------------------------------------------------- sources */
+
+static int poll_nothing(void *instance, size_t credit, struct fms_wait *wait)
+{
+    (void)credit;
+    (void)wait;
+    ((struct stage *)instance)->polls++;
+    return 0;
+}
+
+static int poll_end(void *instance, size_t credit, struct fms_wait *wait)
+{
+    (void)instance;
+    (void)credit;
+    (void)wait;
+    return FMS_END;
+}
+
+static int poll_one(void *instance, size_t credit, struct fms_wait *wait)
+{
+    (void)credit;
+    (void)wait;
+    return fms_emit(((struct stage *)instance)->host, &some) == -EAGAIN ? -EAGAIN : 0;
+}
+
+/* One record a second, then the end. */
+static int poll_clocked(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct stage *self = instance;
+
+    if (fms_now(self->host) >= (int64_t)(self->polls + 1) * FMS_SECOND && credit > 0) {
+        fms_emit(self->host, &some);
+        self->polls++;
+    }
+    wait->deadline = (int64_t)(self->polls + 1) * FMS_SECOND;
+    return self->polls == 3 ? FMS_END : 0;
+}
+
+static int poll_draining(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct stage *self = instance;
+
+    (void)credit;
+    (void)wait;
+    fms_emit(self->host, &some);
+    self->polls = 1 + fms_drain(self->host, FMS_SECOND);
+    return 0;
+}
+
+static void note_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
+{
+    struct stage *self = instance;
+
+    assert_int_equal(record->tag[1], 8);
+    self->settled++;
+    self->fate = fate;
+}
+
+static void note_stop(void *instance)
+{
+    ((struct stage *)instance)->stopped = true;
+}
+
+static struct fake *open_source(int (*poll)(void *, size_t, struct fms_wait *))
+{
+    static struct fms_plugin plugin;
+
+    plugin = (struct fms_plugin){.abi = FMS_ABI,
+                                 .size = sizeof plugin,
+                                 .name = "bad_source",
+                                 .version = "1",
+                                 .summary = "a source",
+                                 .instance_size = sizeof(struct stage),
+                                 .open = stage_open,
+                                 .source_poll = poll,
+                                 .source_settled = note_settled,
+                                 .source_stop = note_stop};
+    return fake_open_table(&plugin, FMS_SOURCE, "");
+}
+
+static void *emit_entered(void *user)
+{
+    fms_enter(user);
+    fms_emit(user, &some);
+    fms_leave(user);
+    return NULL;
+}
+
+static void test_emitted_after_end(void **state)
+{
+    struct fake *f = open_source(poll_end);
+
+    (void)state;
+    fake_poll(f, 0);
+    in_thread(emit_entered, fake_host(f));
+    close_fails(f, "fms_emit was called after source_poll had returned FMS_END");
+}
+
+static void *emit_bare(void *user)
+{
+    assert_int_equal(fms_emit(user, &some), -EPERM);
+    return NULL;
+}
+
+static void test_emitted_by_wrong_thread(void **state)
+{
+    struct fake *f = open_source(poll_nothing);
+
+    (void)state;
+    in_thread(emit_bare, fake_host(f));
+    assert_int_equal(fake_emitted(f), 0);
+    close_fails(f, "fms_emit was called by a thread that is not the lane");
+}
+
+static void test_entered_thread_is_the_lane(void **state)
+{
+    struct fake *f = open_source(poll_nothing);
+    struct stage *self = fake_instance(f);
+
+    (void)state;
+    fake_settle_auto(f, FMS_DELIVERED);
+    in_thread(emit_entered, fake_host(f));
+    assert_int_equal(fake_emitted(f), 1);
+    assert_int_equal(self->settled, 1); /* before fms_leave returned */
+    fake_stop(f);
+    in_thread(emit_entered, fake_host(f)); /* was on its way */
+    assert_int_equal(fake_emitted(f), 2);
+    fake_close(f);
+
+    f = open_source(poll_nothing);
+    fms_leave(fake_host(f));
+    close_fails(f, "fms_leave was called without fms_enter");
+}
+
+static void test_more_than_credit(void **state)
+{
+    struct fake *f = open_source(poll_one);
+
+    (void)state;
+    fake_poll(f, 1);
+    fake_poll(f, 0);
+    close_fails(f, "more than its credit of 0");
+}
+
+static void test_emitted_record_is_a_copy(void **state)
+{
+    struct fake *f = open_source(poll_one);
+    const struct fms_record *record;
+
+    (void)state;
+    fake_poll(f, 1);
+    record = fake_record(f, 0);
+    assert_ptr_not_equal(record->payload.data, some.payload.data);
+    assert_string_equal(record->payload.data, "payload");
+    assert_int_equal(record->tag[0], 7);
+    assert_int_equal(fake_in_flight(f), 1);
+    fake_settle(f, 0, FMS_REJECTED);
+    assert_int_equal(((struct stage *)fake_instance(f))->fate, FMS_REJECTED);
+    assert_int_equal(fake_in_flight(f), 0);
+    fake_close(f);
+}
+
+static void test_capacity(void **state)
+{
+    struct fake *f = open_source(poll_one);
+
+    (void)state;
+    fake_capacity(f, 2);
+    assert_int_equal(fake_poll(f, 1), 0);
+    assert_int_equal(fake_poll(f, 1), 0);
+    assert_int_equal(fake_poll(f, 1), -EAGAIN);
+    assert_int_equal(fake_error(f), -EAGAIN);
+    fake_settle(f, 1, FMS_DELIVERED);
+    assert_int_equal(fake_poll(f, 1), 0);
+    fake_close(f);
+}
+
+static void test_clock_steps_to_deadlines(void **state)
+{
+    struct fake *f = open_source(poll_clocked);
+
+    (void)state;
+    fake_clock_set(f, 0, 0);
+    fake_until(f, fake_ended(f));
+    assert_int_equal(fake_emitted(f), 3);
+    assert_int_equal(fms_now(fake_host(f)), 3 * FMS_SECOND);
+    assert_int_equal(fms_realtime(fake_host(f)), 3 * FMS_SECOND);
+    fake_close(f);
+}
+
+static void settle_in_drain(struct fake *f, int64_t deadline, void *user)
+{
+    assert_int_equal(deadline, FMS_SECOND);
+    if (*(bool *)user)
+        fake_settle_all(f, FMS_DELIVERED);
+}
+
+static void test_drain(void **state)
+{
+    struct fake *f = open_source(poll_draining);
+    struct stage *self = fake_instance(f);
+    bool settle = false;
+
+    (void)state;
+    fake_on_drain(f, settle_in_drain, &settle);
+    fake_poll(f, 1);
+    assert_int_equal(self->polls, 1 + 1);
+    settle = true;
+    fake_poll(f, 1);
+    assert_int_equal(self->polls, 1 + 0);
+    assert_int_equal(self->settled, 2);
+    fake_close(f);
+
+    f = open_source(poll_nothing);
+    fms_drain(fake_host(f), 0);
+    fake_expect(f, "thread that is not the lane");
+    fake_close(f);
+}
+
+static void test_until_gives_up(void **state)
+{
+    struct fake *f = open_source(poll_nothing);
+    struct stage *self = fake_instance(f);
+
+    (void)state;
+    fake_poll(f, 1);
+    fake_wait(f, FMS_MS);
+    assert_int_equal(self->polls, 1);
+    failure[0] = '\0';
+    fake_on_failure(catch_failure);
+    fake_turn(f, fake_realclock(), "pigs fly"); /* frees f */
+    fake_on_failure(NULL);
+    assert_non_null(strstr(failure, "pigs fly"));
+}
+
+/* ----------------------------------------------------------------------------------------------------- transforms */
+
+/* By the payload's first letter. */
+static enum fms_verdict transform_by_letter(void *instance, const struct fms_record *record)
+{
+    struct stage *self = instance;
+    struct fms_record child = *record;
+
+    switch (*(const char *)record->payload.data) {
+    case 'p':
+        return FMS_PASS;
+    case 'd':
+        return FMS_DROP;
+    case 'k':
+        self->kept = record;
+        return FMS_KEPT;
+    case 'r':
+        return fms_reject(self->host, record, "bad %s", "letter");
+    case 'c':
+        child.payload = fms_text("child");
+        return fms_emit_child(self->host, record, &child) == 0 ? FMS_DROP : FMS_AGAIN;
+    default: /* both rejects and passes */
+        fms_reject(self->host, record, "bad");
+        return FMS_PASS;
+    }
+}
+
+static void pass_kept(void *instance)
+{
+    struct stage *self = instance;
+
+    if (self->kept != NULL)
+        fms_pass(self->host, self->kept);
+}
+
+static struct fake *open_transform(void (*flush)(void *))
+{
+    static struct fms_plugin plugin;
+
+    plugin = (struct fms_plugin){.abi = FMS_ABI,
+                                 .size = sizeof plugin,
+                                 .name = "letters",
+                                 .version = "1",
+                                 .summary = "a transform",
+                                 .instance_size = sizeof(struct stage),
+                                 .open = stage_open,
+                                 .transform = transform_by_letter,
+                                 .transform_flush = flush};
+    return fake_open_table(&plugin, FMS_TRANSFORM, "");
+}
+
+static void test_verdicts(void **state)
+{
+    struct fake *f = open_transform(pass_kept);
+
+    (void)state;
+    fake_add(f, "t", "k", "pass");
+    fake_add(f, "t", "k", "drop");
+    fake_add(f, "t", "k", "keep");
+    fake_add(f, "t", "k", "reject");
+    fake_add(f, "t", "k", "child");
+    fake_capacity(f, 1);
+    assert_int_equal(fake_write(f), 4); /* no room for the child */
+    assert_int_equal(fake_emitted(f), 1);
+    fake_capacity(f, 10);
+    assert_int_equal(fake_write(f), 1);
+    assert_int_equal(fake_fate(f, 0), FAKE_PASSED);
+    assert_int_equal(fake_fate(f, 1), FMS_DELIVERED);
+    assert_int_equal(fake_fate(f, 2), 0);
+    assert_int_equal(fake_fate(f, 3), FMS_REJECTED);
+    assert_string_equal(fake_reason(f, 3), "bad letter");
+    assert_int_equal(fake_parent(f, 1), 4);
+    assert_string_equal(fake_record(f, 1)->payload.data, "child");
+    fake_stop(f);
+    assert_int_equal(fake_fate(f, 2), FAKE_PASSED);
+    assert_string_equal(fake_record(f, 2)->payload.data, "keep");
+    fake_close(f);
+}
+
+static void test_kept_for_ever(void **state)
+{
+    struct fake *f = open_transform(NULL);
+
+    (void)state;
+    fake_add(f, "t", "k", "keep");
+    fake_write(f);
+    close_fails(f, "kept 1 records that were never settled");
+}
+
+static void test_two_verdicts(void **state)
+{
+    struct fake *f = open_transform(NULL);
+
+    (void)state;
+    fake_add(f, "t", "k", "x");
+    fake_write(f);
+    close_fails(f, "record 0 was settled twice");
+}
+
+/* -------------------------------------------------------------------------------------------------------- opening */
+
+struct optioned {
+    int64_t level;
+};
+
+static const struct fms_option optioned_options[] = {
+    FMS_OPT_INTEGER(struct optioned, level, "3", 0, 9, "how high"),
+    FMS_OPT_END,
+};
+
+static int optioned_check(void *instance, const struct fms_host *host)
+{
+    struct optioned *self = instance;
+
+    if (self->level == 5)
+        return fms_fail_option(host, "level", -EDOM, "five is right out");
+    if (self->level > 5)
+        fms_advise(host, "level", "that is high");
+    fms_count(host, 0, 2);
+    return 0;
+}
+
+static const struct fms_counter optioned_counters[] = {{"checks", "how many"}, {NULL, NULL}};
+
+static const struct fms_plugin optioned = {
+    .abi = FMS_ABI,
+    .size = sizeof optioned,
+    .name = "optioned",
+    .version = "1",
+    .summary = "has an option",
+    .options = optioned_options,
+    .counters = optioned_counters,
+    .instance_size = sizeof(struct optioned),
+    .check = optioned_check,
+    .sink_write = take_one,
+};
+
+static void test_options_and_errors(void **state)
+{
+    struct fake *f = fake_open_table(&optioned, FMS_SINK, "level = 7\n");
+
+    (void)state;
+    assert_int_equal(((struct optioned *)fake_instance(f))->level, 7);
+    assert_non_null(fake_said(f, "advice: level: that is high"));
+    assert_int_equal(fake_counter(f, "checks"), 2);
+    fake_close(f);
+
+    f = fake_check_table(&optioned, FMS_SINK, "level = 5\n");
+    assert_int_equal(fake_error(f), -EDOM);
+    assert_int_equal(fake_start(f), -EDOM);
+    assert_non_null(fake_said(f, "error: level: five is right out"));
+    fake_close(f);
+
+    f = fake_check_table(&optioned, FMS_SINK, "level = 77\n");
+    assert_int_equal(fake_error(f), -EINVAL);
+    assert_non_null(fake_said(f, "level"));
+    fake_close(f);
+
+    f = fake_check("no_such_plugin", FMS_SINK, "");
+    assert_int_equal(fake_error(f), -ENOENT);
+    fake_close(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_never_settled),
+        cmocka_unit_test(test_left_as_expected),
+        cmocka_unit_test(test_settled_twice),
+        cmocka_unit_test(test_settled_untaken),
+        cmocka_unit_test(test_expected_breach_must_happen),
+        cmocka_unit_test(test_retry_keeps_order),
+        cmocka_unit_test(test_durable_sink_settles_in_write),
+        cmocka_unit_test(test_rest_is_offered_after_settlement),
+        cmocka_unit_test(test_settled_by_another_thread),
+        cmocka_unit_test(test_emitted_after_end),
+        cmocka_unit_test(test_emitted_by_wrong_thread),
+        cmocka_unit_test(test_entered_thread_is_the_lane),
+        cmocka_unit_test(test_more_than_credit),
+        cmocka_unit_test(test_emitted_record_is_a_copy),
+        cmocka_unit_test(test_capacity),
+        cmocka_unit_test(test_clock_steps_to_deadlines),
+        cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_until_gives_up),
+        cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_kept_for_ever),
+        cmocka_unit_test(test_two_verdicts),
+        cmocka_unit_test(test_options_and_errors),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
