@@ -1,0 +1,180 @@
+/* kafka_real.c - Apache Kafka in KRaft mode, one node, run by java from a folder of jars.
+ *
+ * The storage is formatted by writing meta.properties ourselves, which saves a second start of the JVM: with a static
+ * quorum (controller.quorum.voters) Kafka 3.7 and later needs no more than that, adds directory.id itself, and takes
+ * the newest metadata version of its release. */
+#include "sandbox.h"
+
+#include <errno.h>
+#include <glob.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef FMS_KAFKA_VERSION
+#error "FMS_KAFKA_VERSION is to be the version in tests/kafka/pom.xml: see CMakeLists.txt"
+#endif
+
+/* The folder that scripts/fetch-kafka fills. */
+static int jars_find(char folder[static PATH_MAX])
+{
+    const char *given = getenv("FMS_KAFKA_JARS");
+    const char *cache = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+    char pattern[PATH_MAX + 32];
+    glob_t found;
+    int rc;
+
+    if (given != NULL && *given != '\0')
+        snprintf(folder, PATH_MAX, "%s", given);
+    else if (cache != NULL && *cache != '\0')
+        snprintf(folder, PATH_MAX, "%s/fmspipe/kafka-%s", cache, FMS_KAFKA_VERSION);
+    else
+        snprintf(folder, PATH_MAX, "%s/.cache/fmspipe/kafka-%s", home != NULL ? home : "", FMS_KAFKA_VERSION);
+    snprintf(pattern, sizeof(pattern), "%s/kafka_2.1*.jar", folder);
+    rc = glob(pattern, 0, NULL, &found);
+    globfree(&found);
+    if (rc != 0)
+        return fail(-ENOENT,
+                    "%s holds no Apache Kafka: run scripts/fetch-kafka, or set FMS_KAFKA_JARS to a folder with its "
+                    "jars, or FMS_TEST_KAFKA to a broker of your own (HOST:PORT), or use --kafka=mock",
+                    folder);
+    return 0;
+}
+
+/* Small offsets and transaction topics, no wait for more members of a group: a test starts at once. After SIGKILL the
+ * controller admits the broker again only once its old session is over, hence the short one. */
+static int properties_write(const struct broker *broker)
+{
+    char path[PATH_MAX + 32];
+
+    snprintf(path, sizeof(path), "%s/server.properties", broker->directory);
+    return file_write(path,
+                      "process.roles=broker,controller\n"
+                      "node.id=1\n"
+                      "controller.quorum.voters=1@127.0.0.1:%d\n"
+                      "listeners=CLIENT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d\n"
+                      "advertised.listeners=CLIENT://127.0.0.1:%d\n"
+                      "inter.broker.listener.name=CLIENT\n"
+                      "controller.listener.names=CONTROLLER\n"
+                      "listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
+                      "log.dirs=%s/data\n"
+                      "auto.create.topics.enable=true\n"
+                      "num.partitions=1\n"
+                      "offsets.topic.num.partitions=1\n"
+                      "offsets.topic.replication.factor=1\n"
+                      "transaction.state.log.num.partitions=1\n"
+                      "transaction.state.log.replication.factor=1\n"
+                      "transaction.state.log.min.isr=1\n"
+                      "group.initial.rebalance.delay.ms=0\n"
+                      "group.min.session.timeout.ms=1000\n"
+                      "broker.session.timeout.ms=3000\n"
+                      "broker.heartbeat.interval.ms=500\n",
+                      broker->controller_port, broker->port, broker->controller_port, broker->port, broker->directory);
+}
+
+static int storage_format(const struct broker *broker)
+{
+    char path[PATH_MAX + 32];
+    int rc;
+
+    snprintf(path, sizeof(path), "%s/data", broker->directory);
+    rc = directory_make(path);
+    if (rc != 0)
+        return rc;
+    snprintf(path, sizeof(path), "%s/data/meta.properties", broker->directory);
+    /* A cluster id is a UUID in base64; this one spells 'fmspipe-sandbox-'. */
+    return file_write(path, "version=1\ncluster.id=Zm1zcGlwZS1zYW5kYm94LQ\nnode.id=1\n");
+}
+
+static int logging_write(const struct broker *broker)
+{
+    char path[PATH_MAX + 32];
+
+    snprintf(path, sizeof(path), "%s/log4j.properties", broker->directory);
+    return file_write(path, "log4j.rootLogger=INFO, out\n"
+                            "log4j.appender.out=org.apache.log4j.ConsoleAppender\n"
+                            "log4j.appender.out.layout=org.apache.log4j.PatternLayout\n"
+                            "log4j.appender.out.layout.ConversionPattern=%%d{ISO8601} %%p %%m (%%c)%%n\n");
+}
+
+static int real_prepare(struct broker *broker)
+{
+    char folder[PATH_MAX];
+    int rc = jars_find(folder);
+
+    if (rc != 0)
+        return rc;
+    broker->port = port_reserve(broker->wanted_port, &broker->port_fd);
+    if (broker->port < 0)
+        return broker->port;
+    broker->controller_port = port_reserve(0, &broker->controller_fd);
+    if (broker->controller_port < 0)
+        return broker->controller_port;
+    snprintf(broker->address, sizeof(broker->address), "127.0.0.1:%d", broker->port);
+    rc = properties_write(broker);
+    if (rc == 0)
+        rc = storage_format(broker);
+    return rc != 0 ? rc : logging_write(broker);
+}
+
+static int java_find(char path[static PATH_MAX])
+{
+    const char *home = getenv("JAVA_HOME");
+
+    if (home != NULL && *home != '\0') {
+        snprintf(path, PATH_MAX, "%s/bin/java", home);
+        return 0;
+    }
+    if (program_find("java", path) != 0)
+        return fail(-ENOENT, "java is not in $PATH: install a Java runtime, 17 or later, or use --kafka=mock");
+    return 0;
+}
+
+static int real_start(struct broker *broker)
+{
+    char java[PATH_MAX];
+    char folder[PATH_MAX];
+    char classpath[PATH_MAX + 32];
+    int rc = java_find(java);
+
+    if (rc == 0)
+        rc = jars_find(folder);
+    if (rc != 0)
+        return rc;
+    snprintf(classpath, sizeof(classpath), "%s/*", folder);
+
+    /* One compiler and the serial collector start a third faster and are fast enough for tests. */
+    const char *argv[] = {java,
+                          "-Xmx512m",
+                          "-Xshare:auto",
+                          "-XX:TieredStopAtLevel=1",
+                          "-XX:+UseSerialGC",
+                          "-Dlog4j.configuration=file:log4j.properties",
+                          "-cp",
+                          classpath,
+                          "kafka.Kafka",
+                          "server.properties",
+                          NULL};
+    struct process process = {.argv = (char *const *)argv,
+                              .directory = broker->directory,
+                              .log = broker->log,
+                              .death_signal = SIGKILL,
+                              .broker = true};
+
+    broker->pid = process_start(&process);
+    if (broker->pid < 0)
+        return fail(broker->pid, "%s: cannot start: %s", java, strerror(-broker->pid));
+    return 0;
+}
+
+const struct broker_kind kafka_real_kind = {
+    .title = "Apache Kafka " FMS_KAFKA_VERSION,
+    .process = true,
+    .start_limit_ms = 120000, /* 2 s on an idle machine, 30 s seen on a busy one */
+    .stop_limit_ms = 30000,
+    .prepare = real_prepare,
+    .start = real_start,
+    .answers = kafka_answers,
+};
