@@ -9,6 +9,14 @@ if(FMS_SANITIZE)
   target_link_options(fms_flags INTERFACE -fsanitize=${FMS_SANITIZE})
 endif()
 
+if(FMS_COVERAGE)
+  target_compile_options(fms_flags INTERFACE --coverage)
+  target_link_options(fms_flags INTERFACE --coverage)
+endif()
+if(FMS_LINT)
+  set(CMAKE_C_CLANG_TIDY clang-tidy --quiet --warnings-as-errors=*)
+endif()
+
 # The one header that a plugin may include, as a target of its own: nothing else of the core is on a plugin's path.
 add_library(fms_plugin_header INTERFACE)
 target_include_directories(fms_plugin_header INTERFACE
