@@ -1,0 +1,75 @@
+/* core_cost - what a record costs in the core alone: nanoseconds of CPU from emit to settlement.
+ *
+ * usage: core_cost FILE.ini...   (sources that end)
+ *
+ * The files take turns, ROUNDS times, so that a change of the machine's speed meets them all; the median is printed. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "log.h"
+#include "pipeline.h"
+
+#define ROUNDS 7
+#define FILES 8
+
+static double cpu_seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Nanoseconds a record, or below 0 after an error. */
+static double run_once(const char *path)
+{
+    struct lane *lane = pipeline_load(path);
+    double before, nanoseconds = -1;
+
+    if (lane == NULL)
+        return -1;
+    if (pipeline_open(lane) == 0) {
+        before = cpu_seconds();
+        lane_run(lane);
+        nanoseconds = (cpu_seconds() - before) * 1e9 / (double)lane->counts.delivered;
+        if (lane->has_failed || lane->left > 0 || lane->counts.delivered == 0)
+            nanoseconds = -1;
+        pipeline_close(lane);
+    }
+    pipeline_free(lane);
+    return nanoseconds;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double left = *(const double *)a, right = *(const double *)b;
+
+    return (left > right) - (left < right);
+}
+
+int main(int argc, char **argv)
+{
+    double results[FILES][ROUNDS];
+    int files = argc - 1;
+
+    if (files < 1 || files > FILES) {
+        fprintf(stderr, "usage: core_cost FILE.ini... (at most %d)\n", FILES);
+        return 2;
+    }
+    log_setup(LOG_TEXT, FMS_LOG_WARN);
+    loader_search(getenv("FMSPIPE_PLUGIN_PATH"));
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < files; i++) {
+            results[i][round] = run_once(argv[i + 1]);
+            if (results[i][round] < 0)
+                return 1;
+        }
+    }
+    for (int i = 0; i < files; i++) {
+        qsort(results[i], ROUNDS, sizeof **results, by_value);
+        printf("%-24s %6.1f ns CPU a record (median of %d; %.1f to %.1f)\n", argv[i + 1], results[i][ROUNDS / 2], ROUNDS,
+               results[i][0], results[i][ROUNDS - 1]);
+    }
+    return 0;
+}
