@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-void options_accepts(const struct fms_option *option, char *text, size_t size); /* to move to options.h */
+#include "options.h"
 
 #define DESCRIBE_WIDTH   100
 #define DESCRIBE_COLUMNS 5

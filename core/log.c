@@ -57,28 +57,45 @@ static void log_timestamp(char *text, size_t size)
     snprintf(text + n, size - n, ".%03ldZ", now.tv_nsec / 1000000);
 }
 
+/* The bytes of the UTF-8 character at `c`; 0: none begins there. */
+static size_t log_character(const unsigned char *c)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t size = *c < 0x80 ? 1 : *c < 0xc2 ? 0 : *c < 0xe0 ? 2 : *c < 0xf0 ? 3 : *c < 0xf5 ? 4 : 0;
+    uint32_t value = size > 1 ? *c & (0x7fu >> size) : *c;
+
+    for (size_t i = 1; i < size; i++) {
+        if ((c[i] & 0xc0) != 0x80)
+            return 0;
+        value = value << 6 | (c[i] & 0x3f);
+    }
+    return size > 0 && value >= least[size] && value <= 0x10ffff && (value < 0xd800 || value > 0xdfff) ? size : 0;
+}
+
+/* Text may hold what came from outside: control characters and bytes that are no UTF-8 are written as numbers. */
+static void log_escaped(FILE *out, const char *text, bool is_json)
+{
+    const unsigned char *c = (const unsigned char *)text;
+
+    while (*c != '\0') {
+        size_t size = log_character(c);
+        bool is_control = (*c < 0x20 && (is_json || *c != '\t')) || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0);
+
+        if (is_json && (*c == '"' || *c == '\\'))
+            fprintf(out, "\\%c", *c);
+        else if (size == 0 || is_control)
+            fprintf(out, is_json ? "\\u%04x" : "\\x%02x", *c == 0xc2 && size == 2 ? c[1] : *c);
+        else
+            fwrite(c, 1, size, out);
+        c += size > 0 ? size : 1;
+    }
+}
+
 static void log_json_string(FILE *out, const char *name, const char *text)
 {
     fprintf(out, ",\"%s\":\"", name);
-    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++) {
-        if (*c == '"' || *c == '\\')
-            fprintf(out, "\\%c", *c);
-        else if (*c < 0x20 || *c == 0x7f)
-            fprintf(out, "\\u%04x", *c);
-        else
-            fputc(*c, out);
-    }
+    log_escaped(out, text, true);
     fputc('"', out);
-}
-
-static void log_text(FILE *out, const char *text)
-{
-    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++) {
-        if ((*c < 0x20 && *c != '\t') || *c == 0x7f)
-            fprintf(out, "\\x%02x", *c);
-        else
-            fputc(*c, out);
-    }
 }
 
 /* Called with the lock held. The whole line goes out in one write, so that lines of several processes do not mix. */
@@ -109,7 +126,7 @@ static void log_out(enum fms_level level, const char *pipeline, const char *stag
         fprintf(out, "%s %-5s ", when, log_names[level]);
         if (pipeline != NULL)
             fprintf(out, "%s%s%s: ", pipeline, stage != NULL ? ", " : "", stage != NULL ? stage : "");
-        log_text(out, text);
+        log_escaped(out, text, false);
         fputc('\n', out);
     }
     if (fclose(out) == 0)
@@ -143,7 +160,8 @@ static void log_format_out(enum fms_level level, const char *pipeline, const cha
     free(longer);
 }
 
-/* Called with the lock held. Whether this message may go out now; *held_back is how many before it did not. */
+/* Called with the lock held. Whether this message may go out now; *held_back is how many before it did not. `stage` is
+ * the name of the stage or, for lack of one, the pipeline's. */
 static bool log_may(const char *stage, const char *format, unsigned *held_back)
 {
     size_t hash = ((uintptr_t)format / 8 + (uintptr_t)stage / 16 * 31) % LOG_KNOWN;
@@ -154,17 +172,18 @@ static bool log_may(const char *stage, const char *format, unsigned *held_back)
     clock_gettime(CLOCK_MONOTONIC, &spec);
     now = spec.tv_sec * FMS_SECOND + spec.tv_nsec;
     *held_back = 0;
-    if (known->format != format || known->stage != stage || now > known->next + 2 * known->pause) {
-        *known = (struct log_known){format, stage, now + FMS_SECOND, FMS_SECOND, 0};
-        return true;
-    }
+    if (known->format != format || known->stage != stage)
+        *known = (struct log_known){format, stage, now, 0, 0};
     if (now < known->next) {
         known->held_back++;
         return false;
     }
     *held_back = known->held_back;
     known->held_back = 0;
-    known->pause = known->pause < 64 * FMS_SECOND ? known->pause * 2 : known->pause;
+    if (known->pause == 0 || now > known->next + 2 * known->pause)
+        known->pause = FMS_SECOND; /* it was quiet */
+    else if (known->pause < 64 * FMS_SECOND)
+        known->pause *= 2;
     known->next = now + known->pause;
     return true;
 }
@@ -174,7 +193,7 @@ void log_vline(enum fms_level level, const char *pipeline, const char *stage, co
     unsigned held_back = 0;
 
     pthread_mutex_lock(&log_lock);
-    if (level <= log_most && (level > FMS_LOG_WARN || log_may(stage, format, &held_back)))
+    if (level <= log_most && (level > FMS_LOG_WARN || log_may(stage != NULL ? stage : pipeline, format, &held_back)))
         log_format_out(level, pipeline, stage, held_back, format, args);
     pthread_mutex_unlock(&log_lock);
 }

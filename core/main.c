@@ -76,6 +76,7 @@ static int parse_option(int option, struct arguments *arguments)
     static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
     static const char *const describes[] = {"table", "markdown", NULL};
     int choice = 0;
+    long seconds;
     char *end;
 
     switch (option) {
@@ -98,8 +99,9 @@ static int parse_option(int option, struct arguments *arguments)
         arguments->until = optarg;
         break;
     case 't':
-        arguments->timeout = strtol(optarg, &end, 10) * FMS_SECOND;
-        choice = *end != '\0' || arguments->timeout <= 0 ? -1 : 0;
+        seconds = strtol(optarg, &end, 10);
+        choice = *end != '\0' || seconds <= 0 || seconds > 86400 ? -1 : 0;
+        arguments->timeout = choice < 0 ? 0 : seconds * FMS_SECOND;
         break;
     case 'h':
         fputs(usage, stdout);
@@ -147,10 +149,17 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 
 static void print_plugin(const struct plugin *plugin, void *user)
 {
+    static const char *const names[] = {"source", "transform", "sink"};
+    static const enum fms_role roles[] = {FMS_SOURCE, FMS_TRANSFORM, FMS_SINK};
+    char text[64] = "";
+    size_t n = 0;
+
     (void)user;
-    printf("%-14s %-9s %s%s%s  %s\n", plugin->table.name, plugin->table.version,
-           loader_has_role(plugin, FMS_SOURCE) ? "source" : "", loader_has_role(plugin, FMS_TRANSFORM) ? "transform" : "",
-           loader_has_role(plugin, FMS_SINK) ? "sink" : "", plugin->table.summary);
+    for (size_t i = 0; i < 3; i++) {
+        if (loader_has_role(plugin, roles[i]))
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", n > 0 ? ", " : "", names[i]);
+    }
+    printf("%-14s %-9s %-12s %s\n", plugin->table.name, plugin->table.version, text, plugin->table.summary);
 }
 
 static int describe(const struct arguments *arguments)
@@ -319,20 +328,22 @@ static void wait_for_all(struct runner *runners, size_t count, int signal_fd, in
     }
 }
 
-static int start_all(struct runner *runners, struct lane **lanes, size_t count, int ended_fd)
+/* After a failure those that were started, and those that are still to be, stop at once. */
+static void start_all(struct runner *runners, struct lane **lanes, size_t count, int ended_fd)
 {
     for (size_t i = 0; i < count; i++) {
         runners[i].lane = lanes[i];
         runners[i].ended_fd = ended_fd;
+    }
+    for (size_t i = 0; i < count; i++) {
         log_start(lanes[i]);
         if (pthread_create(&runners[i].thread, NULL, run_thread, &runners[i]) == 0)
             continue;
         log_line(FMS_LOG_ERROR, lanes[i]->options.name, NULL, "cannot start a thread");
         runners[i].has_ended = runners[i].was_joined = true;
         lanes[i]->has_failed = true;
-        stop_all(runners, i);
+        stop_all(runners, count);
     }
-    return 0;
 }
 
 static int result_of(struct lane **lanes, size_t count)
@@ -357,7 +368,8 @@ static int run_open(struct lane **lanes, size_t count, int signal_fd, const char
     int ended_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     int result = EXIT_FAILED;
 
-    if (runners != NULL && ended_fd >= 0 && start_all(runners, lanes, count, ended_fd) == 0) {
+    if (runners != NULL && ended_fd >= 0) {
+        start_all(runners, lanes, count, ended_fd);
         wait_for_all(runners, count, signal_fd, ended_fd, until);
         result = result_of(lanes, count);
     }

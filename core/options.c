@@ -17,8 +17,6 @@
 #define OPTIONS_ERRORS 20 /* of a section that are logged; the others are counted */
 #define OPTIONS_TEXT   512
 
-void options_accepts(const struct fms_option *option, char *text, size_t size); /* to move to options.h */
-
 /* ----------------------------------------------------------------------------------------------------------- memory */
 
 struct options_block {
@@ -335,7 +333,7 @@ static int options_convert(const struct fms_option *option, const char *text, st
     return error == -EINVAL ? options_expected(option, why, size) : error;
 }
 
-/* Whether a value must not be printed: librdkafka takes its secrets as plain strings. */
+/* Whether a value must not be printed: client libraries take their secrets as plain strings. */
 static bool options_is_secret(const struct fms_option *option, const char *key)
 {
     static const char *const words[] = {"password",   "passwd",      "passphrase", "secret", "token",

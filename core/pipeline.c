@@ -151,8 +151,6 @@ static int add_stage(struct lane *lane, const struct config_section *section)
     } else if (role == FMS_SINK) {
         stage->slot = lane->sink_count;
         lane->sinks[lane->sink_count++] = stage;
-    } else {
-        lane->dead_letter = stage;
     }
     return options_fill(plugin->table.options, role, plugin->table.name, lane->config, section, lane->paths, lane->memory,
                         stage->instance);
@@ -160,21 +158,34 @@ static int add_stage(struct lane *lane, const struct config_section *section)
 
 /* ------------------------------------------------------------------------------------------------------------ sections */
 
-static int check_section(struct lane *lane, const struct config_section *section, const struct config_section **sole)
+static const char *const section_kinds[] = {"pipeline", "source", "transform", "sink", "dead_letter"};
+#define SECTION_KINDS (sizeof section_kinds / sizeof *section_kinds)
+
+static size_t section_kind(const struct config_section *section)
 {
-    static const char *const kinds[] = {"pipeline", "source", "transform", "sink", "dead_letter"};
-    const size_t count = sizeof kinds / sizeof *kinds;
-    const char *near;
     size_t kind = 0;
 
-    while (kind < count && strcmp(kinds[kind], section->kind) != 0)
+    while (kind < SECTION_KINDS && strcmp(section_kinds[kind], section->kind) != 0)
         kind++;
-    if (kind == count) {
-        near = options_nearest(section->kind, kinds, count);
-        return section_error(lane, section, "unknown section [%s]%s%s%s", section->kind,
-                             near != NULL ? "; did you mean [" : "; known are [pipeline], [source], [transform NAME],"
-                             " [sink NAME], [dead_letter", near != NULL ? near : "", "]?");
-    }
+    return kind;
+}
+
+static int unknown_section(struct lane *lane, const struct config_section *section)
+{
+    const char *near = options_nearest(section->kind, section_kinds, SECTION_KINDS);
+
+    if (near != NULL)
+        return section_error(lane, section, "unknown section [%s]; did you mean [%s]?", section->kind, near);
+    return section_error(lane, section, "unknown section [%s]; known are [pipeline], [source], [transform NAME],"
+                         " [sink NAME] and [dead_letter]", section->kind);
+}
+
+static int check_section(struct lane *lane, const struct config_section *section, const struct config_section **sole)
+{
+    size_t kind = section_kind(section);
+
+    if (kind == SECTION_KINDS)
+        return unknown_section(lane, section);
     if (strcmp(section->kind, "transform") == 0 || strcmp(section->kind, "sink") == 0)
         return 0;
     if (sole[kind] != NULL)
@@ -204,29 +215,35 @@ static int add_stages(struct lane *lane)
     int error = 0;
 
     for (size_t i = 0; i < lane->config->count; i++) {
-        if (strcmp(lane->config->sections[i].kind, "pipeline") != 0 &&
-            add_stage(lane, &lane->config->sections[i]) != 0)
+        const struct config_section *section = &lane->config->sections[i];
+        size_t kind = section_kind(section);
+
+        if (kind > 0 && kind < SECTION_KINDS && add_stage(lane, section) != 0)
             error = -EINVAL;
     }
-    if (error == 0 && lane->source == NULL)
-        error = section_error(lane, NULL, "there is no [source] section");
-    if (error == 0 && lane->sink_count == 0)
-        error = section_error(lane, NULL, "there is no [sink NAME] section");
     return error;
 }
 
 static int add_sections(struct lane *lane)
 {
-    const struct config_section *sole[5] = {NULL};
+    const struct config_section *sole[SECTION_KINDS] = {NULL};
+    bool has_sink = false;
     int error = 0;
 
     for (size_t i = 0; i < lane->config->count; i++) {
         if (check_section(lane, &lane->config->sections[i], sole) != 0)
             error = -EINVAL;
+        has_sink = has_sink || strcmp(lane->config->sections[i].kind, "sink") == 0;
     }
+    if (sole[1] == NULL)
+        error = section_error(lane, NULL, "there is no [source] section");
+    if (!has_sink)
+        error = section_error(lane, NULL, "there is no [sink NAME] section");
     if (fill_pipeline_options(lane, sole[0]) != 0)
         error = -EINVAL;
-    return error != 0 ? error : add_stages(lane);
+    if (add_stages(lane) != 0)
+        error = -EINVAL;
+    return error;
 }
 
 /* What depends on all stages being known. */
@@ -234,10 +251,12 @@ static void finish_stages(struct lane *lane)
 {
     bool durable = true;
 
-    if (lane->dead_letter != NULL) {
-        lane->dead_letter->slot = lane->sink_count;
-        lane->sinks[lane->sink_count] = lane->dead_letter;
+    for (size_t i = 0; i < lane->stage_count; i++) {
+        if (lane->stages[i]->host.role == FMS_DEAD_LETTER)
+            lane->dead_letter = lane->sinks[lane->sink_count] = lane->stages[i];
     }
+    if (lane->dead_letter != NULL)
+        lane->dead_letter->slot = lane->sink_count;
     for (size_t i = 0; i < lane->sink_count; i++)
         durable = durable && (lane->sinks[i]->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0;
     for (size_t i = 0; i < lane->stage_count; i++)

@@ -1,0 +1,224 @@
+/* kafka_cluster.h - a Kafka for the tests of the Kafka plugins: librdkafka's mock cluster in the test's own process, or,
+ * where the environment's FMS_TEST_KAFKA names a real one, that; and a client to see and make what is in it.
+ *
+ * What needs the mock's faults is skipped with a real one. Topics and groups have names of their own in each run, so
+ * that a real one need not be empty. */
+#ifndef KAFKA_CLUSTER_H
+#define KAFKA_CLUSTER_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
+
+#include "fake_host.h"
+
+#define THERE "create_topic = no\n" /* for topics that are there: the mock cluster creates none */
+
+#define API_PRODUCE 0
+#define API_FIND_COORDINATOR 10
+#define API_OFFSET_COMMIT 8
+
+struct cluster {
+    rd_kafka_mock_cluster_t *mock; /* NULL: a real one */
+    rd_kafka_t *keeper;            /* of the mock */
+    rd_kafka_t *rk;                /* a client of the cluster */
+    const char *brokers;
+};
+
+static void cluster_silence(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+{
+    (void)rk, (void)level, (void)facility, (void)text;
+}
+
+static rd_kafka_t *cluster_client(const char *brokers, rd_kafka_type_t type, const char *group)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    char error[256];
+    rd_kafka_t *rk;
+
+    rd_kafka_conf_set_log_cb(conf, cluster_silence);
+    rd_kafka_conf_set(conf, "bootstrap.servers", brokers, NULL, 0);
+    rd_kafka_conf_set(conf, "socket.nagle.disable", "true", NULL, 0);
+    if (type == RD_KAFKA_CONSUMER) {
+        rd_kafka_conf_set(conf, "group.id", group, NULL, 0);
+        rd_kafka_conf_set(conf, "enable.auto.commit", "false", NULL, 0);
+        rd_kafka_conf_set(conf, "enable.partition.eof", "true", NULL, 0);
+        rd_kafka_conf_set(conf, "fetch.wait.max.ms", "10", NULL, 0);
+    } else {
+        rd_kafka_conf_set(conf, "linger.ms", "0", NULL, 0);
+    }
+    rk = rd_kafka_new(type, conf, error, sizeof error);
+    if (rk == NULL)
+        fail_msg("rd_kafka_new: %s", error);
+    return rk;
+}
+
+/* cmocka's setup and teardown of each test: *state is a struct cluster with two brokers. */
+static int cluster_setup(void **state)
+{
+    struct cluster *cluster = calloc(1, sizeof *cluster);
+
+    cluster->brokers = getenv("FMS_TEST_KAFKA");
+    if (cluster->brokers == NULL) {
+        cluster->keeper = cluster_client("localhost:1", RD_KAFKA_PRODUCER, NULL);
+        cluster->mock = rd_kafka_mock_cluster_new(cluster->keeper, 2);
+        cluster->brokers = rd_kafka_mock_cluster_bootstraps(cluster->mock);
+    }
+    cluster->rk = cluster_client(cluster->brokers, RD_KAFKA_PRODUCER, NULL);
+    *state = cluster;
+    return 0;
+}
+
+static int cluster_teardown(void **state)
+{
+    struct cluster *cluster = *state;
+
+    rd_kafka_destroy(cluster->rk);
+    if (cluster->mock != NULL) {
+        rd_kafka_mock_cluster_destroy(cluster->mock);
+        rd_kafka_destroy(cluster->keeper);
+    }
+    free(cluster);
+    return 0;
+}
+
+#define CLUSTER_NEEDS_MOCK(cluster)                                                                                \
+    do {                                                                                                           \
+        if ((cluster)->mock == NULL)                                                                               \
+            skip();                                                                                                \
+    } while (0)
+
+/* A name that no other run has used; the eight last ones stay valid. */
+static inline const char *cluster_name(const char *text)
+{
+    static char names[8][64];
+    static unsigned n;
+    char *name = names[n++ % 8];
+
+    snprintf(name, sizeof names[0], "%s-%ld-%lld", text, (long)getpid(), (long long)(fake_realclock() / 1000));
+    return name;
+}
+
+/* Makes a topic. The first broker leads all its partitions in a mock cluster. */
+static inline void cluster_topic(struct cluster *cluster, const char *topic, int partitions)
+{
+    rd_kafka_NewTopic_t *new_topic;
+    rd_kafka_queue_t *queue;
+    rd_kafka_event_t *event;
+
+    if (cluster->mock != NULL) {
+        assert_int_equal(rd_kafka_mock_topic_create(cluster->mock, topic, partitions, 1), 0);
+        for (int i = 0; i < partitions; i++)
+            rd_kafka_mock_partition_set_leader(cluster->mock, topic, i, 1);
+        return;
+    }
+    new_topic = rd_kafka_NewTopic_new(topic, partitions, 1, NULL, 0);
+    queue = rd_kafka_queue_new(cluster->rk);
+    rd_kafka_CreateTopics(cluster->rk, &new_topic, 1, NULL, queue);
+    event = rd_kafka_queue_poll(queue, 20000);
+    assert_non_null(event);
+    assert_int_equal(rd_kafka_event_error(event), 0);
+    rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_NewTopic_destroy(new_topic);
+}
+
+/* A record at the end of a partition. NULL: absent. */
+static inline void cluster_produce_record(struct cluster *cluster, const char *topic, int partition, const char *key,
+                                          const char *payload, rd_kafka_headers_t *headers, int64_t milliseconds)
+{
+    struct fms_bytes value = fms_text(payload);
+    size_t key_size = fms_text(key).size;
+    rd_kafka_resp_err_t error = rd_kafka_producev(
+        cluster->rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+        RD_KAFKA_V_KEY(key, key_size), RD_KAFKA_V_VALUE((void *)(uintptr_t)value.data, value.size),
+        RD_KAFKA_V_TIMESTAMP(milliseconds), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
+
+    assert_int_equal(error, 0);
+    assert_int_equal(rd_kafka_flush(cluster->rk, 20000), 0);
+}
+
+static inline void cluster_produce(struct cluster *cluster, const char *topic, int partition, const char *payload)
+{
+    cluster_produce_record(cluster, topic, partition, "key", payload, NULL, 0);
+}
+
+/* Reads one partition from its beginning, until `count` messages came or its end; how many came. They are to be destroyed
+ * with cluster_forget. */
+struct messages {
+    rd_kafka_t *rk;
+    rd_kafka_message_t *items[1000];
+    size_t count;
+};
+
+static inline void cluster_read(struct cluster *cluster, const char *topic, int partition, struct messages *messages)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    int64_t until = fake_realclock() + FAKE_PATIENCE;
+    bool is_at_end = false;
+
+    messages->rk = cluster_client(cluster->brokers, RD_KAFKA_CONSUMER, "reader");
+    messages->count = 0;
+    rd_kafka_topic_partition_list_add(list, topic, partition)->offset = RD_KAFKA_OFFSET_BEGINNING;
+    rd_kafka_assign(messages->rk, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    while (!is_at_end && fake_realclock() < until && messages->count < 1000) {
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(messages->rk, 100);
+
+        if (message != NULL && message->err == 0) {
+            messages->items[messages->count++] = message;
+        } else if (message != NULL) {
+            is_at_end = message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF;
+            rd_kafka_message_destroy(message);
+        }
+    }
+    assert_true(is_at_end);
+}
+
+static inline void cluster_forget(struct messages *messages)
+{
+    for (size_t i = 0; i < messages->count; i++)
+        rd_kafka_message_destroy(messages->items[i]);
+    rd_kafka_consumer_close(messages->rk);
+    rd_kafka_destroy(messages->rk);
+}
+
+/* The offset that a group has committed, or RD_KAFKA_OFFSET_INVALID. */
+static inline int64_t cluster_committed(struct cluster *cluster, const char *group, const char *topic, int partition)
+{
+    rd_kafka_t *rk = cluster_client(cluster->brokers, RD_KAFKA_CONSUMER, group);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    int64_t offset;
+
+    rd_kafka_topic_partition_list_add(list, topic, partition);
+    assert_int_equal(rd_kafka_committed(rk, list, 20000), 0);
+    offset = list->elems[0].offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    rd_kafka_destroy(rk);
+    return offset;
+}
+
+/* INI text of a stage at this cluster: brokers, then printf's. Valid until the fourth next call. */
+FMS_PRINTF(2, 3) static inline const char *cluster_ini(struct cluster *cluster, const char *format, ...)
+{
+    static char texts[4][2048];
+    static unsigned n;
+    char *text = texts[n++ % 4];
+    int size = snprintf(text, sizeof texts[0], "brokers = %s\n", cluster->brokers);
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text + size, sizeof texts[0] - (size_t)size, format, args);
+    va_end(args);
+    return text;
+}
+
+#endif

@@ -1,0 +1,487 @@
+/* mqtt_wire.h - what the tests of mqtt_source and mqtt_sink have on the other side: a mosquitto with a configuration of
+ * the test's, and packets written and read by hand, as a client of that mosquitto or in place of a broker.
+ *
+ * Everything is on the loopback, on ports that were free a moment before, in a directory of its own under $TMPDIR; every
+ * wait has a deadline. */
+#ifndef MQTT_WIRE_H
+#define MQTT_WIRE_H
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fake_host.h"
+
+#define WIRE_PATIENCE 20000 /* ms */
+
+enum { CONNECT = 1, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBSCRIBE, SUBACK, PINGREQ = 12, PINGRESP,
+       DISCONNECT };
+
+struct packet {
+    unsigned type, flags;
+    unsigned char *body;
+    size_t size;
+    /* of PUBLISH, PUBACK...; inside of body */
+    unsigned id, qos;
+    char topic[256];
+    const unsigned char *properties, *payload;
+    size_t properties_size, payload_size;
+};
+
+struct wire {
+    int fd, version; /* 4 or 5 */
+};
+
+/* ----------------------------------------------------------------------------------------------------------- sockets */
+
+static inline int wire_listen(int *port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)*port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    getsockname(fd, (struct sockaddr *)&address, &size);
+    *port = ntohs(address.sin_port);
+    return fd;
+}
+
+static inline int wire_free_port(void)
+{
+    int port = 0;
+
+    close(wire_listen(&port));
+    return port;
+}
+
+static inline int wire_try(int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+static inline bool wire_ready(int fd, int patience)
+{
+    struct pollfd polled = {fd, POLLIN, 0};
+
+    return poll(&polled, 1, patience) == 1;
+}
+
+static inline bool wire_get(int fd, void *to, size_t size)
+{
+    for (size_t n = 0; n < size;) {
+        ssize_t got = wire_ready(fd, WIRE_PATIENCE) ? read(fd, (char *)to + n, size - n) : -1;
+
+        if (got <= 0)
+            return false;
+        n += (size_t)got;
+    }
+    return true;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- packets */
+
+struct wire_out {
+    unsigned char data[65536];
+    size_t size;
+};
+
+static inline void out_byte(struct wire_out *out, unsigned value)
+{
+    out->data[out->size++] = (unsigned char)value;
+}
+
+static inline void out_two(struct wire_out *out, unsigned value)
+{
+    out_byte(out, value >> 8);
+    out_byte(out, value & 255);
+}
+
+static inline void out_bytes(struct wire_out *out, const void *data, size_t size)
+{
+    memcpy(out->data + out->size, data, size);
+    out->size += size;
+}
+
+static inline void out_text(struct wire_out *out, const char *text)
+{
+    out_two(out, (unsigned)strlen(text));
+    out_bytes(out, text, strlen(text));
+}
+
+static inline void out_property(struct wire_out *out, const char *name, const char *value)
+{
+    out_byte(out, 38);
+    out_text(out, name);
+    out_text(out, value);
+}
+
+static inline void wire_send(const struct wire *wire, unsigned first, const struct wire_out *out)
+{
+    unsigned char head[5] = {(unsigned char)first};
+    size_t n = 1, rest = out->size;
+
+    do {
+        head[n++] = (unsigned char)((rest & 127) | (rest > 127 ? 128 : 0));
+        rest >>= 7;
+    } while (rest > 0);
+    assert_int_equal(send(wire->fd, head, n, MSG_NOSIGNAL | MSG_MORE), n);
+    assert_int_equal(send(wire->fd, out->data, out->size, MSG_NOSIGNAL), out->size);
+}
+
+static inline unsigned packet_two(const unsigned char *at)
+{
+    return (unsigned)at[0] << 8 | at[1];
+}
+
+static inline size_t packet_length(const unsigned char **at)
+{
+    size_t value = 0;
+    unsigned shift = 0;
+
+    do {
+        value |= (size_t)(**at & 127) << shift;
+        shift += 7;
+    } while ((*(*at)++ & 128) != 0);
+    return value;
+}
+
+static inline void packet_open(struct packet *packet, int version)
+{
+    const unsigned char *at = packet->body;
+
+    if (packet->type >= PUBACK && packet->type <= SUBACK)
+        packet->id = packet_two(at);
+    if (packet->type != PUBLISH)
+        return;
+    snprintf(packet->topic, sizeof packet->topic, "%.*s", (int)packet_two(at), (const char *)at + 2);
+    at += 2 + packet_two(at);
+    packet->qos = packet->flags >> 1 & 3;
+    if (packet->qos > 0) {
+        packet->id = packet_two(at);
+        at += 2;
+    }
+    if (version == 5) {
+        packet->properties_size = packet_length(&at);
+        packet->properties = at;
+        at += packet->properties_size;
+    }
+    packet->payload = at;
+    packet->payload_size = packet->size - (size_t)(at - packet->body);
+}
+
+/* False: the connection is closed, or the deadline has come. The body is to be freed. */
+static inline bool wire_receive(const struct wire *wire, struct packet *packet)
+{
+    unsigned char byte;
+    unsigned shift = 0;
+
+    memset(packet, 0, sizeof *packet);
+    if (!wire_get(wire->fd, &byte, 1))
+        return false;
+    packet->type = byte >> 4;
+    packet->flags = byte & 15;
+    do {
+        if (!wire_get(wire->fd, &byte, 1))
+            return false;
+        packet->size |= (size_t)(byte & 127) << shift;
+        shift += 7;
+    } while ((byte & 128) != 0);
+    packet->body = malloc(packet->size + 1);
+    packet->body[packet->size] = '\0';
+    if (!wire_get(wire->fd, packet->body, packet->size))
+        return free(packet->body), false;
+    packet_open(packet, wire->version);
+    return true;
+}
+
+/* PUBACK and the like; `code` is MQTT 5's. */
+static inline void wire_confirm(const struct wire *wire, unsigned type, unsigned id, unsigned code)
+{
+    struct wire_out out = {.size = 0};
+
+    out_two(&out, id);
+    if (wire->version == 5 && code != 0)
+        out_byte(&out, code);
+    wire_send(wire, type << 4 | (type == PUBREL ? 2u : 0u), &out);
+}
+
+/* The next packet of that type; answers PINGREQ and PUBREL on the way and passes over the rest. */
+static inline struct packet wire_expect(const struct wire *wire, unsigned type)
+{
+    static const struct wire_out nothing;
+    struct packet packet;
+
+    while (wire_receive(wire, &packet)) {
+        if (packet.type == type)
+            return packet;
+        if (packet.type == PINGREQ)
+            wire_send(wire, PINGRESP << 4, &nothing);
+        if (packet.type == PUBREL)
+            wire_confirm(wire, PUBCOMP, packet.id, 0);
+        free(packet.body);
+    }
+    fail_msg("no packet of type %u came", type);
+    return packet;
+}
+
+static inline void wire_publish(const struct wire *wire, const char *topic, const char *payload, unsigned qos, unsigned id,
+                                const char *property, const char *value)
+{
+    struct wire_out out = {.size = 0}, properties = {.size = 0};
+
+    out_text(&out, topic);
+    if (qos > 0)
+        out_two(&out, id);
+    if (property != NULL)
+        out_property(&properties, property, value);
+    if (wire->version == 5) {
+        out_byte(&out, (unsigned)properties.size);
+        out_bytes(&out, properties.data, properties.size);
+    }
+    out_bytes(&out, payload, strlen(payload));
+    wire_send(wire, PUBLISH << 4 | qos << 1, &out);
+}
+
+/* Whether the payload is that text. */
+static inline bool packet_is(const struct packet *packet, const char *payload)
+{
+    return packet->payload_size == strlen(payload) && memcmp(packet->payload, payload, packet->payload_size) == 0;
+}
+
+/* ------------------------------------------------------------------------------------------- a client of a real broker */
+
+static inline struct wire client_new(int port, const char *id, bool clean)
+{
+    struct wire wire = {wire_try(port), 5};
+    struct wire_out out = {.size = 0};
+    struct packet connack;
+
+    assert_true(wire.fd >= 0);
+    out_text(&out, "MQTT");
+    out_byte(&out, 5);
+    out_byte(&out, clean ? 2 : 0);
+    out_two(&out, 0);
+    out_byte(&out, 5);
+    out_byte(&out, 17); /* session expiry */
+    out_two(&out, 0);
+    out_two(&out, clean ? 0 : 600);
+    out_text(&out, id);
+    wire_send(&wire, CONNECT << 4, &out);
+    connack = wire_expect(&wire, CONNACK);
+    assert_int_equal(connack.body[1], 0);
+    free(connack.body);
+    return wire;
+}
+
+static inline void client_subscribe(const struct wire *wire, const char *filter, unsigned qos)
+{
+    struct wire_out out = {.size = 0};
+
+    out_two(&out, 1);
+    out_byte(&out, 0);
+    out_text(&out, filter);
+    out_byte(&out, qos);
+    wire_send(wire, SUBSCRIBE << 4 | 2, &out);
+    free(wire_expect(wire, SUBACK).body);
+}
+
+/* Publishes at QoS 1 and waits for the confirmation. */
+static inline void client_publish(const struct wire *wire, const char *topic, const char *payload)
+{
+    static unsigned id;
+
+    id = id % 65535 + 1;
+    wire_publish(wire, topic, payload, 1, id, NULL, NULL);
+    free(wire_expect(wire, PUBACK).body);
+}
+
+/* The next message, which is confirmed. */
+static inline struct packet client_receive(const struct wire *wire)
+{
+    struct packet packet = wire_expect(wire, PUBLISH);
+
+    if (packet.qos > 0)
+        wire_confirm(wire, packet.qos == 1 ? PUBACK : PUBREC, packet.id, 0);
+    return packet;
+}
+
+/* -------------------------------------------------------------------------------------------------- in place of a broker */
+
+/* What a CONNECT asks for. */
+struct asked {
+    bool clean, has_will;
+    unsigned keepalive;
+    char id[64];
+};
+
+/* Accepts a connection and its CONNECT, and answers: `properties` are CONNACK's. */
+static inline struct wire broker_accept(int listener, struct asked *asked, bool session_present,
+                                        const struct wire_out *properties)
+{
+    struct wire wire = {-1, 4};
+    struct wire_out out = {.size = 0};
+    struct packet packet;
+    const unsigned char *at;
+
+    assert_true(wire_ready(listener, WIRE_PATIENCE));
+    wire.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    assert_true(wire.fd >= 0);
+    packet = wire_expect(&wire, CONNECT);
+    wire.version = packet.body[6];
+    at = packet.body + 10;
+    if (wire.version == 5)
+        at += packet_length(&at);
+    if (asked != NULL) {
+        asked->clean = (packet.body[7] & 2) != 0;
+        asked->has_will = (packet.body[7] & 4) != 0;
+        asked->keepalive = packet_two(packet.body + 8);
+        snprintf(asked->id, sizeof asked->id, "%.*s", (int)packet_two(at), (const char *)at + 2);
+    }
+    free(packet.body);
+    out_byte(&out, session_present);
+    out_byte(&out, 0);
+    if (wire.version == 5) {
+        out_byte(&out, properties != NULL ? (unsigned)properties->size : 0);
+        out_bytes(&out, properties != NULL ? properties->data : out.data, properties != NULL ? properties->size : 0);
+    }
+    wire_send(&wire, CONNACK << 4, &out);
+    return wire;
+}
+
+/* Grants one subscription. */
+static inline void broker_grant(const struct wire *wire, unsigned code)
+{
+    struct packet packet = wire_expect(wire, SUBSCRIBE);
+    struct wire_out out = {.size = 0};
+
+    out_two(&out, packet.id);
+    if (wire->version == 5)
+        out_byte(&out, 0);
+    out_byte(&out, code);
+    wire_send(wire, SUBACK << 4, &out);
+    free(packet.body);
+}
+
+/* --------------------------------------------------------------------------------------------------------- mosquitto */
+
+struct mosquitto {
+    char directory[128];
+    int port;
+    pid_t pid;
+};
+
+static inline void mosquitto_start(struct mosquitto *broker)
+{
+    char path[160];
+    int fd = -1, status;
+
+    snprintf(path, sizeof path, "%s/conf", broker->directory);
+    broker->pid = fork();
+    if (broker->pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nothing behind */
+        dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+        setenv("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin", 1);
+        execlp("mosquitto", "mosquitto", "-c", path, (char *)NULL);
+        _exit(127);
+    }
+    for (int64_t until = fake_realclock() + FAKE_PATIENCE; fd < 0 && fake_realclock() < until; poll(NULL, 0, 10)) {
+        if (waitpid(broker->pid, &status, WNOHANG) != 0)
+            fail_msg("mosquitto does not start: is it installed?");
+        fd = wire_try(broker->port);
+    }
+    assert_true(fd >= 0);
+    close(fd);
+}
+
+/* `more` is appended to the configuration; %s in it is the directory. */
+static inline void mosquitto_make(struct mosquitto *broker, const char *more)
+{
+    const char *parent = getenv("TMPDIR");
+    char path[160];
+    FILE *conf;
+
+    snprintf(broker->directory, sizeof broker->directory, "%s/fms-mqtt-XXXXXX", parent != NULL ? parent : "/tmp");
+    assert_non_null(mkdtemp(broker->directory));
+    chmod(broker->directory, 0755);
+    broker->port = wire_free_port();
+    broker->pid = 0;
+    snprintf(path, sizeof path, "%s/conf", broker->directory);
+    conf = fopen(path, "w");
+    assert_non_null(conf);
+    fprintf(conf, "listener %d 127.0.0.1\nmax_queued_messages 0\npersistence true\npersistence_location %s/\n%s", broker->port,
+            broker->directory, geteuid() == 0 ? "user root\n" : "");
+    for (const char *at = more; *at != '\0'; at++) {
+        if (at[0] == '%' && at[1] == 's')
+            fputs(broker->directory, conf), at++;
+        else
+            fputc(*at, conf);
+    }
+    fclose(conf);
+}
+
+static inline void mosquitto_stop(struct mosquitto *broker, int signal_number)
+{
+    if (broker->pid == 0)
+        return;
+    kill(broker->pid, signal_number);
+    waitpid(broker->pid, NULL, 0);
+    broker->pid = 0;
+}
+
+static inline int run_quietly(const char *format, ...) FMS_PRINTF(1, 2);
+static inline int run_quietly(const char *format, ...)
+{
+    char command[2048];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(command, sizeof command, format, args);
+    va_end(args);
+    return system(command);
+}
+
+static inline void mosquitto_free(struct mosquitto *broker)
+{
+    mosquitto_stop(broker, SIGTERM);
+    assert_int_equal(run_quietly("rm -rf '%s'", broker->directory), 0);
+}
+
+/* The lines of a stage's section; `format` ends without a newline. Valid until the next call. */
+static inline const char *section(int port, const char *format, ...) FMS_PRINTF(2, 3);
+static inline const char *section(int port, const char *format, ...)
+{
+    static char text[2048];
+    int n = snprintf(text, sizeof text, "server = tcp://127.0.0.1:%d\nreconnect_min = 20ms\nreconnect_max = 200ms\n", port);
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text + n, sizeof text - (size_t)n, format, args);
+    va_end(args);
+    strcat(text, "\n");
+    return text;
+}
+
+#endif

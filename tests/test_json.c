@@ -1,0 +1,318 @@
+/* test_json.c - fields are found where they are, and nothing is found in what is no JSON object. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "json.h"
+
+static struct json_paths *paths;
+static struct json_cache *cache;
+
+static int find(const char *payload, size_t size)
+{
+    /* A copy without a byte behind it, so that the sanitizer sees a step too far. */
+    char *exact = malloc(size == 0 ? 1 : size);
+    int result;
+
+    memcpy(exact, payload, size);
+    free(cache);
+    cache = calloc(1, json_cache_size(paths));
+    result = json_find(paths, cache, fms_bytes_of(exact, size));
+    free(exact);
+    assert_int_equal(cache->state, result == 0 ? 1 : 2);
+    return result;
+}
+
+/* What stands at the path, decoded; NULL where there is nothing. */
+static const char *at(const char *payload, const char *path)
+{
+    static char text[512];
+    const struct json_slot *slot;
+
+    json_paths_free(paths);
+    paths = json_paths_new();
+    assert_int_equal(json_paths_add(paths, path), 0);
+    assert_int_equal(find(payload, strlen(payload)), 0);
+    slot = &cache->slots[0];
+    if (slot->kind == JSON_MISSING)
+        return NULL;
+    assert_true(slot->offset + slot->size <= strlen(payload) && slot->size < sizeof text);
+    if (slot->kind == JSON_ESCAPED)
+        text[json_unescape(payload + slot->offset, slot->size, text)] = '\0';
+    else
+        snprintf(text, sizeof text, "%.*s", (int)slot->size, payload + slot->offset);
+    return text;
+}
+
+static int some_paths(void **state)
+{
+    (void)state;
+    json_paths_free(paths);
+    paths = json_paths_new();
+    return json_paths_add(paths, "a") == 0 && json_paths_add(paths, "a.b.c") == 1 ? 0 : -1;
+}
+
+static int forget(void **state)
+{
+    (void)state;
+    json_paths_free(paths);
+    free(cache);
+    paths = NULL;
+    cache = NULL;
+    return 0;
+}
+
+static const char mission[] =
+    "{\"vehicle_id\": \"raspi-001\", \"timestamp\": 1732300000, \"speed\": 72.50, \"rpm\": 2150,"
+    " \"fuel_level\": 99.60, \"position\": {\"lat\": -48.1, \"lon\": 1e400},"
+    " \"axles\": [{\"load\": 1}, {\"load\": 2, \"ok\": true}], \"note\": null}";
+
+static void values_as_they_stand(void **state)
+{
+    (void)state;
+    assert_string_equal(at(mission, "vehicle_id"), "raspi-001");
+    assert_string_equal(at(mission, "speed"), "72.50");
+    assert_string_equal(at(mission, "position.lat"), "-48.1");
+    assert_string_equal(at(mission, "position.lon"), "1e400");
+    assert_string_equal(at(mission, "position"), "{\"lat\": -48.1, \"lon\": 1e400}");
+    assert_string_equal(at(mission, "axles.1"), "{\"load\": 2, \"ok\": true}");
+    assert_string_equal(at(mission, "axles.1.ok"), "true");
+    assert_string_equal(at("{\"a\":98765432109876543210.000}", "a"), "98765432109876543210.000");
+    assert_string_equal(at(" \t\r\n{ \"a\" : [ ] } \n", "a"), "[ ]");
+    assert_string_equal(at("{\"a\":\"\"}", "a"), "");
+    assert_string_equal(at("{\"a\":\"\xff\xfe\xc3\"}", "a"), "\xff\xfe\xc3");
+    assert_string_equal(at("{\"Größe\":{\"車\":1}}", "Größe.車"), "1");
+}
+
+static void what_is_missing(void **state)
+{
+    (void)state;
+    assert_null(at(mission, "note"));
+    assert_null(at(mission, "vehicle"));
+    assert_null(at(mission, "vehicle_id2"));
+    assert_null(at(mission, "lat"));
+    assert_null(at(mission, "position.lat.x"));
+    assert_null(at(mission, "vehicle_id.x"));
+    assert_null(at(mission, "axles.2"));
+    assert_null(at(mission, "axles.01"));
+    assert_null(at("{}", "a"));
+    assert_null(at("{\"a.b\":1}", "a.b"));
+}
+
+static void last_of_equal_keys(void **state)
+{
+    (void)state;
+    assert_string_equal(at("{\"a\":1,\"b\":2,\"a\":3}", "a"), "3");
+    assert_null(at("{\"a\":1,\"a\":null}", "a"));
+    assert_null(at("{\"a\":{\"b\":1},\"a\":{}}", "a.b"));
+    assert_null(at("{\"a\":{\"b\":{\"c\":1}},\"a\":5}", "a.b.c"));
+    assert_string_equal(at("{\"a\":{\"b\":1},\"\\u0061\":{\"b\":2}}", "a.b"), "2");
+}
+
+static void escapes(void **state)
+{
+    (void)state;
+    assert_string_equal(at("{\"vehicle\\u005fid\":1}", "vehicle_id"), "1");
+    assert_string_equal(at("{\"\\u8eca\\ud83d\\ude97\":1}", "車\xf0\x9f\x9a\x97"), "1");
+    assert_null(at("{\"vehicle\\u005fid2\":1}", "vehicle_id"));
+    assert_null(at("{\"vehicle\\u005f\":1}", "vehicle_id"));
+    assert_string_equal(at("{\"a\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"}", "a"), "\"\\/\b\f\n\r\t");
+    assert_string_equal(at("{\"a\":\"x\\u00e9\\u20AC\\ud83d\\ude97y\"}", "a"),
+                        "x\xc3\xa9\xe2\x82\xac\xf0\x9f\x9a\x97y");
+    assert_string_equal(at("{\"a\":\"\\ud83dx\\ude97\\ud83d\\u0041\"}", "a"), "\xef\xbf\xbdx\xef\xbf\xbd\xef\xbf\xbd"
+                                                                              "A");
+    assert_string_equal(at("{\"a\":\"\\ud83d\"}", "a"), "\xef\xbf\xbd");
+}
+
+static void several_paths_at_once(void **state)
+{
+    const char payload[] = "{\"a\":{\"b\":{\"c\":7}},\"d\":8}";
+
+    (void)state;
+    some_paths(NULL);
+    assert_int_equal(json_paths_add(paths, "d"), 2);
+    assert_int_equal(json_paths_add(paths, "a"), 0);
+    assert_int_equal(json_paths_count(paths), 3);
+    assert_int_equal(find(payload, sizeof payload - 1), 0);
+    assert_int_equal(cache->slots[0].size, 13);
+    assert_int_equal(payload[cache->slots[1].offset], '7');
+    assert_int_equal(payload[cache->slots[2].offset], '8');
+    /* The second time nothing is looked at. */
+    assert_int_equal(json_find(paths, cache, fms_text("no JSON")), 0);
+    assert_int_equal(payload[cache->slots[2].offset], '8');
+}
+
+static void bad_paths(void **state)
+{
+    static const char *const bad[] = {"", ".", "a.", ".a", "a..b"};
+    char deep[2 * 65];
+
+    (void)state;
+    some_paths(NULL);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_int_equal(json_paths_add(paths, bad[i]), -EINVAL);
+    for (size_t i = 0; i < sizeof deep; i++)
+        deep[i] = i % 2 == 0 ? 'a' : '.';
+    deep[sizeof deep - 1] = '\0';
+    assert_int_equal(json_paths_add(paths, deep), -EINVAL);
+    deep[sizeof deep - 3] = '\0';
+    assert_int_equal(json_paths_add(paths, deep), 2);
+    assert_int_equal(json_paths_count(paths), 3);
+
+    json_paths_free(paths);
+    paths = json_paths_new();
+    assert_int_equal(json_cache_size(paths), 0);
+}
+
+static void no_json_object(void **state)
+{
+    static const struct {
+        const char *payload, *error;
+    } cases[] = {
+        {"", "unexpected end"},
+        {"  ", "unexpected end"},
+        {"[1]", "it does not begin with {"},
+        {"5", "it does not begin with {"},
+        {"\xef\xbb\xbf{}", "it does not begin with {"},
+        {"{}{}", "something stands behind the object"},
+        {"{} x", "something stands behind the object"},
+        {"{\"a\":1 \"b\":2}", "a comma or } expected"},
+        {"{\"a\":[1 2]}", "a comma or ] expected"},
+        {"{\"a\":[1}}", "a comma or ] expected"},
+        {"{\"a\":1]", "a comma or } expected"},
+        {"{\"a\":1,}", "a key in double quotes expected"},
+        {"{,\"a\":1}", "a key in double quotes expected"},
+        {"{a:1}", "a key in double quotes expected"},
+        {"{'a':1}", "a key in double quotes expected"},
+        {"{\"a\"}", "a colon expected behind a key"},
+        {"{\"a\" \"b\"}", "a colon expected behind a key"},
+        {"{\"a\"::1}", "a value expected"},
+        {"{\"a\":}", "a value expected"},
+        {"{\"a\":[1,]}", "a value expected"},
+        {"{\"a\":nul}", "a value expected"},
+        {"{\"a\":NaN}", "a value expected"},
+        {"{\"a\":+1}", "a value expected"},
+        {"{\"a\":.5}", "a value expected"},
+        {"{\"a\":nullx}", "a comma or } expected"},
+        {"{\"a\":01}", "a comma or } expected"},
+        {"{\"a\":1.2.3}", "a comma or } expected"},
+        {"{\"a\":0x1}", "a comma or } expected"},
+        {"{\"a\":1.}", "a malformed number"},
+        {"{\"a\":1e}", "a malformed number"},
+        {"{\"a\":-}", "a malformed number"},
+        {"{\"a\":\"x\ny\"}", "a control character in a string"},
+        {"{\"a\":\"\\x\"}", "an unknown escape in a string"},
+        {"{\"a\":\"\\u12g4\"}", "\\u without four hexadecimal digits"},
+        {"{\"a\":1 /* b */}", "a comma or } expected"},
+    };
+
+    (void)state;
+    some_paths(NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(find(cases[i].payload, strlen(cases[i].payload)), -EBADMSG);
+        assert_string_equal(cache->error, cases[i].error);
+        assert_int_equal(json_find(paths, cache, fms_text("{}")), -EBADMSG);
+    }
+    assert_int_equal(find("{\"a\":1}\0", 8), -EBADMSG);
+    assert_int_equal(find("{\"a\":\0}", 7), -EBADMSG);
+    assert_int_equal(find("{\"a\":\"\\\0\"}", 10), -EBADMSG);
+    memset(cache, 0, json_cache_size(paths));
+    assert_int_equal(json_find(paths, cache, fms_bytes_of(NULL, 0)), -EBADMSG);
+}
+
+static void every_truncation(void **state)
+{
+    const char payload[] =
+        "{\"k\":[-1.5e+3,true,false,null,{\"\\u00e9\":\"\\n\\ud83d\\ude97\"}],\"a\":{\"b\":{\"c\":0}}}";
+
+    (void)state;
+    some_paths(NULL);
+    for (size_t size = 0; size < sizeof payload - 1; size++) {
+        assert_int_equal(find(payload, size), -EBADMSG);
+        assert_string_equal(cache->error, "unexpected end");
+    }
+    assert_int_equal(find(payload, sizeof payload - 1), 0);
+}
+
+/* {"a":[[...]]} with that many containers. */
+static int find_nested(size_t depth)
+{
+    char text[512] = "{\"a\":";
+
+    memset(text + 5, '[', depth - 1);
+    memset(text + 5 + depth - 1, ']', depth - 1);
+    text[5 + 2 * (depth - 1)] = '}';
+    return find(text, 6 + 2 * (depth - 1));
+}
+
+static void nesting(void **state)
+{
+    const size_t size = 1 << 20;
+    char *text = malloc(size);
+
+    (void)state;
+    some_paths(NULL);
+    assert_int_equal(find_nested(64), 0);
+    assert_int_equal(cache->slots[0].size, 126);
+    assert_int_equal(find_nested(65), -EBADMSG);
+    assert_string_equal(cache->error, "nested more than 64 deep");
+
+    memset(text, '[', size);
+    memcpy(text, "{\"a\":", 5);
+    assert_int_equal(find(text, size), -EBADMSG);
+    for (size_t i = 0; i < size; i++)
+        text[i] = "{\"a\":"[i % 5];
+    assert_int_equal(find(text, size), -EBADMSG);
+    free(text);
+}
+
+static void large(void **state)
+{
+    const size_t count = 100000;
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+
+    (void)state;
+    some_paths(NULL);
+    fputs("{\"x\":[0", out);
+    for (size_t i = 0; i < count; i++)
+        fputs(",0", out);
+    fputc(']', out);
+    for (size_t i = 0; i < count; i++)
+        fprintf(out, ",\"k%zu\":%zu", i, i);
+    fputs(",\"a\":\"", out);
+    for (size_t i = 0; i < count; i++)
+        fputs("\\u0041", out);
+    fputs("\"}", out);
+    fclose(out);
+    assert_int_equal(find(text, size), 0);
+    assert_int_equal(cache->slots[0].kind, JSON_ESCAPED);
+    assert_int_equal(cache->slots[0].size, 6 * count);
+    assert_int_equal(json_unescape(text + cache->slots[0].offset, cache->slots[0].size, text), count);
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(values_as_they_stand, forget),
+        cmocka_unit_test_teardown(what_is_missing, forget),
+        cmocka_unit_test_teardown(last_of_equal_keys, forget),
+        cmocka_unit_test_teardown(escapes, forget),
+        cmocka_unit_test_teardown(several_paths_at_once, forget),
+        cmocka_unit_test_teardown(bad_paths, forget),
+        cmocka_unit_test_teardown(no_json_object, forget),
+        cmocka_unit_test_teardown(every_truncation, forget),
+        cmocka_unit_test_teardown(nesting, forget),
+        cmocka_unit_test_teardown(large, forget),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,293 @@
+/* test_log.c - what a log line looks like, and how often.
+ *
+ * Lines are read back from stderr, which is a temporary file meanwhile. */
+#include "log.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include <cmocka.h>
+
+static FILE *captured;
+static int real_stderr;
+static char text[1 << 17];
+
+static int setup(void **state)
+{
+    (void)state;
+    captured = tmpfile();
+    real_stderr = dup(STDERR_FILENO);
+    dup2(fileno(captured), STDERR_FILENO);
+    log_setup(LOG_TEXT, FMS_LOG_INFO);
+    log_redirect(NULL, NULL); /* forgets repetitions too */
+    return captured == NULL;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    dup2(real_stderr, STDERR_FILENO);
+    close(real_stderr);
+    fclose(captured);
+    return 0;
+}
+
+/* All that was logged since the test began. */
+static const char *logged(void)
+{
+    ssize_t n = pread(fileno(captured), text, sizeof text - 1, 0);
+
+    assert_true(n >= 0);
+    text[n] = '\0';
+    return text;
+}
+
+static size_t count_lines(void)
+{
+    size_t n = 0;
+
+    for (const char *c = logged(); *c != '\0'; c++)
+        n += *c == '\n';
+    return n;
+}
+
+static void assert_line_ends(const char *end)
+{
+    const char *line = logged();
+
+    assert_int_equal(count_lines(), 1);
+    assert_true(strlen(line) > strlen(end));
+    assert_string_equal(line + strlen(line) - strlen(end), end);
+}
+
+/* --------------------------------------------------------------------------------------------------------------- text */
+
+static void a_line_has_time_level_pipeline_and_stage(void **state)
+{
+    struct tm tm;
+    const char *rest;
+
+    (void)state;
+    log_line(FMS_LOG_WARN, "bridge", "sink kafka", "%d things", 3);
+    rest = strptime(logged(), "%Y-%m-%dT%H:%M:%S", &tm);
+    assert_non_null(rest);
+    assert_int_equal(rest[0], '.');
+    assert_int_equal(rest[4], 'Z');
+    assert_string_equal(rest + 5, " warn  bridge, sink kafka: 3 things\n");
+}
+
+static void pipeline_and_stage_may_be_absent(void **state)
+{
+    (void)state;
+    log_line(FMS_LOG_INFO, NULL, NULL, "hello");
+    assert_line_ends("Z info  hello\n");
+}
+
+static void a_configuration_error_names_its_place(void **state)
+{
+    (void)state;
+    log_config(FMS_LOG_ERROR, "a.ini", 12, "no %s", "good");
+    assert_line_ends("Z error a.ini:12: no good\n");
+}
+
+static void a_place_may_have_no_line(void **state)
+{
+    (void)state;
+    log_config(FMS_LOG_ERROR, "a.ini", 0, "no good");
+    assert_line_ends("Z error a.ini: no good\n");
+}
+
+static void levels_are_filtered(void **state)
+{
+    (void)state;
+    log_line(FMS_LOG_DEBUG, NULL, NULL, "not this");
+    log_setup(LOG_TEXT, FMS_LOG_ERROR);
+    log_line(FMS_LOG_WARN, NULL, NULL, "nor this");
+    log_config(FMS_LOG_WARN, "a.ini", 1, "nor this");
+    assert_int_equal(count_lines(), 0);
+    log_setup(LOG_TEXT, FMS_LOG_DEBUG);
+    log_line(FMS_LOG_DEBUG, NULL, NULL, "but this");
+    assert_int_equal(count_lines(), 1);
+}
+
+/* One line, whatever comes from outside: no escape sequence reaches a terminal, no newline forges a line. */
+static void control_characters_are_escaped(void **state)
+{
+    (void)state;
+    log_line(FMS_LOG_INFO, NULL, NULL, "%s", "a\nb\x1b[31mc\x7f\xff z\xc3\xa4\xc2\x9b");
+    assert_line_ends("a\\x0ab\\x1b[31mc\\x7f\\xff z\xc3\xa4\\x9b\n");
+}
+
+static void a_long_line_is_whole(void **state)
+{
+    static char big[100001];
+
+    (void)state;
+    memset(big, 'x', sizeof big - 1);
+    log_line(FMS_LOG_INFO, "p", NULL, "%s!", big);
+    assert_int_equal(count_lines(), 1);
+    assert_non_null(strstr(logged(), "x!\n"));
+    assert_true(strlen(logged()) > 100000);
+}
+
+/* --------------------------------------------------------------------------------------------------------------- JSON */
+
+static json_t *parsed(void)
+{
+    json_error_t error;
+    json_t *line = json_loads(logged(), 0, &error);
+
+    if (line == NULL)
+        print_error("%s in: %s\n", error.text, logged());
+    assert_non_null(line);
+    return line;
+}
+
+static void assert_field(json_t *line, const char *name, const char *value)
+{
+    assert_non_null(json_object_get(line, name));
+    assert_string_equal(json_string_value(json_object_get(line, name)), value);
+}
+
+static void a_json_line_has_all_fields(void **state)
+{
+    json_t *line;
+
+    (void)state;
+    log_setup(LOG_JSON, FMS_LOG_INFO);
+    log_line(FMS_LOG_ERROR, "bridge", "sink \"kafka\"", "a \\ and\ta tab, \x01, \xc3\xa4 and \"%d\"", 7);
+    line = parsed();
+    assert_int_equal(json_object_size(line), 5);
+    assert_field(line, "level", "error");
+    assert_field(line, "pipeline", "bridge");
+    assert_field(line, "stage", "sink \"kafka\"");
+    assert_field(line, "message", "a \\ and\ta tab, \x01, \xc3\xa4 and \"7\"");
+    assert_int_equal(strlen(json_string_value(json_object_get(line, "time"))), strlen("2026-01-01T00:00:00.000Z"));
+    json_decref(line);
+}
+
+static void a_json_line_without_pipeline(void **state)
+{
+    json_t *line;
+
+    (void)state;
+    log_setup(LOG_JSON, FMS_LOG_INFO);
+    log_config(FMS_LOG_WARN, "a.ini", 3, "hm");
+    line = parsed();
+    assert_int_equal(json_object_size(line), 3);
+    assert_field(line, "message", "a.ini:3: hm");
+    json_decref(line);
+}
+
+/* Bytes that are no UTF-8 would make the line no JSON. */
+static void json_is_utf8_whatever_comes(void **state)
+{
+    static const char *const bad[] = {"\xff", "\xc3", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82",
+                                      "\x80", "\xf0\x8f\x80\x80"};
+    static const char *const good[] = {"\xc2\xa0", "\xe2\x82\xac", "\xf0\x9f\x9a\x9a", "\xf4\x8f\xbf\xbf"};
+
+    log_setup(LOG_JSON, FMS_LOG_INFO);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        log_line(FMS_LOG_INFO, NULL, NULL, "<%s>", bad[i]);
+        json_decref(parsed());
+        teardown(state);
+        setup(state);
+        log_setup(LOG_JSON, FMS_LOG_INFO);
+    }
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        json_t *line;
+
+        log_line(FMS_LOG_INFO, NULL, NULL, "%s", good[i]);
+        line = parsed();
+        assert_field(line, "message", good[i]);
+        json_decref(line);
+        teardown(state);
+        setup(state);
+        log_setup(LOG_JSON, FMS_LOG_INFO);
+    }
+}
+
+/* -------------------------------------------------------------------------------------------------------- repetitions */
+
+static void warn(const char *stage, int number)
+{
+    log_line(FMS_LOG_WARN, "p", stage, "thing %d", number);
+}
+
+static void repetitions_are_held_back(void **state)
+{
+    static const char a[] = "sink a", b[] = "sink b";
+
+    (void)state;
+    for (int i = 0; i < 1000; i++)
+        warn(a, i);
+    assert_int_equal(count_lines(), 1);
+    warn(b, 0); /* another stage */
+    assert_int_equal(count_lines(), 2);
+    log_line(FMS_LOG_WARN, "p", a, "another text");
+    assert_int_equal(count_lines(), 3);
+    for (int i = 0; i < 10; i++)
+        log_line(FMS_LOG_INFO, "p", a, "no warning");
+    assert_int_equal(count_lines(), 13);
+    for (int i = 0; i < 10; i++)
+        log_config(FMS_LOG_ERROR, "a.ini", i + 1, "bad");
+    assert_int_equal(count_lines(), 23);
+}
+
+static void pipelines_do_not_hold_each_other_back(void **state)
+{
+    static const char one[] = "one", two[] = "two";
+
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        log_line(FMS_LOG_WARN, i == 0 ? one : two, NULL, "the same");
+    assert_int_equal(count_lines(), 2);
+}
+
+static void a_repetition_says_how_many_were_held_back(void **state)
+{
+    static const char stage[] = "sink";
+    time_t deadline = time(NULL) + 30;
+    int n = 0;
+
+    (void)state;
+    for (; count_lines() < 2; n++) {
+        assert_true(time(NULL) < deadline);
+        warn(stage, 1);
+    }
+    snprintf(text, sizeof text, "thing 1 (and %d more like it)\n", n - 2);
+    {
+        char expected[64];
+
+        memcpy(expected, text, sizeof expected);
+        assert_non_null(strstr(logged(), expected));
+    }
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    static const struct CMUnitTest tests[] = {
+        CASE(a_line_has_time_level_pipeline_and_stage),
+        CASE(pipeline_and_stage_may_be_absent),
+        CASE(a_configuration_error_names_its_place),
+        CASE(a_place_may_have_no_line),
+        CASE(levels_are_filtered),
+        CASE(control_characters_are_escaped),
+        CASE(a_long_line_is_whole),
+        CASE(a_json_line_has_all_fields),
+        CASE(a_json_line_without_pipeline),
+        CASE(json_is_utf8_whatever_comes),
+        CASE(repetitions_are_held_back),
+        CASE(pipelines_do_not_hold_each_other_back),
+        CASE(a_repetition_says_how_many_were_held_back),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

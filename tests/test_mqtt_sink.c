@@ -1,0 +1,656 @@
+/* test_mqtt_sink.c - mqtt_sink through its table: against a broker played by the test, which confirms when and as the
+ * test likes, and against a mosquitto. */
+#include "mqtt_wire.h"
+
+static const char *const versions[] = {"3.1.1", "5"};
+
+/* A sink before a broker played by the test. */
+struct play {
+    struct fake *f;
+    int listener, port;
+    struct wire wire;
+};
+
+static void play_start(struct play *play, const struct wire_out *connack, const char *options)
+{
+    play->port = 0;
+    play->listener = wire_listen(&play->port);
+    play->f = fake_open("mqtt_sink", FMS_SINK, section(play->port, "%s", options));
+    play->wire = broker_accept(play->listener, NULL, false, connack);
+}
+
+static void play_end(struct play *play)
+{
+    fake_close(play->f);
+    close(play->wire.fd);
+    close(play->listener);
+}
+
+static void add_numbered(struct fake *f, int from, int count)
+{
+    char payload[16];
+
+    for (int i = from; i < from + count; i++) {
+        snprintf(payload, sizeof payload, "%d", i);
+        fake_add(f, "fms/data", "raspi-001", payload);
+    }
+    fake_write(f);
+}
+
+/* The next publication must have that number as its payload. Its id. */
+static unsigned expect_number(const struct wire *wire, int number)
+{
+    struct packet packet = wire_expect(wire, PUBLISH);
+    char payload[16];
+    unsigned id = packet.id;
+
+    snprintf(payload, sizeof payload, "%d", number);
+    if (!packet_is(&packet, payload))
+        fail_msg("%.*s came instead of %d", (int)packet.payload_size, (const char *)packet.payload, number);
+    assert_string_equal(packet.topic, "fms/data");
+    free(packet.body);
+    return id;
+}
+
+/* -------------------------------------------------------------------------------------------------------------- check */
+
+static void test_check_names_what_is_wrong(void **state)
+{
+    static const struct {
+        const char *ini, *said;
+    } cases[] = {
+        {"server = localhost\n", "error: server: \"localhost\" must begin with tcp://"},
+        {"server = http://localhost\n", "must begin with tcp://"},
+        {"server = tcp://\n", "has no host"},
+        {"server = tcp://a:99999\n", "has no port between 1 and 65535"},
+        {"server = tcp://a:\n", "has no port"},
+        {"server = tcp://a:1x\n", "has no port"},
+        {"server = tcp://[::1\n", "lacks the ]"},
+        {"server = tcp://me:secret@a\n", "use username and password"},
+        {"server = tcp://a/path\n", "must end after host and port"},
+        {"server = tcp://a\nca_file = ca.pem\n", "error: ca_file: is for TLS"},
+        {"server = ssl://a\nkey_file = key.pem\n", "error: key_file: needs cert_file"},
+        {"server = tcp://a\nversion = 3.1.1\npassword = x\n", "error: password: needs username"},
+        {"server = tcp://a\nreconnect_min = 5s\nreconnect_max = 1s\n", "error: reconnect_min: is greater"},
+        {"server = tcp://a\nwill_topic = fms/+\n", "error: will_topic: the topic holds a wildcard"},
+        {"server = tcp://a\nonline_payload = on\n", "error: online_payload: needs will_topic"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct fake *f = fake_check("mqtt_sink", FMS_SINK, cases[i].ini);
+
+        assert_int_equal(fake_error(f), -EINVAL);
+        if (fake_said(f, cases[i].said) == NULL)
+            fail_msg("case %zu: not said: %s", i, cases[i].said);
+        fake_close(f);
+    }
+}
+
+static void test_check_warns_of_traps(void **state)
+{
+    struct fake *f = fake_check("mqtt_sink", FMS_SINK, "server = ssl://a\nqos = 0\ntls_verify = no\n");
+
+    (void)state;
+    assert_int_equal(fake_error(f), 0);
+    assert_non_null(fake_said(f, "advice: qos: at QoS 0"));
+    assert_non_null(fake_said(f, "advice: tls_verify: "));
+    fake_close(f);
+    f = fake_check("mqtt_sink", FMS_SINK, "server = tcp://[::1]\nusername = me\npassword = hush\n");
+    assert_int_equal(fake_error(f), 0);
+    assert_non_null(fake_said(f, "advice: password: goes over the network in the clear"));
+    assert_null(fake_said(f, "hush"));
+    fake_close(f);
+}
+
+static void test_open_needs_readable_files(void **state)
+{
+    struct fake *f = fake_check("mqtt_sink", FMS_SINK, "server = ssl://127.0.0.1\nca_file = /no/such.pem\n");
+
+    (void)state;
+    assert_int_equal(fake_error(f), 0);
+    assert_int_not_equal(fake_start(f), 0);
+    assert_non_null(fake_said(f, "error: ca_file: /no/such.pem: No such file"));
+    fake_close(f);
+}
+
+/* ------------------------------------------------------------------------------------------------------- confirmations */
+
+static void test_delivered_when_confirmed_out_of_order(void **state)
+{
+    for (size_t v = 0; v < 2; v++) {
+        struct play play;
+        char options[64];
+        unsigned ids[3];
+
+        (void)state;
+        snprintf(options, sizeof options, "version = %s", versions[v]);
+        play_start(&play, NULL, options);
+        add_numbered(play.f, 0, 3);
+        for (int i = 0; i < 3; i++)
+            ids[i] = expect_number(&play.wire, i);
+        assert_int_equal(fake_unsettled(play.f), 3);
+        wire_confirm(&play.wire, PUBACK, ids[2], 0);
+        fake_until(play.f, fake_fate(play.f, 2) == FMS_DELIVERED);
+        assert_int_equal(fake_unsettled(play.f), 2);
+        wire_confirm(&play.wire, PUBACK, ids[0], 0);
+        wire_confirm(&play.wire, PUBACK, ids[1], 0);
+        fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 3);
+        play_end(&play);
+    }
+}
+
+static void test_qos_2_is_delivered_at_pubcomp(void **state)
+{
+    for (size_t v = 0; v < 2; v++) {
+        struct play play;
+        char options[64];
+        unsigned id;
+
+        (void)state;
+        snprintf(options, sizeof options, "qos = 2\nversion = %s", versions[v]);
+        play_start(&play, NULL, options);
+        add_numbered(play.f, 0, 1);
+        id = expect_number(&play.wire, 0);
+        wire_confirm(&play.wire, PUBREC, id, 0);
+        free(wire_expect(&play.wire, PUBREL).body);
+        assert_int_equal(fake_unsettled(play.f), 1);
+        wire_confirm(&play.wire, PUBCOMP, id, 0);
+        fake_until(play.f, fake_fate(play.f, 0) == FMS_DELIVERED);
+        play_end(&play);
+    }
+}
+
+static void test_never_confirmed_is_left_unsettled(void **state)
+{
+    struct play play;
+
+    (void)state;
+    play_start(&play, NULL, "");
+    add_numbered(play.f, 0, 2);
+    expect_number(&play.wire, 0);
+    expect_number(&play.wire, 1);
+    fake_expect_left(play.f, 2);
+    play_end(&play);
+}
+
+static void test_connects_again_when_nothing_is_confirmed(void **state)
+{
+    struct play play;
+    struct wire second;
+
+    (void)state;
+    play_start(&play, NULL, "ack_timeout = 100ms");
+    add_numbered(play.f, 0, 2);
+    expect_number(&play.wire, 0);
+    expect_number(&play.wire, 1);
+    second = broker_accept(play.listener, NULL, false, NULL);
+    wire_confirm(&second, PUBACK, expect_number(&second, 0), 0);
+    wire_confirm(&second, PUBACK, expect_number(&second, 1), 0);
+    fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 2);
+    assert_non_null(fake_said(play.f, "confirms nothing any more"));
+    close(second.fd);
+    play_end(&play);
+}
+
+/* What is confirmed is not sent again, the rest is, in order and before what is new. */
+static void test_lost_connection_sends_again_in_order(void **state)
+{
+    for (size_t v = 0; v < 2; v++) {
+        struct play play;
+        struct wire second;
+        char options[64];
+        unsigned id;
+
+        (void)state;
+        snprintf(options, sizeof options, "version = %s", versions[v]);
+        play_start(&play, NULL, options);
+        add_numbered(play.f, 0, 4);
+        expect_number(&play.wire, 0);
+        id = expect_number(&play.wire, 1);
+        wire_confirm(&play.wire, PUBACK, id, 0);
+        fake_until(play.f, fake_fate(play.f, 1) == FMS_DELIVERED);
+        shutdown(play.wire.fd, SHUT_RDWR);
+        add_numbered(play.f, 4, 1);
+        second = broker_accept(play.listener, NULL, false, NULL);
+        wire_confirm(&second, PUBACK, expect_number(&second, 0), 0);
+        for (int i = 2; i < 5; i++)
+            wire_confirm(&second, PUBACK, expect_number(&second, i), 0);
+        fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 5);
+        assert_int_equal(fake_counter(play.f, "connections"), 2);
+        assert_true(fake_counter(play.f, "resent") >= 1);
+        assert_int_equal(fake_count_said(play.f, " lost: "), 1);
+        assert_int_equal(fake_count_said(play.f, " again after "), 1);
+        close(second.fd);
+        play_end(&play);
+    }
+}
+
+/* MQTT 5 brokers do; mosquitto 2.0.11 keeps this one to itself. */
+static void test_broker_says_why_it_disconnects(void **state)
+{
+    struct wire_out reason = {.data = {0x8e}, .size = 1};
+    struct play play;
+    struct wire second;
+
+    (void)state;
+    play_start(&play, NULL, "client_id = car");
+    wire_send(&play.wire, DISCONNECT << 4, &reason);
+    second = broker_accept(play.listener, NULL, false, NULL);
+    fake_until(play.f, fake_said(play.f, " again after ") != NULL);
+    assert_non_null(fake_said(play.f, "another client has connected with the client id \"car\""));
+    close(second.fd);
+    play_end(&play);
+}
+
+/* ------------------------------------------------------------------------------------------------ refusals, limits: MQTT 5 */
+
+static void test_permanent_refusal_rejects(void **state)
+{
+    static const unsigned codes[] = {0x90, 0x95, 0x99};
+    struct play play;
+
+    (void)state;
+    play_start(&play, NULL, "");
+    add_numbered(play.f, 0, 4);
+    for (int i = 0; i < 4; i++)
+        wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, i), i < 3 ? codes[i] : 0);
+    fake_until(play.f, fake_unsettled(play.f) == 0);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(fake_fate(play.f, i), FMS_REJECTED);
+    assert_int_equal(fake_fate(play.f, 3), FMS_DELIVERED);
+    assert_non_null(strstr(fake_reason(play.f, 2), "the broker refuses it: Payload format invalid"));
+    play_end(&play);
+}
+
+/* After a refusal nothing newer goes out, and all goes back to the host, which offers it again in order. */
+static void test_passing_refusal_is_retried_in_order(void **state)
+{
+    struct wire_out connack = {.size = 0};
+    struct play play;
+
+    (void)state;
+    out_byte(&connack, 33); /* receive maximum */
+    out_two(&connack, 2);
+    play_start(&play, &connack, "");
+    add_numbered(play.f, 0, 4);
+    wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 0), 0x97);
+    wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 1), 0);
+    fake_until(play.f, fake_unsettled(play.f) == 0);
+    assert_int_equal(fake_fate(play.f, 1), FMS_DELIVERED);
+    assert_int_equal(fake_count_fate(play.f, FMS_RETRY), 3);
+    assert_non_null(strstr(fake_reason(play.f, 0), "Quota exceeded"));
+    fake_write(play.f);
+    wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 0), 0);
+    wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 2), 0);
+    wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 3), 0);
+    fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 4);
+    play_end(&play);
+}
+
+static void test_window_bounds_what_is_under_way(void **state)
+{
+    static const struct wire_out nothing;
+    struct wire_out connack = {.size = 0};
+
+    (void)state;
+    out_byte(&connack, 33);
+    out_two(&connack, 2);
+    for (int broker_bounds = 0; broker_bounds < 2; broker_bounds++) {
+        struct play play;
+        unsigned first;
+
+        play_start(&play, broker_bounds ? &connack : NULL, broker_bounds ? "" : "window = 2");
+        add_numbered(play.f, 0, 3);
+        assert_int_equal(fake_unsettled(play.f), broker_bounds ? 3 : 2);
+        first = expect_number(&play.wire, 0);
+        expect_number(&play.wire, 1);
+        /* A third would come before the answer to a ping of the link's own. */
+        assert_false(wire_ready(play.wire.fd, 100));
+        wire_send(&play.wire, PINGRESP << 4, &nothing);
+        wire_confirm(&play.wire, PUBACK, first, 0);
+        fake_until(play.f, fake_unsettled(play.f) == 2 && fake_count_fate(play.f, FMS_DELIVERED) == 1);
+        expect_number(&play.wire, 2);
+        fake_expect_left(play.f, 2);
+        play_end(&play);
+    }
+}
+
+static void test_too_large_for_the_broker_is_rejected(void **state)
+{
+    struct wire_out connack = {.size = 0};
+    struct play play;
+    char payload[128];
+
+    (void)state;
+    out_byte(&connack, 39); /* maximum packet size */
+    out_two(&connack, 0);
+    out_two(&connack, 100);
+    memset(payload, 'x', sizeof payload - 1);
+    payload[sizeof payload - 1] = '\0';
+    play_start(&play, &connack, "");
+    fake_add(play.f, "fms/data", NULL, payload);
+    add_numbered(play.f, 1, 1);
+    wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 1), 0);
+    fake_until(play.f, fake_unsettled(play.f) == 0);
+    assert_int_equal(fake_fate(play.f, 0), FMS_REJECTED);
+    assert_int_equal(fake_fate(play.f, 1), FMS_DELIVERED);
+    play_end(&play);
+}
+
+static void test_impossible_records_are_rejected(void **state)
+{
+    static const struct {
+        struct fms_bytes topic;
+        const char *reason;
+    } cases[] = {
+        {{"fms/#", 5}, "wildcard"},          {{"fms/+/data", 10}, "wildcard"}, {{"", 0}, "empty"},
+        {{"fms\0data", 8}, "no UTF-8, or holds control"}, {{"fms\n", 4}, "control"}, {{"\xc0\xaf", 2}, "no UTF-8"},
+        {{"\xed\xa0\x80", 3}, "no UTF-8"},   {{NULL, 0}, "topic"},
+    };
+    struct fms_record draft = {.payload = {"0123456789", 10}};
+    static char longest[70000];
+    size_t count = sizeof cases / sizeof cases[0];
+    struct play play;
+
+    (void)state;
+    play_start(&play, NULL, "max_message_size = 10");
+    for (size_t i = 0; i < count; i++) {
+        draft.topic = cases[i].topic;
+        fake_add_record(play.f, &draft);
+    }
+    memset(longest, 'a', sizeof longest);
+    draft.topic = fms_bytes_of(longest, sizeof longest);
+    fake_add_record(play.f, &draft);
+    draft.topic = fms_text("fms/data");
+    draft.payload = fms_text("0123456789a");
+    fake_add_record(play.f, &draft);
+    fake_write(play.f);
+    assert_int_equal(fake_count_fate(play.f, FMS_REJECTED), count + 2);
+    for (size_t i = 0; i < count; i++) {
+        if (strstr(fake_reason(play.f, i), cases[i].reason) == NULL)
+            fail_msg("case %zu: %s", i, fake_reason(play.f, i));
+    }
+    assert_non_null(strstr(fake_reason(play.f, count), "longer than 65535"));
+    assert_non_null(strstr(fake_reason(play.f, count + 1), "larger than max_message_size"));
+    play_end(&play);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- mosquitto */
+
+static void test_every_qos_and_version_arrives(void **state)
+{
+    struct mosquitto broker;
+    struct wire reader;
+
+    (void)state;
+    mosquitto_make(&broker, "allow_anonymous true\n");
+    mosquitto_start(&broker);
+    reader = client_new(broker.port, "reader", true);
+    client_subscribe(&reader, "fms/#", 2);
+    for (unsigned qos = 0; qos < 3; qos++) {
+        for (size_t v = 0; v < 2; v++) {
+            struct fake *f = fake_open("mqtt_sink", FMS_SINK,
+                                       section(broker.port, "qos = %u\nversion = %s\ntopic = fms/${key}/%u\nwindow = 7", qos,
+                                               versions[v], qos));
+            char topic[64], payload[32];
+
+            for (int i = 0; i < 100; i++) {
+                snprintf(payload, sizeof payload, "%u %zu %d", qos, v, i);
+                fake_add(f, "ignored", "raspi-001", i == 50 ? "" : payload);
+            }
+            fake_write(f);
+            fake_until(f, fake_count_fate(f, FMS_DELIVERED) == 100);
+            snprintf(topic, sizeof topic, "fms/raspi-001/%u", qos);
+            for (int i = 0; i < 100; i++) {
+                struct packet packet = client_receive(&reader);
+
+                snprintf(payload, sizeof payload, "%u %zu %d", qos, v, i);
+                assert_true(packet_is(&packet, i == 50 ? "" : payload));
+                assert_string_equal(packet.topic, topic);
+                assert_int_equal(packet.qos, qos);
+                free(packet.body);
+            }
+            fake_close(f);
+        }
+    }
+    close(reader.fd);
+    mosquitto_free(&broker);
+}
+
+static void test_headers_become_user_properties(void **state)
+{
+    const struct fms_header headers[] = {
+        {"trace", {"abc", 3}}, {"binary", {"\xff\x00\x01", 3}}, {"empty", {"", 0}}, {"unit", {"km/h", 4}}};
+    struct fms_record draft = {
+        .topic = fms_text("fms/data"), .payload = fms_text("{}"), .headers = headers, .header_count = 4};
+    struct wire_out wanted = {.size = 0};
+    struct mosquitto broker;
+    struct packet packet;
+    struct wire reader;
+    struct fake *f;
+
+    (void)state;
+    out_property(&wanted, "trace", "abc");
+    out_property(&wanted, "empty", "");
+    out_property(&wanted, "unit", "km/h");
+    mosquitto_make(&broker, "allow_anonymous true\n");
+    mosquitto_start(&broker);
+    reader = client_new(broker.port, "reader", true);
+    client_subscribe(&reader, "fms/data", 1);
+    f = fake_open("mqtt_sink", FMS_SINK, section(broker.port, "retain = yes"));
+    fake_add_record(f, &draft);
+    fake_write(f);
+    fake_until(f, fake_fate(f, 0) == FMS_DELIVERED);
+    packet = client_receive(&reader);
+    assert_int_equal(packet.properties_size, wanted.size);
+    assert_memory_equal(packet.properties, wanted.data, wanted.size);
+    assert_int_equal(fake_counter(f, "headers_dropped"), 1);
+    free(packet.body);
+    client_subscribe(&reader, "fms/+", 1); /* retained: comes at once to who subscribes now */
+    packet = client_receive(&reader);
+    assert_int_equal(packet.flags & 1, 1);
+    free(packet.body);
+    fake_close(f);
+    close(reader.fd);
+    mosquitto_free(&broker);
+}
+
+static void expect_status(const struct wire *reader, const char *payload)
+{
+    struct packet packet = client_receive(reader);
+
+    assert_string_equal(packet.topic, "fms/status");
+    if (!packet_is(&packet, payload))
+        fail_msg("%.*s came instead of %s", (int)packet.payload_size, (const char *)packet.payload, payload);
+    free(packet.body);
+}
+
+/* Online at each connect; offline by the broker when the client is lost (here: pushed out), and at a good end. */
+static void test_last_will(void **state)
+{
+    struct mosquitto broker;
+    struct wire reader, thief;
+    struct fake *f;
+
+    (void)state;
+    mosquitto_make(&broker, "allow_anonymous true\n");
+    mosquitto_start(&broker);
+    reader = client_new(broker.port, "reader", true);
+    client_subscribe(&reader, "fms/status", 1);
+    f = fake_open("mqtt_sink", FMS_SINK, section(broker.port, "client_id = car\nwill_topic = fms/status\n"
+                                                              "online_payload = online\nwill_payload = gone"));
+    expect_status(&reader, "online");
+    thief = client_new(broker.port, "car", true);
+    expect_status(&reader, "gone");
+    expect_status(&reader, "online");
+    fake_close(f);
+    expect_status(&reader, "gone");
+    close(thief.fd);
+    close(reader.fd);
+    mosquitto_free(&broker);
+}
+
+static void test_broker_down_at_start_and_killed_later(void **state)
+{
+    struct mosquitto broker;
+    struct fake *f;
+
+    (void)state;
+    mosquitto_make(&broker, "allow_anonymous true\n");
+    f = fake_open("mqtt_sink", FMS_SINK, section(broker.port, "window = 3"));
+    add_numbered(f, 0, 5);
+    fake_until(f, fake_said(f, "cannot connect to tcp://127.0.0.1:") != NULL);
+    assert_int_equal(fake_unsettled(f), 3);
+    mosquitto_start(&broker);
+    fake_until(f, fake_count_fate(f, FMS_DELIVERED) == 5);
+    mosquitto_stop(&broker, SIGKILL);
+    fake_until(f, fake_said(f, " lost: the broker closed the connection") != NULL);
+    add_numbered(f, 5, 5);
+    mosquitto_start(&broker);
+    fake_until(f, fake_count_fate(f, FMS_DELIVERED) == 10);
+    assert_int_equal(fake_count_said(f, "warning: "), 2);
+    assert_int_equal(fake_count_said(f, " again after "), 2);
+    fake_close(f);
+    mosquitto_free(&broker);
+}
+
+static void test_wrong_password_is_named(void **state)
+{
+    struct mosquitto broker;
+
+    (void)state;
+    mosquitto_make(&broker, "allow_anonymous false\npassword_file %s/passwords\n");
+    assert_int_equal(run_quietly("mosquitto_passwd -b -c '%s/passwords' me right", broker.directory), 0);
+    mosquitto_start(&broker);
+    for (size_t v = 0; v < 2; v++) {
+        struct fake *f = fake_open("mqtt_sink", FMS_SINK, section(broker.port, "version = %s\nusername = me\npassword = wrong",
+                                                                  versions[v]));
+
+        fake_until(f, fake_said(f, "cannot connect to ") != NULL);
+        assert_non_null(fake_said(f, "refused: not authorized: check username and password"));
+        assert_null(fake_said(f, "wrong"));
+        fake_close(f);
+        f = fake_open("mqtt_sink", FMS_SINK, section(broker.port, "version = %s\nusername = me\npassword = right",
+                                                     versions[v]));
+        add_numbered(f, 0, 1);
+        fake_until(f, fake_fate(f, 0) == FMS_DELIVERED);
+        fake_close(f);
+    }
+    mosquitto_free(&broker);
+}
+
+static void make_certificates(const char *directory)
+{
+    assert_int_equal(run_quietly("cd '%s' && exec 2>/dev/null && for ca in ca other; do"
+                                 " openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=$ca -keyout $ca.key"
+                                 " -out $ca.pem || exit 1; done &&"
+                                 " for name in server client; do openssl req -newkey rsa:2048 -nodes -subj /CN=$name"
+                                 " -keyout $name.key -out $name.csr &&"
+                                 " printf 'subjectAltName=DNS:localhost' >$name.ext &&"
+                                 " openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2"
+                                 " -extfile $name.ext -out $name.pem || exit 1; done &&"
+                                 " openssl rsa -aes128 -passout pass:hush -in client.key -out locked.key",
+                                 directory), 0);
+}
+
+static void test_tls(void **state)
+{
+    static const struct {
+        const char *host, *options, *said; /* said NULL: it works */
+    } cases[] = {
+        {"localhost", "ca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/client.key\n", NULL},
+        {"localhost", "ca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/locked.key\nkey_password = hush\n", NULL},
+        {"127.0.0.1", "tls_verify = no\nca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/client.key\n", NULL},
+        {"localhost", "ca_file = %s/other.pem\ncert_file = %s/client.pem\nkey_file = %s/client.key\n",
+         "TLS: certificate verify failed"},
+        {"127.0.0.1", "ca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/client.key\n",
+         "the certificate is not for this host"},
+        {"localhost", "ca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/locked.key\nkey_password = no\n", "TLS: "},
+    };
+    struct mosquitto broker;
+
+    (void)state;
+    mosquitto_make(&broker, "allow_anonymous true\ncafile %s/ca.pem\ncertfile %s/server.pem\nkeyfile %s/server.key\n"
+                            "require_certificate true\n");
+    make_certificates(broker.directory);
+    mosquitto_start(&broker);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *dir = broker.directory;
+        char options[1024], ini[1200];
+        struct fake *f;
+        size_t n = 0;
+
+        for (const char *at = cases[i].options; *at != '\0'; at++) {
+            if (at[0] == '%')
+                n += (size_t)snprintf(options + n, sizeof options - n, "%s", dir), at++;
+            else
+                options[n++] = *at;
+        }
+        options[n] = '\0';
+        snprintf(ini, sizeof ini, "server = %s://%s:%d\n%s", i % 2 == 0 ? "ssl" : "mqtts", cases[i].host, broker.port,
+                 options);
+        f = fake_open("mqtt_sink", FMS_SINK, ini);
+        if (cases[i].said == NULL) {
+            add_numbered(f, 0, 1);
+            fake_until(f, fake_fate(f, 0) == FMS_DELIVERED);
+        } else {
+            fake_until(f, fake_said(f, "cannot connect") != NULL);
+            if (fake_said(f, cases[i].said) == NULL)
+                fail_msg("case %zu: %s", i, fake_said(f, "cannot connect"));
+        }
+        assert_null(fake_said(f, "hush"));
+        fake_close(f);
+    }
+    mosquitto_free(&broker);
+}
+
+static void test_probe(void **state)
+{
+    struct mosquitto broker;
+    struct fake *f;
+
+    (void)state;
+    mosquitto_make(&broker, "allow_anonymous true\n");
+    f = fake_check("mqtt_sink", FMS_SINK, section(broker.port, "client_id = car"));
+    assert_true(fake_probe(f, 5 * FMS_SECOND) < 0);
+    assert_non_null(fake_said(f, "error: cannot connect to tcp://127.0.0.1:"));
+    fake_close(f);
+    mosquitto_start(&broker);
+    f = fake_check("mqtt_sink", FMS_SINK, section(broker.port, "client_id = car"));
+    assert_int_equal(fake_probe(f, 5 * FMS_SECOND), 0);
+    assert_non_null(fake_said(f, "MQTT 5"));
+    assert_non_null(fake_said(f, "report: limits: QoS 2, 20 messages"));
+    fake_close(f);
+    mosquitto_free(&broker);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_check_names_what_is_wrong),
+        cmocka_unit_test(test_check_warns_of_traps),
+        cmocka_unit_test(test_open_needs_readable_files),
+        cmocka_unit_test(test_delivered_when_confirmed_out_of_order),
+        cmocka_unit_test(test_qos_2_is_delivered_at_pubcomp),
+        cmocka_unit_test(test_never_confirmed_is_left_unsettled),
+        cmocka_unit_test(test_connects_again_when_nothing_is_confirmed),
+        cmocka_unit_test(test_lost_connection_sends_again_in_order),
+        cmocka_unit_test(test_broker_says_why_it_disconnects),
+        cmocka_unit_test(test_permanent_refusal_rejects),
+        cmocka_unit_test(test_passing_refusal_is_retried_in_order),
+        cmocka_unit_test(test_window_bounds_what_is_under_way),
+        cmocka_unit_test(test_too_large_for_the_broker_is_rejected),
+        cmocka_unit_test(test_impossible_records_are_rejected),
+        cmocka_unit_test(test_every_qos_and_version_arrives),
+        cmocka_unit_test(test_headers_become_user_properties),
+        cmocka_unit_test(test_last_will),
+        cmocka_unit_test(test_broker_down_at_start_and_killed_later),
+        cmocka_unit_test(test_wrong_password_is_named),
+        cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_probe),
+    };
+
+    signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

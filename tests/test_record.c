@@ -1,0 +1,317 @@
+/* test_record.c - records are whole copies, accounted for to the byte, and stay in their graves for a while. */
+#include "lane.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static struct lane lane;
+static struct stage sinks[3];
+
+static int setup(void **state)
+{
+    (void)state;
+    memset(&lane, 0, sizeof lane);
+    lane.paths = json_paths_new();
+    lane.sink_count = 1;
+    lane.sinks[0] = &sinks[0];
+    return lane.paths == NULL;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    assert_int_equal(lane.in_flight_bytes, 0);
+    record_pool_free(&lane);
+    json_paths_free(lane.paths);
+    return 0;
+}
+
+static struct fms_record draft_of(const char *payload)
+{
+    struct fms_record draft = {.topic = fms_text("topic"), .key = fms_text("key"), .payload = fms_text(payload)};
+
+    return draft;
+}
+
+static struct fms_record draft_of_size(size_t size)
+{
+    static char payload[1 << 20];
+    struct fms_record draft = {.payload = fms_bytes_of(payload, size)};
+
+    memset(payload, 'x', size);
+    return draft;
+}
+
+static void assert_bytes(struct fms_bytes bytes, const char *text, size_t size)
+{
+    assert_non_null(bytes.data);
+    assert_int_equal(bytes.size, size);
+    assert_memory_equal(bytes.data, text, size);
+    assert_int_equal(((const char *)bytes.data)[size], '\0');
+}
+
+/* ------------------------------------------------------------------------------------------------------------- copies */
+
+static void everything_is_copied(void **state)
+{
+    char topic[] = "a/topic", key[] = "\0\1\2", payload[] = "{\"a\":1}", name[] = "name", value[] = "value";
+    struct fms_header headers[2] = {{name, {value, 5}}, {"empty", {value, 0}}};
+    struct fms_record draft = {{topic, 7}, {key, 3}, {payload, 7}, headers, 2, 12345, {6, 7}};
+    struct record *record = record_new(&lane, &draft, NULL);
+
+    (void)state;
+    topic[0] = key[1] = payload[0] = name[0] = value[0] = '!';
+    headers[0].name = NULL;
+    assert_bytes(record->public.topic, "a/topic", 7);
+    assert_bytes(record->public.key, "\0\1\2", 3);
+    assert_bytes(record->public.payload, "{\"a\":1}", 7);
+    assert_int_equal(record->public.header_count, 2);
+    assert_string_equal(record->public.headers[0].name, "name");
+    assert_bytes(record->public.headers[0].value, "value", 5);
+    assert_string_equal(record->public.headers[1].name, "empty");
+    assert_bytes(record->public.headers[1].value, "", 0);
+    assert_int_equal(record->public.timestamp, 12345);
+    assert_int_equal(record->public.tag[0], 6);
+    assert_int_equal(record->public.tag[1], 7);
+    assert_ptr_equal(record_of(&record->public), record);
+    record_free(&lane, record);
+}
+
+static void absent_is_not_empty(void **state)
+{
+    struct fms_header header = {"h", {NULL, 0}};
+    struct fms_record draft = {.topic = {"", 0}, .headers = &header, .header_count = 1};
+    struct record *record = record_new(&lane, &draft, NULL);
+
+    (void)state;
+    assert_bytes(record->public.topic, "", 0);
+    assert_null(record->public.key.data);
+    assert_null(record->public.payload.data);
+    assert_int_equal(record->public.payload.size, 0);
+    assert_null(record->public.headers[0].value.data);
+    record_free(&lane, record);
+}
+
+static void a_letter_shares_the_bytes(void **state)
+{
+    struct fms_record draft = draft_of_size(20000);
+    struct record *root = record_new(&lane, &draft, NULL);
+    struct fms_header header = {"why", {"because", 7}};
+    struct fms_record changed = root->public;
+    struct record *letter;
+
+    (void)state;
+    changed.headers = &header;
+    changed.header_count = 1;
+    letter = record_new(&lane, &changed, root);
+    assert_ptr_equal(letter->public.payload.data, root->public.payload.data);
+    assert_string_equal(letter->public.headers[0].value.data, "because");
+    assert_ptr_not_equal(letter->public.headers, &header);
+    assert_true(letter->charge < 1000);
+    record_free(&lane, letter);
+    record_free(&lane, root);
+}
+
+/* Headers are structs, behind whatever stands before them. */
+static void everything_is_aligned(void **state)
+{
+    static const char *const paths[] = {"a", "b.c", "d.0", "e", "f"};
+    struct fms_header header = {"h", {"v", 1}};
+
+    (void)state;
+    for (size_t i = 0; i < 5; i++) {
+        struct fms_record draft = draft_of("12345");
+        struct record *record;
+
+        assert_true(json_paths_add(lane.paths, paths[i]) >= 0);
+        draft.headers = &header;
+        draft.header_count = 1;
+        lane.sink_count = 1 + i % 3;
+        record = record_new(&lane, &draft, NULL);
+        assert_int_equal((uintptr_t)record->public.headers % _Alignof(struct fms_header), 0);
+        assert_non_null(record->json);
+        assert_int_equal((uintptr_t)record->json % _Alignof(struct json_cache), 0);
+        assert_true((char *)record->json >= (char *)&record->slots[lane.sink_count]);
+        assert_true((const char *)record->public.headers >= (char *)record->json + json_cache_size(lane.paths));
+        for (size_t k = 0; k <= i; k++)
+            assert_int_equal(record->json->slots[k].kind, JSON_MISSING);
+        record_free(&lane, record);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------------ charges */
+
+static void a_charge_covers_slots_cache_headers_and_values(void **state)
+{
+    struct fms_header headers[30];
+    struct fms_record draft = draft_of_size(100);
+    size_t least = sizeof(struct record) + sizeof(struct slot) + 100 + 3;
+    size_t plain = record_charge(&lane, &draft);
+
+    (void)state;
+    assert_true(plain >= least && plain < 2 * least + 256);
+    lane.sink_count = 20;
+    assert_true(record_charge(&lane, &draft) >= least + 19 * sizeof(struct slot));
+    for (size_t i = 0; i < 30; i++)
+        headers[i] = (struct fms_header){"a name of some length", {"and a value", 11}};
+    draft.headers = headers;
+    draft.header_count = 30;
+    assert_true(record_charge(&lane, &draft) >= least + 19 * sizeof(struct slot) + 30 * (sizeof *headers + 34));
+    assert_int_equal(json_paths_add(lane.paths, "x"), 0);
+    draft = draft_of_size(32 * 1024);
+    assert_true(record_charge(&lane, &draft) >= 32 * 1024 + json_cache_size(lane.paths));
+}
+
+static void charges_return_to_nothing(void **state)
+{
+    struct record *records[200];
+    size_t sum = 0;
+
+    (void)state;
+    for (size_t i = 0; i < 200; i++) {
+        struct fms_record draft = draft_of_size(i * i * 3);
+
+        records[i] = record_new(&lane, &draft, NULL);
+        assert_int_equal(records[i]->charge, record_charge(&lane, &draft));
+        sum += records[i]->charge;
+        assert_int_equal(lane.in_flight_bytes, sum);
+    }
+    for (size_t i = 0; i < 200; i++) {
+        sum -= records[i * 7 % 200]->charge;
+        record_free(&lane, records[i * 7 % 200]);
+        assert_int_equal(lane.in_flight_bytes, sum);
+    }
+}
+
+/* Each byte of a record of any size can be written: a wrong class is found by the sanitizers. */
+static void every_size_fits_its_class(void **state)
+{
+    (void)state;
+    for (size_t size = 0; size < 70000; size += size < 600 ? 1 : 509) {
+        struct fms_record draft = draft_of_size(size);
+        struct record *record = record_new(&lane, &draft, NULL);
+
+        assert_bytes(record->public.payload, draft.payload.data, size);
+        assert_true(size < 600 || record->charge <= 2 * (size + 600));
+        record_free(&lane, record);
+    }
+}
+
+static void a_huge_record_is_like_any_other(void **state)
+{
+    struct fms_record draft = draft_of_size(1 << 20);
+    struct record *record = record_new(&lane, &draft, NULL);
+
+    (void)state;
+    assert_bytes(record->public.payload, draft.payload.data, 1 << 20);
+    assert_in_range(record->charge, 1 << 20, (1 << 20) + 1000);
+    record_free(&lane, record);
+}
+
+/* -------------------------------------------------------------------------------------------------------- malformed */
+
+static void malformed_drafts_have_no_charge(void **state)
+{
+    static struct fms_header headers[1006];
+    struct fms_header nameless = {NULL, {"v", 1}}, sizeless = {"h", {NULL, 1}};
+    struct fms_record good = draft_of("x"), draft;
+
+    (void)state;
+    for (size_t i = 0; i < 1006; i++)
+        headers[i] = (struct fms_header){"h", {"v", 1}};
+    draft = good, draft.header_count = 1;
+    assert_true(record_charge(&lane, &draft) == SIZE_MAX);
+    draft = good, draft.headers = &nameless, draft.header_count = 1;
+    assert_true(record_charge(&lane, &draft) == SIZE_MAX);
+    draft = good, draft.headers = &sizeless, draft.header_count = 1;
+    assert_true(record_charge(&lane, &draft) == SIZE_MAX);
+    draft = good, draft.headers = headers, draft.header_count = 1001;
+    assert_true(record_charge(&lane, &draft) == SIZE_MAX);
+    draft = good, draft.headers = headers, draft.header_count = 1000;
+    assert_true(record_charge(&lane, &draft) < 1 << 20);
+    draft = good, draft.payload.size = SIZE_MAX - 5;
+    assert_true(record_charge(&lane, &draft) == SIZE_MAX);
+    draft = good, draft.key = fms_bytes_of(NULL, 5);
+    assert_true(record_charge(&lane, &draft) == SIZE_MAX);
+}
+
+/* --------------------------------------------------------------------------------------------------------- quarantine */
+
+/* Frees `count` records one after another, then looks how soon each place is used again: the oldest first, and none
+ * before `least` others were freed after it. */
+static void assert_quarantine(size_t count, size_t least)
+{
+    struct record **graves = calloc(count, sizeof *graves);
+    struct fms_record draft = draft_of("x");
+
+    for (size_t i = 0; i < count; i++)
+        graves[i] = record_new(&lane, &draft, NULL);
+    for (size_t i = 0; i < count; i++)
+        record_free(&lane, graves[i]);
+    for (size_t i = count - least; i < count; i++)
+        assert_int_equal(graves[i]->magic, RECORD_FREED);
+    for (size_t i = 0; i < 4; i++) {
+        struct record *record = record_new(&lane, &draft, NULL);
+
+        for (size_t k = count - least; k < count; k++)
+            assert_ptr_not_equal(record, graves[k]);
+        record_free(&lane, record); /* behind the others: the next one is another again */
+    }
+    free(graves);
+}
+
+static void the_newest_graves_are_not_opened(void **state)
+{
+    (void)state;
+    assert_quarantine(100, 60);
+}
+
+static void nor_are_they_when_the_pool_is_full(void **state)
+{
+    (void)state;
+    assert_quarantine(5000, 60);
+}
+
+static void memory_is_used_again(void **state)
+{
+    struct fms_record draft = draft_of("x");
+    void *first = NULL;
+    bool seen = false;
+
+    (void)state;
+    for (size_t i = 0; i < 200; i++) {
+        struct record *record = record_new(&lane, &draft, NULL);
+
+        if (i == 0)
+            first = record;
+        else
+            seen = seen || record == first;
+        record_free(&lane, record);
+    }
+    assert_true(seen);
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    static const struct CMUnitTest tests[] = {
+        CASE(everything_is_copied),
+        CASE(absent_is_not_empty),
+        CASE(a_letter_shares_the_bytes),
+        CASE(everything_is_aligned),
+        CASE(a_charge_covers_slots_cache_headers_and_values),
+        CASE(charges_return_to_nothing),
+        CASE(every_size_fits_its_class),
+        CASE(a_huge_record_is_like_any_other),
+        CASE(malformed_drafts_have_no_charge),
+        CASE(the_newest_graves_are_not_opened),
+        CASE(nor_are_they_when_the_pool_is_full),
+        CASE(memory_is_used_again),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
