@@ -43,7 +43,7 @@ start() {
 }
 ctl() { "$bin/fms-sandbox" ctl "$@"; }
 logged() { grep -q "$2" "$work/$1.log" 2>/dev/null; }
-lines() { [ "$(wc -l <"$work/$1.out")" -ge "$2" ]; }
+lines() { [ -f "$work/$1.out" ] && [ "$(wc -l <"$work/$1.out")" -ge "$2" ]; }
 start_bridge() {
   start bridge "$root/pipelines/bridge.ini"
   bridge=$started
