@@ -9,6 +9,14 @@ if(FMS_SANITIZE)
   target_link_options(fms_flags INTERFACE -fsanitize=${FMS_SANITIZE})
 endif()
 
+# What each program of a thread sanitizer build has besides its own sources; see the file for why.
+if(FMS_SANITIZE MATCHES thread)
+  add_library(fms_tsan_shim OBJECT ${PROJECT_SOURCE_DIR}/tests/tsan_shim.c)
+  target_link_libraries(fms_tsan_shim PRIVATE fms_flags)
+  set(fms_program_objects $<TARGET_OBJECTS:fms_tsan_shim>)
+  set(CMAKE_ENABLE_EXPORTS ON)
+endif()
+
 if(FMS_COVERAGE)
   target_compile_options(fms_flags INTERFACE --coverage)
   target_link_options(fms_flags INTERFACE --coverage)

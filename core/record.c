@@ -162,7 +162,7 @@ struct record *record_new(struct lane *lane, const struct fms_record *draft, con
     record->charge = class_charge(class, size);
     if (cache > 0) {
         record->json = (struct json_cache *)(void *)end;
-        memset(record->json, 0, sizeof *record->json);
+        memset(record->json, 0, cache);
         end += align8(cache);
     }
     copy_draft(record, draft, share != NULL, end);

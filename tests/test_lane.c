@@ -18,13 +18,12 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-#undef fail /* fms_fail needs the host's member of that name */
 
 #include "log.h"
 
 #define PATIENCE 120 /* seconds until a test that hangs is killed */
 
-/* ------------------------------------------------------------------------------------------------------------- the rig */
+/* ---------------------------------------------------------------------------------------------------------- the rig */
 
 static struct {
     struct lane lane;
@@ -49,7 +48,8 @@ static int rig_setup(void **state)
 {
     (void)state;
     memset(&rig, 0, sizeof rig);
-    rig.lane.options = (struct lane_options){"rig", 1000, 1 << 20, ON_REJECT_STOP, 60 * FMS_SECOND, FMS_MS, 4 * FMS_MS, 0};
+    rig.lane.options = (struct lane_options){"rig",           1000,   1 << 20,    ON_REJECT_STOP,
+                                             60 * FMS_SECOND, FMS_MS, 4 * FMS_MS, 0};
     rig.lane.paths = json_paths_new();
     log_redirect(rig_log, NULL);
     alarm(PATIENCE);
@@ -121,21 +121,21 @@ static uint64_t rig_random(void)
     return x ^= x << 17;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the source */
+/* ------------------------------------------------------------------------------------------------------- the source */
 
 #define MOST 100000
 
 struct source {
     const struct fms_host *host;
     size_t total, next;
-    size_t size;             /* of a payload; 0: the number alone */
-    size_t large_at, large;  /* one record of another size, if large > 0 */
-    size_t credit, polls;    /* of the last poll; how many there were */
+    size_t size;            /* of a payload; 0: the number alone */
+    size_t large_at, large; /* one record of another size, if large > 0 */
+    size_t credit, polls;   /* of the last poll; how many there were */
     bool has_stopped;
     uint8_t told[MOST]; /* fate */
     size_t told_count, told_again;
     size_t last_told;
-    size_t inversions; /* told before one that was emitted earlier */
+    size_t inversions;              /* told before one that was emitted earlier */
     int (*at_end)(struct source *); /* what to return once all is emitted; NULL: FMS_END */
 };
 
@@ -244,7 +244,7 @@ static void assert_all_delivered(size_t total)
     assert_false(rig.lane.has_failed);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- the sinks */
+/* -------------------------------------------------------------------------------------------------------- the sinks */
 
 struct sink {
     const struct fms_host *host;
@@ -341,7 +341,7 @@ static void assert_in_order(const struct sink *sink, size_t total)
         assert_int_equal(sink->delivered[i], i);
 }
 
-/* ------------------------------------------------------------------------------------------------ delivery and bounds */
+/* ---------------------------------------------------------------------------------------------- delivery and bounds */
 
 static void all_are_delivered_in_order(void **state)
 {
@@ -430,7 +430,7 @@ static void a_large_record_waits_for_its_room(void **state)
     assert_int_equal(rig.lane.counts.rejected, 0);
 }
 
-/* -------------------------------------------------------------------------------------------------------- dead letters */
+/* ----------------------------------------------------------------------------------------------------- dead letters */
 
 struct letter {
     char reason[256], stage[64], time[32], topic[32], payload[64], key[16];
@@ -572,7 +572,7 @@ static void assert_time(const char *text)
     assert_string_equal(end, "");
 }
 
-/* ------------------------------------------------------------------------------------------------------------- retries */
+/* ---------------------------------------------------------------------------------------------------------- retries */
 
 static int retrying_write(void *instance, const struct fms_record *const *records, size_t count)
 {
@@ -662,7 +662,7 @@ static void back_off_grows_to_retry_max(void **state)
         assert_true(retry_times[i] - retry_times[i - 1] >= 4 * FMS_MS / 2);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- fan-out */
+/* ---------------------------------------------------------------------------------------------------------- fan-out */
 
 static void each_sink_has_a_cursor_of_its_own(void **state)
 {
@@ -825,7 +825,7 @@ static void a_rejected_letter_is_dropped(void **state)
     assert_int_equal(count_told(FMS_DELIVERED), 9);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- transforms */
+/* ------------------------------------------------------------------------------------------------------- transforms */
 
 struct transform {
     const struct fms_host *host;
@@ -940,8 +940,8 @@ static void assert_kept_and_passed(void)
 
 static void a_transform_passes_later(void **state)
 {
-    struct fms_plugin table = {.transform = keeping_transform, .transform_poll = keeping_poll,
-                               .transform_flush = keeping_flush};
+    struct fms_plugin table = {
+        .transform = keeping_transform, .transform_poll = keeping_poll, .transform_flush = keeping_flush};
 
     (void)state;
     rig.lane.options.max_in_flight = 20;
@@ -1257,7 +1257,7 @@ static void flush_comes_after_what_waits(void **state)
     assert_all_delivered(2);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- misuse */
+/* ----------------------------------------------------------------------------------------------------------- misuse */
 
 static void assert_named(const char *name, const char *text)
 {
@@ -1756,7 +1756,7 @@ static void what_is_never_settled_is_named(void **state)
     assert_not_said("1 sink good: ");
 }
 
-/* ------------------------------------------------------------------------------------------------------------- threads */
+/* ---------------------------------------------------------------------------------------------------------- threads */
 
 struct threaded {
     const struct fms_host *host;
@@ -1973,7 +1973,8 @@ static void a_late_callback_finds_the_lane_closed(void **state)
     assert_int_equal(source.told_count, 0);
 }
 
-/* --------------------------------------------------------------------------------------------------- draining in a poll */
+/* --------------------------------------------------------------------------------------------------- draining in a
+ * poll */
 
 /* Emits `credit` and drains each time. */
 static int draining_poll(void *instance, size_t credit, struct fms_wait *wait)
@@ -2011,8 +2012,8 @@ static void a_source_drains_in_its_poll(void **state)
 
 static void draining_waits_for_a_transform_that_keeps(void **state)
 {
-    struct fms_plugin table = {.transform = keeping_transform, .transform_poll = keeping_poll,
-                               .transform_flush = keeping_flush};
+    struct fms_plugin table = {
+        .transform = keeping_transform, .transform_poll = keeping_poll, .transform_flush = keeping_flush};
 
     (void)state;
     rig.lane.options.on_reject = ON_REJECT_DROP;
@@ -2112,7 +2113,7 @@ static void drain_timeout_bounds_a_drain(void **state)
     assert_int_equal(rig.lane.left, 5);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- endings */
+/* ---------------------------------------------------------------------------------------------------------- endings */
 
 /* After source_stop it still emits what was on its way, without a credit. */
 static int straggling_poll(void *instance, size_t credit, struct fms_wait *wait)
@@ -2325,7 +2326,7 @@ static void a_finished_sink_makes_nobody_spin(void **state)
     assert_true(cpu_time() - before < 25 * FMS_MS);
 }
 
-/* ----------------------------------------------------------------------------------------- room in sinks, descriptors */
+/* --------------------------------------------------------------------------------------- room in sinks, descriptors */
 
 static int take_one_write(void *instance, const struct fms_record *const *records, size_t count)
 {
@@ -2493,7 +2494,7 @@ static void a_blocked_source_is_polled_without_credit(void **state)
     assert_all_delivered(20);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ failures */
+/* --------------------------------------------------------------------------------------------------------- failures */
 
 static int fail_at_end(struct source *self)
 {
@@ -2577,8 +2578,8 @@ static int failing_transform_poll(void *instance, struct fms_wait *wait)
 
 static void a_transform_s_poll_fails(void **state)
 {
-    struct fms_plugin table = {.transform = keeping_transform, .transform_poll = failing_transform_poll,
-                               .transform_flush = keeping_flush};
+    struct fms_plugin table = {
+        .transform = keeping_transform, .transform_poll = failing_transform_poll, .transform_flush = keeping_flush};
 
     (void)state;
     add_source(8);

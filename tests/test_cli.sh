@@ -1,0 +1,204 @@
+#!/bin/bash
+# test_cli.sh FMSPIPE PIPELINES: the command line: exit codes, what it prints where, signals.
+# Uses the plugins fms_sim, null_sink and console_sink, which the program finds by itself or by FMSPIPE_PLUGIN_PATH.
+set -euo pipefail
+
+fmspipe=$(realpath "$1")
+pipelines=$(realpath "$2")
+work=$(mktemp -d)
+child=
+trap 'if [ -n "$child" ]; then kill -KILL "$child" 2>/dev/null || true; fi; rm -rf "$work"' EXIT
+cd "$work"
+
+fail() {
+    echo "FAILED: $*" >&2
+    sed 's/^/    stdout: /' out >&2
+    sed 's/^/    stderr: /' err >&2
+    exit 1
+}
+
+# expect STATUS ARGUMENT...: runs fmspipe; its output is in `out` and `err` afterwards
+expect() {
+    local expected=$1 status=0
+    shift
+    timeout 60 "$fmspipe" "$@" >out 2>err || status=$?
+    [ "$status" -eq "$expected" ] || fail "fmspipe $* exited with $status, not $expected"
+}
+
+# said FILE TEXT: a line of the file holds the text
+said() {
+    grep -qF -- "$2" "$1" || fail "\"$2\" is not in $1"
+}
+
+# wait_for FILE TEXT: the same, within 30 seconds
+wait_for() {
+    local deadline=$((SECONDS + 30))
+    until grep -qF -- "$2" "$1"; do
+        [ "$SECONDS" -lt "$deadline" ] || fail "waited in vain for \"$2\" in $1"
+        sleep 0.02
+    done
+}
+
+# start ARGUMENT...: runs fmspipe in the background
+start() {
+    : >out
+    : >err
+    "$fmspipe" "$@" >out 2>err &
+    child=$!
+}
+
+# ended STATUS: the one in the background ends with it, within 30 seconds
+ended() {
+    local deadline=$((SECONDS + 30)) status=0
+    while kill -0 "$child" 2>/dev/null && [ "$SECONDS" -lt "$deadline" ]; do
+        sleep 0.02
+    done
+    kill -0 "$child" 2>/dev/null && fail "it did not end"
+    wait "$child" || status=$?
+    child=
+    [ "$status" -eq "$1" ] || fail "it exited with $status, not $1"
+}
+
+cat >finite.ini <<'END'
+[source]
+plugin = fms_sim
+vehicles = 3
+rate = 0
+count = 100
+[sink console]
+plugin = console_sink
+format = json
+END
+
+cat >endless.ini <<'END'
+[source]
+plugin = fms_sim
+interval = 10ms
+[sink null]
+plugin = null_sink
+END
+
+# --- what it says of itself
+expect 0 --help
+said out "usage: fmspipe"
+said out "exit status: 0 done; 1 failed while running, or records were left unsettled; 2 bad configuration"
+[ ! -s err ] || fail "--help wrote to stderr"
+expect 0 --version
+grep -qE '^fmspipe [0-9]+\.[0-9]+\.[0-9]+$' out || fail "--version is no version"
+expect 0 plugins
+said out "fms_sim"
+said out "null_sink"
+expect 0 describe null_sink
+said out "null_sink"
+expect 0 describe fms_sim
+said out "vehicles"
+expect 0 describe --format=markdown fms_sim
+said out "|"
+expect 0 describe pipeline
+said out "max_in_flight_bytes"
+
+# --- bad usage
+expect 2
+said err "--help"
+expect 2 --no-such-option
+expect 2 check
+expect 2 --log-format=xml finite.ini
+said err "xml"
+expect 2 --log-level=loud finite.ini
+expect 2 --timeout=0 probe finite.ini
+expect 2 --timeout=99999999999999999 probe finite.ini
+expect 2 --until=nobody finite.ini
+said err "nobody"
+expect 2 describe no_such_plugin
+said err "no_such_plugin"
+expect 2 no_such_file.ini
+said err "no_such_file.ini"
+
+# --- check
+for file in "$pipelines"/*.ini; do
+    expect 0 check "$file"
+    said out "$file: ok"
+done
+expect 0 check finite.ini endless.ini
+said out "finite.ini: ok"
+said out "endless.ini: ok"
+expect 2 check finite.ini ./finite.ini
+said err "the pipeline's name \"finite\" is also that of"
+expect 0 probe finite.ini
+
+# --- a broken file: every error, with file and line, and nothing is started
+cat >broken.ini <<'END'
+[pipeline]
+max_in_flight = lots
+[source]
+plugin = fms_sin
+[sink null]
+plugin = null_sink
+colour = red
+[snik]
+END
+for command in check run; do
+    expect 2 "$command" broken.ini
+    for place in "broken.ini:2: " "broken.ini:4: " "broken.ini:7: " "broken.ini:8: "; do
+        said err "$place"
+    done
+    said err "did you mean \"fms_sim\"?"
+    said err "did you mean [sink]?"
+    [ "$(grep -c ' error ' err)" -eq 4 ] || fail "not four errors"
+    [ ! -s out ] || fail "a broken file wrote to stdout"
+done
+expect 2 run finite.ini broken.ini
+[ ! -s out ] || fail "a good pipeline was started beside a broken one"
+
+# --- run: to its end; the word `run` may be left out; stdout belongs to console_sink
+expect 0 finite.ini
+[ "$(wc -l <out)" -eq 100 ] || fail "not 100 records on stdout"
+said err "100 received, 100 delivered"
+expect 0 --log-format=json run finite.ini
+[ "$(wc -l <out)" -eq 100 ] || fail "not 100 records on stdout"
+grep -vqE '^\{"time":"[^"]*","level":".*\}$' err && fail "a log line is no JSON"
+expect 0 --log-level=error finite.ini
+[ ! -s err ] || fail "--log-level=error says more"
+expect 0 --until=finite finite.ini endless.ini
+said err "endless: ended"
+
+# --- signals
+start endless.ini
+wait_for err "endless: starts"
+kill -TERM "$child"
+ended 0
+said err "SIGTERM: stopping"
+said err "endless: ended"
+said err ", 0 in flight"
+
+start endless.ini
+wait_for err "endless: starts"
+kill -INT "$child"
+ended 0
+said err "SIGINT: stopping"
+
+# A full pipe that nobody reads holds console_sink up, so that the first signal cannot end it.
+cat >stuck.ini <<'END'
+[pipeline]
+drain_timeout = 1h
+[source]
+plugin = fms_sim
+rate = 0
+[sink console]
+plugin = console_sink
+format = json
+END
+mkfifo pipe
+exec 3<>pipe
+dd if=/dev/zero bs=4096 count=1000 oflag=nonblock >&3 2>/dev/null || true # until it is full
+: >err
+"$fmspipe" stuck.ini >pipe 2>err &
+child=$!
+: >out
+wait_for err "stuck: starts"
+kill -TERM "$child"
+wait_for err "SIGTERM: stopping"
+kill -TERM "$child"
+ended 1
+said err "second signal: ending at once"
+exec 3>&-

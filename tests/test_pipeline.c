@@ -1,0 +1,393 @@
+/* test_pipeline.c - bad pipeline files, end to end: each error in one clear line with its place, and nothing half open.
+ *
+ * The plugin `good` of tests/plugins serves as every stage; the directory with its object is in FMS_TEST_PLUGIN_DIR. */
+#include "pipeline.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "log.h"
+
+static char said[16384];
+static size_t errors, warnings;
+
+static void note(void *user, enum fms_level level, const char *pipeline, const char *stage, const char *text)
+{
+    size_t n = strlen(said);
+
+    (void)user;
+    (void)pipeline;
+    snprintf(said + n, sizeof said - n, "%s%s%s\n", stage != NULL ? stage : "", stage != NULL ? ": " : "", text);
+    errors += level == FMS_LOG_ERROR;
+    warnings += level == FMS_LOG_WARN;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    said[0] = '\0';
+    errors = warnings = 0;
+    log_redirect(note, NULL);
+    loader_search(getenv("FMS_TEST_PLUGIN_DIR"));
+    return getenv("FMS_TEST_PLUGIN_DIR") == NULL;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    log_redirect(NULL, NULL);
+    return 0;
+}
+
+#define GOOD   "plugin = good\nneeded = x\n"
+#define SOURCE "[source]\n" GOOD
+#define SINK   "[sink one]\n" GOOD
+
+/* Loads a pipeline from a file of that name. */
+static struct lane *load_as(const char *name, const char *text)
+{
+    FILE *file = fopen(name, "w");
+    struct lane *lane;
+
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+    lane = pipeline_load(name);
+    unlink(name);
+    return lane;
+}
+
+static struct lane *load(const char *text)
+{
+    return load_as("test_pipeline.ini", text);
+}
+
+static void assert_said(const char *text)
+{
+    if (strstr(said, text) == NULL)
+        print_error("expected \"%s\" in:\n%s", text, said);
+    assert_non_null(strstr(said, text));
+}
+
+/* Refused, with one error, in that line of the file (0: none in particular), with this text. */
+static void assert_refused(const char *text, int line, const char *error)
+{
+    char place[64];
+
+    assert_null(load(text));
+    if (line > 0)
+        snprintf(place, sizeof place, "test_pipeline.ini:%d: ", line);
+    else
+        snprintf(place, sizeof place, "test_pipeline.ini: ");
+    assert_said(place);
+    assert_said(error);
+    if (errors != 1)
+        print_error("expected one error:\n%s", said);
+    assert_int_equal(errors, 1);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- good */
+
+static void a_good_file_is_loaded(void **state)
+{
+    struct lane *lane = load("[pipeline]\nname = p\nmax_in_flight = 7\n" SOURCE "[transform t]\n" GOOD SINK
+                             "[sink two]\n" GOOD "[dead_letter]\n" GOOD "number = 9\n");
+
+    (void)state;
+    assert_non_null(lane);
+    assert_int_equal(errors + warnings, 0);
+    assert_string_equal(lane->options.name, "p");
+    assert_int_equal(lane->options.max_in_flight, 7);
+    assert_int_equal(lane->options.max_in_flight_bytes, 64 << 20);
+    assert_int_equal(lane->stage_count, 5);
+    assert_int_equal(lane->sink_count, 2);
+    assert_ptr_equal(lane->sinks[2], lane->dead_letter);
+    assert_int_equal(lane->dead_letter->slot, 2);
+    assert_string_equal(lane->dead_letter->name, "dead_letter");
+    assert_string_equal(lane->sinks[1]->name, "sink two");
+    assert_int_equal(pipeline_open(lane), 0);
+    pipeline_close(lane);
+    pipeline_free(lane);
+}
+
+static void the_file_s_name_is_the_pipeline_s(void **state)
+{
+    struct lane *lane = load_as("some.bridge.ini", SOURCE SINK);
+
+    (void)state;
+    assert_non_null(lane);
+    assert_string_equal(lane->options.name, "some");
+    pipeline_free(lane);
+}
+
+static void a_pipeline_runs_and_closes(void **state)
+{
+    struct lane *lane = load(SOURCE SINK);
+
+    (void)state;
+    assert_int_equal(pipeline_open(lane), 0);
+    lane_run(lane);
+    pipeline_close(lane);
+    assert_false(lane->has_failed);
+    assert_int_equal(lane->left, 0);
+    pipeline_free(lane);
+    assert_said("sink one: opened\nsource: opened\n"); /* in this order */
+    assert_said("source: closed\nsink one: closed\n");
+}
+
+/* --------------------------------------------------------------------------------------------------------- sections */
+
+static void an_unknown_section(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE SINK "[sorce]\n", 7, "unknown section [sorce]; did you mean [source]?");
+}
+
+static void an_unknown_section_like_no_other(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE SINK "[xyzzy]\n", 7,
+                   "unknown section [xyzzy]; known are [pipeline], [source], [transform NAME], "
+                   "[sink NAME] and [dead_letter]");
+}
+
+static void no_source(void **state)
+{
+    (void)state;
+    assert_refused(SINK, 0, "there is no [source] section");
+}
+
+static void two_sources(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE SINK "[source again]\n" GOOD, 7, "a second [source] section; the first is in line 1");
+}
+
+static void two_dead_letters(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE SINK "[dead_letter a]\n" GOOD "[dead_letter b]\n" GOOD, 10,
+                   "a second [dead_letter] section; the first is in line 7");
+}
+
+static void no_sink(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE, 0, "there is no [sink NAME] section");
+}
+
+static void the_same_section_twice(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE SINK SINK, 7, "[sink one] stands in line 4 already");
+}
+
+static void an_empty_file(void **state)
+{
+    (void)state;
+    assert_null(load(""));
+    assert_said("there is no [source] section");
+    assert_said("there is no [sink NAME] section");
+}
+
+static void no_file(void **state)
+{
+    (void)state;
+    assert_null(pipeline_load("no_such_file.ini"));
+    assert_int_equal(errors, 1);
+    assert_said("no_such_file.ini: ");
+}
+
+/* ---------------------------------------------------------------------------------------------------------- plugins */
+
+static void a_missing_plugin_key(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE "[sink one]\nneeded = x\n", 4, "[sink one] has no plugin: ");
+}
+
+static void an_unknown_plugin(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE "[sink one]\nplugin = godo\n", 5, "there is no plugin \"godo\"; did you mean \"good\"?");
+}
+
+static void a_plugin_in_a_wrong_role(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE "[sink one]\nplugin = small_table\n", 5, "plugin small_table cannot be a sink");
+}
+
+static void a_plugin_of_another_abi(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE "[sink one]\nplugin = newer\n", 5, "newer than this fmspipe");
+}
+
+/* ---------------------------------------------------------------------------------------------------------- options */
+
+static void an_unknown_key(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE SINK "nmber = 3\n", 7, "number");
+    assert_said("nmber");
+}
+
+static void an_unknown_key_of_the_pipeline(void **state)
+{
+    (void)state;
+    assert_refused("[pipeline]\nmax_inflight = 3\n" SOURCE SINK, 2, "max_in_flight");
+}
+
+static void a_missing_required_key(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE "[sink one]\nplugin = good\n", 4, "needed");
+}
+
+static void a_wrong_type(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE SINK "number = many\n", 7, "many");
+    assert_said("number");
+}
+
+static void out_of_range(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE SINK "number = 11\n", 7, "1 to 10");
+    assert_said("11");
+}
+
+static void a_wrong_choice_of_the_pipeline(void **state)
+{
+    (void)state;
+    assert_refused("[pipeline]\non_reject = go\n" SOURCE SINK, 2, "stop");
+}
+
+/* And the dead letter's sink is there when the rest is refused. */
+static void an_error_beside_a_dead_letter(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE SINK "number = 0\n[dead_letter]\n" GOOD, 7, "1 to 10");
+}
+
+static void a_check_that_fails(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE SINK "refuse = yes\n", 7, "check was told to fail");
+}
+
+static void all_errors_come_at_once(void **state)
+{
+    (void)state;
+    assert_null(load("[pipeline]\nmax_in_flight = none\n[sorce]\n[source]\nplugin = godo\n[sink one]\nplugin = good\n"
+                     "number = 0\npause = long\n"));
+    assert_said("test_pipeline.ini:2: ");
+    assert_said("test_pipeline.ini:3: ");
+    assert_said("test_pipeline.ini:5: ");
+    assert_said("test_pipeline.ini:6: "); /* needed is missing */
+    assert_said("test_pipeline.ini:8: ");
+    assert_said("test_pipeline.ini:9: ");
+    assert_int_equal(errors, 6);
+}
+
+/* --------------------------------------------------------------------------------------------------- open, and
+ * together */
+
+static void when_one_cannot_open_the_others_are_closed(void **state)
+{
+    struct lane *lane = load(SOURCE "fail = yes\n" SINK "[sink two]\n" GOOD "[dead_letter]\n" GOOD);
+
+    (void)state;
+    assert_non_null(lane);
+    assert_int_equal(pipeline_open(lane), -EIO);
+    assert_int_equal(errors, 1);
+    assert_said("test_pipeline.ini:1: [source] open was told to fail");
+    assert_said("sink one: opened\nsink two: opened\ndead_letter: opened\n");
+    assert_said("sink one: closed\nsink two: closed\ndead_letter: closed\n");
+    assert_null(strstr(said, "source: closed"));
+    pipeline_free(lane);
+}
+
+static void equal_values_that_should_differ_are_warned_of(void **state)
+{
+    struct lane *lanes[3] = {load_as("one.ini", SOURCE "id = a\n" SINK), load_as("two.ini", SOURCE SINK "id = a\n"),
+                             load_as("three.ini", SOURCE "id = b\n" SINK)};
+
+    (void)state;
+    assert_int_equal(pipeline_check_together(lanes, 3), 0);
+    assert_int_equal(warnings, 1);
+    assert_said("two.ini:7: [sink one] id: test id \"a\" is also that of [source] in one.ini");
+    for (size_t i = 0; i < 3; i++)
+        pipeline_free(lanes[i]);
+}
+
+static void equal_names_are_refused(void **state)
+{
+    struct lane *lanes[2] = {load_as("one.ini", SOURCE SINK),
+                             load_as("two.ini", "[pipeline]\nname = one\n" SOURCE SINK)};
+
+    (void)state;
+    assert_int_equal(pipeline_check_together(lanes, 2), -EINVAL);
+    assert_int_equal(errors, 1);
+    assert_said("two.ini: the pipeline's name \"one\" is also that of one.ini");
+    for (size_t i = 0; i < 2; i++)
+        pipeline_free(lanes[i]);
+}
+
+static void too_many_stages(void **state)
+{
+    static char text[16384];
+    size_t n = 0;
+
+    (void)state;
+    n += (size_t)snprintf(text + n, sizeof text - n, SOURCE);
+    for (size_t i = 0; i < LANE_MAX_STAGES; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "[sink %zu]\n" GOOD, i);
+    assert_refused(text, 3 * 62 + 1, "more than 62 stages");
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    static const struct CMUnitTest tests[] = {
+        CASE(a_good_file_is_loaded),
+        CASE(the_file_s_name_is_the_pipeline_s),
+        CASE(a_pipeline_runs_and_closes),
+        CASE(an_unknown_section),
+        CASE(an_unknown_section_like_no_other),
+        CASE(no_source),
+        CASE(two_sources),
+        CASE(two_dead_letters),
+        CASE(no_sink),
+        CASE(the_same_section_twice),
+        CASE(an_empty_file),
+        CASE(no_file),
+        CASE(a_missing_plugin_key),
+        CASE(an_unknown_plugin),
+        CASE(a_plugin_in_a_wrong_role),
+        CASE(a_plugin_of_another_abi),
+        CASE(an_unknown_key),
+        CASE(an_unknown_key_of_the_pipeline),
+        CASE(a_missing_required_key),
+        CASE(a_wrong_type),
+        CASE(out_of_range),
+        CASE(a_wrong_choice_of_the_pipeline),
+        CASE(an_error_beside_a_dead_letter),
+        CASE(a_check_that_fails),
+        CASE(all_errors_come_at_once),
+        CASE(when_one_cannot_open_the_others_are_closed),
+        CASE(equal_values_that_should_differ_are_warned_of),
+        CASE(equal_names_are_refused),
+        CASE(too_many_stages),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
