@@ -10,7 +10,7 @@
  * the far end has confirmed it. A source acknowledges, commits or forgets its input only when `source_settled` says so.
  *
  * Threads, in brackets at each function:
- *   [control]  the thread that builds and dismantles pipelines: check, probe, open, close. Never at the same time as
+ *   [control]  a thread that builds or dismantles a pipeline: check, probe, open, close. Never at the same time as
  *              [lane] functions of the same pipeline.
  *   [lane]     the pipeline's one thread of control. Whatever runs there needs no lock and must not block.
  *   [any]      any thread, a library's callback too.
@@ -68,7 +68,7 @@ struct fms_record {
     struct fms_bytes key;
     struct fms_bytes payload;
     const struct fms_header *headers;
-    size_t header_count; /* 0..1000 */
+    size_t header_count; /* 0..1000; a dead letter has 5 more */
     int64_t timestamp;   /* nanoseconds since 1970 UTC; 0 where unknown */
     uint64_t tag[2];     /* the source's own words (an offset, a packet id); only the source may give them a meaning */
 };
@@ -282,7 +282,7 @@ static inline int fms_emit(const struct fms_host *host, const struct fms_record 
 
 /* A transform makes a record out of another, and may do so several times; the parent is delivered when it was dropped
  * (FMS_DROP, or settled later) and all its children are. -EAGAIN: no room; return FMS_AGAIN, remembering how many
- * children were emitted. The child's tag is its parent's. [lane] */
+ * children were emitted; in transform_poll, try again in the next one. The child's tag is its parent's. [lane] */
 static inline int fms_emit_child(const struct fms_host *host, const struct fms_record *parent,
                                  const struct fms_record *draft)
 {

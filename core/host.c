@@ -193,13 +193,15 @@ static int emit_too_large(struct stage *stage, const struct fms_record *draft, s
     struct fms_record stub = *draft;
     struct record *record;
     char *reason = NULL;
+    size_t stub_charge;
 
     stub.payload = fms_bytes_of(NULL, 0);
-    if (record_charge(lane, &stub) > (size_t)lane->options.max_in_flight_bytes)
+    if (record_charge(lane, &stub, NULL) > (size_t)lane->options.max_in_flight_bytes)
         stub = (struct fms_record){.timestamp = draft->timestamp, .tag = {draft->tag[0], draft->tag[1]}};
-    if (lane->in_flight > 0 && !may_emit(lane, record_charge(lane, &stub)))
-        return emit_later(lane, record_charge(lane, &stub));
-    record = record_new(lane, &stub, NULL);
+    stub_charge = record_charge(lane, &stub, NULL);
+    if (lane->in_flight > 0 && !may_emit(lane, stub_charge))
+        return emit_later(lane, stub_charge);
+    record = record_new(lane, &stub, stub_charge, NULL);
     if (record == NULL)
         return emit_later(lane, 0);
     record->pending = 1;
@@ -230,7 +232,7 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
         return -EPERM;
     if (lane->state >= LANE_DRAINING || stage->has_ended)
         return emit_refused(stage);
-    charge = record_charge(lane, draft);
+    charge = record_charge(lane, draft, NULL);
     if (charge == SIZE_MAX) {
         host_misuse(stage, "emitted a malformed record: more than 1000 headers, one without a name, or a size without"
                            " data");
@@ -240,7 +242,7 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
         return emit_too_large(stage, draft, charge);
     if (!may_emit(lane, charge))
         return emit_later(lane, charge);
-    record = record_new(lane, draft, NULL);
+    record = record_new(lane, draft, charge, NULL);
     if (record == NULL) {
         log_line(FMS_LOG_ERROR, host->pipeline, host->stage, "out of memory for a record of %zu bytes: lower"
                  " max_in_flight_bytes", charge);
@@ -286,7 +288,7 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
     if (!is_role(stage, FMS_TRANSFORM, "fms_emit_child") || !is_lane(stage, "fms_emit_child"))
         return -EPERM;
     from = record_alive(stage, parent, "fms_emit_child");
-    charge = record_charge(lane, draft);
+    charge = record_charge(lane, draft, NULL);
     if (from == NULL || charge == SIZE_MAX || from->kept_by != stage->index + 1) {
         host_misuse(stage, "called fms_emit_child with a malformed record, or for a parent that it has not");
         return -EINVAL;
@@ -295,7 +297,7 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
         lane->is_blocked = true;
         return -EAGAIN;
     }
-    child = record_new(lane, draft, NULL);
+    child = record_new(lane, draft, charge, NULL);
     if (child == NULL)
         return -EAGAIN;
     memcpy(child->public.tag, from->public.tag, sizeof child->public.tag);

@@ -69,6 +69,15 @@ static bool stage_will_wait(struct stage *stage)
     return atomic_exchange(&stage->is_woken, false);
 }
 
+/* The plugin has told the cause; this tells what follows. */
+void stage_fail(struct stage *stage, const char *operation, int error)
+{
+    log_line(FMS_LOG_ERROR, stage->host.pipeline, stage->name, "%s failed: %s; the pipeline stops", operation,
+             strerror(-error));
+    stage->is_dead = true;
+    lane_fail(stage->lane);
+}
+
 void stage_poll(struct stage *stage)
 {
     struct lane *lane = stage->lane;
@@ -76,13 +85,12 @@ void stage_poll(struct stage *stage)
     int (*poll_it)(void *, struct fms_wait *) =
         is_sink ? stage->plugin->table.sink_poll : stage->plugin->table.transform_poll;
     struct fms_wait before = stage->wait;
+    int error;
 
     if (stage_will_wait(stage) && is_sink)
         stage->is_full = false;
-    if (poll_it != NULL && !stage->is_dead && poll_it(stage->instance, &stage->wait) < 0) {
-        stage->is_dead = true;
-        lane_fail(lane);
-    }
+    if (poll_it != NULL && !stage->is_dead && (error = poll_it(stage->instance, &stage->wait)) < 0)
+        stage_fail(stage, is_sink ? "sink_poll" : "transform_poll", error);
     if (lane->sleeps_until != 0 && (stage->wait.fd != before.fd || stage->wait.events != before.events))
         lane_wake(lane); /* we are a library's thread: the lane's own sleeps on the old descriptor */
 }
@@ -157,14 +165,12 @@ static void poll_source(struct lane *lane)
     lane->in_source = true;
     result = source->plugin->table.source_poll(source->instance, credit, &source->wait);
     lane->in_source = false;
-    if (result < 0) {
-        source->is_dead = true;
-        lane_fail(lane);
-    } else if (result == FMS_END) {
+    if (result < 0)
+        stage_fail(source, "source_poll", result);
+    else if (result == FMS_END)
         source->has_ended = true;
-    } else if (credit > 0 && lane->counts.emitted - emitted >= credit) {
+    else if (credit > 0 && lane->counts.emitted - emitted >= credit)
         source->wait.deadline = 0;
-    }
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- ending */

@@ -47,7 +47,7 @@ struct record {
     uint32_t size_class;
     size_t charge;           /* bytes of this allocation, as they count for max_in_flight_bytes */
     uint32_t pending;        /* slots and children not settled, and 1 while it is among the transforms */
-    uint32_t kept_by;        /* index + 1 of the transform that keeps it, or 0 */
+    uint32_t kept_by;        /* index + 1 of the transform that keeps it, 0, or UINT32_MAX: it is stuck */
     uint64_t rejected_by;    /* roots: the stages under whose names it went to dead letters */
     bool dropped;            /* roots: rejected, and dropped as on_reject says */
     struct record *parent;   /* NULL: a root */
@@ -75,8 +75,8 @@ struct stage {
     _Atomic uint64_t *counters;
     size_t index; /* in lane.stages */
     bool is_open;
-    bool is_dead;               /* a sink that failed or finished: offered nothing more */
-    bool has_ended;             /* the source returned FMS_END */
+    bool is_dead;               /* it failed or finished: not called any more */
+    bool has_ended;             /* the source returned FMS_END; the transform was flushed */
     _Atomic bool has_finished;  /* it called fms_finish; any thread */
 
     struct fms_wait wait;
@@ -90,6 +90,7 @@ struct stage {
     struct record *head, *tail;    /* sinks: the queue; transforms: what they keep */
     struct record *cursor;         /* sinks: the first to be offered */
     size_t taken;                  /* sinks: taken and not settled; transforms: kept */
+    size_t kept_bytes;             /* transforms: the charges of what they keep */
     bool is_full;                  /* sinks: it took less than offered; wait for a settlement or a wake */
     bool is_retrying;              /* sinks: nothing is offered until `taken` is 0 and `retry_at` has come */
     unsigned attempt;              /* sinks: retries in a row */
@@ -174,11 +175,11 @@ extern _Thread_local struct lane *lane_current;
 
 /* record.c: memory of records. A record's public part is what plugins see. */
 struct record *record_of(const struct fms_record *public);
-/* The bytes that a record would take; SIZE_MAX for a malformed draft. */
-size_t record_charge(const struct lane *lane, const struct fms_record *draft);
-/* A copy of the draft. With `share`, a dead letter: topic, key and payload stay in `share`, which must outlive it.
- * NULL: out of memory. */
-struct record *record_new(struct lane *lane, const struct fms_record *draft, const struct record *share);
+/* The bytes that a record would take; SIZE_MAX for a malformed draft. With `share`, for a dead letter, without topic, key
+ * and payload: it has them from that record. */
+size_t record_charge(const struct lane *lane, const struct fms_record *draft, const struct record *share);
+/* A copy of the draft, given what record_charge said of it; `share` must outlive it. NULL: out of memory. */
+struct record *record_new(struct lane *lane, const struct fms_record *draft, size_t charge, const struct record *share);
 void record_free(struct lane *lane, struct record *record);
 void record_pool_free(struct lane *lane);
 
@@ -222,5 +223,7 @@ size_t lane_drain(struct lane *lane, int64_t deadline);     /* lane, in source_p
 int64_t lane_now(void);
 /* Calls transform_poll or sink_poll. */
 void stage_poll(struct stage *stage);
+/* An operation returned a negative errno: the stage is dead, and the pipeline fails. */
+void stage_fail(struct stage *stage, const char *operation, int error);
 
 #endif

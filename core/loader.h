@@ -19,7 +19,7 @@ void loader_search(const char *directories);
  * loaded once a process and never unloaded; the result lives as long. [control] */
 const struct plugin *loader_load(const char *name, const char *file, int line);
 
-/* Every plugin that can be found and loaded, in alphabetical order; others are logged as warnings. */
+/* Every plugin that can be found and loaded, in alphabetical order; what cannot be loaded is logged. */
 void loader_each(void (*visit)(const struct plugin *plugin, void *user), void *user);
 
 /* Whether the plugin can stand in that role. */

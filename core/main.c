@@ -244,6 +244,7 @@ static void *run_thread(void *user)
     uint64_t one = 1;
 
     lane_run(runner->lane);
+    pipeline_close(runner->lane); /* here, so that one that takes its time holds up nobody, nor the second signal */
     runner->has_ended = true;
     if (write(runner->ended_fd, &one, sizeof one) < 0)
         abort(); /* an eventfd that cannot count to 2^64 */
@@ -374,7 +375,7 @@ static int run_open(struct lane **lanes, size_t count, int signal_fd, const char
         result = result_of(lanes, count);
     }
     for (size_t i = 0; i < count; i++)
-        pipeline_close(lanes[i]);
+        pipeline_close(lanes[i]); /* one that was never started */
     if (ended_fd >= 0)
         close(ended_fd);
     free(runners);
@@ -409,7 +410,9 @@ static int run(const struct arguments *arguments)
     pthread_sigmask(SIG_BLOCK, &stops, NULL); /* before any thread is made */
     signal(SIGPIPE, SIG_IGN);
     signal_fd = signalfd(-1, &stops, SFD_NONBLOCK | SFD_CLOEXEC);
-    if (signal_fd >= 0 && open_all(lanes, arguments->count) == 0)
+    if (signal_fd < 0)
+        log_line(FMS_LOG_ERROR, NULL, NULL, "cannot wait for signals: %s", strerror(errno));
+    else if (open_all(lanes, arguments->count) == 0)
         result = run_open(lanes, arguments->count, signal_fd, arguments->until);
     if (signal_fd >= 0)
         close(signal_fd);

@@ -338,8 +338,8 @@ static void check_unique(struct lane *const *lanes, size_t count, const struct s
                 if (its->unique == NULL || strcmp(its->unique, option->unique) != 0 ||
                     unique_value(other, its) == NULL || strcmp(unique_value(other, its), value) != 0)
                     continue;
-                fms_advise(&stage->host, option->name, "%s \"%s\" is also that of [%s] in %s; one will disconnect the"
-                           " other if they use one broker", option->unique, value, other->name,
+                fms_advise(&stage->host, option->name, "%s \"%s\" is also that of [%s] in %s; each stage needs one"
+                           " of its own", option->unique, value, other->name,
                            other->lane->config->path);
             }
         }
@@ -371,11 +371,25 @@ int pipeline_check_together(struct lane *const *lanes, size_t count)
 
 /* ------------------------------------------------------------------------------------------------------ open and close */
 
+static void log_counters(const struct stage *stage)
+{
+    const struct fms_counter *counter = stage->plugin->table.counters;
+
+    for (size_t i = 0; counter != NULL && counter[i].name != NULL; i++) {
+        if (stage->counters[i] > 0)
+            log_line(FMS_LOG_INFO, stage->host.pipeline, stage->name, "%s: %llu", counter[i].name,
+                     (unsigned long long)stage->counters[i]);
+    }
+}
+
 static void close_stage(struct stage *stage)
 {
-    if (stage->is_open && stage->plugin->table.close != NULL)
+    if (!stage->is_open)
+        return;
+    if (stage->plugin->table.close != NULL)
         stage->plugin->table.close(stage->instance);
     stage->is_open = false;
+    log_counters(stage);
 }
 
 static int open_stage(struct stage *stage)
@@ -402,17 +416,6 @@ int pipeline_open(struct lane *lane)
     return error;
 }
 
-static void log_counters(const struct stage *stage)
-{
-    const struct fms_counter *counter = stage->plugin->table.counters;
-
-    for (size_t i = 0; counter != NULL && counter[i].name != NULL; i++) {
-        if (stage->counters[i] > 0)
-            log_line(FMS_LOG_INFO, stage->host.pipeline, stage->name, "%s: %llu", counter[i].name,
-                     (unsigned long long)stage->counters[i]);
-    }
-}
-
 void pipeline_close(struct lane *lane)
 {
     size_t slots = lane->sink_count + (lane->dead_letter != NULL);
@@ -422,8 +425,6 @@ void pipeline_close(struct lane *lane)
         close_stage(lane->transforms[i]);
     for (size_t i = 0; i < slots; i++)
         close_stage(lane->sinks[i]);
-    for (size_t i = 0; i < lane->stage_count; i++)
-        log_counters(lane->stages[i]);
 }
 
 int pipeline_probe(struct lane *lane, int64_t timeout)

@@ -91,9 +91,9 @@ static size_t class_charge(size_t class, size_t size)
     return class < POOL_CLASSES ? (size_t)POOL_SMALLEST << class : size;
 }
 
-size_t record_charge(const struct lane *lane, const struct fms_record *draft)
+size_t record_charge(const struct lane *lane, const struct fms_record *draft, const struct record *share)
 {
-    size_t size = record_size(lane, draft, false);
+    size_t size = record_size(lane, draft, share != NULL);
 
     return size == SIZE_MAX ? SIZE_MAX : class_charge(record_class(size), size);
 }
@@ -143,23 +143,22 @@ static void copy_draft(struct record *record, const struct fms_record *draft, bo
     public->payload = copy_bytes(&end, draft->payload);
 }
 
-struct record *record_new(struct lane *lane, const struct fms_record *draft, const struct record *share)
+struct record *record_new(struct lane *lane, const struct fms_record *draft, size_t charge, const struct record *share)
 {
-    size_t slots = record_slots(lane), cache = json_cache_size(lane->paths);
-    size_t size = record_size(lane, draft, share != NULL), class = record_class(size);
+    size_t slots = record_slots(lane), cache = json_cache_size(lane->paths), class = record_class(charge);
     struct record *record = pool_take(lane, class);
     char *end;
 
     if (record == NULL)
-        record = malloc(class_charge(class, size));
+        record = malloc(charge);
     if (record == NULL)
         return NULL;
-    ASAN_UNPOISON_MEMORY_REGION(record, class_charge(class, size));
+    ASAN_UNPOISON_MEMORY_REGION(record, charge);
     end = (char *)record + align8(sizeof *record + slots * sizeof(struct slot));
     memset(record, 0, (size_t)(end - (char *)record));
     record->magic = RECORD_ALIVE;
     record->size_class = (uint32_t)class;
-    record->charge = class_charge(class, size);
+    record->charge = charge;
     if (cache > 0) {
         record->json = (struct json_cache *)(void *)end;
         memset(record->json, 0, cache);

@@ -156,7 +156,7 @@ static struct record *dead_letter_new(struct stage *stage, struct record *root, 
     headers[own + 4] = (struct fms_header){"fms.time", fms_text(when)};
     draft.headers = headers;
     draft.header_count = own + 5;
-    letter = record_new(lane, &draft, root);
+    letter = record_new(lane, &draft, record_charge(lane, &draft, root), root);
     free(headers);
     return letter;
 }
@@ -402,8 +402,7 @@ static void offer_batch(struct stage *sink)
     if (has_failed) {
         if (took > 0)
             host_misuse(sink, "sink_write took %d of %zu records", took, n);
-        sink->is_dead = true;
-        lane_fail(sink->lane);
+        stage_fail(sink, "sink_write", took < 0 ? took : -EINVAL);
         took = 0;
     }
     for (size_t i = (size_t)took; i < n; i++) {
@@ -455,10 +454,17 @@ bool settle_offer(struct lane *lane)
 
 static void keep(struct stage *transform, struct record *record)
 {
+    const struct lane_options *options = &transform->lane->options;
+
     queue_append(transform, record);
-    if (++transform->taken * 2 > (size_t)transform->lane->options.max_in_flight)
+    transform->taken++;
+    transform->kept_bytes += record->charge;
+    if (transform->taken > (size_t)options->max_in_flight / 2)
         host_misuse(transform, "keeps %zu records, more than half of max_in_flight = %lld: raise it, or keep less",
-                    transform->taken, (long long)transform->lane->options.max_in_flight);
+                    transform->taken, (long long)options->max_in_flight);
+    else if (transform->kept_bytes > (size_t)options->max_in_flight_bytes / 2)
+        host_misuse(transform, "keeps %zu bytes, more than half of max_in_flight_bytes = %lld: raise it, or keep less",
+                    transform->kept_bytes, (long long)options->max_in_flight_bytes);
 }
 
 void settle_unkeep(struct stage *transform, struct record *record)
@@ -469,6 +475,7 @@ void settle_unkeep(struct stage *transform, struct record *record)
     queue_remove(transform, record);
     slot_of(record, transform)->previous = NULL;
     transform->taken--;
+    transform->kept_bytes -= record->charge;
 }
 
 /* Calls the transform; true: the record goes on. */

@@ -408,7 +408,7 @@ static void max_in_flight_bytes_is_reached_and_not_passed(void **state)
     add_sink(1, "sink 1", when_idle_table);
     add_sink(2, "sink 2", at_once_table);
     draft_fill(&draft, 0, 300);
-    charge = record_charge(&rig.lane, &draft);
+    charge = record_charge(&rig.lane, &draft, NULL);
     assert_true(charge > 300 + sizeof(struct record) + 3 * sizeof(struct slot) + json_cache_size(rig.lane.paths));
     lane_run(&rig.lane);
     assert_int_equal(rig.most_bytes, most / charge * charge);
@@ -1233,7 +1233,7 @@ static enum fms_verdict waiting_transform(void *instance, const struct fms_recor
 
 static enum fms_verdict keep_children(void *instance, const struct fms_record *record)
 {
-    return record->payload.size < 40000 ? FMS_PASS : keeping_transform(instance, record);
+    return record->payload.size != 40000 ? FMS_PASS : keeping_transform(instance, record);
 }
 
 static void flush_comes_after_what_waits(void **state)
@@ -1242,10 +1242,10 @@ static void flush_comes_after_what_waits(void **state)
     struct fms_plugin keeping = {.transform = keep_children, .transform_flush = keeping_flush};
 
     (void)state;
-    rig.lane.options.max_in_flight_bytes = 64 * 1024;
+    rig.lane.options.max_in_flight_bytes = 96 * 1024;
     add_source(2);
     source.large_at = 0;
-    source.large = 30000;
+    source.large = 60000;
     add_transform(0, "transform first", waiting);
     add_transform(1, "transform second", keeping);
     add_sink(0, "sink", slow_table);
@@ -1255,6 +1255,22 @@ static void flush_comes_after_what_waits(void **state)
     assert_not_said("breaks a rule");
     assert_in_order(&sinks[0], 2);
     assert_all_delivered(2);
+}
+
+static void keeping_more_than_half_of_the_bytes_is_named(void **state)
+{
+    struct fms_plugin keeping = {.transform = keeping_transform, .transform_flush = keeping_flush};
+
+    (void)state;
+    rig.lane.options.max_in_flight_bytes = 64 * 1024;
+    add_source(1);
+    source.large_at = 0;
+    source.large = 40000;
+    add_transform(0, "transform keeps", keeping);
+    add_sink(0, "sink", at_once_table);
+    lane_run(&rig.lane);
+    assert_said("more than half of max_in_flight_bytes = 65536");
+    assert_true(rig.lane.has_failed);
 }
 
 /* ----------------------------------------------------------------------------------------------------------- misuse */
@@ -2629,6 +2645,7 @@ int main(int argc, char **argv)
         CASE(a_family_that_can_never_fit_is_rejected),
         CASE(the_second_can_never_fit),
         CASE(flush_comes_after_what_waits),
+        CASE(keeping_more_than_half_of_the_bytes_is_named),
         CASE(settling_twice_at_once_is_named),
         CASE(settling_again_later_is_named),
         CASE(settling_again_much_later_is_named),

@@ -61,7 +61,7 @@ static void everything_is_copied(void **state)
     char topic[] = "a/topic", key[] = "\0\1\2", payload[] = "{\"a\":1}", name[] = "name", value[] = "value";
     struct fms_header headers[2] = {{name, {value, 5}}, {"empty", {value, 0}}};
     struct fms_record draft = {{topic, 7}, {key, 3}, {payload, 7}, headers, 2, 12345, {6, 7}};
-    struct record *record = record_new(&lane, &draft, NULL);
+    struct record *record = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
 
     (void)state;
     topic[0] = key[1] = payload[0] = name[0] = value[0] = '!';
@@ -85,7 +85,7 @@ static void absent_is_not_empty(void **state)
 {
     struct fms_header header = {"h", {NULL, 0}};
     struct fms_record draft = {.topic = {"", 0}, .headers = &header, .header_count = 1};
-    struct record *record = record_new(&lane, &draft, NULL);
+    struct record *record = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
 
     (void)state;
     assert_bytes(record->public.topic, "", 0);
@@ -99,7 +99,7 @@ static void absent_is_not_empty(void **state)
 static void a_letter_shares_the_bytes(void **state)
 {
     struct fms_record draft = draft_of_size(20000);
-    struct record *root = record_new(&lane, &draft, NULL);
+    struct record *root = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
     struct fms_header header = {"why", {"because", 7}};
     struct fms_record changed = root->public;
     struct record *letter;
@@ -107,7 +107,7 @@ static void a_letter_shares_the_bytes(void **state)
     (void)state;
     changed.headers = &header;
     changed.header_count = 1;
-    letter = record_new(&lane, &changed, root);
+    letter = record_new(&lane, &changed, record_charge(&lane, &changed, root), root);
     assert_ptr_equal(letter->public.payload.data, root->public.payload.data);
     assert_string_equal(letter->public.headers[0].value.data, "because");
     assert_ptr_not_equal(letter->public.headers, &header);
@@ -131,7 +131,7 @@ static void everything_is_aligned(void **state)
         draft.headers = &header;
         draft.header_count = 1;
         lane.sink_count = 1 + i % 3;
-        record = record_new(&lane, &draft, NULL);
+        record = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
         assert_int_equal((uintptr_t)record->public.headers % _Alignof(struct fms_header), 0);
         assert_non_null(record->json);
         assert_int_equal((uintptr_t)record->json % _Alignof(struct json_cache), 0);
@@ -150,7 +150,7 @@ static void the_json_cache_is_empty(void **state)
     assert_int_equal(json_paths_add(lane.paths, "a"), 0);
     assert_int_equal(json_paths_add(lane.paths, "b"), 1);
     for (size_t i = 0; i < 200; i++) {
-        struct record *record = record_new(&lane, &draft, NULL);
+        struct record *record = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
 
         assert_int_equal(record->json->state, 0);
         assert_int_equal(record->json->slots[0].kind, JSON_MISSING);
@@ -167,20 +167,20 @@ static void a_charge_covers_slots_cache_headers_and_values(void **state)
     struct fms_header headers[30];
     struct fms_record draft = draft_of_size(100);
     size_t least = sizeof(struct record) + sizeof(struct slot) + 100 + 3;
-    size_t plain = record_charge(&lane, &draft);
+    size_t plain = record_charge(&lane, &draft, NULL);
 
     (void)state;
     assert_true(plain >= least && plain < 2 * least + 256);
     lane.sink_count = 20;
-    assert_true(record_charge(&lane, &draft) >= least + 19 * sizeof(struct slot));
+    assert_true(record_charge(&lane, &draft, NULL) >= least + 19 * sizeof(struct slot));
     for (size_t i = 0; i < 30; i++)
         headers[i] = (struct fms_header){"a name of some length", {"and a value", 11}};
     draft.headers = headers;
     draft.header_count = 30;
-    assert_true(record_charge(&lane, &draft) >= least + 19 * sizeof(struct slot) + 30 * (sizeof *headers + 34));
+    assert_true(record_charge(&lane, &draft, NULL) >= least + 19 * sizeof(struct slot) + 30 * (sizeof *headers + 34));
     assert_int_equal(json_paths_add(lane.paths, "x"), 0);
     draft = draft_of_size(32 * 1024);
-    assert_true(record_charge(&lane, &draft) >= 32 * 1024 + json_cache_size(lane.paths));
+    assert_true(record_charge(&lane, &draft, NULL) >= 32 * 1024 + json_cache_size(lane.paths));
 }
 
 static void charges_return_to_nothing(void **state)
@@ -192,8 +192,8 @@ static void charges_return_to_nothing(void **state)
     for (size_t i = 0; i < 200; i++) {
         struct fms_record draft = draft_of_size(i * i * 3);
 
-        records[i] = record_new(&lane, &draft, NULL);
-        assert_int_equal(records[i]->charge, record_charge(&lane, &draft));
+        records[i] = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
+        assert_int_equal(records[i]->charge, record_charge(&lane, &draft, NULL));
         sum += records[i]->charge;
         assert_int_equal(lane.in_flight_bytes, sum);
     }
@@ -210,7 +210,7 @@ static void every_size_fits_its_class(void **state)
     (void)state;
     for (size_t size = 0; size < 70000; size += size < 600 ? 1 : 509) {
         struct fms_record draft = draft_of_size(size);
-        struct record *record = record_new(&lane, &draft, NULL);
+        struct record *record = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
 
         assert_bytes(record->public.payload, draft.payload.data, size);
         assert_true(size < 600 || record->charge <= 2 * (size + 600));
@@ -221,7 +221,7 @@ static void every_size_fits_its_class(void **state)
 static void a_huge_record_is_like_any_other(void **state)
 {
     struct fms_record draft = draft_of_size(1 << 20);
-    struct record *record = record_new(&lane, &draft, NULL);
+    struct record *record = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
 
     (void)state;
     assert_bytes(record->public.payload, draft.payload.data, 1 << 20);
@@ -241,19 +241,19 @@ static void malformed_drafts_have_no_charge(void **state)
     for (size_t i = 0; i < 1006; i++)
         headers[i] = (struct fms_header){"h", {"v", 1}};
     draft = good, draft.header_count = 1;
-    assert_true(record_charge(&lane, &draft) == SIZE_MAX);
+    assert_true(record_charge(&lane, &draft, NULL) == SIZE_MAX);
     draft = good, draft.headers = &nameless, draft.header_count = 1;
-    assert_true(record_charge(&lane, &draft) == SIZE_MAX);
+    assert_true(record_charge(&lane, &draft, NULL) == SIZE_MAX);
     draft = good, draft.headers = &sizeless, draft.header_count = 1;
-    assert_true(record_charge(&lane, &draft) == SIZE_MAX);
+    assert_true(record_charge(&lane, &draft, NULL) == SIZE_MAX);
     draft = good, draft.headers = headers, draft.header_count = 1001;
-    assert_true(record_charge(&lane, &draft) == SIZE_MAX);
+    assert_true(record_charge(&lane, &draft, NULL) == SIZE_MAX);
     draft = good, draft.headers = headers, draft.header_count = 1000;
-    assert_true(record_charge(&lane, &draft) < 1 << 20);
+    assert_true(record_charge(&lane, &draft, NULL) < 1 << 20);
     draft = good, draft.payload.size = SIZE_MAX - 5;
-    assert_true(record_charge(&lane, &draft) == SIZE_MAX);
+    assert_true(record_charge(&lane, &draft, NULL) == SIZE_MAX);
     draft = good, draft.key = fms_bytes_of(NULL, 5);
-    assert_true(record_charge(&lane, &draft) == SIZE_MAX);
+    assert_true(record_charge(&lane, &draft, NULL) == SIZE_MAX);
 }
 
 /* ------------------------------------------------------------------------------------------------------- quarantine */
@@ -266,13 +266,13 @@ static void assert_quarantine(size_t count, size_t least)
     struct fms_record draft = draft_of("x");
 
     for (size_t i = 0; i < count; i++)
-        graves[i] = record_new(&lane, &draft, NULL);
+        graves[i] = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
     for (size_t i = 0; i < count; i++)
         record_free(&lane, graves[i]);
     for (size_t i = count - least; i < count; i++)
         assert_int_equal(graves[i]->magic, RECORD_FREED);
     for (size_t i = 0; i < 4; i++) {
-        struct record *record = record_new(&lane, &draft, NULL);
+        struct record *record = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
 
         for (size_t k = count - least; k < count; k++)
             assert_ptr_not_equal(record, graves[k]);
@@ -301,7 +301,7 @@ static void memory_is_used_again(void **state)
 
     (void)state;
     for (size_t i = 0; i < 200; i++) {
-        struct record *record = record_new(&lane, &draft, NULL);
+        struct record *record = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
 
         if (i == 0)
             first = record;
