@@ -11,7 +11,7 @@
 #include "pipeline.h"
 
 #define ROUNDS 7
-#define FILES 8
+#define FILES  8
 
 static double cpu_seconds(void)
 {
@@ -68,8 +68,8 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < files; i++) {
         qsort(results[i], ROUNDS, sizeof **results, by_value);
-        printf("%-24s %6.1f ns CPU a record (median of %d; %.1f to %.1f)\n", argv[i + 1], results[i][ROUNDS / 2], ROUNDS,
-               results[i][0], results[i][ROUNDS - 1]);
+        printf("%-24s %6.1f ns CPU a record (median of %d; %.1f to %.1f)\n", argv[i + 1], results[i][ROUNDS / 2],
+               ROUNDS, results[i][0], results[i][ROUNDS - 1]);
     }
     return 0;
 }

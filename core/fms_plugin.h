@@ -34,14 +34,14 @@ extern "C" {
 /* Raised when an old plugin would misread its host or the reverse. Tables grow at their end without raising it. */
 #define FMS_ABI 1
 
-#define FMS_US INT64_C(1000)
-#define FMS_MS (INT64_C(1000) * FMS_US)
+#define FMS_US     INT64_C(1000)
+#define FMS_MS     (INT64_C(1000) * FMS_US)
 #define FMS_SECOND (INT64_C(1000) * FMS_MS)
-#define FMS_NEVER INT64_MAX /* a deadline that does not come */
+#define FMS_NEVER  INT64_MAX /* a deadline that does not come */
 
 #if defined(__GNUC__)
 #define FMS_PRINTF(text, first) __attribute__((format(printf, text, first)))
-#define FMS_EXPORT __attribute__((visibility("default")))
+#define FMS_EXPORT              __attribute__((visibility("default")))
 #else
 #define FMS_PRINTF(text, first)
 #define FMS_EXPORT
@@ -104,17 +104,17 @@ static inline struct fms_bytes fms_text(const char *text)
 /* The type of an option, and of the field of the instance into which the host puts it before `check` and `open`.
  * Everything that a field points to lives until `close` has returned. */
 enum fms_option_type {
-    FMS_STRING = 1,      /* const char *; NULL when absent */
-    FMS_SECRET,          /* const char *; never printed nor logged */
-    FMS_INTEGER,         /* int64_t */
-    FMS_BOOLEAN,         /* bool: yes/no, true/false, on/off */
-    FMS_DURATION,        /* int64_t nanoseconds: 250us, 250ms, 2s, 5m, 1h, 7d; a bare 0 */
-    FMS_SIZE,            /* int64_t bytes: 512, 64KiB, 10MiB, 1GiB; kB, MB, GB are powers of 1000 */
-    FMS_CHOICE,          /* int: the position of the value in `choices` */
-    FMS_LIST,            /* struct fms_list: separated by commas */
-    FMS_TEMPLATE,        /* const struct fms_template *, for fms_expand; NULL when absent */
-    FMS_PAIRS,           /* struct fms_pairs: all options that begin with `name`, which ends in a dot */
-    FMS_TEMPLATE_PAIRS,  /* struct fms_pairs whose values are templates */
+    FMS_STRING = 1,     /* const char *; NULL when absent */
+    FMS_SECRET,         /* const char *; never printed nor logged */
+    FMS_INTEGER,        /* int64_t */
+    FMS_BOOLEAN,        /* bool: yes/no, true/false, on/off */
+    FMS_DURATION,       /* int64_t nanoseconds: 250us, 250ms, 2s, 5m, 1h, 7d; a bare 0 */
+    FMS_SIZE,           /* int64_t bytes: 512, 64KiB, 10MiB, 1GiB; kB, MB, GB are powers of 1000 */
+    FMS_CHOICE,         /* int: the position of the value in `choices` */
+    FMS_LIST,           /* struct fms_list: separated by commas */
+    FMS_TEMPLATE,       /* const struct fms_template *, for fms_expand; NULL when absent */
+    FMS_PAIRS,          /* struct fms_pairs: all options that begin with `name`, which ends in a dot */
+    FMS_TEMPLATE_PAIRS, /* struct fms_pairs whose values are templates */
 };
 
 struct fms_list {
@@ -125,10 +125,10 @@ struct fms_list {
 struct fms_template; /* text with ${...}, compiled by the host */
 
 struct fms_pair {
-    const char *name;                    /* without the prefix */
-    const char *value;                   /* NULL in FMS_TEMPLATE_PAIRS */
+    const char *name;                /* without the prefix */
+    const char *value;               /* NULL in FMS_TEMPLATE_PAIRS */
     const struct fms_template *text; /* NULL in FMS_PAIRS */
-    const char *option;                  /* the whole name as it stands in the file, for fms_fail_option */
+    const char *option;              /* the whole name as it stands in the file, for fms_fail_option */
 };
 
 struct fms_pairs {
@@ -228,14 +228,14 @@ struct fms_host {
 /* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats is held back,
  * longer each time, and then says how often it came. [any] */
 #define fms_error(host, ...) ((host)->log((host), FMS_LOG_ERROR, __VA_ARGS__))
-#define fms_warn(host, ...) ((host)->log((host), FMS_LOG_WARN, __VA_ARGS__))
-#define fms_info(host, ...) ((host)->log((host), FMS_LOG_INFO, __VA_ARGS__))
+#define fms_warn(host, ...)  ((host)->log((host), FMS_LOG_WARN, __VA_ARGS__))
+#define fms_info(host, ...)  ((host)->log((host), FMS_LOG_INFO, __VA_ARGS__))
 #define fms_debug(host, ...) ((host)->log((host), FMS_LOG_DEBUG, __VA_ARGS__))
 
 /* fms_fail(host, error, "what, where, what to do", ...): logs an error and returns `error`, a negative errno, for
  * `return fms_fail(...)` in check, probe, open and the operations. fms_fail_option(host, "brokers", error, ...) says
  * first in which line of which file the option stands. [any] */
-#define fms_fail(host, error, ...) ((host)->failure((host), NULL, (error), __VA_ARGS__))
+#define fms_fail(host, error, ...)                ((host)->failure((host), NULL, (error), __VA_ARGS__))
 #define fms_fail_option(host, option, error, ...) ((host)->failure((host), (option), (error), __VA_ARGS__))
 
 /* A warning of a trap in the configuration, with file and line of `option` (NULL: of the section); for `check`.
@@ -376,14 +376,14 @@ struct fms_counter {
 
 /* The plugin. Unset members are zero; name, version, summary and one role's operation are required. */
 struct fms_plugin {
-    uint32_t abi;  /* set by FMS_PLUGIN */
-    uint32_t size; /* set by FMS_PLUGIN */
-    const char *name;    /* equal to the file's name without .so */
-    const char *version; /* "1.0.0" */
-    const char *summary; /* one line for `fmspipe plugins` */
+    uint32_t abi;                       /* set by FMS_PLUGIN */
+    uint32_t size;                      /* set by FMS_PLUGIN */
+    const char *name;                   /* equal to the file's name without .so */
+    const char *version;                /* "1.0.0" */
+    const char *summary;                /* one line for `fmspipe plugins` */
     const struct fms_option *options;   /* ends with FMS_OPT_END; NULL: none */
     const struct fms_counter *counters; /* ends with {NULL, NULL}; NULL: none */
-    size_t instance_size; /* of the zeroed memory that holds options and state, aligned as by malloc */
+    size_t instance_size;               /* of the zeroed memory that holds options and state, aligned as by malloc */
     uint32_t traits;
 
     /* Checks what the option table cannot, and warns of traps with fms_advise; touches neither network nor disk, and
@@ -429,7 +429,7 @@ struct fms_plugin {
 };
 
 #define FMS_ENTRY_(abi) fms_plugin_abi_##abi
-#define FMS_ENTRY(abi) FMS_ENTRY_(abi)
+#define FMS_ENTRY(abi)  FMS_ENTRY_(abi)
 
 #ifdef __cplusplus
 #define FMS_EXTERN_C extern "C"
@@ -438,13 +438,13 @@ struct fms_plugin {
 #endif
 
 /* FMS_PLUGIN(.name = "lines", ..., .sink_write = lines_write); once, at the end of the file. */
-#define FMS_PLUGIN(...)                                                                                            \
-    FMS_EXTERN_C FMS_EXPORT const struct fms_plugin *FMS_ENTRY(FMS_ABI)(void);                                     \
-    FMS_EXTERN_C const struct fms_plugin *FMS_ENTRY(FMS_ABI)(void)                                                 \
-    {                                                                                                              \
-        static const struct fms_plugin plugin = {.abi = FMS_ABI, .size = sizeof(struct fms_plugin), __VA_ARGS__};  \
-        return &plugin;                                                                                            \
-    }                                                                                                              \
+#define FMS_PLUGIN(...)                                                                                                \
+    FMS_EXTERN_C FMS_EXPORT const struct fms_plugin *FMS_ENTRY(FMS_ABI)(void);                                         \
+    FMS_EXTERN_C const struct fms_plugin *FMS_ENTRY(FMS_ABI)(void)                                                     \
+    {                                                                                                                  \
+        static const struct fms_plugin plugin = {.abi = FMS_ABI, .size = sizeof(struct fms_plugin), __VA_ARGS__};      \
+        return &plugin;                                                                                                \
+    }                                                                                                                  \
     struct fms_plugin /* swallows the semicolon */
 
 #ifdef __cplusplus

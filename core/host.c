@@ -47,7 +47,8 @@ static bool is_lane(struct stage *stage, const char *function)
     return false;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- messages */
+/* ---------------------------------------------------------------------------------------------------------- messages
+ */
 
 static void host_log(const struct fms_host *host, enum fms_level level, const char *format, ...)
 {
@@ -113,7 +114,8 @@ static void host_count(const struct fms_host *host, size_t counter, uint64_t n)
     atomic_fetch_add_explicit(&stage_of(host)->counters[counter], n, memory_order_relaxed);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- time */
+/* -------------------------------------------------------------------------------------------------------------- time
+ */
 
 int64_t lane_now(void)
 {
@@ -161,7 +163,8 @@ static int64_t host_backoff(const struct fms_host *host, int64_t min, int64_t ma
     return pause - (int64_t)(host_random() % ((uint64_t)pause / 2 + 1));
 }
 
-/* ----------------------------------------------------------------------------------------------------------- records */
+/* ----------------------------------------------------------------------------------------------------------- records
+ */
 
 /* Whether a record that comes out of transform number `after` (-1: the source) finds room. What room there is is for
  * those that wait further along. */
@@ -207,8 +210,10 @@ static int emit_too_large(struct stage *stage, const struct fms_record *draft, s
     record->pending = 1;
     lane->in_flight++;
     lane->counts.emitted++;
-    if (asprintf(&reason, "with a payload of %zu bytes it takes %zu, more than max_in_flight_bytes = %lld; its payload is"
-                 " not kept", draft->payload.size, charge, (long long)lane->options.max_in_flight_bytes) < 0)
+    if (asprintf(&reason,
+                 "with a payload of %zu bytes it takes %zu, more than max_in_flight_bytes = %lld; its payload is"
+                 " not kept",
+                 draft->payload.size, charge, (long long)lane->options.max_in_flight_bytes) < 0)
         reason = NULL;
     settle_reject(stage, record, reason);
     return 0;
@@ -244,8 +249,10 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
         return emit_later(lane, charge);
     record = record_new(lane, draft, charge, NULL);
     if (record == NULL) {
-        log_line(FMS_LOG_ERROR, host->pipeline, host->stage, "out of memory for a record of %zu bytes: lower"
-                 " max_in_flight_bytes", charge);
+        log_line(FMS_LOG_ERROR, host->pipeline, host->stage,
+                 "out of memory for a record of %zu bytes: lower"
+                 " max_in_flight_bytes",
+                 charge);
         return emit_later(lane, charge);
     }
     record->pending = 1;
@@ -262,8 +269,10 @@ static struct record *record_alive(struct stage *stage, const struct fms_record 
 
     if (record->magic == RECORD_ALIVE)
         return record;
-    host_misuse(stage, record->magic == RECORD_FREED ? "called %s with a record that was settled before"
-                                                     : "called %s with a record that the host did not make", function);
+    host_misuse(stage,
+                record->magic == RECORD_FREED ? "called %s with a record that was settled before"
+                                              : "called %s with a record that the host did not make",
+                function);
     return NULL;
 }
 
@@ -276,8 +285,7 @@ static int transform_position(const struct stage *stage)
     return -1;
 }
 
-static int host_emit_child(const struct fms_host *host, const struct fms_record *parent,
-                           const struct fms_record *draft)
+static int host_emit_child(const struct fms_host *host, const struct fms_record *parent, const struct fms_record *draft)
 {
     struct stage *stage = stage_of(host);
     struct lane *lane = stage->lane;
@@ -398,7 +406,8 @@ static int host_expand(const struct fms_host *host, const struct fms_template *t
     return template_expand(text, public, cache, value);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- lane */
+/* -------------------------------------------------------------------------------------------------------------- lane
+ */
 
 static void host_room(const struct fms_host *host, size_t *records, size_t *bytes)
 {
@@ -431,8 +440,10 @@ static void host_enter(const struct fms_host *host)
     if (!is_role(stage, FMS_SOURCE, "fms_enter"))
         return;
     if (lane_current != NULL) {
-        log_line(FMS_LOG_ERROR, host->pipeline, host->stage, "plugin %s breaks a rule: it called fms_enter on the"
-                 " lane, which would wait for itself for ever", stage->plugin->table.name);
+        log_line(FMS_LOG_ERROR, host->pipeline, host->stage,
+                 "plugin %s breaks a rule: it called fms_enter on the"
+                 " lane, which would wait for itself for ever",
+                 stage->plugin->table.name);
         abort(); /* going on would deadlock */
     }
     lane_enter(stage->lane);

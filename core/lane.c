@@ -31,7 +31,8 @@ void lane_release(struct lane *lane)
     pthread_mutex_destroy(&lane->inbox_lock);
 }
 
-/* ------------------------------------------------------------------------------------------------------- other threads */
+/* ------------------------------------------------------------------------------------------------------- other threads
+ */
 
 void lane_wake(struct lane *lane)
 {
@@ -53,7 +54,8 @@ void lane_fail(struct lane *lane)
     lane_wake(lane);
 }
 
-/* --------------------------------------------------------------------------------------------------------------- polls */
+/* --------------------------------------------------------------------------------------------------------------- polls
+ */
 
 static bool stage_is_due(const struct stage *stage, int64_t now)
 {
@@ -82,8 +84,8 @@ void stage_poll(struct stage *stage)
 {
     struct lane *lane = stage->lane;
     bool is_sink = stage->host.role != FMS_TRANSFORM;
-    int (*poll_it)(void *, struct fms_wait *) =
-        is_sink ? stage->plugin->table.sink_poll : stage->plugin->table.transform_poll;
+    int (*poll_it)(void *, struct fms_wait *) = is_sink ? stage->plugin->table.sink_poll
+                                                        : stage->plugin->table.transform_poll;
     struct fms_wait before = stage->wait;
     int error;
 
@@ -114,8 +116,8 @@ static bool has_low_water(const struct lane *lane)
     size_t stride = most / 8 > 0 ? most / 8 : 1;
     size_t needed = lane->blocked_for > bytes / 8 ? lane->blocked_for : bytes / 8;
 
-    return lane->in_flight == 0 ||
-           (lane->in_flight + stride <= most && lane->in_flight_bytes <= bytes && bytes - lane->in_flight_bytes >= needed);
+    return lane->in_flight == 0 || (lane->in_flight + stride <= most && lane->in_flight_bytes <= bytes &&
+                                    bytes - lane->in_flight_bytes >= needed);
 }
 
 /* Whether a record waits in a transform: what room there is is for its children. */
@@ -173,7 +175,8 @@ static void poll_source(struct lane *lane)
         source->wait.deadline = 0;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- ending */
+/* ----------------------------------------------------------------------------------------------------------------
+ * ending */
 
 static void log_counts(const struct lane *lane, enum fms_level level, const char *what)
 {
@@ -181,7 +184,8 @@ static void log_counts(const struct lane *lane, enum fms_level level, const char
 
     log_line(level, lane->options.name, NULL,
              "%s: %llu received, %llu delivered, %llu rejected (%llu to dead letters, %llu dropped), %llu retries, "
-             "%zu in flight", what, (unsigned long long)counts->emitted, (unsigned long long)counts->delivered,
+             "%zu in flight",
+             what, (unsigned long long)counts->emitted, (unsigned long long)counts->delivered,
              (unsigned long long)counts->rejected, (unsigned long long)counts->dead_letters,
              (unsigned long long)counts->dropped, (unsigned long long)counts->retried, lane->in_flight);
 }
@@ -257,13 +261,15 @@ static void name_the_late(struct lane *lane)
         const struct stage *sink = lane->sinks[i];
 
         if (sink->head != NULL && !sink->is_dead)
-            log_line(FMS_LOG_WARN, lane->options.name, sink->name,
-                     "records are left undelivered after drain_timeout = %.1f s; %zu of them it took and did not settle",
-                     timeout, sink->taken);
+            log_line(
+                FMS_LOG_WARN, lane->options.name, sink->name,
+                "records are left undelivered after drain_timeout = %.1f s; %zu of them it took and did not settle",
+                timeout, sink->taken);
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------- the loop */
+/* ------------------------------------------------------------------------------------------------------------- the
+ * loop */
 
 static void log_stats(struct lane *lane)
 {

@@ -5,9 +5,9 @@
  * is lane.lock, then lane.inbox_lock; neither is held when a plugin is called but lane.lock.
  *
  * A record is in flight from emit until its source was told. A root is a record that the source emitted; children (of
- * transforms) and dead letters have a parent, which is complete only when they are. Each sink has a queue of all records
- * that it has not yet settled, in emit order, and a cursor in it: what stands before the cursor is taken or waits for a
- * retry, what stands behind is still to be offered. */
+ * transforms) and dead letters have a parent, which is complete only when they are. Each sink has a queue of all
+ * records that it has not yet settled, in emit order, and a cursor in it: what stands before the cursor is taken or
+ * waits for a retry, what stands behind is still to be offered. */
 #ifndef FMS_LANE_H
 #define FMS_LANE_H
 
@@ -20,7 +20,7 @@
 #include "loader.h"
 #include "options.h"
 
-#define LANE_BATCH 256u      /* records that a sink is offered at once */
+#define LANE_BATCH      256u /* records that a sink is offered at once */
 #define LANE_MAX_STAGES 62u  /* so that a record's stages fit a 64-bit mask */
 
 struct lane;
@@ -37,7 +37,7 @@ enum slot_state {
 struct slot {
     struct record *previous, *next;
     struct record *inbox_next;
-    char *reason; /* of a retry or rejection, or NULL */
+    char *reason;          /* of a retry or rejection, or NULL */
     _Atomic uint8_t state; /* enum slot_state; the sink's threads change TAKEN to SETTLED */
     uint8_t fate;
 };
@@ -75,14 +75,14 @@ struct stage {
     _Atomic uint64_t *counters;
     size_t index; /* in lane.stages */
     bool is_open;
-    bool is_dead;               /* it failed or finished: not called any more */
-    bool has_ended;             /* the source returned FMS_END; the transform was flushed */
-    _Atomic bool has_finished;  /* it called fms_finish; any thread */
+    bool is_dead;              /* it failed or finished: not called any more */
+    bool has_ended;            /* the source returned FMS_END; the transform was flushed */
+    _Atomic bool has_finished; /* it called fms_finish; any thread */
 
     struct fms_wait wait;
-    bool is_ready;           /* its fd was */
+    bool is_ready; /* its fd was */
     bool was_polled;
-    _Atomic bool is_woken;   /* by fms_wake, any thread */
+    _Atomic bool is_woken; /* by fms_wake, any thread */
 
     struct record_list waiting; /* transforms: records that wait for room for children */
 
@@ -141,7 +141,7 @@ struct lane {
     pthread_mutex_t inbox_lock;
     struct slot_list {
         struct record *head, *tail;
-    } inbox[LANE_MAX_STAGES + 1];  /* by slot: settled by other threads; under inbox_lock */
+    } inbox[LANE_MAX_STAGES + 1]; /* by slot: settled by other threads; under inbox_lock */
     _Atomic bool has_inbox;
     struct slot_list settled[LANE_MAX_STAGES + 1]; /* by slot: settled on the lane */
     bool has_settled;
@@ -150,8 +150,8 @@ struct lane {
     size_t in_flight;        /* roots */
     size_t in_flight_bytes;
     struct record_list stuck; /* rejected records that on_reject = stop left in flight */
-    bool is_blocked;     /* emit said -EAGAIN, or the bound was reached; until the low watermark */
-    size_t blocked_for;  /* bytes that the refused record needs */
+    bool is_blocked;          /* emit said -EAGAIN, or the bound was reached; until the low watermark */
+    size_t blocked_for;       /* bytes that the refused record needs */
 
     struct record *pool[8]; /* freed records by size class: the oldest first */
     struct record *pool_tail[8];
@@ -175,8 +175,8 @@ extern _Thread_local struct lane *lane_current;
 
 /* record.c: memory of records. A record's public part is what plugins see. */
 struct record *record_of(const struct fms_record *public);
-/* The bytes that a record would take; SIZE_MAX for a malformed draft. With `share`, for a dead letter, without topic, key
- * and payload: it has them from that record. */
+/* The bytes that a record would take; SIZE_MAX for a malformed draft. With `share`, for a dead letter, without topic,
+ * key and payload: it has them from that record. */
 size_t record_charge(const struct lane *lane, const struct fms_record *draft, const struct record *share);
 /* A copy of the draft, given what record_charge said of it; `share` must outlive it. NULL: out of memory. */
 struct record *record_new(struct lane *lane, const struct fms_record *draft, size_t charge, const struct record *share);
@@ -214,12 +214,12 @@ int lane_prepare(struct lane *lane); /* lock, wake-up; 0 or -errno */
 void lane_release(struct lane *lane);
 /* Runs until the pipeline has ended; on a thread of its own. Stages are open. */
 void lane_run(struct lane *lane);
-void lane_stop(struct lane *lane);                          /* any thread */
-void lane_fail(struct lane *lane);                          /* any thread; logged by the caller */
-void lane_wake(struct lane *lane);                          /* any thread */
-void lane_enter(struct lane *lane);                         /* any thread but the lane */
+void lane_stop(struct lane *lane);  /* any thread */
+void lane_fail(struct lane *lane);  /* any thread; logged by the caller */
+void lane_wake(struct lane *lane);  /* any thread */
+void lane_enter(struct lane *lane); /* any thread but the lane */
 void lane_leave(struct lane *lane);
-size_t lane_drain(struct lane *lane, int64_t deadline);     /* lane, in source_poll */
+size_t lane_drain(struct lane *lane, int64_t deadline); /* lane, in source_poll */
 int64_t lane_now(void);
 /* Calls transform_poll or sink_poll. */
 void stage_poll(struct stage *stage);

@@ -15,8 +15,8 @@
 #include "options.h"
 
 #define LOADER_MAX_ABI 64 /* how far to look for the ABI of a plugin that has not ours */
-#define STRING_(x) #x
-#define STRING(x) STRING_(x)
+#define STRING_(x)     #x
+#define STRING(x)      STRING_(x)
 
 static char *loader_directories; /* separated by colons */
 static struct plugin **loader_plugins;
@@ -119,13 +119,19 @@ static void *loader_refuse_abi(void *object, const char *path, struct where wher
         if (abi == FMS_ABI || dlsym(object, entry) == NULL)
             continue;
         if (abi < FMS_ABI)
-            return loader_error(where, "%s is older than this fmspipe: it was built for plugin ABI %d, and %d is needed;"
-                                       " build it again with this version's fms_plugin.h", path, abi, FMS_ABI);
-        return loader_error(where, "%s is newer than this fmspipe: it needs plugin ABI %d, and this is %d;"
-                                   " use a newer fmspipe", path, abi, FMS_ABI);
+            return loader_error(where,
+                                "%s is older than this fmspipe: it was built for plugin ABI %d, and %d is needed;"
+                                " build it again with this version's fms_plugin.h",
+                                path, abi, FMS_ABI);
+        return loader_error(where,
+                            "%s is newer than this fmspipe: it needs plugin ABI %d, and this is %d;"
+                            " use a newer fmspipe",
+                            path, abi, FMS_ABI);
     }
-    return loader_error(where, "%s is no fmspipe plugin: it has no function fms_plugin_abi_%d;"
-                               " does its file end with FMS_PLUGIN(...)?", path, FMS_ABI);
+    return loader_error(where,
+                        "%s is no fmspipe plugin: it has no function fms_plugin_abi_%d;"
+                        " does its file end with FMS_PLUGIN(...)?",
+                        path, FMS_ABI);
 }
 
 static const char *loader_bad_table(const struct fms_plugin *table, const char *path, char *text, size_t size)

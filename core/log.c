@@ -14,7 +14,7 @@
 struct log_known {
     const char *format;
     const char *stage;
-    int64_t next;      /* not before, monotonic */
+    int64_t next; /* not before, monotonic */
     int64_t pause;
     unsigned held_back;
 };

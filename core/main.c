@@ -52,11 +52,13 @@ struct runner {
     bool was_joined;
 };
 
-/* ---------------------------------------------------------------------------------------------------------- arguments */
+/* ---------------------------------------------------------------------------------------------------------- arguments
+ */
 
 static int bad_usage(const char *what, const char *value)
 {
-    fprintf(stderr, "fmspipe: %s%s%s; see fmspipe --help\n", what, value != NULL ? ": " : "", value != NULL ? value : "");
+    fprintf(stderr, "fmspipe: %s%s%s; see fmspipe --help\n", what, value != NULL ? ": " : "",
+            value != NULL ? value : "");
     return EXIT_CONFIGURATION;
 }
 
@@ -118,10 +120,14 @@ static int parse_option(int option, struct arguments *arguments)
 static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 {
     static const struct option options[] = {
-        {"plugin-dir", required_argument, NULL, 'p'}, {"log-format", required_argument, NULL, 'f'},
-        {"log-level", required_argument, NULL, 'l'},  {"until", required_argument, NULL, 'u'},
-        {"timeout", required_argument, NULL, 't'},    {"format", required_argument, NULL, 'd'},
-        {"help", no_argument, NULL, 'h'},             {"version", no_argument, NULL, 'v'},
+        {"plugin-dir", required_argument, NULL, 'p'},
+        {"log-format", required_argument, NULL, 'f'},
+        {"log-level", required_argument, NULL, 'l'},
+        {"until", required_argument, NULL, 'u'},
+        {"timeout", required_argument, NULL, 't'},
+        {"format", required_argument, NULL, 'd'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
     };
     static const char *const commands[] = {"run", "check", "probe", "plugins", "describe", NULL};
@@ -145,7 +151,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
     return 0;
 }
 
-/* -------------------------------------------------------------------------------------------------- plugins, describe */
+/* -------------------------------------------------------------------------------------------------- plugins, describe
+ */
 
 static void print_plugin(const struct plugin *plugin, void *user)
 {
@@ -184,7 +191,8 @@ static int describe(const struct arguments *arguments)
     return ferror(stdout) ? EXIT_FAILED : EXIT_DONE;
 }
 
-/* --------------------------------------------------------------------------------------------------------- check, probe */
+/* --------------------------------------------------------------------------------------------------------- check,
+ * probe */
 
 static void free_all(struct lane **lanes, size_t count)
 {
@@ -236,7 +244,8 @@ static int probe(const struct arguments *arguments)
     return failed > 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
-/* ----------------------------------------------------------------------------------------------------------------- run */
+/* ----------------------------------------------------------------------------------------------------------------- run
+ */
 
 static void *run_thread(void *user)
 {

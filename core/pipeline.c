@@ -22,8 +22,7 @@ static const struct fms_option pipeline_options[] = {
                      "how long a stopping pipeline waits for what is in flight"),
     FMS_OPT_DURATION(struct lane_options, retry_min, "100ms", FMS_MS, 3600 * FMS_SECOND,
                      "pause before records are offered again to a sink that could not deliver them"),
-    FMS_OPT_DURATION(struct lane_options, retry_max, "10s", FMS_MS, 3600 * FMS_SECOND,
-                     "the pause doubles up to this"),
+    FMS_OPT_DURATION(struct lane_options, retry_max, "10s", FMS_MS, 3600 * FMS_SECOND, "the pause doubles up to this"),
     FMS_OPT_DURATION(struct lane_options, stats_interval, "0", 0, 86400 * FMS_SECOND,
                      "log the counts this often; 0: only at the end"),
     FMS_OPT_END,
@@ -46,7 +45,8 @@ static int section_error(struct lane *lane, const struct config_section *section
     return -EINVAL;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- stages */
+/* ------------------------------------------------------------------------------------------------------------- stages
+ */
 
 static enum fms_role section_role(const struct config_section *section)
 {
@@ -152,11 +152,12 @@ static int add_stage(struct lane *lane, const struct config_section *section)
         stage->slot = lane->sink_count;
         lane->sinks[lane->sink_count++] = stage;
     }
-    return options_fill(plugin->table.options, role, plugin->table.name, lane->config, section, lane->paths, lane->memory,
-                        stage->instance);
+    return options_fill(plugin->table.options, role, plugin->table.name, lane->config, section, lane->paths,
+                        lane->memory, stage->instance);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ sections */
+/* ------------------------------------------------------------------------------------------------------------ sections
+ */
 
 static const char *const section_kinds[] = {"pipeline", "source", "transform", "sink", "dead_letter"};
 #define SECTION_KINDS (sizeof section_kinds / sizeof *section_kinds)
@@ -176,8 +177,10 @@ static int unknown_section(struct lane *lane, const struct config_section *secti
 
     if (near != NULL)
         return section_error(lane, section, "unknown section [%s]; did you mean [%s]?", section->kind, near);
-    return section_error(lane, section, "unknown section [%s]; known are [pipeline], [source], [transform NAME],"
-                         " [sink NAME] and [dead_letter]", section->kind);
+    return section_error(lane, section,
+                         "unknown section [%s]; known are [pipeline], [source], [transform NAME],"
+                         " [sink NAME] and [dead_letter]",
+                         section->kind);
 }
 
 static int check_section(struct lane *lane, const struct config_section *section, const struct config_section **sole)
@@ -311,7 +314,8 @@ void pipeline_free(struct lane *lane)
     free(lane);
 }
 
-/* ------------------------------------------------------------------------------------------------ several in one process */
+/* ------------------------------------------------------------------------------------------------ several in one
+ * process */
 
 static const char *unique_value(const struct stage *stage, const struct fms_option *option)
 {
@@ -338,9 +342,10 @@ static void check_unique(struct lane *const *lanes, size_t count, const struct s
                 if (its->unique == NULL || strcmp(its->unique, option->unique) != 0 ||
                     unique_value(other, its) == NULL || strcmp(unique_value(other, its), value) != 0)
                     continue;
-                fms_advise(&stage->host, option->name, "%s \"%s\" is also that of [%s] in %s; each stage needs one"
-                           " of its own", option->unique, value, other->name,
-                           other->lane->config->path);
+                fms_advise(&stage->host, option->name,
+                           "%s \"%s\" is also that of [%s] in %s; each stage needs one"
+                           " of its own",
+                           option->unique, value, other->name, other->lane->config->path);
             }
         }
     }
@@ -353,8 +358,10 @@ int pipeline_check_together(struct lane *const *lanes, size_t count)
     for (size_t i = 0; i < count; i++) {
         for (size_t k = 0; k < i; k++) {
             if (strcmp(lanes[i]->options.name, lanes[k]->options.name) == 0)
-                error = section_error(lanes[i], NULL, "the pipeline's name \"%s\" is also that of %s: set name in"
-                                      " [pipeline]", lanes[i]->options.name, lanes[k]->config->path);
+                error = section_error(lanes[i], NULL,
+                                      "the pipeline's name \"%s\" is also that of %s: set name in"
+                                      " [pipeline]",
+                                      lanes[i]->options.name, lanes[k]->config->path);
         }
         for (size_t k = 0; k < lanes[i]->stage_count; k++) {
             const struct stage *stage = lanes[i]->stages[k];
@@ -369,7 +376,8 @@ int pipeline_check_together(struct lane *const *lanes, size_t count)
     return error;
 }
 
-/* ------------------------------------------------------------------------------------------------------ open and close */
+/* ------------------------------------------------------------------------------------------------------ open and close
+ */
 
 static void log_counters(const struct stage *stage)
 {

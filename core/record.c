@@ -15,20 +15,20 @@
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #else
-#define ASAN_POISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
+#define ASAN_POISON_MEMORY_REGION(data, size)   ((void)(data), (void)(size))
 #define ASAN_UNPOISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
 #endif
 
-#define POOL_SMALLEST 256u       /* bytes of class 0; each next class is twice as large */
-#define POOL_CLASSES 8u          /* up to 32 KiB; what is larger goes to malloc and back */
-#define POOL_QUARANTINE 64u      /* records that stay dead for a while */
-#define POOL_KEPT (256u * 1024u) /* bytes that a class keeps beyond the quarantine */
-#define RECORD_MAX_HEADERS 1000u
+#define POOL_SMALLEST         256u           /* bytes of class 0; each next class is twice as large */
+#define POOL_CLASSES          8u             /* up to 32 KiB; what is larger goes to malloc and back */
+#define POOL_QUARANTINE       64u            /* records that stay dead for a while */
+#define POOL_KEPT             (256u * 1024u) /* bytes that a class keeps beyond the quarantine */
+#define RECORD_MAX_HEADERS    1000u
 #define RECORD_LETTER_HEADERS 5u /* that a dead letter has besides */
 
 struct record *record_of(const struct fms_record *public)
 {
-    return (struct record *)((char *)(uintptr_t)public - offsetof(struct record, public));
+    return (struct record *)((char *)(uintptr_t) public - offsetof(struct record, public));
 }
 
 static size_t record_class(size_t size)
@@ -36,7 +36,7 @@ static size_t record_class(size_t size)
     size_t class = 0;
 
     while (class < POOL_CLASSES && (size_t)POOL_SMALLEST << class < size)
-        class++;
+        class ++;
     return class;
 }
 
@@ -65,8 +65,7 @@ static size_t record_data_size(const struct fms_record *draft, bool shared)
 
     if (draft->header_count > most || (draft->header_count > 0 && draft->headers == NULL))
         return SIZE_MAX;
-    if (!shared &&
-        (!add_bytes(&sum, draft->topic) || !add_bytes(&sum, draft->key) || !add_bytes(&sum, draft->payload)))
+    if (!shared && (!add_bytes(&sum, draft->topic) || !add_bytes(&sum, draft->key) || !add_bytes(&sum, draft->payload)))
         return SIZE_MAX;
     for (size_t i = 0; i < draft->header_count; i++) {
         if (draft->headers[i].name == NULL || !add_bytes(&sum, fms_text(draft->headers[i].name)) ||
@@ -157,7 +156,7 @@ struct record *record_new(struct lane *lane, const struct fms_record *draft, siz
     end = (char *)record + align8(sizeof *record + slots * sizeof(struct slot));
     memset(record, 0, (size_t)(end - (char *)record));
     record->magic = RECORD_ALIVE;
-    record->size_class = (uint32_t)class;
+    record->size_class = (uint32_t) class;
     record->charge = charge;
     if (cache > 0) {
         record->json = (struct json_cache *)(void *)end;
@@ -192,7 +191,7 @@ void record_free(struct lane *lane, struct record *record)
 
 void record_pool_free(struct lane *lane)
 {
-    for (size_t class = 0; class < POOL_CLASSES; class++) {
+    for (size_t class = 0; class < POOL_CLASSES; class ++) {
         while (lane->pool[class] != NULL) {
             struct record *record = lane->pool[class];
 

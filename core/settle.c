@@ -91,7 +91,8 @@ static struct record *list_take(struct record_list *list)
     return record;
 }
 
-/* ------------------------------------------------------------------------------------------------ references, completion */
+/* ------------------------------------------------------------------------------------------------ references,
+ * completion */
 
 void settle_release(struct lane *lane, struct record *record)
 {
@@ -122,7 +123,8 @@ static void tell_source(struct lane *lane, struct record *root)
     record_free(lane, root);
 }
 
-/* --------------------------------------------------------------------------------------------------------- rejection */
+/* --------------------------------------------------------------------------------------------------------- rejection
+ */
 
 static struct record *root_of(struct record *record)
 {
@@ -196,7 +198,8 @@ static void reject_by_policy(struct stage *stage, struct record *record, const c
     }
     log_line(FMS_LOG_ERROR, lane->options.name, stage->name,
              "record rejected: %s; the pipeline stops and the record stays unacknowledged (on_reject = stop): add a"
-             " [dead_letter] section or set on_reject = drop", reason);
+             " [dead_letter] section or set on_reject = drop",
+             reason);
     stick(lane, record);
     lane_fail(lane);
 }
@@ -207,15 +210,15 @@ void settle_reject(struct stage *stage, struct record *record, char *reason)
     const char *text = reason != NULL ? reason : "no reason was given";
 
     lane->counts.rejected++;
-    if (lane->dead_letter != NULL && stage != lane->dead_letter &&
-        dead_letter_send(stage, root_of(record), text) == 0)
+    if (lane->dead_letter != NULL && stage != lane->dead_letter && dead_letter_send(stage, root_of(record), text) == 0)
         settle_release(lane, record);
     else
         reject_by_policy(stage, record, text);
     free(reason);
 }
 
-/* ------------------------------------------------------------------------------------------------------- settlements */
+/* ------------------------------------------------------------------------------------------------------- settlements
+ */
 
 static void slot_list_append(struct slot_list *list, struct record *record, size_t slot)
 {
@@ -362,7 +365,8 @@ bool settle_is_pending(const struct lane *lane)
     return lane->has_inbox || lane->has_settled || lane->done.head != NULL;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- offering */
+/* ---------------------------------------------------------------------------------------------------------- offering
+ */
 
 /* Takes back what the sink did not take; false: it has settled it all the same. */
 static bool untake(struct stage *sink, struct record *record)
@@ -450,7 +454,8 @@ bool settle_offer(struct lane *lane)
     return offered;
 }
 
-/* -------------------------------------------------------------------------------------------------------- transforms */
+/* -------------------------------------------------------------------------------------------------------- transforms
+ */
 
 static void keep(struct stage *transform, struct record *record)
 {
@@ -601,7 +606,8 @@ void settle_advance_waiting(struct lane *lane)
     while (position >= 0 && advance_first_waiting(lane, position));
 }
 
-/* --------------------------------------------------------------------------------------------------------------- end */
+/* --------------------------------------------------------------------------------------------------------------- end
+ */
 
 static void abandon_queue(struct stage *stage)
 {

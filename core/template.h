@@ -23,8 +23,8 @@ const char *template_constant(const struct fms_template *text);
 /* Whether ${json:...} occurs, so that an expansion needs the record's cache. */
 bool template_uses_json(const struct fms_template *text);
 
-/* See fms_expand in fms_plugin.h. `cache` belongs to the record; NULL: a record without payload. `text` has a scratch buffer inside, so one thread at a
- * time. */
+/* See fms_expand in fms_plugin.h. `cache` belongs to the record; NULL: a record without payload. `text` has a scratch
+ * buffer inside, so one thread at a time. */
 int template_expand(const struct fms_template *text, const struct fms_record *record, struct json_cache *cache,
                     struct fms_bytes *value);
 

@@ -95,8 +95,8 @@ int64_t fake_realclock(void);
             fake_turn((f), fake_until_, #condition);                                                                   \
     } while (0)
 
-/* Calls source_stop or transform_flush, as a pipeline does once before close. A source may still emit what is on its way
- * until its source_poll returns FMS_END; from then on fms_emit says -ESHUTDOWN. */
+/* Calls source_stop or transform_flush, as a pipeline does once before close. A source may still emit what is on its
+ * way until its source_poll returns FMS_END; from then on fms_emit says -ESHUTDOWN. */
 void fake_stop(struct fake *f);
 
 /* The credit that a turn gives to a source (256 if never called); what fms_room and -EAGAIN go by: at most `records`

@@ -16,7 +16,7 @@ _Static_assert(sizeof(thrd_t) == sizeof(pthread_t), "thrd_t");
 _Static_assert(sizeof(tss_t) == sizeof(pthread_key_t), "tss_t");
 _Static_assert(sizeof(once_flag) == sizeof(pthread_once_t), "once_flag");
 
-#define MUTEX(mutex) ((pthread_mutex_t *)(void *)(mutex))
+#define MUTEX(mutex)         ((pthread_mutex_t *)(void *)(mutex))
 #define CONDITION(condition) ((pthread_cond_t *)(void *)(condition))
 
 static int result_of(int error)
@@ -35,7 +35,8 @@ static int result_of(int error)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------ threads */
+/* ------------------------------------------------------------------------------------------------------------ threads
+ */
 
 struct start {
     thrd_start_t function;
@@ -79,7 +80,8 @@ int thrd_detach(thrd_t thread)
     return result_of(pthread_detach(thread));
 }
 
-/* ----------------------------------------------------------------------------------------------------------- mutexes */
+/* ----------------------------------------------------------------------------------------------------------- mutexes
+ */
 
 int mtx_init(mtx_t *mutex, int type)
 {
@@ -119,7 +121,8 @@ int mtx_unlock(mtx_t *mutex)
     return result_of(pthread_mutex_unlock(MUTEX(mutex)));
 }
 
-/* -------------------------------------------------------------------------------------------------------- conditions */
+/* -------------------------------------------------------------------------------------------------------- conditions
+ */
 
 int cnd_init(cnd_t *condition)
 {
@@ -151,7 +154,8 @@ int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex, const struct
     return result_of(pthread_cond_timedwait(CONDITION(condition), MUTEX(mutex), until));
 }
 
-/* ------------------------------------------------------------------------------------------------ once, thread's own */
+/* ------------------------------------------------------------------------------------------------ once, thread's own
+ */
 
 void call_once(once_flag *flag, void (*function)(void))
 {
