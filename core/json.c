@@ -374,8 +374,8 @@ static bool json_value(struct json_scan *scan, const struct json_node *node)
 {
     const char *start = scan->at;
     enum json_kind kind = JSON_OTHER;
-    struct fms_bytes inside;
-    bool escaped;
+    struct fms_bytes inside = {NULL, 0};
+    bool escaped = false;
 
     if (scan->at == scan->end)
         return json_fail(scan, "");
@@ -443,8 +443,8 @@ static void json_forget(struct json_scan *scan, const struct json_node *node)
 /* Passes over a key and its colon; *node is what is wanted of the value. */
 static bool json_key(struct json_scan *scan, const struct json_node *parent, const struct json_node **node)
 {
-    struct fms_bytes key;
-    bool escaped;
+    struct fms_bytes key = {NULL, 0};
+    bool escaped = false;
 
     if (scan->at == scan->end || *scan->at != '"')
         return json_fail(scan, "a key in double quotes expected");

@@ -106,7 +106,7 @@ static struct part *template_add(struct fms_template *text, enum part_kind kind)
 {
     struct part *part;
 
-    if ((text->count & (text->count - 1)) == 0) { /* 0 or a power of two: full */
+    if (text->parts == NULL || (text->count & (text->count - 1)) == 0) { /* 0 or a power of two: full */
         size_t capacity = text->count == 0 ? 1 : 2 * text->count;
         struct part *parts = realloc(text->parts, capacity * sizeof *parts);
 
