@@ -314,7 +314,8 @@ static inline void fms_delivered(const struct fms_host *host, const struct fms_r
 /* The text of a template for this record. 0: *value is the text, followed by a NUL byte, until the next call with the
  * same template or until the record is settled. -ENOENT: something it names is missing and has no default; *value says
  * what, for fms_reject. Templates of the same pipeline parse a record's JSON together, once. A record that the caller
- * made itself will do (each value NUL-terminated) where the template has no ${json:}. [lane], and in open */
+ * made itself will do (each value NUL-terminated) where the template has no ${json:}; with record NULL, the text if it is
+ * the same for all records, else -ENOENT. [lane], and in check, probe and open */
 static inline int fms_expand(const struct fms_host *host, const struct fms_template *text,
                              const struct fms_record *record, struct fms_bytes *value)
 {

@@ -401,7 +401,11 @@ static int host_expand(const struct fms_host *host, const struct fms_template *t
     *value = fms_text("");
     if (stage->is_open && !is_lane(stage, "fms_expand"))
         return -EPERM;
-    if (template_uses_json(text))
+    if (public == NULL) {
+        *value = fms_text(template_constant(text));
+        return value->data != NULL ? 0 : -ENOENT;
+    }
+    if (stage->is_open && template_uses_json(text)) /* before that there are only drafts */
         cache = record_of(public)->json;
     return template_expand(text, public, cache, value);
 }

@@ -685,6 +685,10 @@ static int fake_host_expand(const struct fms_host *host, const struct fms_templa
     struct fake *f = fake_of(host);
     struct fake_copy *copy;
 
+    if (record == NULL) {
+        *value = fms_text(template_constant(text));
+        return value->data != NULL ? 0 : -ENOENT;
+    }
     pthread_mutex_lock(&f->lock);
     fake_check_lane(f, "fms_expand");
     copy = fake_copy_of(f, record);

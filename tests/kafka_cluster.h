@@ -1,5 +1,5 @@
-/* kafka_cluster.h - a Kafka for the tests of the Kafka plugins: librdkafka's mock cluster in the test's own process, or,
- * where the environment's FMS_TEST_KAFKA names a real one, that; and a client to see and make what is in it.
+/* kafka_cluster.h - a Kafka for the tests of the Kafka plugins: librdkafka's mock cluster in the test's own process,
+ * or, where the environment's FMS_TEST_KAFKA names a real one, that; and a client to see and make what is in it.
  *
  * What needs the mock's faults is skipped with a real one. Topics and groups have names of their own in each run, so
  * that a real one need not be empty. */
@@ -22,9 +22,9 @@
 
 #define THERE "create_topic = no\n" /* for topics that are there: the mock cluster creates none */
 
-#define API_PRODUCE 0
+#define API_PRODUCE          0
 #define API_FIND_COORDINATOR 10
-#define API_OFFSET_COMMIT 8
+#define API_OFFSET_COMMIT    8
 
 struct cluster {
     rd_kafka_mock_cluster_t *mock; /* NULL: a real one */
@@ -90,10 +90,10 @@ static int cluster_teardown(void **state)
     return 0;
 }
 
-#define CLUSTER_NEEDS_MOCK(cluster)                                                                                \
-    do {                                                                                                           \
-        if ((cluster)->mock == NULL)                                                                               \
-            skip();                                                                                                \
+#define CLUSTER_NEEDS_MOCK(cluster)                                                                                    \
+    do {                                                                                                               \
+        if ((cluster)->mock == NULL)                                                                                   \
+            skip();                                                                                                    \
     } while (0)
 
 /* A name that no other run has used; the eight last ones stay valid. */
@@ -135,14 +135,18 @@ static inline void cluster_topic(struct cluster *cluster, const char *topic, int
 static inline void cluster_produce_record(struct cluster *cluster, const char *topic, int partition, const char *key,
                                           const char *payload, rd_kafka_headers_t *headers, int64_t milliseconds)
 {
-    struct fms_bytes value = fms_text(payload);
-    size_t key_size = fms_text(key).size;
-    rd_kafka_resp_err_t error = rd_kafka_producev(
-        cluster->rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-        RD_KAFKA_V_KEY(key, key_size), RD_KAFKA_V_VALUE((void *)(uintptr_t)value.data, value.size),
-        RD_KAFKA_V_TIMESTAMP(milliseconds), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
+    rd_kafka_vu_t arguments[] = {
+        {.vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = topic},
+        {.vtype = RD_KAFKA_VTYPE_PARTITION, .u.i32 = partition},
+        {.vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY},
+        {.vtype = RD_KAFKA_VTYPE_KEY, .u.mem = {(void *)(uintptr_t)key, fms_text(key).size}},
+        {.vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = {(void *)(uintptr_t)payload, fms_text(payload).size}},
+        {.vtype = RD_KAFKA_VTYPE_TIMESTAMP, .u.i64 = milliseconds},
+        {.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers},
+    };
+    rd_kafka_error_t *error = rd_kafka_produceva(cluster->rk, arguments, sizeof arguments / sizeof arguments[0]);
 
-    assert_int_equal(error, 0);
+    assert_null(error);
     assert_int_equal(rd_kafka_flush(cluster->rk, 20000), 0);
 }
 
@@ -151,8 +155,8 @@ static inline void cluster_produce(struct cluster *cluster, const char *topic, i
     cluster_produce_record(cluster, topic, partition, "key", payload, NULL, 0);
 }
 
-/* Reads one partition from its beginning, until `count` messages came or its end; how many came. They are to be destroyed
- * with cluster_forget. */
+/* Reads one partition from its beginning, until `count` messages came or its end; how many came. They are to be
+ * destroyed with cluster_forget. */
 struct messages {
     rd_kafka_t *rk;
     rd_kafka_message_t *items[1000];
@@ -189,6 +193,15 @@ static inline void cluster_forget(struct messages *messages)
         rd_kafka_message_destroy(messages->items[i]);
     rd_kafka_consumer_close(messages->rk);
     rd_kafka_destroy(messages->rk);
+}
+
+/* How many messages a partition holds. */
+static inline int64_t cluster_count(struct cluster *cluster, const char *topic, int partition)
+{
+    int64_t low, high;
+
+    assert_int_equal(rd_kafka_query_watermark_offsets(cluster->rk, topic, partition, &low, &high, 20000), 0);
+    return high - low;
 }
 
 /* The offset that a group has committed, or RD_KAFKA_OFFSET_INVALID. */

@@ -1,8 +1,8 @@
 /* mqtt_wire.h - what the tests of mqtt_source and mqtt_sink have on the other side: a mosquitto with a configuration of
  * the test's, and packets written and read by hand, as a client of that mosquitto or in place of a broker.
  *
- * Everything is on the loopback, on ports that were free a moment before, in a directory of its own under $TMPDIR; every
- * wait has a deadline. */
+ * Everything is on the loopback, on ports that were free a moment before, in a directory of its own under $TMPDIR;
+ * every wait has a deadline. */
 #ifndef MQTT_WIRE_H
 #define MQTT_WIRE_H
 
@@ -27,8 +27,20 @@
 
 #define WIRE_PATIENCE 20000 /* ms */
 
-enum { CONNECT = 1, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBSCRIBE, SUBACK, PINGREQ = 12, PINGRESP,
-       DISCONNECT };
+enum {
+    CONNECT = 1,
+    CONNACK,
+    PUBLISH,
+    PUBACK,
+    PUBREC,
+    PUBREL,
+    PUBCOMP,
+    SUBSCRIBE,
+    SUBACK,
+    PINGREQ = 12,
+    PINGRESP,
+    DISCONNECT
+};
 
 struct packet {
     unsigned type, flags;
@@ -45,12 +57,13 @@ struct wire {
     int fd, version; /* 4 or 5 */
 };
 
-/* ----------------------------------------------------------------------------------------------------------- sockets */
+/* ----------------------------------------------------------------------------------------------------------- sockets
+ */
 
 static inline int wire_listen(int *port)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)*port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)*port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
 
@@ -72,8 +85,8 @@ static inline int wire_free_port(void)
 
 static inline int wire_try(int port)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
@@ -101,7 +114,8 @@ static inline bool wire_get(int fd, void *to, size_t size)
     return true;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- packets */
+/* ----------------------------------------------------------------------------------------------------------- packets
+ */
 
 struct wire_out {
     unsigned char data[65536];
@@ -247,8 +261,8 @@ static inline struct packet wire_expect(const struct wire *wire, unsigned type)
     return packet;
 }
 
-static inline void wire_publish(const struct wire *wire, const char *topic, const char *payload, unsigned qos, unsigned id,
-                                const char *property, const char *value)
+static inline void wire_publish(const struct wire *wire, const char *topic, const char *payload, unsigned qos,
+                                unsigned id, const char *property, const char *value)
 {
     struct wire_out out = {.size = 0}, properties = {.size = 0};
 
@@ -271,7 +285,8 @@ static inline bool packet_is(const struct packet *packet, const char *payload)
     return packet->payload_size == strlen(payload) && memcmp(packet->payload, payload, packet->payload_size) == 0;
 }
 
-/* ------------------------------------------------------------------------------------------- a client of a real broker */
+/* ------------------------------------------------------------------------------------------- a client of a real broker
+ */
 
 static inline struct wire client_new(int port, const char *id, bool clean)
 {
@@ -308,14 +323,20 @@ static inline void client_subscribe(const struct wire *wire, const char *filter,
     free(wire_expect(wire, SUBACK).body);
 }
 
-/* Publishes at QoS 1 and waits for the confirmation. */
-static inline void client_publish(const struct wire *wire, const char *topic, const char *payload)
+/* Publishes and waits for the confirmation. */
+static inline void client_publish(const struct wire *wire, const char *topic, const char *payload, unsigned qos,
+                                  const char *property, const char *value)
 {
     static unsigned id;
 
     id = id % 65535 + 1;
-    wire_publish(wire, topic, payload, 1, id, NULL, NULL);
-    free(wire_expect(wire, PUBACK).body);
+    wire_publish(wire, topic, payload, qos, id, property, value);
+    if (qos > 0)
+        free(wire_expect(wire, qos == 1 ? PUBACK : PUBREC).body);
+    if (qos == 2) {
+        wire_confirm(wire, PUBREL, id, 0);
+        free(wire_expect(wire, PUBCOMP).body);
+    }
 }
 
 /* The next message, which is confirmed. */
@@ -328,7 +349,8 @@ static inline struct packet client_receive(const struct wire *wire)
     return packet;
 }
 
-/* -------------------------------------------------------------------------------------------------- in place of a broker */
+/* -------------------------------------------------------------------------------------------------- in place of a
+ * broker */
 
 /* What a CONNECT asks for. */
 struct asked {
@@ -385,7 +407,8 @@ static inline void broker_grant(const struct wire *wire, unsigned code)
     free(packet.body);
 }
 
-/* --------------------------------------------------------------------------------------------------------- mosquitto */
+/* --------------------------------------------------------------------------------------------------------- mosquitto
+ */
 
 struct mosquitto {
     char directory[128];
@@ -431,8 +454,8 @@ static inline void mosquitto_make(struct mosquitto *broker, const char *more)
     snprintf(path, sizeof path, "%s/conf", broker->directory);
     conf = fopen(path, "w");
     assert_non_null(conf);
-    fprintf(conf, "listener %d 127.0.0.1\nmax_queued_messages 0\npersistence true\npersistence_location %s/\n%s", broker->port,
-            broker->directory, geteuid() == 0 ? "user root\n" : "");
+    fprintf(conf, "listener %d 127.0.0.1\nmax_queued_messages 0\npersistence true\npersistence_location %s/\n%s",
+            broker->port, broker->directory, geteuid() == 0 ? "user root\n" : "");
     for (const char *at = more; *at != '\0'; at++) {
         if (at[0] == '%' && at[1] == 's')
             fputs(broker->directory, conf), at++;
@@ -474,7 +497,8 @@ static inline const char *section(int port, const char *format, ...) FMS_PRINTF(
 static inline const char *section(int port, const char *format, ...)
 {
     static char text[2048];
-    int n = snprintf(text, sizeof text, "server = tcp://127.0.0.1:%d\nreconnect_min = 20ms\nreconnect_max = 200ms\n", port);
+    int n = snprintf(text, sizeof text, "server = tcp://127.0.0.1:%d\nreconnect_min = 20ms\nreconnect_max = 200ms\n",
+                     port);
     va_list args;
 
     va_start(args, format);

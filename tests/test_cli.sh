@@ -202,3 +202,14 @@ kill -TERM "$child"
 ended 1
 said err "second signal: ending at once"
 exec 3>&-
+
+# A template that needs a record is checked before there is one.
+cat >early.ini <<'END'
+[source]
+plugin = fms_sim
+topic = fms/${json:vehicle_id}
+[sink null]
+plugin = null_sink
+END
+expect 2 check early.ini
+said err 'early.ini:3: [source] topic'

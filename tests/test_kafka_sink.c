@@ -11,12 +11,13 @@ static rd_kafka_t *client_of(struct fake *f)
     return ((struct kafka *)fake_instance(f))->rk;
 }
 
-static void add_numbered(struct fake *f, size_t count)
+/* Adds records with the payloads from, from + 1, ... */
+static void add_numbered(struct fake *f, size_t from, size_t count)
 {
     char text[32];
 
-    for (size_t i = 0; i < count; i++) {
-        snprintf(text, sizeof text, "%zu", fake_count_fate(f, 0) + i);
+    for (size_t i = from; i < from + count; i++) {
+        snprintf(text, sizeof text, "%zu", i);
         fake_add(f, "fms/data", "raspi-001", text);
     }
 }
@@ -57,7 +58,25 @@ static void check_order(struct cluster *cluster, const char *topic, size_t count
     cluster_forget(&messages);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- check */
+/* Lowers a topic's max.message.bytes. */
+static void cluster_limit(struct cluster *cluster, const char *topic, const char *bytes)
+{
+    rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(cluster->rk);
+    rd_kafka_event_t *event;
+
+    rd_kafka_ConfigResource_set_config(resource, "max.message.bytes", bytes);
+    rd_kafka_AlterConfigs(cluster->rk, &resource, 1, NULL, queue);
+    event = rd_kafka_queue_poll(queue, 20000);
+    assert_non_null(event);
+    assert_int_equal(rd_kafka_event_error(event), 0);
+    rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_ConfigResource_destroy(resource);
+}
+
+/* -------------------------------------------------------------------------------------------------------------- check
+ */
 
 static void test_check_names_what_is_wrong(void **state)
 {
@@ -90,14 +109,16 @@ static void test_check_names_what_is_wrong(void **state)
 
 static void test_check_warns_of_traps(void **state)
 {
-    struct fake *f = fake_check("kafka_sink", FMS_SINK, "brokers = a:1\ntopic = ${topic[1]}\nkafka.acks = 1\n"
-                                                        "kafka.enable.idempotence = no\n");
+    struct fake *f = fake_check("kafka_sink", FMS_SINK,
+                                "brokers = a:1\ntopic = ${topic[1]}\nkafka.acks = 1\n"
+                                "kafka.enable.idempotence = no\n");
 
     (void)state;
     assert_int_equal(fake_error(f), -EINVAL); /* librdkafka says true and false */
     fake_close(f);
-    f = fake_check("kafka_sink", FMS_SINK, "brokers = a:1\ntopic = ${topic[1]}\nkafka.acks = 1\n"
-                                           "kafka.enable.idempotence = false\n");
+    f = fake_check("kafka_sink", FMS_SINK,
+                   "brokers = a:1\ntopic = ${topic[1]}\nkafka.acks = 1\n"
+                   "kafka.enable.idempotence = false\n");
     assert_int_equal(fake_error(f), 0);
     assert_non_null(fake_said(f, "advice: no key: "));
     assert_non_null(fake_said(f, "records can change places"));
@@ -118,13 +139,15 @@ static void test_secrets_stay_secret(void **state)
     fake_until(f, fake_said(f, "debug: librdkafka: ") != NULL);
     assert_null(fake_said(f, "s3cr3t"));
     fake_close(f);
-    f = fake_check("kafka_sink", FMS_SINK, "brokers = a:1\ntopic = t\nkafka.ssl.key.pem = s3cr3t\n"
-                                           "kafka.sasl.password = \n");
+    f = fake_check("kafka_sink", FMS_SINK,
+                   "brokers = a:1\ntopic = t\nkafka.ssl.key.pem = s3cr3t\n"
+                   "kafka.sasl.password = \n");
     assert_null(fake_said(f, "s3cr3t"));
     fake_close(f);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- delivery */
+/* ----------------------------------------------------------------------------------------------------------- delivery
+ */
 
 static void check_header(const rd_kafka_message_t *message, const char *name, const char *value)
 {
@@ -161,8 +184,10 @@ static void test_message_is_complete(void **state)
 
     cluster_topic(cluster, topic, 1);
     f = fake_open("kafka_sink", FMS_SINK,
-                  cluster_ini(cluster, "topic = %s\n" THERE "key = ${json:vehicle_id}\nheader.source = ${topic}\n"
-                                       "timestamp = record\n", topic));
+                  cluster_ini(cluster,
+                              "topic = %s\n" THERE "key = ${json:vehicle_id}\nheader.source = ${topic}\n"
+                              "timestamp = record\n",
+                              topic));
     fake_add_record(f, &record);
     write_until_delivered(f, 1);
     fake_close(f);
@@ -214,10 +239,10 @@ static void test_confirmed_late(void **state)
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
     f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE, topic));
-    add_numbered(f, 1);
+    add_numbered(f, 0, 1);
     write_until_delivered(f, 1);
     rd_kafka_mock_broker_set_rtt(cluster->mock, 1, 500);
-    fake_add(f, "t", "k", "1");
+    add_numbered(f, 1, 1);
     assert_int_equal(fake_write(f), 1);
     assert_int_equal(rd_kafka_flush(client_of(f), 0), RD_KAFKA_RESP_ERR__TIMED_OUT);
     assert_int_equal(fake_fate(f, 1), 0);
@@ -258,11 +283,10 @@ static void test_never_confirmed(void **state)
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
     f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE, topic));
-    add_numbered(f, 1);
+    add_numbered(f, 0, 1);
     write_until_delivered(f, 1);
     rd_kafka_mock_broker_set_down(cluster->mock, -1);
-    for (int i = 0; i < 100; i++)
-        fake_add(f, "t", "k", "lost?");
+    add_numbered(f, 1, 100);
     assert_int_equal(fake_write(f), 100);
     fake_until(f, fake_said(f, "warning: no broker of ") != NULL);
     assert_int_equal(fake_unsettled(f), 100);
@@ -282,7 +306,7 @@ static void test_outage_loses_nothing(void **state)
     cluster_topic(cluster, topic, 1);
     rd_kafka_mock_broker_set_down(cluster->mock, -1);
     f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n", topic));
-    add_numbered(f, 50);
+    add_numbered(f, 0, 50);
     assert_int_equal(fake_write(f), 0);
     fake_until(f, fake_said(f, "warning: no broker of ") != NULL);
     assert_int_equal(fake_unsettled(f), 0);
@@ -293,15 +317,19 @@ static void test_outage_loses_nothing(void **state)
     fake_close(f);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- refusals */
+/* ---------------------------------------------------------------------------------------------------------- refusals
+ */
 
-/* One record a batch and one batch at a time: the mock cluster, unlike Kafka, would take what follows a failed batch. */
+/* One record a batch and one batch at a time: the mock cluster, unlike Kafka, would take what follows a failed batch.
+ */
 #define ONE_BY_ONE "kafka.batch.num.messages = 1\nkafka.max.in.flight = 1\n"
 
 static void test_retry_keeps_order(void **state)
 {
     struct cluster *cluster = *state;
     const char *topic = cluster_name("order");
+    int64_t until = fake_realclock() + FAKE_PATIENCE;
+    char reason[256];
     struct fake *f;
 
     CLUSTER_NEEDS_MOCK(cluster);
@@ -309,8 +337,12 @@ static void test_retry_keeps_order(void **state)
     f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE ONE_BY_ONE, topic));
     rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_NO_ERROR,
                                       RD_KAFKA_RESP_ERR_NO_ERROR, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
-    add_numbered(f, 200);
-    write_until_delivered(f, 200);
+    add_numbered(f, 0, 200);
+    assert_int_equal(fake_write(f), 200);
+    /* However late the lane comes to see the refusal, nothing gets past it. */
+    while (!rd_kafka_fatal_error(client_of(f), reason, sizeof reason) && cluster_count(cluster, topic, 0) < 199)
+        assert_true(fake_realclock() < until);
+    fake_until(f, delivers(f, 200));
     assert_non_null(fake_said(f, "starting a new producer: "));
     assert_int_equal(fake_counter(f, "producer_restarts"), 1);
     assert_int_equal(fake_count_fate(f, FMS_REJECTED), 0);
@@ -326,7 +358,8 @@ static void test_too_large_is_rejected(void **state)
     struct fake *f;
 
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "kafka.message.max.bytes = 2000\n", topic));
+    f = fake_open("kafka_sink", FMS_SINK,
+                  cluster_ini(cluster, "topic = %s\n" THERE "kafka.message.max.bytes = 2000\n", topic));
     memset(large, 'x', sizeof large - 1);
     fake_add(f, "t", "k", "0");
     fake_add(f, "t", "k", large);
@@ -348,7 +381,7 @@ static void test_batch_refusal_finds_the_guilty(void **state)
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
     f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "kafka.linger.ms = 100\n", topic));
-    add_numbered(f, 1);
+    add_numbered(f, 0, 1);
     write_until_delivered(f, 1);
     rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
                                       RD_KAFKA_RESP_ERR_NO_ERROR, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
@@ -359,6 +392,34 @@ static void test_batch_refusal_finds_the_guilty(void **state)
     write_until_delivered(f, 4);
     assert_int_equal(fake_fate(f, 2), FMS_REJECTED);
     assert_int_equal(fake_unsettled(f), 0);
+    fake_close(f);
+}
+
+/* The same in full stream, as only Kafka can prove: several batches are on their way when one is refused. */
+static void test_refusals_in_mid_stream_keep_order(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("stream");
+    static char large[5000];
+    size_t good = 0;
+    struct fake *f;
+
+    if (cluster->mock != NULL)
+        skip();
+    cluster_topic(cluster, topic, 1);
+    cluster_limit(cluster, topic, "4000");
+    f = fake_open("kafka_sink", FMS_SINK,
+                  cluster_ini(cluster, "topic = %s\n" THERE "kafka.batch.num.messages = 10\n", topic));
+    memset(large, 'x', sizeof large - 1);
+    for (size_t i = 0; i < 600; i++) {
+        if (i % 200 == 100)
+            fake_add(f, "t", "k", large);
+        else
+            add_numbered(f, good++, 1);
+    }
+    write_until_delivered(f, good);
+    fake_until(f, fake_count_fate(f, FMS_REJECTED) == 3);
+    check_order(cluster, topic, good);
     fake_close(f);
 }
 
@@ -403,7 +464,7 @@ static void test_topic_of_the_pipeline_is_waited_for(void **state)
     rd_kafka_mock_topic_set_error(cluster->mock, topic, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
     f = fake_open("kafka_sink", FMS_SINK,
                   cluster_ini(cluster, "topic = %s\n" THERE "kafka.topic.metadata.propagation.max.ms = 100\n", topic));
-    add_numbered(f, 5);
+    add_numbered(f, 0, 5);
     assert_int_equal(fake_write(f), 5);
     fake_until(f, fake_count_fate(f, FMS_RETRY) == 5);
     assert_non_null(strstr(fake_reason(f, 0), "Unknown topic"));
@@ -430,7 +491,8 @@ static void test_missing_header_is_rejected(void **state)
     fake_close(f);
 }
 
-/* ------------------------------------------------------------------------------------------------------ bounds, errors */
+/* ------------------------------------------------------------------------------------------------------ bounds, errors
+ */
 
 static void test_full_queue_pushes_back(void **state)
 {
@@ -440,9 +502,10 @@ static void test_full_queue_pushes_back(void **state)
 
     cluster_topic(cluster, topic, 1);
     f = fake_open("kafka_sink", FMS_SINK,
-                  cluster_ini(cluster, "topic = %s\n" THERE "kafka.queue.buffering.max.messages = 10\nkafka.linger.ms = 50\n",
+                  cluster_ini(cluster,
+                              "topic = %s\n" THERE "kafka.queue.buffering.max.messages = 10\nkafka.linger.ms = 50\n",
                               topic));
-    add_numbered(f, 100);
+    add_numbered(f, 0, 100);
     assert_int_equal(fake_write(f), 10);
     assert_int_equal(fake_unsettled(f), 10);
     fake_until(f, fake_count_fate(f, FMS_DELIVERED) == 100);
@@ -458,7 +521,7 @@ static void test_fatal_error_means_a_new_producer(void **state)
 
     cluster_topic(cluster, topic, 1);
     f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "kafka.linger.ms = 100\n", topic));
-    add_numbered(f, 100);
+    add_numbered(f, 0, 100);
     assert_int_equal(fake_write(f), 100);
     rd_kafka_test_fatal_error(client_of(f), RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "as the test wants it");
     write_until_delivered(f, 100);
@@ -473,30 +536,28 @@ static void test_fatal_error_while_frozen(void **state)
 {
     struct cluster *cluster = *state;
     const char *topic = cluster_name("frozen");
+    int64_t until = fake_realclock() + FAKE_PATIENCE;
     struct fake *f;
 
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
     f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE ONE_BY_ONE, topic));
-    add_numbered(f, 1);
+    add_numbered(f, 0, 1);
     write_until_delivered(f, 1);
-    rd_kafka_mock_broker_set_rtt(cluster->mock, 1, 30000);
-    for (int i = 1; i < 10; i++) {
-        char text[8];
-
-        snprintf(text, sizeof text, "%d", i);
-        fake_add(f, "t", "k", text);
-    }
-    fake_write(f);
+    rd_kafka_mock_broker_push_request_error_rtts(cluster->mock, 1, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_NO_ERROR, 30000);
+    add_numbered(f, 1, 9);
+    assert_int_equal(fake_write(f), 9);
+    while (cluster_count(cluster, topic, 0) < 2) /* one is with the broker, which does not say so */
+        assert_true(fake_realclock() < until);
     rd_kafka_test_fatal_error(client_of(f), RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "as the test wants it");
     fake_until(f, fake_count_fate(f, FMS_RETRY) == 9);
-    rd_kafka_mock_broker_set_rtt(cluster->mock, 1, 0);
-    write_until_delivered(f, 10);
+    fake_until(f, delivers(f, 10));
     check_order(cluster, topic, 10);
     fake_close(f);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- probe */
+/* -------------------------------------------------------------------------------------------------------------- probe
+ */
 
 static void test_probe_reports(void **state)
 {
@@ -528,7 +589,7 @@ static void test_topic_is_created(void **state)
     const char *topic = cluster_name("created");
     struct fake *f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\npartitions = 1\n", topic));
 
-    add_numbered(f, 3);
+    add_numbered(f, 0, 3);
     write_until_delivered(f, 3);
     if (cluster->mock == NULL) /* the mock has no admin API, and makes four partitions by itself */
         check_order(cluster, topic, 3);
@@ -552,6 +613,7 @@ int main(void)
         TEST(test_retry_keeps_order),
         TEST(test_too_large_is_rejected),
         TEST(test_batch_refusal_finds_the_guilty),
+        TEST(test_refusals_in_mid_stream_keep_order),
         TEST(test_topic_of_the_record),
         TEST(test_topic_of_the_pipeline_is_waited_for),
         TEST(test_missing_header_is_rejected),

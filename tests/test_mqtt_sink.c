@@ -52,7 +52,8 @@ static unsigned expect_number(const struct wire *wire, int number)
     return id;
 }
 
-/* -------------------------------------------------------------------------------------------------------------- check */
+/* -------------------------------------------------------------------------------------------------------------- check
+ */
 
 static void test_check_names_what_is_wrong(void **state)
 {
@@ -114,7 +115,8 @@ static void test_open_needs_readable_files(void **state)
     fake_close(f);
 }
 
-/* ------------------------------------------------------------------------------------------------------- confirmations */
+/* ------------------------------------------------------------------------------------------------------- confirmations
+ */
 
 static void test_delivered_when_confirmed_out_of_order(void **state)
 {
@@ -243,7 +245,8 @@ static void test_broker_says_why_it_disconnects(void **state)
     play_end(&play);
 }
 
-/* ------------------------------------------------------------------------------------------------ refusals, limits: MQTT 5 */
+/* ------------------------------------------------------------------------------------------------ refusals, limits:
+ * MQTT 5 */
 
 static void test_permanent_refusal_rejects(void **state)
 {
@@ -344,9 +347,14 @@ static void test_impossible_records_are_rejected(void **state)
         struct fms_bytes topic;
         const char *reason;
     } cases[] = {
-        {{"fms/#", 5}, "wildcard"},          {{"fms/+/data", 10}, "wildcard"}, {{"", 0}, "empty"},
-        {{"fms\0data", 8}, "no UTF-8, or holds control"}, {{"fms\n", 4}, "control"}, {{"\xc0\xaf", 2}, "no UTF-8"},
-        {{"\xed\xa0\x80", 3}, "no UTF-8"},   {{NULL, 0}, "topic"},
+        {{"fms/#", 5}, "wildcard"},
+        {{"fms/+/data", 10}, "wildcard"},
+        {{"", 0}, "empty"},
+        {{"fms\0data", 8}, "no UTF-8, or holds control"},
+        {{"fms\n", 4}, "control"},
+        {{"\xc0\xaf", 2}, "no UTF-8"},
+        {{"\xed\xa0\x80", 3}, "no UTF-8"},
+        {{NULL, 0}, "topic"},
     };
     struct fms_record draft = {.payload = {"0123456789", 10}};
     static char longest[70000];
@@ -376,7 +384,8 @@ static void test_impossible_records_are_rejected(void **state)
     play_end(&play);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- mosquitto */
+/* ---------------------------------------------------------------------------------------------------------- mosquitto
+ */
 
 static void test_every_qos_and_version_arrives(void **state)
 {
@@ -391,8 +400,8 @@ static void test_every_qos_and_version_arrives(void **state)
     for (unsigned qos = 0; qos < 3; qos++) {
         for (size_t v = 0; v < 2; v++) {
             struct fake *f = fake_open("mqtt_sink", FMS_SINK,
-                                       section(broker.port, "qos = %u\nversion = %s\ntopic = fms/${key}/%u\nwindow = 7", qos,
-                                               versions[v], qos));
+                                       section(broker.port, "qos = %u\nversion = %s\ntopic = fms/${key}/%u\nwindow = 7",
+                                               qos, versions[v], qos));
             char topic[64], payload[32];
 
             for (int i = 0; i < 100; i++) {
@@ -478,8 +487,9 @@ static void test_last_will(void **state)
     mosquitto_start(&broker);
     reader = client_new(broker.port, "reader", true);
     client_subscribe(&reader, "fms/status", 1);
-    f = fake_open("mqtt_sink", FMS_SINK, section(broker.port, "client_id = car\nwill_topic = fms/status\n"
-                                                              "online_payload = online\nwill_payload = gone"));
+    f = fake_open("mqtt_sink", FMS_SINK,
+                  section(broker.port, "client_id = car\nwill_topic = fms/status\n"
+                                       "online_payload = online\nwill_payload = gone"));
     expect_status(&reader, "online");
     thief = client_new(broker.port, "car", true);
     expect_status(&reader, "gone");
@@ -524,15 +534,15 @@ static void test_wrong_password_is_named(void **state)
     assert_int_equal(run_quietly("mosquitto_passwd -b -c '%s/passwords' me right", broker.directory), 0);
     mosquitto_start(&broker);
     for (size_t v = 0; v < 2; v++) {
-        struct fake *f = fake_open("mqtt_sink", FMS_SINK, section(broker.port, "version = %s\nusername = me\npassword = wrong",
-                                                                  versions[v]));
+        struct fake *f = fake_open("mqtt_sink", FMS_SINK,
+                                   section(broker.port, "version = %s\nusername = me\npassword = wrong", versions[v]));
 
         fake_until(f, fake_said(f, "cannot connect to ") != NULL);
         assert_non_null(fake_said(f, "refused: not authorized: check username and password"));
         assert_null(fake_said(f, "wrong"));
         fake_close(f);
-        f = fake_open("mqtt_sink", FMS_SINK, section(broker.port, "version = %s\nusername = me\npassword = right",
-                                                     versions[v]));
+        f = fake_open("mqtt_sink", FMS_SINK,
+                      section(broker.port, "version = %s\nusername = me\npassword = right", versions[v]));
         add_numbered(f, 0, 1);
         fake_until(f, fake_fate(f, 0) == FMS_DELIVERED);
         fake_close(f);
@@ -551,7 +561,8 @@ static void make_certificates(const char *directory)
                                  " openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2"
                                  " -extfile $name.ext -out $name.pem || exit 1; done &&"
                                  " openssl rsa -aes128 -passout pass:hush -in client.key -out locked.key",
-                                 directory), 0);
+                                 directory),
+                     0);
 }
 
 static void test_tls(void **state)
@@ -560,13 +571,16 @@ static void test_tls(void **state)
         const char *host, *options, *said; /* said NULL: it works */
     } cases[] = {
         {"localhost", "ca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/client.key\n", NULL},
-        {"localhost", "ca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/locked.key\nkey_password = hush\n", NULL},
-        {"127.0.0.1", "tls_verify = no\nca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/client.key\n", NULL},
+        {"localhost", "ca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/locked.key\nkey_password = hush\n",
+         NULL},
+        {"127.0.0.1", "tls_verify = no\nca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/client.key\n",
+         NULL},
         {"localhost", "ca_file = %s/other.pem\ncert_file = %s/client.pem\nkey_file = %s/client.key\n",
          "TLS: certificate verify failed"},
         {"127.0.0.1", "ca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/client.key\n",
          "the certificate is not for this host"},
-        {"localhost", "ca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/locked.key\nkey_password = no\n", "TLS: "},
+        {"localhost", "ca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/locked.key\nkey_password = no\n",
+         "TLS: "},
     };
     struct mosquitto broker;
 
@@ -602,6 +616,101 @@ static void test_tls(void **state)
         assert_null(fake_said(f, "hush"));
         fake_close(f);
     }
+    mosquitto_free(&broker);
+}
+
+/* Passes one WebSocket connection on to an MQTT port (RFC 6455); Debian's mosquitto has no WebSockets of its own. */
+static void websocket_answer(int fd)
+{
+    char head[4096], command[4400], accept_key[64] = "", *key;
+    size_t n = 0;
+    FILE *digest;
+
+    while (n < sizeof head - 1 && (n < 4 || memcmp(head + n - 4, "\r\n\r\n", 4) != 0))
+        assert_true(wire_get(fd, head + n++, 1));
+    head[n] = '\0';
+    assert_non_null(strstr(head, "GET /mqtt HTTP/1.1"));
+    assert_non_null(key = strcasestr(head, "Sec-WebSocket-Key: "));
+    snprintf(command, sizeof command,
+             "printf %%s '%.*s258EAFA5-E914-47DA-95CA-C5AB0DC85B11' | openssl sha1 -binary | base64",
+             (int)strcspn(key + 19, "\r"), key + 19);
+    digest = popen(command, "r");
+    assert_non_null(fgets(accept_key, sizeof accept_key, digest));
+    pclose(digest);
+    accept_key[strcspn(accept_key, "\n")] = '\0';
+    dprintf(fd,
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Accept: %s\r\n\r\n",
+            accept_key);
+}
+
+/* One frame of the client's to the broker. */
+static bool websocket_forward(int from, int to)
+{
+    unsigned char head[2], mask[4], data[65536];
+    unsigned char more[2] = {0, 0};
+    size_t size;
+
+    if (!wire_get(from, head, 2))
+        return false;
+    size = head[1] & 127;
+    if (size == 126 && wire_get(from, more, 2))
+        size = packet_two(more);
+    if ((head[1] & 128) == 0 || size > 65535 || !wire_get(from, mask, 4) || !wire_get(from, data, size))
+        return false;
+    for (size_t i = 0; i < size; i++)
+        data[i] ^= mask[i % 4];
+    return (head[0] & 15) == 8 ? false : (head[0] & 15) != 2 || write(to, data, size) == (ssize_t)size;
+}
+
+static bool websocket_back(int from, int to)
+{
+    unsigned char data[127] = {0x82};
+    ssize_t size = read(from, data + 2, 125);
+
+    data[1] = (unsigned char)size;
+    return size > 0 && write(to, data, (size_t)size + 2) == size + 2;
+}
+
+static pid_t websocket_start(int listener, int port)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        int client = accept(listener, NULL, NULL), broker = wire_try(port);
+        struct pollfd fds[2] = {{client, POLLIN, 0}, {broker, POLLIN, 0}};
+        bool goes_on = true;
+
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        websocket_answer(client);
+        while (goes_on && poll(fds, 2, WIRE_PATIENCE) > 0)
+            goes_on = (fds[0].revents == 0 || websocket_forward(client, broker)) &&
+                      (fds[1].revents == 0 || websocket_back(broker, client));
+        _exit(0);
+    }
+    return pid;
+}
+
+static void test_websocket(void **state)
+{
+    int port = 0, listener = wire_listen(&port), status;
+    struct mosquitto broker;
+    char ini[128];
+    struct fake *f;
+    pid_t pid;
+
+    (void)state;
+    mosquitto_make(&broker, "allow_anonymous true\n");
+    mosquitto_start(&broker);
+    pid = websocket_start(listener, broker.port);
+    snprintf(ini, sizeof ini, "server = ws://localhost:%d/mqtt\n", port);
+    f = fake_open("mqtt_sink", FMS_SINK, ini);
+    add_numbered(f, 0, 30);
+    fake_until(f, fake_count_fate(f, FMS_DELIVERED) == 30);
+    fake_close(f);
+    waitpid(pid, &status, 0);
+    assert_int_equal(status, 0);
+    close(listener);
     mosquitto_free(&broker);
 }
 
@@ -648,6 +757,7 @@ int main(void)
         cmocka_unit_test(test_broker_down_at_start_and_killed_later),
         cmocka_unit_test(test_wrong_password_is_named),
         cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_websocket),
         cmocka_unit_test(test_probe),
     };
 

@@ -1,21 +1,21 @@
 /* kafka_sink - produces records to Kafka.
  *
- * Delivered means that the delivery report says so: the brokers that acks = all asks for have the record. The payload is
- * not copied; it stays the host's, who keeps a record until it is settled.
+ * Delivered means that the delivery report says so: the brokers that acks = all asks for have the record. The payload
+ * is not copied; it stays the host's, who keeps a record until it is settled.
  *
- * Order: the idempotent producer never lets a record overtake another that it sends again itself. A record that it gives
- * up for good makes it fail as a whole (enable.gapless.guarantee), so that nothing behind that record gets through. Then,
- * and whenever a record is to be offered again, everything that is still under way is handed back, and a new producer
- * begins where the host offers again. */
+ * Order: the idempotent producer never lets a record overtake another that it sends again itself. A record that it
+ * gives up for good makes it fail as a whole (enable.gapless.guarantee), so that nothing behind that record gets
+ * through. Then, and whenever a record is to be offered again, everything that is still under way is handed back, and a
+ * new producer begins where the host offers again. */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 
 #include "../kafka_common/kafka_common.h"
 
-#define TOPICS_MAX 10000            /* handles; then they are all forgotten */
+#define TOPICS_MAX      10000            /* handles; then they are all forgotten */
 #define FLIGHT_PATIENCE (5 * FMS_SECOND) /* for the reports of what was sent before a producer is given up */
-#define PURGE_INTERVAL (50 * FMS_MS)
+#define PURGE_INTERVAL  (50 * FMS_MS)
 
 enum timestamp { TIMESTAMP_NOW, TIMESTAMP_RECORD };
 
@@ -25,8 +25,8 @@ struct kafka_sink {
     struct fms_pairs headers;
     int timestamp; /* enum timestamp */
 
-    char *fixed_topic; /* when the template depends on no record; else NULL */
-    bool must_create;  /* whether it is there was not decided yet */
+    char *fixed_topic;         /* when the template depends on no record; else NULL */
+    bool must_create;          /* whether it is there was not decided yet */
     rd_kafka_topic_t **topics; /* handles, by name */
     size_t topic_count, topic_capacity;
     rd_kafka_topic_t *last_topic;
@@ -58,7 +58,8 @@ static const struct fms_counter kafka_sink_counters[] = {
     {NULL, NULL},
 };
 
-/* ------------------------------------------------------------------------------------------------------------- topics */
+/* ------------------------------------------------------------------------------------------------------------- topics
+ */
 
 static int topic_compare(rd_kafka_topic_t *handle, struct fms_bytes name)
 {
@@ -132,7 +133,8 @@ static rd_kafka_topic_t *topic_find(struct kafka_sink *self, struct fms_bytes na
     return self->last_topic;
 }
 
-/* -------------------------------------------------------------------------------------------------------------- fates */
+/* -------------------------------------------------------------------------------------------------------------- fates
+ */
 
 /* What is under way comes back, is offered again in order, and meets a new producer. */
 static void give_up_producer(struct kafka_sink *self)
@@ -212,7 +214,8 @@ static void reported(rd_kafka_t *rk, const rd_kafka_message_t *message, void *op
     settle_refused(self, record, message->err, rd_kafka_topic_name(message->rkt), was_alone);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- producer */
+/* ----------------------------------------------------------------------------------------------------------- producer
+ */
 
 static const struct kafka_setting no_settings[] = {{NULL, NULL}};
 
@@ -280,7 +283,8 @@ static int producer_wind_up(struct kafka_sink *self, struct fms_wait *wait)
     return producer_replace(self);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ writing */
+/* ------------------------------------------------------------------------------------------------------------ writing
+ */
 
 /* A message on its way to librdkafka. */
 struct message {
@@ -386,8 +390,7 @@ static rd_kafka_resp_err_t produce_plain(const struct message *message)
     const struct fms_record *record = message->record;
 
     if (rd_kafka_produce(message->topic, RD_KAFKA_PARTITION_UA, 0, (void *)(uintptr_t)record->payload.data,
-                         record->payload.size, message->key.data, message->key.size,
-                         (void *)(uintptr_t)record) == 0)
+                         record->payload.size, message->key.data, message->key.size, (void *)(uintptr_t)record) == 0)
         return RD_KAFKA_RESP_ERR_NO_ERROR;
     return rd_kafka_last_error();
 }
@@ -476,7 +479,8 @@ static int kafka_sink_poll(void *instance, struct fms_wait *wait)
     return self->is_broken ? producer_wind_up(self, wait) : 0;
 }
 
-/* ----------------------------------------------------------------------------------------------- check, open and close */
+/* ----------------------------------------------------------------------------------------------- check, open and close
+ */
 
 /* The topic when it depends on no record. */
 static const char *find_fixed_topic(const struct kafka_sink *self, const struct fms_host *host)
@@ -496,8 +500,9 @@ static int kafka_sink_check(void *instance, const struct fms_host *host)
     if (reason != NULL)
         error = fms_fail_option(host, "topic", -EINVAL, "\"%s\" %s", topic, reason);
     if (self->key == NULL && host->role == FMS_SINK)
-        fms_advise(host, NULL, "no key: unless the records carry one, those of a vehicle are spread over the partitions "
-                               "and change places; set key, for example to ${json:vehicle_id}");
+        fms_advise(host, NULL,
+                   "no key: unless the records carry one, those of a vehicle are spread over the partitions "
+                   "and change places; set key, for example to ${json:vehicle_id}");
     return error;
 }
 

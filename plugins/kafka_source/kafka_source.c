@@ -1,9 +1,9 @@
 /* kafka_source - consumes topics as a member of a consumer group.
  *
- * An offset is committed when everything below it is settled. Each assigned partition keeps the offsets that it emitted,
- * in order, from the first unsettled one on; records are settled in any order, and the settled prefix moves the position
- * that the next commit takes along. A record's tag says generation and partition, and its place in that partition, so
- * that what is settled after its partition went elsewhere is told from what is not.
+ * An offset is committed when everything below it is settled. Each assigned partition keeps the offsets that it
+ * emitted, in order, from the first unsettled one on; records are settled in any order, and the settled prefix moves
+ * the position that the next commit takes along. A record's tag says generation and partition, and its place in that
+ * partition, so that what is settled after its partition went elsewhere is told from what is not.
  *
  * rd_kafka_consumer_poll, message by message, is the one way into the pipeline that loses nothing in librdkafka 2.0.
  * Commits are made here and not by librdkafka, one at a time, so that none overtakes another. */
@@ -14,22 +14,22 @@
 
 #include "../kafka_common/kafka_common.h"
 
-#define BATCH 256u                 /* messages a poll */
-#define HEADERS_MAX 1000           /* of a record */
+#define BATCH            256u       /* messages a poll */
+#define HEADERS_MAX      1000       /* of a record */
 #define BLOCKED_PATIENCE FMS_SECOND /* then the group is served, with the partitions paused */
-#define PAUSED_TICK (50 * FMS_MS)
-#define IDLE_TICK FMS_SECOND       /* at most, between polls, for max.poll.interval.ms */
-#define CLOSE_PATIENCE (5 * FMS_SECOND)
+#define PAUSED_TICK      (50 * FMS_MS)
+#define IDLE_TICK        FMS_SECOND /* at most, between polls, for max.poll.interval.ms */
+#define CLOSE_PATIENCE   (5 * FMS_SECOND)
 
 /* An assigned partition. */
 struct partition {
     char *topic;
     int32_t id;
-    int64_t *entries;      /* a ring of what was emitted, at `place & mask`: offset * 2, and 1 if settled */
-    size_t capacity;       /* a power of two, or 0 */
-    uint64_t head, tail;   /* places: the first unsettled, the next to be used */
-    int64_t position;      /* below it all is settled; -1: nothing was */
-    bool is_dirty;         /* the position is not committed */
+    int64_t *entries;    /* a ring of what was emitted, at `place & mask`: offset * 2, and 1 if settled */
+    size_t capacity;     /* a power of two, or 0 */
+    uint64_t head, tail; /* places: the first unsettled, the next to be used */
+    int64_t position;    /* below it all is settled; -1: nothing was */
+    bool is_dirty;       /* the position is not committed */
 };
 
 struct kafka_source {
@@ -52,9 +52,9 @@ struct kafka_source {
 
     rd_kafka_message_t **held; /* fetched, but there was no room */
     size_t held_count, held_capacity;
-    struct partition *stuck; /* the first held one waits for this partition's first unsettled record */
+    struct partition *stuck;         /* the first held one waits for this partition's first unsettled record */
     size_t room_records, room_bytes; /* at the start */
-    int64_t blocked_since;   /* 0: there is room */
+    int64_t blocked_since;           /* 0: there is room */
     bool is_paused;
 
     rd_kafka_queue_t *commits; /* their results */
@@ -87,7 +87,8 @@ static const struct fms_counter kafka_source_counters[] = {
     {NULL, NULL},
 };
 
-/* --------------------------------------------------------------------------------------------------------- partitions */
+/* --------------------------------------------------------------------------------------------------------- partitions
+ */
 
 static int partition_compare(const struct partition *partition, const char *topic, int32_t id)
 {
@@ -133,7 +134,7 @@ static struct partition *partition_of(struct kafka_source *self, const rd_kafka_
 
 static int64_t *partition_entry(struct partition *partition, uint64_t place)
 {
-    return &partition->entries[place & (partition->capacity - 1)];
+    return &partition->entries[place & (partition->capacity - 1)]; /* NOLINT(clang-analyzer-unix.Malloc): a ring */
 }
 
 /* Makes room for one more entry. */
@@ -214,7 +215,8 @@ static int partitions_set(struct kafka_source *self, const rd_kafka_topic_partit
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ commits */
+/* ------------------------------------------------------------------------------------------------------------ commits
+ */
 
 static rd_kafka_topic_partition_list_t *commit_list(struct kafka_source *self)
 {
@@ -304,8 +306,10 @@ static void commit_now(struct kafka_source *self, int64_t deadline)
         commit_send(self);
     commit_finish(self, kafka_ms_until(self->kafka.host, deadline));
     if (self->is_committing)
-        fms_warn(self->kafka.host, "group %s: the last commit was not confirmed in time: what it covers may be read "
-                 "again", self->group);
+        fms_warn(self->kafka.host,
+                 "group %s: the last commit was not confirmed in time: what it covers may be read "
+                 "again",
+                 self->group);
 }
 
 static void kafka_source_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
@@ -325,7 +329,8 @@ static void kafka_source_settled(void *instance, const struct fms_record *record
         fms_wake(self->kafka.host);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- rebalance */
+/* ---------------------------------------------------------------------------------------------------------- rebalance
+ */
 
 static void pause_all(struct kafka_source *self, bool is_paused)
 {
@@ -354,8 +359,7 @@ static void assigned(struct kafka_source *self, rd_kafka_topic_partition_list_t 
         pause_all(self, true);
     kafka_reached(&self->kafka);
     fms_count(self->kafka.host, COUNTER_REBALANCES, 1);
-    fms_info(self->kafka.host, "group %s: %d partition%s assigned", self->group, list->cnt,
-             list->cnt == 1 ? "" : "s");
+    fms_info(self->kafka.host, "group %s: %d partition%s assigned", self->group, list->cnt, list->cnt == 1 ? "" : "s");
 }
 
 /* The partitions are another member's afterwards: settle and commit while they are ours. */
@@ -373,8 +377,10 @@ static void revoked(struct kafka_source *self)
         commit_now(self, fms_now(host) + CLOSE_PATIENCE);
     }
     if (left > 0)
-        fms_warn(host, "group %s: %zu records were in flight when their partitions were revoked, and may be read again "
-                 "by others; see revoke_timeout", self->group, left);
+        fms_warn(host,
+                 "group %s: %zu records were in flight when their partitions were revoked, and may be read again "
+                 "by others; see revoke_timeout",
+                 self->group, left);
     partitions_forget(self);
 }
 
@@ -391,7 +397,8 @@ static void rebalanced(rd_kafka_t *rk, rd_kafka_resp_err_t error, rd_kafka_topic
     rd_kafka_assign(rk, NULL);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- intake */
+/* ------------------------------------------------------------------------------------------------------------- intake
+ */
 
 static struct fms_bytes bytes_or_absent(const void *data, size_t size)
 {
@@ -517,7 +524,7 @@ static int emit_held(struct kafka_source *self, size_t *credit)
     int error = 0;
 
     self->stuck = NULL;
-    while (n < self->held_count && *credit > 0 && (error = emit_message(self, self->held[n])) == 0) {
+    while (n<self->held_count && * credit> 0 && (error = emit_message(self, self->held[n])) == 0) {
         rd_kafka_message_destroy(self->held[n++]);
         --*credit;
     }
@@ -627,7 +634,7 @@ static int subscribe(struct kafka_source *self)
 static int kafka_source_poll(void *instance, size_t credit, struct fms_wait *wait)
 {
     struct kafka_source *self = instance;
-    int error = 0;
+    int error;
 
     if (self->is_stopped)
         return FMS_END;
@@ -636,13 +643,10 @@ static int kafka_source_poll(void *instance, size_t credit, struct fms_wait *wai
     wait->fd = self->kafka.event_fd;
     wait->events = POLLIN;
     kafka_awake(&self->kafka);
-    if (!kafka_created(&self->kafka, wait))
-        return 0;
-    if (!self->is_subscribed)
-        error = subscribe(self);
-    if (error == 0)
-        error = take_in(self, credit, wait);
+    error = take_in(self, credit, wait);
     commit_on_time(self);
+    if (kafka_created(&self->kafka, wait) && !self->is_subscribed && error == 0)
+        error = subscribe(self);
     return error;
 }
 
@@ -655,7 +659,8 @@ static void kafka_source_stop(void *instance)
     held_forget(self);
 }
 
-/* ----------------------------------------------------------------------------------------------- check, open and close */
+/* ----------------------------------------------------------------------------------------------- check, open and close
+ */
 
 static int check_topic(const struct fms_host *host, const char *topic)
 {
@@ -686,8 +691,9 @@ static int kafka_source_check(void *instance, const struct fms_host *host)
     if (self->group[0] == '\0')
         error = fms_fail_option(host, "group", -EINVAL, "is empty: name the consumer group");
     if (self->start == 0)
-        fms_advise(host, "start", "with latest, a group that has no committed offset yet skips what is in the topic "
-                                  "already, and what comes until it has joined; earliest reads it");
+        fms_advise(host, "start",
+                   "with latest, a group that has no committed offset yet skips what is in the topic "
+                   "already, and what comes until it has joined; earliest reads it");
     return error;
 }
 
@@ -761,8 +767,13 @@ static bool leave_group(struct kafka_source *self, int64_t deadline)
 
     if (error != NULL)
         rd_kafka_error_destroy(error);
-    while (error == NULL && !rd_kafka_consumer_closed(self->kafka.rk) && fms_now(self->kafka.host) < deadline)
-        rd_kafka_event_destroy(rd_kafka_queue_poll(queue, 100));
+    while (error == NULL && !rd_kafka_consumer_closed(self->kafka.rk) && fms_now(self->kafka.host) < deadline) {
+        rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 100);
+
+        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
+            rd_kafka_assign(self->kafka.rk, NULL);
+        rd_kafka_event_destroy(event);
+    }
     rd_kafka_queue_destroy(queue);
     return error == NULL && rd_kafka_consumer_closed(self->kafka.rk);
 }
@@ -785,7 +796,8 @@ static void kafka_source_close(void *instance)
     free(self->held);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- probe */
+/* -------------------------------------------------------------------------------------------------------------- probe
+ */
 
 /* What is committed is not of interest; the group's coordinator has to answer. */
 static int probe_group(struct kafka_source *self, int64_t deadline)

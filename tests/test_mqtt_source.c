@@ -1,0 +1,673 @@
+/* test_mqtt_source.c - mqtt_source through its table: against a broker played by the test, and against a mosquitto; and
+ * whole pipelines from mqtt_source to mqtt_sink, run by the program that stands in ../bin beside FMS_PLUGIN_DIR. */
+#include "mqtt_wire.h"
+
+static const char *const versions[] = {"3.1.1", "5"};
+
+/* Whether record i has that topic and that number as its payload. */
+static void check_record(struct fake *f, size_t i, const char *topic, const char *payload)
+{
+    const struct fms_record *record = fake_record(f, i);
+
+    assert_string_equal(record->topic.data, topic);
+    if (strcmp(record->payload.data, payload) != 0)
+        fail_msg("record %zu is %s, not %s", i, (const char *)record->payload.data, payload);
+}
+
+static void check_numbers(struct fake *f, size_t first, size_t count, size_t number)
+{
+    char payload[24];
+
+    for (size_t i = 0; i < count; i++) {
+        snprintf(payload, sizeof payload, "%zu", number + i);
+        check_record(f, first + i, "fms/data", payload);
+    }
+}
+
+static void publish_numbers(const struct wire *writer, int from, int count)
+{
+    char payload[16];
+
+    for (int i = from; i < from + count; i++) {
+        snprintf(payload, sizeof payload, "%d", i);
+        client_publish(writer, "fms/data", payload, 1, NULL, NULL);
+    }
+}
+
+/* QoS 1 repeats what the broker has not seen confirmed; the first arrivals must be 0, 1, 2... The next number. */
+static size_t check_first_arrivals(struct fake *f)
+{
+    size_t next = 0;
+
+    for (size_t i = 0; i < fake_emitted(f); i++) {
+        size_t number = strtoul(fake_record(f, i)->payload.data, NULL, 10);
+
+        if (number > next)
+            fail_msg("record %zu is %zu before %zu", i, number, next);
+        next += number == next;
+    }
+    return next;
+}
+
+static struct fake *source_up(int port, size_t filters, const char *options)
+{
+    struct fake *f = fake_open("mqtt_source", FMS_SOURCE, section(port, "%s", options));
+
+    fake_until(f, fake_count_said(f, "subscribed to ") == filters);
+    return f;
+}
+
+/* Stops and runs until the source says that nothing more will come. */
+static void source_end(struct fake *f)
+{
+    fake_stop(f);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+}
+
+/* -------------------------------------------------------------------------------------------------------------- check
+ */
+
+static void test_check_names_what_is_wrong(void **state)
+{
+    static const struct {
+        const char *ini, *said;
+    } cases[] = {
+        {"server = udp://a\ntopic = t\n", "must begin with tcp://"},
+        {"server = tcp://a\ntopic = fms/#/data\n", "error: topic: \"fms/#/data\" has a # that is not the last"},
+        {"server = tcp://a\ntopic = fms/a+\n", "does not fill a level"},
+        {"server = tcp://a\ntopic = fms/a#\n", "does not fill a level"},
+        {"server = tcp://a\ntopic = $share/g\n", "is no shared subscription"},
+        {"server = tcp://a\ntopic = $share//a\n", "is no shared subscription"},
+        {"server = tcp://a\ntopic = $share/g+/a\n", "is no shared subscription"},
+        {"server = tcp://a\ntopic = a, $share/g/\n", "\"$share/g/\" is empty"},
+        {"server = tcp://a\n", "topic"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct fake *f = fake_check("mqtt_source", FMS_SOURCE, cases[i].ini);
+
+        assert_int_equal(fake_error(f), -EINVAL);
+        if (fake_said(f, cases[i].said) == NULL)
+            fail_msg("case %zu: not said: %s", i, cases[i].said);
+        fake_close(f);
+    }
+}
+
+static void test_check_warns_of_traps(void **state)
+{
+    static const struct {
+        const char *ini, *said;
+    } cases[] = {
+        {"qos = 0\n", "advice: qos: at QoS 0"},
+        {"clean_start = no\n", "advice: client_id: "},
+        {"", "advice: clean_start: what is published while this pipeline is down is lost"},
+        {"version = 3.1.1\n", "down, or disconnected because it is full, is lost"},
+        {"client_id = a\nclean_start = no\nsession_expiry = 0\n", "advice: session_expiry: "},
+        {"qos = 2\nversion = 3.1.1\n", "advice: qos: with MQTT 3.1.1 paho confirms"},
+        {"client_id = a\nclean_start = no\n", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char ini[256];
+        struct fake *f;
+
+        snprintf(ini, sizeof ini, "server = tcp://a\ntopic = $share/g/fms/+/data\n%s", cases[i].ini);
+        f = fake_check("mqtt_source", FMS_SOURCE, ini);
+        assert_int_equal(fake_error(f), 0);
+        if (cases[i].said == NULL ? fake_said(f, "advice: ") != NULL : fake_said(f, cases[i].said) == NULL)
+            fail_msg("case %zu: %s", i, fake_said(f, "advice: "));
+        fake_close(f);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------------ records
+ */
+
+static void test_every_qos_and_version_arrives(void **state)
+{
+    struct mosquitto broker;
+    struct wire writer;
+
+    (void)state;
+    mosquitto_make(&broker, "allow_anonymous true\n");
+    mosquitto_start(&broker);
+    writer = client_new(broker.port, "writer", true);
+    for (unsigned qos = 0; qos < 3; qos++) {
+        for (size_t v = 0; v < 2; v++) {
+            char options[128];
+            struct fake *f;
+            int64_t now;
+
+            snprintf(options, sizeof options, "qos = %u\nversion = %s\ntopic = other, fms/+", qos, versions[v]);
+            f = source_up(broker.port, 2, options);
+            fake_settle_auto(f, FMS_DELIVERED);
+            now = fms_realtime(fake_host(f));
+            for (unsigned i = 0; i < 50; i++) {
+                char payload[16];
+
+                snprintf(payload, sizeof payload, "%u", i);
+                client_publish(&writer, "fms/data", payload, qos, "unit", "km/h");
+            }
+            client_publish(&writer, "other", "", qos, NULL, NULL);
+            fake_until(f, fake_emitted(f) == 51);
+            check_numbers(f, 0, 50, 0);
+            check_record(f, 50, "other", "");
+            assert_null(fake_record(f, 7)->key.data);
+            assert_true(fake_record(f, 7)->timestamp >= now && fake_record(f, 7)->timestamp < now + 60 * FMS_SECOND);
+            assert_int_equal(fake_record(f, 7)->header_count, v);
+            if (v == 1) {
+                assert_string_equal(fake_record(f, 7)->headers[0].name, "unit");
+                assert_string_equal(fake_record(f, 7)->headers[0].value.data, "km/h");
+            }
+            source_end(f);
+        }
+    }
+    close(writer.fd);
+    mosquitto_free(&broker);
+}
+
+/* ------------------------------------------------------------------------------------------------------- back-pressure
+ */
+
+/* Refused, settled late and out of order: the broker keeps what has no room, and all of it comes, in order. */
+static void test_full_pipeline_leaves_messages_at_the_broker(void **state)
+{
+    static const unsigned capacities[] = {1, 4, 64};
+
+    (void)state;
+    for (size_t v = 0; v < 2; v++) {
+        for (size_t c = 0; c < 3; c++) {
+            size_t count = capacities[c] == 1 ? 20 : 200, settled = 0;
+            struct mosquitto broker;
+            struct wire writer;
+            char options[128];
+            struct fake *f;
+
+            mosquitto_make(&broker, "allow_anonymous true\n");
+            mosquitto_start(&broker);
+            writer = client_new(broker.port, "writer", true);
+            snprintf(options, sizeof options, "version = %s\nclient_id = bridge\nclean_start = no\ntopic = fms/#",
+                     versions[v]);
+            f = fake_check("mqtt_source", FMS_SOURCE, section(broker.port, "%s", options));
+            fake_capacity(f, capacities[c]);
+            assert_int_equal(fake_start(f), 0);
+            fake_until(f, fake_count_said(f, "subscribed to ") == 1);
+            publish_numbers(&writer, 0, (int)count);
+            fake_until(f, fake_emitted(f) >= capacities[c] - capacities[c] / 4 && fake_counter(f, "pauses") > 0);
+            while (check_first_arrivals(f) < count) {
+                size_t seen = fake_emitted(f);
+
+                assert_true(fake_in_flight(f) <= capacities[c]);
+                for (size_t i = seen; i > settled; i--)
+                    fake_settle(f, i - 1, FMS_DELIVERED);
+                settled = seen;
+                fake_until(f, fake_emitted(f) > seen);
+            }
+            assert_int_equal(fake_counter(f, "dropped"), 0);
+            assert_int_equal(fake_count_said(f, "warning: "), 0);
+            fake_settle_all(f, FMS_DELIVERED);
+            source_end(f);
+            close(writer.fd);
+            mosquitto_free(&broker);
+        }
+    }
+}
+
+static void test_full_pipeline_disconnects(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct wire first, second;
+    struct fake *f;
+
+    (void)state;
+    f = fake_check("mqtt_source", FMS_SOURCE, section(port, "topic = fms/data\nclient_id = bridge\nclean_start = no"));
+    fake_capacity(f, 4);
+    assert_int_equal(fake_start(f), 0);
+    fake_poll(f, 4);
+    first = broker_accept(listener, NULL, false, NULL);
+    broker_grant(&first, 1);
+    for (unsigned i = 0; i < 3; i++)
+        wire_publish(&first, "fms/data", i == 0 ? "0" : i == 1 ? "1" : "2", 1, i + 1, NULL, NULL);
+    for (unsigned i = 0; i < 3; i++)
+        free(wire_expect(&first, PUBACK).body);
+    free(wire_expect(&first, DISCONNECT).body);
+    assert_int_equal(fake_emitted(f), 3);
+    assert_false(wire_ready(listener, 100));
+    fake_settle(f, 1, FMS_DELIVERED);
+    fake_settle(f, 0, FMS_REJECTED);
+    fake_poll(f, 3);
+    second = broker_accept(listener, NULL, true, NULL);
+    broker_grant(&second, 1);
+    wire_publish(&second, "fms/data", "3", 1, 1, NULL, NULL);
+    free(wire_expect(&second, PUBACK).body);
+    check_numbers(f, 0, 4, 0);
+    source_end(f);
+    close(first.fd);
+    close(second.fd);
+    close(listener);
+}
+
+/* A broker that pours: what comes between the decision to disconnect and the disconnect is parked, then held; here
+ * there is never room, so the broker closes the silent connection and sends the held message again. */
+static void test_held_message_comes_again(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct wire first, second;
+    unsigned confirmed = 0;
+    struct asked asked;
+    struct packet packet;
+    struct fake *f;
+
+    (void)state;
+    f = fake_check("mqtt_source", FMS_SOURCE,
+                   section(port, "topic = fms/data\nkeepalive = 1s\nclient_id = bridge\n"
+                                 "clean_start = no"));
+    fake_capacity(f, 2); /* 2 KiB: not even an eighth of it holds a message, so nothing is parked */
+    assert_int_equal(fake_start(f), 0);
+    fake_poll(f, 2);
+    first = broker_accept(listener, &asked, false, NULL);
+    assert_false(asked.clean);
+    assert_int_equal(asked.keepalive, 1);
+    broker_grant(&first, 1);
+    for (unsigned i = 0; i < 8; i++) {
+        char payload[2] = {(char)('0' + i), '\0'};
+
+        wire_publish(&first, "fms/data", payload, 1, i + 1, NULL, NULL);
+    }
+    while (fake_counter(f, "held") == 0)
+        fake_turn(f, fake_realclock() + FAKE_PATIENCE, "held");
+    while (wire_ready(first.fd, 1500) && wire_receive(&first, &packet)) { /* one and a half keepalives */
+        confirmed += packet.type == PUBACK;
+        free(packet.body);
+    }
+    assert_int_equal(confirmed, fake_emitted(f));
+    close(first.fd);
+    fake_until(f, fake_said(f, "a message could not be taken") != NULL);
+    fake_settle_all(f, FMS_DELIVERED);
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_poll(f, 2);
+    second = broker_accept(listener, NULL, true, NULL);
+    broker_grant(&second, 1);
+    for (unsigned i = confirmed; i < 8; i++) {
+        char payload[2] = {(char)('0' + i), '\0'};
+
+        wire_publish(&second, "fms/data", payload, 1, i + 1, NULL, NULL);
+        fake_until(f, fake_emitted(f) == i + 1);
+        free(wire_expect(&second, PUBACK).body);
+    }
+    check_numbers(f, 0, 8, 0);
+    assert_int_equal(fake_counter(f, "dropped"), 0);
+    source_end(f);
+    close(second.fd);
+    close(listener);
+}
+
+/* Behind sinks that are durable at once a message is confirmed when it is settled, and not before. */
+static void test_durable_sinks_hold_the_confirmation(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct wire wire;
+    struct fake *f;
+
+    (void)state;
+    f = fake_check("mqtt_source", FMS_SOURCE, section(port, "topic = fms/data\nkeepalive = 20s"));
+    fake_host(f)->durable_sinks = true;
+    assert_int_equal(fake_start(f), 0);
+    assert_null(fake_said(f, "a crash loses"));
+    fake_poll(f, 16);
+    wire = broker_accept(listener, NULL, false, NULL);
+    broker_grant(&wire, 1);
+    wire_publish(&wire, "fms/data", "0", 1, 1, NULL, NULL);
+    wire_publish(&wire, "fms/data", "1", 1, 2, NULL, NULL);
+    fake_until(f, fake_emitted(f) == 1 && fake_counter(f, "held") == 1);
+    assert_false(wire_ready(wire.fd, 100));
+    assert_int_equal(fake_emitted(f), 1);
+    fake_settle_auto(f, FMS_DELIVERED);
+    free(wire_expect(&wire, PUBACK).body);
+    source_end(f);
+    close(wire.fd);
+    close(listener);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ stopping
+ */
+
+/* Stopped in full flow: what it has confirmed it has emitted, and the next start gets the rest. */
+static void test_stopped_with_records_in_flight(void **state)
+{
+    for (size_t v = 0; v < 2; v++) {
+        struct mosquitto broker;
+        struct wire writer;
+        char options[128];
+        struct fake *f;
+        size_t emitted;
+
+        (void)state;
+        mosquitto_make(&broker, "allow_anonymous true\n");
+        mosquitto_start(&broker);
+        writer = client_new(broker.port, "writer", true);
+        snprintf(options, sizeof options, "version = %s\nclient_id = bridge\nclean_start = no\ntopic = fms/#",
+                 versions[v]);
+        source_end(source_up(broker.port, 1, options));
+        publish_numbers(&writer, 0, 2000);
+        f = fake_open("mqtt_source", FMS_SOURCE, section(broker.port, "%s", options));
+        fake_until(f, fake_emitted(f) > 100);
+        fake_stop(f);
+        fake_until(f, fake_ended(f));
+        emitted = fake_emitted(f);
+        assert_int_equal(fake_in_flight(f), emitted);
+        check_numbers(f, 0, emitted, 0);
+        fake_close(f);
+        f = fake_open("mqtt_source", FMS_SOURCE, section(broker.port, "%s", options));
+        fake_settle_auto(f, FMS_DELIVERED);
+        if (emitted < 2000)
+            fake_until(f, fake_emitted(f) >= 2000 - emitted &&
+                              strcmp(fake_record(f, fake_emitted(f) - 1)->payload.data, "1999") == 0);
+        else
+            fake_until(f, fake_count_said(f, "subscribed to ") == 1);
+        /* What was confirmed when the connection went may come twice, but nothing is left out. */
+        assert_true(fake_emitted(f) == 0 || strtoul(fake_record(f, 0)->payload.data, NULL, 10) <= emitted);
+        for (size_t i = 1; i < fake_emitted(f); i++)
+            assert_true(strtoul(fake_record(f, i)->payload.data, NULL, 10) <=
+                        strtoul(fake_record(f, i - 1)->payload.data, NULL, 10) + 1);
+        source_end(f);
+        close(writer.fd);
+        mosquitto_free(&broker);
+    }
+}
+
+static void test_stopped_while_nobody_answers(void **state)
+{
+    int port = 0, listener = wire_listen(&port); /* takes the connection and says nothing */
+    struct fake *f = fake_open("mqtt_source", FMS_SOURCE, section(port, "topic = t"));
+
+    (void)state;
+    fake_poll(f, 1);
+    assert_true(wire_ready(listener, WIRE_PATIENCE));
+    source_end(f);
+    close(listener);
+}
+
+/* -------------------------------------------------------------------------------------------------------- reconnection
+ */
+
+static void test_broker_down_at_start_and_restarted(void **state)
+{
+    struct mosquitto broker;
+    struct wire writer;
+    struct fake *f;
+
+    (void)state;
+    mosquitto_make(&broker, "allow_anonymous true\n");
+    f = fake_open("mqtt_source", FMS_SOURCE,
+                  section(broker.port, "client_id = bridge\nclean_start = no\ntopic = fms/#"));
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_until(f, fake_said(f, "cannot connect to tcp://127.0.0.1:") != NULL);
+    mosquitto_start(&broker);
+    fake_until(f, fake_count_said(f, "subscribed to ") == 1);
+    writer = client_new(broker.port, "writer", true);
+    publish_numbers(&writer, 0, 3);
+    fake_until(f, check_first_arrivals(f) == 3);
+    close(writer.fd);
+    mosquitto_stop(&broker, SIGTERM); /* which saves the session */
+    fake_until(f, fake_said(f, " lost: ") != NULL);
+    mosquitto_start(&broker);
+    writer = client_new(broker.port, "writer", true);
+    publish_numbers(&writer, 3, 3);
+    fake_until(f, check_first_arrivals(f) == 6);
+    assert_non_null(fake_said(f, "with the session that the broker kept"));
+    assert_int_equal(fake_count_said(f, "warning: "), 2);
+    assert_int_equal(fake_count_said(f, " again after "), 2);
+    mosquitto_stop(&broker, SIGKILL); /* which does not */
+    assert_int_equal(run_quietly("rm -f '%s/mosquitto.db'", broker.directory), 0);
+    mosquitto_start(&broker);
+    fake_until(f, fake_said(f, "the broker does not have our session any more") != NULL);
+    source_end(f);
+    close(writer.fd);
+    mosquitto_free(&broker);
+}
+
+/* QoS 2: a message whose exchange the loss of the connection cut is not emitted twice. */
+static void test_qos_2_is_exactly_once_across_connections(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct wire first, second;
+    struct fake *f;
+
+    (void)state;
+    f = fake_open("mqtt_source", FMS_SOURCE, section(port, "topic = t\nqos = 2\nclient_id = bridge\nclean_start = no"));
+    fake_poll(f, 16);
+    first = broker_accept(listener, NULL, false, NULL);
+    broker_grant(&first, 2);
+    wire_publish(&first, "t", "0", 2, 7, NULL, NULL);
+    free(wire_expect(&first, PUBREC).body);
+    fake_until(f, fake_emitted(f) == 1);
+    close(first.fd);
+    second = broker_accept(listener, NULL, true, NULL);
+    broker_grant(&second, 2);
+    wire_publish(&second, "t", "0", 2, 7, NULL, NULL); /* as if PUBREC had been lost */
+    free(wire_expect(&second, PUBREC).body);
+    wire_confirm(&second, PUBREL, 7, 0);
+    free(wire_expect(&second, PUBCOMP).body);
+    wire_publish(&second, "t", "1", 2, 7, NULL, NULL);
+    fake_until(f, fake_emitted(f) == 2);
+    check_record(f, 1, "t", "1");
+    source_end(f);
+    close(second.fd);
+    close(listener);
+}
+
+/* ------------------------------------------------------------------------------------------------------- subscriptions
+ */
+
+static void test_refused_subscription_is_asked_for_again(void **state)
+{
+    for (size_t v = 0; v < 2; v++) {
+        int port = 0, listener = wire_listen(&port);
+        struct wire wire;
+        struct fake *f;
+
+        (void)state;
+        f = fake_open("mqtt_source", FMS_SOURCE, section(port, "version = %s\ntopic = a, b", versions[v]));
+        fake_poll(f, 16);
+        wire = broker_accept(listener, NULL, false, NULL);
+        broker_grant(&wire, v == 1 ? 0x87 : 0x80);
+        broker_grant(&wire, 0);
+        broker_grant(&wire, 1); /* "a" once more */
+        fake_until(f, fake_count_said(f, "subscribed to ") == 2);
+        assert_non_null(fake_said(f, "error: the broker refuses the subscription to \"a\""));
+        assert_non_null(fake_said(f, "the broker grants \"b\" only QoS 0"));
+        source_end(f);
+        close(wire.fd);
+        close(listener);
+    }
+}
+
+static void test_shared_subscription_divides(void **state)
+{
+    struct mosquitto broker;
+    struct wire writer;
+    struct fake *members[2];
+
+    (void)state;
+    mosquitto_make(&broker, "allow_anonymous true\n");
+    mosquitto_start(&broker);
+    writer = client_new(broker.port, "writer", true);
+    for (int i = 0; i < 2; i++)
+        members[i] = source_up(broker.port, 1, "topic = $share/bridges/fms/#");
+    publish_numbers(&writer, 0, 100);
+    fake_until(members[0], fake_emitted(members[0]) + fake_emitted(members[1]) == 100);
+    assert_true(fake_emitted(members[0]) > 0 && fake_emitted(members[1]) > 0);
+    for (int i = 0; i < 2; i++)
+        source_end(members[i]);
+    close(writer.fd);
+    mosquitto_free(&broker);
+}
+
+static void test_probe(void **state)
+{
+    struct mosquitto broker;
+    struct fake *f;
+
+    (void)state;
+    mosquitto_make(&broker, "allow_anonymous true\n");
+    mosquitto_start(&broker);
+    f = fake_check("mqtt_source", FMS_SOURCE, section(broker.port, "topic = fms/data, $share/g/fms/+"));
+    assert_int_equal(fake_probe(f, 5 * FMS_SECOND), 0);
+    assert_non_null(fake_said(f, "report: topic \"fms/data\" is granted, with QoS 1"));
+    assert_non_null(fake_said(f, "report: topic \"$share/g/fms/+\" is granted"));
+    fake_close(f);
+    mosquitto_free(&broker);
+}
+
+static void test_probe_says_what_is_refused(void **state)
+{
+    int port = 0, listener = wire_listen(&port), status;
+    struct fake *f;
+    pid_t pid = fork();
+
+    (void)state;
+    if (pid == 0) {
+        struct wire wire = broker_accept(listener, NULL, false, NULL);
+
+        broker_grant(&wire, 0x87);
+        _exit(0);
+    }
+    f = fake_check("mqtt_source", FMS_SOURCE, section(port, "topic = secret/data"));
+    assert_int_equal(fake_probe(f, 5 * FMS_SECOND), -EACCES);
+    assert_non_null(fake_said(f, "topic \"secret/data\": Not authorized"));
+    fake_close(f);
+    waitpid(pid, &status, 0);
+    close(listener);
+}
+
+/* ---------------------------------------------------------------------------------------------------- whole pipelines
+ */
+
+static pid_t run_pipelines(const char *directory, const char *const *files)
+{
+    const char *plugins = getenv("FMS_PLUGIN_DIR");
+    const char *arguments[8] = {"fmspipe"};
+    char program[512];
+    pid_t pid;
+
+    snprintf(program, sizeof program, "%s/../bin/fmspipe", plugins);
+    for (int i = 0; files[i] != NULL; i++)
+        arguments[i + 1] = files[i];
+    pid = fork();
+    if (pid == 0) {
+        char log[256];
+
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        setenv("FMSPIPE_PLUGIN_PATH", plugins, 1);
+        snprintf(log, sizeof log, "%s/log", directory);
+        if (chdir(directory) != 0)
+            _exit(126);
+        dup2(open(log, O_WRONLY | O_CREAT | O_APPEND, 0644), STDERR_FILENO);
+        execv(program, (char *const *)(uintptr_t)arguments);
+        _exit(127);
+    }
+    return pid;
+}
+
+static void write_file(const char *directory, const char *name, const char *format, ...) FMS_PRINTF(3, 4);
+static void write_file(const char *directory, const char *name, const char *format, ...)
+{
+    char path[256];
+    va_list args;
+    FILE *file;
+
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    va_start(args, format);
+    vfprintf(file, format, args);
+    va_end(args);
+    fclose(file);
+}
+
+/* One pipeline, and two of one process: fewer records in flight than messages at the broker, a window of two, a broker
+ * that has all of them ready at once, and confirmations that come one by one. Nothing stalls; nothing is lost. */
+static void test_source_to_sink_with_full_windows(void **state)
+{
+    static const char *const one[] = {"a.ini", NULL}, *const two[] = {"a.ini", "b.ini", NULL};
+    enum { COUNT = 1000 };
+
+    (void)state;
+    for (int pipelines = 1; pipelines <= 2; pipelines++) {
+        char name[] = "fms/data\0mid/data\0out/data";
+        struct mosquitto broker;
+        struct wire writer, reader;
+        bool seen[COUNT] = {false};
+        int missing = COUNT, status;
+        pid_t pid;
+
+        mosquitto_make(&broker, "allow_anonymous true\nmax_inflight_messages 0\n");
+        mosquitto_start(&broker);
+        for (int i = 0; i < pipelines; i++) {
+            char file[8];
+
+            snprintf(file, sizeof file, "%c.ini", 'a' + i);
+            write_file(broker.directory, file,
+                       "[pipeline]\nname = %c\nmax_in_flight = 4\n"
+                       "[source]\nplugin = mqtt_source\nserver = tcp://127.0.0.1:%d\ntopic = %s\nclient_id = in-%c\n"
+                       "clean_start = no\nkeepalive = 5s\n"
+                       "[sink mqtt]\nplugin = mqtt_sink\nserver = tcp://127.0.0.1:%d\ntopic = %s\nclient_id = out-%c\n"
+                       "window = 2\nkeepalive = 5s\n",
+                       'a' + i, broker.port, name + 9 * i, 'a' + i, broker.port, name + (i + 1 < pipelines ? 9 : 18),
+                       'a' + i);
+            writer = client_new(broker.port, i == 0 ? "in-a" : "in-b", false); /* so that the broker keeps them */
+            client_subscribe(&writer, name + 9 * i, 1);
+            close(writer.fd);
+        }
+        writer = client_new(broker.port, "writer", true);
+        publish_numbers(&writer, 0, COUNT);
+        reader = client_new(broker.port, "reader", true);
+        client_subscribe(&reader, "out/data", 1);
+        pid = run_pipelines(broker.directory, pipelines == 1 ? one : two);
+        while (missing > 0) {
+            struct packet packet = client_receive(&reader);
+            unsigned long number = strtoul((const char *)packet.payload, NULL, 10);
+
+            assert_true(number < COUNT);
+            missing -= !seen[number];
+            seen[number] = true;
+            free(packet.body);
+        }
+        kill(pid, SIGTERM);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        assert_int_equal(run_quietly("! grep -E 'error|warn|lost' '%s/log'", broker.directory), 0);
+        close(reader.fd);
+        close(writer.fd);
+        mosquitto_free(&broker);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_check_names_what_is_wrong),
+        cmocka_unit_test(test_check_warns_of_traps),
+        cmocka_unit_test(test_every_qos_and_version_arrives),
+        cmocka_unit_test(test_full_pipeline_leaves_messages_at_the_broker),
+        cmocka_unit_test(test_full_pipeline_disconnects),
+        cmocka_unit_test(test_held_message_comes_again),
+        cmocka_unit_test(test_durable_sinks_hold_the_confirmation),
+        cmocka_unit_test(test_stopped_with_records_in_flight),
+        cmocka_unit_test(test_stopped_while_nobody_answers),
+        cmocka_unit_test(test_broker_down_at_start_and_restarted),
+        cmocka_unit_test(test_qos_2_is_exactly_once_across_connections),
+        cmocka_unit_test(test_refused_subscription_is_asked_for_again),
+        cmocka_unit_test(test_shared_subscription_divides),
+        cmocka_unit_test(test_probe),
+        cmocka_unit_test(test_probe_says_what_is_refused),
+        cmocka_unit_test(test_source_to_sink_with_full_windows),
+    };
+
+    signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
