@@ -109,8 +109,7 @@ static void config_finish_entry(struct config_parser *parser)
         parser->enomem = true;
 }
 
-/* ------------------------------------------------------------------------------------------- a line, before inih has
- * it */
+/* --------------------------------------------------------------------------------------- a line, before inih has it */
 
 static bool config_is_blank(char c)
 {
@@ -363,8 +362,7 @@ static char *config_next_line(char *line, int room, void *user)
     return line;
 }
 
-/* ---------------------------------------------------------------------------------------------------- what inih found
- */
+/* -------------------------------------------------------------------------------------------------- what inih found */
 
 static void config_append_piece(struct config_parser *parser, const char *piece)
 {
@@ -406,8 +404,7 @@ static int config_take(void *user, const char *section_name, const char *key, co
     return 1;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- the whole
- */
+/* -------------------------------------------------------------------------------------------------------- the whole */
 
 static int config_order_entries(const void *a, const void *b)
 {

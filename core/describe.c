@@ -79,8 +79,7 @@ static void describe_option(const struct fms_option *option, struct describe_row
                                         : "");
 }
 
-/* ------------------------------------------------------------------------------------------------------------ for
- * people */
+/* ------------------------------------------------------------------------------------------------------- for people */
 
 /* Columns that a text takes: characters, not bytes. */
 static size_t describe_width(const char *text, size_t size)
@@ -193,8 +192,7 @@ static void describe_counters(FILE *out, const struct fms_counter *counters)
     }
 }
 
-/* --------------------------------------------------------------------------------------------------- a section to copy
- */
+/* ------------------------------------------------------------------------------------------------ a section to copy */
 
 /* In quotes where it would not be read back as it stands. */
 static void describe_value(FILE *out, const char *value)
@@ -290,8 +288,7 @@ static void describe_for_people(FILE *out, const struct fms_plugin *plugin)
         describe_sample(out, plugin, 0, plugin->name);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- for a
- * README */
+/* ----------------------------------------------------------------------------------------------------- for a README */
 
 static void describe_escaped(FILE *out, const char *text, const char *special)
 {

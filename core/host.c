@@ -47,8 +47,7 @@ static bool is_lane(struct stage *stage, const char *function)
     return false;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- messages
- */
+/* --------------------------------------------------------------------------------------------------------- messages */
 
 static void host_log(const struct fms_host *host, enum fms_level level, const char *format, ...)
 {
@@ -114,8 +113,7 @@ static void host_count(const struct fms_host *host, size_t counter, uint64_t n)
     atomic_fetch_add_explicit(&stage_of(host)->counters[counter], n, memory_order_relaxed);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- time
- */
+/* ------------------------------------------------------------------------------------------------------------- time */
 
 int64_t lane_now(void)
 {
@@ -163,8 +161,7 @@ static int64_t host_backoff(const struct fms_host *host, int64_t min, int64_t ma
     return pause - (int64_t)(host_random() % ((uint64_t)pause / 2 + 1));
 }
 
-/* ----------------------------------------------------------------------------------------------------------- records
- */
+/* ---------------------------------------------------------------------------------------------------------- records */
 
 /* Whether a record that comes out of transform number `after` (-1: the source) finds room. What room there is is for
  * those that wait further along. */
@@ -410,8 +407,7 @@ static int host_expand(const struct fms_host *host, const struct fms_template *t
     return template_expand(text, public, cache, value);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- lane
- */
+/* ------------------------------------------------------------------------------------------------------------- lane */
 
 static void host_room(const struct fms_host *host, size_t *records, size_t *bytes)
 {

@@ -417,7 +417,7 @@ static bool json_key_is(struct fms_bytes key, bool escaped, const struct json_no
     size_t matched = 0;
 
     if (!escaped)
-        return key.size == node->length && memcmp(text, node->name, key.size) == 0;
+        return key.size == node->length && (key.size == 0 || memcmp(text, node->name, key.size) == 0);
     for (size_t at = 0; at < key.size;) {
         char decoded[4] = {text[at]};
         size_t used = 1;

@@ -52,8 +52,7 @@ struct runner {
     bool was_joined;
 };
 
-/* ---------------------------------------------------------------------------------------------------------- arguments
- */
+/* -------------------------------------------------------------------------------------------------------- arguments */
 
 static int bad_usage(const char *what, const char *value)
 {
@@ -151,8 +150,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
     return 0;
 }
 
-/* -------------------------------------------------------------------------------------------------- plugins, describe
- */
+/* ------------------------------------------------------------------------------------------------ plugins, describe */
 
 static void print_plugin(const struct plugin *plugin, void *user)
 {
@@ -191,8 +189,7 @@ static int describe(const struct arguments *arguments)
     return ferror(stdout) ? EXIT_FAILED : EXIT_DONE;
 }
 
-/* --------------------------------------------------------------------------------------------------------- check,
- * probe */
+/* ----------------------------------------------------------------------------------------------------- check, probe */
 
 static void free_all(struct lane **lanes, size_t count)
 {
@@ -244,8 +241,7 @@ static int probe(const struct arguments *arguments)
     return failed > 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
-/* ----------------------------------------------------------------------------------------------------------------- run
- */
+/* -------------------------------------------------------------------------------------------------------------- run */
 
 static void *run_thread(void *user)
 {

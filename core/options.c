@@ -195,8 +195,7 @@ void options_accepts(const struct fms_option *option, char *text, size_t size)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------- text into a field
- */
+/* ------------------------------------------------------------------------------------------------ text into a field */
 
 static bool options_is_required(const struct fms_option *option)
 {
@@ -374,8 +373,7 @@ static int options_parse(const struct fms_option *option, const char *key, const
     return error;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- table
- */
+/* ------------------------------------------------------------------------------------------------------------ table */
 
 static bool options_is_pairs(const struct fms_option *option)
 {
@@ -509,8 +507,7 @@ int options_check_table(const struct fms_option *table, size_t instance_size, ch
     return result;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the
- * nearest */
+/* ------------------------------------------------------------------------------------------------------ the nearest */
 
 #define OPTIONS_WORD 63
 
@@ -566,8 +563,7 @@ const char *options_nearest(const char *word, const char *const *words, size_t c
     return nearest;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ a
- * section */
+/* -------------------------------------------------------------------------------------------------------- a section */
 
 struct options_filler {
     const struct fms_option *table;

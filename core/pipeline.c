@@ -45,8 +45,7 @@ static int section_error(struct lane *lane, const struct config_section *section
     return -EINVAL;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- stages
- */
+/* ----------------------------------------------------------------------------------------------------------- stages */
 
 static enum fms_role section_role(const struct config_section *section)
 {
@@ -156,8 +155,7 @@ static int add_stage(struct lane *lane, const struct config_section *section)
                         lane->memory, stage->instance);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ sections
- */
+/* --------------------------------------------------------------------------------------------------------- sections */
 
 static const char *const section_kinds[] = {"pipeline", "source", "transform", "sink", "dead_letter"};
 #define SECTION_KINDS (sizeof section_kinds / sizeof *section_kinds)
@@ -314,8 +312,7 @@ void pipeline_free(struct lane *lane)
     free(lane);
 }
 
-/* ------------------------------------------------------------------------------------------------ several in one
- * process */
+/* ------------------------------------------------------------------------------------------- several in one process */
 
 static const char *unique_value(const struct stage *stage, const struct fms_option *option)
 {
@@ -376,8 +373,7 @@ int pipeline_check_together(struct lane *const *lanes, size_t count)
     return error;
 }
 
-/* ------------------------------------------------------------------------------------------------------ open and close
- */
+/* --------------------------------------------------------------------------------------------------- open and close */
 
 static void log_counters(const struct stage *stage)
 {

@@ -91,8 +91,7 @@ static struct record *list_take(struct record_list *list)
     return record;
 }
 
-/* ------------------------------------------------------------------------------------------------ references,
- * completion */
+/* ------------------------------------------------------------------------------------------- references, completion */
 
 void settle_release(struct lane *lane, struct record *record)
 {
@@ -123,8 +122,7 @@ static void tell_source(struct lane *lane, struct record *root)
     record_free(lane, root);
 }
 
-/* --------------------------------------------------------------------------------------------------------- rejection
- */
+/* -------------------------------------------------------------------------------------------------------- rejection */
 
 static struct record *root_of(struct record *record)
 {
@@ -217,8 +215,7 @@ void settle_reject(struct stage *stage, struct record *record, char *reason)
     free(reason);
 }
 
-/* ------------------------------------------------------------------------------------------------------- settlements
- */
+/* ------------------------------------------------------------------------------------------------------ settlements */
 
 static void slot_list_append(struct slot_list *list, struct record *record, size_t slot)
 {
@@ -365,8 +362,7 @@ bool settle_is_pending(const struct lane *lane)
     return lane->has_inbox || lane->has_settled || lane->done.head != NULL;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- offering
- */
+/* --------------------------------------------------------------------------------------------------------- offering */
 
 /* Takes back what the sink did not take; false: it has settled it all the same. */
 static bool untake(struct stage *sink, struct record *record)
@@ -454,8 +450,7 @@ bool settle_offer(struct lane *lane)
     return offered;
 }
 
-/* -------------------------------------------------------------------------------------------------------- transforms
- */
+/* ------------------------------------------------------------------------------------------------------- transforms */
 
 static void keep(struct stage *transform, struct record *record)
 {
@@ -606,8 +601,7 @@ void settle_advance_waiting(struct lane *lane)
     while (position >= 0 && advance_first_waiting(lane, position));
 }
 
-/* --------------------------------------------------------------------------------------------------------------- end
- */
+/* -------------------------------------------------------------------------------------------------------------- end */
 
 static void abandon_queue(struct stage *stage)
 {

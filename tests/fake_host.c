@@ -137,7 +137,7 @@ struct fake {
     bool finished;
 };
 
-/* ---------------------------------------------------------------------------------------------------- small parts */
+/* ------------------------------------------------------------------------------------------------------ small parts */
 
 static void fake_fail_with_cmocka(const char *report)
 {
@@ -274,7 +274,7 @@ static bool fake_check_lane(struct fake *f, const char *function)
     return false;
 }
 
-/* -------------------------------------------------------------------------------------------------------- records */
+/* ---------------------------------------------------------------------------------------------------------- records */
 
 static char *fake_place(struct fms_bytes *bytes, char *to)
 {
@@ -392,7 +392,7 @@ static void fake_out_add(struct fake *f, const struct fms_record *record, size_t
     f->in_flight++;
 }
 
-/* -------------------------------------------------------------------------------------------- the host's services */
+/* ---------------------------------------------------------------------------------------------- the host's services */
 
 static struct fake *fake_of(const struct fms_host *host)
 {
@@ -849,7 +849,7 @@ static const struct fms_host fake_services = {
     .finish = fake_host_finish,
 };
 
-/* ----------------------------------------------------------------------------------------------- opening, closing */
+/* ------------------------------------------------------------------------------------------------- opening, closing */
 
 static void fake_catch_log(void *user, enum fms_level level, const char *pipeline, const char *stage, const char *text)
 {
@@ -955,17 +955,13 @@ struct fake *fake_check(const char *name, enum fms_role role, const char *ini)
 
 int fake_start(struct fake *f)
 {
-    bool taken;
-
     if (f->error != 0)
         return f->error;
-    taken = fake_lane_take(f);
     f->phase = FAKE_OPENING;
     if (f->plugin->open != NULL)
         f->error = f->plugin->open(f->instance, &f->host);
     f->opened = f->error == 0;
     f->phase = f->opened ? FAKE_RUNNING : FAKE_CHECKED;
-    fake_lane_give(f, taken);
     return f->error;
 }
 
@@ -1119,7 +1115,7 @@ int fake_error(struct fake *f)
     return f->error;
 }
 
-/* ---------------------------------------------------------------------------------------------- driving the stage */
+/* ------------------------------------------------------------------------------------------------ driving the stage */
 
 static int fake_poll_stage(struct fake *f, size_t credit, struct fms_wait *wait)
 {
@@ -1281,7 +1277,7 @@ bool fake_ended(struct fake *f)
     return f->ended;
 }
 
-/* ----------------------------------------------------------------------------- what goes into a sink, a transform */
+/* ------------------------------------------------------------------------------- what goes into a sink, a transform */
 
 size_t fake_add_record(struct fake *f, const struct fms_record *draft)
 {
@@ -1509,7 +1505,7 @@ size_t fake_unsettled(struct fake *f)
     return fake_look(f, &f->unsettled);
 }
 
-/* -------------------------------------------------------------------------- what comes from a source, a transform */
+/* ---------------------------------------------------------------------------- what comes from a source, a transform */
 
 size_t fake_emitted(struct fake *f)
 {
@@ -1577,7 +1573,7 @@ void fake_on_drain(struct fake *f, void (*hook)(struct fake *f, int64_t deadline
     f->drain_user = user;
 }
 
-/* -------------------------------------------------------------------------------------------- clock, what it said */
+/* ---------------------------------------------------------------------------------------------- clock, what it said */
 
 void fake_clock_set(struct fake *f, int64_t now, int64_t realtime)
 {

@@ -30,7 +30,7 @@ struct fake; /* one stage with its host */
 
 #define FAKE_PASSED 16 /* a fate besides those of enum fms_fate: the transform passed the record on */
 
-/* ----------------------------------------------------------------------------------------------- opening, closing */
+/* ------------------------------------------------------------------------------------------------- opening, closing */
 
 /* Loads plugin `name` (directories: the environment's FMS_PLUGIN_DIR, separated by colons), fills its options from
  * `ini`, the lines of its section without the section's head ("topic = a\nqos = 1\n"), and calls check and open. Any
@@ -70,7 +70,7 @@ int fake_error(struct fake *f);
 /* What fails a test: by default cmocka's fail, after `report` was printed. For testing the fake host itself. */
 void fake_on_failure(void (*handler)(const char *report));
 
-/* ---------------------------------------------------------------------------------------------- driving the stage */
+/* ------------------------------------------------------------------------------------------------ driving the stage */
 
 /* One call of source_poll with that credit, transform_poll or sink_poll, as the role is. Returns what it returned. What
  * it waits for is kept: fake_waits_for. */
@@ -107,7 +107,7 @@ void fake_capacity(struct fake *f, size_t records);
 /* Whether source_poll has returned FMS_END. */
 bool fake_ended(struct fake *f);
 
-/* --------------------------------------------------------------------------------- what goes into sink, transform */
+/* ----------------------------------------------------------------------------------- what goes into sink, transform */
 
 /* Adds a record to be written, and returns its number. NULL: absent. The draft's bytes are copied. */
 size_t fake_add(struct fake *f, const char *topic, const char *key, const char *payload);
@@ -128,7 +128,7 @@ size_t fake_count_fate(struct fake *f, int fate);
 /* How many records a sink has taken, or a transform kept, and not settled. */
 size_t fake_unsettled(struct fake *f);
 
-/* ------------------------------------------------------------------------------ what comes from source, transform */
+/* -------------------------------------------------------------------------------- what comes from source, transform */
 
 /* How many records were emitted, or passed on, or emitted as children; the i-th of them, an immutable deep copy. */
 size_t fake_emitted(struct fake *f);
@@ -149,7 +149,7 @@ size_t fake_in_flight(struct fake *f);
 /* Called by fms_drain instead: may call fake_settle and step the clock. What is then in flight is its answer. */
 void fake_on_drain(struct fake *f, void (*hook)(struct fake *f, int64_t deadline, void *user), void *user);
 
-/* -------------------------------------------------------------------------------------------- clock, what it said */
+/* ---------------------------------------------------------------------------------------------- clock, what it said */
 
 /* Makes fms_now and fms_realtime stand still at these times; moves them both on. Never called: the real clocks. */
 void fake_clock_set(struct fake *f, int64_t now, int64_t realtime);

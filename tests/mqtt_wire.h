@@ -57,8 +57,7 @@ struct wire {
     int fd, version; /* 4 or 5 */
 };
 
-/* ----------------------------------------------------------------------------------------------------------- sockets
- */
+/* ---------------------------------------------------------------------------------------------------------- sockets */
 
 static inline int wire_listen(int *port)
 {
@@ -114,8 +113,7 @@ static inline bool wire_get(int fd, void *to, size_t size)
     return true;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- packets
- */
+/* ---------------------------------------------------------------------------------------------------------- packets */
 
 struct wire_out {
     unsigned char data[65536];
@@ -285,8 +283,7 @@ static inline bool packet_is(const struct packet *packet, const char *payload)
     return packet->payload_size == strlen(payload) && memcmp(packet->payload, payload, packet->payload_size) == 0;
 }
 
-/* ------------------------------------------------------------------------------------------- a client of a real broker
- */
+/* ---------------------------------------------------------------------------------------- a client of a real broker */
 
 static inline struct wire client_new(int port, const char *id, bool clean)
 {
@@ -349,8 +346,7 @@ static inline struct packet client_receive(const struct wire *wire)
     return packet;
 }
 
-/* -------------------------------------------------------------------------------------------------- in place of a
- * broker */
+/* --------------------------------------------------------------------------------------------- in place of a broker */
 
 /* What a CONNECT asks for. */
 struct asked {
@@ -407,8 +403,7 @@ static inline void broker_grant(const struct wire *wire, unsigned code)
     free(packet.body);
 }
 
-/* --------------------------------------------------------------------------------------------------------- mosquitto
- */
+/* -------------------------------------------------------------------------------------------------------- mosquitto */
 
 struct mosquitto {
     char directory[128];

@@ -122,7 +122,7 @@ static const char *print(const char *ini, const char *payload)
     return print_bytes(ini, fms_text(payload));
 }
 
-/* ------------------------------------------------------------------------------------------------ what is printed */
+/* -------------------------------------------------------------------------------------------------- what is printed */
 
 static void test_bare_payload_elsewhere(void **state)
 {
@@ -302,7 +302,7 @@ static void test_huge_payload(void **state)
     assert_int_equal(strlen(print_bytes("", fms_bytes_of(bytes, sizeof bytes))), sizeof bytes + 1);
 }
 
-/* ------------------------------------------------------------------------------------------- when it is delivered */
+/* --------------------------------------------------------------------------------------------- when it is delivered */
 
 static struct fake *open_with_records(const char *ini, size_t count)
 {
@@ -503,7 +503,7 @@ static void test_count(void **state)
     fake_close(f);
 }
 
-/* -------------------------------------------------------------------------------------------------------- summary */
+/* ---------------------------------------------------------------------------------------------------------- summary */
 
 static char summary_text[300];
 

@@ -55,7 +55,7 @@ static void in_thread(void *(*run)(void *), void *user)
     pthread_join(thread, NULL);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- sinks */
+/* ------------------------------------------------------------------------------------------------------------ sinks */
 
 static int take_all(void *instance, const struct fms_record *const *records, size_t count)
 {
@@ -254,7 +254,7 @@ static void test_settled_by_another_thread(void **state)
     fake_close(f);
 }
 
-/* -------------------------------------------------------------------------------------------------------- sources */
+/* ---------------------------------------------------------------------------------------------------------- sources */
 
 static int poll_nothing(void *instance, size_t credit, struct fms_wait *wait)
 {
@@ -489,7 +489,7 @@ static void test_until_gives_up(void **state)
     assert_non_null(strstr(failure, "pigs fly"));
 }
 
-/* ----------------------------------------------------------------------------------------------------- transforms */
+/* ------------------------------------------------------------------------------------------------------- transforms */
 
 /* By the payload's first letter. */
 static enum fms_verdict transform_by_letter(void *instance, const struct fms_record *record)
@@ -588,7 +588,7 @@ static void test_two_verdicts(void **state)
     close_fails(f, "record 0 was settled twice");
 }
 
-/* -------------------------------------------------------------------------------------------------------- opening */
+/* ---------------------------------------------------------------------------------------------------------- opening */
 
 struct optioned {
     int64_t level;

@@ -75,8 +75,7 @@ static void cluster_limit(struct cluster *cluster, const char *topic, const char
     rd_kafka_ConfigResource_destroy(resource);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- check
- */
+/* ------------------------------------------------------------------------------------------------------------ check */
 
 static void test_check_names_what_is_wrong(void **state)
 {
@@ -146,8 +145,7 @@ static void test_secrets_stay_secret(void **state)
     fake_close(f);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- delivery
- */
+/* --------------------------------------------------------------------------------------------------------- delivery */
 
 static void check_header(const rd_kafka_message_t *message, const char *name, const char *value)
 {
@@ -317,8 +315,7 @@ static void test_outage_loses_nothing(void **state)
     fake_close(f);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- refusals
- */
+/* --------------------------------------------------------------------------------------------------------- refusals */
 
 /* One record a batch and one batch at a time: the mock cluster, unlike Kafka, would take what follows a failed batch.
  */
@@ -491,8 +488,7 @@ static void test_missing_header_is_rejected(void **state)
     fake_close(f);
 }
 
-/* ------------------------------------------------------------------------------------------------------ bounds, errors
- */
+/* --------------------------------------------------------------------------------------------------- bounds, errors */
 
 static void test_full_queue_pushes_back(void **state)
 {
@@ -556,8 +552,7 @@ static void test_fatal_error_while_frozen(void **state)
     fake_close(f);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- probe
- */
+/* ------------------------------------------------------------------------------------------------------------ probe */
 
 static void test_probe_reports(void **state)
 {

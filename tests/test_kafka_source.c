@@ -46,8 +46,7 @@ static void check_committed(struct fake *f, struct cluster *cluster, const char 
     fake_until(f, cluster_committed(cluster, group, topic, 0) == offset);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- check
- */
+/* ------------------------------------------------------------------------------------------------------------ check */
 
 static void test_check_names_what_is_wrong(void **state)
 {
@@ -89,8 +88,7 @@ static void test_check_warns_of_latest(void **state)
     fake_close(f);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- intake
- */
+/* ----------------------------------------------------------------------------------------------------------- intake */
 
 static void test_record_is_complete(void **state)
 {
@@ -234,8 +232,7 @@ static void test_stuck_record_stops_its_partition(void **state)
     fake_close(f);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ commits
- */
+/* ---------------------------------------------------------------------------------------------------------- commits */
 
 static void test_settled_out_of_order(void **state)
 {
@@ -303,8 +300,7 @@ static void test_failed_commit_is_made_up_for(void **state)
     fake_close(f);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- rebalance
- */
+/* -------------------------------------------------------------------------------------------------------- rebalance */
 
 static size_t drains;
 
@@ -367,8 +363,7 @@ static void test_rebalance_settles_and_commits_first(void **state)
     assert_true(committed == (!is_back ? 4 : first > 0 ? (int64_t)first : RD_KAFKA_OFFSET_INVALID));
 }
 
-/* ------------------------------------------------------------------------------------------------------------- outages
- */
+/* ---------------------------------------------------------------------------------------------------------- outages */
 
 static void test_outage_is_survived(void **state)
 {

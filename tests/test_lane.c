@@ -1989,8 +1989,7 @@ static void a_late_callback_finds_the_lane_closed(void **state)
     assert_int_equal(source.told_count, 0);
 }
 
-/* --------------------------------------------------------------------------------------------------- draining in a
- * poll */
+/* ----------------------------------------------------------------------------------------------- draining in a poll */
 
 /* Emits `credit` and drains each time. */
 static int draining_poll(void *instance, size_t credit, struct fms_wait *wait)

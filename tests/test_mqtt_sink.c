@@ -52,8 +52,7 @@ static unsigned expect_number(const struct wire *wire, int number)
     return id;
 }
 
-/* -------------------------------------------------------------------------------------------------------------- check
- */
+/* ------------------------------------------------------------------------------------------------------------ check */
 
 static void test_check_names_what_is_wrong(void **state)
 {
@@ -115,8 +114,7 @@ static void test_open_needs_readable_files(void **state)
     fake_close(f);
 }
 
-/* ------------------------------------------------------------------------------------------------------- confirmations
- */
+/* ---------------------------------------------------------------------------------------------------- confirmations */
 
 static void test_delivered_when_confirmed_out_of_order(void **state)
 {
@@ -245,8 +243,7 @@ static void test_broker_says_why_it_disconnects(void **state)
     play_end(&play);
 }
 
-/* ------------------------------------------------------------------------------------------------ refusals, limits:
- * MQTT 5 */
+/* ----------------------------------------------------------------------------------------- refusals, limits: MQTT 5 */
 
 static void test_permanent_refusal_rejects(void **state)
 {
@@ -384,8 +381,7 @@ static void test_impossible_records_are_rejected(void **state)
     play_end(&play);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- mosquitto
- */
+/* -------------------------------------------------------------------------------------------------------- mosquitto */
 
 static void test_every_qos_and_version_arrives(void **state)
 {

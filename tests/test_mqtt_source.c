@@ -65,8 +65,7 @@ static void source_end(struct fake *f)
     fake_close(f);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- check
- */
+/* ------------------------------------------------------------------------------------------------------------ check */
 
 static void test_check_names_what_is_wrong(void **state)
 {
@@ -123,8 +122,7 @@ static void test_check_warns_of_traps(void **state)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------ records
- */
+/* ---------------------------------------------------------------------------------------------------------- records */
 
 static void test_every_qos_and_version_arrives(void **state)
 {
@@ -169,8 +167,7 @@ static void test_every_qos_and_version_arrives(void **state)
     mosquitto_free(&broker);
 }
 
-/* ------------------------------------------------------------------------------------------------------- back-pressure
- */
+/* ---------------------------------------------------------------------------------------------------- back-pressure */
 
 /* Refused, settled late and out of order: the broker keeps what has no room, and all of it comes, in order. */
 static void test_full_pipeline_leaves_messages_at_the_broker(void **state)
@@ -332,8 +329,7 @@ static void test_durable_sinks_hold_the_confirmation(void **state)
     close(listener);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ stopping
- */
+/* --------------------------------------------------------------------------------------------------------- stopping */
 
 /* Stopped in full flow: what it has confirmed it has emitted, and the next start gets the rest. */
 static void test_stopped_with_records_in_flight(void **state)
@@ -391,8 +387,7 @@ static void test_stopped_while_nobody_answers(void **state)
     close(listener);
 }
 
-/* -------------------------------------------------------------------------------------------------------- reconnection
- */
+/* ----------------------------------------------------------------------------------------------------- reconnection */
 
 static void test_broker_down_at_start_and_restarted(void **state)
 {
@@ -460,8 +455,7 @@ static void test_qos_2_is_exactly_once_across_connections(void **state)
     close(listener);
 }
 
-/* ------------------------------------------------------------------------------------------------------- subscriptions
- */
+/* ---------------------------------------------------------------------------------------------------- subscriptions */
 
 static void test_refused_subscription_is_asked_for_again(void **state)
 {
@@ -544,8 +538,7 @@ static void test_probe_says_what_is_refused(void **state)
     close(listener);
 }
 
-/* ---------------------------------------------------------------------------------------------------- whole pipelines
- */
+/* -------------------------------------------------------------------------------------------------- whole pipelines */
 
 static pid_t run_pipelines(const char *directory, const char *const *files)
 {

@@ -17,8 +17,7 @@
 #include "log.h"
 #include "template.h"
 
-/* -------------------------------------------------------------------------------------------------- failing allocation
- */
+/* ----------------------------------------------------------------------------------------------- failing allocation */
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -65,8 +64,7 @@ char *__wrap_strndup(const char *text, size_t size)
     return may_allocate() ? __real_strndup(text, size) : NULL;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- a plugin
- */
+/* --------------------------------------------------------------------------------------------------------- a plugin */
 
 struct sample {
     const char *brokers, *password;
@@ -248,8 +246,7 @@ static void durations_and_sizes(void **state)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------- errors
- */
+/* ----------------------------------------------------------------------------------------------------------- errors */
 
 static void refused(const char *text, const char *message)
 {
@@ -485,8 +482,7 @@ static void secrets_are_never_shown(void **state)
                "${env:FMS_TEST_UNSET:-a default}\n");
 }
 
-/* -------------------------------------------------------------------------------------------------------------- tables
- */
+/* ----------------------------------------------------------------------------------------------------------- tables */
 
 static void table_is(const struct fms_option *option, const char *expected)
 {
@@ -591,8 +587,7 @@ static void nearest(void **state)
     assert_null(options_nearest("topic", words, 0));
 }
 
-/* ------------------------------------------------------------------------------------------------------- out of memory
- */
+/* ---------------------------------------------------------------------------------------------------- out of memory */
 
 static const char whole_file[] =
     "[sink kafka]\nbrokers = ${env:FMS_TEST_WORD}\nfilters = a, b\nkey = ${json:a.b:-x}$${\n"

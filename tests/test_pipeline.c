@@ -298,8 +298,7 @@ static void all_errors_come_at_once(void **state)
     assert_int_equal(errors, 6);
 }
 
-/* --------------------------------------------------------------------------------------------------- open, and
- * together */
+/* ----------------------------------------------------------------------------------------------- open, and together */
 
 static void when_one_cannot_open_the_others_are_closed(void **state)
 {

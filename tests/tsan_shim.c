@@ -35,8 +35,7 @@ static int result_of(int error)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------ threads
- */
+/* ---------------------------------------------------------------------------------------------------------- threads */
 
 struct start {
     thrd_start_t function;
@@ -80,8 +79,7 @@ int thrd_detach(thrd_t thread)
     return result_of(pthread_detach(thread));
 }
 
-/* ----------------------------------------------------------------------------------------------------------- mutexes
- */
+/* ---------------------------------------------------------------------------------------------------------- mutexes */
 
 int mtx_init(mtx_t *mutex, int type)
 {
@@ -121,8 +119,7 @@ int mtx_unlock(mtx_t *mutex)
     return result_of(pthread_mutex_unlock(MUTEX(mutex)));
 }
 
-/* -------------------------------------------------------------------------------------------------------- conditions
- */
+/* ------------------------------------------------------------------------------------------------------- conditions */
 
 int cnd_init(cnd_t *condition)
 {
@@ -154,8 +151,7 @@ int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex, const struct
     return result_of(pthread_cond_timedwait(CONDITION(condition), MUTEX(mutex), until));
 }
 
-/* ------------------------------------------------------------------------------------------------ once, thread's own
- */
+/* ----------------------------------------------------------------------------------------------- once, thread's own */
 
 void call_once(once_flag *flag, void (*function)(void))
 {

@@ -68,7 +68,7 @@ static const struct fms_option console_sink_options[] = {
     FMS_OPT_END,
 };
 
-/* ------------------------------------------------------------------------------------------------------ rendering */
+/* -------------------------------------------------------------------------------------------------------- rendering */
 
 static size_t console_sink_room(const struct console_sink *self)
 {
@@ -168,7 +168,7 @@ static void console_sink_render(struct console_sink *self)
         ;
 }
 
-/* -------------------------------------------------------------------------------------------------------- writing */
+/* ---------------------------------------------------------------------------------------------------------- writing */
 
 /* The pipeline ends without an error. */
 static void console_sink_finish(struct console_sink *self)
@@ -280,7 +280,7 @@ static int console_sink_poll(void *instance, struct fms_wait *wait)
     return 0;
 }
 
-/* -------------------------------------------------------------------------------------------------------- opening */
+/* ---------------------------------------------------------------------------------------------------------- opening */
 
 /* A terminal's description that nobody shares, or standard output itself. */
 static int console_sink_own_terminal(void)

@@ -93,7 +93,7 @@ static const struct fms_counter fms_sim_counters[] = {
     {NULL, NULL},
 };
 
-/* -------------------------------------------------------------------------------------------------- driving model */
+/* ---------------------------------------------------------------------------------------------------- driving model */
 
 /* splitmix64 */
 static uint64_t vehicle_random(struct vehicle *v)
@@ -278,7 +278,7 @@ static void vehicle_init(struct vehicle *v, uint64_t seed, size_t number)
     vehicle_begin_cruise(v);
 }
 
-/* ------------------------------------------------------------------------------------------------------- messages */
+/* --------------------------------------------------------------------------------------------------------- messages */
 
 static char *put_text(char *to, const char *text, size_t size)
 {
@@ -363,7 +363,7 @@ static void fms_sim_make(struct fms_sim *self)
     self->next = self->next + 1 < (size_t)self->vehicles ? self->next + 1 : 0;
 }
 
-/* ------------------------------------------------------------------------------------------------------- schedule */
+/* --------------------------------------------------------------------------------------------------------- schedule */
 
 static int64_t fms_sim_due(const struct fms_sim *self)
 {
@@ -436,7 +436,7 @@ static int fms_sim_poll(void *instance, size_t credit, struct fms_wait *wait)
     return error == -EAGAIN || error == -ESHUTDOWN ? 0 : error;
 }
 
-/* ------------------------------------------------------------------------------------------------------ beginning */
+/* -------------------------------------------------------------------------------------------------------- beginning */
 
 static int fms_sim_expand_topic(struct fms_sim *self, const struct fms_host *host, size_t vehicle,
                                 struct fms_bytes *topic)

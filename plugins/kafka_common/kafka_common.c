@@ -15,8 +15,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
-/* ----------------------------------------------------------------------------------------------------------- settings
- */
+/* --------------------------------------------------------------------------------------------------------- settings */
 
 #define FOR_PRODUCER  1u
 #define FOR_CONSUMER  2u
@@ -223,8 +222,7 @@ const char *kafka_topic_error(const char *name, size_t size)
     return NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- client
- */
+/* ----------------------------------------------------------------------------------------------------------- client */
 
 /* Lines read "[thrd:...]: text". Errors are warnings here, for the client goes on trying by itself. [any] */
 static void kafka_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
@@ -341,8 +339,7 @@ int kafka_ms_until(const struct fms_host *host, int64_t deadline)
     return deadline - now > INT_MAX * FMS_MS ? INT_MAX : (int)((deadline - now + FMS_MS - 1) / FMS_MS);
 }
 
-/* -------------------------------------------------------------------------------------------------- creation of topics
- */
+/* ----------------------------------------------------------------------------------------------- creation of topics */
 
 #define ASK_PATIENCE    (10 * FMS_SECOND) /* for an answer to one CreateTopics, with the wait for a broker */
 #define ANSWER_PATIENCE FMS_SECOND /* of a cluster that answers otherwise: then nobody waits for its controller */
@@ -450,7 +447,8 @@ static void kafka_stop_waiting(struct kafka *kafka)
         rd_kafka_mem_free(kafka->rk, cluster);
         kafka->answering_at = now;
     }
-    if (kafka->is_asking && kafka->topics != NULL && kafka->answering_at != 0 && now - kafka->answering_at > ANSWER_PATIENCE) {
+    if (kafka->is_asking && kafka->topics != NULL && kafka->answering_at != 0 &&
+        now - kafka->answering_at > ANSWER_PATIENCE) {
         fms_info(kafka->host, "the cluster does not create topics for now: going on as if %s were there",
                  kafka->topics[0]);
         kafka->is_undecided = false;
@@ -475,8 +473,7 @@ bool kafka_created(struct kafka *kafka, struct fms_wait *wait)
     return !kafka->is_undecided;
 }
 
-/* -------------------------------------------------------------------------------------------------------------- probe
- */
+/* ------------------------------------------------------------------------------------------------------------ probe */
 
 static void kafka_report_topic(const struct fms_host *host, const struct rd_kafka_metadata *metadata, const char *topic)
 {

@@ -58,8 +58,7 @@ static const struct fms_counter kafka_sink_counters[] = {
     {NULL, NULL},
 };
 
-/* ------------------------------------------------------------------------------------------------------------- topics
- */
+/* ----------------------------------------------------------------------------------------------------------- topics */
 
 static int topic_compare(rd_kafka_topic_t *handle, struct fms_bytes name)
 {
@@ -133,8 +132,7 @@ static rd_kafka_topic_t *topic_find(struct kafka_sink *self, struct fms_bytes na
     return self->last_topic;
 }
 
-/* -------------------------------------------------------------------------------------------------------------- fates
- */
+/* ------------------------------------------------------------------------------------------------------------ fates */
 
 /* What is under way comes back, is offered again in order, and meets a new producer. */
 static void give_up_producer(struct kafka_sink *self)
@@ -214,8 +212,7 @@ static void reported(rd_kafka_t *rk, const rd_kafka_message_t *message, void *op
     settle_refused(self, record, message->err, rd_kafka_topic_name(message->rkt), was_alone);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- producer
- */
+/* --------------------------------------------------------------------------------------------------------- producer */
 
 static const struct kafka_setting no_settings[] = {{NULL, NULL}};
 
@@ -283,8 +280,7 @@ static int producer_wind_up(struct kafka_sink *self, struct fms_wait *wait)
     return producer_replace(self);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ writing
- */
+/* ---------------------------------------------------------------------------------------------------------- writing */
 
 /* A message on its way to librdkafka. */
 struct message {
@@ -479,8 +475,7 @@ static int kafka_sink_poll(void *instance, struct fms_wait *wait)
     return self->is_broken ? producer_wind_up(self, wait) : 0;
 }
 
-/* ----------------------------------------------------------------------------------------------- check, open and close
- */
+/* -------------------------------------------------------------------------------------------- check, open and close */
 
 /* The topic when it depends on no record. */
 static const char *find_fixed_topic(const struct kafka_sink *self, const struct fms_host *host)

@@ -87,8 +87,7 @@ static const struct fms_counter kafka_source_counters[] = {
     {NULL, NULL},
 };
 
-/* --------------------------------------------------------------------------------------------------------- partitions
- */
+/* ------------------------------------------------------------------------------------------------------- partitions */
 
 static int partition_compare(const struct partition *partition, const char *topic, int32_t id)
 {
@@ -215,8 +214,7 @@ static int partitions_set(struct kafka_source *self, const rd_kafka_topic_partit
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ commits
- */
+/* ---------------------------------------------------------------------------------------------------------- commits */
 
 static rd_kafka_topic_partition_list_t *commit_list(struct kafka_source *self)
 {
@@ -329,8 +327,7 @@ static void kafka_source_settled(void *instance, const struct fms_record *record
         fms_wake(self->kafka.host);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- rebalance
- */
+/* -------------------------------------------------------------------------------------------------------- rebalance */
 
 static void pause_all(struct kafka_source *self, bool is_paused)
 {
@@ -397,8 +394,7 @@ static void rebalanced(rd_kafka_t *rk, rd_kafka_resp_err_t error, rd_kafka_topic
     rd_kafka_assign(rk, NULL);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- intake
- */
+/* ----------------------------------------------------------------------------------------------------------- intake */
 
 static struct fms_bytes bytes_or_absent(const void *data, size_t size)
 {
@@ -659,8 +655,7 @@ static void kafka_source_stop(void *instance)
     held_forget(self);
 }
 
-/* ----------------------------------------------------------------------------------------------- check, open and close
- */
+/* -------------------------------------------------------------------------------------------- check, open and close */
 
 static int check_topic(const struct fms_host *host, const char *topic)
 {
@@ -796,8 +791,7 @@ static void kafka_source_close(void *instance)
     free(self->held);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- probe
- */
+/* ------------------------------------------------------------------------------------------------------------ probe */
 
 /* What is committed is not of interest; the group's coordinator has to answer. */
 static int probe_group(struct kafka_source *self, int64_t deadline)

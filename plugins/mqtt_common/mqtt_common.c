@@ -20,9 +20,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CONNECT_PATIENCE (10 * FMS_SECOND)
+#define CONNECT_PATIENCE    (10 * FMS_SECOND)
 #define DISCONNECT_PATIENCE (2 * FMS_SECOND)
-#define PACKET_MAX (INT64_C(268435455) + 5) /* MQTT-1.5.5, MQTT-2.1.4 */
+#define PACKET_MAX          (INT64_C(268435455) + 5) /* MQTT-1.5.5, MQTT-2.1.4 */
 
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP };
 
@@ -54,22 +54,22 @@ struct mqtt_link {
     enum link_state state;
     unsigned connection;
     bool is_paused, is_stopped, is_closing, has_ended, is_kicked;
-    bool is_parting; /* requests are still answered although the link must go */
+    bool is_parting;  /* requests are still answered although the link must go */
     bool is_answered; /* the one request that link_await waits for */
     int answer;       /* what it was answered: a QoS or a reason code; negative: paho gave it up */
     struct mqtt_limits limits;
     char reason[256]; /* why the connection was refused or lost */
 };
 
-/* ------------------------------------------------------------------------------------------------------------ checks */
+/* ----------------------------------------------------------------------------------------------------------- checks */
 
 static const struct scheme {
     const char *name;
     bool is_tls, is_websocket;
     int port;
 } schemes[] = {
-    {"tcp", false, false, 1883}, {"mqtt", false, false, 1883}, {"ssl", true, false, 8883},
-    {"mqtts", true, false, 8883}, {"ws", false, true, 80},     {"wss", true, true, 443},
+    {"tcp", false, false, 1883},  {"mqtt", false, false, 1883}, {"ssl", true, false, 8883},
+    {"mqtts", true, false, 8883}, {"ws", false, true, 80},      {"wss", true, true, 443},
 };
 
 static const struct scheme *scheme_of(const char *text, const char **rest)
@@ -183,7 +183,12 @@ int mqtt_check(const struct mqtt_options *options, const struct fms_host *host)
 static size_t utf8_next(const unsigned char *text, size_t size, uint32_t *value)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t n = text[0] < 0x80 ? 1 : text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : text[0] < 0xf5 ? 4 : 0;
+    size_t n = text[0] < 0x80   ? 1
+               : text[0] < 0xc2 ? 0
+               : text[0] < 0xe0 ? 2
+               : text[0] < 0xf0 ? 3
+               : text[0] < 0xf5 ? 4
+                                : 0;
 
     if (n == 0 || n > size)
         return 0;
@@ -224,9 +229,9 @@ const char *mqtt_topic_error(const char *topic, size_t size)
     return mqtt_is_text(topic, size) ? NULL : "the topic is no UTF-8, or holds control characters";
 }
 
-/* ------------------------------------------------------------------------------------------------------- small parts */
+/* ------------------------------------------------------------------------------------------------------ small parts */
 
-static int64_t clock_now(void)
+int64_t mqtt_clock(void)
 {
     struct timespec now;
 
@@ -283,7 +288,7 @@ static const char *paho_error(int code)
     return text != NULL ? text : "unknown error";
 }
 
-/* --------------------------------------------------------------------------------------- paho's callbacks, on its threads */
+/* --------------------------------------------------------------------------------- paho's callbacks, on its threads */
 
 static void link_connected(struct mqtt_link *link, const struct mqtt_limits *limits)
 {
@@ -391,7 +396,7 @@ static void on_lost(void *context, char *cause)
     pthread_mutex_unlock(&link->lock);
 }
 
-/* MQTT 5: the broker says why. on_lost follows. */
+/* MQTT 5: the broker says why. on_lost does not follow. */
 static void on_disconnected(void *context, MQTTProperties *properties, enum MQTTReasonCodes code)
 {
     struct mqtt_link *link = context;
@@ -404,6 +409,8 @@ static void on_disconnected(void *context, MQTTProperties *properties, enum MQTT
                         link->options->client_id != NULL ? link->options->client_id : link->client_id);
     else
         link_set_reason(link, "the broker closed the connection: %s", text != NULL ? text : "unknown reason");
+    link->state = LINK_DOWN;
+    pthread_cond_broadcast(&link->changed);
     pthread_mutex_unlock(&link->lock);
 }
 
@@ -425,18 +432,19 @@ static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_mess
     return 1; /* 0 would queue the message in memory, and acknowledge it all the same */
 }
 
-/* Lines of OpenSSL, the cause first: "THREAD:error:0A000086:SSL routines:FUNCTION:certificate verify failed:FILE:..." */
+/* Lines of OpenSSL, the cause first: "THREAD:error:0A000086:SSL routines:FUNCTION:certificate verify failed:FILE:..."
+ */
 static int on_tls_error(const char *text, size_t size, void *context)
 {
     struct mqtt_link *link = context;
-    const char *field = text;
+    const char *field = text, *colon;
 
-    for (int i = 0; i < 5 && field != NULL; i++) {
-        field = memchr(field, ':', size - (size_t)(field - text));
-        field = field != NULL ? field + 1 : NULL;
+    for (int i = 0; i < 5; i++) {
+        colon = memchr(field, ':', size - (size_t)(field - text));
+        if (colon == NULL)
+            break;
+        field = colon + 1;
     }
-    if (field == NULL)
-        field = text;
     pthread_mutex_lock(&link->lock);
     if (link->reason[0] == '\0')
         link_set_reason(link, "TLS: %.*s", (int)strcspn(field, ":\n"), field);
@@ -444,7 +452,7 @@ static int on_tls_error(const char *text, size_t size, void *context)
     return 1;
 }
 
-/* ---------------------------------------------------------------------------------- requests that wait for an answer */
+/* --------------------------------------------------------------------------------- requests that wait for an answer */
 
 static void link_answer(void *context, int answer)
 {
@@ -508,17 +516,19 @@ static void link_ask(struct mqtt_link *link, MQTTAsync_responseOptions *response
 /* A connection on which an answer is overdue is given up, so no answer is ever taken for that to another request. */
 static int link_await(struct mqtt_link *link, int sent, const char *what, int64_t patience, char *reason, size_t size)
 {
-    int64_t deadline = clock_now() + patience;
+    int64_t deadline = mqtt_clock() + patience;
     int result = 0;
 
     pthread_mutex_lock(&link->lock);
-    while (sent == MQTTASYNC_SUCCESS && !link->is_answered && link->state == LINK_UP && (link->is_parting || !link_must_go(link)) &&
-           link_wait(link, deadline))
+    while (sent == MQTTASYNC_SUCCESS && !link->is_answered && link->state == LINK_UP &&
+           (link->is_parting || !link_must_go(link)) && link_wait(link, deadline))
         ;
-    if (sent != MQTTASYNC_SUCCESS || (link->is_answered ? link->answer < 0 : clock_now() < deadline)) {
+    if (sent != MQTTASYNC_SUCCESS || (link->is_answered ? link->answer < 0 : mqtt_clock() < deadline)) {
         result = -ENOTCONN;
-        snprintf(reason, size, "%s", sent != MQTTASYNC_SUCCESS && sent != MQTTASYNC_DISCONNECTED
-                                         ? paho_error(sent) : "the connection was lost, or is not wanted any more");
+        snprintf(reason, size, "%s",
+                 sent != MQTTASYNC_SUCCESS && sent != MQTTASYNC_DISCONNECTED
+                     ? paho_error(sent)
+                     : "the connection was lost, or is not wanted any more");
     } else if (!link->is_answered) {
         result = -ETIMEDOUT;
         link_set_reason(link, "no answer to %s within %.1f s", what, (double)patience / (double)FMS_SECOND);
@@ -526,8 +536,8 @@ static int link_await(struct mqtt_link *link, int sent, const char *what, int64_
         link->state = LINK_DOWN;
     } else if (link->answer >= MQTTREASONCODE_UNSPECIFIED_ERROR) {
         result = -EACCES;
-        snprintf(reason, size, "%s", mqtt_link_is_5(link)
-                                         ? MQTTReasonCode_toString((enum MQTTReasonCodes)link->answer) : "refused");
+        snprintf(reason, size, "%s",
+                 mqtt_link_is_5(link) ? MQTTReasonCode_toString((enum MQTTReasonCodes)link->answer) : "refused");
     } else {
         result = link->answer;
     }
@@ -556,7 +566,7 @@ int mqtt_link_subscribe(struct mqtt_link *link, const char *filter, int qos, boo
                       reason, size);
 }
 
-/* ------------------------------------------------------------------------------------------------- connect, disconnect */
+/* ---------------------------------------------------------------------------------------------- connect, disconnect */
 
 /* Asks for the name here: paho would do so under its lock, and an unknown name can take long. */
 static int link_resolve(struct mqtt_link *link)
@@ -671,7 +681,7 @@ static bool link_suits(struct mqtt_link *link)
 /* 0: connected. Otherwise the reason says why not. */
 static int link_connect(struct mqtt_link *link, int64_t patience)
 {
-    int64_t deadline = clock_now() + patience;
+    int64_t deadline = mqtt_clock() + patience;
     int sent;
 
     pthread_mutex_lock(&link->lock);
@@ -727,7 +737,7 @@ static void link_disconnect(struct mqtt_link *link, bool for_good)
 {
     MQTTAsync_disconnectOptions disconnect = MQTTAsync_disconnectOptions_initializer;
     MQTTAsync_disconnectOptions disconnect_5 = MQTTAsync_disconnectOptions_initializer5;
-    int64_t deadline = clock_now() + DISCONNECT_PATIENCE;
+    int64_t deadline = mqtt_clock() + DISCONNECT_PATIENCE;
 
     if (mqtt_link_is_5(link)) {
         disconnect = disconnect_5;
@@ -767,7 +777,7 @@ static void link_hang_up(struct mqtt_link *link, bool for_good)
     pthread_mutex_unlock(&link->lock);
 }
 
-/* ------------------------------------------------------------------------------------------------------- the link's thread */
+/* ------------------------------------------------------------------------------------------------ the link's thread */
 
 static void link_tell_up(struct mqtt_link *link)
 {
@@ -775,7 +785,7 @@ static void link_tell_up(struct mqtt_link *link)
 
     if (link->is_reconnecting)
         fms_info(link->host, "connected to %s again after %.1f s, %s", link->url.text,
-                 (double)(clock_now() - link->down_since) / (double)FMS_SECOND, session);
+                 (double)(mqtt_clock() - link->down_since) / (double)FMS_SECOND, session);
     else if (!link->has_connected)
         fms_info(link->host, "connected to %s, MQTT %s, %s", link->url.text, mqtt_link_is_5(link) ? "5" : "3.1.1",
                  session);
@@ -823,7 +833,7 @@ static void link_tell_down(struct mqtt_link *link, bool was_up, const char *told
     else if (strncmp(reason, "refused", 7) == 0 && strcmp(reason, told) != 0)
         fms_warn(link->host, "still not connected to %s: %s", link->url.text, reason);
     if (!link->is_reconnecting)
-        link->down_since = clock_now();
+        link->down_since = mqtt_clock();
     link->is_reconnecting = true;
 }
 
@@ -835,7 +845,7 @@ static void link_pause(struct mqtt_link *link, bool was_up, int64_t up_for)
         link->attempt = 0;
     link->last_pause = fms_backoff(link->host, link->options->reconnect_min, link->options->reconnect_max,
                                    link->attempt++);
-    until = clock_now() + link->last_pause;
+    until = mqtt_clock() + link->last_pause;
     pthread_mutex_lock(&link->lock);
     while (!link_must_go(link) && link_wait(link, until))
         ;
@@ -873,7 +883,7 @@ static void link_turn(struct mqtt_link *link)
     memcpy(told, link->reason, sizeof told);
     pthread_mutex_unlock(&link->lock);
     was_up = link_connect(link, CONNECT_PATIENCE) == 0;
-    since = clock_now();
+    since = mqtt_clock();
     if (was_up) {
         link_tell_up(link);
         link_serve(link);
@@ -888,7 +898,7 @@ static void link_turn(struct mqtt_link *link)
     if (was_ours)
         return;
     link_tell_down(link, was_up, told);
-    link_pause(link, was_up, clock_now() - since);
+    link_pause(link, was_up, mqtt_clock() - since);
 }
 
 static void *link_run(void *argument)
@@ -902,7 +912,7 @@ static void *link_run(void *argument)
     return NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------------ notes to the link */
+/* ------------------------------------------------------------------------------------------------ notes to the link */
 
 void mqtt_link_pause(struct mqtt_link *link, bool paused)
 {
@@ -948,7 +958,7 @@ void mqtt_link_break(struct mqtt_link *link, const char *reason)
     pthread_mutex_unlock(&link->lock);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- open, close */
+/* ------------------------------------------------------------------------------------------------------ open, close */
 
 static int check_file(const struct fms_host *host, const char *option, const char *path)
 {
@@ -972,8 +982,8 @@ static int link_make_anchor(struct mqtt_link *link)
     int error;
 
     MQTTAsync_setTraceLevel(MQTTASYNC_TRACE_ERROR); /* tracing is half of what a message costs */
-    error = MQTTAsync_createWithOptions(&link->anchor, link->url.text, link->client_id, MQTTCLIENT_PERSISTENCE_NONE, NULL,
-                                        NULL);
+    error = MQTTAsync_createWithOptions(&link->anchor, link->url.text, link->client_id, MQTTCLIENT_PERSISTENCE_NONE,
+                                        NULL, NULL);
     return error == MQTTASYNC_SUCCESS ? 0 : fms_fail(link->host, -ENOMEM, "paho: %s", paho_error(error));
 }
 
@@ -1016,7 +1026,7 @@ int mqtt_link_open(struct mqtt_link **result, const struct mqtt_options *options
     int error = link_new(&link, options, host);
 
     *result = link; /* before the thread, which hands it to the role's functions */
-    if (error == 0) {
+    if (error == 0 && link != NULL) {
         link->role = *role;
         link->is_paused = paused;
         error = -pthread_create(&link->thread, NULL, link_run, link);
@@ -1038,7 +1048,7 @@ void mqtt_link_close(struct mqtt_link *link)
     link_free(link);
 }
 
-/* ----------------------------------------------------------------------------------------------------------------- probe */
+/* ------------------------------------------------------------------------------------------------------------ probe */
 
 static void probe_report(struct mqtt_link *link, int64_t took)
 {
@@ -1057,24 +1067,22 @@ int mqtt_probe(const struct mqtt_options *options, const struct fms_host *host, 
 {
     struct mqtt_options own = *options;
     struct mqtt_link *link = NULL;
-    int64_t start = clock_now(), patience = deadline - fms_now(host);
+    int64_t start = mqtt_clock(), patience = deadline - fms_now(host);
     int error;
 
     own.client_id = NULL; /* not to push out the pipeline that runs */
     error = link_new(&link, &own, host);
-    if (error == 0) {
-        link->role.clean_start = true;
-        error = link_connect(link, patience);
-        if (error != 0)
-            fms_fail(host, error, "cannot connect to %s: %s", link->url.text, link->reason);
-    }
-    if (error == 0) {
-        probe_report(link, clock_now() - start);
+    if (link == NULL)
+        return error;
+    link->role.clean_start = true;
+    error = link_connect(link, patience);
+    if (error != 0) {
+        fms_fail(host, error, "cannot connect to %s: %s", link->url.text, link->reason);
+    } else {
+        probe_report(link, mqtt_clock() - start);
         error = more != NULL ? more(user, link) : 0;
     }
-    if (link != NULL) {
-        link_hang_up(link, true);
-        link_free(link);
-    }
+    link_hang_up(link, true);
+    link_free(link);
     return error;
 }

@@ -43,7 +43,7 @@ enum mqtt_version { MQTT_3_1_1, MQTT_5 };
     FMS_OPT_STRING(struct mqtt_options, username, NULL, "user name for the broker"),                               \
     FMS_OPT_SECRET(struct mqtt_options, password, NULL, "password for the broker"),                                \
     FMS_OPT_STRING(struct mqtt_options, ca_file, NULL,                                                             \
-                   "file of the authorities (PEM) that the broker's certificate must come from; absent: the system's"), \
+                   "file of the authorities (PEM) that the broker's certificate comes from; absent: the system's"), \
     FMS_OPT_STRING(struct mqtt_options, cert_file, NULL, "file of our own certificate and its chain (PEM)"),       \
     FMS_OPT_STRING(struct mqtt_options, key_file, NULL, "file of its private key (PEM); absent: in cert_file"),    \
     FMS_OPT_SECRET(struct mqtt_options, key_password, NULL, "password of the private key"),                        \
@@ -66,6 +66,9 @@ bool mqtt_is_text(const char *text, size_t size);
 /* What is wrong with a topic to publish to, or NULL. */
 const char *mqtt_topic_error(const char *topic, size_t size);
 
+/* The clock of the link's deadlines: monotonic and real, whatever the host's clock is. */
+int64_t mqtt_clock(void);
+
 struct mqtt_will {
     const char *topic; /* NULL: none */
     const char *payload;
@@ -84,20 +87,20 @@ struct mqtt_limits {
 
 struct mqtt_link;
 
-/* What a link is to do. The functions run on the link's thread, without any lock, unless a line says otherwise; they may
- * call paho. Those that are NULL are not called. */
+/* What a link is to do. The functions run on the link's thread, without any lock, unless a line says otherwise; they
+ * may call paho. Those that are NULL are not called. */
 struct mqtt_role {
     bool clean_start;
-    uint32_t session_expiry;  /* seconds, MQTT 5 */
-    int receive_maximum;      /* MQTT 5; 0: not said */
-    bool keep_handle;         /* paho's handle outlives a connection: it holds our half of a session's QoS 2 */
+    uint32_t session_expiry; /* seconds, MQTT 5 */
+    int receive_maximum;     /* MQTT 5; 0: not said */
+    bool keep_handle;        /* paho's handle outlives a connection: it holds our half of a session's QoS 2 */
     bool needs_retain;
     struct mqtt_will will;
     void *user;
-    void (*up)(void *user);      /* connected */
-    int64_t (*work)(void *user); /* after `up` and each mqtt_link_kick; again when the time comes that it returns */
+    void (*up)(void *user);       /* connected */
+    int64_t (*work)(void *user);  /* after `up` and each mqtt_link_kick; again when the time comes that it returns */
     void (*farewell)(void *user); /* still connected, but about to disconnect for good */
-    void (*down)(void *user);    /* disconnected; nothing from that connection comes any more */
+    void (*down)(void *user);     /* disconnected; nothing from that connection comes any more */
     /* paho's thread, under paho's lock. When it returns, paho acknowledges. `connection` counts connections. */
     void (*arrived)(void *user, unsigned connection, char *topic, size_t topic_size, MQTTAsync_message *message);
 };

@@ -2,18 +2,17 @@
  *
  * Delivered means confirmed: PUBACK at QoS 1, PUBCOMP at QoS 2, written to the socket at QoS 0. The records wait in a
  * window of our own, a ring that the lane fills, the link's thread sends from, and paho's callbacks settle; paho's own
- * buffers scan lists and stall. When the connection breaks, paho's client is thrown away with all that it had under way,
- * and what the ring still holds is published again in emit order: nothing is lost or overtaken, but what the broker had
- * and could not confirm comes twice, at QoS 2 too. */
+ * buffers scan lists and stall. When the connection breaks, paho's client is thrown away with all that it had under
+ * way, and what the ring still holds is published again in emit order: nothing is lost or overtaken, but what the
+ * broker had and could not confirm comes twice, at QoS 2 too. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "../mqtt_common/mqtt_common.h"
 
-#define ONLINE_PATIENCE (10 * FMS_SECOND)
+#define ONLINE_PATIENCE   (10 * FMS_SECOND)
 #define FAREWELL_PATIENCE (2 * FMS_SECOND)
 
 /* More than a socket takes would wait in paho's queue, which it does not free together with the client. */
@@ -50,7 +49,7 @@ struct mqtt_sink {
     struct place *places;
     uint64_t first, next, end; /* oldest that is not done, next to send, next to fill: modulo `window` */
     size_t unconfirmed, unconfirmed_bytes;
-    bool is_refused;           /* a record is to be retried: send and take nothing before all have an answer */
+    bool is_refused; /* a record is to be retried: send and take nothing before all have an answer */
     char refusal[128];
     int64_t progress; /* when something was last confirmed, or first sent; on the link's clock */
 };
@@ -86,20 +85,12 @@ static const struct fms_option mqtt_sink_options[] = {
 };
 /* clang-format on */
 
-static int64_t clock_now(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * FMS_SECOND + now.tv_nsec;
-}
-
 static struct place *mqtt_sink_place(struct mqtt_sink *self, uint64_t number)
 {
     return &self->places[number % (uint64_t)self->window];
 }
 
-/* -------------------------------------------------------------------------------------------------- the ring fills: lane */
+/* --------------------------------------------------------------------------------------------- the ring fills: lane */
 
 /* Copies the topic into the place. 0, or what the record was rejected for. */
 static int mqtt_sink_fill(struct mqtt_sink *self, struct place *place, const struct fms_record *record)
@@ -237,7 +228,7 @@ static void mqtt_sink_answered(struct place *place, int code)
     pthread_mutex_lock(&self->lock);
     self->unconfirmed--;
     self->unconfirmed_bytes -= place->record->payload.size;
-    self->progress = clock_now();
+    self->progress = mqtt_clock();
     mqtt_sink_settle(self, place, code);
     is_last = self->is_refused && self->unconfirmed == 0;
     may_send = !self->is_refused && self->next != self->end;
@@ -267,7 +258,7 @@ static void on_refused_5(void *context, MQTTAsync_failureData5 *data)
         mqtt_sink_answered(context, (int)data->reasonCode);
 }
 
-/* ------------------------------------------------------------------------------------------- sending: the link's thread */
+/* --------------------------------------------------------------------------------------- sending: the link's thread */
 
 /* Headers become user properties, those that are text. */
 static MQTTProperties mqtt_sink_properties(struct mqtt_sink *self, const struct fms_record *record)
@@ -323,7 +314,7 @@ static struct place *mqtt_sink_next(struct mqtt_sink *self)
         place = NULL;
     if (place != NULL) {
         if (self->unconfirmed == 0)
-            self->progress = clock_now();
+            self->progress = mqtt_clock();
         place->state = PLACE_SENT;
         self->unconfirmed++;
         self->unconfirmed_bytes += place->record->payload.size;
@@ -377,7 +368,7 @@ static int64_t mqtt_sink_work(void *user)
     if (self->unconfirmed > 0 && self->ack_timeout > 0)
         overdue = self->progress + self->ack_timeout;
     pthread_mutex_unlock(&self->lock);
-    if (overdue <= clock_now())
+    if (overdue <= mqtt_clock())
         mqtt_link_break(self->link, "the broker confirms nothing any more (ack_timeout)");
     return overdue;
 }
@@ -385,8 +376,8 @@ static int64_t mqtt_sink_work(void *user)
 static void mqtt_sink_say(struct mqtt_sink *self, const char *payload, int64_t patience)
 {
     char reason[128];
-    int error = mqtt_link_publish(self->link, self->will_topic, payload, (int)self->will_qos, self->will_retain, patience,
-                                  reason, sizeof reason);
+    int error = mqtt_link_publish(self->link, self->will_topic, payload, (int)self->will_qos, self->will_retain,
+                                  patience, reason, sizeof reason);
 
     if (error < 0)
         fms_warn(self->host, "cannot publish \"%s\" to %s: %s", payload, self->will_topic, reason);
@@ -432,7 +423,7 @@ static void mqtt_sink_down(void *user)
     fms_wake(self->host);
 }
 
-/* ------------------------------------------------------------------------------------------------- check, open, close */
+/* ----------------------------------------------------------------------------------------------- check, open, close */
 
 static int mqtt_sink_check(void *instance, const struct fms_host *host)
 {
@@ -446,7 +437,8 @@ static int mqtt_sink_check(void *instance, const struct fms_host *host)
     if (self->online_payload != NULL && self->will_topic == NULL)
         return fms_fail_option(host, "online_payload", -EINVAL, "needs will_topic, to which it is published");
     if (self->mqtt.qos == 0)
-        fms_advise(host, "qos", "at QoS 0 a record counts as delivered when it is written to the socket; what is under way"
+        fms_advise(host, "qos",
+                   "at QoS 0 a record counts as delivered when it is written to the socket; what is under way"
                    " when the connection breaks is lost");
     return 0;
 }

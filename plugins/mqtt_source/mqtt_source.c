@@ -21,10 +21,10 @@
 #include "../mqtt_common/mqtt_common.h"
 
 #define SUBSCRIBE_PATIENCE (10 * FMS_SECOND)
-#define HOLD_GRACE (6 * FMS_SECOND) /* after one and a half keepalives: mosquitto looks every five seconds */
-#define PROPERTIES_MAX 1000 /* headers that a record can have */
-#define RESERVE_MAX 256u    /* records' room at which to disconnect; less in a small pipeline */
-#define PARKED_BYTES 300    /* of bookkeeping for a parked message */
+#define HOLD_GRACE         (6 * FMS_SECOND) /* after one and a half keepalives: mosquitto looks every five seconds */
+#define PROPERTIES_MAX     1000             /* headers that a record can have */
+#define RESERVE_MAX        256u             /* records' room at which to disconnect; less in a small pipeline */
+#define PARKED_BYTES       300              /* of bookkeeping for a parked message */
 
 /* A message and its topic, as paho made them; freeing them takes no lock of paho's that is held in callbacks. */
 struct parked {
@@ -65,6 +65,7 @@ struct mqtt_source {
 
     /* The link's thread's. */
     bool *is_subscribed; /* for each filter */
+    bool has_told;       /* that it is subscribed; later only what goes wrong is news */
     bool has_session;    /* the broker had granted a subscription */
     unsigned attempt;    /* subscriptions refused in a row */
 };
@@ -96,7 +97,7 @@ static const struct fms_option mqtt_source_options[] = {
 };
 /* clang-format on */
 
-/* ------------------------------------------------------------------------------------------------ records out of messages */
+/* ------------------------------------------------------------------------------------------ records out of messages */
 
 static struct fms_bytes text_of(const MQTTLenString *text)
 {
@@ -174,7 +175,7 @@ static void message_free(struct parked *item)
     MQTTAsync_free(item->topic);
 }
 
-/* ------------------------------------------------------------------------------------------------- room: on the lane */
+/* ------------------------------------------------------------------------------------------------ room: on the lane */
 
 /* Disconnects when the reserve is touched, or must be, and returns when half of the pipeline is free. */
 static void mqtt_source_regulate(struct mqtt_source *self, bool must_pause)
@@ -189,15 +190,15 @@ static void mqtt_source_regulate(struct mqtt_source *self, bool must_pause)
         self->capacity_bytes = bytes;
     reserve = self->capacity / 4 < RESERVE_MAX ? self->capacity / 4 : RESERVE_MAX;
     is_low = must_pause || self->parked != NULL || records <= reserve || bytes <= self->capacity_bytes / 8;
-    is_high = self->parked == NULL && records >= (self->capacity + 1) / 2 && bytes >= self->capacity_bytes / 4 &&
-              (!self->host->durable_sinks || atomic_load(&self->unsettled) == 0);
+    is_high = self->parked == NULL && records >= self->capacity - self->capacity / 2 &&
+              bytes >= self->capacity_bytes / 4 && (!self->host->durable_sinks || atomic_load(&self->unsettled) == 0);
     if (self->is_paused ? !is_high : !is_low)
         return;
     self->is_paused = !self->is_paused;
     if (self->is_paused)
         fms_count(self->host, COUNT_PAUSES, 1);
-    fms_debug(self->host, self->is_paused ? "the pipeline is full: the broker keeps the messages"
-                                          : "the pipeline has room again");
+    fms_debug(self->host,
+              self->is_paused ? "the pipeline is full: the broker keeps the messages" : "the pipeline has room again");
     mqtt_link_pause(self->link, self->is_paused);
 }
 
@@ -235,7 +236,7 @@ static bool mqtt_source_park(struct mqtt_source *self, const struct parked *item
     return true;
 }
 
-/* ------------------------------------------------------------------------------------------- messages: on paho's thread */
+/* --------------------------------------------------------------------------------------- messages: on paho's thread */
 
 enum taking { TAKEN, PARKED, NO_ROOM, TOO_LATE };
 
@@ -254,14 +255,6 @@ static enum taking mqtt_source_take(struct mqtt_source *self, const struct parke
     mqtt_source_regulate(self, result == NO_ROOM);
     fms_leave(self->host);
     return result;
-}
-
-static int64_t clock_now(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * FMS_SECOND + now.tv_nsec;
 }
 
 /* Waits until there may be room. False: the deadline has come. */
@@ -315,8 +308,10 @@ static enum taking mqtt_source_hold(struct mqtt_source *self, const struct parke
         if (!mqtt_source_wait(self, moves, deadline))
             break;
     }
-    fms_warn(self->host, "a message could not be taken for %.1f s: the broker, which has closed the connection by now, sends"
-             " it again", (double)(self->mqtt.keepalive * 3 / 2 + HOLD_GRACE) / (double)FMS_SECOND);
+    fms_warn(self->host,
+             "a message could not be taken for %.1f s: the broker, which has closed the connection by now, sends"
+             " it again",
+             (1.5 * (double)self->mqtt.keepalive + (double)HOLD_GRACE) / (double)FMS_SECOND);
     return TOO_LATE;
 }
 
@@ -326,7 +321,7 @@ static void mqtt_source_arrived(void *user, unsigned connection, char *topic, si
     struct mqtt_source *self = user;
     struct parked item = {NULL, message, topic, topic_size, fms_realtime(self->host)};
     /* We said nothing to the broker after this moment. */
-    int64_t deadline = clock_now() + self->mqtt.keepalive * 3 / 2 + HOLD_GRACE;
+    int64_t deadline = mqtt_clock() + self->mqtt.keepalive * 3 / 2 + HOLD_GRACE;
     enum taking taking = connection == self->given_up ? TOO_LATE : mqtt_source_take(self, &item);
 
     if (connection != self->given_up && !mqtt_source_is_safe(self, &item, taking)) {
@@ -340,7 +335,7 @@ static void mqtt_source_arrived(void *user, unsigned connection, char *topic, si
         message_free(&item);
 }
 
-/* ------------------------------------------------------------------------------------------ subscribing: the link's thread */
+/* ----------------------------------------------------------------------------------- subscribing: the link's thread */
 
 static bool mqtt_source_subscribe(struct mqtt_source *self, size_t i)
 {
@@ -350,11 +345,15 @@ static bool mqtt_source_subscribe(struct mqtt_source *self, size_t i)
                                       sizeof reason);
 
     if (granted == -EACCES)
-        fms_error(self->host, "the broker refuses the subscription to \"%s\": %s; asking again until it is granted (may"
-                  " this user read that?)", filter, reason);
+        fms_error(self->host,
+                  "the broker refuses the subscription to \"%s\": %s; asking again until it is granted (may"
+                  " this user read that?)",
+                  filter, reason);
     else if (granted >= 0 && granted < self->mqtt.qos)
         fms_warn(self->host, "the broker grants \"%s\" only QoS %d, not %lld", filter, granted,
                  (long long)self->mqtt.qos);
+    if (granted >= 0)
+        fms_debug(self->host, "subscribed to \"%s\"", filter);
     self->is_subscribed[i] = granted >= 0;
     self->has_session = self->has_session || granted >= 0;
     return granted != -EACCES;
@@ -367,7 +366,7 @@ static void mqtt_source_up(void *user)
 
     if (has_memory && self->has_session && !mqtt_link_limits(self->link)->session_present)
         fms_warn(self->host, "the broker does not have our session any more: what was published while we were away is"
-                 " lost");
+                             " lost");
     memset(self->is_subscribed, 0, self->topic.count * sizeof *self->is_subscribed);
     fms_count(self->host, COUNT_CONNECTIONS, 1);
 }
@@ -382,12 +381,15 @@ static int64_t mqtt_source_work(void *user)
             all = mqtt_source_subscribe(self, i) && all;
     }
     self->attempt = all ? 0 : self->attempt + 1;
+    if (all && !self->has_told)
+        fms_info(self->host, "subscribed to %s%s", self->topic.items[0], self->topic.count > 1 ? " and others" : "");
+    self->has_told = self->has_told || all;
     return all ? FMS_NEVER
-               : clock_now() + fms_backoff(self->host, self->mqtt.reconnect_min, self->mqtt.reconnect_max,
-                                           self->attempt - 1);
+               : mqtt_clock() +
+                     fms_backoff(self->host, self->mqtt.reconnect_min, self->mqtt.reconnect_max, self->attempt - 1);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- the lane */
+/* --------------------------------------------------------------------------------------------------------- the lane */
 
 static void mqtt_source_signal(struct mqtt_source *self)
 {
@@ -438,7 +440,7 @@ static void mqtt_source_stop(void *instance)
     mqtt_link_stop(self->link);
 }
 
-/* ------------------------------------------------------------------------------------------------- check, open, close */
+/* ----------------------------------------------------------------------------------------------- check, open, close */
 
 /* What stands behind $share/GROUP/, or all of it. NULL: malformed (MQTT-4.8.2). */
 static const char *unshared(const char *filter)
@@ -477,18 +479,22 @@ static void mqtt_source_advise(struct mqtt_source *self, const struct fms_host *
     const struct mqtt_options *mqtt = &self->mqtt;
 
     if (mqtt->qos == 0)
-        fms_advise(host, "qos", "at QoS 0 the broker drops what we cannot take at once, and keeps nothing while we are away");
+        fms_advise(host, "qos",
+                   "at QoS 0 the broker drops what we cannot take at once, and keeps nothing while we are away");
     if (!self->clean_start && mqtt->client_id == NULL)
-        fms_advise(host, "client_id", "is another one at each start, so with clean_start = no each start leaves a queue at the"
+        fms_advise(host, "client_id",
+                   "is another one at each start, so with clean_start = no each start leaves a queue at the"
                    " broker that nobody reads: set one");
     if (!self->clean_start && mqtt->version == MQTT_5 && self->session_expiry == 0)
         fms_advise(host, "session_expiry", "is 0, so the broker forgets the session that clean_start = no asks for");
     if (self->clean_start && mqtt->qos > 0)
-        fms_advise(host, "clean_start", "what is published while this pipeline is down%s is lost: set client_id and"
+        fms_advise(host, "clean_start",
+                   "what is published while this pipeline is down%s is lost: set client_id and"
                    " clean_start = no to have the broker keep it",
                    mqtt->version == MQTT_3_1_1 ? ", or disconnected because it is full," : "");
     if (mqtt->qos == 2 && mqtt->version == MQTT_3_1_1)
-        fms_advise(host, "qos", "with MQTT 3.1.1 paho confirms a QoS 2 message before we see it, so a stop can lose one: use"
+        fms_advise(host, "qos",
+                   "with MQTT 3.1.1 paho confirms a QoS 2 message before we see it, so a stop can lose one: use"
                    " qos = 1 or version = 5");
 }
 
@@ -578,7 +584,7 @@ static int mqtt_source_open(void *instance, const struct fms_host *host)
         mqtt_source_free(self);
     else if (!host->durable_sinks && self->mqtt.qos > 0)
         fms_info(host, "a message is acknowledged when it is in the pipeline: a crash loses what is in flight, at most"
-                 " max_in_flight records");
+                       " max_in_flight records");
     return error;
 }
 
@@ -591,8 +597,10 @@ static void mqtt_source_close(void *instance)
     for (const struct parked *item = self->parked; item != NULL; item = item->next)
         lost++;
     if (lost > 0)
-        fms_warn(self->host, "%zu messages are lost: they were acknowledged, and the pipeline ended before it had room for"
-                 " them", lost);
+        fms_warn(self->host,
+                 "%zu messages are lost: they were acknowledged, and the pipeline ended before it had room for"
+                 " them",
+                 lost);
     mqtt_source_free(self);
 }
 
