@@ -21,7 +21,7 @@ for file in plugins/*/*.[ch]; do
 done
 
 # 2. The core names no plugin and no broker's library.
-names=$(cd plugins && ls -d -- */ | tr -d / | grep -v _common | paste -sd'|')
+names=$(find plugins -mindepth 1 -maxdepth 1 -type d ! -name '*_common' -printf '%f\n' | paste -sd'|')
 while read -r hit; do
   [ -z "$hit" ] || complain "the core names a plugin or a broker's library: $hit"
 done < <(grep -nE "\"[^\"]*\b($names)\b|rdkafka|MQTTAsync|MQTTClient|jansson" core/*.c core/*.h core/CMakeLists.txt || true)
