@@ -14,7 +14,7 @@ pids=()
 "$bin/fmspipe" "$root/pipelines/bridge.ini" 2>"$work/log" &
 bridge=$!
 pids+=("$bridge")
-until grep -q 'subscribed to' "$work/log"; do sleep 0.05; done
+until grep -q 'source: receives' "$work/log"; do sleep 0.05; done
 
 cpu() { awk '{print $14 + $15}' "/proc/$bridge/stat"; }
 before=$(cpu)

@@ -382,7 +382,7 @@ static int64_t mqtt_source_work(void *user)
     }
     self->attempt = all ? 0 : self->attempt + 1;
     if (all && !self->has_told)
-        fms_info(self->host, "subscribed to %s%s", self->topic.items[0], self->topic.count > 1 ? " and others" : "");
+        fms_info(self->host, "receives %s%s", self->topic.items[0], self->topic.count > 1 ? " and others" : "");
     self->has_told = self->has_told || all;
     return all ? FMS_NEVER
                : mqtt_clock() +

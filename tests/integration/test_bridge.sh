@@ -48,7 +48,7 @@ start_bridge() {
   start bridge "$root/pipelines/bridge.ini"
   bridge=$started
 }
-wait_subscribed() { until_true 40 "the bridge's subscription" logged bridge "subscribed to"; }
+wait_subscribed() { until_true 40 "the bridge's subscription" logged bridge "source: receives"; }
 start_publisher() { start publisher "$root/tests/integration/publisher.ini"; publisher=$started; }
 
 # Reads the topic with a client that is not ours until it has seen every message that was sent, or time is up.
