@@ -19,7 +19,7 @@ pids=()
 finish() {
   local status=$?
   for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
-  if [ $status != 0 ]; then
+  if [ $status != 0 ] && [ $status != 77 ]; then
     for log in "$work"/*.log; do echo "--- $log"; tail -n 20 "$log"; done
   fi
   rm -rf "$work"
