@@ -152,6 +152,21 @@ case_mqtt_restarted() {
   check_all
 }
 
+# One bad payload neither stops the fleet nor vanishes.
+case_bad_payload() {
+  local address=${FMS_MQTT#*://} letter
+  start_bridge
+  wait_subscribed
+  mosquitto_pub -h "${address%:*}" -p "${address#*:}" -q 1 -t fms/data -m 'not JSON at all'
+  start_publisher
+  check_all
+  letter=$(kcat -b "$FMS_KAFKA" -C -t fms-data-dead-letter -o beginning -e -q -f '%s|%h\n' | tail -n 1)
+  case $letter in
+    'not JSON at all|'*'fms.reason=key: the payload is no JSON object'*'fms.pipeline=bridge'*'fms.stage=sink kafka'*'fms.topic=fms/data'*) ;;
+    *) fail "the dead letter reads: $letter" ;;
+  esac
+}
+
 case_sigterm() {
   duplicates=yes
   start_bridge
