@@ -18,7 +18,7 @@ if(FMS_SANITIZE MATCHES thread)
 endif()
 
 if(FMS_COVERAGE)
-  target_compile_options(fms_flags INTERFACE --coverage)
+  target_compile_options(fms_flags INTERFACE --coverage -fprofile-update=atomic) # threads count too
   target_link_options(fms_flags INTERFACE --coverage)
 endif()
 if(FMS_FUZZ)
