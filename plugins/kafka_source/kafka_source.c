@@ -520,7 +520,7 @@ static int emit_held(struct kafka_source *self, size_t *credit)
     int error = 0;
 
     self->stuck = NULL;
-    while (n<self->held_count && * credit> 0 && (error = emit_message(self, self->held[n])) == 0) {
+    while (n < self->held_count && *credit != 0 && (error = emit_message(self, self->held[n])) == 0) {
         rd_kafka_message_destroy(self->held[n++]);
         --*credit;
     }
@@ -759,18 +759,22 @@ static bool leave_group(struct kafka_source *self, int64_t deadline)
 {
     rd_kafka_queue_t *queue = rd_kafka_queue_new(self->kafka.rk);
     rd_kafka_error_t *error = rd_kafka_consumer_close_queue(self->kafka.rk, queue);
+    bool is_closed = false;
 
     if (error != NULL)
         rd_kafka_error_destroy(error);
-    while (error == NULL && !rd_kafka_consumer_closed(self->kafka.rk) && fms_now(self->kafka.host) < deadline) {
+    while (error == NULL && !(is_closed = rd_kafka_consumer_closed(self->kafka.rk)) &&
+           fms_now(self->kafka.host) < deadline) {
         rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 100);
 
         if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
             rd_kafka_assign(self->kafka.rk, NULL);
         rd_kafka_event_destroy(event);
     }
+    if (!is_closed) /* or rd_kafka_destroy waits for ever for the answer to a revocation that came after the deadline */
+        rd_kafka_assign(self->kafka.rk, NULL);
     rd_kafka_queue_destroy(queue);
-    return error == NULL && rd_kafka_consumer_closed(self->kafka.rk);
+    return is_closed;
 }
 
 static void kafka_source_close(void *instance)

@@ -201,10 +201,11 @@ check "the brokers are gone" all_gone
 check "nothing is left after SIGTERM" nothing_is_left
 
 # A shell lets what it starts in the background ignore SIGINT, hence env. The sandbox is held while Ctrl-C is typed, so
-# that a signal that it passed on would be a second one.
+# that a signal that it passed on would be a second one. script's shell is bash, for dash dies of a SIGINT that came while
+# it waited, whatever the command made of it.
 mkfifo keys
 begin_waiting "a sandbox at a terminal" \
-    env --default-signal=INT script -qec "${wait_for_part[*]}; exit \$?" /dev/null < <(cat keys)
+    env --default-signal=INT SHELL=/bin/bash script -qec "${wait_for_part[*]}; exit \$?" /dev/null < <(cat keys)
 exec 9>keys
 kill -STOP "$(<parent)"
 printf '\003' >&9
