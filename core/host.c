@@ -110,7 +110,12 @@ static void host_report(const struct fms_host *host, const char *format, ...)
 
 static void host_count(const struct fms_host *host, size_t counter, uint64_t n)
 {
-    atomic_fetch_add_explicit(&stage_of(host)->counters[counter], n, memory_order_relaxed);
+    struct stage *stage = stage_of(host);
+
+    if (counter < stage->counter_count)
+        atomic_fetch_add_explicit(&stage->counters[counter], n, memory_order_relaxed);
+    else
+        host_misuse(stage, "counted counter %zu, which is not in its table", counter);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- time */

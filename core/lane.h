@@ -73,6 +73,7 @@ struct stage {
     char *name;
     void *instance;
     _Atomic uint64_t *counters;
+    size_t counter_count;
     size_t index; /* in lane.stages */
     bool is_open;
     bool is_dead;              /* it failed or finished: not called any more */

@@ -119,7 +119,8 @@ static struct stage *stage_new(struct lane *lane, const struct config_section *s
     stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
     stage->name = stage_name(section);
     stage->instance = calloc(1, table->instance_size > 0 ? table->instance_size : 1);
-    stage->counters = calloc(counter_count(table) + 1, sizeof *stage->counters);
+    stage->counter_count = counter_count(table);
+    stage->counters = calloc(stage->counter_count + 1, sizeof *stage->counters);
     if (stage->name != NULL && stage->instance != NULL && stage->counters != NULL)
         return stage;
     stage_free(stage);
@@ -377,11 +378,9 @@ int pipeline_check_together(struct lane *const *lanes, size_t count)
 
 static void log_counters(const struct stage *stage)
 {
-    const struct fms_counter *counter = stage->plugin->table.counters;
-
-    for (size_t i = 0; counter != NULL && counter[i].name != NULL; i++) {
+    for (size_t i = 0; i < stage->counter_count; i++) {
         if (stage->counters[i] > 0)
-            log_line(FMS_LOG_INFO, stage->host.pipeline, stage->name, "%s: %llu", counter[i].name,
+            log_line(FMS_LOG_INFO, stage->host.pipeline, stage->name, "%s: %llu", stage->plugin->table.counters[i].name,
                      (unsigned long long)stage->counters[i]);
     }
 }

@@ -1466,8 +1466,10 @@ static int write_and_misuse(void *instance, const struct fms_record *const *reco
         assert_int_not_equal(fms_pass(self->host, records[0]), 0);
     else if (self->parameter == 2)
         assert_int_not_equal(fms_emit_child(self->host, records[0], &draft), 0);
-    else
+    else if (self->parameter == 3)
         fms_drain(self->host, 0);
+    else
+        fms_count(self->host, 0, 1);
     return sink_write_at_once(instance, records, count);
 }
 
@@ -1503,6 +1505,12 @@ static void a_sink_that_drains_is_named(void **state)
 {
     (void)state;
     run_sink_misuse(3, "called fms_drain, which is not for this role");
+}
+
+static void a_counter_that_is_not_in_the_table_is_named(void **state)
+{
+    (void)state;
+    run_sink_misuse(4, "counted counter 0, which is not in its table");
 }
 
 static void *emit_on_a_thread(void *user)
@@ -2659,6 +2667,7 @@ int main(int argc, char **argv)
         CASE(a_sink_that_passes_is_named),
         CASE(a_sink_that_makes_children_is_named),
         CASE(a_sink_that_drains_is_named),
+        CASE(a_counter_that_is_not_in_the_table_is_named),
         CASE(emitting_from_a_foreign_thread_is_named),
         CASE(emitting_after_the_end_is_named),
         CASE(draining_outside_source_poll_is_named),
