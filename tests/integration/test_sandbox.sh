@@ -123,6 +123,28 @@ part_kafka_mock()
     done
 }
 
+# The links of mosquitto and, with the real Kafka, of that.
+part_links()
+{
+    check "link: publish through it" publish through
+    check "link: cut" ctl mqtt cut
+    check "link: publishing fails through a cut link" fails publish cut
+    check "link: the broker behind it answers" mosquitto_pub -p "${FMS_MQTT_DIRECT##*:}" -t test -m direct
+    check "link: heal" ctl mqtt heal
+    check "link: publish through it again" publish again
+    check "link: stall" ctl mqtt stall
+    check "link: no answer through a stalled link" fails timeout 1 mosquitto_pub -p "${FMS_MQTT##*:}" -t test -m stalled
+    check "link: slow" ctl mqtt slow
+    check "link: what is slow arrives" publish slow
+    check "link: heal again" ctl mqtt heal
+    [[ $kafka == real ]] || return 0
+    check "link: produce through it" produce a
+    check "link: cut Kafka's" ctl kafka cut
+    check "link: no answer from Kafka through a cut link" fails kafka_answers
+    check "link: heal Kafka's" ctl kafka heal
+    check "link: consume through it" holds a
+}
+
 # Says who is there, notes each signal, still needs the brokers after the first, and ends when it is allowed to.
 part_wait()
 {
@@ -141,6 +163,7 @@ part_wait()
 
 case $part in
 inside) part_mqtt && part_kafka && "part_kafka_$kafka"; exit ;;
+links) part_links; exit ;;
 wait) part_wait ;;
 esac
 
@@ -188,6 +211,11 @@ check "nothing is left so far" nothing_is_left
 
 "${run[@]}" "$self" "$sandbox" "$kafka" inside
 check "nothing is left after a long run" nothing_is_left
+
+check "links go with a real Kafka" ends_with 2 "$sandbox" --links --kafka=mock -- true
+"$sandbox" "--kafka=${kafka/mock/none}" --links -- "$self" "$sandbox" "$kafka" links
+check "no link without --links" says "--links" "${quick[@]}" "$sandbox" ctl mqtt cut
+check "nothing is left of the links" nothing_is_left
 
 wait_for_part=("${run[@]}" "$self" "$sandbox" "$kafka" wait)
 

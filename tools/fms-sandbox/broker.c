@@ -161,8 +161,25 @@ int broker_thaw(struct broker *broker)
     return rc != 0 ? rc : broker_wait_answer(broker);
 }
 
+int broker_client_port(struct broker *broker)
+{
+    int rc = 0;
+
+    if (!broker->has_link)
+        return broker->port;
+    if (broker->link == NULL) {
+        broker->link_port = port_reserve(0, &broker->link_fd);
+        rc = broker->link_port < 0 ? broker->link_port : link_start(&broker->link, broker->link_fd, broker->port);
+    }
+    return rc < 0 ? rc : broker->link_port;
+}
+
 void broker_release_ports(struct broker *broker)
 {
+    if (broker->link != NULL)
+        link_end(broker->link);
+    if (broker->link_fd >= 0)
+        close(broker->link_fd);
     if (broker->port_fd >= 0)
         close(broker->port_fd);
     if (broker->controller_fd >= 0)

@@ -37,14 +37,43 @@ static int op_pid(struct broker *broker)
     return broker->pid > 0 ? 0 : fail(-ESRCH, "%s does not run", broker->kind->title);
 }
 
+static int op_cut(struct broker *broker)
+{
+    link_set(broker->link, LINK_CUT);
+    return 0;
+}
+
+static int op_stall(struct broker *broker)
+{
+    link_set(broker->link, LINK_STALL);
+    return 0;
+}
+
+static int op_slow(struct broker *broker)
+{
+    link_set(broker->link, LINK_SLOW);
+    return 0;
+}
+
+static int op_heal(struct broker *broker)
+{
+    link_set(broker->link, LINK_OPEN);
+    return 0;
+}
+
+enum operation_needs { NEEDS_NOTHING, NEEDS_PROCESS, NEEDS_LINK };
+
 static const struct operation {
     const char *name;
-    bool needs_process;
+    enum operation_needs needs;
     int (*run)(struct broker *broker);
 } operations[] = {
-    {"stop", false, op_stop},        {"kill", true, op_kill},     {"start", false, broker_start},
-    {"freeze", true, broker_freeze}, {"thaw", true, broker_thaw}, {"restart", false, op_restart},
-    {"pid", true, op_pid},
+    {"stop", NEEDS_NOTHING, op_stop},       {"kill", NEEDS_PROCESS, op_kill},
+    {"start", NEEDS_NOTHING, broker_start}, {"freeze", NEEDS_PROCESS, broker_freeze},
+    {"thaw", NEEDS_PROCESS, broker_thaw},   {"restart", NEEDS_NOTHING, op_restart},
+    {"pid", NEEDS_PROCESS, op_pid},         {"cut", NEEDS_LINK, op_cut},
+    {"stall", NEEDS_LINK, op_stall},        {"slow", NEEDS_LINK, op_slow},
+    {"heal", NEEDS_LINK, op_heal},
 };
 
 static const struct operation *operation_find(const char *name)
@@ -100,7 +129,9 @@ static int request_run(struct broker *brokers[static 2], char *request, char rep
     if (broker->kind == NULL)
         return fail(-ENOTSUP, "%s: the sandbox runs no such broker: it was started without, or %s is one of your own",
                     name, broker->variable);
-    if (operation->needs_process && !broker->kind->process)
+    if (operation->needs == NEEDS_LINK && broker->link == NULL)
+        return fail(-ENOTSUP, "%s is reached without a link: start the sandbox with --links", broker->kind->title);
+    if (operation->needs == NEEDS_PROCESS && !broker->kind->process)
         return fail(-ENOTSUP,
                     "%s lives in the sandbox's own process and cannot do '%s', only stop, start and restart: "
                     "use --kafka=real",
@@ -145,7 +176,7 @@ void control_serve(int listen_fd, struct broker *brokers[static 2])
 
 static int control_usage(void)
 {
-    fputs("usage: fms-sandbox ctl mqtt|kafka stop|kill|start|restart|freeze|thaw|pid\n", stderr);
+    fputs("usage: fms-sandbox ctl mqtt|kafka stop|kill|start|restart|freeze|thaw|pid|cut|stall|slow|heal\n", stderr);
     return 2;
 }
 

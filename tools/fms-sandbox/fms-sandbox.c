@@ -42,7 +42,7 @@ struct sandbox {
 
 static const char help[] =
     "usage: fms-sandbox [OPTION...] -- COMMAND [ARGUMENT...]\n"
-    "       fms-sandbox ctl mqtt|kafka stop|kill|start|restart|freeze|thaw|pid\n"
+    "       fms-sandbox ctl mqtt|kafka stop|kill|start|restart|freeze|thaw|pid|cut|stall|slow|heal\n"
     "\n"
     "Runs COMMAND with an MQTT broker and a Kafka that live as long as it does. COMMAND finds them in\n"
     "FMS_MQTT (tcp://127.0.0.1:PORT) and FMS_KAFKA (127.0.0.1:PORT).\n"
@@ -55,11 +55,14 @@ static const char help[] =
     "  --mqtt=mosquitto     mosquitto (default)\n"
     "  --mqtt=none          no MQTT broker\n"
     "  --mqtt-port=PORT     default: a free one\n"
+    "  --links              put a link before mosquitto and before a real Kafka, to be cut, stalled and slowed\n"
     "  --verbose            say what happens, on stderr\n"
     "  --help\n"
     "\n"
     "ctl, used in COMMAND, changes a broker under it and returns when that is done. start and restart keep\n"
-    "port and data; freeze is SIGSTOP, thaw SIGCONT, kill SIGKILL; pid prints the process id.\n"
+    "port and data; freeze is SIGSTOP, thaw SIGCONT, kill SIGKILL; pid prints the process id. With --links,\n"
+    "cut resets all connections, stall passes nothing and tells nobody, slow passes 32 KiB a second each way,\n"
+    "and heal ends that; FMS_MQTT_DIRECT is the MQTT broker without its link.\n"
     "\n"
     "Environment: FMS_TEST_MQTT, FMS_TEST_KAFKA  addresses of brokers of your own, used instead\n"
     "             FMS_KAFKA_JARS                 folder of Kafka's jars\n"
@@ -179,6 +182,16 @@ static bool broker_is_users(struct broker *broker, const char *variable)
     return true;
 }
 
+static void variables_set(const struct broker *broker)
+{
+    char direct[64];
+
+    setenv(broker->variable, broker->address, 1);
+    snprintf(direct, sizeof(direct), "tcp://127.0.0.1:%d", broker->port);
+    if (broker->kind == &mosquitto_kind)
+        setenv("FMS_MQTT_DIRECT", direct, 1);
+}
+
 /* All are launched before the first is waited for. */
 static int brokers_start(struct sandbox *sandbox)
 {
@@ -197,7 +210,7 @@ static int brokers_start(struct sandbox *sandbox)
         if (rc == 0)
             rc = broker_launch(broker);
         if (rc == 0)
-            setenv(broker->variable, broker->address, 1);
+            variables_set(broker);
     }
     for (int i = 0; i < BROKERS && rc == 0; i++)
         if (sandbox->brokers[i]->kind != NULL)
@@ -358,6 +371,8 @@ static void options_check(const struct sandbox *sandbox)
         usage_error("--kafka-port goes with --kafka=real: the mock cluster chooses its own");
     if (sandbox->kafka.node_count != 1 && sandbox->kafka.kind != &kafka_mock_kind)
         usage_error("--kafka-brokers goes with --kafka=mock");
+    if (sandbox->kafka.has_link && sandbox->kafka.kind == &kafka_mock_kind)
+        usage_error("--links goes with --kafka=real or none: the mock cluster tells clients its own address");
     if (sandbox->mqtt.wanted_port != 0 && sandbox->mqtt.kind == NULL)
         usage_error("--mqtt-port does not go with --mqtt=none");
 }
@@ -365,13 +380,14 @@ static void options_check(const struct sandbox *sandbox)
 /* Returns where COMMAND stands in argv. */
 static int options_parse(struct sandbox *sandbox, int argc, char **argv)
 {
-    enum { KAFKA, KAFKA_PORT, KAFKA_BROKERS, MQTT, MQTT_PORT, VERBOSE, HELP };
+    enum { KAFKA, KAFKA_PORT, KAFKA_BROKERS, MQTT, MQTT_PORT, LINKS, VERBOSE, HELP };
     static const struct option options[] = {
         {"kafka", required_argument, NULL, KAFKA},
         {"kafka-port", required_argument, NULL, KAFKA_PORT},
         {"kafka-brokers", required_argument, NULL, KAFKA_BROKERS},
         {"mqtt", required_argument, NULL, MQTT},
         {"mqtt-port", required_argument, NULL, MQTT_PORT},
+        {"links", no_argument, NULL, LINKS},
         {"verbose", no_argument, NULL, VERBOSE},
         {"help", no_argument, NULL, HELP},
         {NULL, 0, NULL, 0},
@@ -394,6 +410,9 @@ static int options_parse(struct sandbox *sandbox, int argc, char **argv)
             break;
         case MQTT_PORT:
             sandbox->mqtt.wanted_port = number_parse("mqtt-port", optarg, 0, 65535);
+            break;
+        case LINKS:
+            sandbox->mqtt.has_link = sandbox->kafka.has_link = true;
             break;
         case VERBOSE:
             sandbox->verbose = true;
@@ -429,6 +448,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < BROKERS; i++) {
         sandbox.brokers[i]->sandbox = &sandbox;
         sandbox.brokers[i]->port_fd = -1;
+        sandbox.brokers[i]->link_fd = -1;
         sandbox.brokers[i]->controller_fd = -1;
     }
     command = options_parse(&sandbox, argc, argv);

@@ -55,7 +55,7 @@ static int properties_write(const struct broker *broker)
                       "node.id=1\n"
                       "controller.quorum.voters=1@127.0.0.1:%d\n"
                       "listeners=CLIENT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d\n"
-                      "advertised.listeners=CLIENT://127.0.0.1:%d\n"
+                      "advertised.listeners=CLIENT://%s\n"
                       "inter.broker.listener.name=CLIENT\n"
                       "controller.listener.names=CONTROLLER\n"
                       "listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
@@ -71,7 +71,8 @@ static int properties_write(const struct broker *broker)
                       "group.min.session.timeout.ms=1000\n"
                       "broker.session.timeout.ms=3000\n"
                       "broker.heartbeat.interval.ms=500\n",
-                      broker->controller_port, broker->port, broker->controller_port, broker->port, broker->directory);
+                      broker->controller_port, broker->port, broker->controller_port, broker->address,
+                      broker->directory);
 }
 
 static int storage_format(const struct broker *broker)
@@ -102,6 +103,7 @@ static int logging_write(const struct broker *broker)
 static int real_prepare(struct broker *broker)
 {
     char folder[PATH_MAX];
+    int client_port;
     int rc = jars_find(folder);
 
     if (rc != 0)
@@ -112,7 +114,10 @@ static int real_prepare(struct broker *broker)
     broker->controller_port = port_reserve(0, &broker->controller_fd);
     if (broker->controller_port < 0)
         return broker->controller_port;
-    snprintf(broker->address, sizeof(broker->address), "127.0.0.1:%d", broker->port);
+    client_port = broker_client_port(broker);
+    if (client_port < 0)
+        return client_port;
+    snprintf(broker->address, sizeof(broker->address), "127.0.0.1:%d", client_port);
     rc = properties_write(broker);
     if (rc == 0)
         rc = storage_format(broker);

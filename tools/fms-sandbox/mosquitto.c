@@ -15,11 +15,15 @@ enum { PROBE_TIMEOUT_MS = 500 };
 static int mosquitto_prepare(struct broker *broker)
 {
     char path[PATH_MAX + 32];
+    int client_port;
 
     broker->port = port_reserve(broker->wanted_port, &broker->port_fd);
     if (broker->port < 0)
         return broker->port;
-    snprintf(broker->address, sizeof(broker->address), "tcp://127.0.0.1:%d", broker->port);
+    client_port = broker_client_port(broker);
+    if (client_port < 0)
+        return client_port;
+    snprintf(broker->address, sizeof(broker->address), "tcp://127.0.0.1:%d", client_port);
     snprintf(path, sizeof(path), "%s/mosquitto.conf", broker->directory);
     /* Started by root it would become the user 'mosquitto': that user could not write here, and the change would take
      * the parent-death signal away. */

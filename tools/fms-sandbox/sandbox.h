@@ -1,6 +1,6 @@
 /* sandbox.h - what the files of fms-sandbox share.
  *
- * One thread runs everything, and whoever waits for a broker serves signals meanwhile (sandbox_pump): a Ctrl-C, the
+ * One thread runs everything but the links, and whoever waits for a broker serves signals meanwhile (sandbox_pump): a Ctrl-C, the
  * command's end and a broker's death are noticed in the middle of a control request too.
  *
  * Functions return 0 or -errno. Whoever detects a failure describes it with fail(); main prints that text, or a
@@ -16,6 +16,7 @@
 
 struct sandbox;
 struct broker;
+struct link;
 
 /* --- failures, time and files (support.c) --- */
 
@@ -58,6 +59,15 @@ int port_reserve(int port, int *fd);
 /* Connects to 127.0.0.1:PORT. Returns a descriptor whose reads and writes give up after TIMEOUT_MS, or -errno. */
 int port_connect(int port, int timeout_ms);
 
+/* --- links (link.c) --- */
+
+enum link_mode { LINK_OPEN, LINK_CUT, LINK_STALL, LINK_SLOW };
+
+/* Relays what connects to LISTEN_FD, a bound socket, to 127.0.0.1:TARGET_PORT until link_end. */
+int link_start(struct link **made, int listen_fd, int target_port);
+void link_set(struct link *link, enum link_mode mode);
+void link_end(struct link *link);
+
 /* --- brokers (broker.c; what differs between them in mosquitto.c, kafka_real.c, kafka_mock.c) --- */
 
 enum broker_state { BROKER_STOPPED, BROKER_RUNNING, BROKER_FROZEN };
@@ -89,6 +99,10 @@ struct broker {
     int port_fd; /* the reservation, or -1 */
     int controller_port;
     int controller_fd;
+    bool has_link;     /* clients reach it through a link */
+    struct link *link; /* NULL: none, or not yet */
+    int link_port;
+    int link_fd;       /* its reservation, or -1 */
     char address[512]; /* for clients */
     char directory[PATH_MAX];
     char log[PATH_MAX];
@@ -109,6 +123,8 @@ int broker_freeze(struct broker *broker);
 int broker_thaw(struct broker *broker);
 void broker_reap(struct broker *broker); /* takes in what waitpid knows of its process */
 void broker_release_ports(struct broker *broker);
+/* The port for clients: the broker's own, or that of its link, which this makes. Returns the port or -errno. */
+int broker_client_port(struct broker *broker);
 
 /* Blocks for about a second at most. */
 bool kafka_answers(const struct broker *broker);
