@@ -239,6 +239,16 @@ static void kafka_log(const rd_kafka_t *rk, int level, const char *facility, con
                      "librdkafka: %s: %s", facility, end != NULL ? end + 3 : text);
 }
 
+/* A broker that expects TLS just hangs up on whoever comes without, and librdkafka knows no more. */
+static const char *kafka_hint(const struct kafka *kafka)
+{
+    for (size_t i = 0; i < kafka->properties.count; i++) {
+        if (strcmp(kafka->properties.items[i].name, "security.protocol") == 0)
+            return "; does it expect another kafka.security.protocol?";
+    }
+    return "; does it expect TLS or a login? See kafka.security.protocol";
+}
+
 /* All but these two are in the log already. [lane] */
 static void kafka_error(rd_kafka_t *rk, int error, const char *reason, void *opaque)
 {
@@ -249,7 +259,8 @@ static void kafka_error(rd_kafka_t *rk, int error, const char *reason, void *opa
         kafka->is_fatal = true;
     } else if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && kafka->down_since == 0) {
         kafka->down_since = fms_now(kafka->host);
-        fms_warn(kafka->host, "no broker of %s is reachable, trying again: %s", kafka->brokers, reason);
+        fms_warn(kafka->host, "no broker of %s is reachable, trying again: %s%s", kafka->brokers, reason,
+                 kafka_hint(kafka));
     }
 }
 
@@ -350,6 +361,16 @@ static int kafka_or_default(int64_t count)
     return count == 0 ? -1 : (int)count;
 }
 
+static rd_kafka_NewTopic_t *kafka_new_topic(const struct kafka *kafka, const char *name)
+{
+    rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, kafka_or_default(kafka->partitions),
+                                                       kafka_or_default(kafka->replication), NULL, 0);
+
+    for (size_t i = 0; i < kafka->topic_config.count; i++)
+        rd_kafka_NewTopic_set_config(topic, kafka->topic_config.items[i].name, kafka->topic_config.items[i].value);
+    return topic;
+}
+
 static void kafka_ask(struct kafka *kafka)
 {
     rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(kafka->rk, RD_KAFKA_ADMIN_OP_CREATETOPICS);
@@ -359,8 +380,7 @@ static void kafka_ask(struct kafka *kafka)
     kafka->ask_at = fms_now(kafka->host) + ASK_PATIENCE;
     if (topics != NULL) {
         for (size_t i = 0; i < kafka->topic_count; i++)
-            topics[i] = rd_kafka_NewTopic_new(kafka->topics[i], kafka_or_default(kafka->partitions),
-                                              kafka_or_default(kafka->replication), NULL, 0);
+            topics[i] = kafka_new_topic(kafka, kafka->topics[i]);
         rd_kafka_AdminOptions_set_request_timeout(options, (int)(ASK_PATIENCE / FMS_MS), NULL, 0);
         rd_kafka_AdminOptions_set_operation_timeout(options, (int)(ASK_PATIENCE / FMS_MS), NULL, 0);
         rd_kafka_CreateTopics(kafka->rk, topics, kafka->topic_count, options, kafka->admin);
@@ -402,7 +422,7 @@ static bool kafka_is_topic_done(struct kafka *kafka, const rd_kafka_topic_result
     default:
         fms_warn(kafka->host,
                  "topic %s can't be created, will be tried again: %s; see partitions, replication, "
-                 "create_topic",
+                 "topic.*, create_topic",
                  name, text != NULL ? text : "no reason given");
         return false;
     }
@@ -537,8 +557,8 @@ int kafka_probe(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf
     error = kafka_ask_metadata(kafka, &metadata, deadline, &round_trip);
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
         kafka_stop(kafka, 0);
-        return fms_fail_option(kafka->host, "brokers", -EHOSTUNREACH, "%s: no broker answered: %s", kafka->brokers,
-                               rd_kafka_err2str(error));
+        return fms_fail_option(kafka->host, "brokers", -EHOSTUNREACH, "%s: no broker answered: %s%s", kafka->brokers,
+                               rd_kafka_err2str(error), kafka_hint(kafka));
     }
     kafka_report_broker(kafka->host, metadata, round_trip);
     for (size_t i = 0; i < count; i++) {

@@ -17,6 +17,7 @@ struct kafka {
     struct fms_pairs properties;
     bool create_topic;
     int64_t partitions, replication;
+    struct fms_pairs topic_config;
 
     const struct fms_host *host;
     rd_kafka_t *rk;
@@ -48,6 +49,8 @@ enum kafka_profile { KAFKA_REALTIME, KAFKA_THROUGHPUT };
      "partitions of a topic that is created; 0: as the brokers are configured", NULL, 0},                          \
     {"replication", FMS_INTEGER, FMS_FIELD(S, kafka.replication, int64_t), "0", 0, 100, NULL,                      \
      "replicas of a topic that is created; 0: as the brokers are configured", NULL, 0},                            \
+    {"topic.", FMS_PAIRS, FMS_FIELD(S, kafka.topic_config, struct fms_pairs), NULL, 0, 0, NULL,                    \
+     "any property of Kafka for a topic that is created, such as topic.retention.ms", NULL, 0},                    \
     {"kafka.", FMS_PAIRS, FMS_FIELD(S, kafka.properties, struct fms_pairs), NULL, 0, 0, NULL,                      \
      "any property of librdkafka, such as kafka.linger.ms or kafka.sasl.password; overrides the profile", NULL, 0}
 /* clang-format on */

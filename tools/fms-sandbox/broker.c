@@ -184,4 +184,6 @@ void broker_release_ports(struct broker *broker)
         close(broker->port_fd);
     if (broker->controller_fd >= 0)
         close(broker->controller_fd);
+    if (broker->secure_fd >= 0)
+        close(broker->secure_fd);
 }

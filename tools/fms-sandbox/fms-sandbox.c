@@ -51,6 +51,7 @@ static const char help[] =
     "  --kafka=real         Apache Kafka, from the jars that scripts/fetch-kafka brought\n"
     "  --kafka=none         no Kafka\n"
     "  --kafka-port=PORT    for the real Kafka; default: a free one\n"
+    "  --kafka-secure       a second listener of the real Kafka, which demands TLS, a user and rights\n"
     "  --kafka-brokers=N    for the mock cluster, 1 to 16; default: 1\n"
     "  --mqtt=mosquitto     mosquitto (default)\n"
     "  --mqtt=none          no MQTT broker\n"
@@ -369,6 +370,8 @@ static void options_check(const struct sandbox *sandbox)
 {
     if (sandbox->kafka.wanted_port != 0 && sandbox->kafka.kind != &kafka_real_kind)
         usage_error("--kafka-port goes with --kafka=real: the mock cluster chooses its own");
+    if (sandbox->kafka.is_secured && sandbox->kafka.kind != &kafka_real_kind)
+        usage_error("--kafka-secure goes with --kafka=real");
     if (sandbox->kafka.node_count != 1 && sandbox->kafka.kind != &kafka_mock_kind)
         usage_error("--kafka-brokers goes with --kafka=mock");
     if (sandbox->kafka.has_link && sandbox->kafka.kind == &kafka_mock_kind)
@@ -380,11 +383,12 @@ static void options_check(const struct sandbox *sandbox)
 /* Returns where COMMAND stands in argv. */
 static int options_parse(struct sandbox *sandbox, int argc, char **argv)
 {
-    enum { KAFKA, KAFKA_PORT, KAFKA_BROKERS, MQTT, MQTT_PORT, LINKS, VERBOSE, HELP };
+    enum { KAFKA, KAFKA_PORT, KAFKA_BROKERS, KAFKA_SECURE, MQTT, MQTT_PORT, LINKS, VERBOSE, HELP };
     static const struct option options[] = {
         {"kafka", required_argument, NULL, KAFKA},
         {"kafka-port", required_argument, NULL, KAFKA_PORT},
         {"kafka-brokers", required_argument, NULL, KAFKA_BROKERS},
+        {"kafka-secure", no_argument, NULL, KAFKA_SECURE},
         {"mqtt", required_argument, NULL, MQTT},
         {"mqtt-port", required_argument, NULL, MQTT_PORT},
         {"links", no_argument, NULL, LINKS},
@@ -404,6 +408,9 @@ static int options_parse(struct sandbox *sandbox, int argc, char **argv)
             break;
         case KAFKA_BROKERS:
             sandbox->kafka.node_count = number_parse("kafka-brokers", optarg, 1, NODES_LIMIT);
+            break;
+        case KAFKA_SECURE:
+            sandbox->kafka.is_secured = true;
             break;
         case MQTT:
             sandbox->mqtt.kind = mqtt_kind_parse(optarg);
@@ -449,6 +456,7 @@ int main(int argc, char **argv)
         sandbox.brokers[i]->sandbox = &sandbox;
         sandbox.brokers[i]->port_fd = -1;
         sandbox.brokers[i]->link_fd = -1;
+        sandbox.brokers[i]->secure_fd = -1;
         sandbox.brokers[i]->controller_fd = -1;
     }
     command = options_parse(&sandbox, argc, argv);

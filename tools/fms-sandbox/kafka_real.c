@@ -45,20 +45,25 @@ static int jars_find(char folder[static PATH_MAX])
 
 /* Small offsets and transaction topics, no wait for more members of a group: a test starts at once. After SIGKILL the
  * controller admits the broker again only once its old session is over, hence the short one. */
-static int properties_write(const struct broker *broker)
+static int properties_write(struct broker *broker)
 {
-    char path[PATH_MAX + 32];
+    char path[PATH_MAX + 32], secure[KAFKA_SECURE_SIZE] = "", listener[64] = "";
+    int rc = broker->is_secured ? kafka_secure_prepare(broker, secure) : 0;
 
+    if (rc != 0)
+        return rc;
+    if (broker->is_secured)
+        snprintf(listener, sizeof(listener), ",SECURE://127.0.0.1:%d", broker->secure_port);
     snprintf(path, sizeof(path), "%s/server.properties", broker->directory);
     return file_write(path,
                       "process.roles=broker,controller\n"
                       "node.id=1\n"
                       "controller.quorum.voters=1@127.0.0.1:%d\n"
-                      "listeners=CLIENT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d\n"
-                      "advertised.listeners=CLIENT://%s\n"
+                      "listeners=CLIENT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d%s\n"
+                      "advertised.listeners=CLIENT://%s%s\n"
                       "inter.broker.listener.name=CLIENT\n"
                       "controller.listener.names=CONTROLLER\n"
-                      "listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
+                      "listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL\n"
                       "log.dirs=%s/data\n"
                       "auto.create.topics.enable=true\n"
                       "num.partitions=1\n"
@@ -70,9 +75,10 @@ static int properties_write(const struct broker *broker)
                       "group.initial.rebalance.delay.ms=0\n"
                       "group.min.session.timeout.ms=1000\n"
                       "broker.session.timeout.ms=3000\n"
-                      "broker.heartbeat.interval.ms=500\n",
-                      broker->controller_port, broker->port, broker->controller_port, broker->address,
-                      broker->directory);
+                      "broker.heartbeat.interval.ms=500\n"
+                      "%s",
+                      broker->controller_port, broker->port, broker->controller_port, listener, broker->address,
+                      listener, broker->directory, secure);
 }
 
 static int storage_format(const struct broker *broker)
@@ -108,6 +114,7 @@ static int real_prepare(struct broker *broker)
 
     if (rc != 0)
         return rc;
+    setenv("FMS_KAFKA_JARS", folder, 1); /* for a command that needs Kafka's own tools */
     broker->port = port_reserve(broker->wanted_port, &broker->port_fd);
     if (broker->port < 0)
         return broker->port;

@@ -102,7 +102,10 @@ struct broker {
     bool has_link;     /* clients reach it through a link */
     struct link *link; /* NULL: none, or not yet */
     int link_port;
-    int link_fd;       /* its reservation, or -1 */
+    int link_fd;     /* its reservation, or -1 */
+    bool is_secured; /* real Kafka only: it has a listener that demands TLS, a user and rights */
+    int secure_port;
+    int secure_fd;
     char address[512]; /* for clients */
     char directory[PATH_MAX];
     char log[PATH_MAX];
@@ -131,6 +134,11 @@ bool kafka_answers(const struct broker *broker);
 /* A client with no configuration but its servers, for SERVERS == NULL not even those. Returns NULL on failure; the
  * caller destroys it. */
 struct rd_kafka_s *kafka_client_new(const char *servers);
+
+/* Reserves the port of a second listener, SECURE, makes what it needs and tells the environment; fills PROPERTIES with
+ * lines for Kafka's configuration. */
+enum { KAFKA_SECURE_SIZE = PATH_MAX + 1024 };
+int kafka_secure_prepare(struct broker *broker, char properties[static KAFKA_SECURE_SIZE]);
 
 /* --- control requests (control.c) --- */
 

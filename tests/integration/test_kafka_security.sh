@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Kafka with TLS, SASL and rights: what is refused is said and not lost, what is granted arrives, and no log holds a
+# password.
+#
+#   fms-sandbox --kafka=real --kafka-secure --mqtt=none -- tests/integration/test_kafka_security.sh BIN-DIRECTORY
+set -euo pipefail
+bin=$(cd "$1" && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=tests/integration/common.sh
+. "$here/common.sh"
+if [ -z "${FMS_KAFKA_SECURE:-}" ]; then
+  echo "skipped: the Kafka is not the sandbox's"
+  exit 77
+fi
+
+# Kafka's own tools, at the listener that is open to all.
+admin() {
+  local class=$1
+  shift
+  java -Xmx256m -XX:TieredStopAtLevel=1 -cp "$FMS_KAFKA_JARS/*" "kafka.admin.$class" --bootstrap-server "$FMS_KAFKA" "$@" \
+    >"$work/admin.log" 2>&1 || fail "$class"
+}
+rights() { admin AclCommand "$1" --allow-principal "User:$FMS_KAFKA_USER" "${@:2}" --force; }
+write_rights=(--operation Write --operation Create --operation Describe --topic secure)
+
+# wrong WHAT PATTERN [VARIABLE=VALUE...]: a probe and a pipeline say what is wrong, and the pipeline goes on trying.
+wrong() {
+  local what=$1 pattern=$2 variable
+  shift 2
+  for variable in "$@"; do local -x "${variable?}"; done
+  if "$bin/fmspipe" probe --timeout=5 "$here/secure_writer.ini" >>"$work/probe.log" 2>&1; then fail "probe: $what"; fi
+  : >"$work/writer.log"
+  start writer --log-level=debug "$here/secure_writer.ini"
+  until_true 30 "the complaint: $what" logged writer "warn .*$pattern"
+  kill -0 "${pid_of[writer]}" || fail "the writer has ended: $what"
+  kill -TERM "${pid_of[writer]}"
+  wait "${pid_of[writer]}" && fail "records were delivered: $what"
+  cat "$work/writer.log" >>"$work/all.log"
+  echo "$what: said, and tried again"
+}
+
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=other \
+  -keyout "$work/other.key" -out "$work/other.pem" 2>/dev/null
+wrong "a wrong password" "SASL.*authentication" TEST_DRAIN=100ms FMS_KAFKA_PASSWORD=wrong-by-intention
+wrong "a wrong authority" "certificate verify failed" TEST_DRAIN=100ms FMS_KAFKA_CA="$work/other.pem"
+wrong "no TLS" "does it expect another kafka.security.protocol" TEST_DRAIN=100ms TEST_PROTOCOL=sasl_plaintext
+rm -f "$work/writer.out" "$work/writer.log"
+
+# --- rights of the writer: none, some, none again in mid-stream, some
+start writer --log-level=debug "$here/secure_writer.ini"
+until_true 60 "the writer's complaint" logged writer "warn .*will be offered again: topic secure: .*[Aa]uthoriz"
+rights --add "${write_rights[@]}"
+until_true 60 "the writer's recovery" logged writer "delivers again"
+rights --remove "${write_rights[@]}"
+until_true 60 "the writer's second complaint" logged writer "will be offered again: topic secure: .*[Aa]uthoriz" 2
+rights --add "${write_rights[@]}"
+until_true 60 "the writer's second recovery" logged writer "delivers again" 2
+stop writer TERM
+if grep -q " rejected, [1-9]\|goes to dead letters" "$work/writer.log"; then fail "records were rejected"; fi
+kcat -b "$FMS_KAFKA" -C -t secure -o beginning -e -q >"$work/secure"
+cmp "$work/secure" "$work/writer.out" || fail "what is in the topic is not what was sent"
+echo "rights come and go: $(wc -l <"$work/secure") sent, all there, in order, once"
+
+# --- rights of the reader, by both mechanisms
+export TEST_MECHANISM=PLAIN
+start reader --log-level=debug "$here/secure_reader.ini"
+until_true 60 "the reader's complaint" logged reader "warn .*[Aa]uthoriz"
+rights --add --operation Read --topic secure
+rights --add --operation Read --group '*'
+until_true 60 "all records" lines reader "$(wc -l <"$work/secure")"
+stop reader TERM
+cmp "$work/secure" "$work/reader.out" || fail "what was read is not what is in the topic"
+echo "PLAIN: read"
+
+admin ConfigCommand --alter --add-config "SCRAM-SHA-256=[password=$FMS_KAFKA_PASSWORD]" --entity-type users \
+  --entity-name "$FMS_KAFKA_USER"
+export TEST_MECHANISM=SCRAM-SHA-256
+start scram --log-level=debug "$here/secure_reader.ini"
+until_true 60 "all records by SCRAM" lines scram "$(wc -l <"$work/secure")"
+stop scram TERM
+cmp "$work/secure" "$work/scram.out" || fail "what was read by SCRAM is not what is in the topic"
+echo "SCRAM-SHA-256: read"
+
+if grep -l "$FMS_KAFKA_PASSWORD\|wrong-by-intention" "$work"/*.log; then fail "these logs hold a password"; fi
+echo "passed"
