@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -26,6 +27,8 @@
 #include "fake_host.h"
 
 #define WIRE_PATIENCE 20000 /* ms */
+
+static const char *const versions[] = {"3.1.1", "5"};
 
 enum {
     CONNECT = 1,
@@ -460,6 +463,13 @@ static inline void mosquitto_make(struct mosquitto *broker, const char *more)
     fclose(conf);
 }
 
+/* Made and started. */
+static inline void mosquitto_up(struct mosquitto *broker, const char *more)
+{
+    mosquitto_make(broker, more);
+    mosquitto_start(broker);
+}
+
 static inline void mosquitto_stop(struct mosquitto *broker, int signal_number)
 {
     if (broker->pid == 0)
@@ -487,6 +497,200 @@ static inline void mosquitto_free(struct mosquitto *broker)
     assert_int_equal(run_quietly("rm -rf '%s'", broker->directory), 0);
 }
 
+/* ----------------------------------------------------------------------------------------------- TLS and WebSockets */
+
+static inline void make_certificates(const char *directory)
+{
+    assert_int_equal(run_quietly("cd '%s' && exec 2>/dev/null && for ca in ca other; do"
+                                 " openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=$ca -keyout $ca.key"
+                                 " -out $ca.pem || exit 1; done &&"
+                                 " for name in server client; do openssl req -newkey rsa:2048 -nodes -subj /CN=$name"
+                                 " -keyout $name.key -out $name.csr &&"
+                                 " printf 'subjectAltName=DNS:localhost' >$name.ext &&"
+                                 " openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2"
+                                 " -extfile $name.ext -out $name.pem || exit 1; done &&"
+                                 " openssl rsa -aes128 -passout pass:hush -in client.key -out locked.key",
+                                 directory),
+                     0);
+}
+
+/* Passes one WebSocket connection on to an MQTT port (RFC 6455); Debian's mosquitto has no WebSockets of its own. */
+static inline void websocket_answer(int fd)
+{
+    char head[4096], command[4400], accept_key[64] = "", *key;
+    size_t n = 0;
+    FILE *digest;
+
+    while (n < sizeof head - 1 && (n < 4 || memcmp(head + n - 4, "\r\n\r\n", 4) != 0))
+        assert_true(wire_get(fd, head + n++, 1));
+    head[n] = '\0';
+    assert_non_null(strstr(head, "GET /mqtt HTTP/1.1"));
+    assert_non_null(key = strcasestr(head, "Sec-WebSocket-Key: "));
+    snprintf(command, sizeof command,
+             "printf %%s '%.*s258EAFA5-E914-47DA-95CA-C5AB0DC85B11' | openssl sha1 -binary | base64",
+             (int)strcspn(key + 19, "\r"), key + 19);
+    digest = popen(command, "r");
+    assert_non_null(fgets(accept_key, sizeof accept_key, digest));
+    pclose(digest);
+    accept_key[strcspn(accept_key, "\n")] = '\0';
+    dprintf(fd,
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Accept: %s\r\n\r\n",
+            accept_key);
+}
+
+/* One frame of the client's to the broker. */
+static inline bool websocket_forward(int from, int to)
+{
+    unsigned char head[2], mask[4], data[65536];
+    unsigned char more[2] = {0, 0};
+    size_t size;
+
+    if (!wire_get(from, head, 2))
+        return false;
+    size = head[1] & 127;
+    if (size == 126 && wire_get(from, more, 2))
+        size = packet_two(more);
+    if ((head[1] & 128) == 0 || size > 65535 || !wire_get(from, mask, 4) || !wire_get(from, data, size))
+        return false;
+    for (size_t i = 0; i < size; i++)
+        data[i] ^= mask[i % 4];
+    return (head[0] & 15) == 8 ? false : (head[0] & 15) != 2 || write(to, data, size) == (ssize_t)size;
+}
+
+/* One short packet of the broker's, in a frame of its own. */
+static inline bool websocket_back(int from, int to)
+{
+    unsigned char frame[2 + 125] = {0x82};
+
+    if (!wire_get(from, frame + 2, 2) || frame[3] > 123 || !wire_get(from, frame + 4, frame[3]))
+        return false;
+    frame[1] = (unsigned char)(2 + frame[3]);
+    return write(to, frame, frame[1] + 2u) == frame[1] + 2;
+}
+
+static inline pid_t websocket_start(int listener, int port)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        int client = accept(listener, NULL, NULL), broker = wire_try(port);
+        struct pollfd fds[2] = {{client, POLLIN, 0}, {broker, POLLIN, 0}};
+        bool goes_on = true;
+
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        websocket_answer(client);
+        while (goes_on && poll(fds, 2, WIRE_PATIENCE) > 0)
+            goes_on = (fds[0].revents == 0 || websocket_forward(client, broker)) &&
+                      (fds[1].revents == 0 || websocket_back(broker, client));
+        _exit(0);
+    }
+    return pid;
+}
+
+/* Passes TLS connections on to a port, one at a time, until it is killed. */
+static inline void tls_pass(SSL *tls, int port)
+{
+    int client = SSL_get_fd(tls), server = wire_try(port);
+    struct pollfd fds[2] = {{client, POLLIN, 0}, {server, POLLIN, 0}};
+    char data[4096];
+    int n = 1;
+
+    while (n > 0 && (SSL_pending(tls) > 0 || poll(fds, 2, WIRE_PATIENCE) > 0)) {
+        if (SSL_pending(tls) > 0 || fds[0].revents != 0)
+            n = (n = SSL_read(tls, data, sizeof data)) > 0 ? (int)write(server, data, (size_t)n) : n;
+        else
+            n = (n = (int)read(server, data, sizeof data)) > 0 ? SSL_write(tls, data, n) : n;
+    }
+    close(server);
+}
+
+static inline pid_t tls_start(int listener, int port, const char *directory)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    char certificate[160], key[160];
+    pid_t pid;
+
+    snprintf(certificate, sizeof certificate, "%s/server.pem", directory);
+    snprintf(key, sizeof key, "%s/server.key", directory);
+    assert_int_equal(SSL_CTX_use_certificate_file(context, certificate, SSL_FILETYPE_PEM), 1);
+    assert_int_equal(SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM), 1);
+    pid = fork();
+    if (pid == 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (pid == 0) {
+        int client = accept(listener, NULL, NULL);
+        SSL *tls = SSL_new(context);
+
+        SSL_set_fd(tls, client);
+        if (SSL_accept(tls) == 1)
+            tls_pass(tls, port);
+        SSL_free(tls);
+        close(client);
+    }
+    SSL_CTX_free(context);
+    return pid;
+}
+
+/* A mosquitto that is reached by wss:// at `port`, with certificates in its directory. */
+struct secure {
+    struct mosquitto broker;
+    int port, websocket;
+    pid_t pids[2];
+};
+
+static inline void secure_start(struct secure *secure)
+{
+    int port = 0, listener;
+
+    secure->port = 0;
+    listener = wire_listen(&secure->port);
+    secure->websocket = wire_listen(&port);
+    mosquitto_make(&secure->broker, "allow_anonymous true\n");
+    make_certificates(secure->broker.directory);
+    mosquitto_start(&secure->broker);
+    secure->pids[0] = tls_start(listener, port, secure->broker.directory);
+    secure->pids[1] = websocket_start(secure->websocket, secure->broker.port);
+    close(listener);
+}
+
+static inline void secure_end(struct secure *secure)
+{
+    for (int i = 0; i < 2; i++) {
+        kill(secure->pids[i], SIGKILL);
+        waitpid(secure->pids[i], NULL, 0);
+    }
+    close(secure->websocket);
+    mosquitto_free(&secure->broker);
+}
+
+static inline const char *secure_section(const struct secure *secure)
+{
+    static char text[256];
+
+    snprintf(text, sizeof text, "server = wss://localhost:%d/mqtt\nca_file = %s/ca.pem\n", secure->port,
+             secure->broker.directory);
+    return text;
+}
+
+/* A section with wss:// that does not know the authority says so; fails the test otherwise. */
+static inline void expect_unknown_authority(const char *plugin, enum fms_role role, const struct secure *secure)
+{
+    char ini[256];
+    struct fake *f;
+
+    snprintf(ini, sizeof ini, "server = wss://localhost:%d/mqtt\n%s", secure->port,
+             role == FMS_SOURCE ? "topic = fms/data\n" : "");
+    f = fake_open(plugin, role, ini);
+    fake_until(f, fake_said(f, "cannot connect to wss://localhost:") != NULL);
+    if (fake_said(f, "TLS: certificate verify failed") == NULL)
+        fail_msg("said instead: %s", fake_said(f, "cannot connect"));
+    fake_stop(f);
+    fake_close(f);
+}
+
+/* --------------------------------------------------------------------------------------------------------- sections */
+
 /* The lines of a stage's section; `format` ends without a newline. Valid until the next call. */
 static inline const char *section(int port, const char *format, ...) FMS_PRINTF(2, 3);
 static inline const char *section(int port, const char *format, ...)
@@ -501,6 +705,23 @@ static inline const char *section(int port, const char *format, ...)
     va_end(args);
     strcat(text, "\n");
     return text;
+}
+
+struct refusal {
+    const char *ini, *said;
+};
+
+/* Sections that check refuses, and what it says. */
+static inline void expect_refused(const char *plugin, enum fms_role role, const struct refusal *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct fake *f = fake_check(plugin, role, cases[i].ini);
+
+        assert_int_equal(fake_error(f), -EINVAL);
+        if (fake_said(f, cases[i].said) == NULL)
+            fail_msg("case %zu: not said: %s", i, cases[i].said);
+        fake_close(f);
+    }
 }
 
 #endif

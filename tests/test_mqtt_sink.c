@@ -2,8 +2,6 @@
  * test likes, and against a mosquitto. */
 #include "mqtt_wire.h"
 
-static const char *const versions[] = {"3.1.1", "5"};
-
 /* A sink before a broker played by the test. */
 struct play {
     struct fake *f;
@@ -56,9 +54,7 @@ static unsigned expect_number(const struct wire *wire, int number)
 
 static void test_check_names_what_is_wrong(void **state)
 {
-    static const struct {
-        const char *ini, *said;
-    } cases[] = {
+    static const struct refusal cases[] = {
         {"server = localhost\n", "error: server: \"localhost\" must begin with tcp://"},
         {"server = http://localhost\n", "must begin with tcp://"},
         {"server = tcp://\n", "has no host"},
@@ -77,14 +73,7 @@ static void test_check_names_what_is_wrong(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct fake *f = fake_check("mqtt_sink", FMS_SINK, cases[i].ini);
-
-        assert_int_equal(fake_error(f), -EINVAL);
-        if (fake_said(f, cases[i].said) == NULL)
-            fail_msg("case %zu: not said: %s", i, cases[i].said);
-        fake_close(f);
-    }
+    expect_refused("mqtt_sink", FMS_SINK, cases, sizeof cases / sizeof cases[0]);
 }
 
 static void test_check_warns_of_traps(void **state)
@@ -389,8 +378,7 @@ static void test_every_qos_and_version_arrives(void **state)
     struct wire reader;
 
     (void)state;
-    mosquitto_make(&broker, "allow_anonymous true\n");
-    mosquitto_start(&broker);
+    mosquitto_up(&broker, "allow_anonymous true\n");
     reader = client_new(broker.port, "reader", true);
     client_subscribe(&reader, "fms/#", 2);
     for (unsigned qos = 0; qos < 3; qos++) {
@@ -439,8 +427,7 @@ static void test_headers_become_user_properties(void **state)
     out_property(&wanted, "trace", "abc");
     out_property(&wanted, "empty", "");
     out_property(&wanted, "unit", "km/h");
-    mosquitto_make(&broker, "allow_anonymous true\n");
-    mosquitto_start(&broker);
+    mosquitto_up(&broker, "allow_anonymous true\n");
     reader = client_new(broker.port, "reader", true);
     client_subscribe(&reader, "fms/data", 1);
     f = fake_open("mqtt_sink", FMS_SINK, section(broker.port, "retain = yes"));
@@ -479,8 +466,7 @@ static void test_last_will(void **state)
     struct fake *f;
 
     (void)state;
-    mosquitto_make(&broker, "allow_anonymous true\n");
-    mosquitto_start(&broker);
+    mosquitto_up(&broker, "allow_anonymous true\n");
     reader = client_new(broker.port, "reader", true);
     client_subscribe(&reader, "fms/status", 1);
     f = fake_open("mqtt_sink", FMS_SINK,
@@ -546,21 +532,6 @@ static void test_wrong_password_is_named(void **state)
     mosquitto_free(&broker);
 }
 
-static void make_certificates(const char *directory)
-{
-    assert_int_equal(run_quietly("cd '%s' && exec 2>/dev/null && for ca in ca other; do"
-                                 " openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=$ca -keyout $ca.key"
-                                 " -out $ca.pem || exit 1; done &&"
-                                 " for name in server client; do openssl req -newkey rsa:2048 -nodes -subj /CN=$name"
-                                 " -keyout $name.key -out $name.csr &&"
-                                 " printf 'subjectAltName=DNS:localhost' >$name.ext &&"
-                                 " openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2"
-                                 " -extfile $name.ext -out $name.pem || exit 1; done &&"
-                                 " openssl rsa -aes128 -passout pass:hush -in client.key -out locked.key",
-                                 directory),
-                     0);
-}
-
 static void test_tls(void **state)
 {
     static const struct {
@@ -615,78 +586,6 @@ static void test_tls(void **state)
     mosquitto_free(&broker);
 }
 
-/* Passes one WebSocket connection on to an MQTT port (RFC 6455); Debian's mosquitto has no WebSockets of its own. */
-static void websocket_answer(int fd)
-{
-    char head[4096], command[4400], accept_key[64] = "", *key;
-    size_t n = 0;
-    FILE *digest;
-
-    while (n < sizeof head - 1 && (n < 4 || memcmp(head + n - 4, "\r\n\r\n", 4) != 0))
-        assert_true(wire_get(fd, head + n++, 1));
-    head[n] = '\0';
-    assert_non_null(strstr(head, "GET /mqtt HTTP/1.1"));
-    assert_non_null(key = strcasestr(head, "Sec-WebSocket-Key: "));
-    snprintf(command, sizeof command,
-             "printf %%s '%.*s258EAFA5-E914-47DA-95CA-C5AB0DC85B11' | openssl sha1 -binary | base64",
-             (int)strcspn(key + 19, "\r"), key + 19);
-    digest = popen(command, "r");
-    assert_non_null(fgets(accept_key, sizeof accept_key, digest));
-    pclose(digest);
-    accept_key[strcspn(accept_key, "\n")] = '\0';
-    dprintf(fd,
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Accept: %s\r\n\r\n",
-            accept_key);
-}
-
-/* One frame of the client's to the broker. */
-static bool websocket_forward(int from, int to)
-{
-    unsigned char head[2], mask[4], data[65536];
-    unsigned char more[2] = {0, 0};
-    size_t size;
-
-    if (!wire_get(from, head, 2))
-        return false;
-    size = head[1] & 127;
-    if (size == 126 && wire_get(from, more, 2))
-        size = packet_two(more);
-    if ((head[1] & 128) == 0 || size > 65535 || !wire_get(from, mask, 4) || !wire_get(from, data, size))
-        return false;
-    for (size_t i = 0; i < size; i++)
-        data[i] ^= mask[i % 4];
-    return (head[0] & 15) == 8 ? false : (head[0] & 15) != 2 || write(to, data, size) == (ssize_t)size;
-}
-
-static bool websocket_back(int from, int to)
-{
-    unsigned char data[127] = {0x82};
-    ssize_t size = read(from, data + 2, 125);
-
-    data[1] = (unsigned char)size;
-    return size > 0 && write(to, data, (size_t)size + 2) == size + 2;
-}
-
-static pid_t websocket_start(int listener, int port)
-{
-    pid_t pid = fork();
-
-    if (pid == 0) {
-        int client = accept(listener, NULL, NULL), broker = wire_try(port);
-        struct pollfd fds[2] = {{client, POLLIN, 0}, {broker, POLLIN, 0}};
-        bool goes_on = true;
-
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        websocket_answer(client);
-        while (goes_on && poll(fds, 2, WIRE_PATIENCE) > 0)
-            goes_on = (fds[0].revents == 0 || websocket_forward(client, broker)) &&
-                      (fds[1].revents == 0 || websocket_back(broker, client));
-        _exit(0);
-    }
-    return pid;
-}
-
 static void test_websocket(void **state)
 {
     int port = 0, listener = wire_listen(&port), status;
@@ -696,8 +595,7 @@ static void test_websocket(void **state)
     pid_t pid;
 
     (void)state;
-    mosquitto_make(&broker, "allow_anonymous true\n");
-    mosquitto_start(&broker);
+    mosquitto_up(&broker, "allow_anonymous true\n");
     pid = websocket_start(listener, broker.port);
     snprintf(ini, sizeof ini, "server = ws://localhost:%d/mqtt\n", port);
     f = fake_open("mqtt_sink", FMS_SINK, ini);
@@ -708,6 +606,21 @@ static void test_websocket(void **state)
     assert_int_equal(status, 0);
     close(listener);
     mosquitto_free(&broker);
+}
+
+static void test_secure_websocket(void **state)
+{
+    struct secure secure;
+    struct fake *f;
+
+    (void)state;
+    secure_start(&secure);
+    expect_unknown_authority("mqtt_sink", FMS_SINK, &secure);
+    f = fake_open("mqtt_sink", FMS_SINK, secure_section(&secure));
+    add_numbered(f, 0, 30);
+    fake_until(f, fake_count_fate(f, FMS_DELIVERED) == 30);
+    fake_close(f);
+    secure_end(&secure);
 }
 
 static void test_probe(void **state)
@@ -754,6 +667,7 @@ int main(void)
         cmocka_unit_test(test_wrong_password_is_named),
         cmocka_unit_test(test_tls),
         cmocka_unit_test(test_websocket),
+        cmocka_unit_test(test_secure_websocket),
         cmocka_unit_test(test_probe),
     };
 

@@ -1,0 +1,207 @@
+#!/usr/bin/env bash
+# One case of chaos: a stream of numbered messages, faults at random moments, and a count of what came out.
+#
+#   fms-sandbox --kafka=real --links -- tests/chaos/case.sh CASE BIN-DIRECTORY
+#
+# Environment: CHAOS_ROUNDS (how many faults), CHAOS_SEED, CHAOS_RATE (messages a second), CHAOS_VEHICLES, CHAOS_KEEP
+# (a folder that keeps the logs). Prints one line of the table that scripts/chaos heads. Exit status: 0 the promise held
+# or the case promises nothing, 1 it was broken, 77 the case can't run here.
+set -euo pipefail
+case=$1
+bin=$(cd "$2" && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+pipelines=$(cd "$here/../../pipelines" && pwd)
+rounds=${CHAOS_ROUNDS:-3}
+RANDOM=${CHAOS_SEED:-1}
+work=$(mktemp -d)
+export CHAOS_COUNTS=$work/counts CHAOS_SENDER_MQTT=${FMS_MQTT_DIRECT:?run it in fms-sandbox --links}
+export FMS_SPOOL=$work/spool
+export FMS_EXPECT=$CHAOS_COUNTS FMS_REPORT=$work/report
+promises=yes
+slowest=0
+pids=()
+declare -A started_as
+
+finish() {
+  local status=$?
+  for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
+  mountpoint -q "$FMS_SPOOL" 2>/dev/null && umount "$FMS_SPOOL"
+  if [ $status = 1 ]; then
+    for log in "$work"/*.log; do echo "--- $log"; tail -n 15 "$log"; done >&2
+  fi
+  if [ -n "${CHAOS_KEEP:-}" ]; then mkdir -p "$CHAOS_KEEP/$case" && cp -r "$work"/*.log "$work"/report "$CHAOS_KEEP/$case" 2>/dev/null; fi
+  rm -rf "$work"
+}
+trap finish EXIT
+fail() { echo "$case: $*" >&2; exit 1; }
+skip() { echo "$case: left out: $*"; exit 77; }
+
+# until_true SECONDS WHAT COMMAND...
+until_true() {
+  local limit=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@"; do
+    [ $SECONDS -lt "$limit" ] || fail "gave up waiting: $what"
+    sleep 0.05
+  done
+}
+
+# A random moment: pause FROM-MS TO-MS
+pause() { sleep "$(printf '0.%03d' 0 | awk -v a="$1" -v b="$2" -v r="$RANDOM" '{ print (a + (b - a) * r / 32767) / 1000 }')"; }
+ctl() { "$bin/fms-sandbox" ctl "$@"; }
+logged() { grep -q "$2" "$work/$1.log" 2>/dev/null; }
+
+# start NAME FILE...: runs pipelines in a process; its pid is in ${started_as[NAME]}.
+start() {
+  local name=$1
+  shift
+  "$bin/fmspipe" "$@" >>"$work/$name.out" 2>>"$work/$name.log" &
+  started_as[$name]=$!
+  pids+=($!)
+}
+# stop NAME SIGNAL
+stop() {
+  local pid=${started_as[$1]} status=0
+  kill "-$2" "$pid"
+  wait "$pid" 2>/dev/null || status=$?
+  [ "$2" = KILL ] || [ $status = 0 ] || fail "$1 ended with $status on SIG$2"
+}
+
+start_bridge() { start bridge "$pipelines/bridge.ini"; }
+start_in() { start in "$pipelines/bridge_buffered_in.ini"; }
+start_out() { start out "$pipelines/bridge_buffered_out.ini"; }
+# From here on messages flow.
+begin() {
+  until_true 60 "a subscription" logged "$1" "source: receives"
+  start sender "$here/sender.ini"
+  start live "$here/live.ini"
+  flows
+}
+
+# Whether a message that was sent after $1 (nanoseconds) has come out.
+came_after() {
+  local sent
+  sent=$(tail -c 400 "$work/live.out" 2>/dev/null | grep -o '"sent_ns":[0-9]*}' | tail -n 1 | tr -dc 0-9) || return 1
+  [ -n "$sent" ] && [ "$sent" -gt "$1" ]
+}
+# Waits until what is sent from now on comes out, and remembers the longest such time.
+flows() {
+  local from to
+  from=$(date +%s%N)
+  until_true 180 "messages after the fault" came_after "$from"
+  to=$(($(date +%s%N) - from))
+  [ $to -le "$slowest" ] || slowest=$to
+}
+
+# --- faults: each is one round ---
+
+case_calm() { start_bridge; begin bridge; each pause 500 1000; }
+case_bridge_sigterm() { start_bridge; begin bridge; each bridge_again TERM; }
+case_bridge_killed() {
+  promises=no # paho acknowledges what is in flight
+  start_bridge; begin bridge; each bridge_again KILL
+}
+bridge_again() { pause 100 1500; stop bridge "$1"; start_bridge; flows; }
+
+case_buffered_killed() { start_in; start_out; begin in; each half_killed; }
+half_killed() {
+  pause 100 1500
+  if [ $((RANDOM % 2)) = 0 ]; then stop in KILL; start_in; else stop out KILL; start_out; fi
+  flows
+}
+
+case_mqtt_restarted() { start_bridge; begin bridge; each mqtt_restarted; }
+mqtt_restarted() { pause 100 1500; ctl mqtt restart; flows; }
+
+case_kafka_stopped() { start_bridge; begin bridge; each kafka_stopped 10; }
+case_kafka_stopped_long() { start_bridge; begin bridge; kafka_stopped 90; } # longer than every time-out
+kafka_stopped() { pause 100 1500; ctl kafka stop; sleep "$1"; ctl kafka start; flows; }
+
+case_kafka_frozen() { start_bridge; begin bridge; each kafka_frozen; }
+kafka_frozen() { pause 100 1500; ctl kafka freeze; sleep 10; ctl kafka thaw; flows; }
+
+case_mqtt_link_cut() { start_bridge; begin bridge; each link_changed mqtt cut; }
+case_kafka_link_cut() { start_bridge; begin bridge; each link_changed kafka cut; }
+case_mqtt_link_stalled() { start_bridge; begin bridge; each link_changed mqtt stall; }
+case_kafka_link_stalled() { start_bridge; begin bridge; each link_changed kafka stall; }
+case_mqtt_link_slow() { start_bridge; begin bridge; each link_changed mqtt slow; }
+case_kafka_link_slow() { start_bridge; begin bridge; each link_changed kafka slow; }
+link_changed() { pause 100 1500; ctl "$1" "$2"; pause 3000 15000; ctl "$1" heal; flows; }
+
+# The vehicle's own link, before the broker.
+case_vehicle_link_cut() {
+  CHAOS_SENDER_MQTT=$FMS_MQTT
+  start_bridge; begin bridge; each link_changed mqtt cut
+}
+
+case_disk_full() {
+  mkdir "$FMS_SPOOL"
+  mount -t tmpfs -o size="${CHAOS_DISK:-6M}" none "$FMS_SPOOL" 2>/dev/null || skip "a small file system can't be mounted"
+  start_in; start_out; begin in
+  each disk_filled
+}
+disk_filled() {
+  ctl kafka stop
+  : >"$work/in.log"
+  until_true 120 "the full disk" logged in "full\|No space"
+  ctl kafka start
+  flows
+}
+
+case_rebalance() {
+  start sender "$here/sender_kafka.ini"
+  member 1
+  member 2
+  start live "$here/live.ini"
+  flows
+  each rebalanced
+}
+member() { CHAOS_MEMBER=member$1 start "member$1" "$here/member.ini"; }
+# A third member comes; one leaves in order; one dies; they come back.
+rebalanced() {
+  pause 100 1500; member 3; flows
+  pause 100 1500; stop member1 TERM; flows
+  pause 100 1500; stop member2 KILL; member 2; member 1; flows
+  pause 100 1500; stop member3 TERM; flows
+}
+
+case_clock_set_back() {
+  local library
+  library=$(ls /usr/lib/*/faketime/libfaketimeMT.so.1 2>/dev/null) || skip "libfaketime is not installed"
+  echo "+0" >"$work/clock"
+  export LD_PRELOAD=$library FAKETIME_TIMESTAMP_FILE=$work/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1
+  start sender "$here/sender.ini"
+  unset LD_PRELOAD FAKETIME_TIMESTAMP_FILE FAKETIME_NO_CACHE FAKETIME_DONT_FAKE_MONOTONIC
+  start_bridge
+  start live "$here/live.ini"
+  until_true 60 "a subscription" logged bridge "source: receives"
+  flows
+  each clock_set
+}
+clock_set() { pause 500 1500; echo "-1h" >"$work/clock"; pause 500 1500; echo "+0" >"$work/clock"; flows; }
+
+case_qos_0() {
+  promises=no
+  export FMS_QOS=0
+  start_bridge; begin bridge; each link_changed mqtt cut
+}
+
+each() { for ((round = 0; round < rounds; round++)); do "$@"; done; }
+
+# --- what every case ends with ---
+
+report() { jq -r "$1" "$work/report"; }
+
+"case_$case"
+stop sender TERM
+[ -s "$CHAOS_COUNTS" ] || fail "the sender left no counts"
+"$bin/fmspipe" "$pipelines/verify.ini" >"$work/verify.out" 2>"$work/verify.log" || true
+[ -s "$work/report" ] || fail "no report: $(tail -n 3 "$work/verify.log")"
+read -r sent delivered lost duplicated disorder corrupted \
+  < <(report '[.expected, .distinct, .lost, .duplicated, .out_of_order, .corrupted] | map(tostring) | join(" ")')
+verdict="kept"
+if [ "$lost$disorder$corrupted" != 000 ]; then verdict=BROKEN; fi
+if [ $promises = no ]; then verdict="none made"; fi
+printf '| %-20s | %6s | %8s | %9s | %6s | %10s | %12s | %8s | %-9s |\n' "$case" "$rounds" "$sent" "$delivered" "$lost" \
+  "$duplicated" "$disorder" "$(awk -v ns="$slowest" 'BEGIN { printf "%.1f s", ns / 1e9 }')" "$verdict"
+[ "$verdict" != BROKEN ]
