@@ -281,6 +281,13 @@ static void link_set_reason(struct mqtt_link *link, const char *format, ...)
     va_end(args);
 }
 
+/* Called with the lock held, which it gives up. */
+static void link_unlock(struct mqtt_link *link)
+{
+    pthread_cond_broadcast(&link->changed);
+    pthread_mutex_unlock(&link->lock);
+}
+
 static const char *paho_error(int code)
 {
     const char *text = MQTTAsync_strerror(code);
@@ -298,8 +305,7 @@ static void link_connected(struct mqtt_link *link, const struct mqtt_limits *lim
         link->reason[0] = '\0';
         link->state = LINK_UP;
     }
-    pthread_cond_broadcast(&link->changed);
-    pthread_mutex_unlock(&link->lock);
+    link_unlock(link);
 }
 
 static void on_connected(void *context, MQTTAsync_successData *data)
@@ -369,8 +375,7 @@ static void link_refused(struct mqtt_link *link, int code, const char *message)
         link_set_reason(link, "nobody answers there%s",
                         link->url.is_tls ? ", or the certificate is not for this host" : "");
     link->state = LINK_DOWN;
-    pthread_cond_broadcast(&link->changed);
-    pthread_mutex_unlock(&link->lock);
+    link_unlock(link);
 }
 
 static void on_refused(void *context, MQTTAsync_failureData *data)
@@ -392,8 +397,7 @@ static void on_lost(void *context, char *cause)
     if (link->state == LINK_UP && link->reason[0] == '\0')
         link_set_reason(link, "the broker closed the connection, or went silent");
     link->state = LINK_DOWN;
-    pthread_cond_broadcast(&link->changed);
-    pthread_mutex_unlock(&link->lock);
+    link_unlock(link);
 }
 
 /* MQTT 5: the broker says why. on_lost does not follow. */
@@ -410,8 +414,7 @@ static void on_disconnected(void *context, MQTTProperties *properties, enum MQTT
     else
         link_set_reason(link, "the broker closed the connection: %s", text != NULL ? text : "unknown reason");
     link->state = LINK_DOWN;
-    pthread_cond_broadcast(&link->changed);
-    pthread_mutex_unlock(&link->lock);
+    link_unlock(link);
 }
 
 static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message)
@@ -461,8 +464,7 @@ static void link_answer(void *context, int answer)
     pthread_mutex_lock(&link->lock);
     link->is_answered = true;
     link->answer = answer;
-    pthread_cond_broadcast(&link->changed);
-    pthread_mutex_unlock(&link->lock);
+    link_unlock(link);
 }
 
 static void on_granted(void *context, MQTTAsync_successData *data)
@@ -497,60 +499,66 @@ static void on_denied_5(void *context, MQTTAsync_failureData5 *data)
     link_answer(context, data->code == 0 ? (int)data->reasonCode : data->code);
 }
 
-static void link_ask(struct mqtt_link *link, MQTTAsync_responseOptions *response, bool has_qos)
+/* Before a request that link_answer answers. */
+static void link_ask(struct mqtt_link *link)
 {
-    *response = (MQTTAsync_responseOptions)MQTTAsync_responseOptions_initializer;
-    response->context = link;
-    if (mqtt_link_is_5(link)) {
-        response->onSuccess5 = has_qos ? on_granted_5 : on_done_5;
-        response->onFailure5 = on_denied_5;
-    } else {
-        response->onSuccess = has_qos ? on_granted : on_done;
-        response->onFailure = on_denied;
-    }
     pthread_mutex_lock(&link->lock);
     link->is_answered = false;
     pthread_mutex_unlock(&link->lock);
 }
 
-/* A connection on which an answer is overdue is given up, so no answer is ever taken for that to another request. */
+static MQTTAsync_responseOptions link_response(struct mqtt_link *link, bool has_qos)
+{
+    MQTTAsync_responseOptions response = MQTTAsync_responseOptions_initializer;
+
+    response.context = link;
+    if (mqtt_link_is_5(link)) {
+        response.onSuccess5 = has_qos ? on_granted_5 : on_done_5;
+        response.onFailure5 = on_denied_5;
+    } else {
+        response.onSuccess = has_qos ? on_granted : on_done;
+        response.onFailure = on_denied;
+    }
+    link_ask(link);
+    return response;
+}
+
+/* A connection on which a request cannot be sent, or its answer is overdue, is given up: so no answer is ever taken for
+ * that to another request. */
 static int link_await(struct mqtt_link *link, int sent, const char *what, int64_t patience, char *reason, size_t size)
 {
     int64_t deadline = mqtt_clock() + patience;
-    int result = 0;
+    bool is_late = false;
+    int result;
 
     pthread_mutex_lock(&link->lock);
-    while (sent == MQTTASYNC_SUCCESS && !link->is_answered && link->state == LINK_UP &&
-           (link->is_parting || !link_must_go(link)) && link_wait(link, deadline))
-        ;
-    if (sent != MQTTASYNC_SUCCESS || (link->is_answered ? link->answer < 0 : mqtt_clock() < deadline)) {
-        result = -ENOTCONN;
-        snprintf(reason, size, "%s",
-                 sent != MQTTASYNC_SUCCESS && sent != MQTTASYNC_DISCONNECTED
-                     ? paho_error(sent)
-                     : "the connection was lost, or is not wanted any more");
-    } else if (!link->is_answered) {
-        result = -ETIMEDOUT;
-        link_set_reason(link, "no answer to %s within %.1f s", what, (double)patience / (double)FMS_SECOND);
-        snprintf(reason, size, "%s", link->reason);
+    while (sent == MQTTASYNC_SUCCESS && !link->is_answered && link->state == LINK_UP && !is_late &&
+           (link->is_parting || !link_must_go(link)))
+        is_late = !link_wait(link, deadline);
+    result = link->is_answered ? link->answer : -ENOTCONN;
+    snprintf(reason, size, "the connection was lost, or is not wanted any more");
+    if (sent != MQTTASYNC_SUCCESS || (is_late && !link->is_answered)) {
+        result = is_late ? -ETIMEDOUT : -ENOTCONN;
+        if (is_late)
+            link_set_reason(link, "no answer to %s within %.1f s", what, (double)patience / (double)FMS_SECOND);
+        else if (link->state == LINK_UP)
+            link_set_reason(link, "%s cannot be sent: %s", what, paho_error(sent));
         link->state = LINK_DOWN;
-    } else if (link->answer >= MQTTREASONCODE_UNSPECIFIED_ERROR) {
-        result = -EACCES;
+        snprintf(reason, size, "%s", link->reason);
+    } else if (result >= MQTTREASONCODE_UNSPECIFIED_ERROR) {
         snprintf(reason, size, "%s",
-                 mqtt_link_is_5(link) ? MQTTReasonCode_toString((enum MQTTReasonCodes)link->answer) : "refused");
-    } else {
-        result = link->answer;
+                 mqtt_link_is_5(link) ? MQTTReasonCode_toString((enum MQTTReasonCodes)result) : "refused");
+        result = -EACCES;
     }
     pthread_mutex_unlock(&link->lock);
-    return result;
+    return result < 0 && result != -EACCES && result != -ETIMEDOUT ? -ENOTCONN : result;
 }
 
 int mqtt_link_publish(struct mqtt_link *link, const char *topic, const char *payload, int qos, bool retain,
                       int64_t patience, char *reason, size_t size)
 {
-    MQTTAsync_responseOptions response;
+    MQTTAsync_responseOptions response = link_response(link, false);
 
-    link_ask(link, &response, false);
     return link_await(link, MQTTAsync_send(link->handle, topic, (int)strlen(payload), payload, qos, retain, &response),
                       "a publication", patience, reason, size);
 }
@@ -558,9 +566,8 @@ int mqtt_link_publish(struct mqtt_link *link, const char *topic, const char *pay
 int mqtt_link_subscribe(struct mqtt_link *link, const char *filter, int qos, bool no_retained, int64_t patience,
                         char *reason, size_t size)
 {
-    MQTTAsync_responseOptions response;
+    MQTTAsync_responseOptions response = link_response(link, true);
 
-    link_ask(link, &response, true);
     response.subscribeOptions.retainHandling = no_retained ? 2 : 1; /* 1: only where the subscription is new */
     return link_await(link, MQTTAsync_subscribe(link->handle, filter, qos, &response), "a subscription", patience,
                       reason, size);
@@ -633,6 +640,8 @@ static int link_send_connect(struct mqtt_link *link)
         connect.connectProperties = &properties;
         if (link->role.session_expiry > 0)
             add_property(&properties, MQTTPROPERTY_CODE_SESSION_EXPIRY_INTERVAL, link->role.session_expiry);
+        if (link->role.packet_maximum > 0)
+            add_property(&properties, MQTTPROPERTY_CODE_MAXIMUM_PACKET_SIZE, link->role.packet_maximum);
         if (link->role.receive_maximum > 0)
             add_property(&properties, MQTTPROPERTY_CODE_RECEIVE_MAXIMUM, (uint32_t)link->role.receive_maximum);
     } else {
@@ -713,26 +722,6 @@ static int link_connect(struct mqtt_link *link, int64_t patience)
     return sent;
 }
 
-static void link_parted(struct mqtt_link *link)
-{
-    pthread_mutex_lock(&link->lock);
-    link->state = LINK_DOWN;
-    pthread_cond_broadcast(&link->changed);
-    pthread_mutex_unlock(&link->lock);
-}
-
-static void on_parted(void *context, MQTTAsync_successData *data)
-{
-    (void)data;
-    link_parted(context);
-}
-
-static void on_parted_5(void *context, MQTTAsync_successData5 *data)
-{
-    (void)data;
-    link_parted(context);
-}
-
 static void link_disconnect(struct mqtt_link *link, bool for_good)
 {
     MQTTAsync_disconnectOptions disconnect = MQTTAsync_disconnectOptions_initializer;
@@ -741,16 +730,17 @@ static void link_disconnect(struct mqtt_link *link, bool for_good)
 
     if (mqtt_link_is_5(link)) {
         disconnect = disconnect_5;
-        disconnect.onSuccess5 = on_parted_5;
+        disconnect.onSuccess5 = on_done_5;
         if (for_good && link->role.clean_start && link->role.session_expiry > 0)
             add_property(&disconnect.properties, MQTTPROPERTY_CODE_SESSION_EXPIRY_INTERVAL, 0);
     } else {
-        disconnect.onSuccess = on_parted;
+        disconnect.onSuccess = on_done;
     }
     disconnect.context = link;
+    link_ask(link);
     if (MQTTAsync_disconnect(link->handle, &disconnect) == MQTTASYNC_SUCCESS) {
         pthread_mutex_lock(&link->lock);
-        while (link->state == LINK_UP && link_wait(link, deadline))
+        while (!link->is_answered && link->state == LINK_UP && link_wait(link, deadline))
             ;
         pthread_mutex_unlock(&link->lock);
     }
@@ -914,20 +904,26 @@ static void *link_run(void *argument)
 
 /* ------------------------------------------------------------------------------------------------ notes to the link */
 
-void mqtt_link_pause(struct mqtt_link *link, bool paused)
+static void link_note(struct mqtt_link *link, bool *note, bool value)
 {
     pthread_mutex_lock(&link->lock);
-    link->is_paused = paused;
-    pthread_cond_broadcast(&link->changed);
-    pthread_mutex_unlock(&link->lock);
+    *note = value;
+    link_unlock(link);
+}
+
+void mqtt_link_pause(struct mqtt_link *link, bool paused)
+{
+    link_note(link, &link->is_paused, paused);
 }
 
 void mqtt_link_stop(struct mqtt_link *link)
 {
-    pthread_mutex_lock(&link->lock);
-    link->is_stopped = true;
-    pthread_cond_broadcast(&link->changed);
-    pthread_mutex_unlock(&link->lock);
+    link_note(link, &link->is_stopped, true);
+}
+
+void mqtt_link_kick(struct mqtt_link *link)
+{
+    link_note(link, &link->is_kicked, true);
 }
 
 bool mqtt_link_has_ended(struct mqtt_link *link)
@@ -938,14 +934,6 @@ bool mqtt_link_has_ended(struct mqtt_link *link)
     has_ended = link->has_ended;
     pthread_mutex_unlock(&link->lock);
     return has_ended;
-}
-
-void mqtt_link_kick(struct mqtt_link *link)
-{
-    pthread_mutex_lock(&link->lock);
-    link->is_kicked = true;
-    pthread_cond_broadcast(&link->changed);
-    pthread_mutex_unlock(&link->lock);
 }
 
 void mqtt_link_break(struct mqtt_link *link, const char *reason)
@@ -987,11 +975,21 @@ static int link_make_anchor(struct mqtt_link *link)
     return error == MQTTASYNC_SUCCESS ? 0 : fms_fail(link->host, -ENOMEM, "paho: %s", paho_error(error));
 }
 
+static void link_free(struct mqtt_link *link)
+{
+    if (link->anchor != NULL)
+        MQTTAsync_destroy(&link->anchor);
+    pthread_cond_destroy(&link->changed);
+    pthread_mutex_destroy(&link->lock);
+    free(link);
+}
+
 static int link_new(struct mqtt_link **result, const struct mqtt_options *options, const struct fms_host *host)
 {
     struct mqtt_link *link = calloc(1, sizeof *link);
     pthread_condattr_t attributes;
 
+    *result = NULL;
     if (link == NULL)
         return fms_fail(host, -ENOMEM, "out of memory");
     link->options = options;
@@ -1003,47 +1001,37 @@ static int link_new(struct mqtt_link **result, const struct mqtt_options *option
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&link->changed, &attributes);
     pthread_condattr_destroy(&attributes);
-    *result = link;
-    if (check_file(host, "ca_file", options->ca_file) != 0 || check_file(host, "cert_file", options->cert_file) != 0 ||
-        check_file(host, "key_file", options->key_file) != 0)
-        return -EINVAL;
-    return link_make_anchor(link);
-}
-
-static void link_free(struct mqtt_link *link)
-{
-    if (link->anchor != NULL)
-        MQTTAsync_destroy(&link->anchor);
-    pthread_cond_destroy(&link->changed);
-    pthread_mutex_destroy(&link->lock);
-    free(link);
+    if (check_file(host, "ca_file", options->ca_file) == 0 && check_file(host, "cert_file", options->cert_file) == 0 &&
+        check_file(host, "key_file", options->key_file) == 0 && link_make_anchor(link) == 0) {
+        *result = link;
+        return 0;
+    }
+    link_free(link);
+    return -EINVAL;
 }
 
 int mqtt_link_open(struct mqtt_link **result, const struct mqtt_options *options, const struct fms_host *host,
                    const struct mqtt_role *role, bool paused)
 {
-    struct mqtt_link *link = NULL;
-    int error = link_new(&link, options, host);
+    struct mqtt_link *link;
+    int error = link_new(result, options, host); /* before the thread, which hands it to the role's functions */
 
-    *result = link; /* before the thread, which hands it to the role's functions */
-    if (error == 0 && link != NULL) {
-        link->role = *role;
-        link->is_paused = paused;
-        error = -pthread_create(&link->thread, NULL, link_run, link);
-        if (error != 0)
-            fms_fail(host, error, "cannot start a thread: %s", strerror(-error));
-    }
-    if (error != 0 && link != NULL)
+    if (error != 0)
+        return error;
+    link = *result;
+    link->role = *role;
+    link->is_paused = paused;
+    error = -pthread_create(&link->thread, NULL, link_run, link);
+    if (error != 0) {
+        fms_fail(host, error, "cannot start a thread: %s", strerror(-error));
         link_free(link);
+    }
     return error;
 }
 
 void mqtt_link_close(struct mqtt_link *link)
 {
-    pthread_mutex_lock(&link->lock);
-    link->is_closing = true;
-    pthread_cond_broadcast(&link->changed);
-    pthread_mutex_unlock(&link->lock);
+    link_note(link, &link->is_closing, true);
     pthread_join(link->thread, NULL);
     link_free(link);
 }
@@ -1066,23 +1054,25 @@ int mqtt_probe(const struct mqtt_options *options, const struct fms_host *host, 
                int (*more)(void *user, struct mqtt_link *link), void *user)
 {
     struct mqtt_options own = *options;
-    struct mqtt_link *link = NULL;
+    struct mqtt_link *link;
     int64_t start = mqtt_clock(), patience = deadline - fms_now(host);
+    bool is_up;
     int error;
 
     own.client_id = NULL; /* not to push out the pipeline that runs */
     error = link_new(&link, &own, host);
-    if (link == NULL)
+    if (error != 0)
         return error;
     link->role.clean_start = true;
     error = link_connect(link, patience);
-    if (error != 0) {
-        fms_fail(host, error, "cannot connect to %s: %s", link->url.text, link->reason);
-    } else {
+    is_up = error == 0;
+    if (is_up) {
         probe_report(link, mqtt_clock() - start);
         error = more != NULL ? more(user, link) : 0;
     }
     link_hang_up(link, true);
+    if (!is_up) /* now nothing writes the reason any more */
+        fms_fail(host, error, "cannot connect to %s: %s", link->url.text, link->reason);
     link_free(link);
     return error;
 }

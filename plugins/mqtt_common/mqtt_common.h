@@ -93,6 +93,7 @@ struct mqtt_role {
     bool clean_start;
     uint32_t session_expiry; /* seconds, MQTT 5 */
     int receive_maximum;     /* MQTT 5; 0: not said */
+    uint32_t packet_maximum; /* MQTT 5: larger ones the broker drops; 0: not said */
     bool keep_handle;        /* paho's handle outlives a connection: it holds our half of a session's QoS 2 */
     bool needs_retain;
     struct mqtt_will will;
