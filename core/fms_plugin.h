@@ -397,7 +397,8 @@ struct fms_plugin {
      * to do beyond keeping the host, which needs an open. [control] */
     int (*open)(void *instance, const struct fms_host *host);
     /* Stops. Records that are not settled by now are given up unacknowledged; afterwards no thread of the plugin may
-     * call the host. Sources are closed first. [control] */
+     * call the host. Sources are closed first. What fms_fail says in here makes the run a failed one, for what can be
+     * judged only when nothing more comes. [control] */
     void (*close)(void *instance);
 
     /* Source: takes input and emits at most `credit` records (0: none, but keep connections alive), then says in

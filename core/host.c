@@ -84,6 +84,8 @@ static int host_fail(const struct fms_host *host, const char *option, int error,
     va_start(args, format);
     log_at(host, FMS_LOG_ERROR, option, format, args);
     va_end(args);
+    if (stage_of(host)->lane->state == LANE_ENDED)
+        stage_of(host)->lane->has_failed = true; /* in close */
     return error < 0 ? error : -EIO;
 }
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # test_cli.sh FMSPIPE PIPELINES: the command line: exit codes, what it prints where, signals.
-# Uses the plugins fms_sim, null_sink and console_sink, which the program finds by itself or by FMSPIPE_PLUGIN_PATH.
+# Uses the plugins fms_sim, null_sink, console_sink and verify_sink, which the program finds by itself or by FMSPIPE_PLUGIN_PATH.
 set -euo pipefail
 
 fmspipe=$(realpath "$1")
@@ -213,3 +213,23 @@ plugin = null_sink
 END
 expect 2 check early.ini
 said err 'early.ini:3: [source] topic'
+
+# What a plugin finds wrong when it is closed makes the run a failed one.
+cat >verify.ini <<'END'
+[source]
+plugin = fms_sim
+vehicles = 7
+rate = 0
+count = 1000
+sequence = yes
+counts = counts
+[sink verify]
+plugin = verify_sink
+expect = ${env:EXPECT:-counts}
+END
+expect 0 verify.ini
+said out 'lost 0, duplicated 0, out of order 0, corrupted 0; promise kept'
+sed 's/raspi-003/raspi-009/' counts >other
+EXPECT=other expect 1 verify.ini
+said out '  missing: raspi-009 1 to 143'
+said err 'sink verify: the promise was broken: lost 143'

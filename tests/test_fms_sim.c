@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -156,6 +157,30 @@ static void test_refused_record_comes_first(void **state)
     fake_close(f);
 }
 
+/* What was refused was not sent; what an earlier run left is gone at once. */
+static void test_counts(void **state)
+{
+    char path[] = "/tmp/fms-sim-XXXXXX", ini[128], text[128] = "";
+    int fd = mkstemp(path);
+    struct fake *f;
+    FILE *file;
+
+    (void)state;
+    assert_int_equal(close(fd), 0);
+    snprintf(ini, sizeof ini, "rate = 0\nvehicles = 3\nsequence = yes\ncounts = %s\n", path);
+    f = open_sim(ini);
+    assert_int_not_equal(access(path, F_OK), 0);
+    fake_capacity(f, 5);
+    fake_poll(f, 10);
+    fake_close(f);
+    file = fopen(path, "r");
+    assert_non_null(file);
+    assert_true(fread(text, 1, sizeof text - 1, file) > 0);
+    fclose(file);
+    assert_string_equal(text, "2 raspi-001\n2 raspi-002\n1 raspi-003\n");
+    unlink(path);
+}
+
 static void test_stopped_in_flight(void **state)
 {
     struct fake *f = open_sim("rate = 0\n");
@@ -283,6 +308,7 @@ static void test_bad_options(void **state)
     expect_bad("vehicles = 0\n", "vehicles");
     expect_bad("rate = -2\n", "rate");
     expect_bad("interval = 0\n", "interval");
+    expect_bad("counts = somewhere\n", "error: counts: needs sequence = yes");
 }
 
 int main(void)
@@ -295,6 +321,7 @@ int main(void)
         cmocka_unit_test(test_stall_is_left_out),
         cmocka_unit_test(test_credit_ends_a_burst),
         cmocka_unit_test(test_refused_record_comes_first),
+        cmocka_unit_test(test_counts),
         cmocka_unit_test(test_stopped_in_flight),
         cmocka_unit_test(test_rate),
         cmocka_unit_test(test_seed_repeats),

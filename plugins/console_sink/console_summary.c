@@ -1,19 +1,20 @@
 /* console_summary.c - how many records from how many vehicles, and how old they were.
  *
- * Ages go to a histogram with 32 steps an octave, vehicles to a table of hashes: 100 million records take as much
- * memory as ten. A percentile is exact to 3 %, the number of vehicles up to SUMMARY_VEHICLES. */
+ * Ages go to a histogram, vehicles to a table of hashes: 100 million records take as much memory as ten. The number of
+ * vehicles is exact up to SUMMARY_VEHICLES. */
 #include "console_summary.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SUMMARY_STEPS    32
+#include "../latency_common/latency.h"
+
 #define SUMMARY_SLOTS    16384
 #define SUMMARY_VEHICLES (SUMMARY_SLOTS / 2)
 
 struct summary {
     uint64_t records, by_sent_ns, by_timestamp;
-    uint64_t ages[60 * SUMMARY_STEPS];
+    struct latency ages;
     size_t vehicles;
     uint64_t hashes[SUMMARY_SLOTS]; /* 0: free */
 };
@@ -26,26 +27,6 @@ struct summary *summary_new(void)
 void summary_free(struct summary *summary)
 {
     free(summary);
-}
-
-static size_t summary_step(int64_t age)
-{
-    unsigned octave;
-
-    if (age < SUMMARY_STEPS)
-        return age > 0 ? (size_t)age : 0;
-    octave = 63u - (unsigned)__builtin_clzll((unsigned long long)age);
-    return (size_t)(octave - 4) * SUMMARY_STEPS + ((size_t)(age >> (octave - 5)) & (SUMMARY_STEPS - 1));
-}
-
-/* The middle of a step. */
-static double summary_age(size_t step)
-{
-    size_t octave = step / SUMMARY_STEPS;
-
-    if (octave == 0)
-        return (double)step;
-    return ((double)(step % SUMMARY_STEPS + SUMMARY_STEPS) + 0.5) * (double)(UINT64_C(1) << (octave - 1));
 }
 
 /* FNV-1a */
@@ -77,22 +58,16 @@ void summary_record(struct summary *summary, int64_t age, bool by_sent_ns)
     summary->records++;
     if (age == FMS_NEVER)
         return;
-    summary->ages[summary_step(age)]++;
+    latency_add(&summary->ages, age);
     if (by_sent_ns)
         summary->by_sent_ns++;
     else
         summary->by_timestamp++;
 }
 
-/* In milliseconds. */
-static double summary_percentile(const struct summary *summary, uint64_t percent)
+static double summary_milliseconds(const struct summary *summary, unsigned permille)
 {
-    uint64_t rank = ((summary->by_sent_ns + summary->by_timestamp) * percent + 99) / 100;
-    size_t step = 0;
-
-    for (uint64_t seen = summary->ages[0]; seen < rank; seen += summary->ages[step])
-        step++;
-    return summary_age(step) / 1e6;
+    return latency_percentile(&summary->ages, permille) / (double)FMS_MS;
 }
 
 void summary_print(const struct summary *summary, char *text, size_t size)
@@ -108,5 +83,5 @@ void summary_print(const struct summary *summary, char *text, size_t size)
     if (n < 0 || (size_t)n >= size || summary->by_sent_ns + summary->by_timestamp == 0)
         return;
     snprintf(text + n, size - (size_t)n, ", latency median %.2f ms, p99 %.2f ms (from %s to written here)",
-             summary_percentile(summary, 50), summary_percentile(summary, 99), since);
+             summary_milliseconds(summary, 500), summary_milliseconds(summary, 990), since);
 }

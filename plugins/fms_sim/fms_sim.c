@@ -9,7 +9,9 @@
 #include <fms_plugin.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define SIM_PREFIX_MAX  64
 #define SIM_PAYLOAD_MAX 256 /* prefix, id, and nine numbers at their longest */
@@ -46,7 +48,7 @@ struct fms_sim {
     int64_t vehicles, interval, rate, count, seed;
     bool sequence;
     const struct fms_template *topic;
-    const char *prefix;
+    const char *prefix, *counts;
 
     const struct fms_host *host;
     struct vehicle *fleet;
@@ -83,6 +85,8 @@ static const struct fms_option fms_sim_options[] = {
                     "adds \"seq\", from 1 for each vehicle, and \"sent_ns\", the Unix time in nanoseconds"),
     FMS_OPT_TEMPLATE(struct fms_sim, topic, "fms/data", "topic; ${key} is the vehicle id"),
     FMS_OPT_STRING(struct fms_sim, prefix, "raspi-", "vehicle ids are this and a number of at least three digits"),
+    FMS_OPT_STRING(struct fms_sim, counts, NULL,
+                   "file for the last \"seq\" of each vehicle, written at the end; verify_sink reads it"),
     FMS_OPT_END,
 };
 
@@ -464,18 +468,60 @@ static int fms_sim_check(void *instance, const struct fms_host *host)
         if ((unsigned char)*c < 0x20 || *c == '"' || *c == '\\')
             return fms_fail_option(host, "prefix", -EINVAL, "no quotes, backslashes or control characters, please");
     }
+    if (self->counts != NULL && !self->sequence)
+        return fms_fail_option(host, "counts", -EINVAL, "needs sequence = yes: without it nothing is numbered");
     fms_sim_make_head(self);
     return fms_sim_expand_topic(self, host, 0, &topic);
+}
+
+/* A line for each vehicle that sent something: its last number, a blank, its id. */
+static void fms_sim_print_counts(struct fms_sim *self, FILE *out)
+{
+    size_t refused = self->next > 0 ? self->next - 1 : (size_t)self->vehicles - 1;
+
+    for (size_t i = 0; i < (size_t)self->vehicles; i++) {
+        uint64_t last = self->fleet[i].sequence - (self->is_pending && i == refused);
+
+        fms_sim_put_id(self, i);
+        if (last > 0)
+            fprintf(out, "%llu %.*s\n", (unsigned long long)last, (int)self->draft.key.size,
+                    (const char *)self->draft.key.data);
+    }
+}
+
+/* The file is whole or not there at all. */
+static void fms_sim_write_counts(struct fms_sim *self)
+{
+    char path[4096];
+    FILE *out = NULL;
+    bool is_good = snprintf(path, sizeof path, "%s.new", self->counts) < (int)sizeof path;
+
+    if (is_good)
+        out = fopen(path, "we");
+    if (out != NULL) {
+        fms_sim_print_counts(self, out);
+        is_good = ferror(out) == 0;
+        is_good = fclose(out) == 0 && is_good && rename(path, self->counts) == 0;
+    }
+    if (out == NULL || !is_good)
+        fms_fail_option(self->host, "counts", -EIO, "%s: cannot be written: %s", self->counts, strerror(errno));
+}
+
+static void fms_sim_free(struct fms_sim *self)
+{
+    for (size_t i = 0; i < self->topic_count; i++)
+        free(self->topics[i]);
+    free(self->topics);
+    free(self->fleet);
 }
 
 static void fms_sim_close(void *instance)
 {
     struct fms_sim *self = instance;
 
-    for (size_t i = 0; i < self->topic_count; i++)
-        free(self->topics[i]);
-    free(self->topics);
-    free(self->fleet);
+    if (self->counts != NULL)
+        fms_sim_write_counts(self);
+    fms_sim_free(self);
 }
 
 /* Gives a vehicle its topic: that of the one before where it is the same, as it is without ${key}. */
@@ -527,8 +573,10 @@ static int fms_sim_open(void *instance, const struct fms_host *host)
     self->period = self->rate < 0 ? self->interval : self->rate > 0 ? SIM_LOAD_PERIOD : 0;
     self->per_period = self->rate < 0 ? self->vehicles : self->rate;
     error = fms_sim_make_fleet(self);
+    if (error == 0 && self->counts != NULL && unlink(self->counts) != 0 && errno != ENOENT) /* of an earlier run */
+        error = fms_fail_option(host, "counts", -errno, "%s: %s", self->counts, strerror(errno));
     if (error != 0)
-        fms_sim_close(self);
+        fms_sim_free(self);
     return error;
 }
 
