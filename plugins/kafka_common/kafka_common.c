@@ -227,11 +227,13 @@ const char *kafka_topic_error(const char *name, size_t size)
 /* Lines read "[thrd:...]: text". Errors are warnings here, for the client goes on trying by itself. [any] */
 static void kafka_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
-    const struct kafka *kafka = rd_kafka_opaque(rk);
+    struct kafka *kafka = rd_kafka_opaque(rk);
     const char *end = text[0] == '[' ? strstr(text, "]: ") : NULL;
 
     if (strcmp(facility, "CONFWARN") == 0 && strstr(text, "enable.gapless.guarantee is experimental") != NULL)
         return; /* kafka_sink sets it */
+    if (level <= LOG_WARNING)
+        kafka->has_said_why = true;
     kafka->host->log(kafka->host,
                      level <= LOG_WARNING ? FMS_LOG_WARN
                      : level <= LOG_INFO  ? FMS_LOG_INFO
@@ -242,6 +244,8 @@ static void kafka_log(const rd_kafka_t *rk, int level, const char *facility, con
 /* A broker that expects TLS just hangs up on whoever comes without, and librdkafka knows no more. */
 static const char *kafka_hint(const struct kafka *kafka)
 {
+    if (kafka->has_said_why)
+        return "";
     for (size_t i = 0; i < kafka->properties.count; i++) {
         if (strcmp(kafka->properties.items[i].name, "security.protocol") == 0)
             return "; does it expect another kafka.security.protocol?";
@@ -509,7 +513,7 @@ static void kafka_report_topic(const struct fms_host *host, const struct rd_kafk
                        is->partition_cnt == 1 ? "" : "s");
         return;
     }
-    fms_report(host, "topic %s is not there", topic);
+    fms_report(host, "topic %s is not there, or this user may not see it", topic);
 }
 
 static void kafka_report_broker(const struct fms_host *host, const struct rd_kafka_metadata *metadata,

@@ -22,8 +22,9 @@ struct kafka {
     const struct fms_host *host;
     rd_kafka_t *rk;
     int event_fd;
-    int64_t down_since; /* 0: a broker is, or may be, there */
-    bool is_fatal;      /* librdkafka reported a fatal error */
+    int64_t down_since;        /* 0: a broker is, or may be, there */
+    bool is_fatal;             /* librdkafka reported a fatal error */
+    _Atomic bool has_said_why; /* librdkafka has logged what is wrong; its threads set it */
 
     const char *const *topics; /* to be created; NULL: none, or done */
     size_t topic_count;

@@ -16,6 +16,8 @@
 #define TOPICS_MAX      10000            /* handles; then they are all forgotten */
 #define FLIGHT_PATIENCE (5 * FMS_SECOND) /* for the reports of what was sent before a producer is given up */
 #define PURGE_INTERVAL  (50 * FMS_MS)
+#define RESTART_MIN     (100 * FMS_MS) /* between producers while none of them gets a record through */
+#define RESTART_MAX     (5 * FMS_SECOND)
 
 enum timestamp { TIMESTAMP_NOW, TIMESTAMP_RECORD };
 
@@ -35,9 +37,11 @@ struct kafka_sink {
     bool is_broken;   /* this producer takes nothing more, and goes when its last record is reported */
     bool is_closing;
     int64_t broken_at;
-    size_t returned; /* records to be offered again since it broke */
-    bool is_accused; /* one of them shared a batch with a record that a broker refused */
-    size_t suspects; /* so many are sent one by one, to find out which it was */
+    size_t returned;    /* records to be offered again since it broke */
+    bool is_accused;    /* one of them shared a batch with a record that a broker refused */
+    size_t suspects;    /* so many are sent one by one, to find out which it was */
+    unsigned restarts;  /* since a record's fate was last decided */
+    int64_t restart_at; /* no new producer before */
 };
 
 enum { COUNTER_RESTARTS };
@@ -134,6 +138,13 @@ static rd_kafka_topic_t *topic_find(struct kafka_sink *self, struct fms_bytes na
 
 /* ------------------------------------------------------------------------------------------------------------ fates */
 
+/* A record's fate is decided: the next new producer, if one is needed, need not wait. */
+static void note_progress(struct kafka_sink *self)
+{
+    self->restarts = 0;
+    self->restart_at = 0;
+}
+
 /* What is under way comes back, is offered again in order, and meets a new producer. */
 static void give_up_producer(struct kafka_sink *self)
 {
@@ -182,6 +193,7 @@ static void settle_refused(struct kafka_sink *self, const struct fms_record *rec
     const char *text = rd_kafka_err2str(error);
 
     if ((is_batch_refusal(error) && was_alone) || (is_topic_refusal(error) && self->fixed_topic == NULL)) {
+        note_progress(self);
         fms_reject(host, record, "topic %s: %s", topic, text);
         return;
     }
@@ -206,6 +218,7 @@ static void reported(rd_kafka_t *rk, const rd_kafka_message_t *message, void *op
         self->suspects--;
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         kafka_reached(&self->kafka);
+        note_progress(self);
         fms_delivered(self->kafka.host, record);
         return;
     }
@@ -251,6 +264,8 @@ static int producer_replace(struct kafka_sink *self)
         rd_kafka_fatal_error(self->kafka.rk, reason, sizeof reason);
     fms_info(self->kafka.host, "starting a new producer: %s", reason);
     fms_count(self->kafka.host, COUNTER_RESTARTS, 1);
+    self->restart_at = fms_now(self->kafka.host) +
+                       fms_backoff(self->kafka.host, RESTART_MIN, RESTART_MAX, self->restarts++);
     producer_stop(self);
     self->suspects = self->is_accused ? self->returned : self->suspects;
     self->is_accused = false;
@@ -274,6 +289,11 @@ static int producer_wind_up(struct kafka_sink *self, struct fms_wait *wait)
     }
     if (self->unsettled > 0) {
         wait->deadline = now + PURGE_INTERVAL;
+        return 0;
+    }
+    if (now < self->restart_at) {
+        if (wait->deadline > self->restart_at)
+            wait->deadline = self->restart_at;
         return 0;
     }
     fms_wake(self->kafka.host);

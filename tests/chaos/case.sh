@@ -9,72 +9,34 @@
 set -euo pipefail
 case=$1
 bin=$(cd "$2" && pwd)
-here=$(cd "$(dirname "$0")" && pwd)
-pipelines=$(cd "$here/../../pipelines" && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
+# shellcheck source=tests/integration/common.sh
+. "$root/tests/integration/common.sh"
+: "${FMS_MQTT_DIRECT:?run it in fms-sandbox --kafka=real --links}"
 rounds=${CHAOS_ROUNDS:-3}
 RANDOM=${CHAOS_SEED:-1}
-work=$(mktemp -d)
-export CHAOS_COUNTS=$work/counts CHAOS_SENDER_MQTT=${FMS_MQTT_DIRECT:?run it in fms-sandbox --links}
-export FMS_SPOOL=$work/spool
-export FMS_EXPECT=$CHAOS_COUNTS FMS_REPORT=$work/report
+export CHAOS_COUNTS=$work/counts CHAOS_SENDER_MQTT=$FMS_MQTT_DIRECT FMS_SPOOL=$work/spool
 promises=yes
-slowest=0
-pids=()
-declare -A started_as
+slowest=0 # recovery, in nanoseconds
 
-finish() {
-  local status=$?
-  for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
-  mountpoint -q "$FMS_SPOOL" 2>/dev/null && umount "$FMS_SPOOL"
-  if [ $status = 1 ]; then
-    for log in "$work"/*.log; do echo "--- $log"; tail -n 15 "$log"; done >&2
-  fi
-  if [ -n "${CHAOS_KEEP:-}" ]; then mkdir -p "$CHAOS_KEEP/$case" && cp -r "$work"/*.log "$work"/report "$CHAOS_KEEP/$case" 2>/dev/null; fi
-  rm -rf "$work"
+keep_logs() {
+  [ -z "${CHAOS_KEEP:-}" ] || { mkdir -p "$CHAOS_KEEP/$case" && cp "$work"/*.log "$work"/report "$CHAOS_KEEP/$case"; } || true
+  if mountpoint -q "$FMS_SPOOL" 2>/dev/null; then umount "$FMS_SPOOL"; fi
 }
-trap finish EXIT
-fail() { echo "$case: $*" >&2; exit 1; }
+trap 'keep_logs; finish' EXIT
 skip() { echo "$case: left out: $*"; exit 77; }
 
-# until_true SECONDS WHAT COMMAND...
-until_true() {
-  local limit=$((SECONDS + $1)) what=$2
-  shift 2
-  until "$@"; do
-    [ $SECONDS -lt "$limit" ] || fail "gave up waiting: $what"
-    sleep 0.05
-  done
-}
+# pause FROM TO: a random time between so many milliseconds
+pause() { sleep "$(awk -v a="$1" -v b="$2" -v r="$RANDOM" 'BEGIN { print (a + (b - a) * r / 32767) / 1000 }')"; }
 
-# A random moment: pause FROM-MS TO-MS
-pause() { sleep "$(printf '0.%03d' 0 | awk -v a="$1" -v b="$2" -v r="$RANDOM" '{ print (a + (b - a) * r / 32767) / 1000 }')"; }
-ctl() { "$bin/fms-sandbox" ctl "$@"; }
-logged() { grep -q "$2" "$work/$1.log" 2>/dev/null; }
-
-# start NAME FILE...: runs pipelines in a process; its pid is in ${started_as[NAME]}.
-start() {
-  local name=$1
-  shift
-  "$bin/fmspipe" "$@" >>"$work/$name.out" 2>>"$work/$name.log" &
-  started_as[$name]=$!
-  pids+=($!)
-}
-# stop NAME SIGNAL
-stop() {
-  local pid=${started_as[$1]} status=0
-  kill "-$2" "$pid"
-  wait "$pid" 2>/dev/null || status=$?
-  [ "$2" = KILL ] || [ $status = 0 ] || fail "$1 ended with $status on SIG$2"
-}
-
-start_bridge() { start bridge "$pipelines/bridge.ini"; }
-start_in() { start in "$pipelines/bridge_buffered_in.ini"; }
-start_out() { start out "$pipelines/bridge_buffered_out.ini"; }
+start_bridge() { start bridge "$root/pipelines/bridge.ini"; }
+start_in() { start in "$root/pipelines/bridge_buffered_in.ini"; }
+start_out() { start out "$root/pipelines/bridge_buffered_out.ini"; }
 # From here on messages flow.
 begin() {
   until_true 60 "a subscription" logged "$1" "source: receives"
-  start sender "$here/sender.ini"
-  start live "$here/live.ini"
+  start sender "$root/tests/chaos/sender.ini"
+  start live "$root/tests/chaos/live.ini"
   flows
 }
 
@@ -149,14 +111,14 @@ disk_filled() {
 }
 
 case_rebalance() {
-  start sender "$here/sender_kafka.ini"
+  start sender "$root/tests/chaos/sender_kafka.ini"
   member 1
   member 2
-  start live "$here/live.ini"
+  start live "$root/tests/chaos/live.ini"
   flows
   each rebalanced
 }
-member() { CHAOS_MEMBER=member$1 start "member$1" "$here/member.ini"; }
+member() { CHAOS_MEMBER=member$1 start "member$1" "$root/tests/chaos/member.ini"; }
 # A third member comes; one leaves in order; one dies; they come back.
 rebalanced() {
   pause 100 1500; member 3; flows
@@ -170,10 +132,10 @@ case_clock_set_back() {
   library=$(ls /usr/lib/*/faketime/libfaketimeMT.so.1 2>/dev/null) || skip "libfaketime is not installed"
   echo "+0" >"$work/clock"
   export LD_PRELOAD=$library FAKETIME_TIMESTAMP_FILE=$work/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1
-  start sender "$here/sender.ini"
+  start sender "$root/tests/chaos/sender.ini"
   unset LD_PRELOAD FAKETIME_TIMESTAMP_FILE FAKETIME_NO_CACHE FAKETIME_DONT_FAKE_MONOTONIC
   start_bridge
-  start live "$here/live.ini"
+  start live "$root/tests/chaos/live.ini"
   until_true 60 "a subscription" logged bridge "source: receives"
   flows
   each clock_set
@@ -195,8 +157,9 @@ report() { jq -r "$1" "$work/report"; }
 "case_$case"
 stop sender TERM
 [ -s "$CHAOS_COUNTS" ] || fail "the sender left no counts"
-"$bin/fmspipe" "$pipelines/verify.ini" >"$work/verify.out" 2>"$work/verify.log" || true
-[ -s "$work/report" ] || fail "no report: $(tail -n 3 "$work/verify.log")"
+FMS_EXPECT=$CHAOS_COUNTS FMS_FORMAT=json FMS_IDLE=${CHAOS_IDLE:-20s} "$bin/fmspipe" "$root/pipelines/verify.ini" \
+  >"$work/report" 2>"$work/verify.log" || true
+[ -s "$work/report" ] || fail "no report"
 read -r sent delivered lost duplicated disorder corrupted \
   < <(report '[.expected, .distinct, .lost, .duplicated, .out_of_order, .corrupted] | map(tostring) | join(" ")')
 verdict="kept"

@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 pipelines=$(cd "$here/../../pipelines" && pwd)
 work=$(mktemp -d)
 export CHAOS_COUNTS=$work/counts CHAOS_SENDER_MQTT=$FMS_MQTT
-export FMS_EXPECT=$CHAOS_COUNTS FMS_REPORT=$work/report
+export FMS_EXPECT=$CHAOS_COUNTS FMS_FORMAT=json
 seconds=$((SOAK_MINUTES * 60))
 every=$((seconds < 120 ? 2 : 10))
 bridge="" sender=""
@@ -47,7 +47,7 @@ kill -TERM "$sender"
 wait "$sender"
 sender=""
 promise=kept
-"$bin/fmspipe" "$pipelines/verify.ini" >"$work/verify.out" 2>"$work/verify.log" || promise=broken
+"$bin/fmspipe" "$pipelines/verify.ini" >"$work/report" 2>"$work/verify.log" || promise=broken
 jq -r '"sent \(.expected), delivered \(.distinct), lost \(.lost), duplicated \(.duplicated), out of order \(.out_of_order)"' \
   "$work/report"
 kill -TERM "$bridge"

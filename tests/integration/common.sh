@@ -8,7 +8,7 @@ declare -A pid_of
 # An exit status of 1 or more, but for 77 (skipped), shows the ends of the logs.
 finish() {
   local status=$? log
-  for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
+  for pid in "${pids[@]}"; do { kill -9 "$pid" && wait "$pid"; } 2>/dev/null || true; done
   if [ $status != 0 ] && [ $status != 77 ]; then
     for log in "$work"/*.log; do echo "--- $log"; tail -n 20 "$log"; done >&2
   fi
@@ -40,7 +40,7 @@ start() {
 ended() { wait "${pid_of[$1]}" || fail "$1 ended with $?"; }
 stop() {
   kill "-$2" "${pid_of[$1]}"
-  if [ "$2" = KILL ]; then wait "${pid_of[$1]}" 2>/dev/null || true; else ended "$1"; fi
+  if [ "$2" = KILL ]; then { wait "${pid_of[$1]}" || true; } 2>/dev/null; else ended "$1"; fi
 }
 
 # logged NAME PATTERN [TIMES]; lines NAME COUNT: whether it has put out so many

@@ -28,7 +28,9 @@ wrong() {
   local what=$1 pattern=$2 variable
   shift 2
   for variable in "$@"; do local -x "${variable?}"; done
-  if "$bin/fmspipe" probe --timeout=5 "$here/secure_writer.ini" >>"$work/probe.log" 2>&1; then fail "probe: $what"; fi
+  if "$bin/fmspipe" probe --timeout=5 "$here/secure_writer.ini" >"$work/probe.log" 2>&1; then fail "probe: $what"; fi
+  logged probe "$pattern" || fail "what probe said: $what"
+  cat "$work/probe.log" >>"$work/all.log"
   : >"$work/writer.log"
   start writer --log-level=debug "$here/secure_writer.ini"
   until_true 30 "the complaint: $what" logged writer "warn .*$pattern"
@@ -57,9 +59,11 @@ rights --add "${write_rights[@]}"
 until_true 60 "the writer's second recovery" logged writer "delivers again" 2
 stop writer TERM
 if grep -q " rejected, [1-9]\|goes to dead letters" "$work/writer.log"; then fail "records were rejected"; fi
+restarts=$(sed -n 's/.*producer_restarts: //p' "$work/writer.log")
+[ "$restarts" -le 40 ] || fail "a producer without rights was made anew $restarts times: it does not back off"
 kcat -b "$FMS_KAFKA" -C -t secure -o beginning -e -q >"$work/secure"
 cmp "$work/secure" "$work/writer.out" || fail "what is in the topic is not what was sent"
-echo "rights come and go: $(wc -l <"$work/secure") sent, all there, in order, once"
+echo "rights come and go: $(wc -l <"$work/secure") sent, all there, in order, once; $restarts producers given up"
 
 # --- rights of the reader, by both mechanisms
 export TEST_MECHANISM=PLAIN

@@ -205,6 +205,7 @@ static int brokers_start(struct sandbox *sandbox)
         if (broker_is_users(broker, users[i]))
             continue;
         unsetenv(broker->variable); /* never somebody else's broker by accident */
+        unsetenv(broker == &sandbox->mqtt ? "FMS_MQTT_DIRECT" : "FMS_KAFKA_SECURE");
         if (broker->kind == NULL)
             continue;
         rc = broker_prepare(broker, sandbox->directory);

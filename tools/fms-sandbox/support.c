@@ -89,7 +89,8 @@ void fail_add_log(const char *path)
 
 int file_write(const char *path, const char *format, ...)
 {
-    FILE *file = fopen(path, "we");
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600); /* some hold passwords */
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
     va_list arguments;
     bool ok;
 
