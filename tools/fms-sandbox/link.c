@@ -40,8 +40,8 @@ struct link {
     _Atomic bool is_over; /* link_end was called */
     struct relay *relays[RELAYS_LIMIT];
     size_t count;
-    long allowance[2]; /* bytes that may pass in this tick, each way */
-    int64_t tick_at;   /* milliseconds */
+    size_t allowance[2]; /* bytes that may pass in this tick, each way */
+    int64_t tick_at;     /* milliseconds */
 };
 
 static void socket_close(int fd)
@@ -89,9 +89,9 @@ static void client_accept(struct link *link)
 /* Bytes that may pass now from end FROM. */
 static size_t allowed(const struct link *link, int from, size_t wanted)
 {
-    if (link->mode != LINK_SLOW)
+    if (link->mode != LINK_SLOW || wanted <= link->allowance[from])
         return wanted;
-    return link->allowance[from] < (long)wanted ? (size_t)link->allowance[from] : wanted;
+    return link->allowance[from];
 }
 
 static void end_read(struct pipe_end *end)
@@ -113,7 +113,7 @@ static void end_write(struct link *link, struct relay *relay, int from)
         relay->ends[!from].is_over = errno != EAGAIN && errno != EINTR;
         return;
     }
-    link->allowance[from] -= n;
+    link->allowance[from] -= (size_t)n < link->allowance[from] ? (size_t)n : link->allowance[from];
     end->length -= (size_t)n;
     memmove(end->buffer, end->buffer + n, end->length);
 }
