@@ -355,8 +355,19 @@ static inline struct packet client_receive(const struct wire *wire)
 struct asked {
     bool clean, has_will;
     unsigned keepalive;
+    size_t packet_size; /* MQTT 5: the largest; 0: not said */
     char id[64];
 };
+
+/* The largest packet of a CONNECT's properties; mqtt_source sends no others than these. */
+static inline size_t asked_packet_size(const unsigned char *at, const unsigned char *end)
+{
+    for (; at < end; at += *at == 33 ? 3 : 5) {
+        if (*at == 39)
+            return (size_t)packet_two(at + 1) << 16 | packet_two(at + 3);
+    }
+    return 0;
+}
 
 /* Accepts a connection and its CONNECT, and answers: `properties` are CONNACK's. */
 static inline struct wire broker_accept(int listener, struct asked *asked, bool session_present,
@@ -366,6 +377,7 @@ static inline struct wire broker_accept(int listener, struct asked *asked, bool 
     struct wire_out out = {.size = 0};
     struct packet packet;
     const unsigned char *at;
+    size_t size, packet_size = 0;
 
     assert_true(wire_ready(listener, WIRE_PATIENCE));
     wire.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
@@ -373,11 +385,15 @@ static inline struct wire broker_accept(int listener, struct asked *asked, bool 
     packet = wire_expect(&wire, CONNECT);
     wire.version = packet.body[6];
     at = packet.body + 10;
-    if (wire.version == 5)
-        at += packet_length(&at);
+    if (wire.version == 5) {
+        size = packet_length(&at);
+        packet_size = asked_packet_size(at, at + size);
+        at += size;
+    }
     if (asked != NULL) {
         asked->clean = (packet.body[7] & 2) != 0;
         asked->has_will = (packet.body[7] & 4) != 0;
+        asked->packet_size = packet_size;
         asked->keepalive = packet_two(packet.body + 8);
         snprintf(asked->id, sizeof asked->id, "%.*s", (int)packet_two(at), (const char *)at + 2);
     }

@@ -101,6 +101,10 @@ static void test_open_needs_readable_files(void **state)
     assert_int_not_equal(fake_start(f), 0);
     assert_non_null(fake_said(f, "error: ca_file: /no/such.pem: No such file"));
     fake_close(f);
+    f = fake_check("mqtt_sink", FMS_SINK, "server = ssl://127.0.0.1\nca_file = /no/such.pem\n");
+    assert_int_equal(fake_probe(f, FMS_SECOND), -EINVAL);
+    assert_int_equal(fake_count_said(f, "error: "), 1); /* and does not try */
+    fake_close(f);
 }
 
 /* ---------------------------------------------------------------------------------------------------- confirmations */

@@ -254,6 +254,11 @@ const struct mqtt_limits *mqtt_link_limits(struct mqtt_link *link)
     return &link->limits;
 }
 
+static const char *link_id(const struct mqtt_link *link)
+{
+    return link->options->client_id != NULL ? link->options->client_id : link->client_id;
+}
+
 /* Called with the lock held. False: the deadline has come. */
 static bool link_wait(struct mqtt_link *link, int64_t deadline)
 {
@@ -270,22 +275,26 @@ static bool link_must_go(const struct mqtt_link *link)
     return link->is_paused || link->is_stopped || link->is_closing;
 }
 
-/* Called with the lock held. */
-static void link_set_reason(struct mqtt_link *link, const char *format, ...) FMS_PRINTF(2, 3);
-static void link_set_reason(struct mqtt_link *link, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(link->reason, sizeof link->reason, format, args);
-    va_end(args);
-}
-
 /* Called with the lock held, which it gives up. */
 static void link_unlock(struct mqtt_link *link)
 {
     pthread_cond_broadcast(&link->changed);
     pthread_mutex_unlock(&link->lock);
+}
+
+/* There is no connection, and why not; the first reason counts. */
+static void link_down(struct mqtt_link *link, const char *format, ...) FMS_PRINTF(2, 3);
+static void link_down(struct mqtt_link *link, const char *format, ...)
+{
+    va_list args;
+
+    pthread_mutex_lock(&link->lock);
+    va_start(args, format);
+    if (link->reason[0] == '\0')
+        vsnprintf(link->reason, sizeof link->reason, format, args);
+    va_end(args);
+    link->state = LINK_DOWN;
+    link_unlock(link);
 }
 
 static const char *paho_error(int code)
@@ -365,17 +374,13 @@ static const char *connack_text(int code)
 /* A connection that did not come about. A reason that TLS gave stands. */
 static void link_refused(struct mqtt_link *link, int code, const char *message)
 {
-    pthread_mutex_lock(&link->lock);
     if (code > 0 && connack_text(code) != NULL)
-        link_set_reason(link, "refused: %s", connack_text(code));
+        link_down(link, "refused: %s", connack_text(code));
     else if (message != NULL && strcmp(message, "TCP connect completion failure") == 0)
-        link_set_reason(link, "the broker closed the connection instead of an answer%s",
-                        mqtt_link_is_5(link) ? " (does it speak MQTT 5? else set version = 3.1.1)" : "");
-    else if (link->reason[0] == '\0')
-        link_set_reason(link, "nobody answers there%s",
-                        link->url.is_tls ? ", or the certificate is not for this host" : "");
-    link->state = LINK_DOWN;
-    link_unlock(link);
+        link_down(link, "the broker closed the connection instead of an answer%s",
+                  mqtt_link_is_5(link) ? " (does it speak MQTT 5? else set version = 3.1.1)" : "");
+    else
+        link_down(link, "nobody answers there%s", link->url.is_tls ? ", or the certificate is not for this host" : "");
 }
 
 static void on_refused(void *context, MQTTAsync_failureData *data)
@@ -390,14 +395,8 @@ static void on_refused_5(void *context, MQTTAsync_failureData5 *data)
 
 static void on_lost(void *context, char *cause)
 {
-    struct mqtt_link *link = context;
-
     (void)cause; /* paho never gives one */
-    pthread_mutex_lock(&link->lock);
-    if (link->state == LINK_UP && link->reason[0] == '\0')
-        link_set_reason(link, "the broker closed the connection, or went silent");
-    link->state = LINK_DOWN;
-    link_unlock(link);
+    link_down(context, "the broker closed the connection, or went silent");
 }
 
 /* MQTT 5: the broker says why. on_lost does not follow. */
@@ -407,14 +406,10 @@ static void on_disconnected(void *context, MQTTProperties *properties, enum MQTT
     const char *text = MQTTReasonCode_toString(code);
 
     (void)properties;
-    pthread_mutex_lock(&link->lock);
     if (code == MQTTREASONCODE_SESSION_TAKEN_OVER)
-        link_set_reason(link, "another client has connected with the client id \"%s\": give each its own",
-                        link->options->client_id != NULL ? link->options->client_id : link->client_id);
+        link_down(link, "another client has connected with the client id \"%s\": give each its own", link_id(link));
     else
-        link_set_reason(link, "the broker closed the connection: %s", text != NULL ? text : "unknown reason");
-    link->state = LINK_DOWN;
-    link_unlock(link);
+        link_down(link, "the broker closed the connection: %s", text != NULL ? text : "unknown reason");
 }
 
 static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message)
@@ -450,7 +445,7 @@ static int on_tls_error(const char *text, size_t size, void *context)
     }
     pthread_mutex_lock(&link->lock);
     if (link->reason[0] == '\0')
-        link_set_reason(link, "TLS: %.*s", (int)strcspn(field, ":\n"), field);
+        snprintf(link->reason, sizeof link->reason, "TLS: %.*s", (int)strcspn(field, ":\n"), field);
     pthread_mutex_unlock(&link->lock);
     return 1;
 }
@@ -499,14 +494,6 @@ static void on_denied_5(void *context, MQTTAsync_failureData5 *data)
     link_answer(context, data->code == 0 ? (int)data->reasonCode : data->code);
 }
 
-/* Before a request that link_answer answers. */
-static void link_ask(struct mqtt_link *link)
-{
-    pthread_mutex_lock(&link->lock);
-    link->is_answered = false;
-    pthread_mutex_unlock(&link->lock);
-}
-
 static MQTTAsync_responseOptions link_response(struct mqtt_link *link, bool has_qos)
 {
     MQTTAsync_responseOptions response = MQTTAsync_responseOptions_initializer;
@@ -519,7 +506,9 @@ static MQTTAsync_responseOptions link_response(struct mqtt_link *link, bool has_
         response.onSuccess = has_qos ? on_granted : on_done;
         response.onFailure = on_denied;
     }
-    link_ask(link);
+    pthread_mutex_lock(&link->lock);
+    link->is_answered = false;
+    pthread_mutex_unlock(&link->lock);
     return response;
 }
 
@@ -528,30 +517,28 @@ static MQTTAsync_responseOptions link_response(struct mqtt_link *link, bool has_
 static int link_await(struct mqtt_link *link, int sent, const char *what, int64_t patience, char *reason, size_t size)
 {
     int64_t deadline = mqtt_clock() + patience;
+    const char *text;
     bool is_late = false;
     int result;
 
+    if (sent != MQTTASYNC_SUCCESS)
+        link_down(link, "%s cannot be sent: %s", what, paho_error(sent));
     pthread_mutex_lock(&link->lock);
-    while (sent == MQTTASYNC_SUCCESS && !link->is_answered && link->state == LINK_UP && !is_late &&
-           (link->is_parting || !link_must_go(link)))
+    while (!link->is_answered && link->state == LINK_UP && !is_late && (link->is_parting || !link_must_go(link)))
         is_late = !link_wait(link, deadline);
-    result = link->is_answered ? link->answer : -ENOTCONN;
-    snprintf(reason, size, "the connection was lost, or is not wanted any more");
-    if (sent != MQTTASYNC_SUCCESS || (is_late && !link->is_answered)) {
-        result = is_late ? -ETIMEDOUT : -ENOTCONN;
-        if (is_late)
-            link_set_reason(link, "no answer to %s within %.1f s", what, (double)patience / (double)FMS_SECOND);
-        else if (link->state == LINK_UP)
-            link_set_reason(link, "%s cannot be sent: %s", what, paho_error(sent));
-        link->state = LINK_DOWN;
-        snprintf(reason, size, "%s", link->reason);
-    } else if (result >= MQTTREASONCODE_UNSPECIFIED_ERROR) {
-        snprintf(reason, size, "%s",
-                 mqtt_link_is_5(link) ? MQTTReasonCode_toString((enum MQTTReasonCodes)result) : "refused");
-        result = -EACCES;
-    }
+    is_late = is_late && !link->is_answered;
+    result = link->is_answered && link->answer >= 0 ? link->answer : is_late ? -ETIMEDOUT : -ENOTCONN;
     pthread_mutex_unlock(&link->lock);
-    return result < 0 && result != -EACCES && result != -ETIMEDOUT ? -ENOTCONN : result;
+    if (is_late)
+        link_down(link, "no answer to %s within %.1f s", what, (double)patience / (double)FMS_SECOND);
+    if (result < 0)
+        snprintf(reason, size, "%s",
+                 is_late ? "no answer in time" : "the connection was lost, or is not wanted any more");
+    if (result < MQTTREASONCODE_UNSPECIFIED_ERROR)
+        return result;
+    text = mqtt_link_is_5(link) ? MQTTReasonCode_toString((enum MQTTReasonCodes)result) : NULL;
+    snprintf(reason, size, "%s", text != NULL ? text : "refused");
+    return -EACCES;
 }
 
 int mqtt_link_publish(struct mqtt_link *link, const char *topic, const char *payload, int qos, bool retain,
@@ -585,29 +572,25 @@ static int link_resolve(struct mqtt_link *link)
         freeaddrinfo(found);
         return 0;
     }
-    pthread_mutex_lock(&link->lock);
-    link_set_reason(link, "%s: %s", link->url.host, gai_strerror(error));
-    pthread_mutex_unlock(&link->lock);
+    link_down(link, "%s: %s", link->url.host, gai_strerror(error));
     return -EHOSTUNREACH;
 }
 
 static int link_make_handle(struct mqtt_link *link)
 {
     MQTTAsync_createOptions create = MQTTAsync_createOptions_initializer;
-    const char *id = link->options->client_id != NULL ? link->options->client_id : link->client_id;
     int error;
 
     create.MQTTVersion = mqtt_link_is_5(link) ? MQTTVERSION_5 : MQTTVERSION_3_1_1;
     create.maxBufferedMessages = 65535;
-    error = MQTTAsync_createWithOptions(&link->handle, link->url.text, id, MQTTCLIENT_PERSISTENCE_NONE, NULL, &create);
+    error = MQTTAsync_createWithOptions(&link->handle, link->url.text, link_id(link), MQTTCLIENT_PERSISTENCE_NONE, NULL,
+                                        &create);
     if (error == MQTTASYNC_SUCCESS) {
         MQTTAsync_setCallbacks(link->handle, link, on_lost, on_arrived, NULL);
         MQTTAsync_setDisconnected(link->handle, link, on_disconnected);
         return 0;
     }
-    pthread_mutex_lock(&link->lock);
-    link_set_reason(link, "%s", paho_error(error));
-    pthread_mutex_unlock(&link->lock);
+    link_down(link, "%s", paho_error(error));
     return -EINVAL;
 }
 
@@ -674,14 +657,14 @@ static int link_send_connect(struct mqtt_link *link)
     return sent;
 }
 
-/* What the broker grants must do for what is asked of it. Called with the lock held. */
+/* What the broker grants must do for what is asked of it. */
 static bool link_suits(struct mqtt_link *link)
 {
     if (link->limits.maximum_qos < link->options->qos)
-        link_set_reason(link, "the broker allows QoS %d at most, and qos = %lld", link->limits.maximum_qos,
-                        (long long)link->options->qos);
+        link_down(link, "the broker allows QoS %d at most, and qos = %lld", link->limits.maximum_qos,
+                  (long long)link->options->qos);
     else if (link->role.needs_retain && !link->limits.can_retain)
-        link_set_reason(link, "the broker retains no messages");
+        link_down(link, "the broker retains no messages");
     else
         return true;
     return false;
@@ -691,6 +674,7 @@ static bool link_suits(struct mqtt_link *link)
 static int link_connect(struct mqtt_link *link, int64_t patience)
 {
     int64_t deadline = mqtt_clock() + patience;
+    bool is_up;
     int sent;
 
     pthread_mutex_lock(&link->lock);
@@ -704,22 +688,28 @@ static int link_connect(struct mqtt_link *link, int64_t patience)
     link->connection++;
     pthread_mutex_unlock(&link->lock);
     sent = link_send_connect(link);
+    if (sent != MQTTASYNC_SUCCESS)
+        link_down(link, "%s", paho_error(sent));
     pthread_mutex_lock(&link->lock);
-    if (sent != MQTTASYNC_SUCCESS) {
-        link_set_reason(link, "%s", paho_error(sent));
-        link->state = LINK_DOWN;
-    }
-    while (link->state == LINK_CONNECTING && !link->is_stopped && !link->is_closing) {
-        if (!link_wait(link, deadline)) {
-            link_set_reason(link, "no answer within %.1f s", (double)patience / (double)FMS_SECOND);
-            break;
-        }
-    }
-    if (link->state != LINK_UP || !link_suits(link))
-        link->state = LINK_DOWN;
-    sent = link->state == LINK_UP ? 0 : -EHOSTUNREACH;
+    while (link->state == LINK_CONNECTING && !link->is_stopped && !link->is_closing && link_wait(link, deadline))
+        ;
+    is_up = link->state == LINK_UP;
     pthread_mutex_unlock(&link->lock);
-    return sent;
+    if (!is_up)
+        link_down(link, "no answer within %.1f s", (double)patience / (double)FMS_SECOND);
+    return is_up && link_suits(link) ? 0 : -EHOSTUNREACH;
+}
+
+static void on_parted(void *context, MQTTAsync_successData *data)
+{
+    (void)data;
+    link_down(context, "disconnected");
+}
+
+static void on_parted_5(void *context, MQTTAsync_successData5 *data)
+{
+    (void)data;
+    link_down(context, "disconnected");
 }
 
 static void link_disconnect(struct mqtt_link *link, bool for_good)
@@ -730,17 +720,16 @@ static void link_disconnect(struct mqtt_link *link, bool for_good)
 
     if (mqtt_link_is_5(link)) {
         disconnect = disconnect_5;
-        disconnect.onSuccess5 = on_done_5;
+        disconnect.onSuccess5 = on_parted_5;
         if (for_good && link->role.clean_start && link->role.session_expiry > 0)
             add_property(&disconnect.properties, MQTTPROPERTY_CODE_SESSION_EXPIRY_INTERVAL, 0);
     } else {
-        disconnect.onSuccess = on_done;
+        disconnect.onSuccess = on_parted;
     }
     disconnect.context = link;
-    link_ask(link);
     if (MQTTAsync_disconnect(link->handle, &disconnect) == MQTTASYNC_SUCCESS) {
         pthread_mutex_lock(&link->lock);
-        while (!link->is_answered && link->state == LINK_UP && link_wait(link, deadline))
+        while (link->state == LINK_UP && link_wait(link, deadline))
             ;
         pthread_mutex_unlock(&link->lock);
     }
@@ -938,12 +927,7 @@ bool mqtt_link_has_ended(struct mqtt_link *link)
 
 void mqtt_link_break(struct mqtt_link *link, const char *reason)
 {
-    pthread_mutex_lock(&link->lock);
-    if (link->state == LINK_UP) {
-        link_set_reason(link, "%s", reason);
-        link->state = LINK_DOWN;
-    }
-    pthread_mutex_unlock(&link->lock);
+    link_down(link, "%s", reason);
 }
 
 /* ------------------------------------------------------------------------------------------------------ open, close */
@@ -984,14 +968,16 @@ static void link_free(struct mqtt_link *link)
     free(link);
 }
 
-static int link_new(struct mqtt_link **result, const struct mqtt_options *options, const struct fms_host *host)
+/* NULL: it failed, and said why. */
+static struct mqtt_link *link_new(const struct mqtt_options *options, const struct fms_host *host)
 {
     struct mqtt_link *link = calloc(1, sizeof *link);
     pthread_condattr_t attributes;
 
-    *result = NULL;
-    if (link == NULL)
-        return fms_fail(host, -ENOMEM, "out of memory");
+    if (link == NULL) {
+        fms_fail(host, -ENOMEM, "out of memory");
+        return NULL;
+    }
     link->options = options;
     link->host = host;
     url_parse(options->server, &link->url); /* mqtt_check has seen that it succeeds */
@@ -1002,23 +988,21 @@ static int link_new(struct mqtt_link **result, const struct mqtt_options *option
     pthread_cond_init(&link->changed, &attributes);
     pthread_condattr_destroy(&attributes);
     if (check_file(host, "ca_file", options->ca_file) == 0 && check_file(host, "cert_file", options->cert_file) == 0 &&
-        check_file(host, "key_file", options->key_file) == 0 && link_make_anchor(link) == 0) {
-        *result = link;
-        return 0;
-    }
+        check_file(host, "key_file", options->key_file) == 0 && link_make_anchor(link) == 0)
+        return link;
     link_free(link);
-    return -EINVAL;
+    return NULL;
 }
 
 int mqtt_link_open(struct mqtt_link **result, const struct mqtt_options *options, const struct fms_host *host,
                    const struct mqtt_role *role, bool paused)
 {
-    struct mqtt_link *link;
-    int error = link_new(result, options, host); /* before the thread, which hands it to the role's functions */
+    struct mqtt_link *link = link_new(options, host);
+    int error;
 
-    if (error != 0)
-        return error;
-    link = *result;
+    *result = link; /* before the thread, which hands it to the role's functions */
+    if (link == NULL)
+        return -EINVAL;
     link->role = *role;
     link->is_paused = paused;
     error = -pthread_create(&link->thread, NULL, link_run, link);
@@ -1060,9 +1044,9 @@ int mqtt_probe(const struct mqtt_options *options, const struct fms_host *host, 
     int error;
 
     own.client_id = NULL; /* not to push out the pipeline that runs */
-    error = link_new(&link, &own, host);
-    if (error != 0)
-        return error;
+    link = link_new(&own, host);
+    if (link == NULL)
+        return -EINVAL;
     link->role.clean_start = true;
     error = link_connect(link, patience);
     is_up = error == 0;

@@ -2,13 +2,13 @@
  *
  * paho acknowledges a message when its callback returns, and calls back under its one lock, in which nobody else of the
  * process can use MQTT. So the callback hands the record to the pipeline inline and returns. Back-pressure is absence:
- * while a reserve of room is still left the link disconnects, the broker's session keeps what comes, and the link
- * returns when half of the pipeline is free. What arrives between that decision and the disconnect goes into the
- * reserve; then into a parking list of at most an eighth of max_in_flight_bytes, for paho can be late to disconnect: as
- * long as messages pour in, its receiving thread hardly lets the sending one have the lock. Then it is held in the
- * callback until there is room, or until the broker must have closed the silent connection (MQTT-3.1.2-24) and so sends
- * the message again. Behind sinks whose write is durable nothing is parked: there a message is held until it is
- * settled, and an acknowledged message is a stored one.
+ * while a reserve of room is still left, enough for a message of the largest size, the link disconnects, the broker's
+ * session keeps what comes, and the link returns when half of the pipeline is free. What arrives between that decision
+ * and the disconnect goes into the reserve; then into a parking list of at most PARKED_MAX messages and an eighth of
+ * max_in_flight_bytes, for paho is some hundred messages late: as long as they pour in, its receiving thread hardly lets
+ * the sending one have the lock. Then a message is held in the callback until there is room, or until the broker must
+ * have closed the silent connection (MQTT-3.1.2-24) and so sends it again. Behind sinks whose write is durable nothing
+ * is parked: there a message is held until it is settled, and an acknowledged message is a stored one.
  *
  * All state without a lock belongs to the lane, which paho's thread is between fms_enter and fms_leave. */
 #include <errno.h>
@@ -24,7 +24,8 @@
 #define HOLD_GRACE         (6 * FMS_SECOND) /* after one and a half keepalives: mosquitto looks every five seconds */
 #define PROPERTIES_MAX     1000             /* headers that a record can have */
 #define RESERVE_MAX        256u             /* records' room at which to disconnect; less in a small pipeline */
-#define PARKED_BYTES       300              /* of bookkeeping for a parked message */
+#define PARKED_MAX         1000u
+#define BOOKKEEPING        300 /* bytes of a message beyond its own, parked or in the pipeline */
 
 /* A message and its topic, as paho made them; freeing them takes no lock of paho's that is held in callbacks. */
 struct parked {
@@ -41,6 +42,7 @@ struct mqtt_source {
     bool clean_start;
     int64_t session_expiry;
     int64_t receive_maximum;
+    int64_t max_message_size;
 
     const struct fms_host *host;
     struct mqtt_link *link;
@@ -49,7 +51,7 @@ struct mqtt_source {
     size_t capacity, capacity_bytes; /* room of the empty pipeline */
     bool is_paused, is_stopping;
     struct parked *parked, **parked_end;
-    size_t parked_bytes;
+    size_t parked_count, parked_bytes;
     struct fms_header *headers; /* scratch */
     char *names;
     size_t names_room;
@@ -93,6 +95,9 @@ static const struct fms_option mqtt_source_options[] = {
                      "how long the broker keeps that (MQTT 5; 3.1.1 leaves it to the broker)"),
     FMS_OPT_INTEGER(struct mqtt_source, receive_maximum, "256", 1, 65535,
                     "most messages that the broker sends ahead of their acknowledgement (MQTT 5)"),
+    FMS_OPT_SIZE(struct mqtt_source, max_message_size, "0", 0, 268435455,
+                 "largest message, with topic and properties: room for one more is kept, and an MQTT 5 broker drops what"
+                 " is larger; 0: an eighth of max_in_flight_bytes, and nothing is dropped"),
     FMS_OPT_END,
 };
 /* clang-format on */
@@ -177,10 +182,16 @@ static void message_free(struct parked *item)
 
 /* ------------------------------------------------------------------------------------------------ room: on the lane */
 
-/* Disconnects when the reserve is touched, or must be, and returns when half of the pipeline is free. */
+static size_t least_of(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Disconnects when there is no room for a largest message beyond the reserve, or when it must, and returns when half of
+ * the pipeline is free. */
 static void mqtt_source_regulate(struct mqtt_source *self, bool must_pause)
 {
-    size_t records, bytes, reserve;
+    size_t records, bytes, reserve, largest;
     bool is_low, is_high;
 
     fms_room(self->host, &records, &bytes);
@@ -188,10 +199,13 @@ static void mqtt_source_regulate(struct mqtt_source *self, bool must_pause)
         self->capacity = records;
     if (bytes > self->capacity_bytes)
         self->capacity_bytes = bytes;
-    reserve = self->capacity / 4 < RESERVE_MAX ? self->capacity / 4 : RESERVE_MAX;
-    is_low = must_pause || self->parked != NULL || records <= reserve || bytes <= self->capacity_bytes / 8;
+    reserve = least_of(self->capacity / 4, RESERVE_MAX);
+    largest = self->max_message_size > 0 ? (size_t)self->max_message_size + BOOKKEEPING : self->capacity_bytes / 8;
+    largest = least_of(largest, self->capacity_bytes);
+    is_low = must_pause || self->parked != NULL || records <= reserve || bytes < largest;
     is_high = self->parked == NULL && records >= self->capacity - self->capacity / 2 &&
-              bytes >= self->capacity_bytes / 4 && (!self->host->durable_sinks || atomic_load(&self->unsettled) == 0);
+              bytes >= least_of(2 * largest, self->capacity_bytes) &&
+              (!self->host->durable_sinks || atomic_load(&self->unsettled) == 0);
     if (self->is_paused ? !is_high : !is_low)
         return;
     self->is_paused = !self->is_paused;
@@ -204,7 +218,7 @@ static void mqtt_source_regulate(struct mqtt_source *self, bool must_pause)
 
 static size_t parked_size(const struct parked *item)
 {
-    return PARKED_BYTES + item->topic_size + (size_t)item->message->payloadlen;
+    return BOOKKEEPING + item->topic_size + (size_t)item->message->payloadlen;
 }
 
 static void mqtt_source_unpark(struct mqtt_source *self)
@@ -214,6 +228,7 @@ static void mqtt_source_unpark(struct mqtt_source *self)
     self->parked = item->next;
     if (self->parked == NULL)
         self->parked_end = &self->parked;
+    self->parked_count--;
     self->parked_bytes -= parked_size(item);
     message_free(item);
     free(item);
@@ -224,13 +239,14 @@ static bool mqtt_source_park(struct mqtt_source *self, const struct parked *item
 {
     struct parked *copy;
 
-    if (self->host->durable_sinks || self->parked_bytes + parked_size(item) > self->capacity_bytes / 8 ||
-        (copy = malloc(sizeof *copy)) == NULL)
+    if (self->host->durable_sinks || self->parked_count == PARKED_MAX ||
+        self->parked_bytes + parked_size(item) > self->capacity_bytes / 8 || (copy = malloc(sizeof *copy)) == NULL)
         return false;
     *copy = *item;
     copy->next = NULL;
     *self->parked_end = copy;
     self->parked_end = &copy->next;
+    self->parked_count++;
     self->parked_bytes += parked_size(item);
     fms_count(self->host, COUNT_PARKED, 1);
     return true;
@@ -238,7 +254,7 @@ static bool mqtt_source_park(struct mqtt_source *self, const struct parked *item
 
 /* --------------------------------------------------------------------------------------- messages: on paho's thread */
 
-enum taking { TAKEN, PARKED, NO_ROOM, TOO_LATE };
+enum taking { TAKEN, PARKED, NO_ROOM, ENDED, COMES_AGAIN };
 
 /* Enters the lane with a message. */
 static enum taking mqtt_source_take(struct mqtt_source *self, const struct parked *item)
@@ -251,7 +267,7 @@ static enum taking mqtt_source_take(struct mqtt_source *self, const struct parke
     if (error == -EAGAIN)
         result = mqtt_source_park(self, item) ? PARKED : NO_ROOM;
     else if (error == -ESHUTDOWN)
-        result = TOO_LATE;
+        result = ENDED;
     mqtt_source_regulate(self, result == NO_ROOM);
     fms_leave(self->host);
     return result;
@@ -280,12 +296,12 @@ static uint64_t mqtt_source_moves(struct mqtt_source *self)
     return moves;
 }
 
-/* Whether paho may acknowledge. Behind durable sinks: not before the record is settled. */
+/* Whether paho may acknowledge. Behind durable sinks: not before the record is settled. QoS 0 is not worth a wait. */
 static bool mqtt_source_is_safe(struct mqtt_source *self, const struct parked *item, enum taking taking)
 {
-    if (taking == NO_ROOM || !self->host->durable_sinks || item->message->qos == 0)
-        return taking != NO_ROOM;
-    return taking == TAKEN && atomic_load(&self->unsettled) == 0;
+    if (item->message->qos == 0 || taking == COMES_AGAIN)
+        return true;
+    return self->host->durable_sinks ? taking == TAKEN && atomic_load(&self->unsettled) == 0 : taking != NO_ROOM;
 }
 
 /* Waits, with all of paho, until the message is safe. On a connection that the broker must have closed meanwhile an
@@ -312,7 +328,7 @@ static enum taking mqtt_source_hold(struct mqtt_source *self, const struct parke
              "a message could not be taken for %.1f s: the broker, which has closed the connection by now, sends"
              " it again",
              (1.5 * (double)self->mqtt.keepalive + (double)HOLD_GRACE) / (double)FMS_SECOND);
-    return TOO_LATE;
+    return COMES_AGAIN;
 }
 
 static void mqtt_source_arrived(void *user, unsigned connection, char *topic, size_t topic_size,
@@ -322,14 +338,13 @@ static void mqtt_source_arrived(void *user, unsigned connection, char *topic, si
     struct parked item = {NULL, message, topic, topic_size, fms_realtime(self->host)};
     /* We said nothing to the broker after this moment. */
     int64_t deadline = mqtt_clock() + self->mqtt.keepalive * 3 / 2 + HOLD_GRACE;
-    enum taking taking = connection == self->given_up ? TOO_LATE : mqtt_source_take(self, &item);
+    enum taking taking = connection == self->given_up ? COMES_AGAIN : mqtt_source_take(self, &item);
 
-    if (connection != self->given_up && !mqtt_source_is_safe(self, &item, taking)) {
+    if (!mqtt_source_is_safe(self, &item, taking))
         taking = mqtt_source_hold(self, &item, taking, deadline);
-        if (taking == TOO_LATE)
-            self->given_up = connection;
-    }
-    if (taking == TOO_LATE && (connection != self->given_up || message->qos == 0))
+    if (taking == COMES_AGAIN)
+        self->given_up = connection;
+    if (taking == ENDED || (message->qos == 0 && taking != TAKEN && taking != PARKED))
         fms_count(self->host, COUNT_DROPPED, 1);
     if (taking != PARKED)
         message_free(&item);
@@ -356,7 +371,7 @@ static bool mqtt_source_subscribe(struct mqtt_source *self, size_t i)
         fms_debug(self->host, "subscribed to \"%s\"", filter);
     self->is_subscribed[i] = granted >= 0;
     self->has_session = self->has_session || granted >= 0;
-    return granted != -EACCES;
+    return granted >= 0;
 }
 
 static void mqtt_source_up(void *user)
@@ -377,8 +392,8 @@ static int64_t mqtt_source_work(void *user)
     bool all = true;
 
     for (size_t i = 0; i < self->topic.count; i++) {
-        if (!self->is_subscribed[i])
-            all = mqtt_source_subscribe(self, i) && all;
+        if (!self->is_subscribed[i] && !mqtt_source_subscribe(self, i))
+            all = false;
     }
     self->attempt = all ? 0 : self->attempt + 1;
     if (all && !self->has_told)
@@ -402,13 +417,13 @@ static void mqtt_source_signal(struct mqtt_source *self)
 static int mqtt_source_poll(void *instance, size_t credit, struct fms_wait *wait)
 {
     struct mqtt_source *self = instance;
-    int error = 0;
+    int error;
 
     (void)wait; /* paho's threads wait */
-    while (self->parked != NULL && (credit > 0 || self->is_stopping) && error != -EAGAIN) {
+    while (self->parked != NULL && (credit > 0 || self->is_stopping)) {
         error = mqtt_source_emit(self, self->parked);
         if (error == -EAGAIN)
-            continue;
+            break;
         if (error != 0)
             fms_count(self->host, COUNT_DROPPED, 1);
         mqtt_source_unpark(self);
@@ -511,6 +526,12 @@ static int mqtt_source_check(void *instance, const struct fms_host *host)
             return fms_fail_option(host, "topic", -EINVAL, "\"%s\" %s", self->topic.items[i], error);
     }
     mqtt_source_advise(self, host);
+    if (!host->durable_sinks && self->mqtt.qos > 0)
+        fms_info(
+            host,
+            "a message is acknowledged when it is in the pipeline, before it is delivered: a crash loses what is in"
+            " flight, at most max_in_flight records and %u that came when it was full",
+            PARKED_MAX);
     return 0;
 }
 
@@ -560,6 +581,7 @@ static int mqtt_source_open(void *instance, const struct fms_host *host)
         .clean_start = self->clean_start,
         .session_expiry = (uint32_t)(self->session_expiry / FMS_SECOND),
         .receive_maximum = (int)self->receive_maximum,
+        .packet_maximum = (uint32_t)self->max_message_size,
         .keep_handle = self->mqtt.qos == 2,
         .user = self,
         .up = mqtt_source_up,
@@ -582,9 +604,6 @@ static int mqtt_source_open(void *instance, const struct fms_host *host)
                                         : fms_fail(host, -ENOMEM, "out of memory");
     if (error != 0)
         mqtt_source_free(self);
-    else if (!host->durable_sinks && self->mqtt.qos > 0)
-        fms_info(host, "a message is acknowledged when it is in the pipeline: a crash loses what is in flight, at most"
-                       " max_in_flight records");
     return error;
 }
 

@@ -131,13 +131,13 @@ case_clock_set_back() {
   local library
   library=$(ls /usr/lib/*/faketime/libfaketimeMT.so.1 2>/dev/null) || skip "libfaketime is not installed"
   echo "+0" >"$work/clock"
+  start_bridge
+  until_true 60 "a subscription" logged bridge "source: receives"
   export LD_PRELOAD=$library FAKETIME_TIMESTAMP_FILE=$work/clock FAKETIME_NO_CACHE=1 \
     FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_FORCE_MONOTONIC_FIX=0 # or timed waits end at once
   start sender "$root/tests/chaos/sender.ini"
   unset LD_PRELOAD "${!FAKETIME_@}"
-  start_bridge
   start live "$root/tests/chaos/live.ini"
-  until_true 60 "a subscription" logged bridge "source: receives"
   flows
   each clock_set
 }

@@ -1,0 +1,450 @@
+/* spool - a durable queue in a directory: as a sink it stores records, as a source it hands them on in order.
+ *
+ * A record is delivered to the sink when the transaction that stores it is committed, within sink_write. The source
+ * removes a record when it and all before it are settled, so that a crash at any point repeats records at worst. */
+#include <fms_plugin.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include "spool_record.h"
+#include "spool_store.h"
+
+#define REMOVE_BATCH 1000             /* settled records that are removed at once ... */
+#define REMOVE_PAUSE (50 * FMS_MS)    /* ... or after this time: each removal is a transaction */
+#define TROUBLE_TICK FMS_SECOND       /* until a disk that was full or failed is tried again */
+#define WATCH_TICK   (5 * FMS_SECOND) /* should the kernel have lost a notice */
+
+enum when_full { FULL_BLOCK, FULL_DROP_OLDEST };
+
+struct spool {
+    const char *path;
+    int sync; /* enum store_sync */
+    int64_t sync_interval;
+    int64_t max_size;
+    int when_full;
+
+    const struct fms_host *host;
+    struct store *store;
+
+    /* The sink. */
+    bool is_full; /* it takes nothing until something was removed, or the trouble is over */
+    bool is_in_trouble;
+    int64_t try_at;
+    bool is_unflushed;
+    int64_t flush_at;
+
+    /* The source. */
+    uint64_t head, next; /* numbers: the oldest that is not settled, and the next to be emitted */
+    uint64_t removed;    /* below it all is removed */
+    uint8_t *settled;    /* a ring of those from head to next */
+    size_t ring;         /* its size, a power of two, or 0 */
+    int64_t remove_at;   /* FMS_NEVER: nothing is to be removed */
+    bool is_stopped;
+    struct fms_header *headers;
+};
+
+enum { COUNTER_DROPPED, COUNTER_FULL };
+
+static const struct fms_counter spool_counters[] = {
+    [COUNTER_DROPPED] = {"dropped", "records that were removed unread to make room (when_full = drop_oldest)"},
+    [COUNTER_FULL] = {"full", "times that the spool, or the disk, was full"},
+    {NULL, NULL},
+};
+
+/* clang-format off */
+static const struct fms_option spool_options[] = {
+    FMS_OPT_STRING(struct spool, path, FMS_REQUIRED, "directory of the spool; made if it is missing"),
+    FMS_OPT_CHOICE(struct spool, sync, "always", "always|interval|off",
+                   "when what is stored is written to the disk; the same in sink and source"),
+    FMS_OPT_DURATION(struct spool, sync_interval, "1s", FMS_MS, 3600 * FMS_SECOND, "with sync = interval: how often"),
+    FMS_OPT_SIZE(struct spool, max_size, "1GiB", 65536, INT64_C(1) << 40,
+                 "most bytes of records; the files may take twice as much; the same in sink and source"),
+    {"when_full", FMS_CHOICE, FMS_FIELD(struct spool, when_full, int), "block", 0, 0, "block|drop_oldest",
+     "block: the pipeline waits; drop_oldest: the oldest records are removed unread", NULL, FMS_SINK},
+    FMS_OPT_END,
+};
+/* clang-format on */
+
+static int spool_fail(const struct spool *self, int error, const char *what)
+{
+    return fms_fail(self->host, error < -30000 ? -EIO : error, "%s: %s: %s", self->path, what, store_error(error));
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ the sink */
+
+/* A disk that is full or fails: nothing was stored, and it is tried again. */
+static int spool_trouble(struct spool *self, int error)
+{
+    if (!self->is_in_trouble) {
+        fms_count(self->host, COUNTER_FULL, 1);
+        fms_error(self->host, "%s: cannot store: %s; the pipeline waits, and tries again", self->path,
+                  error == -ENOSPC ? "the disk is full: make room" : store_error(error));
+    }
+    self->is_in_trouble = true;
+    self->is_full = true;
+    self->try_at = fms_now(self->host) + TROUBLE_TICK;
+    return 0;
+}
+
+/* Settles, before anything is stored, what can never be. How many of the first records that were. */
+static size_t spool_reject_oversized(struct spool *self, const struct fms_record *const *records, size_t count)
+{
+    size_t n = 0;
+
+    while (n < count && spool_record_size(records[n]) + STORE_ENTRY_EXTRA > (size_t)self->max_size) {
+        fms_reject(self->host, records[n], "takes %zu bytes, more than max_size = %lld", spool_record_size(records[n]),
+                   (long long)self->max_size);
+        n++;
+    }
+    return n;
+}
+
+/* How many of the first records are not oversized. */
+static size_t spool_fitting(const struct spool *self, const struct fms_record *const *records, size_t count)
+{
+    size_t n = 0;
+
+    while (n < count && spool_record_size(records[n]) + STORE_ENTRY_EXTRA <= (size_t)self->max_size)
+        n++;
+    return n;
+}
+
+/* Says, once each time, that it is full or drops. */
+static void spool_tell(struct spool *self, bool is_full, uint64_t dropped)
+{
+    if (self->is_in_trouble)
+        fms_info(self->host, "%s: stores again", self->path);
+    self->is_in_trouble = false;
+    if (dropped > 0) {
+        fms_count(self->host, COUNTER_DROPPED, dropped);
+        fms_warn(self->host, "%s: full: %" PRIu64 " old records were removed unread (when_full = drop_oldest)",
+                 self->path, dropped);
+    }
+    if (is_full && !self->is_full) {
+        fms_count(self->host, COUNTER_FULL, 1);
+        fms_warn(self->host, "%s: full (max_size = %lld): the pipeline waits until records were handed on", self->path,
+                 (long long)self->max_size);
+    }
+    self->is_full = is_full;
+    self->try_at = fms_now(self->host) + WATCH_TICK;
+}
+
+static int spool_sink_write(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct spool *self = instance;
+    size_t oversized = spool_reject_oversized(self, records, count), fitting, taken;
+    uint64_t dropped;
+    int error;
+
+    if (oversized > 0)
+        return (int)oversized; /* the others are offered again at once */
+    if (self->is_in_trouble && fms_now(self->host) < self->try_at)
+        return 0;
+    fitting = spool_fitting(self, records, count);
+    error = store_append(self->store, records, fitting, self->when_full == FULL_DROP_OLDEST, &taken, &dropped);
+    if (error != 0)
+        return spool_trouble(self, error);
+    spool_tell(self, taken < fitting, dropped);
+    if (taken > 0 && !self->is_unflushed) {
+        self->is_unflushed = true;
+        self->flush_at = fms_now(self->host) + self->sync_interval;
+    }
+    for (size_t i = 0; i < taken; i++)
+        fms_delivered(self->host, records[i]);
+    return (int)taken;
+}
+
+static int spool_sink_poll(void *instance, struct fms_wait *wait)
+{
+    struct spool *self = instance;
+    int64_t now = fms_now(self->host);
+    bool has_changed;
+    int error = 0;
+
+    if (self->sync == STORE_INTERVAL && self->is_unflushed && now >= self->flush_at) {
+        error = store_flush(self->store);
+        self->is_unflushed = false;
+    }
+    if (error != 0)
+        return spool_fail(self, error, "cannot write to the disk");
+    has_changed = store_unwatch(self->store);
+    if (self->is_full) {
+        wait->fd = store_watch(self->store);
+        wait->events = POLLIN;
+        wait->deadline = self->try_at;
+        if (now >= self->try_at || (has_changed && !self->is_in_trouble))
+            fms_wake(self->host); /* to be offered again */
+    }
+    if (self->sync == STORE_INTERVAL && self->is_unflushed)
+        wait->deadline = earlier(wait->deadline, self->flush_at);
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- the source */
+
+static uint8_t *spool_place(const struct spool *self, uint64_t number)
+{
+    return &self->settled[number & (self->ring - 1)];
+}
+
+/* Room in the ring for a number. */
+static bool spool_reserve(struct spool *self, uint64_t number)
+{
+    size_t size = self->ring == 0 ? 1024 : self->ring;
+    uint8_t *grown;
+
+    while (number - self->head >= size)
+        size *= 2;
+    if (size == self->ring)
+        return true;
+    grown = calloc(size, 1);
+    if (grown == NULL)
+        return false;
+    for (uint64_t i = self->head; i != self->next; i++)
+        grown[i & (size - 1)] = *spool_place(self, i);
+    free(self->settled);
+    self->settled = grown;
+    self->ring = size;
+    return true;
+}
+
+/* Numbers that are gone, dropped by the sink, count as settled. */
+static void spool_skip(struct spool *self, uint64_t number)
+{
+    for (; self->next != number; self->next++)
+        *spool_place(self, self->next) = 1;
+}
+
+static void spool_advance(struct spool *self)
+{
+    while (self->head != self->next && *spool_place(self, self->head) != 0)
+        self->head++;
+    if (self->head > self->removed && self->remove_at == FMS_NEVER)
+        self->remove_at = fms_now(self->host) + REMOVE_PAUSE;
+}
+
+/* 0: emitted; -EAGAIN: no room. */
+static int spool_emit(struct spool *self, uint64_t number, struct fms_bytes entry)
+{
+    struct fms_record draft;
+    const char *wrong = spool_record_read(entry, self->headers, &draft);
+    int error;
+
+    if (wrong != NULL)
+        return fms_fail(self->host, -EBADMSG, "%s: entry %" PRIu64 " is damaged: %s; move the directory away to go on",
+                        self->path, number, wrong);
+    if (!spool_reserve(self, number))
+        return fms_fail(self->host, -ENOMEM, "no memory for what is in flight");
+    draft.tag[0] = number;
+    error = fms_emit(self->host, &draft);
+    if (error != 0)
+        return error;
+    spool_skip(self, number);
+    *spool_place(self, number) = 0;
+    self->next = number + 1;
+    return 0;
+}
+
+/* Emits until the credit is used up (*credit is 0 then) or nothing more is there. */
+static int spool_read(struct spool *self, size_t *credit)
+{
+    int error = store_read_begin(self->store, self->next);
+    struct fms_bytes entry;
+    uint64_t number;
+
+    if (error != 0)
+        return spool_fail(self, error, "cannot read");
+    for (; *credit > 0; --*credit) {
+        error = store_next(self->store, &number, &entry);
+        if (error != 0)
+            break;
+        error = spool_emit(self, number, entry);
+        if (error != 0)
+            break;
+    }
+    store_read_end(self->store);
+    if (error == -ENOENT || error == -EAGAIN || error == -ESHUTDOWN)
+        return 0;
+    return error == 0 || error == -EBADMSG || error == -ENOMEM || error == -EINVAL
+               ? error
+               : spool_fail(self, error, "cannot read");
+}
+
+/* What is removed is forgotten; what can't be is tried again, and at worst read again. */
+static void spool_remove(struct spool *self)
+{
+    int error = store_remove(self->store, self->head);
+
+    self->remove_at = FMS_NEVER;
+    if (error == 0) {
+        self->removed = self->head;
+        return;
+    }
+    fms_warn(self->host, "%s: cannot remove what was delivered, will be tried again: %s", self->path,
+             store_error(error));
+    self->remove_at = fms_now(self->host) + TROUBLE_TICK;
+}
+
+static int spool_source_poll(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct spool *self = instance;
+    bool had_credit = credit > 0;
+    int error;
+
+    if (self->is_stopped)
+        return FMS_END;
+    store_unwatch(self->store);
+    error = credit > 0 ? spool_read(self, &credit) : 0;
+    spool_advance(self);
+    if (self->head - self->removed >= REMOVE_BATCH || fms_now(self->host) >= self->remove_at)
+        spool_remove(self);
+    wait->fd = store_watch(self->store);
+    wait->events = POLLIN;
+    wait->deadline = earlier(self->remove_at, fms_now(self->host) + WATCH_TICK);
+    if (had_credit && credit == 0)
+        wait->deadline = 0; /* there may be more */
+    return error;
+}
+
+static void spool_source_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
+{
+    struct spool *self = instance;
+    bool was_idle = self->remove_at == FMS_NEVER;
+
+    (void)fate;
+    *spool_place(self, record->tag[0]) = 1;
+    if (record->tag[0] == self->head)
+        spool_advance(self);
+    if (self->remove_at != FMS_NEVER && (was_idle || self->head - self->removed >= REMOVE_BATCH))
+        fms_wake(self->host);
+}
+
+static void spool_source_stop(void *instance)
+{
+    struct spool *self = instance;
+
+    self->is_stopped = true;
+}
+
+/* ---------------------------------------------------------------------------------------------- check, open and close */
+
+static int spool_check(void *instance, const struct fms_host *host)
+{
+    struct spool *self = instance;
+
+    if (self->sync == STORE_OFF)
+        fms_advise(host, "sync", "a power cut can take the whole spool with it; a crash of the process can not");
+    return 0;
+}
+
+static int spool_open_failed(const struct spool *self, const struct fms_host *host, int error)
+{
+    const char *face = host->role == FMS_SOURCE ? "source" : "sink";
+
+    if (error == -EWOULDBLOCK)
+        return fms_fail_option(host, "path", -EBUSY, "%s: another %s uses this spool, and one is all that it can have",
+                               self->path, face);
+    return fms_fail_option(host, "path", error < -30000 ? -EIO : error, "%s: cannot be opened as a spool: %s",
+                           self->path, store_error(error));
+}
+
+static int spool_open(void *instance, const struct fms_host *host)
+{
+    struct spool *self = instance;
+    bool is_source = host->role == FMS_SOURCE;
+    struct store_state state;
+    int error;
+
+    self->host = host;
+    self->remove_at = FMS_NEVER;
+    error = store_open(&self->store, self->path, is_source ? STORE_READER : STORE_WRITER, (enum store_sync)self->sync,
+                       self->max_size);
+    if (error != 0)
+        return spool_open_failed(self, host, error);
+    error = store_state(self->store, &state);
+    self->headers = is_source ? calloc(SPOOL_HEADERS_MAX, sizeof *self->headers) : NULL;
+    if (error == 0 && is_source && self->headers == NULL)
+        error = -ENOMEM;
+    if (error != 0) {
+        store_close(self->store);
+        return spool_open_failed(self, host, error);
+    }
+    self->head = self->next = self->removed = state.first;
+    if (state.next > state.first)
+        fms_info(host, "%s holds %" PRIu64 " records, %" PRIu64 " bytes", self->path, state.next - state.first,
+                 state.bytes);
+    return 0;
+}
+
+static void spool_close(void *instance)
+{
+    struct spool *self = instance;
+
+    if (self->host->role == FMS_SOURCE) {
+        spool_advance(self);
+        if (self->head > self->removed)
+            spool_remove(self);
+    }
+    store_close(self->store);
+    free(self->settled);
+    free(self->headers);
+}
+
+/* How old the oldest record is, in words. */
+static void spool_report_oldest(struct spool *self, const struct fms_host *host, struct fms_header *headers)
+{
+    struct fms_record draft;
+    struct fms_bytes entry;
+    uint64_t number;
+
+    if (store_read_begin(self->store, 0) != 0)
+        return;
+    if (store_next(self->store, &number, &entry) == 0 && spool_record_read(entry, headers, &draft) == NULL &&
+        draft.timestamp > 0)
+        fms_report(host, "the oldest record is %.1f s old",
+                   (double)(fms_realtime(host) - draft.timestamp) / (double)FMS_SECOND);
+    store_read_end(self->store);
+}
+
+static int spool_probe(void *instance, const struct fms_host *host, int64_t deadline)
+{
+    struct spool *self = instance;
+    struct fms_header *headers = calloc(SPOOL_HEADERS_MAX, sizeof *headers);
+    struct store_state state;
+    int error = headers != NULL
+                    ? store_open(&self->store, self->path, STORE_VISITOR, (enum store_sync)self->sync, self->max_size)
+                    : -ENOMEM;
+
+    (void)deadline;
+    if (error == -ENOENT) {
+        fms_report(host, "%s is not there yet; it is made at the start", self->path);
+        error = 0;
+    } else if (error != 0) {
+        error = spool_open_failed(self, host, error);
+    } else {
+        error = store_state(self->store, &state);
+        if (error == 0)
+            fms_report(host, "%s holds %" PRIu64 " records, %" PRIu64 " of %lld bytes", self->path,
+                       state.next - state.first, state.bytes, (long long)self->max_size);
+        else
+            error = spool_open_failed(self, host, error);
+        spool_report_oldest(self, host, headers);
+        store_close(self->store);
+    }
+    free(headers);
+    return error;
+}
+
+FMS_PLUGIN(.name = "spool", .version = FMS_VERSION, .summary = "A durable queue in a directory, over LMDB",
+           .options = spool_options, .counters = spool_counters, .traits = FMS_TRAIT_DURABLE_WRITE,
+           .instance_size = sizeof(struct spool), .check = spool_check, .probe = spool_probe, .open = spool_open,
+           .close = spool_close, .source_poll = spool_source_poll, .source_settled = spool_source_settled,
+           .source_stop = spool_source_stop, .sink_write = spool_sink_write, .sink_poll = spool_sink_poll);

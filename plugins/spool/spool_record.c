@@ -1,0 +1,119 @@
+/* spool_record.c - see spool_record.h.
+ *
+ *     entry  = version (1 byte) header-count (2) timestamp (8) topic key payload header*
+ *     header = name value
+ *     topic, key, payload, name, value = size + 1 (4 bytes; 0: absent) bytes... and a NUL byte for a name
+ *
+ * Numbers are little-endian. */
+#include "spool_record.h"
+
+#define VERSION   1
+#define HEAD_SIZE (1 + 2 + 8)
+
+static unsigned char *put(unsigned char *to, uint64_t number, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        *to++ = (unsigned char)(number >> 8 * i);
+    return to;
+}
+
+static unsigned char *put_bytes(unsigned char *to, struct fms_bytes bytes)
+{
+    to = put(to, bytes.data != NULL ? bytes.size + 1 : 0, 4);
+    if (bytes.data != NULL && bytes.size > 0)
+        memcpy(to, bytes.data, bytes.size);
+    return to + bytes.size;
+}
+
+/* With its NUL byte, so that it can be used where it stands. */
+static struct fms_bytes name_of(const struct fms_header *header)
+{
+    return fms_bytes_of(header->name, strlen(header->name) + 1);
+}
+
+size_t spool_record_size(const struct fms_record *record)
+{
+    size_t size = HEAD_SIZE + 3 * 4 + record->topic.size + record->key.size + record->payload.size;
+
+    for (size_t i = 0; i < record->header_count; i++)
+        size += 2 * 4 + name_of(&record->headers[i]).size + record->headers[i].value.size;
+    return size;
+}
+
+void spool_record_write(const struct fms_record *record, void *to)
+{
+    unsigned char *at = put(to, VERSION, 1);
+
+    at = put(at, record->header_count, 2);
+    at = put(at, (uint64_t)record->timestamp, 8);
+    at = put_bytes(at, record->topic);
+    at = put_bytes(at, record->key);
+    at = put_bytes(at, record->payload);
+    for (size_t i = 0; i < record->header_count; i++) {
+        at = put_bytes(at, name_of(&record->headers[i]));
+        at = put_bytes(at, record->headers[i].value);
+    }
+}
+
+struct reader {
+    const unsigned char *at;
+    size_t left;
+    bool is_short;
+};
+
+static uint64_t get(struct reader *reader, size_t size)
+{
+    uint64_t number = 0;
+
+    if (reader->left < size) {
+        reader->is_short = true;
+        return 0;
+    }
+    for (size_t i = 0; i < size; i++)
+        number |= (uint64_t)reader->at[i] << 8 * i;
+    reader->at += size;
+    reader->left -= size;
+    return number;
+}
+
+static struct fms_bytes get_bytes(struct reader *reader)
+{
+    uint64_t size = get(reader, 4);
+    struct fms_bytes bytes = {NULL, 0};
+
+    if (size == 0)
+        return bytes;
+    if (reader->left < size - 1) {
+        reader->is_short = true;
+        return bytes;
+    }
+    bytes = fms_bytes_of(reader->at, (size_t)size - 1);
+    reader->at += bytes.size;
+    reader->left -= bytes.size;
+    return bytes;
+}
+
+const char *spool_record_read(struct fms_bytes from, struct fms_header *headers, struct fms_record *draft)
+{
+    struct reader reader = {from.data, from.size, false};
+
+    *draft = (struct fms_record){.headers = headers};
+    if (get(&reader, 1) != VERSION)
+        return "it is of a version that this fmspipe does not know";
+    draft->header_count = (size_t)get(&reader, 2);
+    draft->timestamp = (int64_t)get(&reader, 8);
+    draft->topic = get_bytes(&reader);
+    draft->key = get_bytes(&reader);
+    draft->payload = get_bytes(&reader);
+    if (draft->header_count > SPOOL_HEADERS_MAX)
+        return "it has too many headers";
+    for (size_t i = 0; i < draft->header_count; i++) {
+        struct fms_bytes name = get_bytes(&reader);
+
+        headers[i].value = get_bytes(&reader);
+        headers[i].name = name.data;
+        if (name.size == 0 || memchr(name.data, '\0', name.size) != (const char *)name.data + name.size - 1)
+            return "a header's name is malformed";
+    }
+    return reader.is_short || reader.left > 0 ? "its lengths do not add up" : NULL;
+}

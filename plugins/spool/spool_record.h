@@ -1,0 +1,19 @@
+/* spool_record.h - a record as the bytes of an entry. */
+#ifndef SPOOL_RECORD_H
+#define SPOOL_RECORD_H
+
+#include <fms_plugin.h>
+
+#define SPOOL_HEADERS_MAX 1005 /* of a record, or of a dead letter */
+
+/* The bytes that a record takes. */
+size_t spool_record_size(const struct fms_record *record);
+
+/* Writes them to `to`, which has room for spool_record_size. */
+void spool_record_write(const struct fms_record *record, void *to);
+
+/* Reads them into *draft, which points into `from`, with its headers in `headers`, SPOOL_HEADERS_MAX of them. NULL, or
+ * what is wrong with the bytes: every length is checked. */
+const char *spool_record_read(struct fms_bytes from, struct fms_header *headers, struct fms_record *draft);
+
+#endif

@@ -1,0 +1,510 @@
+/* spool_store.c - see spool_store.h.
+ *
+ * LMDB must not open an environment twice in a process, so the environments of a process are in a list, by device and
+ * inode of their directory, and both faces share one. MDB_WRITEMAP is never used: a full disk would be SIGBUS.
+ *
+ * A transaction needs free pages even to remove something, so the writer leaves the disk some space: else a full disk
+ * could never be emptied again. */
+#include "spool_store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <lmdb.h>
+
+#include "spool_record.h"
+
+#define SLACK      (INT64_C(64) << 20) /* of the map beyond twice max_size: pages are never quite full */
+#define SPARED_MAX (UINT64_C(4) << 20) /* of the disk; at most an eighth of it */
+
+struct environment {
+    struct environment *next;
+    dev_t device;
+    ino_t inode;
+    unsigned users;
+    MDB_env *env;
+    MDB_dbi entries, meta;
+};
+
+struct store {
+    struct environment *shared;
+    char *path;
+    uint64_t max_size;
+    int lock_fd, watch_fd;
+    MDB_txn *read; /* NULL: none yet; reset between reads */
+    MDB_cursor *cursor;
+    uint64_t read_from;
+    bool has_begun;
+};
+
+static struct environment *environments;
+static pthread_mutex_t environments_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* LMDB's codes are below -30000, or an errno. */
+static int store_code(int code)
+{
+    return code > 0 ? -code : code;
+}
+
+const char *store_error(int error)
+{
+    return error < -30000 ? mdb_strerror(error) : strerror(-error);
+}
+
+/* ------------------------------------------------------------------------------------------------------ environments */
+
+static int environment_open_tables(struct environment *shared)
+{
+    MDB_txn *txn;
+    int error = mdb_txn_begin(shared->env, NULL, 0, &txn);
+
+    if (error != 0)
+        return error;
+    error = mdb_dbi_open(txn, "entries", MDB_CREATE, &shared->entries);
+    if (error == 0)
+        error = mdb_dbi_open(txn, "meta", MDB_CREATE, &shared->meta);
+    if (error == 0)
+        return mdb_txn_commit(txn);
+    mdb_txn_abort(txn);
+    return error;
+}
+
+static int environment_start(struct environment *shared, const char *path, enum store_sync sync, int64_t max_size)
+{
+    unsigned flags = MDB_NOTLS | (sync == STORE_ALWAYS ? 0 : MDB_NOSYNC);
+    int dead, error = mdb_env_create(&shared->env);
+
+    if (error != 0)
+        return error;
+    error = mdb_env_set_maxdbs(shared->env, 2);
+    if (error == 0)
+        error = mdb_env_set_mapsize(shared->env, (size_t)(2 * max_size + SLACK));
+    if (error == 0)
+        error = mdb_env_open(shared->env, path, flags, 0600);
+    if (error == 0)
+        error = mdb_reader_check(shared->env, &dead); /* a reader that was killed would keep its pages for ever */
+    if (error == 0)
+        error = environment_open_tables(shared);
+    if (error != 0)
+        mdb_env_close(shared->env);
+    return error;
+}
+
+/* The environment of that directory. */
+static int environment_get(const char *path, enum store_sync sync, int64_t max_size, struct environment **got)
+{
+    struct environment *shared;
+    struct stat stat_of;
+    int error = 0;
+
+    if (stat(path, &stat_of) != 0)
+        return errno;
+    pthread_mutex_lock(&environments_lock);
+    for (shared = environments; shared != NULL; shared = shared->next) {
+        if (shared->device == stat_of.st_dev && shared->inode == stat_of.st_ino)
+            break;
+    }
+    if (shared == NULL) {
+        shared = calloc(1, sizeof *shared);
+        error = shared != NULL ? environment_start(shared, path, sync, max_size) : ENOMEM;
+        if (error == 0) {
+            shared->device = stat_of.st_dev;
+            shared->inode = stat_of.st_ino;
+            shared->next = environments;
+            environments = shared;
+        } else {
+            free(shared);
+            shared = NULL;
+        }
+    }
+    if (shared != NULL)
+        shared->users++;
+    *got = shared;
+    pthread_mutex_unlock(&environments_lock);
+    return error;
+}
+
+static void environment_release(struct environment *shared)
+{
+    struct environment **link = &environments;
+
+    pthread_mutex_lock(&environments_lock);
+    if (--shared->users == 0) {
+        while (*link != shared)
+            link = &(*link)->next;
+        *link = shared->next;
+        mdb_env_sync(shared->env, 1);
+        mdb_env_close(shared->env);
+        free(shared);
+    }
+    pthread_mutex_unlock(&environments_lock);
+}
+
+/* -------------------------------------------------------------------------------------------------------------- state */
+
+static MDB_val state_key(void)
+{
+    static char key[] = "state";
+
+    return (MDB_val){sizeof key - 1, key};
+}
+
+static int state_get(const struct store *store, MDB_txn *txn, struct store_state *state)
+{
+    MDB_val key = state_key(), value;
+    int error = mdb_get(txn, store->shared->meta, &key, &value);
+
+    *state = (struct store_state){0, 0, 0};
+    if (error == MDB_NOTFOUND)
+        return 0;
+    if (error == 0 && value.mv_size != sizeof *state)
+        return MDB_CORRUPTED;
+    if (error == 0)
+        memcpy(state, value.mv_data, sizeof *state);
+    return error;
+}
+
+static int state_put(const struct store *store, MDB_txn *txn, const struct store_state *state)
+{
+    MDB_val key = state_key(), value = {sizeof *state, (void *)(uintptr_t)state};
+
+    return mdb_put(txn, store->shared->meta, &key, &value, 0);
+}
+
+/* Keys are big-endian, so that they sort as numbers do. */
+struct entry_key {
+    unsigned char bytes[8];
+};
+
+static MDB_val entry_key(uint64_t number, struct entry_key *key)
+{
+    for (int i = 0; i < 8; i++)
+        key->bytes[i] = (unsigned char)(number >> 8 * (7 - i));
+    return (MDB_val){sizeof key->bytes, key->bytes};
+}
+
+static uint64_t entry_number(MDB_val key)
+{
+    uint64_t number = 0;
+
+    for (size_t i = 0; i < key.mv_size && i < 8; i++)
+        number = number << 8 | ((const unsigned char *)key.mv_data)[i];
+    return number;
+}
+
+/* -------------------------------------------------------------------------------------------------------- open, close */
+
+static int face_lock(const char *path, enum store_face face)
+{
+    static const char *const names[] = {"writer.lock", "reader.lock"};
+    char name[4096];
+    int fd;
+
+    if (snprintf(name, sizeof name, "%s/%s", path, names[face]) >= (int)sizeof name)
+        return -ENAMETOOLONG;
+    fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return -errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return fd;
+    close(fd);
+    return -EWOULDBLOCK;
+}
+
+static int watch_open(const char *path)
+{
+    char name[4096];
+    int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    snprintf(name, sizeof name, "%s/data.mdb", path);
+    if (inotify_add_watch(fd, name, IN_MODIFY) >= 0)
+        return fd;
+    close(fd);
+    return -errno;
+}
+
+int store_open(struct store **made, const char *path, enum store_face face, enum store_sync sync, int64_t max_size)
+{
+    struct store *store = calloc(1, sizeof *store);
+    int error = 0;
+
+    if (store == NULL)
+        return -ENOMEM;
+    store->lock_fd = store->watch_fd = -1;
+    store->max_size = (uint64_t)max_size;
+    store->path = strdup(path);
+    if (store->path == NULL)
+        error = -ENOMEM;
+    if (error == 0 && face != STORE_VISITOR && mkdir(path, 0700) != 0 && errno != EEXIST)
+        error = -errno;
+    if (error == 0 && face != STORE_VISITOR)
+        error = store->lock_fd = face_lock(path, face);
+    if (error >= 0)
+        error = store_code(environment_get(path, sync, max_size, &store->shared));
+    if (error == 0 && face != STORE_VISITOR)
+        error = store->watch_fd = watch_open(path);
+    if (error < 0) {
+        store_close(store);
+        return error;
+    }
+    *made = store;
+    return 0;
+}
+
+void store_close(struct store *store)
+{
+    if (store->cursor != NULL)
+        mdb_cursor_close(store->cursor);
+    if (store->read != NULL)
+        mdb_txn_abort(store->read);
+    if (store->watch_fd >= 0)
+        close(store->watch_fd);
+    if (store->shared != NULL)
+        environment_release(store->shared);
+    if (store->lock_fd >= 0)
+        close(store->lock_fd); /* gives the lock back */
+    free(store->path);
+    free(store);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- remove */
+
+/* Removes what is below the number. */
+static int entries_remove(const struct store *store, MDB_txn *txn, struct store_state *state, uint64_t below)
+{
+    MDB_cursor *cursor;
+    struct entry_key bytes;
+    MDB_val key = entry_key(state->first, &bytes), value;
+    int error = mdb_cursor_open(txn, store->shared->entries, &cursor);
+
+    if (error != 0)
+        return error;
+    error = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    while (error == 0 && entry_number(key) < below) {
+        state->bytes -= value.mv_size + STORE_ENTRY_EXTRA;
+        error = mdb_cursor_del(cursor, 0);
+        if (error == 0)
+            error = mdb_cursor_get(cursor, &key, &value, MDB_GET_CURRENT);
+    }
+    mdb_cursor_close(cursor);
+    if (error != 0 && error != MDB_NOTFOUND && error != EINVAL) /* EINVAL: there is none behind the last */
+        return error;
+    state->first = below;
+    return 0;
+}
+
+int store_remove(struct store *store, uint64_t below)
+{
+    struct store_state state;
+    MDB_txn *txn;
+    int error = mdb_txn_begin(store->shared->env, NULL, 0, &txn);
+
+    if (error != 0)
+        return store_code(error);
+    error = state_get(store, txn, &state);
+    if (error == 0 && below > state.first)
+        error = entries_remove(store, txn, &state, below);
+    if (error == 0)
+        error = state_put(store, txn, &state);
+    if (error != 0) {
+        mdb_txn_abort(txn);
+        return store_code(error);
+    }
+    return store_code(mdb_txn_commit(txn));
+}
+
+/* ------------------------------------------------------------------------------------------------------------- append */
+
+static int entry_append(const struct store *store, MDB_txn *txn, struct store_state *state,
+                        const struct fms_record *record, size_t size)
+{
+    struct entry_key bytes;
+    MDB_val key = entry_key(state->next, &bytes), value = {size, NULL};
+    int error = mdb_put(txn, store->shared->entries, &key, &value, MDB_APPEND | MDB_RESERVE);
+
+    if (error != 0)
+        return error;
+    spool_record_write(record, value.mv_data);
+    state->next++;
+    state->bytes += size + STORE_ENTRY_EXTRA;
+    return 0;
+}
+
+/* Makes room for so many bytes. */
+static int entries_drop(const struct store *store, MDB_txn *txn, struct store_state *state, uint64_t needed,
+                        uint64_t *dropped)
+{
+    int error = 0;
+
+    while (error == 0 && state->bytes + needed > store->max_size && state->first < state->next) {
+        error = entries_remove(store, txn, state, state->first + 1);
+        ++*dropped;
+    }
+    return error;
+}
+
+/* As many records as fit. */
+static int entries_append(const struct store *store, MDB_txn *txn, struct store_state *state,
+                          const struct fms_record *const *records, size_t count, bool drop_oldest, size_t *taken,
+                          uint64_t *dropped)
+{
+    int error = 0;
+
+    for (; *taken < count && error == 0; ++*taken) {
+        size_t size = spool_record_size(records[*taken]);
+
+        if (state->bytes + size + STORE_ENTRY_EXTRA > store->max_size) {
+            if (!drop_oldest)
+                return 0;
+            error = entries_drop(store, txn, state, size + STORE_ENTRY_EXTRA, dropped);
+        }
+        if (error == 0)
+            error = entry_append(store, txn, state, records[*taken], size);
+        if (error != 0)
+            return error;
+    }
+    return error;
+}
+
+/* Bytes of the file that hold nothing: about what can be stored without its growing. */
+static uint64_t file_slack(const struct store *store, MDB_txn *txn)
+{
+    MDB_dbi tables[] = {0 /* LMDB's own, of free pages */, store->shared->entries, store->shared->meta};
+    uint64_t used = 2, all;
+    MDB_envinfo info;
+    MDB_stat stat;
+
+    mdb_env_info(store->shared->env, &info);
+    all = info.me_last_pgno + 1;
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
+        mdb_stat(txn, tables[i], &stat);
+        used += stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
+    }
+    return all > used ? (all - used) * stat.ms_psize : 0;
+}
+
+/* Whether there is room for these and some more, on the disk or in the file. */
+static bool disk_has_room(const struct store *store, MDB_txn *txn, const struct fms_record *const *records,
+                          size_t count)
+{
+    struct statvfs disk;
+    uint64_t needed, spared, left;
+
+    if (statvfs(store->path, &disk) != 0)
+        return true; /* then the write will say */
+    left = (uint64_t)disk.f_bavail * disk.f_frsize;
+    spared = (uint64_t)disk.f_blocks * disk.f_frsize / 8;
+    needed = spared < SPARED_MAX ? spared : SPARED_MAX;
+    for (size_t i = 0; i < count; i++)
+        needed += spool_record_size(records[i]) + STORE_ENTRY_EXTRA;
+    return left >= needed || left + file_slack(store, txn) >= needed;
+}
+
+int store_append(struct store *store, const struct fms_record *const *records, size_t count, bool drop_oldest,
+                 size_t *taken, uint64_t *dropped)
+{
+    struct store_state state;
+    MDB_txn *txn;
+    int error;
+
+    *taken = 0;
+    *dropped = 0;
+    error = mdb_txn_begin(store->shared->env, NULL, 0, &txn);
+    if (error != 0)
+        return store_code(error);
+    error = state_get(store, txn, &state);
+    if (error == 0 && !disk_has_room(store, txn, records, count))
+        error = ENOSPC;
+    if (error == 0)
+        error = entries_append(store, txn, &state, records, count, drop_oldest, taken, dropped);
+    if (error == 0 && *taken > 0)
+        error = state_put(store, txn, &state);
+    if (error == 0 && *taken > 0) {
+        error = mdb_txn_commit(txn);
+    } else {
+        mdb_txn_abort(txn);
+    }
+    if (error != 0)
+        *taken = 0;
+    return store_code(error);
+}
+
+/* --------------------------------------------------------------------------------------------------------------- read */
+
+int store_read_begin(struct store *store, uint64_t from)
+{
+    int error = store->read == NULL ? mdb_txn_begin(store->shared->env, NULL, MDB_RDONLY, &store->read)
+                                    : mdb_txn_renew(store->read);
+
+    if (error == 0)
+        error = store->cursor == NULL ? mdb_cursor_open(store->read, store->shared->entries, &store->cursor)
+                                      : mdb_cursor_renew(store->read, store->cursor);
+    store->read_from = from;
+    store->has_begun = false;
+    return store_code(error);
+}
+
+int store_next(struct store *store, uint64_t *number, struct fms_bytes *entry)
+{
+    struct entry_key bytes;
+    MDB_val key = entry_key(store->read_from, &bytes), value;
+    int error = mdb_cursor_get(store->cursor, &key, &value, store->has_begun ? MDB_NEXT : MDB_SET_RANGE);
+
+    store->has_begun = true;
+    if (error == MDB_NOTFOUND)
+        return -ENOENT;
+    if (error != 0)
+        return store_code(error);
+    if (key.mv_size != sizeof bytes.bytes)
+        return MDB_CORRUPTED;
+    *number = entry_number(key);
+    *entry = fms_bytes_of(value.mv_data, value.mv_size);
+    return 0;
+}
+
+void store_read_end(struct store *store)
+{
+    mdb_txn_reset(store->read);
+}
+
+int store_state(struct store *store, struct store_state *state)
+{
+    MDB_txn *txn;
+    int error = mdb_txn_begin(store->shared->env, NULL, MDB_RDONLY, &txn);
+
+    if (error != 0)
+        return store_code(error);
+    error = state_get(store, txn, state);
+    mdb_txn_abort(txn);
+    return store_code(error);
+}
+
+int store_flush(struct store *store)
+{
+    return store_code(mdb_env_sync(store->shared->env, 1));
+}
+
+int store_watch(const struct store *store)
+{
+    return store->watch_fd;
+}
+
+bool store_unwatch(const struct store *store)
+{
+    char events[4096];
+    bool was_readable = false;
+
+    while (read(store->watch_fd, events, sizeof events) > 0)
+        was_readable = true;
+    return was_readable;
+}

@@ -1,0 +1,52 @@
+/* spool_store.h - a durable first-in-first-out queue of entries in a directory, over LMDB.
+ *
+ * Entries have numbers that count up for ever. One writer and one reader, on threads or in processes of their own; the
+ * store says no to a second of either. Functions return 0, -errno or one of LMDB's own codes; store_error is its text. */
+#ifndef SPOOL_STORE_H
+#define SPOOL_STORE_H
+
+#include <fms_plugin.h>
+
+enum store_face { STORE_WRITER, STORE_READER, STORE_VISITOR };
+enum store_sync { STORE_ALWAYS, STORE_INTERVAL, STORE_OFF };
+
+#define STORE_ENTRY_EXTRA 16 /* bytes that an entry takes besides its own: key and node */
+
+struct store;
+
+struct store_state {
+    uint64_t first, next; /* numbers: of the oldest entry, and of the next one */
+    uint64_t bytes;       /* of all entries */
+};
+
+/* Opens or makes the store. -EWOULDBLOCK: the face is taken. */
+int store_open(struct store **made, const char *path, enum store_face face, enum store_sync sync, int64_t max_size);
+void store_close(struct store *store);
+const char *store_error(int error);
+
+/* Appends records in one transaction, as many as fit max_size, of `count`; with drop_oldest it removes old entries to
+ * make them fit. *taken and *dropped say how many it were. 0 with *taken == 0: it is full. -ENOSPC: the disk is. Nothing
+ * is appended on an error. */
+int store_append(struct store *store, const struct fms_record *const *records, size_t count, bool drop_oldest,
+                 size_t *taken, uint64_t *dropped);
+
+/* Begins to read at that number, or behind it where it is gone. store_next: -ENOENT at the end; the bytes are valid until
+ * store_read_end. */
+int store_read_begin(struct store *store, uint64_t from);
+int store_next(struct store *store, uint64_t *number, struct fms_bytes *entry);
+void store_read_end(struct store *store);
+
+/* Removes the entries below that number. */
+int store_remove(struct store *store, uint64_t below);
+
+int store_state(struct store *store, struct store_state *state);
+
+/* Writes to the disk what is not yet there. */
+int store_flush(struct store *store);
+
+/* A descriptor that becomes readable when anything was written, by whatever process; store_unwatch empties it, and says
+ * whether it was. */
+int store_watch(const struct store *store);
+bool store_unwatch(const struct store *store);
+
+#endif
