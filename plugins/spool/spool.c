@@ -42,6 +42,7 @@ struct spool {
     uint8_t *settled;    /* a ring of those from head to next */
     size_t ring;         /* its size, a power of two, or 0 */
     int64_t remove_at;   /* FMS_NEVER: nothing is to be removed */
+    bool is_stuck;       /* it waits until all that is in flight is settled */
     bool is_stopped;
     struct fms_header *headers;
 };
@@ -216,13 +217,6 @@ static bool spool_reserve(struct spool *self, uint64_t number)
     return true;
 }
 
-/* Numbers that are gone, dropped by the sink, count as settled. */
-static void spool_skip(struct spool *self, uint64_t number)
-{
-    for (; self->next != number; self->next++)
-        *spool_place(self, self->next) = 1;
-}
-
 static void spool_advance(struct spool *self)
 {
     while (self->head != self->next && *spool_place(self, self->head) != 0)
@@ -241,13 +235,17 @@ static int spool_emit(struct spool *self, uint64_t number, struct fms_bytes entr
     if (wrong != NULL)
         return fms_fail(self->host, -EBADMSG, "%s: entry %" PRIu64 " is damaged: %s; move the directory away to go on",
                         self->path, number, wrong);
+    self->is_stuck = number != self->next && self->head != self->next;
+    if (self->is_stuck)
+        return -EAGAIN; /* the sink has dropped what comes next: go on behind it when all before it is settled */
+    if (number != self->next)
+        self->head = self->next = number;
     if (!spool_reserve(self, number))
         return fms_fail(self->host, -ENOMEM, "no memory for what is in flight");
     draft.tag[0] = number;
     error = fms_emit(self->host, &draft);
     if (error != 0)
         return error;
-    spool_skip(self, number);
     *spool_place(self, number) = 0;
     self->next = number + 1;
     return 0;
@@ -323,7 +321,8 @@ static void spool_source_settled(void *instance, const struct fms_record *record
     *spool_place(self, record->tag[0]) = 1;
     if (record->tag[0] == self->head)
         spool_advance(self);
-    if (self->remove_at != FMS_NEVER && (was_idle || self->head - self->removed >= REMOVE_BATCH))
+    if ((self->remove_at != FMS_NEVER && (was_idle || self->head - self->removed >= REMOVE_BATCH)) ||
+        (self->is_stuck && self->head == self->next))
         fms_wake(self->host);
 }
 

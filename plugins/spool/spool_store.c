@@ -279,25 +279,23 @@ void store_close(struct store *store)
 
 /* ------------------------------------------------------------------------------------------------------------- remove */
 
-/* Removes what is below the number. */
+/* Removes what is below the number, from the front. */
 static int entries_remove(const struct store *store, MDB_txn *txn, struct store_state *state, uint64_t below)
 {
     MDB_cursor *cursor;
-    struct entry_key bytes;
-    MDB_val key = entry_key(state->first, &bytes), value;
+    MDB_val key, value;
     int error = mdb_cursor_open(txn, store->shared->entries, &cursor);
 
     if (error != 0)
         return error;
-    error = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-    while (error == 0 && entry_number(key) < below) {
+    while ((error = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)) == 0 && entry_number(key) < below) {
         state->bytes -= value.mv_size + STORE_ENTRY_EXTRA;
         error = mdb_cursor_del(cursor, 0);
-        if (error == 0)
-            error = mdb_cursor_get(cursor, &key, &value, MDB_GET_CURRENT);
+        if (error != 0)
+            break;
     }
     mdb_cursor_close(cursor);
-    if (error != 0 && error != MDB_NOTFOUND && error != EINVAL) /* EINVAL: there is none behind the last */
+    if (error != 0 && error != MDB_NOTFOUND)
         return error;
     state->first = below;
     return 0;
