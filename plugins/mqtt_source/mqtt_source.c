@@ -297,16 +297,16 @@ static uint64_t mqtt_source_moves(struct mqtt_source *self)
 }
 
 /* Whether paho may acknowledge. Behind durable sinks: not before the record is settled. QoS 0 is not worth a wait. */
-static bool mqtt_source_is_safe(struct mqtt_source *self, const struct parked *item, enum taking taking)
+static bool mqtt_source_is_safe(struct mqtt_source *self, int qos, enum taking taking)
 {
-    if (item->message->qos == 0 || taking == COMES_AGAIN)
+    if (qos == 0 || taking == COMES_AGAIN)
         return true;
     return self->host->durable_sinks ? taking == TAKEN && atomic_load(&self->unsettled) == 0 : taking != NO_ROOM;
 }
 
 /* Waits, with all of paho, until the message is safe. On a connection that the broker must have closed meanwhile an
  * acknowledgement does no harm. */
-static enum taking mqtt_source_hold(struct mqtt_source *self, const struct parked *item, enum taking taking,
+static enum taking mqtt_source_hold(struct mqtt_source *self, const struct parked *item, int qos, enum taking taking,
                                     int64_t deadline)
 {
     uint64_t moves;
@@ -319,7 +319,7 @@ static enum taking mqtt_source_hold(struct mqtt_source *self, const struct parke
         moves = mqtt_source_moves(self);
         if (taking == NO_ROOM)
             taking = mqtt_source_take(self, item);
-        if (mqtt_source_is_safe(self, item, taking))
+        if (mqtt_source_is_safe(self, qos, taking))
             return taking;
         if (!mqtt_source_wait(self, moves, deadline))
             break;
@@ -336,15 +336,16 @@ static void mqtt_source_arrived(void *user, unsigned connection, char *topic, si
 {
     struct mqtt_source *self = user;
     struct parked item = {NULL, message, topic, topic_size, fms_realtime(self->host)};
+    int qos = message->qos; /* once parked, the message is the lane's, which may have freed it */
     /* We said nothing to the broker after this moment. */
     int64_t deadline = mqtt_clock() + self->mqtt.keepalive * 3 / 2 + HOLD_GRACE;
     enum taking taking = connection == self->given_up ? COMES_AGAIN : mqtt_source_take(self, &item);
 
-    if (!mqtt_source_is_safe(self, &item, taking))
-        taking = mqtt_source_hold(self, &item, taking, deadline);
+    if (!mqtt_source_is_safe(self, qos, taking))
+        taking = mqtt_source_hold(self, &item, qos, taking, deadline);
     if (taking == COMES_AGAIN)
         self->given_up = connection;
-    if (taking == ENDED || (message->qos == 0 && taking != TAKEN && taking != PARKED))
+    if (taking == ENDED || (qos == 0 && taking != TAKEN && taking != PARKED))
         fms_count(self->host, COUNT_DROPPED, 1);
     if (taking != PARKED)
         message_free(&item);
