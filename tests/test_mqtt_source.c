@@ -91,7 +91,7 @@ static void test_check_warns_of_traps(void **state)
         {"qos = 0\n", "advice: qos: at QoS 0"},
         {"clean_start = no\n", "advice: client_id: "},
         {"", "advice: clean_start: what is published while this pipeline is down is lost"},
-        {"version = 3.1.1\n", "down, or disconnected because it is full, is lost"},
+        {"version = 3.1.1\n", "forgets us while we are disconnected because the pipeline is full"},
         {"client_id = a\nclean_start = no\nsession_expiry = 0\n", "advice: session_expiry: "},
         {"qos = 2\nversion = 3.1.1\n", "advice: qos: with MQTT 3.1.1 paho confirms"},
         {"client_id = a\nclean_start = no\n", NULL},

@@ -1,65 +1,10 @@
-/* mqtt_common.c - see mqtt_common.h. Compiled into both plugins; each has its own copy, paho is there once.
- *
- * The link's thread is a loop: connect, serve while connected, hang up, pause, again. paho's own reconnection is not
- * used: it tells nothing of the session, and counts in ticks of three seconds. Three oddities of paho 1.3 show here:
- * - With its last client paho stops its threads and frees its globals, which is not safe while another thread makes a
- *   client. Each link therefore keeps an anchor, a client that never connects, as long as it lives.
- * - A client that is destroyed is quiet when MQTTAsync_destroy returns, whatever it was at. So that is how a link ends
- *   a connection, after a disconnect that may fail; only a source at QoS 2 must keep its client (keep_handle).
- * - MQTTAsync_connect writes to the client without the lock; MQTTAsync_isConnected before it waits until the callback
- *   that told of the end has left. */
+/* mqtt_common.c - see mqtt_common.h. Compiled into each plugin that speaks MQTT. */
 #include "mqtt_common.h"
 
 #include <errno.h>
-#include <netdb.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/random.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
-
-#define CONNECT_PATIENCE    (10 * FMS_SECOND)
-#define DISCONNECT_PATIENCE (2 * FMS_SECOND)
-#define PACKET_MAX          (INT64_C(268435455) + 5) /* MQTT-1.5.5, MQTT-2.1.4 */
-
-enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP };
-
-struct mqtt_url {
-    char text[600]; /* with the port, as paho takes it */
-    char host[256];
-    bool is_tls;
-};
-
-struct mqtt_link {
-    const struct mqtt_options *options;
-    const struct fms_host *host;
-    struct mqtt_role role;
-    struct mqtt_url url;
-    char client_id[64]; /* the generated one */
-    MQTTAsync anchor;
-    pthread_t thread;
-
-    /* The link's thread only. */
-    MQTTAsync handle;
-    bool has_connected;   /* ever */
-    bool is_reconnecting; /* since a loss that was logged, or a first attempt that failed */
-    int64_t down_since;
-    int64_t last_pause;
-    unsigned attempt;
-
-    pthread_mutex_t lock; /* guards all that follows */
-    pthread_cond_t changed;
-    enum link_state state;
-    unsigned connection;
-    bool is_paused, is_stopped, is_closing, has_ended, is_kicked;
-    bool is_parting;  /* requests are still answered although the link must go */
-    bool is_answered; /* the one request that link_await waits for */
-    int answer;       /* what it was answered: a QoS or a reason code; negative: paho gave it up */
-    struct mqtt_limits limits;
-    char reason[256]; /* why the connection was refused or lost */
-};
 
 /* ----------------------------------------------------------------------------------------------------------- checks */
 
@@ -102,8 +47,7 @@ static int port_of(const char *text, size_t size)
     return port > 0 && port < 65536 ? port : -1;
 }
 
-/* Returns what is wrong, or NULL. */
-static const char *url_parse(const char *text, struct mqtt_url *url)
+const char *mqtt_url_parse(const char *text, struct mqtt_url *url)
 {
     const char *rest = NULL, *host, *end;
     const struct scheme *scheme = scheme_of(text, &rest);
@@ -132,8 +76,10 @@ static const char *url_parse(const char *text, struct mqtt_url *url)
     memcpy(url->host, host, host_size);
     url->host[host_size] = '\0';
     url->is_tls = scheme->is_tls;
+    url->port = port != 0 ? port : scheme->port;
+    url->is_websocket = scheme->is_websocket;
     snprintf(url->text, sizeof url->text, "%s://%s%s%s:%d%s", scheme->name, rest[0] == '[' ? "[" : "", url->host,
-             rest[0] == '[' ? "]" : "", port != 0 ? port : scheme->port, rest + authority);
+             rest[0] == '[' ? "]" : "", url->port, rest + authority);
     return NULL;
 }
 
@@ -157,7 +103,7 @@ static int check_tls(const struct mqtt_options *options, const struct fms_host *
 int mqtt_check(const struct mqtt_options *options, const struct fms_host *host)
 {
     struct mqtt_url url;
-    const char *error = url_parse(options->server, &url);
+    const char *error = mqtt_url_parse(options->server, &url);
 
     if (error != NULL)
         return fms_fail_option(host, "server", -EINVAL, "\"%s\" %s", options->server, error);
@@ -229,708 +175,69 @@ const char *mqtt_topic_error(const char *topic, size_t size)
     return mqtt_is_text(topic, size) ? NULL : "the topic is no UTF-8, or holds control characters";
 }
 
-/* ------------------------------------------------------------------------------------------------------ small parts */
+/* ----------------------------------------------------------------------------------------------------- subscriptions */
 
-int64_t mqtt_clock(void)
+const char *mqtt_filter_unshared(const char *filter)
 {
-    struct timespec now;
+    size_t group;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * FMS_SECOND + now.tv_nsec;
+    if (strncmp(filter, "$share/", 7) != 0)
+        return filter;
+    group = strcspn(filter + 7, "/+#");
+    return group > 0 && filter[7 + group] == '/' ? filter + 7 + group + 1 : NULL;
 }
 
-bool mqtt_link_is_5(const struct mqtt_link *link)
+static const char *filter_error(const char *filter)
 {
-    return link->options->version == MQTT_5;
-}
+    const char *rest = mqtt_filter_unshared(filter);
 
-MQTTAsync mqtt_link_handle(struct mqtt_link *link)
-{
-    return link->handle;
-}
+    if (rest == NULL)
+        return "is no shared subscription: write $share/GROUP/FILTER, GROUP without + and #";
+    if (rest[0] == '\0')
+        return "is empty";
+    if (!mqtt_is_text(filter, strlen(filter)))
+        return "is no UTF-8, is longer than 65535 bytes, or holds control characters";
+    for (const char *at = rest; *at != '\0'; at++) {
+        bool alone = (at == rest || at[-1] == '/') && (at[1] == '\0' || at[1] == '/');
 
-const struct mqtt_limits *mqtt_link_limits(struct mqtt_link *link)
-{
-    return &link->limits;
-}
-
-static const char *link_id(const struct mqtt_link *link)
-{
-    return link->options->client_id != NULL ? link->options->client_id : link->client_id;
-}
-
-/* Called with the lock held. False: the deadline has come. */
-static bool link_wait(struct mqtt_link *link, int64_t deadline)
-{
-    struct timespec until = {(time_t)(deadline / FMS_SECOND), (long)(deadline % FMS_SECOND)};
-
-    if (deadline == FMS_NEVER)
-        return pthread_cond_wait(&link->changed, &link->lock) == 0;
-    return pthread_cond_timedwait(&link->changed, &link->lock, &until) != ETIMEDOUT;
-}
-
-/* Called with the lock held. */
-static bool link_must_go(const struct mqtt_link *link)
-{
-    return link->is_paused || link->is_stopped || link->is_closing;
-}
-
-/* Called with the lock held, which it gives up. */
-static void link_unlock(struct mqtt_link *link)
-{
-    pthread_cond_broadcast(&link->changed);
-    pthread_mutex_unlock(&link->lock);
-}
-
-/* There is no connection, and why not; the first reason counts. */
-static void link_down(struct mqtt_link *link, const char *format, ...) FMS_PRINTF(2, 3);
-static void link_down(struct mqtt_link *link, const char *format, ...)
-{
-    va_list args;
-
-    pthread_mutex_lock(&link->lock);
-    va_start(args, format);
-    if (link->reason[0] == '\0')
-        vsnprintf(link->reason, sizeof link->reason, format, args);
-    va_end(args);
-    link->state = LINK_DOWN;
-    link_unlock(link);
-}
-
-static const char *paho_error(int code)
-{
-    const char *text = MQTTAsync_strerror(code);
-
-    return text != NULL ? text : "unknown error";
-}
-
-/* --------------------------------------------------------------------------------- paho's callbacks, on its threads */
-
-static void link_connected(struct mqtt_link *link, const struct mqtt_limits *limits)
-{
-    pthread_mutex_lock(&link->lock);
-    if (link->state == LINK_CONNECTING) {
-        link->limits = *limits;
-        link->reason[0] = '\0';
-        link->state = LINK_UP;
+        if ((*at == '+' || *at == '#') && !alone)
+            return "has a + or # that does not fill a level of its own";
+        if (*at == '#' && at[1] != '\0')
+            return "has a # that is not the last level";
     }
-    link_unlock(link);
-}
-
-static void on_connected(void *context, MQTTAsync_successData *data)
-{
-    struct mqtt_limits limits = {data->alt.connect.sessionPresent != 0, 65535, PACKET_MAX, 2, true};
-
-    link_connected(context, &limits);
-}
-
-static int64_t property(const MQTTProperties *properties, enum MQTTPropertyCodes code, int64_t absent)
-{
-    MQTTProperties *list = (MQTTProperties *)(uintptr_t)properties;
-
-    return MQTTProperties_hasProperty(list, code) ? (uint32_t)MQTTProperties_getNumericValue(list, code) : absent;
-}
-
-static void on_connected_5(void *context, MQTTAsync_successData5 *data)
-{
-    const MQTTProperties *said = &data->properties;
-    struct mqtt_limits limits = {
-        data->alt.connect.sessionPresent != 0,
-        (int)property(said, MQTTPROPERTY_CODE_RECEIVE_MAXIMUM, 65535),
-        property(said, MQTTPROPERTY_CODE_MAXIMUM_PACKET_SIZE, PACKET_MAX),
-        (int)property(said, MQTTPROPERTY_CODE_MAXIMUM_QOS, 2),
-        property(said, MQTTPROPERTY_CODE_RETAIN_AVAILABLE, 1) != 0,
-    };
-
-    link_connected(context, &limits);
-}
-
-static const char *connack_text(int code)
-{
-    static const char *const old[] = {
-        [1] = "the broker does not speak this version of MQTT: try the other version",
-        [2] = "the broker refuses the client id",
-        [3] = "the broker is not available",
-        [4] = "wrong user name or password",
-        [5] = "not authorized: check username and password, or the client id",
-    };
-
-    if (code > 0 && code < 6)
-        return old[code];
-    switch (code) {
-    case MQTTREASONCODE_UNSUPPORTED_PROTOCOL_VERSION:
-        return old[1];
-    case MQTTREASONCODE_CLIENT_IDENTIFIER_NOT_VALID:
-        return old[2];
-    case MQTTREASONCODE_BAD_USER_NAME_OR_PASSWORD:
-        return old[4];
-    case MQTTREASONCODE_NOT_AUTHORIZED:
-        return old[5];
-    default:
-        return MQTTReasonCode_toString((enum MQTTReasonCodes)code);
-    }
-}
-
-/* A connection that did not come about. A reason that TLS gave stands. */
-static void link_refused(struct mqtt_link *link, int code, const char *message)
-{
-    if (code > 0 && connack_text(code) != NULL)
-        link_down(link, "refused: %s", connack_text(code));
-    else if (message != NULL && strcmp(message, "TCP connect completion failure") == 0)
-        link_down(link, "the broker closed the connection instead of an answer%s",
-                  mqtt_link_is_5(link) ? " (does it speak MQTT 5? else set version = 3.1.1)" : "");
-    else
-        link_down(link, "nobody answers there%s", link->url.is_tls ? ", or the certificate is not for this host" : "");
-}
-
-static void on_refused(void *context, MQTTAsync_failureData *data)
-{
-    link_refused(context, data->code, data->message);
-}
-
-static void on_refused_5(void *context, MQTTAsync_failureData5 *data)
-{
-    link_refused(context, data->code, data->message);
-}
-
-static void on_lost(void *context, char *cause)
-{
-    (void)cause; /* paho never gives one */
-    link_down(context, "the broker closed the connection, or went silent");
-}
-
-/* MQTT 5: the broker says why. on_lost does not follow. */
-static void on_disconnected(void *context, MQTTProperties *properties, enum MQTTReasonCodes code)
-{
-    struct mqtt_link *link = context;
-    const char *text = MQTTReasonCode_toString(code);
-
-    (void)properties;
-    if (code == MQTTREASONCODE_SESSION_TAKEN_OVER)
-        link_down(link, "another client has connected with the client id \"%s\": give each its own", link_id(link));
-    else
-        link_down(link, "the broker closed the connection: %s", text != NULL ? text : "unknown reason");
-}
-
-static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message)
-{
-    struct mqtt_link *link = context;
-    unsigned connection;
-
-    pthread_mutex_lock(&link->lock);
-    connection = link->connection;
-    pthread_mutex_unlock(&link->lock);
-    if (link->role.arrived != NULL) {
-        link->role.arrived(link->role.user, connection, topic, topic_size > 0 ? (size_t)topic_size : strlen(topic),
-                           message);
-    } else {
-        MQTTAsync_freeMessage(&message);
-        MQTTAsync_free(topic);
-    }
-    return 1; /* 0 would queue the message in memory, and acknowledge it all the same */
-}
-
-/* Lines of OpenSSL, the cause first: "THREAD:error:0A000086:SSL routines:FUNCTION:certificate verify failed:FILE:..."
- */
-static int on_tls_error(const char *text, size_t size, void *context)
-{
-    struct mqtt_link *link = context;
-    const char *field = text, *colon;
-
-    for (int i = 0; i < 5; i++) {
-        colon = memchr(field, ':', size - (size_t)(field - text));
-        if (colon == NULL)
-            break;
-        field = colon + 1;
-    }
-    pthread_mutex_lock(&link->lock);
-    if (link->reason[0] == '\0')
-        snprintf(link->reason, sizeof link->reason, "TLS: %.*s", (int)strcspn(field, ":\n"), field);
-    pthread_mutex_unlock(&link->lock);
-    return 1;
-}
-
-/* --------------------------------------------------------------------------------- requests that wait for an answer */
-
-static void link_answer(void *context, int answer)
-{
-    struct mqtt_link *link = context;
-
-    pthread_mutex_lock(&link->lock);
-    link->is_answered = true;
-    link->answer = answer;
-    link_unlock(link);
-}
-
-static void on_granted(void *context, MQTTAsync_successData *data)
-{
-    link_answer(context, data->alt.qos);
-}
-
-static void on_granted_5(void *context, MQTTAsync_successData5 *data)
-{
-    link_answer(context, (int)data->reasonCode);
-}
-
-static void on_done(void *context, MQTTAsync_successData *data)
-{
-    (void)data;
-    link_answer(context, 0);
-}
-
-static void on_done_5(void *context, MQTTAsync_successData5 *data)
-{
-    (void)data;
-    link_answer(context, 0);
-}
-
-static void on_denied(void *context, MQTTAsync_failureData *data)
-{
-    link_answer(context, data->code);
-}
-
-static void on_denied_5(void *context, MQTTAsync_failureData5 *data)
-{
-    link_answer(context, data->code == 0 ? (int)data->reasonCode : data->code);
-}
-
-static MQTTAsync_responseOptions link_response(struct mqtt_link *link, bool has_qos)
-{
-    MQTTAsync_responseOptions response = MQTTAsync_responseOptions_initializer;
-
-    response.context = link;
-    if (mqtt_link_is_5(link)) {
-        response.onSuccess5 = has_qos ? on_granted_5 : on_done_5;
-        response.onFailure5 = on_denied_5;
-    } else {
-        response.onSuccess = has_qos ? on_granted : on_done;
-        response.onFailure = on_denied;
-    }
-    pthread_mutex_lock(&link->lock);
-    link->is_answered = false;
-    pthread_mutex_unlock(&link->lock);
-    return response;
-}
-
-/* A connection on which a request cannot be sent, or its answer is overdue, is given up: so no answer is ever taken for
- * that to another request. */
-static int link_await(struct mqtt_link *link, int sent, const char *what, int64_t patience, char *reason, size_t size)
-{
-    int64_t deadline = mqtt_clock() + patience;
-    const char *text;
-    bool is_late = false;
-    int result;
-
-    if (sent != MQTTASYNC_SUCCESS)
-        link_down(link, "%s cannot be sent: %s", what, paho_error(sent));
-    pthread_mutex_lock(&link->lock);
-    while (!link->is_answered && link->state == LINK_UP && !is_late && (link->is_parting || !link_must_go(link)))
-        is_late = !link_wait(link, deadline);
-    is_late = is_late && !link->is_answered;
-    result = link->is_answered && link->answer >= 0 ? link->answer : is_late ? -ETIMEDOUT : -ENOTCONN;
-    pthread_mutex_unlock(&link->lock);
-    if (is_late)
-        link_down(link, "no answer to %s within %.1f s", what, (double)patience / (double)FMS_SECOND);
-    if (result < 0)
-        snprintf(reason, size, "%s",
-                 is_late ? "no answer in time" : "the connection was lost, or is not wanted any more");
-    if (result < MQTTREASONCODE_UNSPECIFIED_ERROR)
-        return result;
-    text = mqtt_link_is_5(link) ? MQTTReasonCode_toString((enum MQTTReasonCodes)result) : NULL;
-    snprintf(reason, size, "%s", text != NULL ? text : "refused");
-    return -EACCES;
-}
-
-int mqtt_link_publish(struct mqtt_link *link, const char *topic, const char *payload, int qos, bool retain,
-                      int64_t patience, char *reason, size_t size)
-{
-    MQTTAsync_responseOptions response = link_response(link, false);
-
-    return link_await(link, MQTTAsync_send(link->handle, topic, (int)strlen(payload), payload, qos, retain, &response),
-                      "a publication", patience, reason, size);
-}
-
-int mqtt_link_subscribe(struct mqtt_link *link, const char *filter, int qos, bool no_retained, int64_t patience,
-                        char *reason, size_t size)
-{
-    MQTTAsync_responseOptions response = link_response(link, true);
-
-    response.subscribeOptions.retainHandling = no_retained ? 2 : 1; /* 1: only where the subscription is new */
-    return link_await(link, MQTTAsync_subscribe(link->handle, filter, qos, &response), "a subscription", patience,
-                      reason, size);
-}
-
-/* ---------------------------------------------------------------------------------------------- connect, disconnect */
-
-/* Asks for the name here: paho would do so under its lock, and an unknown name can take long. */
-static int link_resolve(struct mqtt_link *link)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
-    int error = getaddrinfo(link->url.host, NULL, &hints, &found);
-
-    if (error == 0) {
-        freeaddrinfo(found);
-        return 0;
-    }
-    link_down(link, "%s: %s", link->url.host, gai_strerror(error));
-    return -EHOSTUNREACH;
-}
-
-static int link_make_handle(struct mqtt_link *link)
-{
-    MQTTAsync_createOptions create = MQTTAsync_createOptions_initializer;
-    int error;
-
-    create.MQTTVersion = mqtt_link_is_5(link) ? MQTTVERSION_5 : MQTTVERSION_3_1_1;
-    create.maxBufferedMessages = 65535;
-    error = MQTTAsync_createWithOptions(&link->handle, link->url.text, link_id(link), MQTTCLIENT_PERSISTENCE_NONE, NULL,
-                                        &create);
-    if (error == MQTTASYNC_SUCCESS) {
-        MQTTAsync_setCallbacks(link->handle, link, on_lost, on_arrived, NULL);
-        MQTTAsync_setDisconnected(link->handle, link, on_disconnected);
-        return 0;
-    }
-    link_down(link, "%s", paho_error(error));
-    return -EINVAL;
-}
-
-static void add_property(MQTTProperties *list, enum MQTTPropertyCodes code, uint32_t value)
-{
-    MQTTProperty item = {.identifier = code};
-
-    if (code == MQTTPROPERTY_CODE_RECEIVE_MAXIMUM)
-        item.value.integer2 = (unsigned short)value;
-    else
-        item.value.integer4 = value;
-    MQTTProperties_add(list, &item);
-}
-
-static int link_send_connect(struct mqtt_link *link)
-{
-    MQTTAsync_connectOptions connect = MQTTAsync_connectOptions_initializer;
-    MQTTAsync_connectOptions connect_5 = MQTTAsync_connectOptions_initializer5;
-    MQTTAsync_SSLOptions tls = MQTTAsync_SSLOptions_initializer;
-    MQTTAsync_willOptions will = MQTTAsync_willOptions_initializer;
-    MQTTProperties properties = MQTTProperties_initializer;
-    const struct mqtt_options *options = link->options;
-    int sent;
-
-    if (mqtt_link_is_5(link)) {
-        connect = connect_5;
-        connect.onSuccess5 = on_connected_5;
-        connect.onFailure5 = on_refused_5;
-        connect.cleanstart = link->role.clean_start && !link->has_connected;
-        connect.connectProperties = &properties;
-        if (link->role.session_expiry > 0)
-            add_property(&properties, MQTTPROPERTY_CODE_SESSION_EXPIRY_INTERVAL, link->role.session_expiry);
-        if (link->role.packet_maximum > 0)
-            add_property(&properties, MQTTPROPERTY_CODE_MAXIMUM_PACKET_SIZE, link->role.packet_maximum);
-        if (link->role.receive_maximum > 0)
-            add_property(&properties, MQTTPROPERTY_CODE_RECEIVE_MAXIMUM, (uint32_t)link->role.receive_maximum);
-    } else {
-        connect.MQTTVersion = MQTTVERSION_3_1_1;
-        connect.onSuccess = on_connected;
-        connect.onFailure = on_refused;
-        connect.cleansession = link->role.clean_start;
-    }
-    connect.context = link;
-    connect.keepAliveInterval = (int)((options->keepalive + FMS_SECOND - 1) / FMS_SECOND);
-    connect.connectTimeout = (int)(CONNECT_PATIENCE / FMS_SECOND);
-    connect.username = options->username;
-    connect.password = options->password;
-    will.topicName = link->role.will.topic;
-    will.message = link->role.will.payload;
-    will.qos = link->role.will.qos;
-    will.retained = link->role.will.retain;
-    connect.will = link->role.will.topic != NULL ? &will : NULL;
-    tls.trustStore = options->ca_file;
-    tls.keyStore = options->cert_file;
-    tls.privateKey = options->key_file;
-    tls.privateKeyPassword = options->key_password;
-    tls.enableServerCertAuth = options->tls_verify;
-    tls.verify = options->tls_verify;
-    tls.ssl_error_cb = on_tls_error;
-    tls.ssl_error_context = link;
-    connect.ssl = link->url.is_tls ? &tls : NULL;
-    sent = MQTTAsync_connect(link->handle, &connect);
-    MQTTProperties_free(&properties);
-    return sent;
-}
-
-/* What the broker grants must do for what is asked of it. */
-static bool link_suits(struct mqtt_link *link)
-{
-    if (link->limits.maximum_qos < link->options->qos)
-        link_down(link, "the broker allows QoS %d at most, and qos = %lld", link->limits.maximum_qos,
-                  (long long)link->options->qos);
-    else if (link->role.needs_retain && !link->limits.can_retain)
-        link_down(link, "the broker retains no messages");
-    else
-        return true;
-    return false;
-}
-
-/* 0: connected. Otherwise the reason says why not. */
-static int link_connect(struct mqtt_link *link, int64_t patience)
-{
-    int64_t deadline = mqtt_clock() + patience;
-    bool is_up;
-    int sent;
-
-    pthread_mutex_lock(&link->lock);
-    link->reason[0] = '\0';
-    pthread_mutex_unlock(&link->lock);
-    if (link_resolve(link) != 0 || (link->handle == NULL && link_make_handle(link) != 0))
-        return -EHOSTUNREACH;
-    MQTTAsync_isConnected(link->handle);
-    pthread_mutex_lock(&link->lock);
-    link->state = LINK_CONNECTING;
-    link->connection++;
-    pthread_mutex_unlock(&link->lock);
-    sent = link_send_connect(link);
-    if (sent != MQTTASYNC_SUCCESS)
-        link_down(link, "%s", paho_error(sent));
-    pthread_mutex_lock(&link->lock);
-    while (link->state == LINK_CONNECTING && !link->is_stopped && !link->is_closing && link_wait(link, deadline))
-        ;
-    is_up = link->state == LINK_UP;
-    pthread_mutex_unlock(&link->lock);
-    if (!is_up)
-        link_down(link, "no answer within %.1f s", (double)patience / (double)FMS_SECOND);
-    return is_up && link_suits(link) ? 0 : -EHOSTUNREACH;
-}
-
-static void on_parted(void *context, MQTTAsync_successData *data)
-{
-    (void)data;
-    link_down(context, "disconnected");
-}
-
-static void on_parted_5(void *context, MQTTAsync_successData5 *data)
-{
-    (void)data;
-    link_down(context, "disconnected");
-}
-
-static void link_disconnect(struct mqtt_link *link, bool for_good)
-{
-    MQTTAsync_disconnectOptions disconnect = MQTTAsync_disconnectOptions_initializer;
-    MQTTAsync_disconnectOptions disconnect_5 = MQTTAsync_disconnectOptions_initializer5;
-    int64_t deadline = mqtt_clock() + DISCONNECT_PATIENCE;
-
-    if (mqtt_link_is_5(link)) {
-        disconnect = disconnect_5;
-        disconnect.onSuccess5 = on_parted_5;
-        if (for_good && link->role.clean_start && link->role.session_expiry > 0)
-            add_property(&disconnect.properties, MQTTPROPERTY_CODE_SESSION_EXPIRY_INTERVAL, 0);
-    } else {
-        disconnect.onSuccess = on_parted;
-    }
-    disconnect.context = link;
-    if (MQTTAsync_disconnect(link->handle, &disconnect) == MQTTASYNC_SUCCESS) {
-        pthread_mutex_lock(&link->lock);
-        while (link->state == LINK_UP && link_wait(link, deadline))
-            ;
-        pthread_mutex_unlock(&link->lock);
-    }
-    MQTTProperties_free(&disconnect.properties);
-}
-
-/* Afterwards nothing calls back. */
-static void link_hang_up(struct mqtt_link *link, bool for_good)
-{
-    bool is_up, is_stuck;
-
-    pthread_mutex_lock(&link->lock);
-    is_up = link->state == LINK_UP;
-    pthread_mutex_unlock(&link->lock);
-    if (is_up)
-        link_disconnect(link, for_good);
-    if (link->handle == NULL)
-        return;
-    is_stuck = MQTTAsync_isConnected(link->handle);
-    if (for_good || is_stuck || !link->role.keep_handle)
-        MQTTAsync_destroy(&link->handle);
-    pthread_mutex_lock(&link->lock);
-    link->state = LINK_DOWN;
-    pthread_mutex_unlock(&link->lock);
-}
-
-/* ------------------------------------------------------------------------------------------------ the link's thread */
-
-static void link_tell_up(struct mqtt_link *link)
-{
-    const char *session = link->limits.session_present ? "with the session that the broker kept" : "with a new session";
-
-    if (link->is_reconnecting)
-        fms_info(link->host, "connected to %s again after %.1f s, %s", link->url.text,
-                 (double)(mqtt_clock() - link->down_since) / (double)FMS_SECOND, session);
-    else if (!link->has_connected)
-        fms_info(link->host, "connected to %s, MQTT %s, %s", link->url.text, mqtt_link_is_5(link) ? "5" : "3.1.1",
-                 session);
-    link->has_connected = true;
-    link->is_reconnecting = false;
-}
-
-static void link_serve(struct mqtt_link *link)
-{
-    int64_t next;
-
-    if (link->role.up != NULL)
-        link->role.up(link->role.user);
-    pthread_mutex_lock(&link->lock);
-    while (link->state == LINK_UP && !link_must_go(link)) {
-        link->is_kicked = false;
-        pthread_mutex_unlock(&link->lock);
-        next = link->role.work != NULL ? link->role.work(link->role.user) : FMS_NEVER;
-        pthread_mutex_lock(&link->lock);
-        while (link->state == LINK_UP && !link_must_go(link) && !link->is_kicked && link_wait(link, next))
-            ;
-    }
-    link->is_parting = link->state == LINK_UP && link->is_closing;
-    pthread_mutex_unlock(&link->lock);
-    if (link->is_parting && link->role.farewell != NULL)
-        link->role.farewell(link->role.user);
-}
-
-/* A loss, or a first attempt that failed, is told once; further attempts say something only when there is news. */
-static void link_tell_down(struct mqtt_link *link, bool was_up, const char *told)
-{
-    char reason[sizeof link->reason];
-    bool is_wanted;
-
-    pthread_mutex_lock(&link->lock);
-    memcpy(reason, link->reason, sizeof reason);
-    is_wanted = !link_must_go(link);
-    pthread_mutex_unlock(&link->lock);
-    if (!is_wanted)
-        return;
-    if (was_up)
-        fms_warn(link->host, "connection to %s lost: %s; connecting again", link->url.text, reason);
-    else if (!link->is_reconnecting)
-        fms_warn(link->host, "cannot connect to %s: %s; trying until it works", link->url.text, reason);
-    else if (strncmp(reason, "refused", 7) == 0 && strcmp(reason, told) != 0)
-        fms_warn(link->host, "still not connected to %s: %s", link->url.text, reason);
-    if (!link->is_reconnecting)
-        link->down_since = mqtt_clock();
-    link->is_reconnecting = true;
-}
-
-static void link_pause(struct mqtt_link *link, bool was_up, int64_t up_for)
-{
-    int64_t until;
-
-    if (was_up && up_for > link->last_pause)
-        link->attempt = 0;
-    link->last_pause = fms_backoff(link->host, link->options->reconnect_min, link->options->reconnect_max,
-                                   link->attempt++);
-    until = mqtt_clock() + link->last_pause;
-    pthread_mutex_lock(&link->lock);
-    while (!link_must_go(link) && link_wait(link, until))
-        ;
-    pthread_mutex_unlock(&link->lock);
-}
-
-/* Waits until a connection is wanted. False: never again. */
-static bool link_is_wanted(struct mqtt_link *link)
-{
-    bool is_news = false, is_wanted;
-
-    pthread_mutex_lock(&link->lock);
-    while (link_must_go(link) && !link->is_closing) {
-        if (link->is_stopped && !link->has_ended) {
-            link->has_ended = is_news = true;
-            break;
-        }
-        link_wait(link, FMS_NEVER);
-    }
-    is_wanted = !link->is_closing && !link->is_stopped;
-    pthread_mutex_unlock(&link->lock);
-    if (is_news)
-        fms_wake(link->host);
-    return is_wanted;
-}
-
-/* One connection, or one attempt. */
-static void link_turn(struct mqtt_link *link)
-{
-    char told[sizeof link->reason];
-    int64_t since;
-    bool was_up, for_good, was_ours;
-
-    pthread_mutex_lock(&link->lock);
-    memcpy(told, link->reason, sizeof told);
-    pthread_mutex_unlock(&link->lock);
-    was_up = link_connect(link, CONNECT_PATIENCE) == 0;
-    since = mqtt_clock();
-    if (was_up) {
-        link_tell_up(link);
-        link_serve(link);
-    }
-    pthread_mutex_lock(&link->lock);
-    for_good = link->is_stopped || link->is_closing;
-    was_ours = link->state == LINK_UP;
-    pthread_mutex_unlock(&link->lock);
-    link_hang_up(link, for_good);
-    if (was_up && link->role.down != NULL)
-        link->role.down(link->role.user);
-    if (was_ours)
-        return;
-    link_tell_down(link, was_up, told);
-    link_pause(link, was_up, mqtt_clock() - since);
-}
-
-static void *link_run(void *argument)
-{
-    struct mqtt_link *link = argument;
-
-    while (link_is_wanted(link))
-        link_turn(link);
-    if (link->handle != NULL)
-        MQTTAsync_destroy(&link->handle);
     return NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------ notes to the link */
-
-static void link_note(struct mqtt_link *link, bool *note, bool value)
+int mqtt_check_filters(const struct fms_list *filters, const struct fms_host *host)
 {
-    pthread_mutex_lock(&link->lock);
-    *note = value;
-    link_unlock(link);
+    for (size_t i = 0; i < filters->count; i++) {
+        const char *error = filter_error(filters->items[i]);
+
+        if (error != NULL)
+            return fms_fail_option(host, "topic", -EINVAL, "\"%s\" %s", filters->items[i], error);
+    }
+    return 0;
 }
 
-void mqtt_link_pause(struct mqtt_link *link, bool paused)
+void mqtt_advise_session(const struct mqtt_options *options, bool clean_start, int64_t session_expiry,
+                         const struct fms_host *host)
 {
-    link_note(link, &link->is_paused, paused);
+    if (options->qos == 0)
+        fms_advise(host, "qos",
+                   "at QoS 0 the broker drops what we cannot take at once, and keeps nothing while we are away");
+    if (!clean_start && options->client_id == NULL)
+        fms_advise(host, "client_id",
+                   "is another one at each start, so with clean_start = no each start leaves a queue at the"
+                   " broker that nobody reads: set one");
+    if (!clean_start && options->version == MQTT_5 && session_expiry == 0)
+        fms_advise(host, "session_expiry", "is 0, so the broker forgets the session that clean_start = no asks for");
+    if (clean_start && options->qos > 0)
+        fms_advise(host, "clean_start",
+                   "what is published while this pipeline is down is lost: set client_id and clean_start = no to have"
+                   " the broker keep it");
 }
 
-void mqtt_link_stop(struct mqtt_link *link)
-{
-    link_note(link, &link->is_stopped, true);
-}
-
-void mqtt_link_kick(struct mqtt_link *link)
-{
-    link_note(link, &link->is_kicked, true);
-}
-
-bool mqtt_link_has_ended(struct mqtt_link *link)
-{
-    bool has_ended;
-
-    pthread_mutex_lock(&link->lock);
-    has_ended = link->has_ended;
-    pthread_mutex_unlock(&link->lock);
-    return has_ended;
-}
-
-void mqtt_link_break(struct mqtt_link *link, const char *reason)
-{
-    link_down(link, "%s", reason);
-}
-
-/* ------------------------------------------------------------------------------------------------------ open, close */
+/* ------------------------------------------------------------------------------------------------------ small parts */
 
 static int check_file(const struct fms_host *host, const char *option, const char *path)
 {
@@ -939,124 +246,20 @@ static int check_file(const struct fms_host *host, const char *option, const cha
     return fms_fail_option(host, option, -errno, "%s: %s", path, strerror(errno));
 }
 
-static void link_name(struct mqtt_link *link)
+int mqtt_check_files(const struct mqtt_options *options, const struct fms_host *host)
+{
+    if (check_file(host, "ca_file", options->ca_file) != 0 || check_file(host, "cert_file", options->cert_file) != 0 ||
+        check_file(host, "key_file", options->key_file) != 0)
+        return -EINVAL;
+    return 0;
+}
+
+void mqtt_make_client_id(const struct fms_host *host, char id[MQTT_CLIENT_ID_SIZE])
 {
     unsigned char random[6] = {0};
 
     if (getrandom(random, sizeof random, 0) < 0)
-        fms_warn(link->host, "no random client id: %s", strerror(errno));
-    snprintf(link->client_id, sizeof link->client_id, "fmspipe-%02x%02x%02x%02x%02x%02x", random[0], random[1],
-             random[2], random[3], random[4], random[5]);
-}
-
-static int link_make_anchor(struct mqtt_link *link)
-{
-    int error;
-
-    MQTTAsync_setTraceLevel(MQTTASYNC_TRACE_ERROR); /* tracing is half of what a message costs */
-    error = MQTTAsync_createWithOptions(&link->anchor, link->url.text, link->client_id, MQTTCLIENT_PERSISTENCE_NONE,
-                                        NULL, NULL);
-    return error == MQTTASYNC_SUCCESS ? 0 : fms_fail(link->host, -ENOMEM, "paho: %s", paho_error(error));
-}
-
-static void link_free(struct mqtt_link *link)
-{
-    if (link->anchor != NULL)
-        MQTTAsync_destroy(&link->anchor);
-    pthread_cond_destroy(&link->changed);
-    pthread_mutex_destroy(&link->lock);
-    free(link);
-}
-
-/* NULL: it failed, and said why. */
-static struct mqtt_link *link_new(const struct mqtt_options *options, const struct fms_host *host)
-{
-    struct mqtt_link *link = calloc(1, sizeof *link);
-    pthread_condattr_t attributes;
-
-    if (link == NULL) {
-        fms_fail(host, -ENOMEM, "out of memory");
-        return NULL;
-    }
-    link->options = options;
-    link->host = host;
-    url_parse(options->server, &link->url); /* mqtt_check has seen that it succeeds */
-    link_name(link);
-    pthread_mutex_init(&link->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&link->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
-    if (check_file(host, "ca_file", options->ca_file) == 0 && check_file(host, "cert_file", options->cert_file) == 0 &&
-        check_file(host, "key_file", options->key_file) == 0 && link_make_anchor(link) == 0)
-        return link;
-    link_free(link);
-    return NULL;
-}
-
-int mqtt_link_open(struct mqtt_link **result, const struct mqtt_options *options, const struct fms_host *host,
-                   const struct mqtt_role *role, bool paused)
-{
-    struct mqtt_link *link = link_new(options, host);
-    int error;
-
-    *result = link; /* before the thread, which hands it to the role's functions */
-    if (link == NULL)
-        return -EINVAL;
-    link->role = *role;
-    link->is_paused = paused;
-    error = -pthread_create(&link->thread, NULL, link_run, link);
-    if (error != 0) {
-        fms_fail(host, error, "cannot start a thread: %s", strerror(-error));
-        link_free(link);
-    }
-    return error;
-}
-
-void mqtt_link_close(struct mqtt_link *link)
-{
-    link_note(link, &link->is_closing, true);
-    pthread_join(link->thread, NULL);
-    link_free(link);
-}
-
-/* ------------------------------------------------------------------------------------------------------------ probe */
-
-static void probe_report(struct mqtt_link *link, int64_t took)
-{
-    const struct mqtt_limits *limits = &link->limits;
-
-    fms_report(link->host, "%s answers in %.1f ms, MQTT %s", link->url.text, (double)took / (double)FMS_MS,
-               mqtt_link_is_5(link) ? "5" : "3.1.1");
-    if (mqtt_link_is_5(link))
-        fms_report(link->host, "limits: QoS %d, %d messages unconfirmed, packets of %lld bytes, %s retained messages",
-                   limits->maximum_qos, limits->receive_maximum, (long long)limits->packet_size,
-                   limits->can_retain ? "with" : "no");
-}
-
-int mqtt_probe(const struct mqtt_options *options, const struct fms_host *host, int64_t deadline,
-               int (*more)(void *user, struct mqtt_link *link), void *user)
-{
-    struct mqtt_options own = *options;
-    struct mqtt_link *link;
-    int64_t start = mqtt_clock(), patience = deadline - fms_now(host);
-    bool is_up;
-    int error;
-
-    own.client_id = NULL; /* not to push out the pipeline that runs */
-    link = link_new(&own, host);
-    if (link == NULL)
-        return -EINVAL;
-    link->role.clean_start = true;
-    error = link_connect(link, patience);
-    is_up = error == 0;
-    if (is_up) {
-        probe_report(link, mqtt_clock() - start);
-        error = more != NULL ? more(user, link) : 0;
-    }
-    link_hang_up(link, true);
-    if (!is_up) /* now nothing writes the reason any more */
-        fms_fail(host, error, "cannot connect to %s: %s", link->url.text, link->reason);
-    link_free(link);
-    return error;
+        fms_warn(host, "no random client id: %s", strerror(errno));
+    snprintf(id, MQTT_CLIENT_ID_SIZE, "fmspipe-%02x%02x%02x%02x%02x%02x", random[0], random[1], random[2], random[3],
+             random[4], random[5]);
 }

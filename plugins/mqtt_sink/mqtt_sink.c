@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../mqtt_common/mqtt_common.h"
+#include "../mqtt_common/mqtt_link.h"
 
 #define ONLINE_PATIENCE   (10 * FMS_SECOND)
 #define FAREWELL_PATIENCE (2 * FMS_SECOND)
@@ -65,7 +65,7 @@ static const struct fms_counter mqtt_sink_counters[] = {
 
 /* clang-format off */
 static const struct fms_option mqtt_sink_options[] = {
-    MQTT_OPTIONS,
+    MQTT_OPTIONS(MQTT_SERVER_HELP),
     FMS_OPT_TEMPLATE(struct mqtt_sink, topic, "${topic}", "topic to publish to"),
     FMS_OPT_BOOLEAN(struct mqtt_sink, retain, "no", "have the broker keep the last message of each topic"),
     FMS_OPT_INTEGER(struct mqtt_sink, window, "100", 1, 10000,

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "../mqtt_common/mqtt_common.h"
+#include "../mqtt_common/mqtt_link.h"
 
 #define SUBSCRIBE_PATIENCE (10 * FMS_SECOND)
 #define HOLD_GRACE         (6 * FMS_SECOND) /* after one and a half keepalives: mosquitto looks every five seconds */
@@ -86,7 +86,7 @@ static const struct fms_counter mqtt_source_counters[] = {
 
 /* clang-format off */
 static const struct fms_option mqtt_source_options[] = {
-    MQTT_OPTIONS,
+    MQTT_OPTIONS(MQTT_SERVER_HELP),
     FMS_OPT_LIST(struct mqtt_source, topic, FMS_REQUIRED,
                  "topic filters, with + and #; $share/GROUP/FILTER shares the messages with other members of GROUP"),
     FMS_OPT_BOOLEAN(struct mqtt_source, clean_start, "yes",
@@ -458,56 +458,14 @@ static void mqtt_source_stop(void *instance)
 
 /* ----------------------------------------------------------------------------------------------- check, open, close */
 
-/* What stands behind $share/GROUP/, or all of it. NULL: malformed (MQTT-4.8.2). */
-static const char *unshared(const char *filter)
-{
-    size_t group;
-
-    if (strncmp(filter, "$share/", 7) != 0)
-        return filter;
-    group = strcspn(filter + 7, "/+#");
-    return group > 0 && filter[7 + group] == '/' ? filter + 7 + group + 1 : NULL;
-}
-
-static const char *filter_error(const char *filter)
-{
-    const char *rest = unshared(filter);
-
-    if (rest == NULL)
-        return "is no shared subscription: write $share/GROUP/FILTER, GROUP without + and #";
-    if (rest[0] == '\0')
-        return "is empty";
-    if (!mqtt_is_text(filter, strlen(filter)))
-        return "is no UTF-8, is longer than 65535 bytes, or holds control characters";
-    for (const char *at = rest; *at != '\0'; at++) {
-        bool alone = (at == rest || at[-1] == '/') && (at[1] == '\0' || at[1] == '/');
-
-        if ((*at == '+' || *at == '#') && !alone)
-            return "has a + or # that does not fill a level of its own";
-        if (*at == '#' && at[1] != '\0')
-            return "has a # that is not the last level";
-    }
-    return NULL;
-}
-
 static void mqtt_source_advise(struct mqtt_source *self, const struct fms_host *host)
 {
     const struct mqtt_options *mqtt = &self->mqtt;
 
-    if (mqtt->qos == 0)
-        fms_advise(host, "qos",
-                   "at QoS 0 the broker drops what we cannot take at once, and keeps nothing while we are away");
-    if (!self->clean_start && mqtt->client_id == NULL)
-        fms_advise(host, "client_id",
-                   "is another one at each start, so with clean_start = no each start leaves a queue at the"
-                   " broker that nobody reads: set one");
-    if (!self->clean_start && mqtt->version == MQTT_5 && self->session_expiry == 0)
-        fms_advise(host, "session_expiry", "is 0, so the broker forgets the session that clean_start = no asks for");
-    if (self->clean_start && mqtt->qos > 0)
+    mqtt_advise_session(mqtt, self->clean_start, self->session_expiry, host);
+    if (self->clean_start && mqtt->qos > 0 && mqtt->version == MQTT_3_1_1)
         fms_advise(host, "clean_start",
-                   "what is published while this pipeline is down%s is lost: set client_id and"
-                   " clean_start = no to have the broker keep it",
-                   mqtt->version == MQTT_3_1_1 ? ", or disconnected because it is full," : "");
+                   "with MQTT 3.1.1 the broker also forgets us while we are disconnected because the pipeline is full");
     if (mqtt->qos == 2 && mqtt->version == MQTT_3_1_1)
         fms_advise(host, "qos",
                    "with MQTT 3.1.1 paho confirms a QoS 2 message before we see it, so a stop can lose one: use"
@@ -518,14 +476,8 @@ static int mqtt_source_check(void *instance, const struct fms_host *host)
 {
     struct mqtt_source *self = instance;
 
-    if (mqtt_check(&self->mqtt, host) != 0)
+    if (mqtt_check(&self->mqtt, host) != 0 || mqtt_check_filters(&self->topic, host) != 0)
         return -EINVAL;
-    for (size_t i = 0; i < self->topic.count; i++) {
-        const char *error = filter_error(self->topic.items[i]);
-
-        if (error != NULL)
-            return fms_fail_option(host, "topic", -EINVAL, "\"%s\" %s", self->topic.items[i], error);
-    }
     mqtt_source_advise(self, host);
     if (!host->durable_sinks && self->mqtt.qos > 0)
         fms_info(
@@ -545,8 +497,8 @@ static int mqtt_source_probe_topics(void *user, struct mqtt_link *link)
 
     for (size_t i = 0; i < self->topic.count; i++) {
         const char *filter = self->topic.items[i];
-        int granted = mqtt_link_subscribe(link, unshared(filter), (int)self->mqtt.qos, true, SUBSCRIBE_PATIENCE, reason,
-                                          sizeof reason);
+        int granted = mqtt_link_subscribe(link, mqtt_filter_unshared(filter), (int)self->mqtt.qos, true,
+                                          SUBSCRIBE_PATIENCE, reason, sizeof reason);
 
         if (granted >= 0)
             fms_report(self->host, "topic \"%s\" is granted, with QoS %d", filter, granted);
