@@ -3,8 +3,8 @@
 #
 #   fms-sandbox --kafka=real --links -- tests/chaos/case.sh CASE BIN-DIRECTORY
 #
-# Environment: CHAOS_ROUNDS (how many faults), CHAOS_SEED, CHAOS_RATE (messages a second), CHAOS_VEHICLES, CHAOS_KEEP
-# (a folder that keeps the logs). Prints one line of the table that scripts/chaos heads. Exit status: 0 the promise held
+# Environment: CHAOS_ROUNDS (how many faults), CHAOS_SEED, CHAOS_RATE (messages a second), CHAOS_VEHICLES,
+# CHAOS_PATIENCE (seconds until a fault must be over), CHAOS_KEEP (a folder that keeps the logs). Prints one line of the table that scripts/chaos heads. Exit status: 0 the promise held
 # or the case promises nothing, 1 it was broken, 77 the case can't run here.
 set -euo pipefail
 case=$1
@@ -20,7 +20,8 @@ rounds=${CHAOS_ROUNDS:-3}
 RANDOM=${CHAOS_SEED:-1}
 export CHAOS_COUNTS=$work/counts CHAOS_SENDER_MQTT=$FMS_MQTT_DIRECT FMS_SPOOL=$work/spool
 promises=yes
-slowest=0 # recovery, in nanoseconds
+slowest=0      # recovery, in nanoseconds
+clock_behind=0 # the sender's clock, in nanoseconds
 
 keep_logs() {
   [ -z "${CHAOS_KEEP:-}" ] || { mkdir -p "$CHAOS_KEEP/$case" && cp "$work"/*.log "$work"/report "$CHAOS_KEEP/$case"; } || true
@@ -43,17 +44,18 @@ begin() {
   flows
 }
 
-# Whether a message that was sent after $1 (nanoseconds) has come out.
+# Whether a message that was sent after $1 (nanoseconds) has come out; one from a later hour was sent before the clock
+# was set back.
 came_after() {
   local sent
   sent=$(tail -c 400 "$work/live.out" 2>/dev/null | grep -o '"sent_ns":[0-9]*}' | tail -n 1 | tr -dc 0-9) || return 1
-  [ -n "$sent" ] && [ "$sent" -gt "$1" ]
+  [ -n "$sent" ] && [ "$sent" -gt "$1" ] && [ "$sent" -lt $(($1 + 1800000000000)) ]
 }
 # Waits until what is sent from now on comes out, and remembers the longest such time.
 flows() {
   local from to
   from=$(date +%s%N)
-  until_true 180 "messages after the fault" came_after "$from"
+  until_true "${CHAOS_PATIENCE:-180}" "messages after the fault" came_after $((from - clock_behind))
   to=$(($(date +%s%N) - from))
   [ $to -le "$slowest" ] || slowest=$to
 }
@@ -75,20 +77,54 @@ half_killed() {
   flows
 }
 
+# The spool is full, its source has nowhere to go, and then both halves die.
+case_spool_full_killed() {
+  for half in in out; do
+    sed 's|^max_size = 1GiB|max_size = 512KiB|' "$root/pipelines/bridge_buffered_$half.ini" >"$work/$half.ini"
+  done
+  start_in() { start in "$work/in.ini"; }
+  start_out() { start out "$work/out.ini"; }
+  start_in; start_out; begin in; each full_killed
+}
+full_killed() {
+  ctl kafka stop
+  : >"$work/in.log"
+  until_true 60 "the full spool" logged in ": full "
+  pause 100 3000
+  stop in KILL; stop out KILL
+  start_in; start_out
+  pause 100 3000
+  stop in KILL; start_in
+  ctl kafka start
+  flows
+}
+
 case_mqtt_restarted() { start_bridge; begin bridge; each mqtt_restarted; }
 mqtt_restarted() { pause 100 1500; ctl mqtt restart; flows; }
 
 case_kafka_stopped() { start_bridge; begin bridge; each kafka_stopped 10; }
-case_kafka_stopped_long() { start_bridge; begin bridge; kafka_stopped 90; } # longer than every time-out
+case_kafka_stopped_long() { rounds=1; start_bridge; begin bridge; kafka_stopped 90; } # longer than every time-out
 kafka_stopped() { pause 100 1500; ctl kafka stop; sleep "$1"; ctl kafka start; flows; }
 
 case_kafka_frozen() { start_bridge; begin bridge; each kafka_frozen; }
 kafka_frozen() { pause 100 1500; ctl kafka freeze; sleep 10; ctl kafka thaw; flows; }
 
-case_mqtt_link_cut() { start_bridge; begin bridge; each link_changed mqtt cut; }
-case_kafka_link_cut() { start_bridge; begin bridge; each link_changed kafka cut; }
+# What is on its way when a link breaks is lost with it: it passes nothing for a moment first.
+link_cut() { pause 100 1500; ctl "$1" stall; pause 100 1000; ctl "$1" cut; pause 3000 15000; ctl "$1" heal; flows; }
+case_mqtt_link_cut() { start_bridge; begin bridge; each link_cut mqtt; }
+case_kafka_link_cut() { start_bridge; begin bridge; each link_cut kafka; }
 case_mqtt_link_stalled() { start_bridge; begin bridge; each link_changed mqtt stall; }
 case_kafka_link_stalled() { start_bridge; begin bridge; each link_changed kafka stall; }
+# The producer itself fails for good and is replaced, what was under way offered again: records time out in the outage,
+# and that is fatal to a producer that must not leave a gap.
+case_producer_fatal() {
+  sed '/^profile = /a kafka.message.timeout.ms = 2000' "$root/pipelines/bridge.ini" >"$work/bridge.ini"
+  start bridge "$work/bridge.ini"
+  begin bridge
+  each kafka_stopped 6
+  logged bridge "starting a new producer" "$rounds" || fail "no producer failed"
+}
+
 case_mqtt_link_slow() { start_bridge; begin bridge; each link_changed mqtt slow; }
 case_kafka_link_slow() { start_bridge; begin bridge; each link_changed kafka slow; }
 link_changed() { pause 100 1500; ctl "$1" "$2"; pause 3000 15000; ctl "$1" heal; flows; }
@@ -96,7 +132,7 @@ link_changed() { pause 100 1500; ctl "$1" "$2"; pause 3000 15000; ctl "$1" heal;
 # The vehicle's own link, before the broker.
 case_vehicle_link_cut() {
   CHAOS_SENDER_MQTT=$FMS_MQTT
-  start_bridge; begin bridge; each link_changed mqtt cut
+  start_bridge; begin bridge; each link_cut mqtt
 }
 
 case_disk_full() {
@@ -144,12 +180,18 @@ case_clock_set_back() {
   flows
   each clock_set
 }
-clock_set() { pause 500 1500; echo "-1h" >"$work/clock"; pause 500 1500; echo "+0" >"$work/clock"; flows; }
+# An hour more each time.
+clock_set() {
+  pause 500 1500
+  clock_behind=$((clock_behind + 3600000000000))
+  echo "-$((clock_behind / 3600000000000))h" >"$work/clock"
+  flows
+}
 
 case_qos_0() {
   promises=no
   export FMS_QOS=0
-  start_bridge; begin bridge; each link_changed mqtt cut
+  start_bridge; begin bridge; each link_cut mqtt
 }
 
 each() { for ((round = 0; round < rounds; round++)); do "$@"; done; }

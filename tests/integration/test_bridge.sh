@@ -118,11 +118,15 @@ case_mqtt_restarted() {
   check_all
 }
 
+# publish TOPIC ARGUMENT...
+publish() {
+  local address=${FMS_MQTT#*://}
+  mosquitto_pub -h "${address%:*}" -p "${address#*:}" -q 1 -t "$@"
+}
 # Bad payloads neither stop the fleet nor vanish: no JSON, nothing at all, NUL bytes, more than Kafka takes (1 MB), more
-# than the pipeline takes (16 MiB; of that only the letter's headers are kept).
+# than the pipeline takes (16 MiB; of that only the letter's headers are kept), nearly as much as MQTT allows (256 MB).
 case_bad_payload() {
-  local address=${FMS_MQTT#*://} huge=$work/huge
-  bad() { mosquitto_pub -h "${address%:*}" -p "${address#*:}" -q 1 -t fms/data "$@"; }
+  local huge=$work/huge
   # letter SIZE REASON: how often there is such a letter
   letter() {
     kcat -b "$FMS_KAFKA" -C -t fms-data-dead-letter -o beginning -e -q -f '%S|%h,\n' |
@@ -130,12 +134,15 @@ case_bad_payload() {
   }
   start_bridge
   wait_subscribed
-  bad -m 'not JSON at all'
-  bad -n
-  printf '{"vehicle_id":\0}' | bad -s
-  { printf '{"vehicle_id":"big","x":"'; head -c 3000000 /dev/zero | tr '\0' x; printf '"}'; } | bad -s
+  publish fms/data -m 'not JSON at all'
+  publish fms/data -n
+  printf '{"vehicle_id":\0}' | publish fms/data -s
+  { printf '{"vehicle_id":"big","x":"'; head -c 3000000 /dev/zero | tr '\0' x; printf '"}'; } | publish fms/data -s
   head -c 20000000 /dev/zero >"$huge"
-  bad -f "$huge"
+  publish fms/data -f "$huge"
+  head -c 268000000 /dev/zero >"$huge"
+  publish fms/data -f "$huge"
+  rm "$huge"
   start_publisher
   check_all
   if [ -n "$foreign" ]; then return; fi # its letters may be others'
@@ -144,6 +151,22 @@ case_bad_payload() {
   [ "$(letter 16 'key: the payload is no JSON object')" = 1 ] || fail "no letter for the NUL byte"
   [ "$(letter 3000027 'topic fms-data-stream: .*too large')" = 1 ] || fail "no letter for the large payload"
   [ "$(letter -1 'with a payload of 20000000 bytes')" = 1 ] || fail "no letter for the huge payload"
+  [ "$(letter -1 'with a payload of 268000000 bytes')" = 1 ] || fail "no letter for the largest payload"
+}
+
+# A topic may be any UTF-8 that MQTT allows, and comes through as it is: here as the dead letters' keys.
+case_odd_topics() {
+  local odd=('odd/Größe/日本/🚚' 'odd/ spaces, "quotes" and $' $'odd/\xef\xbb\xbfbom' 'odd//empty//' "odd/$(printf '%060000d' 1)")
+  sed 's|^topic = fms/data .*|topic = fms/data, odd/#|' "$root/pipelines/bridge.ini" >"$work/bridge.ini"
+  start bridge "$work/bridge.ini"
+  wait_subscribed
+  for topic in "${odd[@]}"; do publish "$topic" -m 'no JSON'; done
+  start_publisher
+  check_all
+  if [ -n "$foreign" ]; then return; fi # its letters may be others'
+  printf '%s\n' "${odd[@]}" >"$work/odd"
+  kcat -b "$FMS_KAFKA" -C -t fms-data-dead-letter -o beginning -e -q -f '%k\n' >"$work/keys"
+  cmp "$work/odd" "$work/keys" || fail "the topics came out otherwise"
 }
 
 case_sigterm() {
