@@ -46,9 +46,10 @@ struct mqtt_link {
     enum link_state state;
     unsigned connection;
     bool is_paused, is_stopped, is_closing, has_ended, is_kicked;
-    bool is_parting;  /* requests are still answered although the link must go */
-    bool is_answered; /* the one request that link_await waits for */
-    int answer;       /* what it was answered: a QoS or a reason code; negative: paho gave it up */
+    bool is_parting;    /* requests are still answered although the link must go */
+    bool is_answered;   /* the one request that link_await waits for */
+    int64_t arrived_at; /* the last message; FMS_NEVER while one is handed over */
+    int answer;         /* what it was answered: a QoS or a reason code; negative: paho gave it up */
     struct mqtt_limits limits;
     char reason[256]; /* why the connection was refused or lost */
 };
@@ -243,6 +244,7 @@ static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_mess
 
     pthread_mutex_lock(&link->lock);
     connection = link->connection;
+    link->arrived_at = FMS_NEVER;
     pthread_mutex_unlock(&link->lock);
     if (link->role.arrived != NULL) {
         link->role.arrived(link->role.user, connection, topic, topic_size > 0 ? (size_t)topic_size : strlen(topic),
@@ -251,6 +253,9 @@ static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_mess
         MQTTAsync_freeMessage(&message);
         MQTTAsync_free(topic);
     }
+    pthread_mutex_lock(&link->lock);
+    link->arrived_at = mqtt_clock();
+    pthread_mutex_unlock(&link->lock);
     return 1; /* 0 would queue the message in memory, and acknowledge it all the same */
 }
 
@@ -336,6 +341,18 @@ static MQTTAsync_responseOptions link_response(struct mqtt_link *link, bool has_
     return response;
 }
 
+/* Called with the lock held. Whether messages come, behind which the answer may stand: a broker sends what a session has
+ * kept before it answers SUBSCRIBE. Then the deadline is put off. */
+static bool link_is_busy(struct mqtt_link *link, int64_t patience, int64_t *deadline)
+{
+    int64_t now = mqtt_clock(), since = link->arrived_at == FMS_NEVER ? now : link->arrived_at;
+
+    if (since + patience <= now)
+        return false;
+    *deadline = since + patience;
+    return true;
+}
+
 /* A connection on which a request cannot be sent, or its answer is overdue, is given up: so no answer is ever taken for
  * that to another request. */
 static int link_await(struct mqtt_link *link, int sent, const char *what, int64_t patience, char *reason, size_t size)
@@ -349,7 +366,7 @@ static int link_await(struct mqtt_link *link, int sent, const char *what, int64_
         link_down(link, "%s cannot be sent: %s", what, paho_error(sent));
     pthread_mutex_lock(&link->lock);
     while (!link->is_answered && link->state == LINK_UP && !is_late && (link->is_parting || !link_must_go(link)))
-        is_late = !link_wait(link, deadline);
+        is_late = !link_wait(link, deadline) && !link_is_busy(link, patience, &deadline);
     is_late = is_late && !link->is_answered;
     result = link->is_answered && link->answer >= 0 ? link->answer : is_late ? -ETIMEDOUT : -ENOTCONN;
     pthread_mutex_unlock(&link->lock);
