@@ -147,6 +147,20 @@ static size_t utf8_next(const unsigned char *text, size_t size, uint32_t *value)
     return *value < least[n] || *value > 0x10ffff || (*value >= 0xd800 && *value < 0xe000) ? 0 : n;
 }
 
+bool mqtt_is_utf8(const char *text, size_t size)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    uint32_t value = 0;
+    size_t n;
+
+    for (; size > 0; at += n, size -= n) {
+        n = *at < 0x80 ? *at != 0 : utf8_next(at, size, &value);
+        if (n == 0)
+            return false;
+    }
+    return true;
+}
+
 bool mqtt_is_text(const char *text, size_t size)
 {
     const unsigned char *at = (const unsigned char *)text;

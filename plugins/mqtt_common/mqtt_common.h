@@ -76,6 +76,9 @@ void mqtt_advise_session(const struct mqtt_options *options, bool clean_start, i
 /* A client id that no other has. */
 void mqtt_make_client_id(const struct fms_host *host, char id[MQTT_CLIENT_ID_SIZE]);
 
+/* Whether it is UTF-8 without NUL, as what is received must be (MQTT-1.5.4-1, MQTT-1.5.4-2). */
+bool mqtt_is_utf8(const char *text, size_t size);
+
 /* Whether it is UTF-8 that no broker takes for malformed: without NUL, control characters and noncharacters
  * (MQTT-1.5.4), and at most 65535 bytes long. */
 bool mqtt_is_text(const char *text, size_t size);

@@ -1,0 +1,708 @@
+/* mqtt_ingest - receives from an MQTT broker at wire speed, and acknowledges a message when it is delivered.
+ *
+ * Bytes are read in large pieces and parsed where they lie; the payload is copied once, into the record. A message stays
+ * unacknowledged at the broker until its record is settled, so nothing is at risk here: what a crash takes, the broker
+ * sends again. With MQTT 5 the window of unacknowledged messages is no larger than the pipeline, so that the broker stops
+ * by itself when the pipeline is full; otherwise the socket is not read until there is room.
+ *
+ * packet.[ch] knows the bytes, session.[ch] what MQTT demands, transport.[ch] TCP and TLS; here they meet the pipeline, all
+ * on its lane. */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "../mqtt_common/mqtt_common.h"
+#include "session.h"
+#include "transport.h"
+
+#define BUFFER_SIZE (256u * 1024u) /* what is read at once; larger only for a message that needs it */
+#define HEADERS_MAX 1000u          /* that a record can have */
+
+enum link { LINK_DOWN, LINK_CONNECTING, LINK_UP };
+
+struct mqtt_ingest {
+    struct mqtt_options mqtt;
+    struct fms_list topic;
+    bool clean_start;
+    int64_t session_expiry;
+    int64_t receive_maximum;
+    int64_t max_message_size;
+    int64_t topic_alias_maximum;
+    const char *alpn;
+
+    const struct fms_host *host;
+    struct mqtt_url url;
+    char client_id[MQTT_CLIENT_ID_SIZE]; /* the generated one */
+    struct transport *transport;
+    struct session *session;
+
+    enum link link;
+    int64_t link_at; /* the next attempt to connect; since when it is up */
+    int64_t last_pause;
+    unsigned attempt;
+    bool has_connected;   /* ever */
+    bool is_reconnecting; /* since a loss that was logged, or a first attempt that failed */
+    int64_t down_since;
+    char told[256]; /* the reason of the last attempt that failed */
+
+    bool has_told;     /* that it is subscribed */
+    bool has_session;  /* the broker had granted a subscription */
+    unsigned refusals; /* in a row */
+    int64_t ask_at;    /* to ask again; FMS_NEVER */
+
+    uint8_t *buffer;
+    size_t buffer_size, start, end; /* what was read and not used up */
+    bool is_held;                   /* a message at its front found no room */
+    size_t unsettled;
+    bool is_stopping;
+
+    struct fms_header *headers; /* scratch */
+    char *names;
+    size_t names_room;
+};
+
+enum { COUNT_CONNECTIONS, COUNT_PAUSES, COUNT_CUT, COUNT_PROPERTIES };
+
+static const struct fms_counter mqtt_ingest_counters[] = {
+    [COUNT_CONNECTIONS] = {"connections", "connections made"},
+    [COUNT_PAUSES] = {"pauses", "times that the broker was not read because the pipeline was full"},
+    [COUNT_CUT] = {"cut", "messages larger than the pipeline, whose payload was passed over"},
+    [COUNT_PROPERTIES] = {"properties_dropped", "user properties beyond the 1000 headers that a record can have"},
+    {NULL, NULL},
+};
+
+/* clang-format off */
+static const struct fms_option mqtt_ingest_options[] = {
+    MQTT_OPTIONS("address of the broker: tcp:// or mqtt:// (port 1883), ssl:// or mqtts:// (8883), as in"
+                 " tcp://localhost:1883"),
+    FMS_OPT_LIST(struct mqtt_ingest, topic, FMS_REQUIRED,
+                 "topic filters, with + and #; $share/GROUP/FILTER shares the messages with other members of GROUP"),
+    FMS_OPT_BOOLEAN(struct mqtt_ingest, clean_start, "yes",
+                    "forget what the broker has kept for this client id; no: it keeps what comes while we are away"),
+    FMS_OPT_DURATION(struct mqtt_ingest, session_expiry, "1d", 0, INT64_C(4294967294) * FMS_SECOND,
+                     "how long the broker keeps that (MQTT 5; 3.1.1 leaves it to the broker)"),
+    FMS_OPT_INTEGER(struct mqtt_ingest, receive_maximum, "65535", 1, 65535,
+                    "most messages that the broker sends ahead of their acknowledgement (MQTT 5); never more than"
+                    " max_in_flight"),
+    FMS_OPT_SIZE(struct mqtt_ingest, max_message_size, "0", 0, 268435455,
+                 "largest message, with topic and properties: an MQTT 5 broker drops what is larger; 0: nothing is"
+                 " dropped"),
+    FMS_OPT_INTEGER(struct mqtt_ingest, topic_alias_maximum, "0", 0, 65535,
+                    "most topic aliases that the broker may use (MQTT 5)"),
+    FMS_OPT_STRING(struct mqtt_ingest, alpn, NULL,
+                   "protocol to ask for in TLS (ALPN), as brokers behind a shared port want it: mqtt, x-amzn-mqtt-ca"),
+    FMS_OPT_END,
+};
+/* clang-format on */
+
+/* ------------------------------------------------------------------------------------------ records out of messages */
+
+/* Room for headers and for their names, which MQTT does not terminate. */
+static bool ingest_scratch(struct mqtt_ingest *self, size_t names)
+{
+    char *room;
+
+    if (self->headers == NULL)
+        self->headers = calloc(HEADERS_MAX, sizeof *self->headers);
+    if (names > self->names_room && (room = realloc(self->names, names)) != NULL) {
+        self->names = room;
+        self->names_room = names;
+    }
+    return self->headers != NULL && names <= self->names_room;
+}
+
+/* User properties become headers. False: no memory. */
+static bool ingest_headers(struct mqtt_ingest *self, const struct session_message *message, struct fms_record *draft)
+{
+    struct fms_bytes rest = message->properties, name, value;
+    char *to;
+
+    if (message->user_count == 0)
+        return true;
+    if (!ingest_scratch(self, message->user_size + message->user_count))
+        return false;
+    to = self->names;
+    draft->headers = self->headers;
+    while (draft->header_count < HEADERS_MAX && packet_next_user(&rest, &name, &value)) {
+        self->headers[draft->header_count++] = (struct fms_header){to,
+                                                                   value.data != NULL ? value : fms_bytes_of("", 0)};
+        memcpy(to, name.data, name.size);
+        to[name.size] = '\0';
+        to += name.size + 1;
+    }
+    return true;
+}
+
+/* As fms_emit. */
+static int ingest_emit(struct mqtt_ingest *self, const struct session_message *message)
+{
+    struct fms_record draft = {
+        .topic = message->topic,
+        .payload = message->payload,
+        .timestamp = fms_realtime(self->host),
+        .tag = {message->tag[0], message->tag[1]},
+    };
+    int error;
+
+    if (!ingest_headers(self, message, &draft))
+        return fms_fail(self->host, -ENOMEM, "no memory for %zu headers", message->user_count);
+    error = fms_emit(self->host, &draft);
+    if (error != 0)
+        return error;
+    self->unsettled++;
+    if (message->is_cut)
+        fms_count(self->host, COUNT_CUT, 1);
+    if (message->user_count > HEADERS_MAX)
+        fms_count(self->host, COUNT_PROPERTIES, message->user_count - HEADERS_MAX);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ buffer */
+
+/* Room to read more. False: no memory. */
+static bool buffer_reserve(struct mqtt_ingest *self)
+{
+    size_t used = self->end - self->start;
+    size_t wanted = session_wanted(self->session);
+    size_t size = wanted > BUFFER_SIZE ? wanted : BUFFER_SIZE;
+    uint8_t *buffer;
+
+    if (self->start > 0) {
+        memmove(self->buffer, self->buffer + self->start, used);
+        self->start = 0;
+        self->end = used;
+    }
+    if (size == self->buffer_size || (size < self->buffer_size && used > size))
+        return true;
+    buffer = realloc(self->buffer, size);
+    if (buffer == NULL)
+        return size < self->buffer_size;
+    self->buffer = buffer;
+    self->buffer_size = size;
+    return true;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- the link */
+
+/* A loss, or a first attempt that failed, is told once; further attempts say something only when there is news. */
+static void tell_down(struct mqtt_ingest *self, const char *reason)
+{
+    bool was_up = self->link == LINK_UP && session_is_connected(self->session);
+
+    if (was_up || (self->link == LINK_UP && self->has_connected && !self->is_reconnecting))
+        fms_warn(self->host, "connection to %s lost: %s; connecting again", self->url.text, reason);
+    else if (!self->is_reconnecting)
+        fms_warn(self->host, "cannot connect to %s: %s; trying until it works", self->url.text, reason);
+    else if (strcmp(reason, self->told) != 0)
+        fms_warn(self->host, "still not connected to %s: %s", self->url.text, reason);
+    snprintf(self->told, sizeof self->told, "%s", reason);
+    if (!self->is_reconnecting)
+        self->down_since = fms_now(self->host);
+    self->is_reconnecting = true;
+}
+
+/* Hangs up, and comes back after a pause. `reason` NULL: for good. */
+static void link_down(struct mqtt_ingest *self, const char *reason)
+{
+    int64_t now = fms_now(self->host);
+
+    if (reason != NULL)
+        tell_down(self, reason);
+    if (self->link == LINK_UP && self->has_connected && now - self->link_at > self->last_pause)
+        self->attempt = 0;
+    transport_close(self->transport);
+    session_end(self->session);
+    self->start = self->end = 0;
+    self->is_held = false;
+    self->link = LINK_DOWN;
+    self->last_pause = fms_backoff(self->host, self->mqtt.reconnect_min, self->mqtt.reconnect_max, self->attempt++);
+    self->link_at = now + self->last_pause;
+}
+
+/* Sends what is to be sent, as far as the socket takes it. False: the connection is over. */
+static bool link_flush(struct mqtt_ingest *self)
+{
+    for (;;) {
+        struct fms_bytes output = session_output(self->session);
+        ssize_t n = output.size > 0 ? transport_write(self->transport, output.data, output.size) : -EAGAIN;
+
+        if (n == -EAGAIN)
+            return true;
+        if (n < 0)
+            return false;
+        session_sent(self->session, (size_t)n, fms_now(self->host));
+    }
+}
+
+static void on_connected(struct mqtt_ingest *self)
+{
+    const char *session = session_was_present(self->session) ? "with the session that the broker kept"
+                                                             : "with a new session";
+    bool has_memory = !self->clean_start || self->mqtt.version == MQTT_5;
+
+    if (self->is_reconnecting)
+        fms_info(self->host, "connected to %s again after %.1f s, %s", self->url.text,
+                 (double)(fms_now(self->host) - self->down_since) / (double)FMS_SECOND, session);
+    else
+        fms_info(self->host, "connected to %s, MQTT %s, %s", self->url.text,
+                 self->mqtt.version == MQTT_5 ? "5" : "3.1.1", session);
+    if (has_memory && self->has_session && !session_was_present(self->session))
+        fms_warn(self->host, "the broker does not have our session any more: what was published while we were away is"
+                             " lost");
+    fms_count(self->host, COUNT_CONNECTIONS, 1);
+    self->has_connected = true;
+    self->is_reconnecting = false;
+    self->told[0] = '\0';
+    self->ask_at = FMS_NEVER;
+    self->refusals = 0;
+}
+
+static void on_granted(struct mqtt_ingest *self, const struct session_message *message)
+{
+    const char *filter = self->topic.items[message->filter];
+
+    if (message->reason < self->mqtt.qos)
+        fms_warn(self->host, "the broker grants \"%s\" only QoS %d, not %lld", filter, message->reason,
+                 (long long)self->mqtt.qos);
+    self->has_session = true;
+    if (!session_is_subscribed(self->session))
+        return;
+    if (!self->has_told)
+        fms_info(self->host, "receives %s%s", self->topic.items[0], self->topic.count > 1 ? " and others" : "");
+    self->has_told = true; /* later only what goes wrong is news */
+    self->refusals = 0;
+}
+
+static void on_refused(struct mqtt_ingest *self, const struct session_message *message)
+{
+    enum packet_version version = self->mqtt.version == MQTT_5 ? PACKET_5 : PACKET_3_1_1;
+
+    fms_error(self->host,
+              "the broker refuses the subscription to \"%s\": %s; asking again until it is granted (may this user read"
+              " that?)",
+              self->topic.items[message->filter],
+              version == PACKET_5 ? packet_reason_text(version, message->reason) : "refused");
+    if (self->ask_at == FMS_NEVER)
+        self->ask_at = fms_now(self->host) +
+                       fms_backoff(self->host, self->mqtt.reconnect_min, self->mqtt.reconnect_max, self->refusals++);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- messages */
+
+/* Hands on what was read, at most *credit messages, which counts down. 0, -EPIPE: the connection is over, or what fails the
+ * pipeline. */
+static int link_parse(struct mqtt_ingest *self, size_t *credit)
+{
+    struct fms_bytes input = fms_bytes_of(self->buffer + self->start, self->end - self->start);
+    struct session_message message;
+    enum session_event event = SESSION_HUNGRY;
+    int error = 0;
+
+    self->is_held = false;
+    while (error == 0 && (event = session_read(self->session, &input, &message)) != SESSION_HUNGRY) {
+        if (event == SESSION_CONNECTED)
+            on_connected(self);
+        else if (event == SESSION_GRANTED)
+            on_granted(self, &message);
+        else if (event == SESSION_REFUSED)
+            on_refused(self, &message);
+        else if (event == SESSION_CLOSED)
+            error = -EPIPE;
+        else if (*credit == 0)
+            error = -EAGAIN;
+        else if ((error = ingest_emit(self, &message)) == 0) {
+            session_take(self->session, &input, &message);
+            --*credit;
+        }
+    }
+    self->start = self->end - input.size;
+    self->is_held = error == -EAGAIN || error == -ESHUTDOWN;
+    return self->is_held ? 0 : error;
+}
+
+/* Reads once, a piece of many messages. 0 or -EPIPE. */
+static int link_read(struct mqtt_ingest *self)
+{
+    ssize_t n;
+
+    if (!buffer_reserve(self))
+        return fms_fail(self->host, -ENOMEM, "no memory for a message of %zu bytes: lower max_in_flight_bytes",
+                        session_wanted(self->session));
+    n = transport_read(self->transport, self->buffer + self->end, self->buffer_size - self->end);
+    if (n == -EAGAIN)
+        return 0;
+    if (n < 0)
+        return -EPIPE;
+    self->end += (size_t)n;
+    session_heard(self->session, fms_now(self->host));
+    return 0;
+}
+
+/* Why the connection is over: what the session says comes before what the socket says. */
+static const char *down_reason(const struct mqtt_ingest *self)
+{
+    const char *reason = session_reason(self->session);
+
+    if (reason[0] != '\0')
+        return reason;
+    if (!session_is_connected(self->session) && self->mqtt.version == MQTT_5)
+        return "the broker closed the connection instead of an answer (does it speak MQTT 5? else set version = 3.1.1)";
+    return transport_reason(self->transport);
+}
+
+static void link_wait(struct mqtt_ingest *self, bool had_credit, size_t credit, struct fms_wait *wait)
+{
+    bool may_read = !self->is_held && !self->is_stopping;
+    bool is_more = transport_wait(self->transport, may_read, session_output(self->session).size > 0, wait);
+
+    wait->deadline = session_deadline(self->session);
+    if (self->ask_at < wait->deadline)
+        wait->deadline = self->ask_at;
+    if (is_more || (had_credit && credit == 0))
+        wait->deadline = 0;
+}
+
+/* One turn of a connection that is up. 0, -EPIPE, or what fails the pipeline. */
+static int link_serve(struct mqtt_ingest *self, size_t credit, struct fms_wait *wait)
+{
+    bool was_held = self->is_held, had_credit = credit > 0;
+    int64_t now = fms_now(self->host);
+    int error = self->is_stopping ? 0 : link_parse(self, &credit);
+
+    if (error == 0 && !self->is_held && !self->is_stopping) {
+        error = link_read(self);
+        if (error == 0)
+            error = link_parse(self, &credit);
+    }
+    if (self->is_held && !was_held && !had_credit)
+        fms_count(self->host, COUNT_PAUSES, 1);
+    if (error == 0 && session_tick(self->session, now, !self->is_held && !self->is_stopping) == SESSION_CLOSED)
+        error = -EPIPE;
+    if (error == 0 && now >= self->ask_at) {
+        self->ask_at = FMS_NEVER;
+        session_subscribe(self->session, now);
+    }
+    if (!link_flush(self) && error == 0)
+        error = -EPIPE;
+    if (error == 0)
+        link_wait(self, had_credit, credit, wait);
+    return error;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- the lane */
+
+static int ingest_start(struct mqtt_ingest *self)
+{
+    size_t records, bytes, window;
+    struct session_options options = {
+        .version = self->mqtt.version == MQTT_5 ? PACKET_5 : PACKET_3_1_1,
+        .client_id = self->mqtt.client_id != NULL ? self->mqtt.client_id : self->client_id,
+        .username = self->mqtt.username,
+        .password = self->mqtt.password,
+        .clean_start = self->clean_start,
+        .session_expiry = (uint32_t)(self->session_expiry / FMS_SECOND),
+        .keepalive = self->mqtt.keepalive,
+        .filters = self->topic.items,
+        .filter_count = self->topic.count,
+        .qos = (uint8_t)self->mqtt.qos,
+        .topic_alias_maximum = (uint16_t)self->topic_alias_maximum,
+        .maximum_packet_size = (uint32_t)self->max_message_size,
+    };
+
+    fms_room(self->host, &records, &bytes); /* of the empty pipeline */
+    window = (size_t)self->receive_maximum < records ? (size_t)self->receive_maximum : records;
+    options.receive_maximum = (uint16_t)window;
+    options.buffer_size = bytes > BUFFER_SIZE ? bytes : BUFFER_SIZE;
+    self->session = session_new(&options);
+    return self->session != NULL && buffer_reserve(self) ? 0 : fms_fail(self->host, -ENOMEM, "out of memory");
+}
+
+/* Goes on with a connection that is being made. 0 or -EPIPE. */
+static int link_connect(struct mqtt_ingest *self, struct fms_wait *wait)
+{
+    int64_t now = fms_now(self->host);
+    int error = transport_connect(self->transport, now, wait);
+
+    if (error == -EAGAIN)
+        return 0;
+    if (error != 0) {
+        link_down(self, transport_reason(self->transport));
+        return -EPIPE;
+    }
+    self->link = LINK_UP;
+    self->link_at = now;
+    session_begin(self->session, now);
+    return 0;
+}
+
+static int link_turn(struct mqtt_ingest *self, size_t credit, struct fms_wait *wait)
+{
+    int64_t now = fms_now(self->host);
+    int error = 0;
+
+    if (self->link == LINK_DOWN && now >= self->link_at && !self->is_stopping) {
+        transport_open(self->transport, now);
+        self->link = LINK_CONNECTING;
+    }
+    if (self->link == LINK_CONNECTING)
+        link_connect(self, wait);
+    if (self->link == LINK_UP)
+        error = link_serve(self, credit, wait);
+    if (error == -EPIPE) {
+        link_down(self, down_reason(self));
+        error = 0;
+    }
+    if (self->link == LINK_DOWN)
+        *wait = (struct fms_wait){-1, 0, self->is_stopping ? FMS_NEVER : self->link_at};
+    return error;
+}
+
+/* Everything is settled, and what is settled is acknowledged, as far as the socket takes it. */
+static void link_part(struct mqtt_ingest *self)
+{
+    if (self->link != LINK_UP)
+        return;
+    session_part(self->session, true);
+    link_flush(self);
+    link_down(self, NULL);
+}
+
+static int mqtt_ingest_poll(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct mqtt_ingest *self = instance;
+    int error = self->session == NULL ? ingest_start(self) : 0;
+
+    if (error != 0)
+        return error;
+    if (self->is_stopping && self->unsettled == 0) {
+        link_part(self);
+        return FMS_END;
+    }
+    return link_turn(self, self->is_stopping ? 0 : credit, wait);
+}
+
+static void mqtt_ingest_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
+{
+    struct mqtt_ingest *self = instance;
+
+    (void)fate;
+    self->unsettled--;
+    if (session_settled(self->session, record->tag) || (self->is_stopping && self->unsettled == 0))
+        fms_wake(self->host);
+}
+
+static void mqtt_ingest_stop(void *instance)
+{
+    struct mqtt_ingest *self = instance;
+
+    self->is_stopping = true;
+}
+
+/* ---------------------------------------------------------------------------------------------- check, open, close */
+
+static int mqtt_ingest_check(void *instance, const struct fms_host *host)
+{
+    struct mqtt_ingest *self = instance;
+    struct mqtt_url url;
+
+    if (mqtt_check(&self->mqtt, host) != 0 || mqtt_check_filters(&self->topic, host) != 0)
+        return -EINVAL;
+    if (mqtt_url_parse(self->mqtt.server, &url) == NULL && url.is_websocket)
+        return fms_fail_option(host, "server", -EINVAL, "\"%s\": no WebSockets here: mqtt_source speaks them",
+                               self->mqtt.server);
+    if (self->topic.count > 65535)
+        return fms_fail_option(host, "topic", -EINVAL, "has more than 65535 filters");
+    if (self->alpn != NULL && (self->alpn[0] == '\0' || strlen(self->alpn) > 255))
+        return fms_fail_option(host, "alpn", -EINVAL, "must have 1 to 255 bytes");
+    if (self->alpn != NULL && !url.is_tls)
+        return fms_fail_option(host, "alpn", -EINVAL,
+                               "is for TLS: the server's address begins with neither ssl:// nor"
+                               " mqtts://");
+    mqtt_advise_session(&self->mqtt, self->clean_start, self->session_expiry, host);
+    return 0;
+}
+
+static int ingest_transport(struct mqtt_ingest *self, const struct fms_host *host)
+{
+    struct transport_options options = {
+        .host = self->url.host,
+        .tls_verify = self->mqtt.tls_verify,
+        .ca_file = self->mqtt.ca_file,
+        .cert_file = self->mqtt.cert_file,
+        .key_file = self->mqtt.key_file,
+        .key_password = self->mqtt.key_password,
+        .alpn = self->alpn,
+    };
+    int error;
+
+    mqtt_url_parse(self->mqtt.server, &self->url); /* mqtt_check has seen that it succeeds */
+    options.port = self->url.port;
+    options.is_tls = self->url.is_tls;
+    error = mqtt_check_files(&self->mqtt, host);
+    return error != 0 ? error : transport_new(&self->transport, &options, host);
+}
+
+static int mqtt_ingest_open(void *instance, const struct fms_host *host)
+{
+    struct mqtt_ingest *self = instance;
+
+    self->host = host;
+    self->ask_at = FMS_NEVER;
+    mqtt_make_client_id(host, self->client_id);
+    return ingest_transport(self, host);
+}
+
+static void mqtt_ingest_close(void *instance)
+{
+    struct mqtt_ingest *self = instance;
+
+    if (self->session != NULL) {
+        link_part(self);
+        session_free(self->session);
+    }
+    transport_free(self->transport);
+    free(self->buffer);
+    free(self->headers);
+    free(self->names);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- probe */
+
+/* Waits as the lane would. False: the deadline has come. */
+static bool probe_wait(struct mqtt_ingest *self, const struct fms_wait *wait, int64_t deadline)
+{
+    struct pollfd ready = {wait->fd, wait->events, 0};
+    int64_t left = deadline - fms_now(self->host);
+
+    if (left <= 0)
+        return false;
+    poll(&ready, 1, (int)(left / FMS_MS < 100 ? left / FMS_MS + 1 : 100));
+    return true;
+}
+
+/* Until there is a connection, or there was none. 0 or a negative errno. */
+static int probe_connect(struct mqtt_ingest *self, int64_t deadline)
+{
+    struct fms_wait wait;
+    int error;
+
+    transport_open(self->transport, fms_now(self->host));
+    do {
+        wait = (struct fms_wait){-1, 0, FMS_NEVER};
+        error = transport_connect(self->transport, fms_now(self->host), &wait);
+    } while (error == -EAGAIN && probe_wait(self, &wait, deadline));
+    if (error == -EAGAIN)
+        return fms_fail(self->host, -ETIMEDOUT, "cannot connect to %s: no answer in time", self->url.text);
+    if (error != 0)
+        return fms_fail(self->host, error, "cannot connect to %s: %s", self->url.text,
+                        transport_reason(self->transport));
+    session_begin(self->session, fms_now(self->host));
+    return 0;
+}
+
+/* Tells of one event. How many subscriptions it has decided; negative: one is refused, or the connection is over. */
+static int probe_tell(struct mqtt_ingest *self, enum session_event event, const struct session_message *message,
+                      int64_t since)
+{
+    const char *filter = self->topic.items[event == SESSION_GRANTED || event == SESSION_REFUSED ? message->filter : 0];
+
+    switch (event) {
+    case SESSION_CONNECTED:
+        fms_report(self->host, "%s answers in %.1f ms, MQTT %s", self->url.text,
+                   (double)(fms_now(self->host) - since) / (double)FMS_MS,
+                   self->mqtt.version == MQTT_5 ? "5" : "3.1.1");
+        return 0;
+    case SESSION_GRANTED:
+        fms_report(self->host, "topic \"%s\" is granted, with QoS %d", filter, message->reason);
+        return 1;
+    case SESSION_REFUSED:
+        return fms_fail(self->host, -EACCES, "topic \"%s\": %s", filter,
+                        self->mqtt.version == MQTT_5 ? packet_reason_text(PACKET_5, message->reason) : "refused");
+    case SESSION_CLOSED:
+        return fms_fail(self->host, -EPIPE, "cannot connect to %s: %s", self->url.text, session_reason(self->session));
+    default:
+        return 0;
+    }
+}
+
+/* Until each subscription is decided. */
+static int probe_talk(struct mqtt_ingest *self, int64_t since, int64_t deadline)
+{
+    size_t decided = 0;
+    struct fms_wait wait = {-1, 0, FMS_NEVER};
+
+    do {
+        struct session_message message = {0};
+        enum session_event event;
+        struct fms_bytes input;
+
+        if (!link_flush(self) || link_read(self) != 0)
+            return fms_fail(self->host, -EPIPE, "cannot connect to %s: %s", self->url.text, down_reason(self));
+        input = fms_bytes_of(self->buffer + self->start, self->end - self->start);
+        while ((event = session_read(self->session, &input, &message)) != SESSION_HUNGRY) {
+            int result = probe_tell(self, event, &message, since);
+
+            if (result < 0)
+                return result;
+            decided += (size_t)result;
+            if (event == SESSION_MESSAGE)
+                session_take(self->session, &input, &message); /* not acknowledged: its session ends here */
+        }
+        self->start = self->end - input.size;
+        link_flush(self);
+        transport_wait(self->transport, true, session_output(self->session).size > 0, &wait);
+    } while (decided < self->topic.count && probe_wait(self, &wait, deadline));
+    return decided == self->topic.count ? 0 : fms_fail(self->host, -ETIMEDOUT, "no answer to SUBSCRIBE in time");
+}
+
+/* Not to a shared subscription, which would take messages from those who share; and under a name of its own, not to push
+ * out the pipeline that runs. */
+static int mqtt_ingest_probe(void *instance, const struct fms_host *host, int64_t deadline)
+{
+    struct mqtt_ingest *self = instance;
+    const char **filters = calloc(self->topic.count + 1, sizeof *filters);
+    struct session_options options = {
+        .version = self->mqtt.version == MQTT_5 ? PACKET_5 : PACKET_3_1_1,
+        .client_id = self->client_id,
+        .username = self->mqtt.username,
+        .password = self->mqtt.password,
+        .clean_start = true,
+        .no_retained = true,
+        .keepalive = self->mqtt.keepalive,
+        .filters = filters,
+        .filter_count = self->topic.count,
+        .qos = (uint8_t)self->mqtt.qos,
+        .buffer_size = BUFFER_SIZE,
+    };
+    int64_t since = fms_now(host);
+    int error;
+
+    self->host = host;
+    mqtt_make_client_id(host, self->client_id);
+    for (size_t i = 0; filters != NULL && i < self->topic.count; i++)
+        filters[i] = mqtt_filter_unshared(self->topic.items[i]);
+    self->session = filters != NULL ? session_new(&options) : NULL;
+    error = self->session != NULL && buffer_reserve(self) ? ingest_transport(self, host)
+                                                          : fms_fail(host, -ENOMEM, "out of memory");
+    if (error == 0) {
+        error = probe_connect(self, deadline);
+        if (error == 0)
+            error = probe_talk(self, since, deadline);
+        session_part(self->session, true);
+        link_flush(self);
+        transport_free(self->transport);
+    }
+    if (self->session != NULL)
+        session_free(self->session);
+    free(filters);
+    free(self->buffer);
+    return error;
+}
+
+FMS_PLUGIN(.name = "mqtt_ingest", .version = FMS_VERSION,
+           .summary = "Receives records from an MQTT broker and acknowledges them when they are delivered",
+           .options = mqtt_ingest_options, .counters = mqtt_ingest_counters,
+           .instance_size = sizeof(struct mqtt_ingest), .check = mqtt_ingest_check, .probe = mqtt_ingest_probe,
+           .open = mqtt_ingest_open, .close = mqtt_ingest_close, .source_poll = mqtt_ingest_poll,
+           .source_settled = mqtt_ingest_settled, .source_stop = mqtt_ingest_stop);

@@ -1,0 +1,172 @@
+/* packet.h - MQTT packets, 3.1.1 and 5, as a subscriber meets them: from bytes to fields and back.
+ *
+ * Pure: no allocation, no state, no clock. What is read points into the bytes that it was read from and lives as long.
+ * Every length is checked before it is used. Names, and clause numbers such as MQTT-3.3.1-4, are the standard's; where
+ * the two versions number a rule differently, the number is that of MQTT 5. */
+#ifndef MQTT_INGEST_PACKET_H
+#define MQTT_INGEST_PACKET_H
+
+#include "fms_plugin.h"
+
+/* The protocol level in CONNECT (3.1.2.2). */
+enum packet_version { PACKET_3_1_1 = 4, PACKET_5 = 5 };
+
+/* 2.1.2 */
+enum packet_type {
+    PACKET_CONNECT = 1,
+    PACKET_CONNACK = 2,
+    PACKET_PUBLISH = 3,
+    PACKET_PUBACK = 4,
+    PACKET_PUBREC = 5,
+    PACKET_PUBREL = 6,
+    PACKET_PUBCOMP = 7,
+    PACKET_SUBSCRIBE = 8,
+    PACKET_SUBACK = 9,
+    PACKET_UNSUBSCRIBE = 10,
+    PACKET_UNSUBACK = 11,
+    PACKET_PINGREQ = 12,
+    PACKET_PINGRESP = 13,
+    PACKET_DISCONNECT = 14,
+    PACKET_AUTH = 15,
+};
+
+/* 2.4; those that the code itself uses. packet_reason_text knows them all. */
+enum packet_reason {
+    REASON_SUCCESS = 0x00,
+    REASON_UNSPECIFIED = 0x80,
+    REASON_MALFORMED = 0x81,
+    REASON_PROTOCOL_ERROR = 0x82,
+    REASON_UNSUPPORTED_VERSION = 0x84,
+    REASON_CLIENT_ID_NOT_VALID = 0x85,
+    REASON_BAD_CREDENTIALS = 0x86,
+    REASON_NOT_AUTHORIZED = 0x87,
+    REASON_SESSION_TAKEN_OVER = 0x8e,
+    REASON_ID_NOT_FOUND = 0x92,
+    REASON_RECEIVE_MAXIMUM_EXCEEDED = 0x93,
+    REASON_TOPIC_ALIAS_INVALID = 0x94,
+    REASON_PACKET_TOO_LARGE = 0x95,
+    REASON_USE_ANOTHER_SERVER = 0x9c,
+    REASON_SERVER_MOVED = 0x9d,
+};
+
+#define PACKET_SIZE_MAX 268435460u /* the largest there can be: 2.1.4 */
+#define PACKET_ACK_SIZE 5u         /* the most that packet_write_ack writes */
+
+/* ---------------------------------------------------------------------------------------------------------- reading */
+
+struct packet {
+    uint8_t type, flags; /* enum packet_type; the lower four bits */
+    size_t size;         /* of all of it */
+    struct fms_bytes body;
+};
+
+/* Looks at the first bytes of a packet. 1: *packet is filled in, and its body is there if packet->size <= size; 0: too
+ * few bytes to know how long it is; REASON_MALFORMED: a length of more than four bytes. */
+int packet_peek(const uint8_t *data, size_t size, struct packet *packet);
+
+/* Properties (2.2.2.2). What is absent has the value that the standard gives it then. */
+struct packet_properties {
+    uint64_t present;     /* bit n: identifier n occurred */
+    struct fms_bytes all; /* as they stand in the packet, for packet_next_user */
+    size_t user_count;    /* user properties */
+    size_t user_size;     /* bytes of their names and values */
+    uint32_t session_expiry, message_expiry, maximum_packet_size;
+    uint16_t receive_maximum, topic_alias_maximum, topic_alias, server_keep_alive;
+    uint8_t payload_format, maximum_qos;
+    bool retain_available, wildcards_available, subscription_ids_available, shared_available;
+    struct fms_bytes assigned_client_id, reason_string, server_reference, content_type, response_topic,
+        correlation_data;
+};
+
+/* Identifiers for `present`. */
+enum packet_property {
+    PROPERTY_SESSION_EXPIRY = 0x11,
+    PROPERTY_ASSIGNED_CLIENT_ID = 0x12,
+    PROPERTY_SERVER_KEEP_ALIVE = 0x13,
+    PROPERTY_TOPIC_ALIAS = 0x23,
+};
+
+static inline bool packet_has(const struct packet_properties *properties, enum packet_property identifier)
+{
+    return (properties->present >> identifier & 1) != 0;
+}
+
+/* The next user property of `rest`, which begins as properties->all and shrinks. False: there is none. */
+bool packet_next_user(struct fms_bytes *rest, struct fms_bytes *name, struct fms_bytes *value);
+
+struct packet_connack {
+    bool session_present;
+    uint8_t reason; /* 3.1.1: its return code */
+    struct packet_properties properties;
+};
+
+struct packet_publish {
+    struct fms_bytes topic; /* size 0: only an alias */
+    struct fms_bytes payload;
+    uint16_t id; /* 0 at QoS 0 */
+    uint8_t qos;
+    bool dup, retain;
+    struct packet_properties properties;
+};
+
+struct packet_ack {
+    uint16_t id;
+    uint8_t reason;
+    struct packet_properties properties;
+};
+
+struct packet_suback {
+    uint16_t id;
+    struct fms_bytes reasons; /* one byte a filter: 0 to 2 the granted QoS, 0x80 and above a refusal */
+    struct packet_properties properties;
+};
+
+/* Each reads the packet whose type its name says and whose whole body is there. 0, or the reason code with which the
+ * standard has the connection closed: REASON_MALFORMED, REASON_PROTOCOL_ERROR, REASON_TOPIC_ALIAS_INVALID. */
+int packet_read_connack(enum packet_version version, const struct packet *packet, struct packet_connack *connack);
+int packet_read_pubrel(enum packet_version version, const struct packet *packet, struct packet_ack *ack);
+int packet_read_suback(enum packet_version version, const struct packet *packet, struct packet_suback *suback);
+int packet_read_pingresp(const struct packet *packet);
+int packet_read_disconnect(const struct packet *packet, struct packet_ack *disconnect); /* MQTT 5 only; no id */
+
+/* Likewise; but only `there` bytes of the body need be there, as far as the payload begins: payload.size is the whole
+ * payload's all the same. -1: more bytes are needed. */
+int packet_read_publish(enum packet_version version, const struct packet *packet, size_t there,
+                        struct packet_publish *publish);
+
+/* What a reason code says, in words. Never NULL. */
+const char *packet_reason_text(enum packet_version version, int reason);
+
+/* ---------------------------------------------------------------------------------------------------------- writing */
+
+struct packet_connect {
+    enum packet_version version;
+    const char *client_id;
+    const char *username, *password; /* NULL: none */
+    bool clean_start;
+    uint16_t keep_alive; /* seconds */
+    /* MQTT 5; 0: not said. */
+    uint32_t session_expiry; /* seconds */
+    uint32_t maximum_packet_size;
+    uint16_t receive_maximum, topic_alias_maximum;
+};
+
+struct packet_subscribe {
+    enum packet_version version;
+    uint16_t id;
+    const char *filter;
+    uint8_t qos;
+    uint8_t retain_handling; /* MQTT 5: 0 to 2 (3.8.3.1) */
+};
+
+/* Each returns the packet's size, and has written it if that is at most `room`. No text may exceed 65535 bytes. */
+size_t packet_write_connect(uint8_t *to, size_t room, const struct packet_connect *connect);
+size_t packet_write_subscribe(uint8_t *to, size_t room, const struct packet_subscribe *subscribe);
+size_t packet_write_ack(uint8_t *to, size_t room, enum packet_version version, enum packet_type type, uint16_t id,
+                        uint8_t reason);
+size_t packet_write_pingreq(uint8_t *to, size_t room);
+/* session_expiry: MQTT 5, in seconds, or -1: as CONNECT said. 3.1.1 has neither it nor a reason. */
+size_t packet_write_disconnect(uint8_t *to, size_t room, enum packet_version version, uint8_t reason,
+                               int64_t session_expiry);
+
+#endif

@@ -1,0 +1,722 @@
+/* session.c - see session.h. */
+#include "session.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define ANSWER_PATIENCE (10 * FMS_SECOND) /* for CONNACK and SUBACK */
+#define OUTPUT_MOST     16384u            /* bytes to be sent beyond which no more acknowledgements are added */
+#define RING_MAX        65536u            /* there are no more packet identifiers */
+
+enum state { STATE_CLOSED, STATE_CONNECTING, STATE_CONNECTED, STATE_PARTED };
+
+/* A message that is to be acknowledged on this connection. */
+struct flight {
+    uint16_t id;
+    uint8_t qos;
+    bool is_ready;
+};
+
+/* What is known of a packet identifier at QoS 2 (4.3.3, method B of the receiver). */
+enum exchange_state {
+    EXCHANGE_NONE,
+    EXCHANGE_TAKEN,     /* in the pipeline, PUBREC not yet due */
+    EXCHANGE_DELIVERED, /* PUBREC is due, or sent; PUBREL will end it */
+};
+struct exchange {
+    uint64_t number; /* of the flight in which it was taken */
+    uint8_t state;
+};
+
+struct alias {
+    char *topic;
+    size_t size;
+};
+
+struct filter {
+    bool is_granted, is_asked;
+};
+
+struct session {
+    struct session_options options;
+    enum state state;
+    bool was_present;
+    bool has_connected; /* ever */
+    char reason[256];
+
+    struct filter *filters;
+    size_t granted;
+    int64_t asked_at; /* CONNECT or SUBSCRIBE; FMS_NEVER: it is answered */
+
+    int64_t keepalive; /* the broker's word counts (MQTT-3.1.2-21); 0: none */
+    int64_t sent_at, heard_at, pinged_at;
+    bool is_pinged; /* and PINGRESP has not come */
+
+    size_t wanted;
+    size_t skip; /* bytes of a payload that are still to be passed over */
+
+    struct flight *ring;
+    size_t ring_size; /* a power of two, or 0 */
+    uint64_t head, tail;
+    struct exchange *exchanges; /* by packet identifier; NULL: no message of QoS 2 has come */
+    struct alias *aliases;      /* [0] is alias 1 */
+
+    uint8_t *output;
+    size_t output_room, output_size, output_sent;
+};
+
+struct session *session_new(const struct session_options *options)
+{
+    struct session *session = calloc(1, sizeof *session);
+
+    if (session == NULL)
+        return NULL;
+    session->options = *options;
+    session->filters = calloc(options->filter_count + 1, sizeof *session->filters);
+    session->aliases = calloc((size_t)options->topic_alias_maximum + 1, sizeof *session->aliases);
+    if (session->filters != NULL && session->aliases != NULL)
+        return session;
+    session_free(session);
+    return NULL;
+}
+
+static void aliases_forget(struct session *session)
+{
+    for (size_t i = 0; session->aliases != NULL && i < session->options.topic_alias_maximum; i++) {
+        free(session->aliases[i].topic);
+        session->aliases[i] = (struct alias){NULL, 0};
+    }
+}
+
+void session_free(struct session *session)
+{
+    aliases_forget(session);
+    free(session->aliases);
+    free(session->filters);
+    free(session->ring);
+    free(session->exchanges);
+    free(session->output);
+    free(session);
+}
+
+bool session_is_connected(const struct session *session)
+{
+    return session->state == STATE_CONNECTED;
+}
+
+bool session_is_subscribed(const struct session *session)
+{
+    return session->granted == session->options.filter_count;
+}
+
+bool session_was_present(const struct session *session)
+{
+    return session->was_present;
+}
+
+const char *session_reason(const struct session *session)
+{
+    return session->reason;
+}
+
+size_t session_wanted(const struct session *session)
+{
+    return session->wanted;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- output */
+
+/* Room for `size` more bytes, or NULL. */
+static uint8_t *output_reserve(struct session *session, size_t size)
+{
+    size_t room = session->output_room == 0 ? OUTPUT_MOST + 64 : session->output_room;
+    uint8_t *output;
+
+    if (session->output_sent == session->output_size)
+        session->output_sent = session->output_size = 0;
+    while (room < session->output_size + size)
+        room *= 2;
+    if (room > session->output_room) {
+        output = realloc(session->output, room);
+        if (output == NULL)
+            return NULL;
+        session->output = output;
+        session->output_room = room;
+    }
+    return session->output + session->output_size;
+}
+
+/* Gives the connection up, for a reason that is told once. */
+static enum session_event session_give_up(struct session *session, const char *format, ...) FMS_PRINTF(2, 3);
+static enum session_event session_give_up(struct session *session, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    if (session->reason[0] == '\0')
+        vsnprintf(session->reason, sizeof session->reason, format, args);
+    va_end(args);
+    session->state = STATE_PARTED;
+    return SESSION_CLOSED;
+}
+
+static void output_disconnect(struct session *session, uint8_t reason, int64_t expiry)
+{
+    enum packet_version version = session->options.version;
+    uint8_t *to = output_reserve(session, 16);
+
+    if (to != NULL)
+        session->output_size += packet_write_disconnect(to, 16, version, reason, expiry);
+}
+
+/* The broker breaks a rule: MQTT 5 tells it so (MQTT-4.13.1-1, MQTT-4.13.2-1), 3.1.1 just closes (MQTT-4.8.0-1 there). */
+static enum session_event session_accuse(struct session *session, int reason, const char *packet)
+{
+    if (session->options.version == PACKET_5 && session->state == STATE_CONNECTED)
+        output_disconnect(session, (uint8_t)reason, -1);
+    return session_give_up(session, "the broker breaks the protocol: %s: %s", packet,
+                           packet_reason_text(PACKET_5, reason));
+}
+
+static enum session_event session_out_of_memory(struct session *session)
+{
+    return session_give_up(session, "out of memory");
+}
+
+static struct flight *flight_of(const struct session *session, uint64_t number)
+{
+    return &session->ring[number & (session->ring_size - 1)];
+}
+
+/* Adds the acknowledgements that are ready, in the order of receipt. */
+static void output_acknowledgements(struct session *session)
+{
+    while (session->head != session->tail && session->output_size - session->output_sent < OUTPUT_MOST) {
+        struct flight *flight = flight_of(session, session->head);
+        uint8_t *to;
+
+        if (!flight->is_ready || (session->skip > 0 && session->head + 1 == session->tail))
+            return;
+        to = output_reserve(session, PACKET_ACK_SIZE);
+        if (to == NULL)
+            return;
+        session->output_size += packet_write_ack(to, PACKET_ACK_SIZE, session->options.version,
+                                                 flight->qos == 1 ? PACKET_PUBACK : PACKET_PUBREC, flight->id, 0);
+        session->head++;
+    }
+}
+
+struct fms_bytes session_output(struct session *session)
+{
+    if (session->state == STATE_CONNECTED)
+        output_acknowledgements(session);
+    if (session->output == NULL)
+        return fms_bytes_of(NULL, 0);
+    return fms_bytes_of(session->output + session->output_sent, session->output_size - session->output_sent);
+}
+
+void session_sent(struct session *session, size_t size, int64_t now)
+{
+    session->output_sent += size;
+    session->sent_at = now;
+}
+
+/* --------------------------------------------------------------------------------------------------- the connection */
+
+void session_begin(struct session *session, int64_t now)
+{
+    const struct session_options *options = &session->options;
+    int64_t seconds = (options->keepalive + FMS_SECOND - 1) / FMS_SECOND;
+    struct packet_connect connect = {
+        .version = options->version,
+        .client_id = options->client_id,
+        .username = options->username,
+        .password = options->password,
+        .clean_start = options->clean_start && (options->version == PACKET_3_1_1 || !session->has_connected),
+        .keep_alive = (uint16_t)(seconds < 65535 ? seconds : 65535),
+        .session_expiry = options->session_expiry,
+        .maximum_packet_size = options->maximum_packet_size,
+        .receive_maximum = options->receive_maximum,
+        .topic_alias_maximum = options->topic_alias_maximum,
+    };
+    size_t size = packet_write_connect(NULL, 0, &connect);
+    uint8_t *to;
+
+    session_end(session);
+    session->reason[0] = '\0';
+    session->keepalive = options->keepalive;
+    session->sent_at = session->heard_at = session->pinged_at = now;
+    session->asked_at = now;
+    session->state = STATE_CONNECTING;
+    to = output_reserve(session, size);
+    if (to != NULL)
+        session->output_size += packet_write_connect(to, size, &connect);
+}
+
+void session_end(struct session *session)
+{
+    session->state = STATE_CLOSED;
+    session->head = session->tail;
+    session->output_size = session->output_sent = 0;
+    session->wanted = 0;
+    session->skip = 0;
+    session->is_pinged = false;
+    session->granted = 0;
+    memset(session->filters, 0, session->options.filter_count * sizeof *session->filters);
+    aliases_forget(session);
+}
+
+void session_part(struct session *session, bool for_good)
+{
+    bool ends = for_good && session->options.clean_start && session->options.session_expiry > 0;
+
+    if (session->state == STATE_CONNECTED) {
+        output_acknowledgements(session);
+        output_disconnect(session, REASON_SUCCESS, ends ? 0 : -1);
+    }
+    session->state = STATE_PARTED;
+}
+
+/* One SUBSCRIBE for each filter, whose place is the packet identifier. */
+void session_subscribe(struct session *session, int64_t now)
+{
+    const struct session_options *options = &session->options;
+
+    for (size_t i = 0; i < options->filter_count; i++) {
+        struct packet_subscribe subscribe = {
+            .version = options->version,
+            .id = (uint16_t)(i + 1),
+            .filter = options->filters[i],
+            .qos = options->qos,
+            .retain_handling = options->no_retained ? 2 : 1, /* 1: only where the subscription is new */
+        };
+        size_t size = packet_write_subscribe(NULL, 0, &subscribe);
+        uint8_t *to;
+
+        if (session->filters[i].is_granted || session->filters[i].is_asked)
+            continue;
+        to = output_reserve(session, size);
+        if (to == NULL)
+            return; /* asked for at the next call */
+        session->output_size += packet_write_subscribe(to, size, &subscribe);
+        session->filters[i].is_asked = true;
+        session->asked_at = now;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------- packets that come */
+
+/* What the broker does not know any more we must not know either (MQTT-3.2.2-5). */
+static void session_forget(struct session *session)
+{
+    if (session->exchanges != NULL)
+        memset(session->exchanges, 0, RING_MAX * sizeof *session->exchanges);
+}
+
+static enum session_event on_connack(struct session *session, const struct packet *packet)
+{
+    struct packet_connack connack;
+    int error = packet_read_connack(session->options.version, packet, &connack);
+    struct fms_bytes more = connack.properties.reason_string;
+
+    if (error != 0 || session->state != STATE_CONNECTING) /* MQTT-3.2.0-2 */
+        return session_accuse(session, error != 0 ? error : REASON_PROTOCOL_ERROR, "CONNACK");
+    if (connack.reason != 0)
+        return session_give_up(session, "refused: %s%s%.*s",
+                               packet_reason_text(session->options.version, connack.reason), more.size > 0 ? ": " : "",
+                               (int)(more.size < 100 ? more.size : 100), more.size > 0 ? (const char *)more.data : "");
+    session->was_present = connack.session_present;
+    if (!connack.session_present)
+        session_forget(session);
+    if (packet_has(&connack.properties, PROPERTY_SERVER_KEEP_ALIVE))
+        session->keepalive = connack.properties.server_keep_alive * FMS_SECOND;
+    session->has_connected = true;
+    session->asked_at = FMS_NEVER;
+    session->state = STATE_CONNECTED;
+    session_subscribe(session, session->heard_at);
+    return SESSION_CONNECTED;
+}
+
+static enum session_event on_suback(struct session *session, const struct packet *packet,
+                                    struct session_message *message)
+{
+    struct packet_suback suback;
+    int error = packet_read_suback(session->options.version, packet, &suback);
+    struct filter *filter;
+
+    if (error != 0)
+        return session_accuse(session, error, "SUBACK");
+    message->filter = (size_t)suback.id - 1;
+    if (message->filter >= session->options.filter_count || !session->filters[message->filter].is_asked ||
+        suback.reasons.size != 1) /* MQTT-3.8.4-2, MQTT-3.8.4-6 */
+        return session_accuse(session, REASON_PROTOCOL_ERROR, "SUBACK");
+    filter = &session->filters[message->filter];
+    filter->is_asked = false;
+    message->reason = *(const uint8_t *)suback.reasons.data;
+    filter->is_granted = message->reason < REASON_UNSPECIFIED;
+    session->granted += filter->is_granted;
+    session->asked_at = FMS_NEVER;
+    for (size_t i = 0; i < session->options.filter_count; i++) {
+        if (session->filters[i].is_asked)
+            session->asked_at = session->heard_at;
+    }
+    return filter->is_granted ? SESSION_GRANTED : SESSION_REFUSED;
+}
+
+/* MQTT-4.3.3-12: the exchange ends, whether we remember it or not. */
+static enum session_event on_pubrel(struct session *session, const struct packet *packet)
+{
+    struct packet_ack ack;
+    int error = packet_read_pubrel(session->options.version, packet, &ack);
+    bool is_known;
+    uint8_t *to;
+
+    if (error != 0)
+        return session_accuse(session, error, "PUBREL");
+    is_known = session->exchanges != NULL && session->exchanges[ack.id].state == EXCHANGE_DELIVERED;
+    if (is_known)
+        session->exchanges[ack.id].state = EXCHANGE_NONE;
+    to = output_reserve(session, PACKET_ACK_SIZE);
+    if (to == NULL)
+        return session_out_of_memory(session);
+    session->output_size += packet_write_ack(to, PACKET_ACK_SIZE, session->options.version, PACKET_PUBCOMP, ack.id,
+                                             is_known ? REASON_SUCCESS : REASON_ID_NOT_FOUND);
+    return SESSION_HUNGRY;
+}
+
+static enum session_event on_disconnect(struct session *session, const struct packet *packet)
+{
+    struct packet_ack disconnect;
+    int error = packet_read_disconnect(packet, &disconnect);
+    const struct packet_properties *said = &disconnect.properties;
+    struct fms_bytes more = said->server_reference.size > 0 ? said->server_reference : said->reason_string;
+
+    if (error != 0)
+        return session_accuse(session, error, "DISCONNECT");
+    return session_give_up(session, "the broker closed the connection: %s%s%.*s",
+                           packet_reason_text(PACKET_5, disconnect.reason), more.size > 0 ? ": " : "",
+                           (int)(more.size < 100 ? more.size : 100), more.size > 0 ? (const char *)more.data : "");
+}
+
+static enum session_event on_pingresp(struct session *session, const struct packet *packet)
+{
+    int error = packet_read_pingresp(packet);
+
+    if (error != 0)
+        return session_accuse(session, error, "PINGRESP");
+    session->is_pinged = false;
+    return SESSION_HUNGRY;
+}
+
+/* --------------------------------------------------------------------------------------------------------- messages */
+
+/* Room in the ring for one more. False: no memory, or more than there are packet identifiers. */
+static bool ring_reserve(struct session *session)
+{
+    size_t used = (size_t)(session->tail - session->head), size;
+    struct flight *ring;
+
+    if (used < session->ring_size)
+        return true;
+    size = session->ring_size == 0 ? 1024 : 2 * session->ring_size;
+    ring = size <= RING_MAX ? malloc(size * sizeof *ring) : NULL;
+    if (ring == NULL)
+        return false;
+    for (uint64_t number = session->head; number != session->tail; number++)
+        ring[number & (size - 1)] = *flight_of(session, number);
+    free(session->ring);
+    session->ring = ring;
+    session->ring_size = size;
+    return true;
+}
+
+static void ring_add(struct session *session, uint16_t id, uint8_t qos, bool is_ready)
+{
+    *flight_of(session, session->tail++) = (struct flight){id, qos, is_ready};
+}
+
+/* The topic of an alias, or the one that it is to stand for (3.3.2.3.4). 0 or a reason code. */
+static int resolve_alias(struct session *session, const struct packet_publish *publish, struct fms_bytes *topic)
+{
+    uint16_t alias = publish->properties.topic_alias;
+
+    *topic = publish->topic;
+    if (!packet_has(&publish->properties, PROPERTY_TOPIC_ALIAS))
+        return 0;
+    if (alias > session->options.topic_alias_maximum) /* MQTT-3.3.2-9 */
+        return REASON_TOPIC_ALIAS_INVALID;
+    if (topic->size == 0)
+        *topic = fms_bytes_of(session->aliases[alias - 1].topic, session->aliases[alias - 1].size);
+    return topic->size == 0 ? REASON_PROTOCOL_ERROR : 0;
+}
+
+/* Without memory the alias stands for nothing, and its use will end the connection. */
+static void keep_alias(struct session *session, const struct session_message *message)
+{
+    struct alias *alias = &session->aliases[message->alias - 1];
+
+    free(alias->topic);
+    alias->topic = malloc(message->topic.size);
+    alias->size = alias->topic != NULL ? message->topic.size : 0;
+    if (alias->topic != NULL)
+        memcpy(alias->topic, message->topic.data, message->topic.size);
+}
+
+/* Whether a message of QoS 2 came before and is not released (MQTT-4.3.3-10): it is confirmed, not given again. Sent again
+ * on its own connection, although it may not be, one PUBREC will do. */
+static bool is_repeated(struct session *session, const struct packet_publish *publish)
+{
+    const struct exchange *exchange = &session->exchanges[publish->id];
+
+    if (exchange->state == EXCHANGE_NONE)
+        return false;
+    if (exchange->state == EXCHANGE_DELIVERED || exchange->number < session->head)
+        ring_add(session, publish->id, 2, exchange->state == EXCHANGE_DELIVERED);
+    return true;
+}
+
+/* What is kept of it is kept by session_take, so that it can be met again. */
+static enum session_event on_publish(struct session *session, const struct packet *packet, size_t there,
+                                     struct session_message *message)
+{
+    struct packet_publish publish;
+    struct fms_bytes topic;
+    int error = packet_read_publish(session->options.version, packet, there, &publish);
+
+    if (error == 0)
+        error = resolve_alias(session, &publish, &topic);
+    if (error != 0)
+        return session_accuse(session, error > 0 ? error : REASON_PACKET_TOO_LARGE, "PUBLISH");
+    if (publish.qos > 0 && !ring_reserve(session))
+        return session->ring_size == RING_MAX ? session_accuse(session, REASON_RECEIVE_MAXIMUM_EXCEEDED, "PUBLISH")
+                                              : session_out_of_memory(session);
+    if (publish.qos == 2 && session->exchanges == NULL) {
+        session->exchanges = calloc(RING_MAX, sizeof *session->exchanges);
+        if (session->exchanges == NULL)
+            return session_out_of_memory(session);
+    }
+    if (publish.qos == 2 && is_repeated(session, &publish))
+        return SESSION_HUNGRY;
+    *message = (struct session_message){
+        .topic = topic,
+        .payload = publish.payload,
+        .is_cut = there<packet->body.size, .qos = publish.qos, .properties = publish.properties.all,
+                        .user_count = publish.properties.user_count, .user_size = publish.properties.user_size,
+                        .tag = {session->tail, (uint64_t)publish.qos << 16 | publish.id}, .size = packet->size,
+                        .alias = publish.topic.size> 0
+                      ? publish.properties.topic_alias
+                      : 0,
+    };
+    return SESSION_MESSAGE;
+}
+
+/* The rest of a packet that is larger than what is there is passed over as it comes. */
+static void use_up(struct session *session, struct fms_bytes *input, size_t size)
+{
+    size_t there = size < input->size ? size : input->size;
+
+    session->skip = size - there;
+    if (there == 0)
+        return;
+    *input = fms_bytes_of((const uint8_t *)input->data + there, input->size - there);
+}
+
+void session_take(struct session *session, struct fms_bytes *input, const struct session_message *message)
+{
+    uint16_t id = (uint16_t)message->tag[1];
+
+    if (message->alias != 0)
+        keep_alias(session, message);
+    if (message->qos > 0)
+        ring_add(session, id, message->qos, false);
+    if (message->qos == 2)
+        session->exchanges[id] = (struct exchange){message->tag[0], EXCHANGE_TAKEN};
+    use_up(session, input, message->size);
+}
+
+/* The record of an earlier connection is delivered, and its message has come again on this one. */
+static bool settle_repeated(struct session *session, uint16_t id)
+{
+    for (uint64_t number = session->head; number != session->tail; number++) {
+        struct flight *flight = flight_of(session, number);
+
+        if (flight->id == id && flight->qos == 2)
+            flight->is_ready = true;
+    }
+    return session->head != session->tail && flight_of(session, session->head)->is_ready;
+}
+
+bool session_settled(struct session *session, const uint64_t tag[2])
+{
+    bool is_ours = tag[0] >= session->head && tag[0] < session->tail; /* of this connection */
+    uint16_t id = (uint16_t)tag[1];
+    unsigned qos = (unsigned)(tag[1] >> 16);
+
+    if (qos == 2) {
+        struct exchange *exchange = &session->exchanges[id];
+
+        if (exchange->state != EXCHANGE_TAKEN || exchange->number != tag[0])
+            return false;
+        exchange->state = EXCHANGE_DELIVERED;
+        if (!is_ours)
+            return settle_repeated(session, id);
+    }
+    if (qos == 0 || !is_ours)
+        return false;
+    flight_of(session, tag[0])->is_ready = true;
+    return tag[0] == session->head;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- reading */
+
+static enum session_event session_dispatch(struct session *session, const struct packet *packet, size_t there,
+                                           struct session_message *message)
+{
+    static const char *const names[] = {
+        "a packet of type 0", "CONNECT", "CONNACK",     "PUBLISH",  "PUBACK",  "PUBREC",   "PUBREL",     "PUBCOMP",
+        "SUBSCRIBE",          "SUBACK",  "UNSUBSCRIBE", "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT", "AUTH"};
+
+    if (session->state == STATE_CONNECTING && packet->type != PACKET_CONNACK) /* MQTT-3.2.0-1 */
+        return session_accuse(session, REASON_PROTOCOL_ERROR, names[packet->type]);
+    switch (packet->type) {
+    case PACKET_CONNACK:
+        return on_connack(session, packet);
+    case PACKET_PUBLISH:
+        return on_publish(session, packet, there, message);
+    case PACKET_PUBREL:
+        return on_pubrel(session, packet);
+    case PACKET_SUBACK:
+        return on_suback(session, packet, message);
+    case PACKET_PINGRESP:
+        return on_pingresp(session, packet);
+    case PACKET_DISCONNECT:
+        if (session->options.version == PACKET_5)
+            return on_disconnect(session, packet);
+        break;
+    default:
+        break;
+    }
+    /* What only a client sends, answers to what we never send, and 3.1.1's reserved types (MQTT-2.1.2). */
+    return session_accuse(session, packet->type == 0 ? REASON_MALFORMED : REASON_PROTOCOL_ERROR, names[packet->type]);
+}
+
+void session_heard(struct session *session, int64_t now)
+{
+    session->heard_at = now;
+}
+
+/* Whether enough of a packet is there. Of one that is larger than the buffer can be, as much as that holds. */
+static bool is_there(struct session *session, const struct packet *packet, size_t size)
+{
+    session->wanted = packet->size < session->options.buffer_size ? packet->size : session->options.buffer_size;
+    return size >= session->wanted;
+}
+
+/* MQTT-3.1.2-24 and ours: there is no reason for anything but a message to be larger than the buffer. */
+static bool is_too_large(const struct session *session, const struct packet *packet)
+{
+    uint32_t most = session->options.version == PACKET_5 ? session->options.maximum_packet_size : 0;
+
+    return (most > 0 && packet->size > most) ||
+           (packet->size > session->options.buffer_size && packet->type != PACKET_PUBLISH);
+}
+
+enum session_event session_read(struct session *session, struct fms_bytes *input, struct session_message *message)
+{
+    while (session->state == STATE_CONNECTING || session->state == STATE_CONNECTED) {
+        enum session_event event;
+        struct packet packet;
+        size_t head;
+        int error;
+
+        use_up(session, input, session->skip);
+        session->wanted = 2;
+        error = session->skip > 0 ? 0 : packet_peek(input->data, input->size, &packet);
+        if (error == 0) {
+            session->wanted = session->skip > 0 || input->size == 0 ? 1 : input->size + 1;
+            return SESSION_HUNGRY;
+        }
+        if (error != 1)
+            return session_accuse(session, error, "a packet's length");
+        if (is_too_large(session, &packet))
+            return session_accuse(session, REASON_PACKET_TOO_LARGE, "a packet's length");
+        if (!is_there(session, &packet, input->size))
+            return SESSION_HUNGRY;
+        head = packet.size - packet.body.size;
+        event = session_dispatch(session, &packet, input->size < packet.size ? input->size - head : packet.body.size,
+                                 message);
+        if (event == SESSION_MESSAGE)
+            return event;
+        use_up(session, input, packet.size);
+        if (event != SESSION_HUNGRY)
+            return event;
+    }
+    return SESSION_HUNGRY;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- time */
+
+/* When the broker's silence, after a PINGREQ, has lasted too long. */
+static int64_t silence_ends(const struct session *session)
+{
+    int64_t since = session->pinged_at > session->heard_at ? session->pinged_at : session->heard_at;
+
+    return since + session->keepalive / 2;
+}
+
+/* When an answer is overdue. SUBACK may stand behind all the messages that the broker has kept for us. */
+static int64_t answer_ends(const struct session *session)
+{
+    int64_t since = session->asked_at;
+
+    if (since == FMS_NEVER)
+        return FMS_NEVER;
+    if (session->state == STATE_CONNECTED && session->heard_at > since)
+        since = session->heard_at;
+    return since + ANSWER_PATIENCE;
+}
+
+/* When PINGREQ is due: also while an answer is not read, for the broker counts (MQTT-3.1.2-20). */
+static int64_t ping_due(const struct session *session)
+{
+    int64_t since = session->pinged_at > session->sent_at ? session->pinged_at : session->sent_at;
+
+    return since + session->keepalive;
+}
+
+int64_t session_deadline(const struct session *session)
+{
+    int64_t deadline = FMS_NEVER;
+
+    if (session->state == STATE_CONNECTED && session->keepalive > 0)
+        deadline = ping_due(session);
+    if (deadline != FMS_NEVER && session->is_pinged && silence_ends(session) < deadline)
+        deadline = silence_ends(session);
+    if ((session->state == STATE_CONNECTED || session->state == STATE_CONNECTING) && answer_ends(session) < deadline)
+        deadline = answer_ends(session);
+    return deadline;
+}
+
+enum session_event session_tick(struct session *session, int64_t now, bool is_reading)
+{
+    uint8_t *to;
+
+    if (!is_reading)
+        session->heard_at = now;
+    if (now < session_deadline(session))
+        return SESSION_HUNGRY;
+    if (now >= answer_ends(session))
+        return session_give_up(session, "no answer to %s within %.0f s",
+                               session->state == STATE_CONNECTING ? "CONNECT" : "SUBSCRIBE",
+                               (double)ANSWER_PATIENCE / (double)FMS_SECOND);
+    if (session->is_pinged && now >= silence_ends(session))
+        return session_give_up(session, "the broker went silent");
+    to = output_reserve(session, 2);
+    if (to == NULL)
+        return session_out_of_memory(session);
+    session->output_size += packet_write_pingreq(to, 2);
+    session->is_pinged = true;
+    session->pinged_at = now;
+    return SESSION_HUNGRY;
+}

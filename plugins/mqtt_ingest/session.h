@@ -1,0 +1,113 @@
+/* session.h - what an MQTT subscriber must remember and say: connection, subscriptions, acknowledgements, keep alive.
+ *
+ * Pure: bytes and the time go in, bytes and events come out. It knows no socket and no pipeline, and one thread at a time
+ * may use it. Its memory is bounded: a ring of at most 65536 messages in flight, 1 MiB more at QoS 2, topic aliases as far
+ * as they were allowed, and what waits to be sent.
+ *
+ * An acknowledgement is sent when session_settled has said so of its message and of all that came before it on this
+ * connection (MQTT-4.6.0-2), and never on another connection than that of the message's last receipt. */
+#ifndef MQTT_INGEST_SESSION_H
+#define MQTT_INGEST_SESSION_H
+
+#include "packet.h"
+
+struct session_options {
+    enum packet_version version;
+    const char *client_id;
+    const char *username, *password; /* NULL: none */
+    bool clean_start;
+    bool no_retained;        /* retained messages are not wanted, even with a new subscription */
+    uint32_t session_expiry; /* seconds, MQTT 5 */
+    int64_t keepalive;
+    const char *const *filters; /* at most 65535 */
+    size_t filter_count;
+    uint8_t qos;
+    uint16_t receive_maximum;     /* MQTT 5; 0: not said */
+    uint16_t topic_alias_maximum; /* MQTT 5 */
+    uint32_t maximum_packet_size; /* MQTT 5: the broker drops what is larger; 0: not said */
+    size_t buffer_size;           /* of packets that are larger only a message is read, and given without its payload */
+};
+
+struct session;
+
+/* `options` is copied, and what it points to outlives the session. NULL: no memory. */
+struct session *session_new(const struct session_options *options);
+void session_free(struct session *session);
+
+/* --------------------------------------------------------------------------------------------------- the connection */
+
+/* The transport is there: CONNECT is to be sent. */
+void session_begin(struct session *session, int64_t now);
+
+/* The transport is gone. What was received and not acknowledged will come again. */
+void session_end(struct session *session);
+
+/* We part: DISCONNECT is to be sent and nothing more is read. With `for_good` a session of MQTT 5 that clean_start began
+ * ends at once. */
+void session_part(struct session *session, bool for_good);
+
+/* Asks again for the subscriptions that were refused. */
+void session_subscribe(struct session *session, int64_t now);
+
+bool session_is_connected(const struct session *session);  /* CONNACK has come */
+bool session_is_subscribed(const struct session *session); /* all filters are granted */
+bool session_was_present(const struct session *session);   /* the broker knew us (MQTT-3.2.2-2) */
+
+/* Why SESSION_CLOSED was returned, in words; lives until session_begin. */
+const char *session_reason(const struct session *session);
+
+/* ------------------------------------------------------------------------------------------------------------ input */
+
+enum session_event {
+    SESSION_HUNGRY,    /* nothing more can be made of what is there; see session_wanted */
+    SESSION_CONNECTED, /* CONNACK */
+    SESSION_GRANTED,   /* SUBACK: for message->filter, of QoS message->reason */
+    SESSION_REFUSED,   /* SUBACK: for message->filter, because of message->reason */
+    SESSION_MESSAGE,   /* PUBLISH; to be taken with session_take, or met again by the next session_read */
+    SESSION_CLOSED,    /* to be closed once what is to be sent is sent; session_reason says why */
+};
+
+struct session_message {
+    size_t filter;
+    int reason;
+    struct fms_bytes topic, payload; /* as long as the input, and until session_take */
+    bool is_cut;                     /* payload.data does not hold the payload, only its size is true */
+    uint8_t qos;
+    struct fms_bytes properties; /* for packet_next_user */
+    size_t user_count, user_size;
+    uint64_t tag[2]; /* for session_settled */
+    size_t size;     /* of the packet */
+    uint16_t alias;  /* 0: none is to be kept */
+};
+
+/* Bytes have come from the broker. */
+void session_heard(struct session *session, int64_t now);
+
+/* Reads from the front of *input, which shrinks by what was used up. Of `message` the fields that the event names. */
+enum session_event session_read(struct session *session, struct fms_bytes *input, struct session_message *message);
+
+/* The message that session_read has just given is in the pipeline. */
+void session_take(struct session *session, struct fms_bytes *input, const struct session_message *message);
+
+/* After SESSION_HUNGRY: how many bytes the input must have for something to come of it; at most buffer_size. */
+size_t session_wanted(const struct session *session);
+
+/* A message that was taken is delivered. True: an acknowledgement has become ready. */
+bool session_settled(struct session *session, const uint64_t tag[2]);
+
+/* ----------------------------------------------------------------------------------------------------------- output */
+
+/* What is to be sent, with as many acknowledgements as are ready, up to some KiB. */
+struct fms_bytes session_output(struct session *session);
+void session_sent(struct session *session, size_t size, int64_t now);
+
+/* ------------------------------------------------------------------------------------------------------------- time */
+
+/* When session_tick is to be called, at the latest. */
+int64_t session_deadline(const struct session *session);
+
+/* What is due: PINGREQ, or SESSION_CLOSED where the broker does not answer; else SESSION_HUNGRY. is_reading: what the broker
+ * sends is read; if it is not, its silence is ours. */
+enum session_event session_tick(struct session *session, int64_t now, bool is_reading);
+
+#endif

@@ -1,0 +1,470 @@
+/* transport.c - see transport.h. */
+#include "transport.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CONNECT_PATIENCE (10 * FMS_SECOND) /* for all of it */
+#define ADDRESS_PATIENCE (3 * FMS_SECOND)  /* for one address of several */
+
+/* A look-up, which outlives whoever gave it up. The last of the two frees it. */
+struct lookup {
+    char host[256], port[8];
+    struct addrinfo *found;
+    int error; /* of getaddrinfo */
+    int done_fd;
+    atomic_int state;
+};
+enum { LOOKUP_RUNS, LOOKUP_IS_DONE, LOOKUP_IS_GIVEN_UP };
+
+enum step { STEP_NONE, STEP_LOOKUP, STEP_CONNECT, STEP_HANDSHAKE, STEP_UP };
+
+struct transport {
+    struct transport_options options;
+    SSL_CTX *tls;
+    char reason[256];
+
+    enum step step;
+    int64_t deadline, address_deadline;
+    struct lookup *lookup;
+    const struct addrinfo *address; /* the one that is tried */
+    int fd;
+    SSL *ssl;
+    short read_events, write_events; /* what to wait for to read and to write: TLS may need the other direction */
+};
+
+const char *transport_reason(const struct transport *transport)
+{
+    return transport->reason;
+}
+
+static void say(struct transport *transport, const char *format, ...) FMS_PRINTF(2, 3);
+static void say(struct transport *transport, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(transport->reason, sizeof transport->reason, format, args);
+    va_end(args);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- look-up */
+
+static void lookup_free(struct lookup *lookup)
+{
+    if (lookup->found != NULL)
+        freeaddrinfo(lookup->found);
+    close(lookup->done_fd);
+    free(lookup);
+}
+
+static int lookup_ask(struct lookup *lookup, int flags)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags};
+
+    return getaddrinfo(lookup->host, lookup->port, &hints, &lookup->found);
+}
+
+static void *lookup_run(void *argument)
+{
+    struct lookup *lookup = argument;
+
+    lookup->error = lookup_ask(lookup, AI_ADDRCONFIG);
+    eventfd_write(lookup->done_fd, 1);
+    if (atomic_exchange(&lookup->state, LOOKUP_IS_DONE) == LOOKUP_IS_GIVEN_UP)
+        lookup_free(lookup);
+    return NULL;
+}
+
+static void lookup_give_up(struct lookup *lookup)
+{
+    if (lookup != NULL && atomic_exchange(&lookup->state, LOOKUP_IS_GIVEN_UP) == LOOKUP_IS_DONE)
+        lookup_free(lookup);
+}
+
+static int lookup_start(struct lookup *lookup)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    int error;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    error = pthread_create(&thread, &attributes, lookup_run, lookup);
+    pthread_attr_destroy(&attributes);
+    return error;
+}
+
+/* A numeric address needs no thread. */
+static struct lookup *lookup_new(const struct transport_options *options)
+{
+    struct lookup *lookup = calloc(1, sizeof *lookup);
+
+    if (lookup == NULL)
+        return NULL;
+    snprintf(lookup->host, sizeof lookup->host, "%s", options->host);
+    snprintf(lookup->port, sizeof lookup->port, "%d", options->port);
+    lookup->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (lookup->done_fd < 0) {
+        free(lookup);
+        return NULL;
+    }
+    if (lookup_ask(lookup, AI_NUMERICHOST) == 0) {
+        atomic_store(&lookup->state, LOOKUP_IS_DONE);
+    } else if (lookup_start(lookup) != 0) {
+        lookup_free(lookup);
+        return NULL;
+    }
+    return lookup;
+}
+
+/* -------------------------------------------------------------------------------------------------------------- TLS */
+
+static const char *tls_error(void)
+{
+    unsigned long code = ERR_peek_last_error();
+    const char *text = ERR_reason_error_string(code);
+
+    ERR_clear_error();
+    return text != NULL ? text : "unknown error";
+}
+
+/* Never a prompt on the terminal. */
+static int give_password(char *to, int size, int is_writing, void *user)
+{
+    const char *password = user;
+    size_t length = password != NULL ? strlen(password) : 0;
+
+    (void)is_writing;
+    if (length > (size_t)size)
+        return -1;
+    memcpy(to, password != NULL ? password : "", length);
+    return (int)length;
+}
+
+static int tls_load(SSL_CTX *tls, const struct transport_options *options, const struct fms_host *host)
+{
+    const char *key_file = options->key_file != NULL ? options->key_file : options->cert_file;
+
+    if (options->ca_file != NULL ? SSL_CTX_load_verify_locations(tls, options->ca_file, NULL) != 1
+                                 : SSL_CTX_set_default_verify_paths(tls) != 1)
+        return fms_fail_option(host, "ca_file", -EINVAL, "%s: %s", options->ca_file != NULL ? options->ca_file : "",
+                               tls_error());
+    SSL_CTX_set_default_passwd_cb(tls, give_password);
+    SSL_CTX_set_default_passwd_cb_userdata(tls, (void *)(uintptr_t)options->key_password);
+    if (options->cert_file == NULL)
+        return 0;
+    if (SSL_CTX_use_certificate_chain_file(tls, options->cert_file) != 1)
+        return fms_fail_option(host, "cert_file", -EINVAL, "%s: %s", options->cert_file, tls_error());
+    if (SSL_CTX_use_PrivateKey_file(tls, key_file, SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(tls) != 1)
+        return fms_fail_option(host, options->key_file != NULL ? "key_file" : "cert_file", -EINVAL, "%s: %s", key_file,
+                               tls_error());
+    return 0;
+}
+
+static int tls_new(SSL_CTX **result, const struct transport_options *options, const struct fms_host *host)
+{
+    SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
+    int error;
+
+    if (tls == NULL)
+        return fms_fail(host, -ENOMEM, "TLS: %s", tls_error());
+    SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION);
+    SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_verify(tls, options->tls_verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
+    error = tls_load(tls, options, host);
+    if (error != 0)
+        SSL_CTX_free(tls);
+    else
+        *result = tls;
+    return error;
+}
+
+static bool is_address(const char *host)
+{
+    unsigned char bytes[16];
+
+    return inet_pton(AF_INET, host, bytes) == 1 || inet_pton(AF_INET6, host, bytes) == 1;
+}
+
+/* The certificate must be for this host, which is also asked for by name (SNI). */
+static bool tls_name(SSL *ssl, const struct transport_options *options)
+{
+    if (is_address(options->host))
+        return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), options->host) == 1;
+    return SSL_set_tlsext_host_name(ssl, options->host) == 1 && SSL_set1_host(ssl, options->host) == 1;
+}
+
+static bool tls_protocol(SSL *ssl, const char *alpn)
+{
+    unsigned char list[256];
+    size_t size = alpn != NULL ? strlen(alpn) : 0;
+
+    if (size == 0)
+        return true;
+    list[0] = (unsigned char)size;
+    memcpy(list + 1, alpn, size);
+    return SSL_set_alpn_protos(ssl, list, (unsigned)size + 1) == 0;
+}
+
+static int handshake_begin(struct transport *transport)
+{
+    transport->ssl = SSL_new(transport->tls);
+    if (transport->ssl == NULL || !tls_name(transport->ssl, &transport->options) ||
+        !tls_protocol(transport->ssl, transport->options.alpn) || SSL_set_fd(transport->ssl, transport->fd) != 1) {
+        say(transport, "TLS: %s", tls_error());
+        return -EPROTO;
+    }
+    SSL_set_connect_state(transport->ssl);
+    return 0;
+}
+
+/* What a call of OpenSSL that moved nothing means: -EAGAIN and what it waits for, or -EPIPE and the reason. */
+static ssize_t tls_outcome(struct transport *transport, int result, short *events)
+{
+    long verdict;
+
+    switch (SSL_get_error(transport->ssl, result)) {
+    case SSL_ERROR_WANT_READ:
+        *events = POLLIN;
+        return -EAGAIN;
+    case SSL_ERROR_WANT_WRITE:
+        *events = POLLOUT;
+        return -EAGAIN;
+    case SSL_ERROR_ZERO_RETURN:
+        say(transport, "the broker closed the connection");
+        return -EPIPE;
+    case SSL_ERROR_SYSCALL:
+        say(transport, "%s", errno != 0 ? strerror(errno) : "the broker closed the connection");
+        ERR_clear_error();
+        return -EPIPE;
+    default:
+        verdict = SSL_get_verify_result(transport->ssl);
+        if (verdict != X509_V_OK)
+            say(transport, "TLS: the broker's certificate: %s", X509_verify_cert_error_string(verdict));
+        else
+            say(transport, "TLS: %s", tls_error());
+        ERR_clear_error();
+        return -EPIPE;
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------------------- connect */
+
+int transport_new(struct transport **result, const struct transport_options *options, const struct fms_host *host)
+{
+    struct transport *transport = calloc(1, sizeof *transport);
+    int error;
+
+    if (transport == NULL)
+        return fms_fail(host, -ENOMEM, "out of memory");
+    transport->options = *options;
+    transport->fd = -1;
+    error = options->is_tls ? tls_new(&transport->tls, options, host) : 0;
+    if (error != 0)
+        free(transport);
+    else
+        *result = transport;
+    return error;
+}
+
+void transport_close(struct transport *transport)
+{
+    if (transport->step == STEP_UP && transport->ssl != NULL)
+        SSL_shutdown(transport->ssl);
+    SSL_free(transport->ssl);
+    ERR_clear_error();
+    if (transport->fd >= 0)
+        close(transport->fd);
+    lookup_give_up(transport->lookup);
+    transport->ssl = NULL;
+    transport->fd = -1;
+    transport->lookup = NULL;
+    transport->step = STEP_NONE;
+}
+
+void transport_free(struct transport *transport)
+{
+    transport_close(transport);
+    SSL_CTX_free(transport->tls);
+    free(transport);
+}
+
+void transport_open(struct transport *transport, int64_t now)
+{
+    transport_close(transport);
+    transport->reason[0] = '\0';
+    transport->read_events = POLLIN;
+    transport->write_events = POLLOUT;
+    transport->deadline = now + CONNECT_PATIENCE;
+    transport->lookup = lookup_new(&transport->options);
+    transport->step = STEP_LOOKUP;
+}
+
+/* Begins with the address, or the next that can be begun with. */
+static int connect_begin(struct transport *transport, int64_t now)
+{
+    for (; transport->address != NULL; transport->address = transport->address->ai_next) {
+        const struct addrinfo *address = transport->address;
+        int yes = 1;
+
+        transport->fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (transport->fd < 0) {
+            say(transport, "%s", strerror(errno));
+            continue;
+        }
+        setsockopt(transport->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+        if (connect(transport->fd, address->ai_addr, address->ai_addrlen) == 0 || errno == EINPROGRESS) {
+            transport->address_deadline = address->ai_next != NULL ? now + ADDRESS_PATIENCE : FMS_NEVER;
+            return 0;
+        }
+        say(transport, "%s", strerror(errno));
+        close(transport->fd);
+        transport->fd = -1;
+    }
+    return -EHOSTUNREACH;
+}
+
+static int step_lookup(struct transport *transport, int64_t now, struct fms_wait *wait)
+{
+    struct lookup *lookup = transport->lookup;
+
+    if (lookup == NULL) {
+        say(transport, "no memory, or no thread, to look up %s", transport->options.host);
+        return -ENOMEM;
+    }
+    if (atomic_load(&lookup->state) != LOOKUP_IS_DONE) {
+        wait->fd = lookup->done_fd;
+        wait->events = POLLIN;
+        return -EAGAIN;
+    }
+    if (lookup->error != 0) {
+        say(transport, "%s: %s", transport->options.host, gai_strerror(lookup->error));
+        return -EHOSTUNREACH;
+    }
+    transport->address = lookup->found;
+    transport->step = STEP_CONNECT;
+    return connect_begin(transport, now);
+}
+
+/* 0: connected; -EAGAIN: not yet; else the next address is tried, or there is none. */
+static int step_connect(struct transport *transport, int64_t now, struct fms_wait *wait)
+{
+    struct pollfd ready = {transport->fd, POLLOUT, 0};
+    socklen_t size = sizeof(int);
+    int error = 0;
+
+    if (poll(&ready, 1, 0) == 0 && now < transport->address_deadline) {
+        wait->fd = transport->fd;
+        wait->events = POLLOUT;
+        if (wait->deadline > transport->address_deadline)
+            wait->deadline = transport->address_deadline;
+        return -EAGAIN;
+    }
+    if (ready.revents == 0)
+        error = ETIMEDOUT;
+    else
+        getsockopt(transport->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error == 0) {
+        transport->step = transport->options.is_tls ? STEP_HANDSHAKE : STEP_UP;
+        return transport->options.is_tls ? handshake_begin(transport) : 0;
+    }
+    say(transport, "%s", error == ECONNREFUSED ? "nobody answers there" : strerror(error));
+    close(transport->fd);
+    transport->fd = -1;
+    transport->address = transport->address->ai_next;
+    return connect_begin(transport, now);
+}
+
+static int step_handshake(struct transport *transport, struct fms_wait *wait)
+{
+    int result = SSL_do_handshake(transport->ssl);
+
+    if (result == 1) {
+        transport->step = STEP_UP;
+        return 0;
+    }
+    if (tls_outcome(transport, result, &wait->events) != -EAGAIN)
+        return -EPROTO;
+    wait->fd = transport->fd;
+    return -EAGAIN;
+}
+
+int transport_connect(struct transport *transport, int64_t now, struct fms_wait *wait)
+{
+    int error = 0;
+
+    if (now >= transport->deadline) {
+        say(transport, "no answer within %.0f s", (double)CONNECT_PATIENCE / (double)FMS_SECOND);
+        return -ETIMEDOUT;
+    }
+    wait->deadline = transport->deadline;
+    while (transport->step != STEP_UP && error == 0) {
+        if (transport->step == STEP_LOOKUP)
+            error = step_lookup(transport, now, wait);
+        else if (transport->step == STEP_CONNECT)
+            error = step_connect(transport, now, wait);
+        else
+            error = step_handshake(transport, wait);
+    }
+    return error;
+}
+
+/* -------------------------------------------------------------------------------------------------------- read, write */
+
+ssize_t transport_read(struct transport *transport, void *to, size_t size)
+{
+    ssize_t n;
+
+    if (transport->ssl != NULL) {
+        errno = 0;
+        n = SSL_read(transport->ssl, to, size < INT32_MAX ? (int)size : INT32_MAX);
+        return n > 0 ? n : tls_outcome(transport, (int)n, &transport->read_events);
+    }
+    n = recv(transport->fd, to, size, 0);
+    if (n > 0)
+        return n;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return -EAGAIN;
+    say(transport, "%s", n == 0 ? "the broker closed the connection" : strerror(errno));
+    return -EPIPE;
+}
+
+ssize_t transport_write(struct transport *transport, const void *from, size_t size)
+{
+    ssize_t n;
+
+    if (transport->ssl != NULL) {
+        errno = 0;
+        n = SSL_write(transport->ssl, from, size < INT32_MAX ? (int)size : INT32_MAX);
+        return n > 0 ? n : tls_outcome(transport, (int)n, &transport->write_events);
+    }
+    n = send(transport->fd, from, size, MSG_NOSIGNAL);
+    if (n > 0)
+        return n;
+    if (n == 0 || errno == EAGAIN || errno == EINTR)
+        return -EAGAIN;
+    say(transport, "%s", strerror(errno));
+    return -EPIPE;
+}
+
+bool transport_wait(const struct transport *transport, bool for_reading, bool for_writing, struct fms_wait *wait)
+{
+    wait->events = (short)((for_reading ? transport->read_events : 0) | (for_writing ? transport->write_events : 0));
+    wait->fd = wait->events != 0 ? transport->fd : -1; /* or a hang-up would be ready for ever */
+    return for_reading && transport->ssl != NULL && SSL_pending(transport->ssl) > 0;
+}

@@ -1,0 +1,45 @@
+/* transport.h - a byte stream to a broker, over TCP or TLS, that never blocks.
+ *
+ * A name is looked up by a thread of its own, since the system offers no other way not to wait for it; all else happens in
+ * the calls below, on one thread. */
+#ifndef MQTT_INGEST_TRANSPORT_H
+#define MQTT_INGEST_TRANSPORT_H
+
+#include <sys/types.h>
+
+#include "fms_plugin.h"
+
+struct transport_options {
+    const char *host;
+    int port;
+    bool is_tls, tls_verify;
+    const char *ca_file, *cert_file, *key_file, *key_password; /* NULL: the system's authorities; none */
+    const char *alpn;                                          /* NULL: none */
+};
+
+struct transport;
+
+/* Reads the certificates. 0 or a negative errno, logged. `options` and what they point to are copied or outlived. */
+int transport_new(struct transport **result, const struct transport_options *options, const struct fms_host *host);
+void transport_free(struct transport *transport);
+
+/* Begins to connect; transport_connect goes on with it. */
+void transport_open(struct transport *transport, int64_t now);
+void transport_close(struct transport *transport);
+
+/* 0: connected, the handshake of TLS included. -EAGAIN: call again when `wait` says. Another negative errno: it failed,
+ * and transport_reason says why. */
+int transport_connect(struct transport *transport, int64_t now, struct fms_wait *wait);
+
+/* How many bytes were read or written, at least one. -EAGAIN: none now; -EPIPE: the connection is over. */
+ssize_t transport_read(struct transport *transport, void *to, size_t size);
+ssize_t transport_write(struct transport *transport, const void *from, size_t size);
+
+/* Fills in what to wait for to go on with reading, writing, or both; neither: nothing. True: do not wait, there is more to
+ * be read already. */
+bool transport_wait(const struct transport *transport, bool for_reading, bool for_writing, struct fms_wait *wait);
+
+/* Why it failed or is over, in words. */
+const char *transport_reason(const struct transport *transport);
+
+#endif

@@ -1,0 +1,104 @@
+/* fuzz_mqtt_packet.c - the first byte chooses the version, the rest are packets. What is read lies within the packet, user
+ * properties are as many as were counted, and a PUBLISH of which less is there is the same or wants more. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../plugins/mqtt_ingest/packet.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void require(bool condition)
+{
+    if (!condition)
+        abort();
+}
+
+static void require_within(struct fms_bytes inner, struct fms_bytes outer)
+{
+    const uint8_t *a = inner.data, *b = outer.data;
+
+    require(inner.size == 0 || (a >= b && a + inner.size <= b + outer.size));
+}
+
+static void check_properties(const struct packet *packet, const struct packet_properties *properties)
+{
+    struct fms_bytes rest = properties->all, name, value;
+    size_t count = 0, size = 0;
+
+    require_within(properties->all, packet->body);
+    require_within(properties->reason_string, packet->body);
+    require_within(properties->server_reference, packet->body);
+    require_within(properties->response_topic, packet->body);
+    while (packet_next_user(&rest, &name, &value)) {
+        require_within(name, packet->body);
+        require_within(value, packet->body);
+        size += name.size + value.size;
+        count++;
+    }
+    require(count == properties->user_count && size == properties->user_size);
+    require(properties->receive_maximum > 0 && properties->maximum_packet_size > 0 && properties->maximum_qos <= 2);
+}
+
+static void check_publish(enum packet_version version, const struct packet *packet)
+{
+    struct packet_publish whole, part;
+    int error = packet_read_publish(version, packet, packet->body.size, &whole);
+
+    require(error >= 0);
+    if (error != 0)
+        return;
+    require_within(whole.topic, packet->body);
+    require_within(whole.payload, packet->body);
+    require((whole.qos > 0) == (whole.id != 0) && whole.qos <= 2);
+    require(whole.topic.size > 0 || whole.properties.topic_alias != 0);
+    check_properties(packet, &whole.properties);
+    for (size_t there = packet->body.size; there-- > 0 && there + 64 > packet->body.size - whole.payload.size;) {
+        error = packet_read_publish(version, packet, there, &part);
+        require(error == (there < packet->body.size - whole.payload.size ? -1 : 0));
+        require(error != 0 || (part.payload.size == whole.payload.size && part.id == whole.id));
+    }
+}
+
+static void check_packet(enum packet_version version, const struct packet *packet)
+{
+    union {
+        struct packet_connack connack;
+        struct packet_ack ack;
+        struct packet_suback suback;
+    } any;
+
+    if (packet->type == PACKET_PUBLISH)
+        check_publish(version, packet);
+    if (packet->type == PACKET_CONNACK && packet_read_connack(version, packet, &any.connack) == 0)
+        check_properties(packet, &any.connack.properties);
+    if (packet->type == PACKET_PUBREL && packet_read_pubrel(version, packet, &any.ack) == 0)
+        check_properties(packet, &any.ack.properties);
+    if (packet->type == PACKET_DISCONNECT && packet_read_disconnect(packet, &any.ack) == 0)
+        check_properties(packet, &any.ack.properties);
+    if (packet->type == PACKET_SUBACK && packet_read_suback(version, packet, &any.suback) == 0) {
+        require_within(any.suback.reasons, packet->body);
+        require(any.suback.id != 0 && any.suback.reasons.size > 0);
+    }
+    if (packet->type == PACKET_PINGRESP)
+        packet_read_pingresp(packet);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    enum packet_version version = size > 0 && (data[0] & 1) != 0 ? PACKET_5 : PACKET_3_1_1;
+
+    for (size_t at = 1; at < size;) {
+        struct packet packet;
+        uint8_t *copy;
+
+        if (packet_peek(data + at, size - at, &packet) != 1 || packet.size > size - at)
+            return 0;
+        copy = malloc(packet.size); /* which ends where the packet ends */
+        memcpy(copy, data + at, packet.size);
+        require(packet_peek(copy, packet.size, &packet) == 1);
+        check_packet(version, &packet);
+        free(copy);
+        at += packet.size;
+    }
+    return 0;
+}

@@ -1,0 +1,658 @@
+/* test_mqtt_ingest.c - mqtt_ingest through its table: against a broker played by the test, and against a mosquitto.
+ *
+ * The plugin has no thread of its own: where the test waits for a packet, wire_idle has the plugin polled meanwhile. */
+#include "mqtt_wire.h"
+
+static void check_record(struct fake *f, size_t i, const char *topic, const char *payload)
+{
+    const struct fms_record *record = fake_record(f, i);
+
+    assert_string_equal(record->topic.data, topic);
+    if (strcmp(record->payload.data, payload) != 0)
+        fail_msg("record %zu is %s, not %s", i, (const char *)record->payload.data, payload);
+}
+
+static void publish_numbers(const struct wire *writer, int from, int count)
+{
+    char payload[16];
+
+    for (int i = from; i < from + count; i++) {
+        snprintf(payload, sizeof payload, "%d", i);
+        client_publish(writer, "fms/data", payload, 1, NULL, NULL);
+    }
+}
+
+/* What was not acknowledged can come again; the first arrivals must be 0, 1, 2... The next number. */
+static size_t check_first_arrivals(struct fake *f)
+{
+    size_t next = 0;
+
+    for (size_t i = 0; i < fake_emitted(f); i++) {
+        size_t number = strtoul(fake_record(f, i)->payload.data, NULL, 10);
+
+        if (number > next)
+            fail_msg("record %zu is %zu before %zu", i, number, next);
+        next += number == next;
+    }
+    return next;
+}
+
+static struct fake *source_up(int port, const char *options)
+{
+    struct fake *f = fake_open("mqtt_ingest", FMS_SOURCE, section(port, "%s", options));
+
+    fake_until(f, fake_said(f, "info: receives ") != NULL);
+    return f;
+}
+
+/* Stops with nothing in flight. */
+static void source_end(struct fake *f)
+{
+    wire_idle = NULL;
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_settle_all(f, FMS_DELIVERED);
+    fake_stop(f);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+}
+
+/* A source and a broker played by the test, connected and subscribed to "t" with the QoS granted. */
+struct pair {
+    struct fake *f;
+    int listener, port;
+    struct wire wire;
+};
+
+static void pair_accept(struct pair *pair, bool session_present, unsigned qos)
+{
+    pair->wire = broker_accept(pair->listener, NULL, session_present, NULL);
+    broker_grant(&pair->wire, qos);
+}
+
+static struct pair pair_make(const char *options, size_t capacity)
+{
+    struct pair pair = {.port = 0};
+
+    pair.listener = wire_listen(&pair.port);
+    pair.f = fake_check("mqtt_ingest", FMS_SOURCE,
+                        section(pair.port, "topic = t\nclient_id = bridge\nclean_start = no\n%s", options));
+    fake_capacity(pair.f, capacity);
+    assert_int_equal(fake_start(pair.f), 0);
+    wire_idle = pair.f;
+    return pair;
+}
+
+static struct pair pair_up(const char *options, size_t capacity, unsigned qos)
+{
+    struct pair pair = pair_make(options, capacity);
+
+    pair_accept(&pair, false, qos);
+    return pair;
+}
+
+static void pair_end(struct pair *pair)
+{
+    source_end(pair->f);
+    close(pair->wire.fd);
+    close(pair->listener);
+}
+
+/* Turns until a record has come; the broker's side is not looked at. */
+static void pair_until_emitted(struct pair *pair, size_t count)
+{
+    fake_until(pair->f, fake_emitted(pair->f) >= count);
+}
+
+static void expect_ack(const struct wire *wire, unsigned type, unsigned id)
+{
+    struct packet packet = wire_expect(wire, type);
+
+    assert_int_equal(packet.id, id);
+    free(packet.body);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ check */
+
+static void test_check_names_what_is_wrong(void **state)
+{
+    static const struct refusal cases[] = {
+        {"server = ws://a\ntopic = t\n", "no WebSockets here: mqtt_source speaks them"},
+        {"server = tcp://a/x\ntopic = t\n", "must end after host and port"},
+        {"server = tcp://a\ntopic = a+\n", "\"a+\" has a + or # that does not fill a level"},
+        {"server = tcp://a\ntopic = t\nalpn = mqtt\n", "alpn: is for TLS"},
+        {"server = tcp://a\ntopic = t\nca_file = x\n", "ca_file: is for TLS"},
+        {"server = tcp://a\ntopic = t\nversion = 3.1.1\npassword = x\n", "needs username"},
+    };
+
+    (void)state;
+    expect_refused("mqtt_ingest", FMS_SOURCE, cases, sizeof cases / sizeof cases[0]);
+}
+
+static void test_check_warns_of_traps(void **state)
+{
+    struct fake *f = fake_check("mqtt_ingest", FMS_SOURCE, "server = tcp://a\ntopic = t\n");
+
+    (void)state;
+    assert_non_null(fake_said(f, "advice: clean_start: what is published while this pipeline is down is lost"));
+    fake_close(f);
+    f = fake_check("mqtt_ingest", FMS_SOURCE, "server = tcp://a\ntopic = t\nclient_id = a\nclean_start = no\n");
+    assert_null(fake_said(f, "advice: "));
+    fake_close(f);
+}
+
+static void test_certificates_are_read_at_open(void **state)
+{
+    struct fake *f = fake_check("mqtt_ingest", FMS_SOURCE, "server = ssl://a\ntopic = t\nca_file = /nonexistent\n");
+
+    (void)state;
+    assert_int_equal(fake_start(f), -EINVAL);
+    assert_non_null(fake_said(f, "ca_file: /nonexistent: No such file"));
+    fake_close(f);
+    f = fake_check("mqtt_ingest", FMS_SOURCE, "server = ssl://a\ntopic = t\ncert_file = /dev/null\n");
+    assert_int_equal(fake_start(f), -EINVAL);
+    assert_non_null(fake_said(f, "cert_file: /dev/null: "));
+    fake_close(f);
+}
+
+/* --------------------------------------------------------------------------------------------------------- messages */
+
+static void test_every_qos_and_version_arrives(void **state)
+{
+    struct mosquitto broker;
+    struct wire writer;
+
+    (void)state;
+    mosquitto_up(&broker, "allow_anonymous true\n");
+    writer = client_new(broker.port, "writer", true);
+    for (unsigned qos = 0; qos < 3; qos++) {
+        for (size_t v = 0; v < 2; v++) {
+            char options[128];
+            struct fake *f;
+            int64_t now;
+
+            snprintf(options, sizeof options, "qos = %u\nversion = %s\ntopic = other, fms/+", qos, versions[v]);
+            f = source_up(broker.port, options);
+            fake_settle_auto(f, FMS_DELIVERED);
+            now = fms_realtime(fake_host(f));
+            for (unsigned i = 0; i < 50; i++) {
+                char payload[16];
+
+                snprintf(payload, sizeof payload, "%u", i);
+                client_publish(&writer, "fms/data", payload, qos, "unit", "km/h");
+            }
+            client_publish(&writer, "other", "", qos, NULL, NULL);
+            fake_until(f, fake_emitted(f) == 51);
+            assert_int_equal(check_first_arrivals(f), 50);
+            check_record(f, 50, "other", "");
+            assert_null(fake_record(f, 7)->key.data);
+            assert_true(fake_record(f, 7)->timestamp >= now && fake_record(f, 7)->timestamp < now + 60 * FMS_SECOND);
+            assert_int_equal(fake_record(f, 7)->header_count, v);
+            if (v == 1) {
+                assert_string_equal(fake_record(f, 7)->headers[0].name, "unit");
+                assert_string_equal(fake_record(f, 7)->headers[0].value.data, "km/h");
+            }
+            source_end(f);
+        }
+    }
+    close(writer.fd);
+    mosquitto_free(&broker);
+}
+
+/* TLS with a client certificate; an unknown authority and a wrong name are refused. */
+static void test_tls(void **state)
+{
+    struct mosquitto broker;
+    struct wire writer;
+    char more[512], ini[768];
+    int port = wire_free_port();
+    struct fake *f;
+
+    (void)state;
+    snprintf(more, sizeof more,
+             "allow_anonymous true\nlistener %d 127.0.0.1\ncafile %%s/ca.pem\ncertfile %%s/server.pem\n"
+             "keyfile %%s/server.key\nrequire_certificate true\n",
+             port);
+    mosquitto_make(&broker, more);
+    make_certificates(broker.directory);
+    mosquitto_start(&broker);
+    snprintf(ini, sizeof ini,
+             "server = ssl://localhost:%d\ntopic = fms/data\nca_file = %s/ca.pem\ncert_file = %s/client.pem\n"
+             "key_file = %s/locked.key\nkey_password = hush\nreconnect_min = 20ms\n",
+             port, broker.directory, broker.directory, broker.directory);
+    f = fake_open("mqtt_ingest", FMS_SOURCE, ini);
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_until(f, fake_said(f, "info: receives ") != NULL);
+    writer = client_new(broker.port, "writer", true);
+    publish_numbers(&writer, 0, 300);
+    fake_until(f, check_first_arrivals(f) == 300);
+    assert_int_equal(fake_counter(f, "connections"), 1);
+    source_end(f);
+
+    f = fake_check("mqtt_ingest", FMS_SOURCE, ini);
+    assert_int_equal(fake_probe(f, 5 * FMS_SECOND), 0);
+    fake_close(f);
+
+    snprintf(ini, sizeof ini, "server = ssl://localhost:%d\ntopic = t\nca_file = %s/other.pem\n", port,
+             broker.directory);
+    f = fake_open("mqtt_ingest", FMS_SOURCE, ini);
+    fake_until(f, fake_said(f, "TLS: the broker's certificate: ") != NULL);
+    source_end(f);
+    snprintf(ini, sizeof ini, "server = ssl://127.0.0.1:%d\ntopic = t\nca_file = %s/ca.pem\n", port, broker.directory);
+    f = fake_open("mqtt_ingest", FMS_SOURCE, ini); /* the certificate is for localhost */
+    fake_until(f, fake_said(f, "TLS: the broker's certificate: IP address mismatch") != NULL);
+    source_end(f);
+    snprintf(ini, sizeof ini, "server = ssl://localhost:%d\ntopic = t\nca_file = %s/ca.pem\n", broker.port,
+             broker.directory);
+    f = fake_open("mqtt_ingest", FMS_SOURCE, ini); /* there is no TLS on that port */
+    fake_until(f, fake_said(f, "warning: cannot connect to ssl://localhost:") != NULL);
+    source_end(f);
+    close(writer.fd);
+    mosquitto_free(&broker);
+}
+
+/* -------------------------------------------------------------------------------------------------- acknowledgements */
+
+/* Nothing is acknowledged before it is settled, and then in the order of receipt. */
+static void test_acknowledged_when_settled(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < 2; v++) {
+        struct pair pair = pair_up(v == 0 ? "version = 3.1.1" : "version = 5", 16, 1);
+
+        for (unsigned i = 0; i < 4; i++)
+            wire_publish(&pair.wire, "t", "x", 1, 11 + i, NULL, NULL);
+        pair_until_emitted(&pair, 4);
+        fake_settle(pair.f, 2, FMS_DELIVERED);
+        fake_settle(pair.f, 1, FMS_REJECTED); /* dropped, as on_reject says: it shall not come again */
+        assert_false(wire_ready(pair.wire.fd, 100));
+        fake_settle(pair.f, 0, FMS_DELIVERED);
+        for (unsigned i = 0; i < 3; i++)
+            expect_ack(&pair.wire, PUBACK, 11 + i);
+        assert_false(wire_ready(pair.wire.fd, 100));
+        pair_end(&pair);
+    }
+}
+
+/* The acknowledgement belongs to the connection; what was in flight comes again on the next. */
+static void test_connection_lost_in_flight(void **state)
+{
+    struct pair pair = pair_up("", 16, 1);
+
+    (void)state;
+    wire_publish(&pair.wire, "t", "0", 1, 7, NULL, NULL);
+    pair_until_emitted(&pair, 1);
+    close(pair.wire.fd);
+    pair_accept(&pair, true, 1);
+    fake_settle(pair.f, 0, FMS_DELIVERED);
+    assert_false(wire_ready(pair.wire.fd, 100));
+    wire_publish(&pair.wire, "t", "0", 1, 7, NULL, NULL);
+    pair_until_emitted(&pair, 2);
+    assert_false(wire_ready(pair.wire.fd, 100));
+    fake_settle(pair.f, 1, FMS_DELIVERED);
+    expect_ack(&pair.wire, PUBACK, 7);
+    pair_end(&pair);
+}
+
+/* QoS 2: a message still in flight from the lost connection is not emitted again, and PUBREC goes out on the new one. */
+static void test_qos_2_across_connections(void **state)
+{
+    struct pair pair = pair_up("qos = 2", 16, 2);
+
+    (void)state;
+    wire_publish(&pair.wire, "t", "0", 2, 7, NULL, NULL);
+    pair_until_emitted(&pair, 1);
+    close(pair.wire.fd);
+    pair_accept(&pair, true, 2);
+    wire_publish(&pair.wire, "t", "0", 2, 7, NULL, NULL);
+    assert_false(wire_ready(pair.wire.fd, 100));
+    assert_int_equal(fake_emitted(pair.f), 1);
+    fake_settle(pair.f, 0, FMS_DELIVERED);
+    expect_ack(&pair.wire, PUBREC, 7);
+    wire_confirm(&pair.wire, PUBREL, 7, 0);
+    expect_ack(&pair.wire, PUBCOMP, 7);
+    wire_publish(&pair.wire, "t", "1", 2, 7, NULL, NULL);
+    pair_until_emitted(&pair, 2);
+    check_record(pair.f, 1, "t", "1");
+    pair_end(&pair);
+}
+
+/* ---------------------------------------------------------------------------------------------------- back-pressure */
+
+/* The sink settles late and out of order, and the pipeline is small: all comes, in order, over one connection. */
+static void test_full_pipeline(void **state)
+{
+    static const unsigned capacities[] = {1, 4, 64};
+
+    (void)state;
+    for (size_t i = 0; i < 6; i++) {
+        size_t capacity = capacities[i / 2], count = capacity == 1 ? 20 : 300, settled = 0;
+        struct mosquitto broker;
+        struct wire writer;
+        char options[128];
+        struct fake *f;
+
+        mosquitto_up(&broker, "allow_anonymous true\n");
+        writer = client_new(broker.port, "writer", true);
+        snprintf(options, sizeof options, "version = %s\nclient_id = bridge\nclean_start = no\ntopic = fms/#",
+                 versions[i % 2]);
+        f = fake_check("mqtt_ingest", FMS_SOURCE, section(broker.port, "%s", options));
+        fake_capacity(f, capacity);
+        assert_int_equal(fake_start(f), 0);
+        fake_until(f, fake_said(f, "info: receives ") != NULL);
+        publish_numbers(&writer, 0, (int)count);
+        while (check_first_arrivals(f) < count) {
+            size_t seen = fake_emitted(f);
+
+            assert_true(fake_in_flight(f) <= capacity);
+            for (size_t n = seen; n > settled; n--)
+                fake_settle(f, n - 1, FMS_DELIVERED);
+            settled = seen;
+            fake_until(f, fake_emitted(f) > seen);
+        }
+        assert_int_equal(fake_emitted(f), count);
+        assert_int_equal(fake_counter(f, "connections"), 1);
+        assert_int_equal(fake_count_said(f, "warning: "), 0);
+        source_end(f);
+        close(writer.fd);
+        mosquitto_free(&broker);
+    }
+}
+
+/* A sink that settles nothing for longer than the broker's patience: no more is taken than has a place, the connection
+ * lives on, and then all of it comes. */
+static void test_sink_that_stands_still(void **state)
+{
+    enum { ROOM = 10, COUNT = 500 };
+
+    (void)state;
+    for (size_t v = 0; v < 2; v++) {
+        struct mosquitto broker;
+        struct wire writer;
+        char options[128];
+        struct fake *f;
+        int64_t until;
+
+        mosquitto_up(&broker, "allow_anonymous true\nmax_inflight_messages 0\n");
+        snprintf(options, sizeof options,
+                 "version = %s\nclient_id = bridge\nclean_start = no\ntopic = fms/#\nkeepalive = 1s", versions[v]);
+        f = fake_check("mqtt_ingest", FMS_SOURCE, section(broker.port, "%s", options));
+        fake_capacity(f, ROOM);
+        assert_int_equal(fake_start(f), 0);
+        fake_until(f, fake_said(f, "info: receives ") != NULL);
+        writer = client_new(broker.port, "writer", true);
+        publish_numbers(&writer, 0, COUNT);
+        fake_until(f, fake_emitted(f) == ROOM);
+        for (until = fake_realclock() + 8 * FMS_SECOND; fake_realclock() < until; fake_poll(f, 0))
+            poll(NULL, 0, 20);
+        assert_int_equal(fake_emitted(f), ROOM);
+        fake_settle_auto(f, FMS_DELIVERED);
+        fake_settle_all(f, FMS_DELIVERED);
+        fake_until(f, check_first_arrivals(f) == COUNT);
+        assert_int_equal(fake_counter(f, "connections"), 1);
+        source_end(f);
+        close(writer.fd);
+        mosquitto_free(&broker);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------- brokers that misbehave */
+
+static void send_raw(const struct wire *wire, const void *data, size_t size)
+{
+    assert_int_equal(send(wire->fd, data, size, MSG_NOSIGNAL), size);
+}
+
+static void test_broker_closes_in_mid_packet(void **state)
+{
+    struct pair pair = pair_up("", 16, 1);
+
+    (void)state;
+    wire_publish(&pair.wire, "t", "0", 1, 1, NULL, NULL);
+    send_raw(&pair.wire, "\x32\x20\x00\x01t\x00", 6);
+    pair_until_emitted(&pair, 1);
+    close(pair.wire.fd);
+    pair_accept(&pair, true, 1);
+    assert_non_null(fake_said(pair.f, "lost: the broker closed the connection; connecting again"));
+    wire_publish(&pair.wire, "t", "1", 1, 2, NULL, NULL);
+    pair_until_emitted(&pair, 2);
+    check_record(pair.f, 1, "t", "1");
+    pair_end(&pair);
+}
+
+static void test_broker_sends_byte_by_byte(void **state)
+{
+    static const char bytes[] = "\x32\x07\x00\x01t\x00\x01\x00x\x32\x08\x00\x01t\x00\x02\x00xy";
+    struct pair pair = pair_up("", 16, 1);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bytes - 1; i++) {
+        send_raw(&pair.wire, bytes + i, 1);
+        fake_poll(pair.f, 16);
+    }
+    pair_until_emitted(&pair, 2);
+    check_record(pair.f, 1, "t", "xy");
+    pair_end(&pair);
+}
+
+/* Its silence, at whatever step, ends in another attempt. */
+static void test_broker_never_answers(void **state)
+{
+    struct pair pair = pair_make("keepalive = 1s", 16);
+    struct wire silent;
+
+    (void)state;
+    assert_true(wire_ready(pair.listener, WIRE_PATIENCE));
+    silent.fd = accept4(pair.listener, NULL, NULL, SOCK_CLOEXEC);
+    fake_until(pair.f, fake_said(pair.f, "no answer to CONNECT within 10 s") != NULL);
+    close(silent.fd);
+    pair_accept(&pair, false, 1);
+    fake_until(pair.f, fake_said(pair.f, "lost: the broker went silent") != NULL); /* PINGREQ */
+    close(pair.wire.fd);
+    pair_accept(&pair, true, 1);
+    pair_end(&pair);
+}
+
+static void test_broker_breaks_the_protocol(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t size;
+        unsigned reason;
+        const char *said;
+    } cases[] = {
+        {"\xc0\x00", 2, 0x82, "the broker breaks the protocol: PINGREQ"},
+        {"\x36\x06\x00\x01t\x00\x01\x00", 8, 0x81, "the broker breaks the protocol: PUBLISH: malformed packet"},
+        {"\x30\xff\xff\xff\xff\x7f", 6, 0x81, "malformed packet"},
+        {"\x30\x08\x00\x01t\x03\x23\x00\x01x", 10, 0x94, "topic alias invalid"},
+        {"\x30\xff\x7f", 3, 0x95, "packet too large"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct pair pair = pair_up("max_message_size = 4KiB", 16, 1);
+        struct packet packet;
+
+        send_raw(&pair.wire, cases[i].bytes, cases[i].size);
+        packet = wire_expect(&pair.wire, DISCONNECT);
+        assert_int_equal(packet.size, 1);
+        assert_int_equal(packet.body[0], cases[i].reason);
+        free(packet.body);
+        fake_until(pair.f, fake_said(pair.f, cases[i].said) != NULL);
+        close(pair.wire.fd);
+        pair_accept(&pair, true, 1); /* and it tries again */
+        pair_end(&pair);
+    }
+}
+
+/* It is sent elsewhere: said, with the address, for the address stands in the pipeline file. */
+static void test_broker_redirects(void **state)
+{
+    struct pair pair = pair_up("", 16, 1);
+
+    (void)state;
+    send_raw(&pair.wire, "\xe0\x0d\x9d\x0b\x1c\x00\x08other:18", 15);
+    fake_until(pair.f, fake_said(pair.f, "server moved: other:18") != NULL);
+    close(pair.wire.fd);
+    pair_accept(&pair, true, 1);
+    pair_end(&pair);
+}
+
+static void test_refused_subscription_is_asked_for_again(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < 2; v++) {
+        struct pair pair = pair_make(v == 1 ? "version = 5" : "version = 3.1.1", 16);
+
+        pair_accept(&pair, false, v == 1 ? 0x87 : 0x80);
+        broker_grant(&pair.wire, 0); /* once more */
+        fake_until(pair.f, fake_said(pair.f, "info: receives ") != NULL);
+        assert_non_null(fake_said(pair.f, "error: the broker refuses the subscription to \"t\""));
+        assert_non_null(fake_said(pair.f, "the broker grants \"t\" only QoS 0"));
+        pair_end(&pair);
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------------- stopping */
+
+/* What is in flight at the stop is acknowledged when it is settled, and only then it parts. */
+static void test_stopped_with_records_in_flight(void **state)
+{
+    struct pair pair = pair_up("", 16, 1);
+
+    (void)state;
+    wire_publish(&pair.wire, "t", "0", 1, 1, NULL, NULL);
+    wire_publish(&pair.wire, "t", "1", 1, 2, NULL, NULL);
+    pair_until_emitted(&pair, 2);
+    fake_stop(pair.f);
+    wire_publish(&pair.wire, "t", "2", 1, 3, NULL, NULL); /* too late: it stays at the broker */
+    fake_poll(pair.f, 0);
+    assert_false(wire_ready(pair.wire.fd, 100));
+    assert_false(fake_ended(pair.f));
+    fake_settle(pair.f, 1, FMS_DELIVERED);
+    fake_settle(pair.f, 0, FMS_DELIVERED);
+    fake_until(pair.f, fake_ended(pair.f));
+    wire_idle = NULL;
+    expect_ack(&pair.wire, PUBACK, 1);
+    expect_ack(&pair.wire, PUBACK, 2);
+    free(wire_expect(&pair.wire, DISCONNECT).body);
+    assert_int_equal(fake_emitted(pair.f), 2);
+    fake_close(pair.f);
+    close(pair.wire.fd);
+    close(pair.listener);
+}
+
+/* And with a sink that never settles it is closed without an acknowledgement. */
+static void test_closed_with_records_in_flight(void **state)
+{
+    struct pair pair = pair_up("", 16, 1);
+    struct packet packet;
+
+    (void)state;
+    wire_publish(&pair.wire, "t", "0", 1, 1, NULL, NULL);
+    pair_until_emitted(&pair, 1);
+    wire_idle = NULL;
+    fake_close(pair.f);
+    assert_true(wire_receive(&pair.wire, &packet));
+    assert_int_equal(packet.type, DISCONNECT);
+    free(packet.body);
+    close(pair.wire.fd);
+    close(pair.listener);
+}
+
+/* ----------------------------------------------------------------------------------------------------- reconnection */
+
+static void test_broker_down_at_start_and_restarted(void **state)
+{
+    struct mosquitto broker;
+    struct wire writer;
+    struct fake *f;
+
+    (void)state;
+    mosquitto_make(&broker, "allow_anonymous true\n");
+    f = fake_open("mqtt_ingest", FMS_SOURCE,
+                  section(broker.port, "client_id = bridge\nclean_start = no\ntopic = fms/#"));
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_until(f, fake_said(f, "cannot connect to tcp://127.0.0.1:") != NULL);
+    mosquitto_start(&broker);
+    fake_until(f, fake_said(f, "info: receives ") != NULL);
+    writer = client_new(broker.port, "writer", true);
+    publish_numbers(&writer, 0, 3);
+    fake_until(f, check_first_arrivals(f) == 3);
+    close(writer.fd);
+    mosquitto_stop(&broker, SIGTERM); /* which saves the session */
+    fake_until(f, fake_said(f, " lost: ") != NULL);
+    mosquitto_start(&broker);
+    writer = client_new(broker.port, "writer", true);
+    publish_numbers(&writer, 3, 3);
+    fake_until(f, check_first_arrivals(f) == 6);
+    assert_non_null(fake_said(f, "with the session that the broker kept"));
+    assert_int_equal(fake_count_said(f, " again after "), 2);
+    mosquitto_stop(&broker, SIGKILL); /* which does not */
+    assert_int_equal(run_quietly("rm -f '%s/mosquitto.db'", broker.directory), 0);
+    mosquitto_start(&broker);
+    fake_until(f, fake_said(f, "the broker does not have our session any more") != NULL);
+    source_end(f);
+    close(writer.fd);
+    mosquitto_free(&broker);
+}
+
+static void test_unknown_host(void **state)
+{
+    struct fake *f = fake_open("mqtt_ingest", FMS_SOURCE, "server = tcp://no-such-host.invalid\ntopic = t\n");
+
+    (void)state;
+    fake_until(f, fake_said(f, "cannot connect to tcp://no-such-host.invalid:1883: no-such-host.invalid: ") != NULL);
+    source_end(f);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ probe */
+
+static void test_probe(void **state)
+{
+    struct mosquitto broker;
+    struct fake *f;
+
+    (void)state;
+    mosquitto_up(&broker, "allow_anonymous true\n");
+    f = fake_check("mqtt_ingest", FMS_SOURCE, section(broker.port, "topic = fms/data, $share/g/fms/+"));
+    assert_int_equal(fake_probe(f, 5 * FMS_SECOND), 0);
+    assert_non_null(fake_said(f, " answers in "));
+    assert_non_null(fake_said(f, "report: topic \"fms/data\" is granted, with QoS 1"));
+    assert_non_null(fake_said(f, "report: topic \"$share/g/fms/+\" is granted"));
+    fake_close(f);
+    mosquitto_free(&broker);
+    f = fake_check("mqtt_ingest", FMS_SOURCE, section(broker.port, "topic = t"));
+    assert_true(fake_probe(f, 5 * FMS_SECOND) < 0);
+    assert_non_null(fake_said(f, "nobody answers there"));
+    fake_close(f);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_check_names_what_is_wrong),
+        cmocka_unit_test(test_check_warns_of_traps),
+        cmocka_unit_test(test_certificates_are_read_at_open),
+        cmocka_unit_test(test_every_qos_and_version_arrives),
+        cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_acknowledged_when_settled),
+        cmocka_unit_test(test_connection_lost_in_flight),
+        cmocka_unit_test(test_qos_2_across_connections),
+        cmocka_unit_test(test_full_pipeline),
+        cmocka_unit_test(test_sink_that_stands_still),
+        cmocka_unit_test(test_broker_closes_in_mid_packet),
+        cmocka_unit_test(test_broker_sends_byte_by_byte),
+        cmocka_unit_test(test_broker_never_answers),
+        cmocka_unit_test(test_broker_breaks_the_protocol),
+        cmocka_unit_test(test_broker_redirects),
+        cmocka_unit_test(test_refused_subscription_is_asked_for_again),
+        cmocka_unit_test(test_stopped_with_records_in_flight),
+        cmocka_unit_test(test_closed_with_records_in_flight),
+        cmocka_unit_test(test_broker_down_at_start_and_restarted),
+        cmocka_unit_test(test_unknown_host),
+        cmocka_unit_test(test_probe),
+    };
+
+    signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

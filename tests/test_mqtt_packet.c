@@ -1,0 +1,691 @@
+/* test_mqtt_packet.c - the bytes of MQTT, clause by clause, from the tables of the OASIS standards 3.1.1 and 5.0.
+ *
+ * Packets stand here as hexadecimal text, as the standards print them. Each is read from memory that ends where it ends, so
+ * that a sanitizer or valgrind sees a step beyond. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "../plugins/mqtt_ingest/packet.h"
+
+#define V3 PACKET_3_1_1
+#define V5 PACKET_5
+
+/* ------------------------------------------------------------------------------------------------------------- bytes */
+
+struct bytes {
+    uint8_t *data;
+    size_t size;
+};
+
+/* From "30 05 00 01 'a' ..."; 'a' is the letter, and 5*61 five times the byte 61. */
+static struct bytes from_hex(const char *text)
+{
+    uint8_t scratch[4096];
+    struct bytes bytes = {NULL, 0};
+
+    while (*text != '\0') {
+        unsigned times = 1, value;
+        int used = 0;
+
+        if (*text == ' ') {
+            text++;
+            continue;
+        }
+        if (sscanf(text, "%u*%n", &times, &used) == 1 && used > 0 && text[used - 1] == '*')
+            text += used;
+        else
+            times = 1;
+        if (*text == '\'') {
+            value = (uint8_t)text[1];
+            used = 3;
+        } else {
+            assert_int_equal(sscanf(text, "%2x%n", &value, &used), 1);
+        }
+        text += used;
+        while (times-- > 0) {
+            assert_true(bytes.size < sizeof scratch);
+            scratch[bytes.size++] = (uint8_t)value;
+        }
+    }
+    bytes.data = malloc(bytes.size > 0 ? bytes.size : 1);
+    assert_non_null(bytes.data);
+    memcpy(bytes.data, scratch, bytes.size);
+    return bytes;
+}
+
+/* A packet with a right remaining length around a body. */
+static struct bytes packet_of(uint8_t first, const char *body)
+{
+    struct bytes inner = from_hex(body), whole = {malloc(inner.size + 5), 0};
+    size_t left = inner.size;
+
+    whole.data[whole.size++] = first;
+    do {
+        whole.data[whole.size++] = (uint8_t)((left & 0x7f) | (left > 0x7f ? 0x80 : 0));
+        left >>= 7;
+    } while (left > 0);
+    memcpy(whole.data + whole.size, inner.data, inner.size);
+    whole.size += inner.size;
+    free(inner.data);
+    whole.data = realloc(whole.data, whole.size);
+    return whole;
+}
+
+union any {
+    struct packet_connack connack;
+    struct packet_publish publish;
+    struct packet_ack ack;
+    struct packet_suback suback;
+};
+
+/* Reads whatever it is. The reason code, 0, or 1000: it is not all there. */
+static int read_any(enum packet_version version, const uint8_t *data, size_t size, union any *any)
+{
+    struct packet packet;
+    int error = packet_peek(data, size, &packet);
+
+    if (error != 1)
+        return error == 0 ? 1000 : error;
+    if (packet.size > size)
+        return 1000;
+    switch (packet.type) {
+    case PACKET_CONNACK:
+        return packet_read_connack(version, &packet, &any->connack);
+    case PACKET_PUBLISH:
+        return packet_read_publish(version, &packet, packet.body.size, &any->publish);
+    case PACKET_PUBREL:
+        return packet_read_pubrel(version, &packet, &any->ack);
+    case PACKET_SUBACK:
+        return packet_read_suback(version, &packet, &any->suback);
+    case PACKET_PINGRESP:
+        return packet_read_pingresp(&packet);
+    case PACKET_DISCONNECT:
+        return packet_read_disconnect(&packet, &any->ack);
+    default:
+        fail_msg("no subscriber reads a packet of type %d", packet.type);
+        return -1;
+    }
+}
+
+struct row {
+    const char *clause;
+    enum packet_version version;
+    uint8_t first;
+    const char *body;
+    int expected;
+};
+
+static void check_rows(const struct row *rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct bytes packet = packet_of(rows[i].first, rows[i].body);
+        union any any;
+        int result = read_any(rows[i].version, packet.data, packet.size, &any);
+
+        if (result != rows[i].expected)
+            fail_msg("row %zu, %s, version %d: %02x %s: 0x%02x, not 0x%02x", i, rows[i].clause, rows[i].version,
+                     rows[i].first, rows[i].body, (unsigned)result, (unsigned)rows[i].expected);
+        free(packet.data);
+    }
+}
+#define CHECK(rows) check_rows(rows, sizeof(rows) / sizeof(rows)[0])
+
+/* Whatever is cut off a good packet's body, and its length corrected, is no packet, but for the lengths given. */
+static void check_cuts(enum packet_version version, uint8_t first, const char *body, size_t shortest_good)
+{
+    struct bytes inner = from_hex(body);
+
+    for (size_t size = 0; size < inner.size; size++) {
+        uint8_t *cut = malloc(2 + size);
+        union any any;
+        int result;
+
+        cut[0] = first;
+        cut[1] = (uint8_t)size;
+        memcpy(cut + 2, inner.data, size);
+        result = read_any(version, cut, 2 + size, &any);
+        if (size < shortest_good && result == 0)
+            fail_msg("%02x %s, cut to %zu bytes, was taken", first, body, size);
+        free(cut);
+    }
+    free(inner.data);
+}
+
+/* ---------------------------------------------------------------------------------------------- 2.1.4, fixed header */
+
+static void test_remaining_length(void **state)
+{
+    static const struct {
+        const char *bytes;
+        int result;
+        size_t size;
+    } rows[] = {
+        {"", 0, 0},
+        {"30", 0, 0},
+        {"30 80", 0, 0},
+        {"30 ff ff ff", 0, 0},
+        {"30 00", 1, 2},
+        {"30 7f", 1, 2 + 127},
+        {"30 80 01", 1, 3 + 128},
+        {"30 ff 7f", 1, 3 + 16383},
+        {"30 80 80 01", 1, 4 + 16384},
+        {"30 ff ff 7f", 1, 4 + 2097151},
+        {"30 80 80 80 01", 1, 5 + 2097152},
+        {"30 ff ff ff 7f", 1, 5 + 268435455},
+        {"30 ff ff ff ff", REASON_MALFORMED, 0},    /* a fifth byte */
+        {"30 80 80 80 80 01", REASON_MALFORMED, 0}, /* likewise */
+        {"30 80 00", REASON_MALFORMED, 0},          /* MQTT-1.5.5-1: not the fewest bytes */
+        {"30 ff ff 80 00", REASON_MALFORMED, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct bytes bytes = from_hex(rows[i].bytes);
+        struct packet packet = {0};
+
+        assert_int_equal(packet_peek(bytes.data, bytes.size, &packet), rows[i].result);
+        if (rows[i].result == 1)
+            assert_int_equal(packet.size, rows[i].size);
+        free(bytes.data);
+    }
+}
+
+/* MQTT-2.1.3-1: reserved flags. */
+static void test_flags(void **state)
+{
+    static const struct {
+        uint8_t type, good;
+        const char *body;
+    } rows[] = {
+        {0x20, 0x0, "00 00 00"}, {0x60, 0x2, "00 01"}, {0x90, 0x0, "00 01 00 00"}, {0xd0, 0x0, ""}, {0xe0, 0x0, ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        for (uint8_t flags = 0; flags < 16; flags++) {
+            struct row row = {"MQTT-2.1.3-1", V5, rows[i].type | flags, rows[i].body,
+                              flags == rows[i].good ? 0 : REASON_MALFORMED};
+
+            check_rows(&row, 1);
+        }
+    }
+}
+
+/* -------------------------------------------------------------------------------------------------------- 3.2 CONNACK */
+
+static void test_connack(void **state)
+{
+    static const struct row rows[] = {
+        {"3.2", V3, 0x20, "00 00", 0},
+        {"3.2.2.2", V3, 0x20, "01 00", 0},
+        {"table 3.1", V3, 0x20, "00 01", 0},
+        {"table 3.1", V3, 0x20, "00 05", 0},
+        {"table 3.1", V3, 0x20, "00 06", REASON_MALFORMED},
+        {"3.2.2.1", V3, 0x20, "02 00", REASON_MALFORMED},
+        {"MQTT-3.2.2-4", V3, 0x20, "01 05", REASON_PROTOCOL_ERROR},
+        {"3.2.1", V3, 0x20, "00", REASON_MALFORMED},
+        {"3.2.1", V3, 0x20, "00 00 00", REASON_MALFORMED},
+        {"3.2", V5, 0x20, "00 00 00", 0},
+        {"3.2.2.1.1", V5, 0x20, "01 00 00", 0},
+        {"MQTT-3.2.2-1", V5, 0x20, "80 00 00", REASON_MALFORMED},
+        {"MQTT-3.2.2-6", V5, 0x20, "01 87 00", REASON_PROTOCOL_ERROR},
+        {"MQTT-3.2.2-8", V5, 0x20, "00 01 00", REASON_MALFORMED},
+        {"3.2.2.3", V5, 0x20, "00 00", REASON_MALFORMED},
+        {"3.2.2.3.3", V5, 0x20, "00 00 03 21 00 0a", 0},
+        {"3.2.2.3.3", V5, 0x20, "00 00 03 21 00 00", REASON_PROTOCOL_ERROR},
+        {"3.2.2.3.4", V5, 0x20, "00 00 02 24 01", 0},
+        {"3.2.2.3.4", V5, 0x20, "00 00 02 24 02", REASON_PROTOCOL_ERROR},
+        {"3.2.2.3.5", V5, 0x20, "00 00 02 25 02", REASON_PROTOCOL_ERROR},
+        {"3.2.2.3.6", V5, 0x20, "00 00 05 27 00 00 00 00", REASON_PROTOCOL_ERROR},
+        {"3.2.2.3.11", V5, 0x20, "00 00 02 28 02", REASON_PROTOCOL_ERROR},
+        {"3.2.2.3.12", V5, 0x20, "00 00 02 29 02", REASON_PROTOCOL_ERROR},
+        {"3.2.2.3.13", V5, 0x20, "00 00 02 2a 02", REASON_PROTOCOL_ERROR},
+        {"3.2.2.3.2: twice", V5, 0x20, "00 00 0a 11 00 00 00 01 11 00 00 00 01", REASON_PROTOCOL_ERROR},
+        {"2.2.2.1: longer than the packet", V5, 0x20, "00 00 04 21 00 0a", REASON_MALFORMED},
+        {"2.2.2.1: shorter than its properties", V5, 0x20, "00 00 02 21 00 0a", REASON_MALFORMED},
+        {"behind the properties", V5, 0x20, "00 00 00 00", REASON_MALFORMED},
+        {"MQTT-1.5.4-1: surrogate", V5, 0x20, "00 00 06 1f 00 03 ed a0 80", REASON_MALFORMED},
+        {"MQTT-1.5.4-1: overlong", V5, 0x20, "00 00 05 1f 00 02 c0 af", REASON_MALFORMED},
+        {"MQTT-1.5.4-2: NUL", V5, 0x20, "00 00 04 1f 00 01 00", REASON_MALFORMED},
+        {"1.5.4-3: BOM", V5, 0x20, "00 00 06 1f 00 03 ef bb bf", 0},
+    };
+    static const uint8_t reasons[] = {0x00, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89,
+                                      0x8a, 0x8c, 0x90, 0x95, 0x97, 0x99, 0x9a, 0x9b, 0x9c, 0x9d, 0x9f}; /* table 3-1 */
+
+    (void)state;
+    CHECK(rows);
+    for (unsigned code = 0; code < 256; code++) {
+        char body[16];
+        struct row row = {"table 3-1", V5, 0x20, body,
+                          memchr(reasons, (int)code, sizeof reasons) ? 0 : REASON_MALFORMED};
+
+        snprintf(body, sizeof body, "00 %02x 00", code);
+        check_rows(&row, 1);
+    }
+    check_cuts(V3, 0x20, "00 00", 2);
+    check_cuts(V5, 0x20, "00 00 0a 11 00 00 0e 10 1f 00 02 'h' 'i'", 13);
+}
+
+static void test_connack_values(void **state)
+{
+    struct bytes packet = packet_of(0x20,
+                                    "01 00 37 11 00 00 0e 10 21 00 14 24 01 25 00 27 00 01 00 00 12 00 02 'i' 'd'"
+                                    " 22 00 0a 1f 00 02 'o' 'k' 28 00 29 00 2a 00 13 00 1e 1c 00 01 's' 15 00 01 'm'"
+                                    " 16 00 01 ff 1a 00 01 'r'");
+    union any any;
+    const struct packet_properties *said = &any.connack.properties;
+
+    (void)state;
+    assert_int_equal(read_any(V5, packet.data, packet.size, &any), 0);
+    assert_true(any.connack.session_present);
+    assert_int_equal(said->session_expiry, 3600);
+    assert_int_equal(said->receive_maximum, 20);
+    assert_int_equal(said->maximum_qos, 1);
+    assert_false(said->retain_available || said->wildcards_available || said->subscription_ids_available ||
+                 said->shared_available);
+    assert_int_equal(said->maximum_packet_size, 65536);
+    assert_memory_equal(said->assigned_client_id.data, "id", 2);
+    assert_int_equal(said->topic_alias_maximum, 10);
+    assert_memory_equal(said->reason_string.data, "ok", 2);
+    assert_true(packet_has(said, PROPERTY_SERVER_KEEP_ALIVE));
+    assert_int_equal(said->server_keep_alive, 30);
+    assert_int_equal(said->server_reference.size, 1);
+    free(packet.data);
+
+    packet = packet_of(0x20, "00 00 00"); /* 3.2.2.3: what is absent */
+    assert_int_equal(read_any(V5, packet.data, packet.size, &any), 0);
+    assert_int_equal(said->receive_maximum, 65535);
+    assert_int_equal(said->maximum_qos, 2);
+    assert_true(said->retain_available && said->wildcards_available && said->subscription_ids_available &&
+                said->shared_available);
+    assert_int_equal(said->maximum_packet_size, PACKET_SIZE_MAX);
+    assert_false(packet_has(said, PROPERTY_SERVER_KEEP_ALIVE) || packet_has(said, PROPERTY_ASSIGNED_CLIENT_ID));
+    free(packet.data);
+}
+
+/* ----------------------------------------------------------------------------------------------- 2.2.2.2, properties */
+
+/* Table 2-4: each identifier's type and the packets of a server that may have it. */
+static const struct {
+    uint8_t identifier;
+    const char *value;
+    const char *in; /* C: CONNACK, P: PUBLISH, R: PUBREL, S: SUBACK, D: DISCONNECT */
+} table_2_4[] = {
+    {0x01, "01", "P"},          {0x02, "00 00 00 01", "P"},
+    {0x03, "00 01 'x'", "P"},   {0x08, "00 01 'x'", "P"},
+    {0x09, "00 01 ff", "P"},    {0x0b, "81 01", "P"},
+    {0x11, "00 00 00 01", "C"}, /* DISCONNECT: of a client only (MQTT-3.14.2-2) */
+    {0x12, "00 01 'x'", "C"},   {0x13, "00 01", "C"},
+    {0x15, "00 01 'x'", "C"},   {0x16, "00 01 ff", "C"},
+    {0x17, "01", ""},           {0x18, "00 00 00 01", ""},
+    {0x19, "01", ""},           {0x1a, "00 01 'x'", "C"},
+    {0x1c, "00 01 'x'", "CD"},  {0x1f, "00 01 'x'", "CRSD"},
+    {0x21, "00 01", "C"},       {0x22, "00 01", "C"},
+    {0x23, "00 01", "P"},       {0x24, "01", "C"},
+    {0x25, "01", "C"},          {0x26, "00 01 'x' 00 01 'y'", "CPRSD"},
+    {0x27, "00 00 00 01", "C"}, {0x28, "01", "C"},
+    {0x29, "01", "C"},          {0x2a, "01", "C"},
+};
+
+static const struct {
+    char letter;
+    uint8_t first;
+    const char *head, *tail;
+} carriers[] = {
+    {'C', 0x20, "00 00", ""},    {'P', 0x32, "00 01 't' 00 01", "'p'"},
+    {'R', 0x62, "00 01 00", ""}, {'S', 0x90, "00 01", "00"},
+    {'D', 0xe0, "00", ""},
+};
+
+static const char *value_of(unsigned identifier, const char **in)
+{
+    for (size_t i = 0; i < sizeof table_2_4 / sizeof table_2_4[0]; i++) {
+        if (table_2_4[i].identifier == identifier) {
+            *in = table_2_4[i].in;
+            return table_2_4[i].value;
+        }
+    }
+    *in = "";
+    return "00";
+}
+
+static void check_property(unsigned identifier, size_t carrier, unsigned times, int expected)
+{
+    const char *in, *value = value_of(identifier, &in);
+    struct bytes one = from_hex(value);
+    char body[256];
+    size_t used = (size_t)snprintf(body, sizeof body, "%s %02zx ", carriers[carrier].head, times * (1 + one.size));
+    struct row row = {"table 2-4", V5, carriers[carrier].first, body, expected};
+
+    for (unsigned i = 0; i < times; i++)
+        used += (size_t)snprintf(body + used, sizeof body - used, "%02x %s ", identifier, value);
+    snprintf(body + used, sizeof body - used, "%s", carriers[carrier].tail);
+    check_rows(&row, 1);
+    free(one.data);
+}
+
+static void test_properties(void **state)
+{
+    (void)state;
+    for (unsigned identifier = 0; identifier < 0x80; identifier++) {
+        for (size_t i = 0; i < sizeof carriers / sizeof carriers[0]; i++) {
+            const char *in;
+            bool may_have = (value_of(identifier, &in), strchr(in, carriers[i].letter) != NULL);
+            bool may_repeat = identifier == 0x26 || identifier == 0x0b;
+
+            check_property(identifier, i, 1, may_have ? 0 : REASON_MALFORMED);
+            if (may_have)
+                check_property(identifier, i, 2, may_repeat ? 0 : REASON_PROTOCOL_ERROR);
+        }
+    }
+}
+
+static void test_user_properties(void **state)
+{
+    struct bytes packet = packet_of(0x30,
+                                    "00 01 't' 16 26 00 01 'a' 00 02 'b' 'c' 01 00 26 00 00 00 00 26 00 01 'a' 00 01"
+                                    " 'd' 'p'");
+    union any any;
+    struct fms_bytes rest, name, value;
+
+    (void)state;
+    assert_int_equal(read_any(V5, packet.data, packet.size, &any), 0);
+    assert_int_equal(any.publish.properties.user_count, 3);
+    assert_int_equal(any.publish.properties.user_size, 5);
+    rest = any.publish.properties.all;
+    assert_true(packet_next_user(&rest, &name, &value));
+    assert_memory_equal(name.data, "a", 1);
+    assert_int_equal(value.size, 2);
+    assert_true(packet_next_user(&rest, &name, &value));
+    assert_int_equal(name.size + value.size, 0);
+    assert_true(packet_next_user(&rest, &name, &value));
+    assert_memory_equal(value.data, "d", 1);
+    assert_false(packet_next_user(&rest, &name, &value));
+    free(packet.data);
+}
+
+/* -------------------------------------------------------------------------------------------------------- 3.3 PUBLISH */
+
+static void test_publish(void **state)
+{
+    static const struct row rows[] = {
+        {"3.3", V3, 0x30, "00 03 'a' '/' 'b'", 0},
+        {"3.3.3: empty payload", V5, 0x30, "00 03 'a' '/' 'b' 00", 0},
+        {"3.3", V3, 0x32, "00 01 'a' 00 0a 'p'", 0},
+        {"3.3", V5, 0x3d, "00 01 'a' 00 0a 00 'p'", 0},
+        {"MQTT-3.3.1-4", V3, 0x36, "00 01 'a' 00 0a", REASON_MALFORMED},
+        {"MQTT-3.3.1-4", V5, 0x3e, "00 01 'a' 00 0a 00", REASON_MALFORMED},
+        {"MQTT-3.3.1-2", V3, 0x38, "00 01 'a'", REASON_MALFORMED},
+        {"MQTT-3.3.1-2", V5, 0x38, "00 01 'a' 00", REASON_MALFORMED},
+        {"MQTT-2.2.1-4", V3, 0x32, "00 01 'a' 00 00", REASON_PROTOCOL_ERROR},
+        {"MQTT-2.2.1-4", V5, 0x34, "00 01 'a' 00 00 00", REASON_PROTOCOL_ERROR},
+        {"MQTT-4.7.3-1", V3, 0x30, "00 00", REASON_PROTOCOL_ERROR},
+        {"3.3.2.1: no topic, no alias", V5, 0x30, "00 00 00", REASON_PROTOCOL_ERROR},
+        {"3.3.2.3.4: alias", V5, 0x30, "00 00 03 23 00 01", 0},
+        {"MQTT-3.3.2-8: alias 0", V5, 0x30, "00 01 'a' 03 23 00 00", REASON_TOPIC_ALIAS_INVALID},
+        {"MQTT-3.3.2-2: +", V3, 0x30, "00 03 'a' '/' '+'", REASON_MALFORMED},
+        {"MQTT-3.3.2-2: #", V5, 0x30, "00 01 '#' 00", REASON_MALFORMED},
+        {"MQTT-3.3.2-1: UTF-8", V3, 0x30, "00 01 ff", REASON_MALFORMED},
+        {"MQTT-4.7.3-2: NUL", V3, 0x30, "00 02 'a' 00", REASON_MALFORMED},
+        {"4.7.3: longest", V3, 0x30, "0f a0 4000*61", 0},
+        {"3.3.2.1: too short", V3, 0x30, "00 02 'a'", REASON_MALFORMED},
+        {"3.3.2.2: no identifier", V3, 0x32, "00 01 'a' 00", REASON_MALFORMED},
+        {"3.3.2.3: no properties", V5, 0x30, "00 01 'a'", REASON_MALFORMED},
+        {"3.3.2.3.2", V5, 0x30, "00 01 'a' 02 01 02", REASON_PROTOCOL_ERROR},
+        {"3.3.2.3.8", V5, 0x30, "00 01 'a' 02 0b 00", REASON_PROTOCOL_ERROR},
+        {"3.3.2.3.8: varint", V5, 0x30, "00 01 'a' 06 0b ff ff ff ff 7f", REASON_MALFORMED},
+        {"MQTT-3.3.2-14", V5, 0x30, "00 01 'a' 04 08 00 01 '#'", REASON_PROTOCOL_ERROR},
+        {"3.3.2.3.9: content type", V5, 0x30, "00 01 'a' 04 03 00 01 ff", REASON_MALFORMED},
+    };
+
+    (void)state;
+    CHECK(rows);
+    check_cuts(V3, 0x32, "00 03 'a' '/' 'b' 00 0a 'p' 'q'", 7);
+    check_cuts(V5, 0x34, "00 03 'a' '/' 'b' 00 0a 09 26 00 01 'k' 00 03 'v' 'v' 'v' 'p'", 17);
+}
+
+static void test_publish_values(void **state)
+{
+    struct bytes packet = packet_of(0x3d,
+                                    "00 03 'a' '/' 'b' 12 34 13 01 01 02 00 00 00 3c 23 00 07 03 00 01 'j' 09 00 02 00"
+                                    " ff 'p' 'q'");
+    struct packet_publish *publish;
+    union any any;
+
+    (void)state;
+    publish = &any.publish;
+    assert_int_equal(read_any(V5, packet.data, packet.size, &any), 0);
+    assert_true(publish->dup && publish->retain);
+    assert_int_equal(publish->qos, 2);
+    assert_int_equal(publish->id, 0x1234);
+    assert_int_equal(publish->topic.size, 3);
+    assert_memory_equal(publish->topic.data, "a/b", 3);
+    assert_int_equal(publish->payload.size, 2);
+    assert_memory_equal(publish->payload.data, "pq", 2);
+    assert_ptr_equal((const uint8_t *)publish->payload.data + 2, packet.data + packet.size); /* in place */
+    assert_int_equal(publish->properties.payload_format, 1);
+    assert_int_equal(publish->properties.message_expiry, 60);
+    assert_int_equal(publish->properties.topic_alias, 7);
+    assert_int_equal(publish->properties.content_type.size, 1);
+    assert_int_equal(publish->properties.correlation_data.size, 2);
+    free(packet.data);
+}
+
+/* The head is enough, and any less is said to be too little rather than wrong. */
+static void test_publish_head(void **state)
+{
+    static const struct {
+        enum packet_version version;
+        const char *head;
+    } rows[] = {{V3, "00 03 'a' '/' 'b' 00 0a"}, {V5, "00 03 'a' '/' 'b' 00 0a 09 26 00 01 'k' 00 03 'v' 'v' 'v'"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct bytes head = from_hex(rows[i].head);
+        struct packet packet = {PACKET_PUBLISH, 2, 0, {NULL, 1000000}};
+
+        for (size_t size = 0; size <= head.size; size++) {
+            uint8_t *there = malloc(size > 0 ? size : 1);
+            struct packet_publish publish;
+
+            memcpy(there, head.data, size);
+            packet.body.data = there;
+            assert_int_equal(packet_read_publish(rows[i].version, &packet, size, &publish), size < head.size ? -1 : 0);
+            if (size == head.size)
+                assert_int_equal(publish.payload.size, 1000000 - head.size);
+            free(there);
+        }
+        free(head.data);
+    }
+}
+
+/* -------------------------------------------------------------------------- 3.6 PUBREL, 3.9 SUBACK, 3.13, 3.14 and so on */
+
+static void test_pubrel(void **state)
+{
+    static const struct row rows[] = {
+        {"3.6", V3, 0x62, "00 01", 0},
+        {"3.6", V3, 0x62, "00 01 00", REASON_MALFORMED},
+        {"3.6", V3, 0x62, "00", REASON_MALFORMED},
+        {"MQTT-2.2.1-3", V3, 0x62, "00 00", REASON_PROTOCOL_ERROR},
+        {"3.6.2.1: short form", V5, 0x62, "00 01", 0},
+        {"3.6.2.2: without properties", V5, 0x62, "00 01 92", 0},
+        {"3.6.2.2", V5, 0x62, "00 01 00 00", 0},
+        {"table 3-6", V5, 0x62, "00 01 10 00", REASON_MALFORMED},
+        {"table 3-6", V5, 0x62, "00 01 80 00", REASON_MALFORMED},
+        {"3.6.2.2", V5, 0x62, "00 01 00 01", REASON_MALFORMED},
+        {"3.6.2.2", V5, 0x62, "00 01 00 00 00", REASON_MALFORMED},
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+static void test_suback(void **state)
+{
+    static const uint8_t granted[] = {0x00, 0x01, 0x02, 0x80, 0x83, 0x87, 0x8f, 0x91, 0x97, 0x9e, 0xa1, 0xa2};
+    static const struct row rows[] = {
+        {"3.9", V3, 0x90, "00 0a 00", 0},
+        {"3.9", V3, 0x90, "00 0a 02 80", 0},
+        {"MQTT-3.9.3-2", V3, 0x90, "00 0a 03", REASON_MALFORMED},
+        {"MQTT-3.9.3-2", V3, 0x90, "00 0a 87", REASON_MALFORMED},
+        {"3.9.3: none", V3, 0x90, "00 0a", REASON_MALFORMED},
+        {"3.9.2", V3, 0x90, "00", REASON_MALFORMED},
+        {"MQTT-2.2.1-3", V3, 0x90, "00 00 00", REASON_PROTOCOL_ERROR},
+        {"3.9", V5, 0x90, "00 0a 00 01", 0},
+        {"3.9.3: none", V5, 0x90, "00 0a 00", REASON_MALFORMED},
+        {"3.9.2.1: no properties", V5, 0x90, "00 0a", REASON_MALFORMED},
+    };
+
+    (void)state;
+    CHECK(rows);
+    for (unsigned code = 0; code < 256; code++) {
+        char body[32];
+        struct row row = {"table 3-8", V5, 0x90, body,
+                          memchr(granted, (int)code, sizeof granted) ? 0 : REASON_MALFORMED};
+
+        snprintf(body, sizeof body, "00 0a 00 %02x", code);
+        check_rows(&row, 1);
+    }
+}
+
+static void test_pingresp_and_disconnect(void **state)
+{
+    static const uint8_t reasons[] = {0x00, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8b, 0x8d, 0x8e,
+                                      0x8f, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9a,
+                                      0x9b, 0x9c, 0x9d, 0x9e, 0x9f, 0xa0, 0xa1, 0xa2};
+    static const struct row rows[] = {
+        {"3.13", V3, 0xd0, "", 0},
+        {"3.13.2", V3, 0xd0, "00", REASON_MALFORMED},
+        {"3.14.2.1: short form", V5, 0xe0, "", 0},
+        {"3.14.2.1: without properties", V5, 0xe0, "8b", 0},
+        {"3.14.2.2", V5, 0xe0, "9d 04 1c 00 01 'b'", 0},
+        {"MQTT-3.14.2-2", V5, 0xe0, "00 05 11 00 00 00 00", REASON_MALFORMED},
+        {"3.14.2.2", V5, 0xe0, "00 00 00", REASON_MALFORMED},
+    };
+
+    (void)state;
+    CHECK(rows);
+    for (unsigned code = 0; code < 256; code++) {
+        char body[16];
+        struct row row = {"table 3-10", V5, 0xe0, body,
+                          memchr(reasons, (int)code, sizeof reasons) ? 0 : REASON_MALFORMED};
+
+        snprintf(body, sizeof body, "%02x 00", code);
+        check_rows(&row, 1);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------------------- writing */
+
+static void check_written(const uint8_t *data, size_t size, const char *expected)
+{
+    struct bytes bytes = from_hex(expected);
+
+    assert_int_equal(size, bytes.size);
+    assert_memory_equal(data, bytes.data, size);
+    free(bytes.data);
+}
+
+static void test_write_connect(void **state)
+{
+    struct packet_connect connect = {.version = V3, .client_id = "c", .clean_start = true, .keep_alive = 15};
+    uint8_t to[256];
+    size_t size;
+
+    (void)state;
+    size = packet_write_connect(to, sizeof to, &connect);
+    check_written(to, size, "10 0d 00 04 'M' 'Q' 'T' 'T' 04 02 00 0f 00 01 'c'");
+    connect.username = "u";
+    connect.password = "pw";
+    connect.clean_start = false;
+    size = packet_write_connect(to, sizeof to, &connect);
+    check_written(to, size, "10 14 00 04 'M' 'Q' 'T' 'T' 04 c0 00 0f 00 01 'c' 00 01 'u' 00 02 'p' 'w'");
+    connect = (struct packet_connect){.version = V5, .client_id = "", .clean_start = true};
+    size = packet_write_connect(to, sizeof to, &connect);
+    check_written(to, size, "10 0d 00 04 'M' 'Q' 'T' 'T' 05 02 00 00 00 00 00");
+    connect.session_expiry = 3600;
+    connect.receive_maximum = 100;
+    connect.maximum_packet_size = 65536;
+    connect.topic_alias_maximum = 16;
+    connect.password = "p"; /* MQTT 5 allows it without a user name */
+    size = packet_write_connect(to, sizeof to, &connect);
+    check_written(to, size,
+                  "10 20 00 04 'M' 'Q' 'T' 'T' 05 42 00 00 10 11 00 00 0e 10 21 00 64 27 00 01 00 00 22 00 10 00 00"
+                  " 00 01 'p'");
+}
+
+static void test_write_others(void **state)
+{
+    struct packet_subscribe subscribe = {V3, 10, "a/#", 1, 1};
+    uint8_t to[256];
+
+    (void)state;
+    check_written(to, packet_write_subscribe(to, sizeof to, &subscribe), "82 08 00 0a 00 03 'a' '/' '#' 01");
+    subscribe.version = V5;
+    check_written(to, packet_write_subscribe(to, sizeof to, &subscribe), "82 09 00 0a 00 00 03 'a' '/' '#' 11");
+    check_written(to, packet_write_ack(to, sizeof to, V3, PACKET_PUBACK, 0x1234, 0), "40 02 12 34");
+    check_written(to, packet_write_ack(to, sizeof to, V3, PACKET_PUBCOMP, 1, REASON_ID_NOT_FOUND), "70 02 00 01");
+    check_written(to, packet_write_ack(to, sizeof to, V5, PACKET_PUBREC, 1, 0), "50 02 00 01");
+    check_written(to, packet_write_ack(to, sizeof to, V5, PACKET_PUBCOMP, 1, REASON_ID_NOT_FOUND), "70 03 00 01 92");
+    check_written(to, packet_write_pingreq(to, sizeof to), "c0 00");
+    check_written(to, packet_write_disconnect(to, sizeof to, V3, REASON_PROTOCOL_ERROR, 0), "e0 00");
+    check_written(to, packet_write_disconnect(to, sizeof to, V5, 0, -1), "e0 00");
+    check_written(to, packet_write_disconnect(to, sizeof to, V5, REASON_MALFORMED, -1), "e0 01 81");
+    check_written(to, packet_write_disconnect(to, sizeof to, V5, 0, 0), "e0 07 00 05 11 00 00 00 00");
+}
+
+/* What does not fit is counted and not written. */
+static void test_write_without_room(void **state)
+{
+    struct packet_connect connect = {.version = V5, .client_id = "client", .username = "u", .password = "p"};
+    size_t size = packet_write_connect(NULL, 0, &connect);
+
+    (void)state;
+    for (size_t room = 0; room <= size; room++) {
+        uint8_t *to = malloc(room > 0 ? room : 1);
+
+        assert_int_equal(packet_write_connect(to, room, &connect), size);
+        free(to);
+    }
+}
+
+static void test_reason_texts(void **state)
+{
+    (void)state;
+    for (int code = 0; code < 256; code++) {
+        assert_non_null(packet_reason_text(V5, code));
+        assert_non_null(packet_reason_text(V3, code));
+    }
+    assert_string_equal(packet_reason_text(V3, 5), "not authorized");
+    assert_string_equal(packet_reason_text(V3, 4), packet_reason_text(V5, REASON_BAD_CREDENTIALS));
+    assert_string_equal(packet_reason_text(V5, 0x93), "receive maximum exceeded");
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_remaining_length),
+        cmocka_unit_test(test_flags),
+        cmocka_unit_test(test_connack),
+        cmocka_unit_test(test_connack_values),
+        cmocka_unit_test(test_properties),
+        cmocka_unit_test(test_user_properties),
+        cmocka_unit_test(test_publish),
+        cmocka_unit_test(test_publish_values),
+        cmocka_unit_test(test_publish_head),
+        cmocka_unit_test(test_pubrel),
+        cmocka_unit_test(test_suback),
+        cmocka_unit_test(test_pingresp_and_disconnect),
+        cmocka_unit_test(test_write_connect),
+        cmocka_unit_test(test_write_others),
+        cmocka_unit_test(test_write_without_room),
+        cmocka_unit_test(test_reason_texts),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,817 @@
+/* test_mqtt_session.c - the subscriber's side of MQTT, without a socket: the test is the broker and the clock.
+ *
+ * What the broker says and what it must hear stand here as hexadecimal text. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "../plugins/mqtt_ingest/session.h"
+
+#define SECOND FMS_SECOND
+
+static const char *const filters[] = {"a/#", "b"};
+
+struct talk {
+    struct session *session;
+    enum packet_version version;
+    int64_t now;
+    uint8_t input[8192]; /* said and not yet used up */
+    size_t size;
+    struct session_message message;
+};
+
+static struct session_options options_of(enum packet_version version)
+{
+    return (struct session_options){
+        .version = version,
+        .client_id = "c",
+        .session_expiry = 60,
+        .keepalive = 10 * SECOND,
+        .filters = filters,
+        .filter_count = 1,
+        .qos = 2,
+        .topic_alias_maximum = 2,
+        .buffer_size = 1024,
+    };
+}
+
+static struct talk *talk_new(const struct session_options *options)
+{
+    struct talk *talk = calloc(1, sizeof *talk);
+
+    talk->session = session_new(options);
+    assert_non_null(talk->session);
+    talk->version = options->version;
+    talk->now = 1000 * SECOND;
+    return talk;
+}
+
+static void talk_free(struct talk *talk)
+{
+    session_free(talk->session);
+    free(talk);
+}
+
+static size_t hex(uint8_t *to, const char *text)
+{
+    size_t size = 0;
+    unsigned value;
+    int used;
+
+    for (;; text += used) {
+        while (*text == ' ')
+            text++;
+        if (*text == '\0')
+            return size;
+        if (*text == '\'') {
+            to[size++] = (uint8_t)text[1];
+            used = 3;
+        } else {
+            assert_int_equal(sscanf(text, "%2x%n", &value, &used), 1);
+            to[size++] = (uint8_t)value;
+        }
+    }
+}
+
+/* The broker says something. */
+static void say(struct talk *talk, const char *text)
+{
+    talk->size += hex(talk->input + talk->size, text);
+    session_heard(talk->session, talk->now);
+}
+
+static enum session_event next(struct talk *talk)
+{
+    struct fms_bytes input = fms_bytes_of(talk->input, talk->size);
+    enum session_event event = session_read(talk->session, &input, &talk->message);
+
+    /* A message points into the input, which stays where it is until it is taken. */
+    if (event != SESSION_MESSAGE) {
+        memmove(talk->input, input.data, input.size);
+        talk->size = input.size;
+    }
+    return event;
+}
+
+static void take(struct talk *talk)
+{
+    struct fms_bytes input = fms_bytes_of(talk->input, talk->size), before = input;
+
+    assert_int_equal(session_read(talk->session, &input, &talk->message), SESSION_MESSAGE);
+    before = input;
+    session_take(talk->session, &input, &talk->message);
+    assert_true(input.size < before.size);
+    memmove(talk->input, input.data, input.size);
+    talk->size = input.size;
+}
+
+/* The broker hears exactly this. */
+static void hears(struct talk *talk, const char *text)
+{
+    uint8_t expected[8192];
+    size_t size = hex(expected, text);
+    struct fms_bytes output = session_output(talk->session);
+
+    if (output.size != size || memcmp(output.data, expected, size) != 0) {
+        for (size_t i = 0; i < output.size; i++)
+            fprintf(stderr, "%02x ", ((const uint8_t *)output.data)[i]);
+        fail_msg("instead of %s", text);
+    }
+    if (output.size > 0)
+        session_sent(talk->session, output.size, talk->now);
+}
+
+#define CONNACK_3 "20 02 00 00"
+#define CONNACK_5 "20 03 00 00 00"
+#define PRESENT_3 "20 02 01 00"
+#define PRESENT_5 "20 03 01 00 00"
+
+/* Connects, and throws away what was said for it. */
+static void up(struct talk *talk, const char *connack)
+{
+    session_end(talk->session);
+    talk->size = 0;
+    session_begin(talk->session, talk->now);
+    session_sent(talk->session, session_output(talk->session).size, talk->now);
+    say(talk, connack);
+    assert_int_equal(next(talk), SESSION_CONNECTED);
+    session_sent(talk->session, session_output(talk->session).size, talk->now);
+    say(talk, talk->version == PACKET_5 ? "90 04 00 01 00 02" : "90 03 00 01 02");
+    assert_int_equal(next(talk), SESSION_GRANTED);
+    assert_true(session_is_subscribed(talk->session));
+}
+
+static struct talk *talk_up(enum packet_version version)
+{
+    struct session_options options = options_of(version);
+    struct talk *talk = talk_new(&options);
+
+    up(talk, version == PACKET_5 ? CONNACK_5 : CONNACK_3);
+    return talk;
+}
+
+/* A PUBLISH of one byte, said, met and taken; its tag. */
+static void message(struct talk *talk, unsigned qos, unsigned id, uint64_t tag[2])
+{
+    char text[64];
+
+    if (talk->version == PACKET_5)
+        snprintf(text, sizeof text, "3%x 07 00 01 't' %02x %02x 00 'p'", qos << 1, id >> 8, id & 0xff);
+    else
+        snprintf(text, sizeof text, "3%x 06 00 01 't' %02x %02x 'p'", qos << 1, id >> 8, id & 0xff);
+    say(talk, text);
+    assert_int_equal(next(talk), SESSION_MESSAGE);
+    assert_int_equal(talk->message.qos, qos);
+    memcpy(tag, talk->message.tag, sizeof talk->message.tag);
+    take(talk);
+}
+
+static const enum packet_version versions[] = {PACKET_3_1_1, PACKET_5};
+#define EACH_VERSION(version)                                                                                          \
+    for (enum packet_version each = 0, version = versions[0]; each < 2 && (version = versions[each], true); each++)
+
+/* ------------------------------------------------------------------------------------------------- connect, subscribe */
+
+static void test_connect_and_subscribe(void **state)
+{
+    struct session_options options = options_of(PACKET_5);
+    struct talk *talk;
+
+    (void)state;
+    options.filter_count = 2;
+    options.clean_start = true;
+    options.receive_maximum = 10;
+    talk = talk_new(&options);
+    session_begin(talk->session, talk->now);
+    hears(talk, "10 19 00 04 'M' 'Q' 'T' 'T' 05 02 00 0a 0b 11 00 00 00 3c 21 00 0a 22 00 02 00 01 'c'");
+    assert_false(session_is_connected(talk->session));
+    say(talk, CONNACK_5);
+    assert_int_equal(next(talk), SESSION_CONNECTED);
+    assert_true(session_is_connected(talk->session));
+    assert_false(session_was_present(talk->session) || session_is_subscribed(talk->session));
+    hears(talk, "82 09 00 01 00 00 03 'a' '/' '#' 12  82 07 00 02 00 00 01 'b' 12");
+    say(talk, "90 04 00 02 00 01  90 04 00 01 00 87");
+    assert_int_equal(next(talk), SESSION_GRANTED);
+    assert_int_equal(talk->message.filter, 1);
+    assert_int_equal(talk->message.reason, 1);
+    assert_int_equal(next(talk), SESSION_REFUSED);
+    assert_int_equal(talk->message.filter, 0);
+    assert_int_equal(talk->message.reason, 0x87);
+    assert_int_equal(next(talk), SESSION_HUNGRY);
+    assert_false(session_is_subscribed(talk->session));
+    session_subscribe(talk->session, talk->now); /* only what was refused */
+    hears(talk, "82 09 00 01 00 00 03 'a' '/' '#' 12");
+    session_subscribe(talk->session, talk->now); /* and not twice */
+    hears(talk, "");
+    say(talk, "90 04 00 01 00 02");
+    assert_int_equal(next(talk), SESSION_GRANTED);
+    assert_true(session_is_subscribed(talk->session));
+
+    session_end(talk->session); /* again: the session of this process is kept, so the start is not clean */
+    session_begin(talk->session, talk->now);
+    hears(talk, "10 19 00 04 'M' 'Q' 'T' 'T' 05 00 00 0a 0b 11 00 00 00 3c 21 00 0a 22 00 02 00 01 'c'");
+    say(talk, PRESENT_5);
+    assert_int_equal(next(talk), SESSION_CONNECTED);
+    assert_true(session_was_present(talk->session));
+    talk_free(talk);
+}
+
+/* MQTT 3.1.1 knows no properties, and its clean session is each time's. */
+static void test_connect_3_1_1(void **state)
+{
+    struct session_options options = options_of(PACKET_3_1_1);
+    struct talk *talk;
+
+    (void)state;
+    options.clean_start = true;
+    options.username = "u";
+    options.password = "p";
+    talk = talk_new(&options);
+    for (int i = 0; i < 2; i++) {
+        session_begin(talk->session, talk->now);
+        hears(talk, "10 13 00 04 'M' 'Q' 'T' 'T' 04 c2 00 0a 00 01 'c' 00 01 'u' 00 01 'p'");
+        say(talk, CONNACK_3);
+        assert_int_equal(next(talk), SESSION_CONNECTED);
+        hears(talk, "82 08 00 01 00 03 'a' '/' '#' 02");
+    }
+    talk_free(talk);
+}
+
+static void test_refused(void **state)
+{
+    static const struct {
+        enum packet_version version;
+        const char *connack, *reason;
+    } rows[] = {
+        {PACKET_3_1_1, "20 02 00 05", "refused: not authorized"},
+        {PACKET_3_1_1, "20 02 00 01", "refused: the broker does not speak this version of MQTT: try the other version"},
+        {PACKET_5, "20 03 00 86 00", "refused: wrong user name or password"},
+        {PACKET_5, "20 09 00 97 06 1f 00 03 'f' 'e' 'e'", "refused: quota exceeded: fee"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct session_options options = options_of(rows[i].version);
+        struct talk *talk = talk_new(&options);
+
+        session_begin(talk->session, talk->now);
+        session_sent(talk->session, session_output(talk->session).size, talk->now);
+        say(talk, rows[i].connack);
+        assert_int_equal(next(talk), SESSION_CLOSED);
+        assert_string_equal(session_reason(talk->session), rows[i].reason);
+        hears(talk, "");
+        talk_free(talk);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------ broken rules */
+
+/* MQTT 5 tells the broker which rule it broke (4.13), 3.1.1 closes. */
+static void test_violations(void **state)
+{
+    static const struct {
+        enum packet_version version;
+        const char *said, *heard, *reason;
+    } rows[] = {
+        {PACKET_5, CONNACK_5, "e0 01 82", "CONNACK: protocol error"}, /* MQTT-3.2.0-2 */
+        {PACKET_3_1_1, CONNACK_3, "", "CONNACK: protocol error"},
+        {PACKET_5, "00 00", "e0 01 81", "a packet of type 0: malformed"}, /* 2.1.2 */
+        {PACKET_5, "10 00", "e0 01 82", "CONNECT: protocol error"},
+        {PACKET_5, "40 02 00 01", "e0 01 82", "PUBACK: protocol error"},
+        {PACKET_5, "50 02 00 01", "e0 01 82", "PUBREC: protocol error"},
+        {PACKET_5, "70 02 00 01", "e0 01 82", "PUBCOMP: protocol error"},
+        {PACKET_5, "82 02 00 01", "e0 01 82", "SUBSCRIBE: protocol error"},
+        {PACKET_5, "a2 02 00 01", "e0 01 82", "UNSUBSCRIBE: protocol error"},
+        {PACKET_5, "b0 02 00 01", "e0 01 82", "UNSUBACK: protocol error"},
+        {PACKET_5, "c0 00", "e0 01 82", "PINGREQ: protocol error"},
+        {PACKET_5, "f0 00", "e0 01 82", "AUTH: protocol error"},
+        {PACKET_3_1_1, "e0 00", "", "DISCONNECT: protocol error"},
+        {PACKET_3_1_1, "f0 00", "", "AUTH: protocol error"},
+        {PACKET_5, "36 06 00 01 't' 00 01 00", "e0 01 81", "PUBLISH: malformed packet"}, /* MQTT-3.3.1-4 */
+        {PACKET_3_1_1, "36 05 00 01 't' 00 01", "", "PUBLISH: malformed packet"},
+        {PACKET_5, "30 06 00 00 03 23 00 01", "e0 01 82", "PUBLISH: protocol error"},          /* unknown alias */
+        {PACKET_5, "30 07 00 01 't' 03 23 00 03", "e0 01 94", "PUBLISH: topic alias invalid"}, /* MQTT-3.3.2-9 */
+        {PACKET_5, "60 02 00 01", "e0 01 81", "PUBREL: malformed packet"},                     /* MQTT-3.6.1-1 */
+        {PACKET_5, "90 04 00 01 00 02", "e0 01 82", "SUBACK: protocol error"},                 /* not asked for */
+        {PACKET_5, "90 04 00 09 00 02", "e0 01 82", "SUBACK: protocol error"},
+        {PACKET_5, "d0 01 00", "e0 01 81", "PINGRESP: malformed packet"},
+        {PACKET_5, "30 ff ff ff ff", "e0 01 81", "a packet's length: malformed packet"},
+        {PACKET_5, "90 ff ff 03", "e0 01 95", "a packet's length: packet too large"},
+        {PACKET_5, "e0 01 8b", "", "the broker closed the connection: the broker is shutting down"},
+        {PACKET_5, "e0 06 9d 04 1c 00 01 'b'", "", "the broker closed the connection: server moved: b"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct talk *talk = talk_up(rows[i].version);
+
+        say(talk, rows[i].said);
+        if (next(talk) != SESSION_CLOSED)
+            fail_msg("row %zu: %s was taken", i, rows[i].said);
+        if (strstr(session_reason(talk->session), rows[i].reason) == NULL)
+            fail_msg("row %zu: %s", i, session_reason(talk->session));
+        hears(talk, rows[i].heard);
+        say(talk, "d0 00");
+        assert_int_equal(next(talk), SESSION_HUNGRY); /* nothing more is read */
+        talk_free(talk);
+    }
+}
+
+/* MQTT-3.2.0-1: CONNACK comes first. Before it there is nobody to send DISCONNECT to. */
+static void test_before_connack(void **state)
+{
+    static const char *const said[] = {"30 04 00 01 't' 00", "d0 00",          "e0 00", "f0 00",
+                                       "90 04 00 01 00 00",  "'H' 'T' 'T' 'P'"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof said / sizeof said[0]; i++) {
+        struct session_options options = options_of(PACKET_5);
+        struct talk *talk = talk_new(&options);
+
+        session_begin(talk->session, talk->now);
+        session_sent(talk->session, session_output(talk->session).size, talk->now);
+        say(talk, said[i]);
+        if (i < 5)
+            assert_int_equal(next(talk), SESSION_CLOSED);
+        else
+            assert_int_not_equal(next(talk), SESSION_CONNECTED);
+        hears(talk, "");
+        talk_free(talk);
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------------- messages */
+
+/* A message that is not taken is met again, and leaves no trace. */
+static void test_met_again(void **state)
+{
+    (void)state;
+    EACH_VERSION(version)
+    {
+        struct talk *talk = talk_up(version);
+
+        say(talk, version == PACKET_5 ? "32 07 00 01 't' 00 05 00 'p'" : "32 06 00 01 't' 00 05 'p'");
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(next(talk), SESSION_MESSAGE);
+            assert_int_equal(talk->message.topic.size, 1);
+            assert_memory_equal(talk->message.payload.data, "p", 1);
+        }
+        hears(talk, "");
+        take(talk);
+        assert_int_equal(next(talk), SESSION_HUNGRY);
+        talk_free(talk);
+    }
+}
+
+static void test_qos_0(void **state)
+{
+    struct talk *talk = talk_up(PACKET_3_1_1);
+
+    (void)state;
+    say(talk, "31 04 00 01 't' 'p'");
+    assert_int_equal(next(talk), SESSION_MESSAGE);
+    take(talk);
+    assert_false(session_settled(talk->session, talk->message.tag));
+    hears(talk, "");
+    talk_free(talk);
+}
+
+/* MQTT-4.6.0-2: in the order of receipt, whatever the order of delivery. */
+static void test_acknowledged_in_order(void **state)
+{
+    (void)state;
+    EACH_VERSION(version)
+    {
+        struct talk *talk = talk_up(version);
+        uint64_t tags[4][2];
+
+        for (unsigned i = 0; i < 4; i++)
+            message(talk, 1, 11 + i, tags[i]);
+        assert_false(session_settled(talk->session, tags[2]));
+        assert_false(session_settled(talk->session, tags[1]));
+        hears(talk, "");
+        assert_true(session_settled(talk->session, tags[0]));
+        hears(talk, "40 02 00 0b 40 02 00 0c 40 02 00 0d");
+        assert_true(session_settled(talk->session, tags[3]));
+        hears(talk, "40 02 00 0e");
+        talk_free(talk);
+    }
+}
+
+static void test_many_in_flight(void **state)
+{
+    struct talk *talk = talk_up(PACKET_5);
+    enum { COUNT = 5000 };
+    uint64_t(*tags)[2] = calloc(COUNT, sizeof *tags);
+    size_t heard = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < COUNT; i++)
+        message(talk, 1, i + 1, tags[i]);
+    for (unsigned i = COUNT; i-- > 0;)
+        session_settled(talk->session, tags[i]);
+    for (;;) {
+        struct fms_bytes output = session_output(talk->session);
+        const uint8_t *byte = output.data;
+
+        if (output.size == 0)
+            break;
+        for (size_t i = 0; i + 4 <= output.size; i += 4) {
+            heard++;
+            assert_int_equal(byte[i], 0x40);
+            assert_int_equal(byte[i + 2] << 8 | byte[i + 3], heard);
+        }
+        session_sent(talk->session, output.size, talk->now);
+    }
+    assert_int_equal(heard, COUNT);
+    free(tags);
+    talk_free(talk);
+}
+
+/* There are 65535 packet identifiers: a broker that has more in flight is mad. */
+static void test_too_many_in_flight(void **state)
+{
+    struct talk *talk = talk_up(PACKET_5);
+    uint64_t tag[2];
+
+    (void)state;
+    for (unsigned i = 0; i < 65536; i++)
+        message(talk, 1, i % 65535 + 1, tag);
+    say(talk, "32 07 00 01 't' 00 05 00 'p'");
+    assert_int_equal(next(talk), SESSION_CLOSED);
+    hears(talk, "e0 01 93");
+    talk_free(talk);
+}
+
+/* Never on another connection than that of the last receipt. */
+static void test_not_on_another_connection(void **state)
+{
+    struct talk *talk = talk_up(PACKET_5);
+    uint64_t old[2], again[2];
+
+    (void)state;
+    message(talk, 1, 7, old);
+    up(talk, PRESENT_5);
+    assert_false(session_settled(talk->session, old));
+    hears(talk, "");
+    message(talk, 1, 7, again);
+    assert_true(old[0] != again[0]);
+    assert_true(session_settled(talk->session, again));
+    hears(talk, "40 02 00 07");
+    talk_free(talk);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ QoS 2 */
+
+static void test_qos_2(void **state)
+{
+    (void)state;
+    EACH_VERSION(version)
+    {
+        struct talk *talk = talk_up(version);
+        uint64_t tag[2];
+
+        message(talk, 2, 9, tag);
+        hears(talk, "");
+        assert_true(session_settled(talk->session, tag));
+        hears(talk, "50 02 00 09");
+        say(talk, "62 02 00 09");
+        assert_int_equal(next(talk), SESSION_HUNGRY);
+        hears(talk, "70 02 00 09");
+        say(talk, "62 02 00 09"); /* again, as after a lost PUBCOMP */
+        assert_int_equal(next(talk), SESSION_HUNGRY);
+        hears(talk, version == PACKET_5 ? "70 03 00 09 92" : "70 02 00 09");
+        message(talk, 2, 9, tag); /* the identifier is free again */
+        talk_free(talk);
+    }
+}
+
+/* MQTT-4.3.3-10: what comes again before PUBREL is not given again. */
+static void test_qos_2_repeated(void **state)
+{
+    (void)state;
+    EACH_VERSION(version)
+    {
+        const char *again = version == PACKET_5 ? "3c 07 00 01 't' 00 09 00 'p'" : "3c 06 00 01 't' 00 09 'p'";
+        const char *present = version == PACKET_5 ? PRESENT_5 : PRESENT_3;
+        struct talk *talk = talk_up(version);
+        uint64_t tag[2];
+
+        message(talk, 2, 9, tag);
+        say(talk, again); /* on the same connection: one PUBREC will do */
+        assert_int_equal(next(talk), SESSION_HUNGRY);
+        up(talk, present); /* on another, still in flight: PUBREC goes out there when it is settled */
+        say(talk, again);
+        say(talk, again);
+        assert_int_equal(next(talk), SESSION_HUNGRY);
+        hears(talk, "");
+        assert_true(session_settled(talk->session, tag));
+        hears(talk, "50 02 00 09 50 02 00 09");
+        up(talk, present); /* PUBREC was lost */
+        say(talk, again);
+        assert_int_equal(next(talk), SESSION_HUNGRY);
+        hears(talk, "50 02 00 09");
+        up(talk, present); /* PUBREC was not */
+        say(talk, "62 02 00 09");
+        assert_int_equal(next(talk), SESSION_HUNGRY);
+        hears(talk, "70 02 00 09");
+        talk_free(talk);
+    }
+}
+
+/* Settled between two connections: the message that comes again is confirmed at once. */
+static void test_qos_2_settled_while_away(void **state)
+{
+    struct talk *talk = talk_up(PACKET_5);
+    uint64_t tag[2];
+
+    (void)state;
+    message(talk, 2, 9, tag);
+    session_end(talk->session);
+    assert_false(session_settled(talk->session, tag));
+    up(talk, PRESENT_5);
+    say(talk, "3c 07 00 01 't' 00 09 00 'p'");
+    assert_int_equal(next(talk), SESSION_HUNGRY);
+    hears(talk, "50 02 00 09");
+    talk_free(talk);
+}
+
+/* MQTT-3.2.2-5: a broker that forgot the session means another message by the same identifier. */
+static void test_qos_2_session_lost(void **state)
+{
+    struct talk *talk = talk_up(PACKET_5);
+    uint64_t old[2], other[2];
+
+    (void)state;
+    message(talk, 2, 9, old);
+    up(talk, CONNACK_5);
+    message(talk, 2, 9, other);
+    assert_false(session_settled(talk->session, old));
+    hears(talk, "");
+    assert_true(session_settled(talk->session, other));
+    hears(talk, "50 02 00 09");
+    talk_free(talk);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- aliases */
+
+static void test_topic_alias(void **state)
+{
+    struct talk *talk = talk_up(PACKET_5);
+
+    (void)state;
+    say(talk, "30 08 00 02 'a' 'b' 03 23 00 02  30 06 00 00 03 23 00 02  30 07 00 01 'c' 03 23 00 02  30 06 00 00 03 "
+              "23 00 02");
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(next(talk), SESSION_MESSAGE);
+        assert_int_equal(talk->message.topic.size, i < 2 ? 2 : 1);
+        assert_memory_equal(talk->message.topic.data, i < 2 ? "ab" : "c", i < 2 ? 2 : 1);
+        take(talk);
+    }
+    up(talk, PRESENT_5); /* 3.3.2.3.4: it lasts as long as the connection */
+    say(talk, "30 06 00 00 03 23 00 02");
+    assert_int_equal(next(talk), SESSION_CLOSED);
+    hears(talk, "e0 01 82");
+    talk_free(talk);
+}
+
+/* An alias counts from the moment at which its message is taken. */
+static void test_topic_alias_of_a_message_not_taken(void **state)
+{
+    struct talk *talk = talk_up(PACKET_5);
+
+    (void)state;
+    say(talk, "30 08 00 02 'a' 'b' 03 23 00 01");
+    assert_int_equal(next(talk), SESSION_MESSAGE);
+    assert_int_equal(next(talk), SESSION_MESSAGE);
+    take(talk);
+    say(talk, "30 06 00 00 03 23 00 01");
+    assert_int_equal(next(talk), SESSION_MESSAGE);
+    assert_memory_equal(talk->message.topic.data, "ab", 2);
+    talk_free(talk);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- sizes */
+
+static void test_byte_by_byte(void **state)
+{
+    static const char said[] = "30 04 00 01 't' 00 32 07 00 01 't' 00 01 00 'p' d0 00 34 08 00 01 't' 00 02 00 'p' 'q'";
+    struct talk *talk = talk_up(PACKET_5);
+    uint8_t bytes[64];
+    size_t size = hex(bytes, said), messages = 0;
+
+    (void)state;
+    for (size_t i = 0; i < size; i++) {
+        talk->input[talk->size++] = bytes[i];
+        while (next(talk) == SESSION_MESSAGE) {
+            messages++;
+            take(talk);
+        }
+        assert_true(session_wanted(talk->session) > talk->size);
+    }
+    assert_int_equal(messages, 3);
+    assert_int_equal(talk->size, 0);
+    talk_free(talk);
+}
+
+/* Larger than the buffer: given without its payload, which is passed over; acknowledged when all of it has come. */
+static void test_larger_than_the_buffer(void **state)
+{
+    struct talk *talk = talk_up(PACKET_5);
+    size_t left;
+
+    (void)state;
+    say(talk, "32 88 27 00 01 't' 00 05 00"); /* 5000 bytes of body */
+    memset(talk->input + talk->size, 'x', 1024 - talk->size - 1);
+    talk->size = 1023;
+    assert_int_equal(next(talk), SESSION_HUNGRY);
+    assert_int_equal(session_wanted(talk->session), 1024);
+    talk->input[talk->size++] = 'x';
+    assert_int_equal(next(talk), SESSION_MESSAGE);
+    assert_true(talk->message.is_cut);
+    assert_int_equal(talk->message.payload.size, 5000 - 6);
+    take(talk);
+    assert_int_equal(talk->size, 0);
+    assert_true(session_settled(talk->session, talk->message.tag));
+    hears(talk, "");
+    for (left = 5003 - 1024; left > 0;) { /* of the packet's 5003 bytes */
+        talk->size = left < 1000 ? left : 1000;
+        memset(talk->input, 'y', talk->size);
+        left -= talk->size;
+        assert_int_equal(next(talk), SESSION_HUNGRY);
+        assert_int_equal(talk->size, 0);
+    }
+    hears(talk, "40 02 00 05");
+    say(talk, "30 04 00 01 't' 00");
+    assert_int_equal(next(talk), SESSION_MESSAGE);
+    assert_false(talk->message.is_cut);
+    talk_free(talk);
+}
+
+/* MQTT-3.1.2-24: larger than we said we take. */
+static void test_larger_than_allowed(void **state)
+{
+    struct session_options options = options_of(PACKET_5);
+    struct talk *talk;
+
+    (void)state;
+    options.maximum_packet_size = 20;
+    talk = talk_new(&options);
+    up(talk, CONNACK_5);
+    say(talk, "30 13");
+    assert_int_equal(next(talk), SESSION_CLOSED);
+    hears(talk, "e0 01 95");
+    talk_free(talk);
+}
+
+/* -------------------------------------------------------------------------------------------------------------- time */
+
+static enum session_event tick(struct talk *talk, double seconds, bool is_reading)
+{
+    talk->now += (int64_t)(seconds * (double)SECOND);
+    return session_tick(talk->session, talk->now, is_reading);
+}
+
+static void test_keepalive(void **state)
+{
+    struct talk *talk = talk_up(PACKET_5);
+
+    (void)state;
+    assert_int_equal(session_deadline(talk->session), talk->now + 10 * SECOND);
+    assert_int_equal(tick(talk, 9.9, true), SESSION_HUNGRY);
+    hears(talk, "");
+    assert_int_equal(tick(talk, 0.1, true), SESSION_HUNGRY);
+    hears(talk, "c0 00");
+    assert_int_equal(session_deadline(talk->session), talk->now + 5 * SECOND);
+    say(talk, "d0 00");
+    assert_int_equal(next(talk), SESSION_HUNGRY);
+    assert_int_equal(tick(talk, 10, true), SESSION_HUNGRY);
+    hears(talk, "c0 00");
+    assert_int_equal(tick(talk, 4, true), SESSION_HUNGRY);
+    say(talk, "30 04 00 01 't' 00"); /* any sign of life will do: the answer may stand behind much else */
+    assert_int_equal(tick(talk, 4.9, true), SESSION_HUNGRY);
+    assert_int_equal(tick(talk, 0.1, true), SESSION_CLOSED);
+    assert_string_equal(session_reason(talk->session), "the broker went silent");
+    talk_free(talk);
+}
+
+/* While we do not read, the broker cannot be heard; but it hears us. */
+static void test_keepalive_without_reading(void **state)
+{
+    struct talk *talk = talk_up(PACKET_5);
+
+    (void)state;
+    for (int i = 1; i <= 100; i++) {
+        assert_int_equal(tick(talk, 1, false), SESSION_HUNGRY);
+        hears(talk, i % 10 == 0 ? "c0 00" : "");
+    }
+    assert_int_equal(tick(talk, 4.9, true), SESSION_HUNGRY);
+    assert_int_equal(tick(talk, 0.2, true), SESSION_CLOSED);
+    talk_free(talk);
+}
+
+/* MQTT-3.1.2-21 */
+static void test_server_keep_alive(void **state)
+{
+    struct session_options options = options_of(PACKET_5);
+    struct talk *talk = talk_new(&options);
+
+    (void)state;
+    up(talk, "20 06 00 00 03 13 00 03");
+    assert_int_equal(session_deadline(talk->session), talk->now + 3 * SECOND);
+    up(talk, "20 06 00 00 03 13 00 00");
+    assert_true(session_deadline(talk->session) == FMS_NEVER);
+    up(talk, CONNACK_5);
+    assert_int_equal(session_deadline(talk->session), talk->now + 10 * SECOND);
+    talk_free(talk);
+}
+
+static void test_no_answer(void **state)
+{
+    struct session_options options = options_of(PACKET_5);
+    struct talk *talk = talk_new(&options);
+
+    (void)state;
+    session_begin(talk->session, talk->now);
+    assert_int_equal(tick(talk, 9.9, true), SESSION_HUNGRY);
+    assert_int_equal(tick(talk, 0.1, true), SESSION_CLOSED);
+    assert_string_equal(session_reason(talk->session), "no answer to CONNECT within 10 s");
+    session_end(talk->session);
+    session_begin(talk->session, talk->now);
+    session_sent(talk->session, session_output(talk->session).size, talk->now);
+    say(talk, CONNACK_5);
+    assert_int_equal(next(talk), SESSION_CONNECTED);
+    assert_int_equal(tick(talk, 9, true), SESSION_HUNGRY);
+    say(talk, "30 04 00 01 't' 00"); /* the answer may stand behind what the session has kept */
+    assert_int_equal(tick(talk, 9, true), SESSION_HUNGRY);
+    assert_int_equal(tick(talk, 1, true), SESSION_CLOSED);
+    assert_string_equal(session_reason(talk->session), "no answer to SUBSCRIBE within 10 s");
+    talk_free(talk);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- parting */
+
+static void test_part(void **state)
+{
+    struct session_options options = options_of(PACKET_5);
+    struct talk *talk = talk_up(PACKET_5);
+    uint64_t tag[2];
+
+    (void)state;
+    message(talk, 1, 3, tag);
+    session_settled(talk->session, tag);
+    session_part(talk->session, true);
+    hears(talk, "40 02 00 03 e0 00"); /* what is ready goes first */
+    talk_free(talk);
+
+    options.clean_start = true; /* the session was to last only as long as the process */
+    talk = talk_new(&options);
+    up(talk, CONNACK_5);
+    session_part(talk->session, true);
+    hears(talk, "e0 07 00 05 11 00 00 00 00");
+    up(talk, PRESENT_5);
+    session_part(talk->session, false);
+    hears(talk, "e0 00");
+    talk_free(talk);
+
+    talk = talk_up(PACKET_3_1_1);
+    session_part(talk->session, true);
+    hears(talk, "e0 00");
+    talk_free(talk);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_connect_and_subscribe),
+        cmocka_unit_test(test_connect_3_1_1),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_violations),
+        cmocka_unit_test(test_before_connack),
+        cmocka_unit_test(test_met_again),
+        cmocka_unit_test(test_qos_0),
+        cmocka_unit_test(test_acknowledged_in_order),
+        cmocka_unit_test(test_many_in_flight),
+        cmocka_unit_test(test_too_many_in_flight),
+        cmocka_unit_test(test_not_on_another_connection),
+        cmocka_unit_test(test_qos_2),
+        cmocka_unit_test(test_qos_2_repeated),
+        cmocka_unit_test(test_qos_2_settled_while_away),
+        cmocka_unit_test(test_qos_2_session_lost),
+        cmocka_unit_test(test_topic_alias),
+        cmocka_unit_test(test_topic_alias_of_a_message_not_taken),
+        cmocka_unit_test(test_byte_by_byte),
+        cmocka_unit_test(test_larger_than_the_buffer),
+        cmocka_unit_test(test_larger_than_allowed),
+        cmocka_unit_test(test_keepalive),
+        cmocka_unit_test(test_keepalive_without_reading),
+        cmocka_unit_test(test_server_keep_alive),
+        cmocka_unit_test(test_no_answer),
+        cmocka_unit_test(test_part),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
