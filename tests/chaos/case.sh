@@ -4,7 +4,8 @@
 #   fms-sandbox --kafka=real --links -- tests/chaos/case.sh CASE BIN-DIRECTORY
 #
 # Environment: CHAOS_ROUNDS (how many faults), CHAOS_SEED, CHAOS_RATE (messages a second), CHAOS_VEHICLES,
-# CHAOS_PATIENCE (seconds until a fault must be over), CHAOS_KEEP (a folder that keeps the logs). Prints one line of the table that scripts/chaos heads. Exit status: 0 the promise held
+# CHAOS_SOURCE (the plugin that receives from MQTT, where it is not the pipeline file's), CHAOS_PATIENCE (seconds until a
+# fault must be over), CHAOS_KEEP (a folder that keeps the logs). Prints one line of the table that scripts/chaos heads. Exit status: 0 the promise held
 # or the case promises nothing, 1 it was broken, 77 the case can't run here.
 set -euo pipefail
 case=$1
@@ -33,8 +34,12 @@ skip() { echo "$case: left out: $*"; exit 77; }
 # pause FROM TO: a random time between so many milliseconds
 pause() { sleep "$(awk -v a="$1" -v b="$2" -v r="$RANDOM" 'BEGIN { print (a + (b - a) * r / 32767) / 1000 }')"; }
 
-start_bridge() { start bridge "$root/pipelines/bridge.ini"; }
-start_in() { start in "$root/pipelines/bridge_buffered_in.ini"; }
+# adapt FILE SED-EXPRESSION: a copy of a pipeline file, with the source that was asked for
+adapt() { sed -e "${CHAOS_SOURCE:+s/^plugin = mqtt_.*/plugin = $CHAOS_SOURCE/}" -e "${2:-}" "$root/pipelines/$1" >"$work/$1"; }
+adapt bridge.ini
+adapt bridge_buffered_in.ini
+start_bridge() { start bridge "$work/bridge.ini"; }
+start_in() { start in "$work/bridge_buffered_in.ini"; }
 start_out() { start out "$root/pipelines/bridge_buffered_out.ini"; }
 # From here on messages flow.
 begin() {
@@ -65,7 +70,7 @@ flows() {
 case_calm() { start_bridge; begin bridge; each pause 500 1000; }
 case_bridge_sigterm() { start_bridge; begin bridge; each bridge_again TERM; }
 case_bridge_killed() {
-  promises=no # paho acknowledges what is in flight
+  grep -q '^plugin = mqtt_ingest' "$work/bridge.ini" || promises=no # paho acknowledges what is in flight
   start_bridge; begin bridge; each bridge_again KILL
 }
 bridge_again() { pause 100 1500; stop bridge "$1"; start_bridge; flows; }
@@ -79,11 +84,8 @@ half_killed() {
 
 # The spool is full, its source has nowhere to go, and then both halves die.
 case_spool_full_killed() {
-  for half in in out; do
-    sed 's|^max_size = 1GiB|max_size = 512KiB|' "$root/pipelines/bridge_buffered_$half.ini" >"$work/$half.ini"
-  done
-  start_in() { start in "$work/in.ini"; }
-  start_out() { start out "$work/out.ini"; }
+  for half in in out; do adapt "bridge_buffered_$half.ini" 's|^max_size = 1GiB|max_size = 512KiB|'; done
+  start_out() { start out "$work/bridge_buffered_out.ini"; }
   start_in; start_out; begin in; each full_killed
 }
 full_killed() {
@@ -118,9 +120,8 @@ case_kafka_link_stalled() { start_bridge; begin bridge; each link_changed kafka 
 # The producer itself fails for good and is replaced, what was under way offered again: records time out in the outage,
 # and that is fatal to a producer that must not leave a gap.
 case_producer_fatal() {
-  sed '/^profile = /a kafka.message.timeout.ms = 2000' "$root/pipelines/bridge.ini" >"$work/bridge.ini"
-  start bridge "$work/bridge.ini"
-  begin bridge
+  adapt bridge.ini '/^profile = /a kafka.message.timeout.ms = 2000'
+  start_bridge; begin bridge
   each kafka_stopped 6
   logged bridge "starting a new producer" "$rounds" || fail "no producer failed"
 }
