@@ -99,6 +99,24 @@ static inline struct fms_bytes fms_text(const char *text)
     return fms_bytes_of(text, text == NULL ? 0 : strlen(text));
 }
 
+/* What a JSON value is. */
+enum fms_json_type {
+    FMS_JSON_MISSING = 0, /* there is no such field */
+    FMS_JSON_NULL,
+    FMS_JSON_BOOLEAN,
+    FMS_JSON_NUMBER,
+    FMS_JSON_STRING,
+    FMS_JSON_ARRAY,
+    FMS_JSON_OBJECT,
+};
+
+/* A JSON value as it stands in a payload; not followed by a NUL byte. */
+struct fms_json {
+    enum fms_json_type type;
+    bool escaped;          /* a string with backslashes in it: see fms_json_unescape */
+    struct fms_bytes text; /* of a string: what stands between the quotes */
+};
+
 /* ---------------------------------------------------------------------------------------------------------- options */
 
 /* The type of an option, and of the field of the instance into which the host puts it before `check` and `open`.
@@ -223,6 +241,11 @@ struct fms_host {
     void (*enter)(const struct fms_host *);
     void (*leave)(const struct fms_host *);
     void (*finish)(const struct fms_host *);
+
+    int (*json_path)(const struct fms_host *, const char *path);
+    int (*json_get)(const struct fms_host *, const struct fms_record *, int path, struct fms_json *);
+    bool (*json_next)(struct fms_bytes *rest, struct fms_json *name, struct fms_json *value);
+    size_t (*json_unescape)(const struct fms_json *, char *to);
 };
 
 /* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats is held back,
@@ -320,6 +343,38 @@ static inline int fms_expand(const struct fms_host *host, const struct fms_templ
                              const struct fms_record *record, struct fms_bytes *value)
 {
     return host->expand(host, text, record, value);
+}
+
+/* Names a field of the payload for fms_json_get: "speed", "position.lat", "axles.0.load", or "" for the whole object. A
+ * number from 0; -EINVAL for a path with an empty part; -ENOMEM. In check and open only. [control] */
+static inline int fms_json_path(const struct fms_host *host, const char *path)
+{
+    return host->json_path(host, path);
+}
+
+/* The field of a record's payload. All fields that a pipeline's stages and templates name are found together, in one pass,
+ * the first time that one is asked for. 0, with value->type FMS_JSON_MISSING where there is none; of a key that stands more
+ * than once the last counts. -EBADMSG: the payload is no JSON object (RFC 8259), and value->text says why, for
+ * fms_reject. The value lives as long as the record. [lane] */
+static inline int fms_json_get(const struct fms_host *host, const struct fms_record *record, int path,
+                               struct fms_json *value)
+{
+    return host->json_get(host, record, path, value);
+}
+
+/* The next member of an object, in the order in which they stand. *rest begins as the text of an FMS_JSON_OBJECT that
+ * fms_json_get or this function gave, and shrinks. False: there is none. [any] */
+static inline bool fms_json_next(const struct fms_host *host, struct fms_bytes *rest, struct fms_json *name,
+                                 struct fms_json *value)
+{
+    return host->json_next(rest, name, value);
+}
+
+/* A string's text with its escapes decoded, as UTF-8, into `to`, which has room for string->text.size bytes. Returns how
+ * many there are; no NUL byte follows. [any] */
+static inline size_t fms_json_unescape(const struct fms_host *host, const struct fms_json *string, char *to)
+{
+    return host->json_unescape(string, to);
 }
 
 /* How much may still be emitted: records, and bytes of them with their bookkeeping (some 300 each). [lane] */
@@ -428,6 +483,8 @@ struct fms_plugin {
     int (*sink_write)(void *instance, const struct fms_record *const *records, size_t count);
     /* Sink: called at the start, after writes, and when `wait` says. 0 or a negative errno. [lane] */
     int (*sink_poll)(void *instance, struct fms_wait *wait);
+
+    uint32_t host_size; /* set by FMS_PLUGIN: of fms_host as the plugin knows it */
 };
 
 #define FMS_ENTRY_(abi) fms_plugin_abi_##abi
@@ -444,7 +501,8 @@ struct fms_plugin {
     FMS_EXTERN_C FMS_EXPORT const struct fms_plugin *FMS_ENTRY(FMS_ABI)(void);                                         \
     FMS_EXTERN_C const struct fms_plugin *FMS_ENTRY(FMS_ABI)(void)                                                     \
     {                                                                                                                  \
-        static const struct fms_plugin plugin = {.abi = FMS_ABI, .size = sizeof(struct fms_plugin), __VA_ARGS__};      \
+        static const struct fms_plugin plugin = {                                                                      \
+            .abi = FMS_ABI, .size = sizeof(struct fms_plugin), __VA_ARGS__, .host_size = sizeof(struct fms_host)};     \
         return &plugin;                                                                                                \
     }                                                                                                                  \
     struct fms_plugin /* swallows the semicolon */

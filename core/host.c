@@ -414,6 +414,34 @@ static int host_expand(const struct fms_host *host, const struct fms_template *t
     return template_expand(text, public, cache, value);
 }
 
+/* ------------------------------------------------------------------------------------------------------------- JSON */
+
+static int host_json_path(const struct fms_host *host, const char *path)
+{
+    struct stage *stage = stage_of(host);
+
+    if (stage->is_open) {
+        host_misuse(stage, "called fms_json_path after open");
+        return -EPERM;
+    }
+    return json_paths_add(stage->lane->paths, path);
+}
+
+static int host_json_get(const struct fms_host *host, const struct fms_record *public, int path, struct fms_json *value)
+{
+    struct stage *stage = stage_of(host);
+    struct record *record;
+
+    *value = (struct fms_json){FMS_JSON_MISSING, false, {"", 0}};
+    if (!is_lane(stage, "fms_json_get") || (record = record_alive(stage, public, "fms_json_get")) == NULL)
+        return -EPERM;
+    if (path < 0 || (size_t)path >= json_paths_count(stage->lane->paths)) {
+        host_misuse(stage, "called fms_json_get with %d, which fms_json_path has not given", path);
+        return -EINVAL;
+    }
+    return json_get(stage->lane->paths, record->json, public->payload, path, value);
+}
+
 /* ------------------------------------------------------------------------------------------------------------- lane */
 
 static void host_room(const struct fms_host *host, size_t *records, size_t *bytes)
@@ -500,5 +528,9 @@ void host_fill(struct stage *stage, enum fms_role role)
         .enter = host_enter,
         .leave = host_leave,
         .finish = host_finish,
+        .json_path = host_json_path,
+        .json_get = host_json_get,
+        .json_next = json_next,
+        .json_unescape = json_decode,
     };
 }

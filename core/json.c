@@ -125,7 +125,7 @@ static bool json_path_good(const char *path)
                 return false;
             parts++;
         }
-    return *path != '\0' && parts <= JSON_DEPTH;
+    return parts <= JSON_DEPTH;
 }
 
 int json_paths_add(struct json_paths *paths, const char *path)
@@ -134,15 +134,13 @@ int json_paths_add(struct json_paths *paths, const char *path)
 
     if (!json_path_good(path))
         return -EINVAL;
-    for (;;) {
+    while (*path != '\0') {
         size_t length = strcspn(path, ".");
 
         node = json_node_child(node, path, length);
         if (node == NULL)
             return -ENOMEM;
-        if (path[length] == '\0')
-            break;
-        path += length + 1;
+        path += length + (path[length] == '.');
     }
     if (node->slot < 0)
         node->slot = (int)paths->count++;
@@ -252,6 +250,97 @@ size_t json_unescape(const char *text, size_t size, char *out)
     return length;
 }
 
+size_t json_decode(const struct fms_json *string, char *to)
+{
+    return json_unescape(string->text.data, string->text.size, to);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- members */
+
+static const char *json_skip_text(const char *at, const char *end)
+{
+    while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t' || *at == ',' || *at == ':'))
+        at++;
+    return at;
+}
+
+/* The string at the quote, which was checked; *at moves behind it. */
+static struct fms_json json_take_string(const char **at, const char *end)
+{
+    struct fms_json value = {FMS_JSON_STRING, false, {*at + 1, 0}};
+
+    for (++*at; *at < end && **at != '"'; ++*at) {
+        if (**at == '\\') {
+            value.escaped = true;
+            ++*at;
+        }
+    }
+    value.text.size = (size_t)(*at - (const char *)value.text.data);
+    *at += *at < end;
+    return value;
+}
+
+/* Behind the container that begins at `at`. */
+static const char *json_skip_container(const char *at, const char *end)
+{
+    size_t depth = 0;
+
+    while (at < end) {
+        if (*at == '"') {
+            json_take_string(&at, end);
+            continue;
+        }
+        if (*at == '{' || *at == '[')
+            depth++;
+        if ((*at == '}' || *at == ']') && --depth == 0)
+            return at + 1;
+        at++;
+    }
+    return end;
+}
+
+static struct fms_json json_take_value(const char **at, const char *end)
+{
+    struct fms_json value = {FMS_JSON_NUMBER, false, {*at, 0}};
+
+    switch (**at) {
+    case '"':
+        return json_take_string(at, end);
+    case '{':
+    case '[':
+        value.type = **at == '{' ? FMS_JSON_OBJECT : FMS_JSON_ARRAY;
+        *at = json_skip_container(*at, end);
+        break;
+    default:
+        if (**at == 't' || **at == 'f')
+            value.type = FMS_JSON_BOOLEAN;
+        else if (**at == 'n')
+            value.type = FMS_JSON_NULL;
+        while (*at < end && strchr(",]} \n\r\t", **at) == NULL)
+            ++*at;
+    }
+    value.text.size = (size_t)(*at - (const char *)value.text.data);
+    return value;
+}
+
+bool json_next(struct fms_bytes *rest, struct fms_json *name, struct fms_json *value)
+{
+    const char *at = rest->data, *end = at + rest->size;
+
+    if (at < end && *at == '{')
+        at++;
+    at = json_skip_text(at, end);
+    if (at == end || *at != '"')
+        return false;
+    *name = json_take_string(&at, end);
+    at = json_skip_text(at, end);
+    if (at == end)
+        return false;
+    *value = json_take_value(&at, end);
+    *rest = fms_bytes_of(at, (size_t)(end - at));
+    return true;
+}
+
 /* ------------------------------------------------------------------------------------------------------------- scan */
 
 static bool json_fail(struct json_scan *scan, const char *error)
@@ -345,7 +434,7 @@ static bool json_word(struct json_scan *scan, const char *word)
     return true;
 }
 
-static void json_note(struct json_scan *scan, const struct json_node *node, enum json_kind kind, const char *start,
+static void json_note(struct json_scan *scan, const struct json_node *node, enum fms_json_type type, const char *start,
                       const char *end)
 {
     struct json_slot *slot;
@@ -355,7 +444,8 @@ static void json_note(struct json_scan *scan, const struct json_node *node, enum
     slot = &scan->slots[node->slot];
     slot->offset = (uint32_t)(start - scan->text);
     slot->size = (uint32_t)(end - start);
-    slot->kind = (uint8_t)kind;
+    slot->type = (uint8_t)type;
+    slot->escaped = false;
 }
 
 static bool json_open(struct json_scan *scan, const struct json_node *node)
@@ -373,7 +463,7 @@ static bool json_open(struct json_scan *scan, const struct json_node *node)
 static bool json_value(struct json_scan *scan, const struct json_node *node)
 {
     const char *start = scan->at;
-    enum json_kind kind = JSON_OTHER;
+    enum fms_json_type type = FMS_JSON_NUMBER;
     struct fms_bytes inside = {NULL, 0};
     bool escaped = false;
 
@@ -386,20 +476,20 @@ static bool json_value(struct json_scan *scan, const struct json_node *node)
     case '"':
         if (!json_string(scan, &inside, &escaped))
             return false;
-        json_note(scan, node, escaped ? JSON_ESCAPED : JSON_STRING, start + 1, scan->at - 1);
+        json_note(scan, node, FMS_JSON_STRING, start + 1, scan->at - 1);
+        if (escaped && node != NULL && node->slot >= 0)
+            scan->slots[node->slot].escaped = true;
         return true;
     case 't':
-        if (!json_word(scan, "true"))
-            return false;
-        break;
     case 'f':
-        if (!json_word(scan, "false"))
+        if (!json_word(scan, *start == 't' ? "true" : "false"))
             return false;
+        type = FMS_JSON_BOOLEAN;
         break;
     case 'n':
         if (!json_word(scan, "null"))
             return false;
-        kind = JSON_MISSING;
+        type = FMS_JSON_NULL;
         break;
     default:
         if (*start != '-' && (*start < '0' || *start > '9'))
@@ -407,7 +497,7 @@ static bool json_value(struct json_scan *scan, const struct json_node *node)
         if (!json_number(scan))
             return false;
     }
-    json_note(scan, node, kind, start, scan->at);
+    json_note(scan, node, type, start, scan->at);
     return true;
 }
 
@@ -435,7 +525,7 @@ static bool json_key_is(struct fms_bytes key, bool escaped, const struct json_no
 static void json_forget(struct json_scan *scan, const struct json_node *node)
 {
     for (const struct json_node *child = node->child; child != NULL; child = child->next) {
-        json_note(scan, child, JSON_MISSING, scan->text, scan->text);
+        json_note(scan, child, FMS_JSON_MISSING, scan->text, scan->text);
         json_forget(scan, child);
     }
 }
@@ -469,7 +559,7 @@ static void json_close(struct json_scan *scan)
     const struct json_frame *frame = &scan->frames[--scan->depth];
 
     scan->at++;
-    json_note(scan, frame->node, JSON_OTHER, frame->start, scan->at);
+    json_note(scan, frame->node, frame->array ? FMS_JSON_ARRAY : FMS_JSON_OBJECT, frame->start, scan->at);
 }
 
 /* One member of the innermost container, or its end. */
@@ -531,4 +621,18 @@ int json_find(struct json_paths *paths, struct json_cache *cache, struct fms_byt
         }
     }
     return cache->state == 1 ? 0 : -EBADMSG;
+}
+
+int json_get(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload, int path,
+             struct fms_json *value)
+{
+    const struct json_slot *slot = &cache->slots[path];
+    int error = json_find(paths, cache, payload);
+
+    if (error != 0)
+        *value = (struct fms_json){FMS_JSON_MISSING, false, fms_text(cache->error)};
+    else
+        *value = (struct fms_json){(enum fms_json_type)slot->type, slot->escaped,
+                                   fms_bytes_of((const char *)payload.data + slot->offset, slot->size)};
+    return error;
 }

@@ -14,7 +14,7 @@ struct json_paths;
 struct json_paths *json_paths_new(void);
 void json_paths_free(struct json_paths *paths);
 
-/* The index of a path, added if new; -EINVAL for an empty path or one with an empty part; -ENOMEM. */
+/* The index of a path, added if new; "" is the whole object. -EINVAL for a path with an empty part; -ENOMEM. */
 int json_paths_add(struct json_paths *paths, const char *path);
 size_t json_paths_count(const struct json_paths *paths);
 
@@ -22,9 +22,9 @@ size_t json_paths_count(const struct json_paths *paths);
 struct json_slot {
     uint32_t offset; /* into the payload, of the value; of a string: behind the quote */
     uint32_t size;   /* in bytes as they stand */
-    uint8_t kind;    /* enum json_kind */
+    uint8_t type;    /* enum fms_json_type */
+    bool escaped;
 };
-enum json_kind { JSON_MISSING = 0, JSON_STRING, JSON_ESCAPED /* a string with backslashes */, JSON_OTHER };
 
 /* Lives in the record behind its other data, json_cache_size bytes, zeroed. */
 struct json_cache {
@@ -39,7 +39,17 @@ size_t json_cache_size(const struct json_paths *paths); /* 0 when there are no p
  * static text). One thread at a time per `paths`. */
 int json_find(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload);
 
-/* Decodes the escapes of a JSON_ESCAPED slot into `out` (at least `size` bytes) as UTF-8; the length. */
+/* The value at a path, found by json_find; see fms_json_get. */
+int json_get(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload, int path,
+             struct fms_json *value);
+
+/* Decodes the escapes of a string into `out` (at least `size` bytes) as UTF-8; the length. */
 size_t json_unescape(const char *text, size_t size, char *out);
+
+/* See fms_json_unescape. */
+size_t json_decode(const struct fms_json *string, char *to);
+
+/* The next member of an object that json_find has passed; see fms_json_next. */
+bool json_next(struct fms_bytes *rest, struct fms_json *name, struct fms_json *value);
 
 #endif

@@ -163,6 +163,12 @@ static struct plugin *loader_copy(const struct fms_plugin *theirs, const char *p
 
     if (theirs == NULL || theirs->abi != FMS_ABI || theirs->size < offsetof(struct fms_plugin, options))
         return loader_error(where, "%s: its table is malformed; make it with FMS_PLUGIN(...)", path);
+    if (theirs->size > sizeof plugin->table ||
+        (theirs->size == sizeof plugin->table && theirs->host_size > sizeof(struct fms_host)))
+        return loader_error(where,
+                            "%s is newer than this fmspipe: it may call for what there is not here; use a newer"
+                            " fmspipe, or build it again with this version's fms_plugin.h",
+                            path);
     plugin = calloc(1, sizeof *plugin);
     if (plugin == NULL || (plugin->path = strdup(path)) == NULL) {
         free(plugin);

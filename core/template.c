@@ -386,10 +386,10 @@ static void template_json(const struct fms_template *text, const struct part *pa
     if (cache == NULL || json_find(text->paths, cache, record->payload) != 0)
         return;
     slot = &cache->slots[part->number];
-    if (slot->kind == JSON_MISSING)
+    if (slot->type <= FMS_JSON_NULL)
         return;
     value->bytes = fms_bytes_of((const char *)record->payload.data + slot->offset, slot->size);
-    value->escaped = slot->kind == JSON_ESCAPED;
+    value->escaped = slot->escaped;
 }
 
 static void template_value(const struct fms_template *text, const struct part *part, const struct fms_record *record,
@@ -454,7 +454,7 @@ static int template_missing(const struct fms_template *text, const struct part *
         snprintf(out, size, "there is no payload yet to take \"%s\" from", part->text);
     else if (part->kind == PART_JSON && cache->state == 2)
         snprintf(out, size, "the payload is no JSON object: %s", cache->error);
-    else if (part->kind == PART_JSON && cache->slots[part->number].size > 0)
+    else if (part->kind == PART_JSON && cache->slots[part->number].type == FMS_JSON_NULL)
         snprintf(out, size, "the field \"%s\" is null in the payload", part->text);
     else if (part->kind == PART_JSON)
         snprintf(out, size, "no field \"%s\" in the payload", part->text);

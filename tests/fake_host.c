@@ -703,6 +703,46 @@ static int fake_host_expand(const struct fms_host *host, const struct fms_templa
     return template_expand(text, record, f->loose_cache, value);
 }
 
+static void fake_make_loose_cache(struct fake *f)
+{
+    free(f->loose_cache);
+    f->loose_cache = json_cache_size(f->paths) > 0 ? fake_must(calloc(1, json_cache_size(f->paths))) : NULL;
+}
+
+static int fake_host_json_path(const struct fms_host *host, const char *path)
+{
+    struct fake *f = fake_of(host);
+    int number;
+
+    pthread_mutex_lock(&f->lock);
+    if (f->phase >= FAKE_RUNNING)
+        fake_breach(f, "fms_json_path was called after open");
+    pthread_mutex_unlock(&f->lock);
+    number = json_paths_add(f->paths, path);
+    fake_make_loose_cache(f);
+    return number;
+}
+
+static int fake_host_json_get(const struct fms_host *host, const struct fms_record *record, int path,
+                              struct fms_json *value)
+{
+    struct fake *f = fake_of(host);
+    struct fake_copy *copy;
+    bool is_known = path >= 0 && (size_t)path < json_paths_count(f->paths);
+
+    *value = (struct fms_json){FMS_JSON_MISSING, false, {"", 0}};
+    pthread_mutex_lock(&f->lock);
+    fake_check_lane(f, "fms_json_get");
+    copy = fake_copy_of(f, record);
+    if (copy == NULL || !is_known)
+        fake_breach(f, copy == NULL ? "fms_json_get was called with a record that the host did not make"
+                                    : "fms_json_get was called with a path that fms_json_path has not given");
+    else if (copy->state > FAKE_TAKEN)
+        fake_breach(f, "fms_json_get was called with record %zu after it was settled", copy->input);
+    pthread_mutex_unlock(&f->lock);
+    return copy != NULL && is_known ? json_get(f->paths, copy->cache, record->payload, path, value) : -EINVAL;
+}
+
 static void fake_host_room(const struct fms_host *host, size_t *records, size_t *bytes)
 {
     struct fake *f = fake_of(host);
@@ -848,6 +888,10 @@ static const struct fms_host fake_services = {
     .enter = fake_host_enter,
     .leave = fake_host_leave,
     .finish = fake_host_finish,
+    .json_path = fake_host_json_path,
+    .json_get = fake_host_json_get,
+    .json_next = json_next,
+    .json_unescape = json_decode,
 };
 
 /* ------------------------------------------------------------------------------------------------- opening, closing */
@@ -908,8 +952,8 @@ static int fake_fill(struct fake *f, const char *ini)
     if (error == 0)
         error = options_fill(f->plugin->options, f->host.role, f->plugin->name, f->config, &f->config->sections[0],
                              f->paths, f->memory, f->instance);
-    if (error == 0 && json_cache_size(f->paths) > 0)
-        f->loose_cache = fake_must(calloc(1, json_cache_size(f->paths)));
+    if (error == 0)
+        fake_make_loose_cache(f);
     return error;
 }
 

@@ -40,10 +40,10 @@ static const char *at(const char *payload, const char *path)
     assert_int_equal(json_paths_add(paths, path), 0);
     assert_int_equal(find(payload, strlen(payload)), 0);
     slot = &cache->slots[0];
-    if (slot->kind == JSON_MISSING)
+    if (slot->type <= FMS_JSON_NULL)
         return NULL;
     assert_true(slot->offset + slot->size <= strlen(payload) && slot->size < sizeof text);
-    if (slot->kind == JSON_ESCAPED)
+    if (slot->escaped)
         text[json_unescape(payload + slot->offset, slot->size, text)] = '\0';
     else
         snprintf(text, sizeof text, "%.*s", (int)slot->size, payload + slot->offset);
@@ -150,7 +150,7 @@ static void several_paths_at_once(void **state)
 
 static void bad_paths(void **state)
 {
-    static const char *const bad[] = {"", ".", "a.", ".a", "a..b"};
+    static const char *const bad[] = {".", "a.", ".a", "a..b"};
     char deep[2 * 65];
 
     (void)state;
@@ -293,10 +293,68 @@ static void large(void **state)
     fputs("\"}", out);
     fclose(out);
     assert_int_equal(find(text, size), 0);
-    assert_int_equal(cache->slots[0].kind, JSON_ESCAPED);
+    assert_true(cache->slots[0].type == FMS_JSON_STRING && cache->slots[0].escaped);
     assert_int_equal(cache->slots[0].size, 6 * count);
     assert_int_equal(json_unescape(text + cache->slots[0].offset, cache->slots[0].size, text), count);
     free(text);
+}
+
+static void check_value(const struct fms_json *value, enum fms_json_type type, const char *text)
+{
+    assert_int_equal(value->type, type);
+    assert_int_equal(value->text.size, strlen(text));
+    assert_memory_equal(value->text.data, text, strlen(text));
+}
+
+static void members_in_order(void **state)
+{
+    static const struct {
+        const char *name;
+        enum fms_json_type type;
+        const char *text;
+    } expected[] = {
+        {"s", FMS_JSON_STRING, "x, \\\"}y"},
+        {"n", FMS_JSON_NUMBER, "-1.50e+3"},
+        {"t", FMS_JSON_BOOLEAN, "true"},
+        {"n", FMS_JSON_NULL, "null"},
+        {"", FMS_JSON_ARRAY, "[1, [2], \"]\"]"},
+        {"o", FMS_JSON_OBJECT, "{\"a\":{}, \"b\" : \"}\"}"},
+        {"last", FMS_JSON_NUMBER, "20000000000000000001"},
+    };
+    static const char payload[] =
+        " { \"s\":\"x, \\\"}y\" ,\"n\" : -1.50e+3,\"t\":true,\n\"n\":null, \"\":[1, [2], \"]\"],"
+        "\"o\":{\"a\":{}, \"b\" : \"}\"}, \"last\":20000000000000000001 } ";
+    struct fms_json name, value;
+    struct fms_bytes rest;
+
+    (void)state;
+    some_paths(NULL);
+    assert_int_equal(json_paths_add(paths, ""), 2);
+    assert_int_equal(find(payload, sizeof payload - 1), 0);
+    assert_int_equal(json_get(paths, cache, fms_text(payload), 2, &value), 0);
+    assert_int_equal(value.type, FMS_JSON_OBJECT);
+    rest = value.text;
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        assert_true(json_next(&rest, &name, &value));
+        check_value(&name, FMS_JSON_STRING, expected[i].name);
+        check_value(&value, expected[i].type, expected[i].text);
+        assert_int_equal(value.escaped, i == 0);
+    }
+    assert_false(json_next(&rest, &name, &value));
+    assert_false(json_next(&rest, &name, &value));
+    rest = fms_text("{}");
+    assert_false(json_next(&rest, &name, &value));
+}
+
+static void what_is_no_json_says_why(void **state)
+{
+    struct fms_json value;
+
+    (void)state;
+    some_paths(NULL);
+    find("{\"a\":}", 6);
+    assert_int_equal(json_get(paths, cache, fms_text("{\"a\":}"), 0, &value), -EBADMSG);
+    check_value(&value, FMS_JSON_MISSING, "a value expected");
 }
 
 int main(void)
@@ -312,6 +370,8 @@ int main(void)
         cmocka_unit_test_teardown(every_truncation, forget),
         cmocka_unit_test_teardown(nesting, forget),
         cmocka_unit_test_teardown(large, forget),
+        cmocka_unit_test_teardown(members_in_order, forget),
+        cmocka_unit_test_teardown(what_is_no_json_says_why, forget),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

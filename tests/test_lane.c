@@ -1459,6 +1459,7 @@ static int write_and_misuse(void *instance, const struct fms_record *const *reco
 {
     struct sink *self = instance;
     struct fms_record draft = *records[0];
+    struct fms_json value;
 
     if (self->parameter == 0)
         assert_int_not_equal(fms_emit(self->host, &draft), 0);
@@ -1468,8 +1469,12 @@ static int write_and_misuse(void *instance, const struct fms_record *const *reco
         assert_int_not_equal(fms_emit_child(self->host, records[0], &draft), 0);
     else if (self->parameter == 3)
         fms_drain(self->host, 0);
-    else
+    else if (self->parameter == 4)
         fms_count(self->host, 0, 1);
+    else if (self->parameter == 5)
+        assert_int_not_equal(fms_json_path(self->host, "late"), 0);
+    else
+        assert_int_not_equal(fms_json_get(self->host, records[0], 0, &value), 0);
     return sink_write_at_once(instance, records, count);
 }
 
@@ -1511,6 +1516,18 @@ static void a_counter_that_is_not_in_the_table_is_named(void **state)
 {
     (void)state;
     run_sink_misuse(4, "counted counter 0, which is not in its table");
+}
+
+static void a_path_that_comes_late_is_named(void **state)
+{
+    (void)state;
+    run_sink_misuse(5, "called fms_json_path after open");
+}
+
+static void a_path_that_was_not_given_is_named(void **state)
+{
+    (void)state;
+    run_sink_misuse(6, "called fms_json_get with 0, which fms_json_path has not given");
 }
 
 static void *emit_on_a_thread(void *user)
@@ -1749,6 +1766,34 @@ static void expanding_on_a_foreign_thread_is_named(void **state)
     add_sink(0, "sink", table);
     lane_run(&rig.lane);
     assert_named("sink", "called fms_expand from a thread that is not the lane");
+}
+
+static int write_and_look(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct sink *self = instance;
+    struct fms_json value;
+
+    assert_int_equal(fms_json_get(self->host, records[0], 1, &value), -EBADMSG); /* the payload is "0" */
+    assert_int_equal(value.type, FMS_JSON_MISSING);
+    assert_memory_equal(value.text.data, "it does not begin with {", value.text.size);
+    return sink_write_at_once(instance, records, count);
+}
+
+static void fields_of_a_payload(void **state)
+{
+    struct fms_plugin table = {.sink_write = write_and_look};
+    const struct fms_host *host = &add_source(1)->host;
+
+    (void)state;
+    add_sink(0, "sink", table);
+    rig.lane.source->is_open = false; /* as in its open */
+    assert_int_equal(fms_json_path(host, "speed"), 0);
+    assert_int_equal(fms_json_path(host, ""), 1);
+    assert_int_equal(fms_json_path(host, "a..b"), -EINVAL);
+    rig.lane.source->is_open = true;
+    lane_run(&rig.lane);
+    assert_false(rig.lane.has_failed);
+    assert_int_equal(count_told(FMS_DELIVERED), 1);
 }
 
 /* What is found out in the very last turn counts too: see settling_twice_at_once_is_named. A sink that settles nothing
@@ -2679,6 +2724,9 @@ int main(int argc, char **argv)
         CASE(a_transform_that_settles_twice_is_named),
         CASE(a_malformed_draft_is_named),
         CASE(expanding_on_a_foreign_thread_is_named),
+        CASE(fields_of_a_payload),
+        CASE(a_path_that_comes_late_is_named),
+        CASE(a_path_that_was_not_given_is_named),
         CASE(what_is_never_settled_is_named),
         CASE(a_sink_settles_from_threads_of_its_own),
         CASE(a_source_emits_from_a_library_s_thread),

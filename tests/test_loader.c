@@ -167,6 +167,14 @@ static void a_table_too_small_for_a_name(void **state)
     assert_refused("tiny_table", "tiny_table.so", "its table is malformed");
 }
 
+static void a_newer_header_of_the_same_abi(void **state)
+{
+    (void)state;
+    assert_refused("large_table", "large_table.so is newer than this fmspipe", "use a newer fmspipe");
+    setup(state);
+    assert_refused("large_host", "large_host.so is newer than this fmspipe", "use a newer fmspipe");
+}
+
 static void an_unknown_name(void **state)
 {
     (void)state;
@@ -228,7 +236,7 @@ static void the_good_ones_are_listed(void **state)
     assert_non_null(strstr(listed, " good "));
     assert_non_null(strstr(listed, " small_table "));
     assert_null(strstr(listed, " older "));
-    assert_int_equal(lines, 9); /* one for each of the others */
+    assert_int_equal(lines, 11); /* one for each of the others */
 }
 
 int main(void)
@@ -247,6 +255,7 @@ int main(void)
         CASE(a_bad_option_table),
         CASE(a_missing_function),
         CASE(a_table_too_small_for_a_name),
+        CASE(a_newer_header_of_the_same_abi),
         CASE(an_unknown_name),
         CASE(a_name_like_no_other),
         CASE(an_unknown_path),

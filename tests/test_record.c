@@ -153,8 +153,8 @@ static void the_json_cache_is_empty(void **state)
         struct record *record = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
 
         assert_int_equal(record->json->state, 0);
-        assert_int_equal(record->json->slots[0].kind, JSON_MISSING);
-        assert_int_equal(record->json->slots[1].kind, JSON_MISSING);
+        assert_int_equal(record->json->slots[0].type, FMS_JSON_MISSING);
+        assert_int_equal(record->json->slots[1].type, FMS_JSON_MISSING);
         memset(record->json, 0xff, json_cache_size(lane.paths));
         record_free(&lane, record);
     }

@@ -169,14 +169,15 @@ static void require_same(const struct json_slot *slot, const uint8_t *data, cons
     const char *text = (const char *)data + slot->offset;
     char *decoded;
 
-    require((slot->kind == JSON_MISSING) == (expected == NULL));
-    if (slot->kind == JSON_MISSING)
+    require((slot->type <= FMS_JSON_NULL) == (expected == NULL));
+    if (slot->type <= FMS_JSON_NULL)
         return;
     decoded = malloc(slot->size + 1);
-    if (slot->kind == JSON_OTHER && (*text == '{' || *text == '[')) {
+    if (slot->type >= FMS_JSON_ARRAY) {
+        require((slot->type == FMS_JSON_OBJECT) == (*text == '{'));
         require(text[slot->size - 1] == (*text == '{' ? '}' : ']'));
         require(size == 1 && *expected == '{');
-    } else if (slot->kind == JSON_ESCAPED) {
+    } else if (slot->escaped) {
         require(json_unescape(text, slot->size, decoded) == size && memcmp(decoded, expected, size) == 0);
     } else {
         require(slot->size == size && memcmp(text, expected, size) == 0);
@@ -194,6 +195,34 @@ static bool comparable(const uint8_t *data, size_t size)
     return true;
 }
 
+static bool is_same(const struct fms_json *value, const struct json_slot *slot, const uint8_t *data)
+{
+    return value->type == (enum fms_json_type)slot->type && value->escaped == slot->escaped &&
+           (const uint8_t *)value->text.data == data + slot->offset && value->text.size == slot->size;
+}
+
+/* The members one by one: the last "a" must be what json_find found there, and likewise within it. */
+static void require_members(const struct fms_json *object, const struct json_cache *cache, const uint8_t *data,
+                            const char *wanted_name, size_t slot)
+{
+    struct fms_bytes rest = object->text;
+    struct fms_json name, value, last = {FMS_JSON_MISSING, false, {data, 0}};
+
+    while (json_next(&rest, &name, &value)) {
+        char *decoded = malloc(name.text.size + 1);
+        size_t size = json_decode(&name, decoded);
+
+        require(name.type == FMS_JSON_STRING && value.type != FMS_JSON_MISSING);
+        if (size == strlen(wanted_name) && memcmp(decoded, wanted_name, size) == 0)
+            last = value;
+        free(decoded);
+    }
+    require(last.type == (enum fms_json_type)cache->slots[slot].type);
+    require(last.type == FMS_JSON_MISSING || is_same(&last, &cache->slots[slot], data));
+    if (slot == 0 && last.type == FMS_JSON_OBJECT)
+        require_members(&last, cache, data, "b", 2);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct json_paths *paths = json_paths_new();
@@ -203,9 +232,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     for (size_t i = 0; i < WANTED; i++)
         require(json_paths_add(paths, wanted[i]) == (int)i);
+    require(json_paths_add(paths, "") == (int)WANTED);
     cache = calloc(1, json_cache_size(paths));
     good = json_find(paths, cache, (struct fms_bytes){data, size}) == 0;
     require(good == (cache->error == NULL));
+    if (good) {
+        const struct json_slot *root = &cache->slots[WANTED];
+        struct fms_json object = {FMS_JSON_OBJECT, false, {data + root->offset, root->size}};
+
+        require(root->type == FMS_JSON_OBJECT);
+        require_members(&object, cache, data, "a", 0);
+    }
     if (comparable(data, size)) {
         require(good == oracle_run(&oracle, data, size));
         for (size_t i = 0; i < WANTED && good; i++)
