@@ -90,7 +90,9 @@ case_spool_full_killed() {
 }
 full_killed() {
   ctl kafka stop
+  stop in KILL # a new one tells anew that the spool is full: what repeats is held back in the log
   : >"$work/in.log"
+  start_in
   until_true 60 "the full spool" logged in ": full "
   pause 100 3000
   stop in KILL; stop out KILL
