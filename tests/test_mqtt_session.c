@@ -767,6 +767,15 @@ static void test_part(void **state)
     hears(talk, "40 02 00 03 e0 00"); /* what is ready goes first */
     talk_free(talk);
 
+    talk = talk_up(PACKET_5);
+    for (unsigned i = 0; i < 5000; i++) {
+        message(talk, 1, i + 1, tag);
+        session_settled(talk->session, tag);
+    }
+    session_part(talk->session, true); /* however many they are */
+    assert_int_equal(session_output(talk->session).size, 5000 * 4 + 2);
+    talk_free(talk);
+
     options.clean_start = true; /* the session was to last only as long as the process */
     talk = talk_new(&options);
     up(talk, CONNACK_5);

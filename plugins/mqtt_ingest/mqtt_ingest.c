@@ -16,8 +16,9 @@
 #include "session.h"
 #include "transport.h"
 
-#define BUFFER_SIZE (256u * 1024u) /* what is read at once; larger only for a message that needs it */
-#define HEADERS_MAX 1000u          /* that a record can have */
+#define BUFFER_SIZE   (256u * 1024u) /* what is read at once; larger only for a message that needs it */
+#define HEADERS_MAX   1000u          /* that a record can have */
+#define PART_PATIENCE FMS_SECOND     /* with a broker that does not hang up */
 
 enum link { LINK_DOWN, LINK_CONNECTING, LINK_UP };
 
@@ -458,16 +459,6 @@ static int link_turn(struct mqtt_ingest *self, size_t credit, struct fms_wait *w
     return error;
 }
 
-/* Everything is settled, and what is settled is acknowledged, as far as the socket takes it. */
-static void link_part(struct mqtt_ingest *self)
-{
-    if (self->link != LINK_UP)
-        return;
-    session_part(self->session, true);
-    link_flush(self);
-    link_down(self, NULL);
-}
-
 static int mqtt_ingest_poll(void *instance, size_t credit, struct fms_wait *wait)
 {
     struct mqtt_ingest *self = instance;
@@ -475,10 +466,8 @@ static int mqtt_ingest_poll(void *instance, size_t credit, struct fms_wait *wait
 
     if (error != 0)
         return error;
-    if (self->is_stopping && self->unsettled == 0) {
-        link_part(self);
+    if (self->is_stopping && self->unsettled == 0)
         return FMS_END;
-    }
     return link_turn(self, self->is_stopping ? 0 : credit, wait);
 }
 
@@ -553,6 +542,46 @@ static int mqtt_ingest_open(void *instance, const struct fms_host *host)
     return ingest_transport(self, host);
 }
 
+/* Waits as the lane would. False: the deadline has come. */
+static bool wait_for_it(struct mqtt_ingest *self, const struct fms_wait *wait, int64_t deadline)
+{
+    struct pollfd ready = {wait->fd, wait->events, 0};
+    int64_t left = deadline - fms_now(self->host);
+
+    if (left <= 0)
+        return false;
+    poll(&ready, 1, (int)(left / FMS_MS < 100 ? left / FMS_MS + 1 : 100));
+    return true;
+}
+
+/* Acknowledges what is settled, takes its leave, and lets the broker hang up: a socket that is closed with bytes unread is
+ * reset, and the acknowledgements that the broker has not read yet would be lost with it. */
+static void link_part(struct mqtt_ingest *self)
+{
+    int64_t deadline = fms_now(self->host) + PART_PATIENCE;
+    bool is_finished = false;
+    struct fms_wait wait;
+    ssize_t n;
+
+    if (self->link != LINK_UP)
+        return;
+    session_part(self->session, true);
+    do {
+        bool is_open = link_flush(self), has_more = session_output(self->session).size > 0;
+
+        if (!has_more && !is_finished)
+            transport_finish(self->transport);
+        is_finished = !has_more;
+        do
+            n = transport_read(self->transport, self->buffer, self->buffer_size);
+        while (n > 0);
+        if (!is_open || n == -EPIPE)
+            break;
+        transport_wait(self->transport, true, has_more, &wait);
+    } while (wait_for_it(self, &wait, deadline));
+    link_down(self, NULL);
+}
+
 static void mqtt_ingest_close(void *instance)
 {
     struct mqtt_ingest *self = instance;
@@ -569,18 +598,6 @@ static void mqtt_ingest_close(void *instance)
 
 /* ------------------------------------------------------------------------------------------------------------- probe */
 
-/* Waits as the lane would. False: the deadline has come. */
-static bool probe_wait(struct mqtt_ingest *self, const struct fms_wait *wait, int64_t deadline)
-{
-    struct pollfd ready = {wait->fd, wait->events, 0};
-    int64_t left = deadline - fms_now(self->host);
-
-    if (left <= 0)
-        return false;
-    poll(&ready, 1, (int)(left / FMS_MS < 100 ? left / FMS_MS + 1 : 100));
-    return true;
-}
-
 /* Until there is a connection, or there was none. 0 or a negative errno. */
 static int probe_connect(struct mqtt_ingest *self, int64_t deadline)
 {
@@ -591,7 +608,7 @@ static int probe_connect(struct mqtt_ingest *self, int64_t deadline)
     do {
         wait = (struct fms_wait){-1, 0, FMS_NEVER};
         error = transport_connect(self->transport, fms_now(self->host), &wait);
-    } while (error == -EAGAIN && probe_wait(self, &wait, deadline));
+    } while (error == -EAGAIN && wait_for_it(self, &wait, deadline));
     if (error == -EAGAIN)
         return fms_fail(self->host, -ETIMEDOUT, "cannot connect to %s: no answer in time", self->url.text);
     if (error != 0)
@@ -652,7 +669,7 @@ static int probe_talk(struct mqtt_ingest *self, int64_t since, int64_t deadline)
         self->start = self->end - input.size;
         link_flush(self);
         transport_wait(self->transport, true, session_output(self->session).size > 0, &wait);
-    } while (decided < self->topic.count && probe_wait(self, &wait, deadline));
+    } while (decided < self->topic.count && wait_for_it(self, &wait, deadline));
     return decided == self->topic.count ? 0 : fms_fail(self->host, -ETIMEDOUT, "no answer to SUBSCRIBE in time");
 }
 
@@ -701,7 +718,9 @@ static int mqtt_ingest_probe(void *instance, const struct fms_host *host, int64_
 }
 
 FMS_PLUGIN(.name = "mqtt_ingest", .version = FMS_VERSION,
-           .summary = "Receives records from an MQTT broker and acknowledges them when they are delivered",
+           .summary =
+               "Receives records from an MQTT broker and acknowledges them when they are delivered (mqtt_source, on"
+               " the paho library, when they are received; it also speaks WebSockets)",
            .options = mqtt_ingest_options, .counters = mqtt_ingest_counters,
            .instance_size = sizeof(struct mqtt_ingest), .check = mqtt_ingest_check, .probe = mqtt_ingest_probe,
            .open = mqtt_ingest_open, .close = mqtt_ingest_close, .source_poll = mqtt_ingest_poll,

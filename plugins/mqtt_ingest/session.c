@@ -189,10 +189,10 @@ static struct flight *flight_of(const struct session *session, uint64_t number)
     return &session->ring[number & (session->ring_size - 1)];
 }
 
-/* Adds the acknowledgements that are ready, in the order of receipt. */
-static void output_acknowledgements(struct session *session)
+/* Adds the acknowledgements that are ready, in the order of receipt, until there are `most` bytes to be sent. */
+static void output_acknowledgements(struct session *session, size_t most)
 {
-    while (session->head != session->tail && session->output_size - session->output_sent < OUTPUT_MOST) {
+    while (session->head != session->tail && session->output_size - session->output_sent < most) {
         struct flight *flight = flight_of(session, session->head);
         uint8_t *to;
 
@@ -210,7 +210,7 @@ static void output_acknowledgements(struct session *session)
 struct fms_bytes session_output(struct session *session)
 {
     if (session->state == STATE_CONNECTED)
-        output_acknowledgements(session);
+        output_acknowledgements(session, OUTPUT_MOST);
     if (session->output == NULL)
         return fms_bytes_of(NULL, 0);
     return fms_bytes_of(session->output + session->output_sent, session->output_size - session->output_sent);
@@ -272,7 +272,7 @@ void session_part(struct session *session, bool for_good)
     bool ends = for_good && session->options.clean_start && session->options.session_expiry > 0;
 
     if (session->state == STATE_CONNECTED) {
-        output_acknowledgements(session);
+        output_acknowledgements(session, SIZE_MAX);
         output_disconnect(session, REASON_SUCCESS, ends ? 0 : -1);
     }
     session->state = STATE_PARTED;
@@ -482,6 +482,7 @@ static enum session_event on_publish(struct session *session, const struct packe
 {
     struct packet_publish publish;
     struct fms_bytes topic;
+    bool is_cut, names_topic;
     int error = packet_read_publish(session->options.version, packet, there, &publish);
 
     if (error == 0)
@@ -498,15 +499,19 @@ static enum session_event on_publish(struct session *session, const struct packe
     }
     if (publish.qos == 2 && is_repeated(session, &publish))
         return SESSION_HUNGRY;
+    is_cut = there < packet->body.size;
+    names_topic = publish.topic.size > 0;
     *message = (struct session_message){
         .topic = topic,
         .payload = publish.payload,
-        .is_cut = there<packet->body.size, .qos = publish.qos, .properties = publish.properties.all,
-                        .user_count = publish.properties.user_count, .user_size = publish.properties.user_size,
-                        .tag = {session->tail, (uint64_t)publish.qos << 16 | publish.id}, .size = packet->size,
-                        .alias = publish.topic.size> 0
-                      ? publish.properties.topic_alias
-                      : 0,
+        .is_cut = is_cut,
+        .qos = publish.qos,
+        .properties = publish.properties.all,
+        .user_count = publish.properties.user_count,
+        .user_size = publish.properties.user_size,
+        .tag = {session->tail, (uint64_t)publish.qos << 16 | publish.id},
+        .size = packet->size,
+        .alias = names_topic ? publish.properties.topic_alias : 0,
     };
     return SESSION_MESSAGE;
 }

@@ -42,7 +42,7 @@ void session_begin(struct session *session, int64_t now);
 /* The transport is gone. What was received and not acknowledged will come again. */
 void session_end(struct session *session);
 
-/* We part: DISCONNECT is to be sent and nothing more is read. With `for_good` a session of MQTT 5 that clean_start began
+/* We part: what is ready to be acknowledged and DISCONNECT are to be sent, and nothing more is read. With `for_good` a session of MQTT 5 that clean_start began
  * ends at once. */
 void session_part(struct session *session, bool for_good);
 

@@ -297,6 +297,14 @@ void transport_close(struct transport *transport)
     transport->step = STEP_NONE;
 }
 
+void transport_finish(struct transport *transport)
+{
+    if (transport->ssl != NULL)
+        SSL_shutdown(transport->ssl);
+    ERR_clear_error();
+    shutdown(transport->fd, SHUT_WR);
+}
+
 void transport_free(struct transport *transport)
 {
     transport_close(transport);

@@ -26,6 +26,8 @@ void transport_free(struct transport *transport);
 /* Begins to connect; transport_connect goes on with it. */
 void transport_open(struct transport *transport, int64_t now);
 void transport_close(struct transport *transport);
+/* Nothing more will be written; the broker sees the end once it has read the rest. */
+void transport_finish(struct transport *transport);
 
 /* 0: connected, the handshake of TLS included. -EAGAIN: call again when `wait` says. Another negative errno: it failed,
  * and transport_reason says why. */
