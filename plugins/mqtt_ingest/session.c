@@ -18,14 +18,22 @@ struct flight {
     bool is_ready;
 };
 
-/* What is known of a packet identifier at QoS 2 (4.3.3, method B of the receiver). */
+/* What is known of the last message with a packet identifier at QoS 2 (4.3.3, method B of the receiver).
+ *
+ * A broker that has more in flight than there are identifiers uses one for another message before the first is released:
+ * mosquitto 2.0.11 does when it drains a backlog. To take that message for a repetition would lose it, so a message is known
+ * by what it says, too, and the other one's PUBREC waits until the first is released, or the broker would confuse the two. */
 enum exchange_state {
     EXCHANGE_NONE,
     EXCHANGE_TAKEN,     /* in the pipeline, PUBREC not yet due */
-    EXCHANGE_DELIVERED, /* PUBREC is due, or sent; PUBREL will end it */
+    EXCHANGE_DELIVERED, /* PUBREC is due */
+    EXCHANGE_CONFIRMED, /* PUBREC is sent; PUBREL will end it */
 };
 struct exchange {
-    uint64_t number; /* of the flight in which it was taken */
+    uint64_t number;      /* of the flight in which it was taken */
+    uint32_t last;        /* of its last flight, the lower bits: it may have come again on a later connection */
+    uint32_t fingerprint; /* of the message */
+    uint32_t unreleased;  /* the connection on which an earlier message of this identifier waits for PUBREL; 0: none */
     uint8_t state;
 };
 
@@ -59,6 +67,8 @@ struct session {
     struct flight *ring;
     size_t ring_size; /* a power of two, or 0 */
     uint64_t head, tail;
+    uint64_t first;             /* of this connection */
+    uint32_t connection;        /* 1, 2, ... */
     struct exchange *exchanges; /* by packet identifier; NULL: no message of QoS 2 has come */
     struct alias *aliases;      /* [0] is alias 1 */
 
@@ -189,6 +199,23 @@ static struct flight *flight_of(const struct session *session, uint64_t number)
     return &session->ring[number & (session->ring_size - 1)];
 }
 
+static bool may_acknowledge(const struct session *session, const struct flight *flight)
+{
+    return flight->is_ready && (session->skip == 0 || session->head + 1 != session->tail) &&
+           (flight->qos != 2 || session->exchanges[flight->id].unreleased != session->connection);
+}
+
+/* PUBREC goes out for the message at the head. */
+static void exchange_confirm(struct session *session, uint16_t id)
+{
+    struct exchange *exchange = &session->exchanges[id];
+
+    if (exchange->last != (uint32_t)session->head)
+        exchange->unreleased = session->connection; /* it is another message's by now */
+    else if (exchange->state == EXCHANGE_DELIVERED)
+        exchange->state = EXCHANGE_CONFIRMED;
+}
+
 /* Adds the acknowledgements that are ready, in the order of receipt, until there are `most` bytes to be sent. */
 static void output_acknowledgements(struct session *session, size_t most)
 {
@@ -196,13 +223,15 @@ static void output_acknowledgements(struct session *session, size_t most)
         struct flight *flight = flight_of(session, session->head);
         uint8_t *to;
 
-        if (!flight->is_ready || (session->skip > 0 && session->head + 1 == session->tail))
+        if (!may_acknowledge(session, flight))
             return;
         to = output_reserve(session, PACKET_ACK_SIZE);
         if (to == NULL)
             return;
         session->output_size += packet_write_ack(to, PACKET_ACK_SIZE, session->options.version,
                                                  flight->qos == 1 ? PACKET_PUBACK : PACKET_PUBREC, flight->id, 0);
+        if (flight->qos == 2)
+            exchange_confirm(session, flight->id);
         session->head++;
     }
 }
@@ -244,6 +273,8 @@ void session_begin(struct session *session, int64_t now)
     uint8_t *to;
 
     session_end(session);
+    session->connection++;
+    session->first = session->tail;
     session->reason[0] = '\0';
     session->keepalive = options->keepalive;
     session->sent_at = session->heard_at = session->pinged_at = now;
@@ -364,6 +395,18 @@ static enum session_event on_suback(struct session *session, const struct packet
     return filter->is_granted ? SESSION_GRANTED : SESSION_REFUSED;
 }
 
+/* False: no message waits for it. */
+static bool exchange_release(const struct session *session, struct exchange *exchange)
+{
+    bool is_earlier = exchange->unreleased == session->connection;
+    bool is_known = is_earlier || exchange->state == EXCHANGE_CONFIRMED;
+
+    exchange->unreleased = 0;
+    if (is_known && !is_earlier)
+        exchange->state = EXCHANGE_NONE;
+    return is_known;
+}
+
 /* MQTT-4.3.3-12: the exchange ends, whether we remember it or not. */
 static enum session_event on_pubrel(struct session *session, const struct packet *packet)
 {
@@ -374,9 +417,7 @@ static enum session_event on_pubrel(struct session *session, const struct packet
 
     if (error != 0)
         return session_accuse(session, error, "PUBREL");
-    is_known = session->exchanges != NULL && session->exchanges[ack.id].state == EXCHANGE_DELIVERED;
-    if (is_known)
-        session->exchanges[ack.id].state = EXCHANGE_NONE;
+    is_known = session->exchanges != NULL && exchange_release(session, &session->exchanges[ack.id]);
     to = output_reserve(session, PACKET_ACK_SIZE);
     if (to == NULL)
         return session_out_of_memory(session);
@@ -463,16 +504,47 @@ static void keep_alias(struct session *session, const struct session_message *me
         memcpy(alias->topic, message->topic.data, message->topic.size);
 }
 
-/* Whether a message of QoS 2 came before and is not released (MQTT-4.3.3-10): it is confirmed, not given again. Sent again
- * on its own connection, although it may not be, one PUBREC will do. */
-static bool is_repeated(struct session *session, const struct packet_publish *publish)
+/* FNV-1a of the topic and the payload, or of its size where it is not all there. */
+static uint32_t fingerprint_of(struct fms_bytes topic, struct fms_bytes payload, bool is_cut)
 {
-    const struct exchange *exchange = &session->exchanges[publish->id];
+    const struct fms_bytes parts[] = {topic, is_cut ? fms_bytes_of(&payload.size, sizeof payload.size) : payload};
+    uint32_t hash = 2166136261;
 
-    if (exchange->state == EXCHANGE_NONE)
+    for (size_t i = 0; i < 2; i++) {
+        const uint8_t *byte = parts[i].data;
+
+        for (size_t n = 0; n < parts[i].size; n++)
+            hash = (hash ^ byte[n]) * 16777619;
+    }
+    return hash;
+}
+
+/* The number of a message's last flight. */
+static uint64_t last_flight(const struct session *session, const struct exchange *exchange)
+{
+    return session->tail - (uint32_t)((uint32_t)session->tail - exchange->last);
+}
+
+static bool is_of_this_connection(const struct session *session, const struct exchange *exchange)
+{
+    return last_flight(session, exchange) >= session->first;
+}
+
+/* Whether a message of QoS 2 came before and is not released (MQTT-4.3.3-10): it is confirmed, not given again. Sent again
+ * on its own connection, as some brokers do in time, one PUBREC will do. */
+static bool is_repeated(struct session *session, const struct packet_publish *publish, uint32_t fingerprint)
+{
+    struct exchange *exchange = &session->exchanges[publish->id];
+
+    if (exchange->state == EXCHANGE_NONE || exchange->fingerprint != fingerprint ||
+        (!publish->dup && is_of_this_connection(session, exchange)))
         return false;
-    if (exchange->state == EXCHANGE_DELIVERED || exchange->number < session->head)
-        ring_add(session, publish->id, 2, exchange->state == EXCHANGE_DELIVERED);
+    if (last_flight(session, exchange) < session->head) { /* acknowledged, or of an earlier connection */
+        exchange->last = (uint32_t)session->tail;
+        ring_add(session, publish->id, 2, exchange->state != EXCHANGE_TAKEN);
+        if (exchange->state == EXCHANGE_CONFIRMED)
+            exchange->state = EXCHANGE_DELIVERED;
+    }
     return true;
 }
 
@@ -482,6 +554,7 @@ static enum session_event on_publish(struct session *session, const struct packe
 {
     struct packet_publish publish;
     struct fms_bytes topic;
+    uint32_t fingerprint;
     bool is_cut, names_topic;
     int error = packet_read_publish(session->options.version, packet, there, &publish);
 
@@ -497,9 +570,10 @@ static enum session_event on_publish(struct session *session, const struct packe
         if (session->exchanges == NULL)
             return session_out_of_memory(session);
     }
-    if (publish.qos == 2 && is_repeated(session, &publish))
-        return SESSION_HUNGRY;
     is_cut = there < packet->body.size;
+    fingerprint = publish.qos == 2 ? fingerprint_of(topic, publish.payload, is_cut) : 0;
+    if (publish.qos == 2 && is_repeated(session, &publish, fingerprint))
+        return SESSION_HUNGRY;
     names_topic = publish.topic.size > 0;
     *message = (struct session_message){
         .topic = topic,
@@ -512,6 +586,7 @@ static enum session_event on_publish(struct session *session, const struct packe
         .tag = {session->tail, (uint64_t)publish.qos << 16 | publish.id},
         .size = packet->size,
         .alias = names_topic ? publish.properties.topic_alias : 0,
+        .fingerprint = fingerprint,
     };
     return SESSION_MESSAGE;
 }
@@ -527,50 +602,52 @@ static void use_up(struct session *session, struct fms_bytes *input, size_t size
     *input = fms_bytes_of((const uint8_t *)input->data + there, input->size - there);
 }
 
+static void exchange_begin(struct session *session, struct exchange *exchange, const struct session_message *message)
+{
+    if (exchange->state == EXCHANGE_CONFIRMED && is_of_this_connection(session, exchange))
+        exchange->unreleased = session->connection;
+    exchange->number = message->tag[0];
+    exchange->last = (uint32_t)message->tag[0];
+    exchange->fingerprint = message->fingerprint;
+    exchange->state = EXCHANGE_TAKEN;
+}
+
 void session_take(struct session *session, struct fms_bytes *input, const struct session_message *message)
 {
     uint16_t id = (uint16_t)message->tag[1];
 
     if (message->alias != 0)
         keep_alias(session, message);
+    if (message->qos == 2)
+        exchange_begin(session, &session->exchanges[id], message);
     if (message->qos > 0)
         ring_add(session, id, message->qos, false);
-    if (message->qos == 2)
-        session->exchanges[id] = (struct exchange){message->tag[0], EXCHANGE_TAKEN};
     use_up(session, input, message->size);
 }
 
-/* The record of an earlier connection is delivered, and its message has come again on this one. */
-static bool settle_repeated(struct session *session, uint16_t id)
+/* The flight that a delivered message is to be acknowledged with: at QoS 2 that of its last receipt. */
+static uint64_t settled_flight(struct session *session, const uint64_t tag[2])
 {
-    for (uint64_t number = session->head; number != session->tail; number++) {
-        struct flight *flight = flight_of(session, number);
+    bool is_exchanged = (unsigned)(tag[1] >> 16) == 2;
+    struct exchange *exchange = is_exchanged ? &session->exchanges[(uint16_t)tag[1]] : NULL;
 
-        if (flight->id == id && flight->qos == 2)
-            flight->is_ready = true;
-    }
-    return session->head != session->tail && flight_of(session, session->head)->is_ready;
+    if (!is_exchanged || exchange->state != EXCHANGE_TAKEN || exchange->number != tag[0])
+        return tag[0];
+    exchange->state = EXCHANGE_DELIVERED;
+    return last_flight(session, exchange);
 }
 
 bool session_settled(struct session *session, const uint64_t tag[2])
 {
-    bool is_ours = tag[0] >= session->head && tag[0] < session->tail; /* of this connection */
-    uint16_t id = (uint16_t)tag[1];
-    unsigned qos = (unsigned)(tag[1] >> 16);
+    uint64_t number;
 
-    if (qos == 2) {
-        struct exchange *exchange = &session->exchanges[id];
-
-        if (exchange->state != EXCHANGE_TAKEN || exchange->number != tag[0])
-            return false;
-        exchange->state = EXCHANGE_DELIVERED;
-        if (!is_ours)
-            return settle_repeated(session, id);
-    }
-    if (qos == 0 || !is_ours)
+    if (tag[1] >> 16 == 0)
         return false;
-    flight_of(session, tag[0])->is_ready = true;
-    return tag[0] == session->head;
+    number = settled_flight(session, tag);
+    if (number < session->head || number >= session->tail)
+        return false; /* of an earlier connection */
+    flight_of(session, number)->is_ready = true;
+    return number == session->head;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- reading */

@@ -1,7 +1,7 @@
 /* session.h - what an MQTT subscriber must remember and say: connection, subscriptions, acknowledgements, keep alive.
  *
  * Pure: bytes and the time go in, bytes and events come out. It knows no socket and no pipeline, and one thread at a time
- * may use it. Its memory is bounded: a ring of at most 65536 messages in flight, 1 MiB more at QoS 2, topic aliases as far
+ * may use it. Its memory is bounded: a ring of at most 65536 messages in flight, 1.5 MiB more at QoS 2, topic aliases as far
  * as they were allowed, and what waits to be sent.
  *
  * An acknowledgement is sent when session_settled has said so of its message and of all that came before it on this
@@ -75,9 +75,10 @@ struct session_message {
     uint8_t qos;
     struct fms_bytes properties; /* for packet_next_user */
     size_t user_count, user_size;
-    uint64_t tag[2]; /* for session_settled */
-    size_t size;     /* of the packet */
-    uint16_t alias;  /* 0: none is to be kept */
+    uint64_t tag[2];      /* for session_settled */
+    size_t size;          /* of the packet */
+    uint16_t alias;       /* 0: none is to be kept */
+    uint32_t fingerprint; /* at QoS 2: of topic and payload */
 };
 
 /* Bytes have come from the broker. */
