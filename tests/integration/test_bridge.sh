@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # One case of the whole job on real brokers: publisher -> MQTT -> bridge -> Kafka -> consumer, faults included.
 #
-#   fms-sandbox --kafka=real -- tests/integration/test_bridge.sh CASE BIN-DIRECTORY
+#   fms-sandbox --kafka=real -- tests/integration/test_bridge.sh CASE BIN-DIRECTORY [SOURCE]
 #
+# SOURCE: the plugin that receives from MQTT, where it is not the pipeline file's.
 # What was sent and what arrived are compared line by line: every message byte-identical, none lost, first arrivals in
 # order per vehicle, the vehicle id as key. Duplicates may follow a fault; without one there must be none. On brokers of
 # the user's own (FMS_TEST_MQTT, FMS_TEST_KAFKA) what others have sent is passed over, and cases that stop one are skipped.
@@ -23,7 +24,8 @@ broker() {
   fi
   ctl "$@"
 }
-start_bridge() { start bridge "$root/pipelines/bridge.ini"; }
+sed "${3:+s/^plugin = mqtt_.*/plugin = $3/}" "$root/pipelines/bridge.ini" >"$work/bridge.ini"
+start_bridge() { start bridge "$work/bridge.ini"; }
 wait_subscribed() { until_true 40 "the bridge's subscription" logged bridge "source: receives"; }
 start_publisher() { start publisher "$root/tests/integration/publisher.ini"; }
 
@@ -157,8 +159,8 @@ case_bad_payload() {
 # A topic may be any UTF-8 that MQTT allows, and comes through as it is: here as the dead letters' keys.
 case_odd_topics() {
   local odd=('odd/Größe/日本/🚚' 'odd/ spaces, "quotes" and $' $'odd/\xef\xbb\xbfbom' 'odd//empty//' "odd/$(printf '%060000d' 1)")
-  sed 's|^topic = fms/data .*|topic = fms/data, odd/#|' "$root/pipelines/bridge.ini" >"$work/bridge.ini"
-  start bridge "$work/bridge.ini"
+  sed -i 's|^topic = fms/data .*|topic = fms/data, odd/#|' "$work/bridge.ini"
+  start_bridge
   wait_subscribed
   for topic in "${odd[@]}"; do publish "$topic" -m 'no JSON'; done
   start_publisher
