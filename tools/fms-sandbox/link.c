@@ -22,8 +22,10 @@ enum { RELAYS_LIMIT = 256, BUFFER_SIZE = 16384, SLOW_TICK_MS = 20, SLOW_RATE = 3
 
 struct pipe_end {
     int fd;
-    bool is_over;  /* it sends nothing more, or takes nothing more */
-    size_t length; /* of what it sent and its peer has not taken */
+    bool has_ended; /* it sends nothing more */
+    bool is_passed; /* and its peer knows */
+    bool is_broken; /* it takes nothing more either */
+    size_t length;  /* of what it sent and its peer has not taken */
     char buffer[BUFFER_SIZE];
 };
 
@@ -101,7 +103,9 @@ static void end_read(struct pipe_end *end)
     if (n > 0)
         end->length += (size_t)n;
     else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-        end->is_over = true;
+        end->has_ended = true;
+    if (n < 0 && end->has_ended)
+        end->is_broken = true;
 }
 
 static void end_write(struct link *link, struct relay *relay, int from)
@@ -110,7 +114,8 @@ static void end_write(struct link *link, struct relay *relay, int from)
     ssize_t n = send(relay->ends[!from].fd, end->buffer, allowed(link, from, end->length), MSG_NOSIGNAL);
 
     if (n < 0) {
-        relay->ends[!from].is_over = errno != EAGAIN && errno != EINTR;
+        if (errno != EAGAIN && errno != EINTR)
+            relay->ends[!from].is_broken = relay->ends[!from].has_ended = true;
         return;
     }
     link->allowance[from] -= (size_t)n < link->allowance[from] ? (size_t)n : link->allowance[from];
@@ -118,19 +123,24 @@ static void end_write(struct link *link, struct relay *relay, int from)
     memmove(end->buffer, end->buffer + n, end->length);
 }
 
-/* Over when an end is and nothing of it is left to pass on. */
+/* Over when both ends have sent all and it is passed on, or when one is broken and what it sent is. */
 static bool relay_serve(struct link *link, struct relay *relay)
 {
     for (int from = 0; from < 2; from++) {
         struct pipe_end *end = &relay->ends[from];
 
-        if (!end->is_over && end->length < BUFFER_SIZE)
+        if (!end->has_ended && end->length < BUFFER_SIZE)
             end_read(end);
         if (end->length > 0 && allowed(link, from, end->length) > 0)
             end_write(link, relay, from);
+        if (end->has_ended && end->length == 0 && !end->is_passed) {
+            shutdown(relay->ends[!from].fd, SHUT_WR);
+            end->is_passed = true;
+        }
     }
-    return (relay->ends[0].is_over && (relay->ends[0].length == 0 || relay->ends[1].is_over)) ||
-           (relay->ends[1].is_over && relay->ends[1].length == 0);
+    return (relay->ends[0].is_passed && (relay->ends[1].is_passed || relay->ends[0].is_broken)) ||
+           (relay->ends[1].is_passed && relay->ends[1].is_broken) ||
+           (relay->ends[0].is_broken && relay->ends[1].is_broken);
 }
 
 static void tick(struct link *link)
@@ -158,7 +168,7 @@ static nfds_t fill_waiting(const struct link *link, struct pollfd waiting[static
             const struct pipe_end *peer = &link->relays[i]->ends[!from];
             short events = 0;
 
-            if (!end->is_over && end->length < BUFFER_SIZE)
+            if (!end->has_ended && end->length < BUFFER_SIZE)
                 events |= POLLIN;
             if (peer->length > 0 && allowed(link, !from, peer->length) > 0)
                 events |= POLLOUT;
