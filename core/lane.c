@@ -353,14 +353,16 @@ static void lane_sleep(struct lane *lane, int64_t at_most)
     struct stage *polled[LANE_MAX_STAGES + 1];
     size_t n = fill_polled(lane, fds, polled);
     int64_t until = earliest(next_deadline(lane), at_most), now = lane_now();
-    int64_t pause = until <= now ? 0 : until - now;
+    bool is_skipped = lane_clock_is_set() && until != FMS_NEVER;
+    int64_t pause = until <= now || is_skipped ? 0 : until - now;
     struct timespec timeout = {pause / FMS_SECOND, pause % FMS_SECOND};
     uint64_t drained;
 
     lane->sleeps_until = until > 0 ? until : 1;
     lane_current = NULL;
     pthread_mutex_unlock(&lane->lock);
-    ppoll(fds, n, until == FMS_NEVER ? NULL : &timeout, NULL);
+    if (ppoll(fds, n, until == FMS_NEVER ? NULL : &timeout, NULL) == 0 && is_skipped)
+        lane_clock_move(until);
     pthread_mutex_lock(&lane->lock);
     lane_current = lane;
     lane->sleeps_until = 0; /* awake: nobody needs to wake it */

@@ -13,6 +13,7 @@
 #include "describe.h"
 #include "log.h"
 #include "pipeline.h"
+#include "test.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_CONFIGURATION = 2 };
 
@@ -20,8 +21,9 @@ static const char usage[] =
     "usage: fmspipe [OPTION...] [run] FILE...    run pipelines until they end, or until SIGINT or SIGTERM\n"
     "       fmspipe [OPTION...] check FILE...    check pipeline files without connecting\n"
     "       fmspipe [OPTION...] probe FILE...    connect every stage once and report\n"
+    "       fmspipe [OPTION...] test FILE...     run the [test NAME] sections: transforms only, nothing is connected\n"
     "       fmspipe [OPTION...] plugins          list the plugins that can be found\n"
-    "       fmspipe [OPTION...] describe PLUGIN  a plugin's options; PLUGIN may be `pipeline` for those of [pipeline]\n"
+    "       fmspipe [OPTION...] describe PLUGIN  a plugin's options; `pipeline` and `test`: those of these sections\n"
     "\n"
     "  --plugin-dir=DIR[:DIR...]   look here for plugins first (also: FMSPIPE_PLUGIN_PATH)\n"
     "  --log-format=text|json      how log lines on stderr look (text)\n"
@@ -31,7 +33,7 @@ static const char usage[] =
     "  --format=table|markdown     describe: how to print (table)\n"
     "  --help, --version\n"
     "\n"
-    "exit status: 0 done; 1 failed while running, or records were left unsettled; 2 bad configuration\n";
+    "exit status: 0 done; 1 failed while running, records were left unsettled, or a test failed; 2 bad configuration\n";
 
 struct arguments {
     const char *plugin_dir, *until;
@@ -129,22 +131,24 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
         {"version", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
     };
-    static const char *const commands[] = {"run", "check", "probe", "plugins", "describe", NULL};
+    static const char *const commands[] = {"run", "check", "probe", "test", "plugins", "describe", NULL};
+    bool has_level = false;
     int option, error;
 
-    *arguments = (struct arguments){.plugin_dir = getenv("FMSPIPE_PLUGIN_PATH"),
-                                    .log_level = FMS_LOG_INFO,
-                                    .timeout = 10 * FMS_SECOND,
-                                    .command = "run"};
+    *arguments = (struct arguments){
+        .plugin_dir = getenv("FMSPIPE_PLUGIN_PATH"), .timeout = 10 * FMS_SECOND, .command = "run"};
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         error = parse_option(option, arguments);
         if (error != 0)
             return error;
+        has_level = has_level || option == 'l';
     }
     if (optind < argc && choose(argv[optind], commands) >= 0)
         arguments->command = argv[optind++];
     arguments->words = argv + optind;
     arguments->count = (size_t)(argc - optind);
+    if (!has_level) /* what a test rejects is compared, not logged */
+        arguments->log_level = strcmp(arguments->command, "test") == 0 ? FMS_LOG_ERROR : FMS_LOG_INFO;
     if (arguments->count == 0 && strcmp(arguments->command, "plugins") != 0)
         return bad_usage("nothing to do", NULL);
     return 0;
@@ -167,24 +171,33 @@ static void print_plugin(const struct plugin *plugin, void *user)
     printf("%-14s %-9s %-12s %s\n", plugin->table.name, plugin->table.version, text, plugin->table.summary);
 }
 
-static int describe(const struct arguments *arguments)
+/* A plugin's table, or what stands for one where the word means a section; NULL after an error. */
+static const struct fms_plugin *table_of(const char *word)
 {
-    static const char name[] = "pipeline";
-    struct fms_plugin sections = {.name = name,
-                                  .version = FMS_VERSION,
-                                  .summary = "The options of the [pipeline] section",
-                                  .options = pipeline_option_table()};
+    static struct fms_plugin sections[] = {
+        {.name = "pipeline", .version = FMS_VERSION, .summary = "The options of the [pipeline] section"},
+        {.name = "test", .version = FMS_VERSION, .summary = "The options of the [test NAME] sections"},
+    };
     const struct plugin *plugin;
 
+    sections[0].options = pipeline_option_table();
+    sections[1].options = test_option_table();
+    for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {
+        if (strcmp(word, sections[i].name) == 0)
+            return &sections[i];
+    }
+    plugin = loader_load(word, "describe", 0);
+    return plugin != NULL ? &plugin->table : NULL;
+}
+
+static int describe(const struct arguments *arguments)
+{
     for (size_t i = 0; i < arguments->count; i++) {
-        if (strcmp(arguments->words[i], name) == 0) {
-            describe_plugin(&sections, arguments->format, stdout);
-            continue;
-        }
-        plugin = loader_load(arguments->words[i], "describe", 0);
-        if (plugin == NULL)
+        const struct fms_plugin *table = table_of(arguments->words[i]);
+
+        if (table == NULL)
             return EXIT_CONFIGURATION;
-        describe_plugin(&plugin->table, arguments->format, stdout);
+        describe_plugin(table, arguments->format, stdout);
     }
     return ferror(stdout) ? EXIT_FAILED : EXIT_DONE;
 }
@@ -238,6 +251,18 @@ static int probe(const struct arguments *arguments)
     for (size_t i = 0; i < arguments->count; i++)
         failed += pipeline_probe(lanes[i], arguments->timeout);
     free_all(lanes, arguments->count);
+    return failed > 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+static int test(const struct arguments *arguments)
+{
+    size_t passed = 0, failed = 0;
+
+    for (size_t i = 0; i < arguments->count; i++) {
+        if (test_run_file(arguments->words[i], &passed, &failed) != 0)
+            return EXIT_CONFIGURATION;
+    }
+    printf("%zu passed, %zu failed\n", passed, failed);
     return failed > 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
@@ -438,6 +463,8 @@ int main(int argc, char **argv)
         return check(&arguments);
     if (strcmp(arguments.command, "probe") == 0)
         return probe(&arguments);
+    if (strcmp(arguments.command, "test") == 0)
+        return test(&arguments);
     if (strcmp(arguments.command, "describe") == 0)
         return describe(&arguments);
     if (strcmp(arguments.command, "plugins") == 0) {

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "log.h"
+#include "test.h"
 
 static const struct fms_option pipeline_options[] = {
     FMS_OPT_STRING(struct lane_options, name, NULL, "name in logs and metrics; the file's name when absent"),
@@ -127,15 +128,12 @@ static struct stage *stage_new(struct lane *lane, const struct config_section *s
     return NULL;
 }
 
-/* Makes the stage of a section and puts it where it belongs. */
-static int add_stage(struct lane *lane, const struct config_section *section)
+/* Makes a stage and puts it where it belongs. Its options are still to be filled. */
+static int place_stage(struct lane *lane, const struct config_section *section, enum fms_role role,
+                       const struct plugin *plugin)
 {
-    enum fms_role role = section_role(section);
-    const struct plugin *plugin = stage_plugin(lane, section, role);
     struct stage *stage;
 
-    if (plugin == NULL)
-        return -EINVAL;
     if (lane->stage_count == LANE_MAX_STAGES)
         return section_error(lane, section, "more than %u stages in one pipeline", LANE_MAX_STAGES);
     stage = stage_new(lane, section, plugin);
@@ -152,13 +150,24 @@ static int add_stage(struct lane *lane, const struct config_section *section)
         stage->slot = lane->sink_count;
         lane->sinks[lane->sink_count++] = stage;
     }
+    return 0;
+}
+
+static int add_stage(struct lane *lane, const struct config_section *section)
+{
+    enum fms_role role = section_role(section);
+    const struct plugin *plugin = stage_plugin(lane, section, role);
+    int error = plugin != NULL ? place_stage(lane, section, role, plugin) : -EINVAL;
+
+    if (error != 0)
+        return error;
     return options_fill(plugin->table.options, role, plugin->table.name, lane->config, section, lane->paths,
-                        lane->memory, stage->instance);
+                        lane->memory, lane->stages[lane->stage_count - 1]->instance);
 }
 
 /* --------------------------------------------------------------------------------------------------------- sections */
 
-static const char *const section_kinds[] = {"pipeline", "source", "transform", "sink", "dead_letter"};
+static const char *const section_kinds[] = {"pipeline", "source", "transform", "sink", "dead_letter", "test"};
 #define SECTION_KINDS (sizeof section_kinds / sizeof *section_kinds)
 
 static size_t section_kind(const struct config_section *section)
@@ -178,7 +187,7 @@ static int unknown_section(struct lane *lane, const struct config_section *secti
         return section_error(lane, section, "unknown section [%s]; did you mean [%s]?", section->kind, near);
     return section_error(lane, section,
                          "unknown section [%s]; known are [pipeline], [source], [transform NAME],"
-                         " [sink NAME] and [dead_letter]",
+                         " [sink NAME], [dead_letter] and [test NAME]",
                          section->kind);
 }
 
@@ -188,6 +197,8 @@ static int check_section(struct lane *lane, const struct config_section *section
 
     if (kind == SECTION_KINDS)
         return unknown_section(lane, section);
+    if (strcmp(section->kind, "test") == 0)
+        return test_check(lane->config, section);
     if (strcmp(section->kind, "transform") == 0 || strcmp(section->kind, "sink") == 0)
         return 0;
     if (sole[kind] != NULL)
@@ -212,21 +223,42 @@ static int fill_pipeline_options(struct lane *lane, const struct config_section 
     return error;
 }
 
+static bool is_stage(const struct config_section *section)
+{
+    size_t kind = section_kind(section);
+
+    return kind > 0 && kind < SECTION_KINDS && strcmp(section->kind, "test") != 0;
+}
+
 static int add_stages(struct lane *lane)
 {
     int error = 0;
 
     for (size_t i = 0; i < lane->config->count; i++) {
         const struct config_section *section = &lane->config->sections[i];
-        size_t kind = section_kind(section);
 
-        if (kind > 0 && kind < SECTION_KINDS && add_stage(lane, section) != 0)
+        if (is_stage(section) && add_stage(lane, section) != 0)
             error = -EINVAL;
     }
     return error;
 }
 
-static int add_sections(struct lane *lane)
+/* The transforms, and what stands in for the rest under the name of a section that there is. */
+static int add_stages_with(struct lane *lane, const struct pipeline_stand_ins *stand_ins,
+                           const struct config_section *section)
+{
+    int error = place_stage(lane, section, FMS_SOURCE, &stand_ins->source);
+
+    for (size_t i = 0; i < lane->config->count && error == 0; i++) {
+        if (strcmp(lane->config->sections[i].kind, "transform") == 0)
+            error = add_stage(lane, &lane->config->sections[i]);
+    }
+    if (error == 0)
+        error = place_stage(lane, section, FMS_SINK, &stand_ins->sink);
+    return error != 0 ? error : place_stage(lane, section, FMS_DEAD_LETTER, &stand_ins->sink);
+}
+
+static int add_sections(struct lane *lane, const struct pipeline_stand_ins *stand_ins)
 {
     const struct config_section *sole[SECTION_KINDS] = {NULL};
     bool has_sink = false;
@@ -243,7 +275,9 @@ static int add_sections(struct lane *lane)
         error = section_error(lane, NULL, "there is no [sink NAME] section");
     if (fill_pipeline_options(lane, sole[0]) != 0)
         error = -EINVAL;
-    if (add_stages(lane) != 0)
+    if (stand_ins != NULL && error == 0)
+        return add_stages_with(lane, stand_ins, sole[1]);
+    if (stand_ins == NULL && add_stages(lane) != 0)
         error = -EINVAL;
     return error;
 }
@@ -280,6 +314,11 @@ static int check_stages(struct lane *lane)
 
 struct lane *pipeline_load(const char *path)
 {
+    return pipeline_load_with(path, NULL);
+}
+
+struct lane *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins)
+{
     struct lane *lane = calloc(1, sizeof *lane);
 
     if (lane == NULL || lane_prepare(lane) != 0) {
@@ -290,7 +329,7 @@ struct lane *pipeline_load(const char *path)
     lane->memory = options_memory_new();
     lane->paths = json_paths_new();
     if (lane->memory != NULL && lane->paths != NULL && config_read(path, &lane->config) == 0 &&
-        add_sections(lane) == 0) {
+        add_sections(lane, stand_ins) == 0) {
         finish_stages(lane);
         if (check_stages(lane) == 0)
             return lane;

@@ -8,6 +8,14 @@
  * connected. Every error is logged with file and line. NULL after an error. */
 struct lane *pipeline_load(const char *path);
 
+/* What stands in for the source, and for the sinks and the dead letters' sink, of a pipeline that is tested. */
+struct pipeline_stand_ins {
+    struct plugin source, sink;
+};
+
+/* The same, but with these instead of what the file names; the sinks are one, and there is one for dead letters. */
+struct lane *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins);
+
 /* The options of [pipeline], for `fmspipe describe pipeline`. */
 const struct fms_option *pipeline_option_table(void);
 

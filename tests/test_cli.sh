@@ -81,7 +81,7 @@ END
 # --- what it says of itself
 expect 0 --help
 said out "usage: fmspipe"
-said out "exit status: 0 done; 1 failed while running, or records were left unsettled; 2 bad configuration"
+said out "exit status: 0 done; 1 failed while running, records were left unsettled, or a test failed; 2 bad configuration"
 [ ! -s err ] || fail "--help wrote to stderr"
 expect 0 --version
 grep -qE '^fmspipe [0-9]+\.[0-9]+\.[0-9]+$' out || fail "--version is no version"
@@ -96,6 +96,8 @@ expect 0 describe --format=markdown fms_sim
 said out "|"
 expect 0 describe pipeline
 said out "max_in_flight_bytes"
+expect 0 describe test
+said out "expect.NAME"
 
 # --- bad usage
 expect 2
@@ -113,6 +115,94 @@ expect 2 describe no_such_plugin
 said err "no_such_plugin"
 expect 2 no_such_file.ini
 said err "no_such_file.ini"
+
+# --- tests in the file; neither source nor sink is touched
+cat >tested.ini <<'END'
+[source]
+plugin = mqtt_ingest
+server = tcp://no.such.host
+topic = a
+[sink kafka]
+plugin = kafka_sink
+brokers = no.such.host
+topic = b
+
+[test all_is_well]
+input.a = {"n":1}
+input.b = {"n":2}
+key.b = kay
+input_file = lines
+expect.a = {"n":1}
+expect_topic.a = fms/data
+expect.b = {"n":2}
+expect_key.b = kay
+expect_file = lines
+END
+printf '{"n":3}\n\n{"n":4}' >lines
+expect 0 test tested.ini
+said out "tested.ini:10: all_is_well: passed"
+said out "1 passed, 0 failed"
+[ ! -s err ] || fail "a test that passes wrote to stderr"
+cat tested.ini - >untrue.ini <<'END'
+[test differs]
+input.a = {"n":1}
+input.b = {"n":2}
+expect.a = {"n":3}
+expect_topic.a = fms/other
+reject.a = *
+[test lacks]
+input.a = {"n":1}
+expect.a = {"n":1}
+expect.b = {"n":2}
+END
+expect 1 test tested.ini untrue.ini
+cat >expected <<'END'
+tested.ini:10: all_is_well: passed
+untrue.ini:10: all_is_well: passed
+untrue.ini:20: differs: FAILED
+  expect.a, its topic:
+    - fms/other
+    + fms/data
+          ^
+  expect.a:
+    - {"n":3}
+    + {"n":1}
+           ^
+  a record that is not expected:
+    + {"n":2}
+  reject.a: there is none
+    - *
+untrue.ini:26: lacks: FAILED
+  expect.b: there is none
+    - {"n":2}
+2 passed, 2 failed
+END
+diff expected out || fail "the report reads otherwise"
+cat tested.ini - >mistaken.ini <<'END'
+[test nameless]
+input.a = 1
+key.b = 2
+expect_topic.c = 3
+[test empty]
+expect.a = 1
+[test]
+input.a = 1
+[test fileless]
+input_file = no/such/file
+[test unknown]
+inpt.a = 1
+END
+for command in check test; do
+    expect 2 "$command" mistaken.ini
+    said err "mistaken.ini:22: [test nameless] key.b: there is no input.b"
+    said err "mistaken.ini:23: [test nameless] expect_topic.c: there is no expect.c"
+    said err "mistaken.ini:24: [test empty] has no input"
+    said err "mistaken.ini:26: [test] has no name"
+    said err "mistaken.ini:31: [test unknown] unknown option \"inpt.a\"; did you mean \"input.a\"?"
+done
+sed '/^\[test nameless/,/^\[test fileless/{/^\[test fileless/!d}; /^\[test unknown/,$d' mistaken.ini >fileless.ini
+expect 2 test fileless.ini
+said err "[test fileless] no/such/file: No such file or directory"
 
 # --- check
 for file in "$pipelines"/*.ini; do

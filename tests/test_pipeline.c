@@ -154,7 +154,7 @@ static void an_unknown_section_like_no_other(void **state)
     (void)state;
     assert_refused(SOURCE SINK "[xyzzy]\n", 7,
                    "unknown section [xyzzy]; known are [pipeline], [source], [transform NAME], "
-                   "[sink NAME] and [dead_letter]");
+                   "[sink NAME], [dead_letter] and [test NAME]");
 }
 
 static void no_source(void **state)
