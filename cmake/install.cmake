@@ -15,3 +15,6 @@ install(FILES ${PROJECT_BINARY_DIR}/fmspipe-config.cmake ${PROJECT_BINARY_DIR}/f
 
 configure_file(cmake/fmspipe.pc.in ${PROJECT_BINARY_DIR}/fmspipe.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/fmspipe.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+install(FILES docs/man/fmspipe.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES docs/man/fmspipe-pipeline.5 DESTINATION ${CMAKE_INSTALL_MANDIR}/man5)

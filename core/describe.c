@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "log.h"
 #include "options.h"
 
 #define DESCRIBE_WIDTH   100
@@ -329,13 +330,114 @@ static void describe_markdown(FILE *out, const struct fms_option *options)
     }
 }
 
+/* ------------------------------------------------------------------------------------------------------ for programs */
+
+static void describe_member(FILE *out, bool is_first, const char *name, const char *text)
+{
+    fprintf(out, "%s\"%s\": ", is_first ? "" : ", ", name);
+    log_json_string(out, text);
+}
+
+static void describe_option_json(FILE *out, const struct fms_option *option)
+{
+    struct describe_row row;
+
+    describe_option(option, &row);
+    describe_member(out, true, "name", row.cells[0]);
+    describe_member(out, false, "type", row.cells[1]);
+    fprintf(out, ", \"required\": %s", describe_is_required(option) ? "true" : "false");
+    if (!describe_is_required(option) && *row.cells[2] != '\0')
+        describe_member(out, false, "default", row.cells[2]);
+    if (*row.cells[3] != '\0')
+        describe_member(out, false, "accepts", row.cells[3]);
+    describe_member(out, false, "help", row.cells[4]);
+}
+
+static void describe_json(FILE *out, const struct fms_plugin *plugin)
+{
+    const char *comma = "";
+
+    fputs("{", out);
+    describe_member(out, true, "name", plugin->name);
+    describe_member(out, false, "version", plugin->version);
+    describe_member(out, false, "summary", plugin->summary);
+    fprintf(out, ", \"source\": %s, \"transform\": %s, \"sink\": %s,\n \"options\": [",
+            plugin->source_poll != NULL ? "true" : "false", plugin->transform != NULL ? "true" : "false",
+            plugin->sink_write != NULL ? "true" : "false");
+    for (const struct fms_option *option = plugin->options; option != NULL && option->name != NULL; option++) {
+        fprintf(out, "%s\n  {", comma);
+        describe_option_json(out, option);
+        fputs("}", out);
+        comma = ",";
+    }
+    fputs("],\n \"counters\": [", out);
+    comma = "";
+    for (const struct fms_counter *counter = plugin->counters; counter != NULL && counter->name != NULL; counter++) {
+        fprintf(out, "%s\n  {", comma);
+        describe_member(out, true, "name", counter->name);
+        describe_member(out, false, "help", counter->help);
+        fputs("}", out);
+        comma = ",";
+    }
+    fputs("]}\n", out);
+}
+
+/* ---------------------------------------------------------------------------------------------------- for a man page */
+
+static void describe_roff(FILE *out, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (*text == '\\')
+            fputs("\\e", out);
+        else
+            fprintf(out, "%s%c", *text == '-' ? "\\" : "", *text);
+    }
+}
+
+static void describe_roff_after(FILE *out, const char *before, const char *text)
+{
+    fputs(before, out);
+    describe_roff(out, text);
+}
+
+static void describe_man(FILE *out, const struct fms_option *options)
+{
+    struct describe_row row;
+
+    for (const struct fms_option *option = options; option != NULL && option->name != NULL; option++) {
+        describe_option(option, &row);
+        fputs(".TP\n\\fB", out);
+        describe_roff(out, row.cells[0]);
+        fprintf(out, "\\fR (%s", row.cells[1]);
+        if (describe_is_required(option))
+            fputs(", required", out);
+        else if (*row.cells[2] != '\0')
+            describe_roff_after(out, ", default ", row.cells[2]);
+        if (*row.cells[3] != '\0')
+            describe_roff_after(out, "; ", row.cells[3]);
+        fputs(")\n\\&", out); /* a line may begin with a dot */
+        describe_roff(out, row.cells[4]);
+        fputc('\n', out);
+    }
+}
+
 int describe_plugin(const struct fms_plugin *plugin, enum describe_format format, FILE *out)
 {
     errno = 0;
-    if (format == DESCRIBE_MARKDOWN)
-        describe_markdown(out, plugin->options);
-    else
+    switch (format) {
+    case DESCRIBE_TABLE:
         describe_for_people(out, plugin);
+        break;
+    case DESCRIBE_MARKDOWN:
+        describe_markdown(out, plugin->options);
+        break;
+    case DESCRIBE_JSON:
+        describe_json(out, plugin);
+        break;
+    case DESCRIBE_MAN:
+        describe_man(out, plugin->options);
+        break;
+    }
     if (fflush(out) == 0 && !ferror(out))
         return 0;
     return errno != 0 ? -errno : -EIO;

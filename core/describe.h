@@ -6,10 +6,11 @@
 
 #include "fms_plugin.h"
 
-enum describe_format { DESCRIBE_TABLE, DESCRIBE_MARKDOWN };
+enum describe_format { DESCRIBE_TABLE, DESCRIBE_MARKDOWN, DESCRIBE_JSON, DESCRIBE_MAN };
 
 /* TABLE: name, version, summary, roles, then options (name, type, default, range or choices, help), counters, and a
- * sample section. MARKDOWN: the option table alone, as it stands in the plugin's README. 0 or -errno of writing. */
+ * sample section. JSON: all that but the sample, as one object, for programs. MARKDOWN and MAN: the options alone, as they
+ * stand in the plugin's README and in a man page. 0 or -errno of writing. */
 int describe_plugin(const struct fms_plugin *plugin, enum describe_format format, FILE *out);
 
 #endif

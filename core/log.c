@@ -91,11 +91,17 @@ static void log_escaped(FILE *out, const char *text, bool is_json)
     }
 }
 
-static void log_json_string(FILE *out, const char *name, const char *text)
+void log_json_string(FILE *out, const char *text)
 {
-    fprintf(out, ",\"%s\":\"", name);
+    fputc('"', out);
     log_escaped(out, text, true);
     fputc('"', out);
+}
+
+static void log_json_member(FILE *out, const char *name, const char *text)
+{
+    fprintf(out, ",\"%s\":", name);
+    log_json_string(out, text);
 }
 
 /* Called with the lock held. The whole line goes out in one write, so that lines of several processes do not mix. */
@@ -117,10 +123,10 @@ static void log_out(enum fms_level level, const char *pipeline, const char *stag
     if (log_format == LOG_JSON) {
         fprintf(out, "{\"time\":\"%s\",\"level\":\"%s\"", when, log_names[level]);
         if (pipeline != NULL)
-            log_json_string(out, "pipeline", pipeline);
+            log_json_member(out, "pipeline", pipeline);
         if (stage != NULL)
-            log_json_string(out, "stage", stage);
-        log_json_string(out, "message", text);
+            log_json_member(out, "stage", stage);
+        log_json_member(out, "message", text);
         fputs("}\n", out);
     } else {
         fprintf(out, "%s %-5s ", when, log_names[level]);

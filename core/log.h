@@ -2,6 +2,8 @@
 #ifndef FMS_LOG_H
 #define FMS_LOG_H
 
+#include <stdio.h>
+
 #include "fms_plugin.h"
 
 enum log_format { LOG_TEXT, LOG_JSON };
@@ -20,5 +22,9 @@ void log_vline(enum fms_level level, const char *pipeline, const char *stage, co
 /* As above but never held back: for configuration errors, which differ by their arguments only. `line` 0: none. */
 void log_config(enum fms_level level, const char *file, int line, const char *format, ...) FMS_PRINTF(4, 5);
 void log_vconfig(enum fms_level level, const char *file, int line, const char *format, va_list args);
+
+/* Writes a JSON string, quotes included; what is no UTF-8 is written as code points of its bytes. One thread at a time per
+ * `out`. */
+void log_json_string(FILE *out, const char *text);
 
 #endif

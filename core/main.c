@@ -30,7 +30,7 @@ static const char usage[] =
     "  --log-level=error|warn|info|debug\n"
     "  --until=NAME                run: stop all pipelines when this one has ended\n"
     "  --timeout=SECONDS           probe: how long to try each stage (10)\n"
-    "  --format=table|markdown     describe: how to print (table)\n"
+    "  --format=table|json|markdown|man   describe: how to print (table)\n"
     "  --help, --version\n"
     "\n"
     "exit status: 0 done; 1 failed while running, records were left unsettled, or a test failed; 2 bad configuration\n";
@@ -77,7 +77,7 @@ static int parse_option(int option, struct arguments *arguments)
 {
     static const char *const formats[] = {"text", "json", NULL};
     static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
-    static const char *const describes[] = {"table", "markdown", NULL};
+    static const char *const describes[] = {"table", "markdown", "json", "man", NULL};
     int choice = 0;
     long seconds;
     char *end;

@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include <jansson.h>
+
 #include "options.h"
 
 struct sample {
@@ -188,6 +190,67 @@ static void for_a_readme(void **state)
     free(text);
 }
 
+static const char *text_of(const json_t *object, const char *name)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+
+    return text != NULL ? text : "(none)";
+}
+
+static const json_t *option_of(const json_t *root, const char *name)
+{
+    const json_t *option;
+    size_t i;
+
+    json_array_foreach(json_object_get(root, "options"), i, option)
+    {
+        if (strcmp(text_of(option, "name"), name) == 0)
+            return option;
+    }
+    fail_msg("there is no option %s", name);
+    return NULL;
+}
+
+static void for_programs(void **state)
+{
+    struct fms_plugin plugin = plugin_of(optional);
+    char *text = describe(&plugin, DESCRIBE_JSON);
+    json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+
+    (void)state;
+    assert_non_null(root);
+    assert_string_equal(text_of(root, "name"), "kafka_sink");
+    assert_true(json_is_true(json_object_get(root, "sink")) && json_is_false(json_object_get(root, "source")));
+    assert_int_equal(json_array_size(json_object_get(root, "options")), 13);
+    assert_string_equal(text_of(option_of(root, "count"), "help"), "this | or *that* of <those> `x`");
+    assert_string_equal(text_of(option_of(root, "count"), "accepts"), "-1 to 65535");
+    assert_string_equal(text_of(option_of(root, "odd"), "default"), "a ;\"b\"");
+    assert_string_equal(text_of(option_of(root, "brokers"), "default"), "(none)");
+    assert_string_equal(text_of(json_array_get(json_object_get(root, "counters"), 0), "name"), "reconnects");
+    assert_null(strstr(text, "hunter2"));
+    json_decref(root);
+    free(text);
+    plugin.options = NULL;
+    plugin.counters = NULL;
+    text = describe(&plugin, DESCRIBE_JSON);
+    root = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    assert_int_equal(json_array_size(json_object_get(root, "options")), 0);
+    json_decref(root);
+    free(text);
+}
+
+static void for_a_man_page(void **state)
+{
+    struct fms_plugin plugin = plugin_of(optional);
+    char *text = describe(&plugin, DESCRIBE_MAN);
+
+    (void)state;
+    contains(text, ".TP\n\\fBcount\\fR (integer, default \\-1; \\-1 to 65535)\n\\&this | or *that* of <those> `x`\n");
+    contains(text, ".TP\n\\fBkafka.NAME\\fR (strings)\n\\&properties\n");
+    assert_null(strstr(text, "hunter2"));
+    free(text);
+}
+
 /* The sample section of a plugin, with its comments turned into keys, fills an instance. */
 static void sample_works(const struct fms_option *options)
 {
@@ -233,8 +296,9 @@ static void a_full_disk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(for_people),   cmocka_unit_test(several_roles), cmocka_unit_test(without_role_or_options),
-        cmocka_unit_test(for_a_readme), cmocka_unit_test(samples_work),  cmocka_unit_test(a_full_disk),
+        cmocka_unit_test(for_people),   cmocka_unit_test(several_roles),  cmocka_unit_test(without_role_or_options),
+        cmocka_unit_test(for_a_readme), cmocka_unit_test(samples_work),   cmocka_unit_test(a_full_disk),
+        cmocka_unit_test(for_programs), cmocka_unit_test(for_a_man_page),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,8 @@ fmspipe=$work/usr/bin/fmspipe
 "$fmspipe" plugins | grep -q '^mqtt_source ' || fail "the installed program does not find the installed plugins"
 "$fmspipe" check "$work"/usr/share/fmspipe/pipelines/*.ini >/dev/null || fail "an installed pipeline file is not accepted"
 
+[ -s "$work/usr/share/man/man1/fmspipe.1" ] && [ -s "$work/usr/share/man/man5/fmspipe-pipeline.5" ] || fail "no man pages"
+
 mkdir "$work/mine"
 cd "$work/mine"
 awk '/^```c$/ { on = 1; next } /^```$/ { on = 0 } on' "$source/docs/write-a-plugin.md" >speed_limit.c
