@@ -2,6 +2,8 @@
 include(CMakePackageConfigHelpers)
 
 install(FILES core/fms_plugin.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(DIRECTORY sdk/new-plugin DESTINATION ${CMAKE_INSTALL_DATADIR}/fmspipe)
+file(COPY sdk/new-plugin DESTINATION ${PROJECT_BINARY_DIR}/${CMAKE_INSTALL_DATADIR}/fmspipe) # beside the built program
 install(DIRECTORY pipelines DESTINATION ${CMAKE_INSTALL_DATADIR}/fmspipe FILES_MATCHING PATTERN "*.ini")
 
 set_target_properties(fms_plugin_header PROPERTIES EXPORT_NAME plugin)
@@ -13,8 +15,16 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/fmspipe-config-version.cm
 install(FILES ${PROJECT_BINARY_DIR}/fmspipe-config.cmake ${PROJECT_BINARY_DIR}/fmspipe-config-version.cmake
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/fmspipe)
 
-configure_file(cmake/fmspipe.pc.in ${PROJECT_BINARY_DIR}/fmspipe.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/fmspipe.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+# Told from where they stand, so that an installation may be moved.
+file(RELATIVE_PATH FMS_PREFIX_FROM_PC /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+set(package_files fmspipe.pc)
+if(FMS_TESTS)
+  list(APPEND package_files fmspipe-test.pc)
+endif()
+foreach(file ${package_files})
+  configure_file(cmake/${file}.in ${PROJECT_BINARY_DIR}/${file} @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/${file} DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()
 
 install(FILES docs/man/fmspipe.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES docs/man/fmspipe-pipeline.5 DESTINATION ${CMAKE_INSTALL_MANDIR}/man5)

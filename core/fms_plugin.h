@@ -492,19 +492,26 @@ struct fms_plugin {
 
 #ifdef __cplusplus
 #define FMS_EXTERN_C extern "C"
+#define FMS_UNSET_IS_ZERO                                                                                              \
+    _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wmissing-field-initializers\"")
+#define FMS_UNSET_END _Pragma("GCC diagnostic pop")
 #else
 #define FMS_EXTERN_C
+#define FMS_UNSET_IS_ZERO /* C compilers know designated initializers */
+#define FMS_UNSET_END
 #endif
 
 /* FMS_PLUGIN(.name = "lines", ..., .sink_write = lines_write); once, at the end of the file. */
 #define FMS_PLUGIN(...)                                                                                                \
     FMS_EXTERN_C FMS_EXPORT const struct fms_plugin *FMS_ENTRY(FMS_ABI)(void);                                         \
+    FMS_UNSET_IS_ZERO                                                                                                  \
     FMS_EXTERN_C const struct fms_plugin *FMS_ENTRY(FMS_ABI)(void)                                                     \
     {                                                                                                                  \
         static const struct fms_plugin plugin = {                                                                      \
             .abi = FMS_ABI, .size = sizeof(struct fms_plugin), __VA_ARGS__, .host_size = sizeof(struct fms_host)};     \
         return &plugin;                                                                                                \
     }                                                                                                                  \
+    FMS_UNSET_END                                                                                                      \
     struct fms_plugin /* swallows the semicolon */
 
 #ifdef __cplusplus

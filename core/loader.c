@@ -38,8 +38,7 @@ static void *loader_error(struct where where, const char *format, ...)
     return NULL;
 }
 
-/* ../plugins beside a build tree's bin/, ../lib/.../plugins of an installation. */
-static char *loader_builtin(void)
+char *loader_beside(const char *relative)
 {
     char exe[4096];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
@@ -52,8 +51,18 @@ static char *loader_builtin(void)
     if (slash == NULL)
         return NULL;
     *slash = '\0';
-    if (asprintf(&text, "%s/../plugins:%s/../" FMS_LIBDIR "/fmspipe/plugins", exe, exe) < 0)
-        return NULL;
+    return asprintf(&text, "%s/../%s", exe, relative) >= 0 ? text : NULL;
+}
+
+/* In a build tree plugins/ stands beside bin/. */
+static char *loader_builtin(void)
+{
+    char *built = loader_beside("plugins"), *installed = loader_beside(FMS_LIBDIR "/fmspipe/plugins"), *text = NULL;
+
+    if (built != NULL && installed != NULL && asprintf(&text, "%s:%s", built, installed) < 0)
+        text = NULL;
+    free(built);
+    free(installed);
     return text;
 }
 

@@ -15,6 +15,9 @@ struct plugin {
 /* Directories to search, separated by colons, before the built-in ones; NULL or "": none. Call once, at the start. */
 void loader_search(const char *directories);
 
+/* The path of what stands at `relative` beside the folder of the program; to be freed. NULL: out of memory. */
+char *loader_beside(const char *relative);
+
 /* Loads `name`, or the file if `name` has a slash. NULL after an error, which is logged at file:line. A plugin is
  * loaded once a process and never unloaded; the result lives as long. [control] */
 const struct plugin *loader_load(const char *name, const char *file, int line);

@@ -12,6 +12,7 @@
 
 #include "describe.h"
 #include "log.h"
+#include "new_plugin.h"
 #include "pipeline.h"
 #include "test.h"
 
@@ -24,6 +25,7 @@ static const char usage[] =
     "       fmspipe [OPTION...] test FILE...     run the [test NAME] sections: transforms only, nothing is connected\n"
     "       fmspipe [OPTION...] plugins          list the plugins that can be found\n"
     "       fmspipe [OPTION...] describe PLUGIN  a plugin's options; `pipeline` and `test`: those of these sections\n"
+    "       fmspipe new-plugin NAME --type=source|transform|sink [DIR]   make a folder with a plugin to begin with\n"
     "\n"
     "  --plugin-dir=DIR[:DIR...]   look here for plugins first (also: FMSPIPE_PLUGIN_PATH)\n"
     "  --log-format=text|json      how log lines on stderr look (text)\n"
@@ -31,6 +33,7 @@ static const char usage[] =
     "  --until=NAME                run: stop all pipelines when this one has ended\n"
     "  --timeout=SECONDS           probe: how long to try each stage (10)\n"
     "  --format=table|json|markdown|man   describe: how to print (table)\n"
+    "  --type=source|transform|sink   new-plugin: what it is\n"
     "  --help, --version\n"
     "\n"
     "exit status: 0 done; 1 failed while running, records were left unsettled, or a test failed; 2 bad configuration\n";
@@ -40,6 +43,7 @@ struct arguments {
     enum log_format log_format;
     enum fms_level log_level;
     enum describe_format format;
+    enum fms_role type; /* 0: not said */
     int64_t timeout;
     const char *command;
     char **words;
@@ -77,6 +81,7 @@ static int parse_option(int option, struct arguments *arguments)
 {
     static const char *const formats[] = {"text", "json", NULL};
     static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
+    static const char *const types[] = {"source", "transform", "sink", NULL}; /* in the order of enum fms_role */
     static const char *const describes[] = {"table", "markdown", "json", "man", NULL};
     int choice = 0;
     long seconds;
@@ -97,6 +102,10 @@ static int parse_option(int option, struct arguments *arguments)
     case 'd':
         choice = choose(optarg, describes);
         arguments->format = (enum describe_format)choice;
+        break;
+    case 'r':
+        choice = choose(optarg, types);
+        arguments->type = choice < 0 ? 0 : (enum fms_role)(1 << choice);
         break;
     case 'u':
         arguments->until = optarg;
@@ -121,17 +130,13 @@ static int parse_option(int option, struct arguments *arguments)
 static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 {
     static const struct option options[] = {
-        {"plugin-dir", required_argument, NULL, 'p'},
-        {"log-format", required_argument, NULL, 'f'},
-        {"log-level", required_argument, NULL, 'l'},
-        {"until", required_argument, NULL, 'u'},
-        {"timeout", required_argument, NULL, 't'},
-        {"format", required_argument, NULL, 'd'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},
-        {NULL, 0, NULL, 0},
+        {"plugin-dir", required_argument, NULL, 'p'}, {"log-format", required_argument, NULL, 'f'},
+        {"log-level", required_argument, NULL, 'l'},  {"until", required_argument, NULL, 'u'},
+        {"timeout", required_argument, NULL, 't'},    {"format", required_argument, NULL, 'd'},
+        {"type", required_argument, NULL, 'r'},       {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},          {NULL, 0, NULL, 0},
     };
-    static const char *const commands[] = {"run", "check", "probe", "test", "plugins", "describe", NULL};
+    static const char *const commands[] = {"run", "check", "probe", "test", "plugins", "describe", "new-plugin", NULL};
     bool has_level = false;
     int option, error;
 
@@ -200,6 +205,21 @@ static int describe(const struct arguments *arguments)
         describe_plugin(table, arguments->format, stdout);
     }
     return ferror(stdout) ? EXIT_FAILED : EXIT_DONE;
+}
+
+static int make_plugin(const struct arguments *arguments)
+{
+    const char *directory = arguments->count > 1 ? arguments->words[1] : NULL;
+    int error;
+
+    if (arguments->type == 0)
+        return bad_usage("new-plugin needs --type=source, transform or sink", NULL);
+    if (arguments->count > 2)
+        return bad_usage("new-plugin takes a name and a folder", arguments->words[2]);
+    error = new_plugin(arguments->words[0], arguments->type, directory);
+    if (error == 0)
+        printf("next: cd %s, and see README.md there\n", directory != NULL ? directory : arguments->words[0]);
+    return error == -EINVAL ? EXIT_CONFIGURATION : error != 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
 /* ----------------------------------------------------------------------------------------------------- check, probe */
@@ -467,6 +487,8 @@ int main(int argc, char **argv)
         return test(&arguments);
     if (strcmp(arguments.command, "describe") == 0)
         return describe(&arguments);
+    if (strcmp(arguments.command, "new-plugin") == 0)
+        return make_plugin(&arguments);
     if (strcmp(arguments.command, "plugins") == 0) {
         loader_each(print_plugin, NULL);
         return EXIT_DONE;

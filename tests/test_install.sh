@@ -1,62 +1,95 @@
 #!/usr/bin/env bash
-# What a stranger does: installs, takes the plugin of docs/write-a-plugin.md, builds it in one line and with the CMake
-# package, and runs it. usage: test_install.sh BUILD-DIRECTORY SOURCE-DIRECTORY
+# What a stranger does: installs, follows docs/write-a-plugin.md word by word, begins a plugin of each type, and builds one in C++.
+#   test_install.sh BUILD-DIRECTORY SOURCE-DIRECTORY
 set -euo pipefail
 build=$1
 source=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-fail() { echo "FAILED: $*" >&2; exit 1; }
+fail() { cat "$work/log" 2>/dev/null || true; echo "FAILED: $*" >&2; exit 1; }
+quietly() { "$@" >"$work/log" 2>&1 || fail "$*"; }
 
-cmake --install "$build" --prefix "$work/usr" >"$work/log" 2>&1 || { cat "$work/log"; fail "cmake --install"; }
-fmspipe=$work/usr/bin/fmspipe
-"$fmspipe" plugins | grep -q '^mqtt_source ' || fail "the installed program does not find the installed plugins"
-"$fmspipe" check "$work"/usr/share/fmspipe/pipelines/*.ini >/dev/null || fail "an installed pipeline file is not accepted"
-
-[ -s "$work/usr/share/man/man1/fmspipe.1" ] && [ -s "$work/usr/share/man/man5/fmspipe-pipeline.5" ] || fail "no man pages"
-
-mkdir "$work/mine"
-cd "$work/mine"
-awk '/^```c$/ { on = 1; next } /^```$/ { on = 0 } on' "$source/docs/write-a-plugin.md" >speed_limit.c
-
-# 1. In one line, with what pkg-config says.
+quietly cmake --install "$build" --prefix "$work/usr"
+PATH=$work/usr/bin:$PATH
 pc=$(find "$work/usr" -name fmspipe.pc)
-export PKG_CONFIG_PATH=${pc%/*} PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1
+export PKG_CONFIG_PATH=${pc%/*} PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 CMAKE_PREFIX_PATH=$work/usr
+fmspipe plugins | grep -q '^mqtt_source ' || fail "the installed program does not find the installed plugins"
+quietly fmspipe check "$work"/usr/share/fmspipe/pipelines/*.ini
+quietly fmspipe test "$work"/usr/share/fmspipe/pipelines/*.ini
+for page in man1/fmspipe.1 man5/fmspipe-pipeline.5; do
+  [ -s "$work/usr/share/man/$page" ] || fail "no $page"
+done
+
+# built NAME: builds and tests the plugin of this folder
+built() {
+  quietly cmake -S . -B build
+  quietly cmake --build build
+  quietly ctest --test-dir build --output-on-failure
+  grep -q '100% tests passed, 0 tests failed out of 1' "$work/log" || fail "$1: no test"
+}
+
+# 1. A plugin of each type, as it is made.
+cd "$work"
+for type in source transform sink; do
+  quietly fmspipe new-plugin "my_$type" --type="$type"
+  grep -l example "my_$type"/*.c && fail "my_$type is still called example"
+  [ "$(wc -l <"my_$type/my_$type.c")" -lt 60 ] || fail "my_$type.c has 60 lines or more"
+  cd "my_$type"
+  built "my_$type"
+  quietly fmspipe --plugin-dir=build check "my_$type.ini"
+  cd ..
+done
+quietly fmspipe --log-level=error --plugin-dir=my_sink/build my_sink/my_sink.ini
+grep -q '^my_sink: {"vehicle_id"' "$work/log" || fail "my_sink wrote nothing"
+quietly fmspipe --plugin-dir=my_transform/build test my_transform/my_transform.ini
+
+# What can't be made says why.
+refused() {
+  local status=0
+  fmspipe new-plugin "${@:3}" >"$work/log" 2>&1 || status=$?
+  [ $status = "$1" ] || fail "new-plugin ${*:3} ended with $status, not $1"
+  grep -q -- "$2" "$work/log" || fail "new-plugin ${*:3} does not say: $2"
+}
+refused 1 'cannot make the folder my_sink: File exists' my_sink --type=sink
+refused 2 'is no name for a plugin' My-Sink --type=sink
+refused 2 'needs --type' another
+refused 2 'bad value: sing' another --type=sing
+
+# 2. The page, each of whose listings names its file.
+fmspipe new-plugin speed_limit --type=transform >/dev/null
+cd speed_limit
+awk '/^```[a-z]+ [a-z_.]+$/ { file = $2; printf "" >file; next } /^```$/ { file = "" } file != "" { print >file }' \
+  "$source/docs/write-a-plugin.md"
+grep -q 'highest speed' speed_limit.c || fail "the page has no speed_limit.c"
+built speed_limit
+fmspipe --plugin-dir=build describe speed_limit | grep -q 'highest speed, km/h' || fail "describe"
+quietly fmspipe --plugin-dir=build test speed_limit.ini
+quietly fmspipe --plugin-dir=build speed_limit.ini
 # shellcheck disable=SC2046
-${CC:-cc} -std=c11 -Wall -Wextra -Wpedantic -Werror -shared -fPIC $(pkg-config --define-prefix --cflags fmspipe) \
-  -o speed_limit.so speed_limit.c || fail "the one-line build"
-"$fmspipe" --plugin-dir=. describe speed_limit | grep -q 'highest speed, km/h' || fail "describe"
+quietly "${CC:-cc}" -std=c11 -Wall -Wextra -Wpedantic -Werror -shared -fPIC $(pkg-config --cflags fmspipe) -o speed_limit.so \
+  speed_limit.c
+quietly fmspipe --plugin-dir=. test speed_limit.ini
+sed 's/limit = 90/limit = 0/; s/^count = 20/count = 200\nrate = 0/' speed_limit.ini >standing.ini
+fmspipe --log-level=error --plugin-dir=build standing.ini >out
+awk -F'"speed":' '{ if ($2 + 0 > 0) exit 1 }' out || fail "something moving came through"
 
-# 2. With the CMake package.
-cat >CMakeLists.txt <<'END'
-cmake_minimum_required(VERSION 3.16)
-project(mine LANGUAGES C)
-find_package(fmspipe REQUIRED)
-fmspipe_add_plugin(speed_limit SOURCES speed_limit.c)
-END
-if ! { cmake -S . -B build -DCMAKE_PREFIX_PATH="$work/usr" && cmake --build build; } >"$work/log" 2>&1; then
-  cat "$work/log"
-  fail "the CMake build"
-fi
-
-# It runs, and rejects what it should.
-cat >speed.ini <<'END'
-[pipeline]
-on_reject = drop
+# 3. The header in C++.
+mkdir ../plus
+cd ../plus
+# shellcheck disable=SC2046
+quietly "${CXX:-c++}" -std=c++17 -Wall -Wextra -Werror -shared -fPIC $(pkg-config --cflags fmspipe) -o plus.so \
+  "$source/tests/plugins/plus.cc"
+cat >plus.ini <<'END'
 [source]
 plugin = fms_sim
-vehicles = 50
-rate = 0
-count = 2000
-[transform limit]
-plugin = speed_limit
-limit = 90
-[sink out]
-plugin = console_sink
-format = json
+[transform plus]
+plugin = plus
+text = "topic: "
+[sink null]
+plugin = null_sink
+[test it_says_the_topic]
+input.1 = {}
+expect.1 = topic: fms/data
 END
-"$fmspipe" --plugin-dir=build speed.ini >out 2>log || { cat log; fail "the run"; }
-grep -q 'is above 90 km/h' log || fail "nothing was rejected"
-[ -s out ] || fail "nothing came through"
-awk -F'"speed":' '{ if ($2 + 0 > 90) exit 1 }' out || fail "something too fast came through"
-echo "installed, built a plugin twice, ran it"
+quietly fmspipe --plugin-dir=. test plus.ini
+echo "installed, built plugins of each type, those of the page and one in C++, and ran them"

@@ -1,4 +1,4 @@
-/* fake_host.c - a host with one stage, which remembers everything and trusts nobody.
+/* fms_test.c - a host with one stage, which remembers everything and trusts nobody.
  *
  * Each offer of a record to a sink or transform is a fresh copy that is scribbled over (and poisoned under ASan) once
  * its fate is told, and no copy's address is used again before fake_close: a settlement therefore says exactly which
@@ -6,7 +6,7 @@
  *
  * Two locks: `lane` is the pipeline's one thread of control, held across calls of the plugin; `lock` guards the data,
  * is held for moments, never across a call of the plugin, and is taken after `lane`. */
-#include "fake_host.h"
+#include "fms_test.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -1,0 +1,108 @@
+/* new_plugin.c - see new_plugin.h.
+ *
+ * The files stand beside the program as they are built and tested there, for a plugin called "example": all that is done is
+ * to copy them under another name. */
+#include "new_plugin.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "loader.h"
+#include "log.h"
+
+#define EXAMPLE "example"
+
+static int refuse(int error, const char *format, ...) FMS_PRINTF(2, 3);
+static int refuse(int error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    log_vline(FMS_LOG_ERROR, NULL, NULL, format, args);
+    va_end(args);
+    return error;
+}
+
+/* It becomes part of C names and of file names. */
+static bool is_name(const char *name)
+{
+    size_t size = strlen(name);
+
+    return size > 0 && size <= 48 && name[0] >= 'a' && name[0] <= 'z' &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == size;
+}
+
+/* Copies a file; each "example" in it becomes the name. */
+static int copy_renamed(const char *from, const char *to, const char *name)
+{
+    FILE *in = fopen(from, "r"), *out = in != NULL ? fopen(to, "wx") : NULL;
+    char *line = NULL;
+    size_t room = 0;
+    int error = out != NULL ? 0 : refuse(-errno, "%s: %s", in == NULL ? from : to, strerror(errno));
+
+    while (error == 0 && getline(&line, &room, in) >= 0) {
+        const char *rest = line, *found;
+
+        for (; (found = strstr(rest, EXAMPLE)) != NULL; rest = found + strlen(EXAMPLE))
+            fprintf(out, "%.*s%s", (int)(found - rest), rest, name);
+        fputs(rest, out);
+    }
+    free(line);
+    if (in != NULL)
+        fclose(in);
+    if (out != NULL && fclose(out) != 0 && error == 0)
+        error = refuse(-errno, "%s: %s", to, strerror(errno));
+    return error;
+}
+
+/* One file of the folder: `from` stands beside the program; it is called `before`, the plugin's name and `after`, or `before`
+ * alone. */
+static int make_file(const char *directory, const char *from, const char *before, const char *after, const char *name)
+{
+    char *source = NULL, *target = NULL;
+    char *beside = loader_beside(FMS_DATADIR "/fmspipe/new-plugin");
+    int error = -ENOMEM;
+
+    if (beside != NULL && asprintf(&source, "%s/%s", beside, from) >= 0 &&
+        asprintf(&target, "%s/%s%s%s", directory, before, *after != '\0' ? name : "", after) >= 0)
+        error = copy_renamed(source, target, name);
+    if (error == 0)
+        printf("%s\n", target);
+    free(beside);
+    free(source);
+    free(target);
+    return error;
+}
+
+static int make_files(const char *directory, const char *role, const char *name)
+{
+    char code[32], test[32], pipeline[32];
+    int error;
+
+    snprintf(code, sizeof code, "%s.c", role);
+    snprintf(test, sizeof test, "test_%s.c", role);
+    snprintf(pipeline, sizeof pipeline, "%s.ini", role);
+    error = make_file(directory, code, "", ".c", name);
+    if (error == 0)
+        error = make_file(directory, test, "test_", ".c", name);
+    if (error == 0)
+        error = make_file(directory, pipeline, "", ".ini", name);
+    if (error == 0)
+        error = make_file(directory, "CMakeLists.txt", "CMakeLists.txt", "", name);
+    return error != 0 ? error : make_file(directory, "README.md", "README.md", "", name);
+}
+
+int new_plugin(const char *name, enum fms_role role, const char *directory)
+{
+    const char *role_name = role == FMS_SOURCE ? "source" : role == FMS_TRANSFORM ? "transform" : "sink";
+
+    if (!is_name(name))
+        return refuse(-EINVAL, "\"%s\" is no name for a plugin: 1 to 48 of a-z, 0-9 and _, a letter first", name);
+    if (directory == NULL)
+        directory = name;
+    if (mkdir(directory, 0777) != 0)
+        return refuse(-errno, "cannot make the folder %s: %s", directory, strerror(errno));
+    return make_files(directory, role_name, name);
+}
