@@ -38,7 +38,7 @@ static const struct {
     {"message.timeout.ms", "0", FOR_PRODUCER, IN_BOTH},
     {"linger.ms", "0", FOR_PRODUCER, IN_REALTIME},
     {"queue.buffering.max.messages", "20000", FOR_PRODUCER, IN_REALTIME},
-    {"linger.ms", "20", FOR_PRODUCER, IN_THROUGHPUT},
+    {"linger.ms", "5", FOR_PRODUCER, IN_THROUGHPUT},
     {"batch.num.messages", "10000", FOR_PRODUCER, IN_THROUGHPUT},
     {"compression.codec", "lz4", FOR_PRODUCER, IN_THROUGHPUT},
     {"queue.buffering.max.messages", "200000", FOR_PRODUCER, IN_THROUGHPUT},
