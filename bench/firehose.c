@@ -1,0 +1,271 @@
+/* firehose.c - an MQTT broker that does nothing but send: QoS 1 (or 0) messages to one subscriber, as fast as it takes them.
+ *
+ *   firehose SECONDS [QOS]
+ *
+ * It prints "port N", takes one connection at a time, of MQTT 3.1.1 or 5, honours receive maximum, counts what is acknowledged,
+ * and prints "acknowledged N in S s" when the time, which begins with the first subscription, is over and all is acknowledged. A
+ * client that leaves and comes back gets again what it has not acknowledged. A message is 180 bytes of JSON of one of 1000
+ * vehicles, with the topic fms/VEHICLE/data. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define VEHICLES 1000u
+#define PAYLOAD  180u
+#define ROOM     (256u * 1024u)
+
+struct firehose {
+    int listener, fd;
+    unsigned qos;
+    bool is_5;
+    unsigned window;       /* most unacknowledged messages */
+    double seconds, began; /* 0: nobody has subscribed yet */
+    bool is_subscribed, has_left;
+    uint64_t sent, acknowledged;
+    unsigned char packets[VEHICLES][256]; /* PUBLISHes, all of one size, that lack their identifier */
+    size_t packet_size, id_at;
+    unsigned char out[ROOM], in[ROOM];
+    size_t out_size, out_sent, in_size;
+};
+
+static double now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static void die(const char *what)
+{
+    fprintf(stderr, "firehose: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- messages */
+
+static void make_packets(struct firehose *hose)
+{
+    for (unsigned i = 0; i < VEHICLES; i++) {
+        unsigned char *packet = hose->packets[i];
+        char topic[32], payload[PAYLOAD + 1];
+        size_t topic_size = (size_t)snprintf(topic, sizeof topic, "fms/v%04u/data", i), size = 3, body;
+        int used = snprintf(payload, sizeof payload,
+                            "{\"vehicle_id\":\"v%04u\",\"timestamp\":1763320419,\"speed\":56.65,\"rpm\":1316,"
+                            "\"fuel_level\":99.65,\"note\":\"",
+                            i);
+
+        memset(payload + used, 'x', PAYLOAD - (size_t)used);
+        memcpy(payload + PAYLOAD - 2, "\"}", 2);
+        packet[size++] = 0;
+        packet[size++] = (unsigned char)topic_size;
+        memcpy(packet + size, topic, topic_size);
+        size += topic_size;
+        hose->id_at = size;
+        size += hose->qos > 0 ? 2 : 0;
+        if (hose->is_5)
+            packet[size++] = 0;
+        memcpy(packet + size, payload, PAYLOAD);
+        size += PAYLOAD;
+        body = size - 3;
+        packet[0] = (unsigned char)(0x30 | hose->qos << 1);
+        packet[1] = (unsigned char)((body & 0x7f) | 0x80); /* 128 to 16383 bytes */
+        packet[2] = (unsigned char)(body >> 7);
+        hose->packet_size = size;
+    }
+}
+
+static void fill(struct firehose *hose)
+{
+    if (hose->out_sent == hose->out_size)
+        hose->out_sent = hose->out_size = 0;
+    while (hose->out_size + hose->packet_size <= ROOM &&
+           (hose->qos == 0 || hose->sent - hose->acknowledged < hose->window)) {
+        unsigned char *to = hose->out + hose->out_size;
+        unsigned id = (unsigned)(hose->sent % 65535) + 1;
+
+        memcpy(to, hose->packets[hose->sent % VEHICLES], hose->packet_size);
+        if (hose->qos > 0) {
+            to[hose->id_at] = (unsigned char)(id >> 8);
+            to[hose->id_at + 1] = (unsigned char)id;
+        }
+        hose->out_size += hose->packet_size;
+        hose->sent++;
+    }
+}
+
+/* ----------------------------------------------------------------------------------------------- what the client says */
+
+static void answer(struct firehose *hose, const void *data, size_t size)
+{
+    memcpy(hose->out + hose->out_size, data, size); /* few, before the stream begins and at pings */
+    hose->out_size += size;
+}
+
+/* Receive maximum among CONNECT's properties; the others that a subscriber sends have four bytes. */
+static void read_connect(struct firehose *hose, const unsigned char *body)
+{
+    const unsigned char *at = body + 11, *end;
+
+    hose->is_5 = body[6] == 5;
+    hose->window = 65535;
+    end = at + (hose->is_5 ? body[10] : 0);
+    while (hose->is_5 && at < end) {
+        if (at[0] == 0x21)
+            hose->window = (unsigned)at[1] << 8 | at[2];
+        at += at[0] == 0x21 || at[0] == 0x22 ? 3 : 5;
+    }
+    unsigned char connack[] = {0x20, hose->is_5 ? 3 : 2, hose->began > 0, 0, 0}; /* from then on there is a session */
+
+    answer(hose, connack, connack[1] + 2u);
+    make_packets(hose);
+}
+
+static void read_packet(struct firehose *hose, const unsigned char *packet, size_t head)
+{
+    const unsigned char *body = packet + head;
+    unsigned char granted[] = {0x90, 4, body[0], body[1], 0, (unsigned char)hose->qos};
+
+    switch (packet[0] >> 4) {
+    case 1:
+        read_connect(hose, body);
+        break;
+    case 4:
+        hose->acknowledged++;
+        break;
+    case 8:
+        if (!hose->is_5) {
+            granted[1] = 3;
+            granted[4] = granted[5];
+        }
+        answer(hose, granted, granted[1] + 2u);
+        hose->began = hose->began > 0 ? hose->began : now();
+        hose->is_subscribed = true;
+        break;
+    case 12:
+        answer(hose, "\xd0\0", 2);
+        break;
+    case 14:
+        hose->has_left = true;
+        break;
+    default:
+        break;
+    }
+}
+
+static void take_in(struct firehose *hose)
+{
+    size_t at = 0;
+
+    for (;;) {
+        size_t length = 0, head = 1;
+        unsigned shift = 0;
+
+        do {
+            if (at + head >= hose->in_size)
+                goto rest;
+            length |= (size_t)(hose->in[at + head] & 0x7f) << shift;
+            shift += 7;
+        } while ((hose->in[at + head++] & 0x80) != 0);
+        if (at + head + length > hose->in_size)
+            goto rest;
+        read_packet(hose, hose->in + at, head);
+        at += head + length;
+    }
+rest:
+    memmove(hose->in, hose->in + at, hose->in_size - at);
+    hose->in_size -= at;
+}
+
+static void take_client(struct firehose *hose)
+{
+    int yes = 1;
+
+    hose->fd = accept4(hose->listener, NULL, NULL, SOCK_NONBLOCK);
+    if (hose->fd < 0)
+        die("accept");
+    setsockopt(hose->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    hose->sent = hose->acknowledged;
+    hose->in_size = hose->out_size = hose->out_sent = 0;
+    hose->is_subscribed = hose->has_left = false;
+}
+
+/* False: the connection is over. */
+static bool turn(struct firehose *hose, bool may_send)
+{
+    struct pollfd ready = {hose->fd, POLLIN, 0};
+    ssize_t n;
+
+    if (may_send && hose->is_subscribed && hose->out_sent == hose->out_size)
+        fill(hose);
+    if (hose->out_sent < hose->out_size)
+        ready.events |= POLLOUT;
+    poll(&ready, 1, 100);
+    if ((ready.revents & POLLOUT) != 0) {
+        n = send(hose->fd, hose->out + hose->out_sent, hose->out_size - hose->out_sent, MSG_NOSIGNAL);
+        hose->out_sent += n > 0 ? (size_t)n : 0;
+    }
+    if (hose->out_sent == hose->out_size)
+        hose->out_sent = hose->out_size = 0;
+    if ((ready.revents & (POLLIN | POLLHUP)) == 0)
+        return true;
+    n = recv(hose->fd, hose->in + hose->in_size, ROOM - hose->in_size, 0);
+    hose->in_size += n > 0 ? (size_t)n : 0;
+    take_in(hose);
+    return !hose->has_left && (n > 0 || (n < 0 && errno == EAGAIN));
+}
+
+/* Until the time is over, and then until all is acknowledged. */
+static void stream(struct firehose *hose)
+{
+    for (;;) {
+        bool is_over = hose->began > 0 && now() - hose->began >= hose->seconds;
+
+        if (is_over && (hose->qos == 0 || hose->acknowledged == hose->sent))
+            return;
+        if (!turn(hose, !is_over)) {
+            close(hose->fd);
+            take_client(hose);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct firehose hose;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+
+    if (argc < 2 || atof(argv[1]) <= 0) {
+        fprintf(stderr, "usage: firehose SECONDS [QOS]\n");
+        return 2;
+    }
+    hose.seconds = atof(argv[1]);
+    hose.qos = argc > 2 && argv[2][0] == '0' ? 0 : 1;
+    hose.listener = listener;
+    if (bind(listener, (struct sockaddr *)&address, size) != 0 || listen(listener, 1) != 0)
+        die("listen");
+    getsockname(listener, (struct sockaddr *)&address, &size);
+    printf("port %d\n", ntohs(address.sin_port));
+    fflush(stdout);
+    take_client(&hose);
+    stream(&hose);
+    printf("acknowledged %llu in %.3f s\n", (unsigned long long)(hose.qos > 0 ? hose.acknowledged : hose.sent),
+           now() - hose.began);
+    fflush(stdout);
+    close(listener);
+    while (turn(&hose, false)) /* until the client leaves, which would look for a broker that is gone */
+        continue;
+    return 0;
+}
