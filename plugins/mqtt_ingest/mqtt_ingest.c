@@ -17,6 +17,7 @@
 #include "transport.h"
 
 #define BUFFER_SIZE   (256u * 1024u) /* what is read at once; larger only for a message that needs it */
+#define FLIGHTS_MAX   (1u << 24)     /* not acknowledged: 64 MiB, should a broker go so far */
 #define HEADERS_MAX   1000u          /* that a record can have */
 #define PART_PATIENCE FMS_SECOND     /* with a broker that does not hang up */
 
@@ -414,6 +415,7 @@ static int ingest_start(struct mqtt_ingest *self)
     fms_room(self->host, &records, &bytes); /* of the empty pipeline */
     window = (size_t)self->receive_maximum < records ? (size_t)self->receive_maximum : records;
     options.receive_maximum = (uint16_t)window;
+    options.flights_max = FLIGHTS_MAX;
     options.buffer_size = bytes > BUFFER_SIZE ? bytes : BUFFER_SIZE;
     self->session = session_new(&options);
     return self->session != NULL && buffer_reserve(self) ? 0 : fms_fail(self->host, -ENOMEM, "out of memory");
@@ -690,6 +692,7 @@ static int mqtt_ingest_probe(void *instance, const struct fms_host *host, int64_
         .filters = filters,
         .filter_count = self->topic.count,
         .qos = (uint8_t)self->mqtt.qos,
+        .flights_max = 1024,
         .buffer_size = BUFFER_SIZE,
     };
     int64_t since = fms_now(host);

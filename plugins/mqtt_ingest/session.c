@@ -7,7 +7,7 @@
 
 #define ANSWER_PATIENCE (10 * FMS_SECOND) /* for CONNACK and SUBACK */
 #define OUTPUT_MOST     16384u            /* bytes to be sent beyond which no more acknowledgements are added */
-#define RING_MAX        65536u            /* there are no more packet identifiers */
+#define IDENTIFIERS     65536u            /* of packets: two bytes */
 
 enum state { STATE_CLOSED, STATE_CONNECTING, STATE_CONNECTED, STATE_PARTED };
 
@@ -342,7 +342,7 @@ void session_subscribe(struct session *session, int64_t now)
 static void session_forget(struct session *session)
 {
     if (session->exchanges != NULL)
-        memset(session->exchanges, 0, RING_MAX * sizeof *session->exchanges);
+        memset(session->exchanges, 0, IDENTIFIERS * sizeof *session->exchanges);
 }
 
 static enum session_event on_connack(struct session *session, const struct packet *packet)
@@ -452,7 +452,7 @@ static enum session_event on_pingresp(struct session *session, const struct pack
 
 /* --------------------------------------------------------------------------------------------------------- messages */
 
-/* Room in the ring for one more. False: no memory, or more than there are packet identifiers. */
+/* Room in the ring for one more. False: no memory, or more than is allowed. */
 static bool ring_reserve(struct session *session)
 {
     size_t used = (size_t)(session->tail - session->head), size;
@@ -461,7 +461,7 @@ static bool ring_reserve(struct session *session)
     if (used < session->ring_size)
         return true;
     size = session->ring_size == 0 ? 1024 : 2 * session->ring_size;
-    ring = size <= RING_MAX ? malloc(size * sizeof *ring) : NULL;
+    ring = size <= session->options.flights_max ? malloc(size * sizeof *ring) : NULL;
     if (ring == NULL)
         return false;
     for (uint64_t number = session->head; number != session->tail; number++)
@@ -563,10 +563,11 @@ static enum session_event on_publish(struct session *session, const struct packe
     if (error != 0)
         return session_accuse(session, error > 0 ? error : REASON_PACKET_TOO_LARGE, "PUBLISH");
     if (publish.qos > 0 && !ring_reserve(session))
-        return session->ring_size == RING_MAX ? session_accuse(session, REASON_RECEIVE_MAXIMUM_EXCEEDED, "PUBLISH")
-                                              : session_out_of_memory(session);
+        return 2 * session->ring_size > session->options.flights_max
+                   ? session_accuse(session, REASON_RECEIVE_MAXIMUM_EXCEEDED, "PUBLISH")
+                   : session_out_of_memory(session);
     if (publish.qos == 2 && session->exchanges == NULL) {
-        session->exchanges = calloc(RING_MAX, sizeof *session->exchanges);
+        session->exchanges = calloc(IDENTIFIERS, sizeof *session->exchanges);
         if (session->exchanges == NULL)
             return session_out_of_memory(session);
     }

@@ -1,8 +1,8 @@
 /* session.h - what an MQTT subscriber must remember and say: connection, subscriptions, acknowledgements, keep alive.
  *
  * Pure: bytes and the time go in, bytes and events come out. It knows no socket and no pipeline, and one thread at a time
- * may use it. Its memory is bounded: a ring of at most 65536 messages in flight, 1.5 MiB more at QoS 2, topic aliases as far
- * as they were allowed, and what waits to be sent.
+ * may use it. Its memory is bounded: 4 bytes for each message that is not acknowledged, 1.5 MiB more at QoS 2, topic aliases as
+ * far as they were allowed, and what waits to be sent.
  *
  * An acknowledgement is sent when session_settled has said so of its message and of all that came before it on this
  * connection (MQTT-4.6.0-2), and never on another connection than that of the message's last receipt. */
@@ -25,7 +25,9 @@ struct session_options {
     uint16_t receive_maximum;     /* MQTT 5; 0: not said */
     uint16_t topic_alias_maximum; /* MQTT 5 */
     uint32_t maximum_packet_size; /* MQTT 5: the broker drops what is larger; 0: not said */
-    size_t buffer_size;           /* of packets that are larger only a message is read, and given without its payload */
+    size_t flights_max; /* most messages that are not acknowledged, a power of two of at least 1024: beyond it the
+                                     broker breaks the protocol */
+    size_t buffer_size; /* of packets that are larger only a message is read, and given without its payload */
 };
 
 struct session;
