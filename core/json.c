@@ -316,7 +316,7 @@ static struct fms_json json_take_value(const char **at, const char *end)
             value.type = FMS_JSON_BOOLEAN;
         else if (**at == 'n')
             value.type = FMS_JSON_NULL;
-        while (*at < end && strchr(",]} \n\r\t", **at) == NULL)
+        while (*at < end && **at != ',' && **at != '}' && **at != ']' && (unsigned char)**at > ' ')
             ++*at;
     }
     value.text.size = (size_t)(*at - (const char *)value.text.data);

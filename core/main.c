@@ -459,6 +459,7 @@ static int run(const struct arguments *arguments)
     sigaddset(&stops, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &stops, NULL); /* before any thread is made */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of whoever writes it */
     signal_fd = signalfd(-1, &stops, SFD_NONBLOCK | SFD_CLOEXEC);
     if (signal_fd < 0)
         log_line(FMS_LOG_ERROR, NULL, NULL, "cannot wait for signals: %s", strerror(errno));

@@ -20,11 +20,12 @@ for file in plugins/*/*.[ch]; do
   done < <(quoted "$file")
 done
 
-# 2. The core names no plugin and no broker's library.
-names=$(find plugins -mindepth 1 -maxdepth 1 -type d ! -name '*_common' -printf '%f\n' | paste -sd'|')
+# 2. The core names no plugin and no broker's library. A name that is a word of the language is one only by itself.
+names() { find plugins -mindepth 1 -maxdepth 1 -type d ! -name '*_common' -printf '%f\n' | grep "$@" _ | paste -sd'|'; }
 while read -r hit; do
   [ -z "$hit" ] || complain "the core names a plugin or a broker's library: $hit"
-done < <(grep -nE "\"[^\"]*\b($names)\b|rdkafka|MQTTAsync|MQTTClient|jansson" core/*.c core/*.h core/CMakeLists.txt || true)
+done < <(grep -nE "\"[^\"]*\b($(names))\b|\"($(names -v))(\.so)?\"|rdkafka|MQTTAsync|MQTTClient|jansson" \
+  core/*.c core/*.h core/CMakeLists.txt || true)
 
 # 3. fms_plugin.h includes standard headers only, and compiles alone.
 while read -r name; do
