@@ -1,0 +1,355 @@
+/* fms_check - lets only telemetry pass that is as it should be; the rest is rejected, with field and reason.
+ *
+ * The core finds all fields of a record in one pass; a second one, over the keys of the top level alone, sees what that
+ * cannot: unknown fields and keys that stand twice. Nothing is allocated for a record: the buffer serves what has
+ * escapes, and timestamps that are repaired, and is as large as the largest record that had some. */
+#include <fms_plugin.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "../json_common/text.h"
+#include "keys.h"
+#include "rule.h"
+
+#define CHECK_AGE (INT64_C(36500) * 86400 * FMS_SECOND)
+
+enum unknown { UNKNOWN_ALLOW, UNKNOWN_REJECT };
+enum milliseconds { MILLISECONDS_REJECT, MILLISECONDS_REPAIR, MILLISECONDS_ALLOW };
+
+struct fms_check {
+    struct fms_pairs fields;
+    int unknown; /* enum unknown */
+    int64_t max_fields;
+    const char *timestamp;
+    int64_t max_age, max_ahead;
+    int milliseconds; /* enum milliseconds */
+
+    const struct fms_host *host;
+    struct rule *rules;
+    size_t rule_count;
+    const struct rule *time_rule; /* NULL: the time is not looked at */
+    int object;                   /* the path of all */
+    struct keys keys;
+
+    /* of the record in hand */
+    struct text_buffer buffer;
+    size_t decoded;            /* bytes of it that hold keys */
+    struct fms_bytes replaced; /* in the payload, by `seconds`; data == NULL: nothing */
+    char seconds[24];
+    char why[RULE_WHY];
+};
+
+static const struct fms_option fms_check_options[] = {
+    FMS_OPT_PAIRS(struct fms_check, fields, "field.",
+                  "what a field must be, as in field.speed = number 0 to 300 or field.position.lat = number; any of "
+                  "these replace the mission's five"),
+    FMS_OPT_CHOICE(struct fms_check, unknown, "allow", "allow|reject", "fields at the top level that no rule names"),
+    FMS_OPT_INTEGER(struct fms_check, max_fields, "1000", 1, 1000000,
+                    "fields at the top level that a record may have, beyond which it is rejected"),
+    FMS_OPT_STRING(struct fms_check, timestamp, "timestamp",
+                   "the field that holds the time in Unix seconds; empty: none"),
+    FMS_OPT_DURATION(struct fms_check, max_age, "0", 0, CHECK_AGE, "the time may be so long ago; 0: any"),
+    FMS_OPT_DURATION(struct fms_check, max_ahead, "0", 0, CHECK_AGE, "the time may be so far in the future; 0: any"),
+    FMS_OPT_CHOICE(struct fms_check, milliseconds, "reject", "reject|repair|allow",
+                   "a time that makes sense only in milliseconds, 10^11 to 10^14; repair: it is rewritten in seconds"),
+    FMS_OPT_END,
+};
+
+enum { COUNT_REPAIRED, COUNT_REJECTED };
+
+static const struct fms_counter fms_check_counters[] = {
+    [COUNT_REPAIRED] = {"repaired", "records whose time was rewritten from milliseconds to seconds"},
+    [COUNT_REJECTED] = {"rejected", "records that were not as they should be"},
+    {NULL, NULL},
+};
+
+static const struct fms_pair mission[] = {
+    {.name = "vehicle_id", .value = "string 1 to 255"}, {.name = "timestamp", .value = "integer"},
+    {.name = "speed", .value = "number 0 to 300"},      {.name = "rpm", .value = "number 0 to 20000"},
+    {.name = "fuel_level", .value = "number 0 to 100"},
+};
+
+/* ------------------------------------------------------------------------------------------------------------- time */
+
+static void fms_check_say_age(struct fms_check *self, struct fms_bytes value, int64_t age, const char *option)
+{
+    int64_t most = age > 0 ? self->max_age : self->max_ahead;
+
+    snprintf(self->why, sizeof self->why, "%s: %s is %lld.%03d s %s; %s is %lld.%03d s", self->timestamp,
+             text_show(value).text, llabs(age / FMS_SECOND), abs((int)(age / FMS_MS % 1000)), age > 0 ? "ago" : "ahead",
+             option, (long long)(most / FMS_SECOND), (int)(most / FMS_MS % 1000));
+}
+
+/* `power` is 9 for a time in seconds, 6 for one in milliseconds. */
+static bool fms_check_age(struct fms_check *self, struct fms_bytes value, const struct decimal *number, int power)
+{
+    int64_t then = decimal_scaled(number, power), age;
+
+    if (__builtin_sub_overflow(fms_realtime(self->host), then, &age))
+        age = INT64_MAX; /* then is before all times */
+    if (self->max_age > 0 && age > self->max_age) {
+        fms_check_say_age(self, value, age, "max_age");
+        return false;
+    }
+    if (self->max_ahead > 0 && age < -self->max_ahead) {
+        fms_check_say_age(self, value, age, "max_ahead");
+        return false;
+    }
+    return true;
+}
+
+/* Makes the value what is to stand there. */
+static void fms_check_repair(struct fms_check *self, struct fms_json *value, struct decimal *number)
+{
+    int size = snprintf(self->seconds, sizeof self->seconds, "%lld", (long long)decimal_scaled(number, -3));
+
+    self->replaced = value->text;
+    value->text = fms_bytes_of(self->seconds, (size_t)size);
+    decimal_read(number, value->text);
+}
+
+static bool fms_check_time(struct fms_check *self, struct fms_json *value, struct decimal *number)
+{
+    bool is_ms = number->sign > 0 && number->magnitude >= 11 && number->magnitude < 14;
+
+    if (is_ms && self->milliseconds == MILLISECONDS_REJECT) {
+        snprintf(self->why, sizeof self->why, "%s: %s must be milliseconds; seconds expected", self->timestamp,
+                 text_show(value->text).text);
+        return false;
+    }
+    if ((self->max_age > 0 || self->max_ahead > 0) && !fms_check_age(self, value->text, number, is_ms ? 6 : 9))
+        return false;
+    if (is_ms && self->milliseconds == MILLISECONDS_REPAIR)
+        fms_check_repair(self, value, number);
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ fields */
+
+/* Decodes a string's escapes into the buffer from `at` on, which has room for the whole payload. */
+static struct fms_bytes fms_check_decode(struct fms_check *self, const struct fms_json *string, size_t at)
+{
+    char *to = self->buffer.data + at;
+
+    return fms_bytes_of(to, fms_json_unescape(self->host, string, to));
+}
+
+static bool fms_check_key(struct fms_check *self, const struct fms_json *name)
+{
+    struct fms_bytes key = name->text;
+    enum key_verdict verdict;
+
+    if (name->escaped) {
+        key = fms_check_decode(self, name, self->decoded);
+        self->decoded += key.size;
+    }
+    verdict = keys_meet(&self->keys, key);
+    if (verdict == KEY_KNOWN || (verdict == KEY_UNKNOWN && self->unknown == UNKNOWN_ALLOW))
+        return true;
+    if (verdict == KEY_TOO_MANY)
+        snprintf(self->why, sizeof self->why, "more than %lld fields", (long long)self->max_fields);
+    else
+        snprintf(self->why, sizeof self->why,
+                 verdict == KEY_TWICE ? "the field \"%s\" stands twice" : "unknown field \"%s\"", text_show(key).text);
+    return false;
+}
+
+static bool fms_check_keys(struct fms_check *self, struct fms_bytes object)
+{
+    struct fms_json name, value;
+
+    self->decoded = 0;
+    keys_begin(&self->keys);
+    while (fms_json_next(self->host, &object, &name, &value))
+        if (!fms_check_key(self, &name))
+            return false;
+    return true;
+}
+
+/* Holds one field against its rule. */
+static bool fms_check_field(struct fms_check *self, const struct rule *rule, struct fms_json *value)
+{
+    struct decimal number;
+
+    if (value->escaped) {
+        value->text = fms_check_decode(self, value, 0);
+        value->escaped = false;
+    }
+    if (value->type == FMS_JSON_NUMBER) {
+        decimal_read(&number, value->text);
+        if (rule == self->time_rule && !fms_check_time(self, value, &number))
+            return false;
+    }
+    return rule_check(rule, value, &number, self->why);
+}
+
+static bool fms_check_fields(struct fms_check *self, const struct fms_record *record)
+{
+    struct fms_json value;
+
+    self->replaced.data = NULL;
+    for (size_t i = 0; i < self->rule_count; i++) {
+        fms_json_get(self->host, record, self->rules[i].path, &value);
+        if (!fms_check_field(self, &self->rules[i], &value))
+            return false;
+    }
+    return true;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- records */
+
+static enum fms_verdict fms_check_reject(const struct fms_check *self, const struct fms_record *record,
+                                         const char *before, const char *why)
+{
+    fms_count(self->host, COUNT_REJECTED, 1);
+    return fms_reject(self->host, record, "%s%s", before, why);
+}
+
+/* The record with the time that it should have. */
+static enum fms_verdict fms_check_emit(struct fms_check *self, const struct fms_record *record)
+{
+    const char *payload = record->payload.data;
+    struct fms_record child = *record;
+    size_t before = (size_t)((const char *)self->replaced.data - payload), size = strlen(self->seconds);
+    size_t behind = record->payload.size - before - self->replaced.size;
+    char *to = self->buffer.data;
+
+    memcpy(to, payload, before);
+    memcpy(to + before, self->seconds, size);
+    memcpy(to + before + size, payload + before + self->replaced.size, behind);
+    child.payload = fms_bytes_of(to, before + size + behind);
+    if (fms_emit_child(self->host, record, &child) != 0)
+        return FMS_AGAIN;
+    fms_count(self->host, COUNT_REPAIRED, 1);
+    return FMS_DROP;
+}
+
+static enum fms_verdict fms_check_transform(void *instance, const struct fms_record *record)
+{
+    struct fms_check *self = instance;
+    struct fms_json object;
+
+    if (!text_reserve(&self->buffer, record->payload.size + sizeof self->seconds))
+        return FMS_AGAIN;
+    if (fms_json_get(self->host, record, self->object, &object) != 0)
+        return fms_check_reject(self, record, "the payload is no JSON object: ", object.text.data);
+    if (!fms_check_keys(self, object.text) || !fms_check_fields(self, record))
+        return fms_check_reject(self, record, "", self->why);
+    return self->replaced.data == NULL ? FMS_PASS : fms_check_emit(self, record);
+}
+
+/* --------------------------------------------------------------------------------------------- configuration, opening */
+
+static struct fms_pairs fms_check_pairs(const struct fms_check *self)
+{
+    struct fms_pairs ours = {mission, sizeof mission / sizeof *mission};
+
+    return self->fields.count > 0 ? self->fields : ours;
+}
+
+/* In characters, from 1. */
+static size_t fms_check_column(const char *text, const char *at)
+{
+    size_t column = 1;
+
+    for (; text < at; text++)
+        column += (*text & 0xc0) != 0x80;
+    return column;
+}
+
+static int fms_check_read(const struct fms_host *host, const struct fms_pair *pair, struct rule *rule)
+{
+    const char *at, *expected;
+
+    *rule = (struct rule){.name = pair->name, .path = fms_json_path(host, pair->name)};
+    if (rule->path < 0 && rule->path != -EINVAL)
+        return fms_fail(host, rule->path, "no memory for the fields");
+    if (rule->path < 0)
+        return fms_fail_option(host, pair->option, -EINVAL, "\"%s\" is no path; expected one such as position.lat",
+                               pair->name);
+    expected = rule_read(rule, pair->value, &at);
+    if (expected == NULL)
+        return 0;
+    return fms_fail_option(host, pair->option, -EINVAL, "\"%s\", column %zu: expected %s, found %s%.*s%s", pair->value,
+                           fms_check_column(pair->value, at), expected, *at == '\0' ? "the end" : "\"",
+                           (int)strcspn(at, " \t"), at, *at == '\0' ? "" : "\"");
+}
+
+static bool fms_check_needs_time(const struct fms_check *self)
+{
+    return self->max_age > 0 || self->max_ahead > 0 || self->milliseconds == MILLISECONDS_REPAIR;
+}
+
+static int fms_check_check(void *instance, const struct fms_host *host)
+{
+    struct fms_check *self = instance;
+    struct fms_pairs pairs = fms_check_pairs(self);
+    struct fms_pair time = {.name = self->timestamp, .value = "any", .option = "timestamp"};
+    struct rule rule;
+
+    for (size_t i = 0; i < pairs.count; i++) {
+        int error = fms_check_read(host, &pairs.items[i], &rule);
+
+        if (error != 0)
+            return error;
+        if (strcmp(rule.name, self->timestamp) == 0 && fms_check_needs_time(self) && rule.type != FMS_JSON_NUMBER)
+            return fms_fail_option(host, pairs.items[i].option, -EINVAL,
+                                   "the time (timestamp = %s) must be a number or an integer for max_age, max_ahead "
+                                   "and milliseconds = repair",
+                                   self->timestamp);
+    }
+    if (*self->timestamp == '\0' && fms_check_needs_time(self))
+        return fms_fail_option(host, "timestamp", -EINVAL,
+                               "is empty; max_age, max_ahead and milliseconds = repair need the path of the time");
+    return *self->timestamp != '\0' ? fms_check_read(host, &time, &rule) : 0;
+}
+
+/* The rules know the first part of each path. */
+static void fms_check_add(struct fms_check *self, const struct fms_host *host, const struct fms_pair *pair)
+{
+    struct rule *rule = &self->rules[self->rule_count++];
+
+    fms_check_read(host, pair, rule);
+    keys_know(&self->keys, fms_bytes_of(rule->name, strcspn(rule->name, ".")));
+    if (strcmp(rule->name, self->timestamp) == 0)
+        self->time_rule = rule;
+}
+
+static int fms_check_open(void *instance, const struct fms_host *host)
+{
+    struct fms_check *self = instance;
+    struct fms_pairs pairs = fms_check_pairs(self);
+    struct fms_pair time = {.name = self->timestamp, .value = "any optional"};
+
+    self->host = host;
+    self->object = fms_json_path(host, "");
+    self->rules = calloc(pairs.count + 1, sizeof *self->rules);
+    if (self->object < 0 || self->rules == NULL || !keys_init(&self->keys, pairs.count + 1, (size_t)self->max_fields)) {
+        free(self->rules);
+        return fms_fail(host, -ENOMEM, "no memory for the rules and %lld fields", (long long)self->max_fields);
+    }
+    for (size_t i = 0; i < pairs.count; i++)
+        fms_check_add(self, host, &pairs.items[i]);
+    if (self->max_age > 0 || self->max_ahead > 0)
+        time.value = "number"; /* what has no time cannot be told to be of age */
+    if (self->time_rule == NULL && *self->timestamp != '\0')
+        fms_check_add(self, host, &time);
+    return 0;
+}
+
+static void fms_check_close(void *instance)
+{
+    struct fms_check *self = instance;
+
+    keys_release(&self->keys);
+    free(self->rules);
+    free(self->buffer.data);
+}
+
+FMS_PLUGIN(.name = "fms_check", .version = FMS_VERSION,
+           .summary = "Rejects telemetry that lacks a field, or whose fields or time are not as they should be",
+           .options = fms_check_options, .counters = fms_check_counters, .instance_size = sizeof(struct fms_check),
+           .check = fms_check_check, .open = fms_check_open, .close = fms_check_close,
+           .transform = fms_check_transform);
