@@ -1,0 +1,115 @@
+/* file_position.c - see file_position.h.
+ *
+ * File systems give the inode of a deleted file to the next one made, which after a rotation is its successor; and a
+ * file that was emptied and grew again has the same inode, too. Hence the hash. */
+#include "file_position.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define HEAD_SIZE 256 /* bytes that the hash is of, at most */
+
+/* FNV-1a. */
+static uint64_t position_hash(const unsigned char *bytes, size_t size)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+int position_identify(int fd, int64_t offset, struct identity *identity)
+{
+    unsigned char head[HEAD_SIZE];
+    size_t wanted = offset < HEAD_SIZE ? (size_t)offset : HEAD_SIZE;
+    struct stat stat;
+    ssize_t n = fstat(fd, &stat) == 0 ? pread(fd, head, wanted, 0) : -1;
+
+    if (n < 0)
+        return -errno;
+    *identity = (struct identity){stat.st_dev, stat.st_ino, position_hash(head, (size_t)n)};
+    return 0;
+}
+
+bool position_fits(const struct position *position, int fd)
+{
+    struct identity is = {0, 0, 0};
+    struct stat stat;
+
+    return fstat(fd, &stat) == 0 && stat.st_size >= position->offset &&
+           position_identify(fd, position->offset, &is) == 0 && is.device == position->file.device &&
+           is.inode == position->file.inode && is.head == position->file.head;
+}
+
+int position_read(const char *path, struct position *position, char *wrong, size_t size)
+{
+    json_int_t device, inode, head, offset, line;
+    json_error_t error;
+    FILE *file = fopen(path, "re");
+    json_t *root;
+    int bad;
+
+    if (file == NULL) {
+        snprintf(wrong, size, "%s", strerror(errno));
+        return -errno;
+    }
+    root = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
+    fclose(file);
+    bad = root == NULL || json_unpack_ex(root, &error, JSON_STRICT, "{s:I,s:I,s:I,s:I,s:I}", "device", &device, "inode",
+                                         &inode, "head", &head, "offset", &offset, "line", &line) != 0;
+    json_decref(root);
+    if (!bad && (offset < 0 || line < 0)) {
+        bad = true;
+        snprintf(error.text, sizeof error.text, "a number is negative");
+    }
+    if (bad) {
+        snprintf(wrong, size, "%s", error.text);
+        return -EBADMSG;
+    }
+    *position = (struct position){{(uint64_t)device, (uint64_t)inode, (uint64_t)head}, offset, (uint64_t)line};
+    return 0;
+}
+
+static int position_write_to(int fd, const struct position *position)
+{
+    json_t *root = json_pack("{s:I,s:I,s:I,s:I,s:I}", "device", (json_int_t)position->file.device, "inode",
+                             (json_int_t)position->file.inode, "head", (json_int_t)position->file.head, "offset",
+                             (json_int_t)position->offset, "line", (json_int_t)position->line);
+    char text[256];
+    size_t size = root != NULL ? json_dumpb(root, text, sizeof text - 1, 0) : 0;
+    ssize_t n;
+
+    json_decref(root);
+    if (size == 0)
+        return -ENOMEM;
+    text[size++] = '\n';
+    n = write(fd, text, size);
+    if (n != (ssize_t)size)
+        return n < 0 ? -errno : -ENOSPC;
+    return fsync(fd) == 0 ? 0 : -errno;
+}
+
+int position_write(const char *path, const struct position *position)
+{
+    char *temporary;
+    int fd, error;
+
+    if (asprintf(&temporary, "%s.new", path) < 0)
+        return -ENOMEM;
+    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    error = fd >= 0 ? position_write_to(fd, position) : -errno;
+    if (fd >= 0)
+        close(fd);
+    if (error == 0 && rename(temporary, path) != 0)
+        error = -errno;
+    if (error != 0 && fd >= 0)
+        unlink(temporary);
+    free(temporary);
+    return error;
+}

@@ -1,0 +1,36 @@
+/* file_record.h - a record as one line of JSON, and back, byte for byte. */
+#ifndef FILE_RECORD_H
+#define FILE_RECORD_H
+
+#include <fms_plugin.h>
+#include <jansson.h>
+
+#define RECORD_HEADERS_MAX 1000
+
+struct text {
+    char *data;
+    size_t size, capacity;
+};
+
+/* Room for so many bytes more. False: no memory. */
+bool text_reserve(struct text *text, size_t more);
+
+/* Appends the record, without a line feed. 0 or -ENOMEM. */
+int record_write(const struct fms_record *record, struct text *to);
+
+/* Keeps what the draft that was read last points to. Zeroed at first. */
+struct record_reader {
+    json_t *root;
+    struct text decoded; /* what stood as base64 */
+    struct fms_header headers[RECORD_HEADERS_MAX];
+    char wrong[256];
+};
+
+/* Fills the draft in; `now` is its time if the line has none. NULL, or what is wrong with the line. */
+const char *record_read(struct record_reader *reader, struct fms_bytes line, int64_t now, struct fms_record *draft);
+/* The time that a JSON object has in the field of this path, as in "timestamp" or "position.time". NULL, or what is wrong. */
+const char *record_read_time(struct record_reader *reader, struct fms_bytes line, const char *path, int64_t *time);
+
+void record_reader_free(struct record_reader *reader);
+
+#endif
