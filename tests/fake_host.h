@@ -1,1 +1,0 @@
-#include "fms_test.h"
