@@ -16,8 +16,8 @@
 
 /* The options of [test NAME]. */
 struct test_options {
-    struct fms_pairs input, topics, keys;
-    struct fms_pairs expect, expect_topics, expect_keys, reject;
+    struct fms_pairs input, topics, keys, headers;
+    struct fms_pairs expect, expect_topics, expect_keys, expect_headers, reject;
     const char *topic, *key, *input_file, *expect_file;
     int64_t every, now;
 };
@@ -26,10 +26,13 @@ static const struct fms_option test_options[] = {
     FMS_OPT_PAIRS(struct test_options, input, "input.", "payload of a record that goes in, in the order of the file"),
     FMS_OPT_PAIRS(struct test_options, topics, "topic.", "topic of the input of that NAME"),
     FMS_OPT_PAIRS(struct test_options, keys, "key.", "key of the input of that NAME"),
+    FMS_OPT_PAIRS(struct test_options, headers, "header.", "header of an input: header.NAME.HEADER = value"),
     FMS_OPT_PAIRS(struct test_options, expect, "expect.",
                   "payload of a record that comes to the sinks, in the order of the file"),
     FMS_OPT_PAIRS(struct test_options, expect_topics, "expect_topic.", "its topic, where that is to be looked at"),
     FMS_OPT_PAIRS(struct test_options, expect_keys, "expect_key.", "its key, where that is to be looked at"),
+    FMS_OPT_PAIRS(struct test_options, expect_headers, "expect_header.",
+                  "a header of it: expect_header.NAME.HEADER = value"),
     FMS_OPT_PAIRS(struct test_options, reject, "reject.",
                   "reason of a rejection, in the order of the file; * and ? stand for anything"),
     FMS_OPT_STRING(struct test_options, topic, "fms/data", "topic of inputs that have none of their own"),
@@ -53,6 +56,8 @@ struct entry {
     char *label; /* "expect.1"; NULL */
     char *topic, *key, *payload;
     size_t payload_size;
+    struct fms_header *headers; /* values are texts */
+    size_t header_count;
 };
 
 struct entries {
@@ -103,7 +108,23 @@ static int entry_fill(struct entries *entries, const char *label, struct fms_byt
     if (payload.size > 0)
         memcpy(copy, payload.data, payload.size);
     copy[payload.size] = '\0';
-    *entry = (struct entry){copy_of(fms_text(label)), copy_of(topic), copy_of(key), copy, payload.size};
+    *entry = (struct entry){copy_of(fms_text(label)), copy_of(topic), copy_of(key), copy, payload.size, NULL, 0};
+    return 0;
+}
+
+static int entry_add_header(struct entry *entry, const char *name, struct fms_bytes value)
+{
+    struct fms_header *headers = realloc(entry->headers, (entry->header_count + 1) * sizeof *headers);
+    char *text = copy_of(value), *copied_name = strdup(name);
+
+    if (headers != NULL)
+        entry->headers = headers;
+    if (headers == NULL || copied_name == NULL || (text == NULL && value.data != NULL)) {
+        free(text);
+        free(copied_name);
+        return -ENOMEM;
+    }
+    headers[entry->header_count++] = (struct fms_header){copied_name, fms_text(text)};
     return 0;
 }
 
@@ -114,6 +135,11 @@ static void entries_free(struct entries *entries)
         free(entries->items[i].topic);
         free(entries->items[i].key);
         free(entries->items[i].payload);
+        for (size_t k = 0; k < entries->items[i].header_count; k++) {
+            free((char *)(uintptr_t)entries->items[i].headers[k].name);
+            free((char *)(uintptr_t)entries->items[i].headers[k].value.data);
+        }
+        free(entries->items[i].headers);
     }
     free(entries->items);
 }
@@ -139,8 +165,31 @@ static const char *pair_value(const struct fms_pairs *pairs, const char *name, c
     return otherwise;
 }
 
+/* The header that a pair called NAME.HEADER gives to what is called `name`, or NULL. */
+static const char *header_name(const struct fms_pair *pair, const char *name)
+{
+    size_t size = strlen(name);
+
+    return strncmp(pair->name, name, size) == 0 && pair->name[size] == '.' && pair->name[size + 1] != '\0'
+               ? pair->name + size + 1
+               : NULL;
+}
+
+static int add_headers(struct entry *entry, const char *name, const struct fms_pairs *headers)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < headers->count && error == 0; i++) {
+        const char *header = header_name(&headers->items[i], name);
+
+        if (header != NULL)
+            error = entry_add_header(entry, header, fms_text(headers->items[i].value));
+    }
+    return error;
+}
+
 static int add_pairs(struct entries *entries, const struct fms_pairs *payloads, const struct fms_pairs *topics,
-                     const char *topic, const struct fms_pairs *keys, const char *key)
+                     const char *topic, const struct fms_pairs *keys, const char *key, const struct fms_pairs *headers)
 {
     int error = 0;
 
@@ -149,6 +198,8 @@ static int add_pairs(struct entries *entries, const struct fms_pairs *payloads, 
 
         error = entry_fill(entries, pair->option, fms_text(pair_value(topics, pair->name, topic)),
                            fms_text(pair_value(keys, pair->name, key)), fms_text(pair->value));
+        if (error == 0)
+            error = add_headers(&entries->items[entries->count - 1], pair->name, headers);
     }
     return error;
 }
@@ -189,19 +240,31 @@ static int add_lines(struct entries *entries, const struct config *config, const
     return error;
 }
 
-/* A topic or key of something that there is not is a mistake. */
+/* Whether a pair called NAME, or NAME.HEADER, belongs to one of these. */
+static bool belongs(const struct fms_pair *pair, const struct fms_pairs *of, bool is_header)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < of->count && !found; i++)
+        found = is_header ? header_name(pair, of->items[i].name) != NULL : strcmp(pair->name, of->items[i].name) == 0;
+    return found;
+}
+
+/* A topic, key or header of something that there is not is a mistake. */
 static int check_names(const struct config *config, const struct config_section *section, const struct fms_pairs *names,
-                       const struct fms_pairs *of, const char *what)
+                       bool are_headers, const struct fms_pairs *of, const char *what)
 {
     int error = 0;
 
     for (size_t i = 0; i < names->count; i++) {
-        const char *name = names->items[i].name;
+        const struct fms_pair *pair = &names->items[i];
 
-        if (pair_value(of, name, NULL) != NULL)
+        if (belongs(pair, of, are_headers))
             continue;
-        log_config(FMS_LOG_ERROR, config->path, config_find(section, names->items[i].option)->line,
-                   "[test %s] %s: there is no %s.%s", section->name, names->items[i].option, what, name);
+        log_config(FMS_LOG_ERROR, config->path, config_find(section, pair->option)->line,
+                   "[test %s] %s: there is no %s.%.*s%s", section->name, pair->option, what,
+                   are_headers ? (int)strcspn(pair->name, ".") : (int)strlen(pair->name), pair->name,
+                   are_headers ? ", or no header is named: NAME.HEADER" : "");
         error = -EINVAL;
     }
     return error;
@@ -210,11 +273,26 @@ static int check_names(const struct config *config, const struct config_section 
 static int check_options(const struct config *config, const struct config_section *section,
                          const struct test_options *options)
 {
-    int error = check_names(config, section, &options->topics, &options->input, "input");
+    const struct {
+        const struct fms_pairs *names;
+        bool are_headers;
+        const struct fms_pairs *of;
+        const char *what;
+    } belongings[] = {
+        {&options->topics, false, &options->input, "input"},
+        {&options->keys, false, &options->input, "input"},
+        {&options->headers, true, &options->input, "input"},
+        {&options->expect_topics, false, &options->expect, "expect"},
+        {&options->expect_keys, false, &options->expect, "expect"},
+        {&options->expect_headers, true, &options->expect, "expect"},
+    };
+    int error = 0;
 
-    error = check_names(config, section, &options->keys, &options->input, "input") != 0 ? -EINVAL : error;
-    error = check_names(config, section, &options->expect_topics, &options->expect, "expect") != 0 ? -EINVAL : error;
-    error = check_names(config, section, &options->expect_keys, &options->expect, "expect") != 0 ? -EINVAL : error;
+    for (size_t i = 0; i < sizeof belongings / sizeof belongings[0]; i++) {
+        if (check_names(config, section, belongings[i].names, belongings[i].are_headers, belongings[i].of,
+                        belongings[i].what) != 0)
+            error = -EINVAL;
+    }
     if (*section->name == '\0' || (options->input.count == 0 && options->input_file == NULL)) {
         log_config(FMS_LOG_ERROR, config->path, section->line,
                    *section->name == '\0' ? "[test] has no name: [test NAME]"
@@ -246,13 +324,14 @@ int test_check(const struct config *config, const struct config_section *section
 static int run_read(struct run *run, const struct config *config, const struct config_section *section)
 {
     const struct test_options *options = &run->options;
-    int error = add_pairs(&run->inputs, &options->input, &options->topics, options->topic, &options->keys,
-                          options->key);
+    int error = add_pairs(&run->inputs, &options->input, &options->topics, options->topic, &options->keys, options->key,
+                          &options->headers);
 
     if (error == 0)
         error = add_lines(&run->inputs, config, section, options->input_file, options->topic, options->key);
     if (error == 0)
-        error = add_pairs(&run->expected, &options->expect, &options->expect_topics, NULL, &options->expect_keys, NULL);
+        error = add_pairs(&run->expected, &options->expect, &options->expect_topics, NULL, &options->expect_keys, NULL,
+                          &options->expect_headers);
     if (error == 0)
         error = add_lines(&run->expected, config, section, options->expect_file, NULL, NULL);
     for (size_t i = 0; i < options->reject.count && error == 0; i++)
@@ -279,6 +358,8 @@ static int source_poll(void *instance, size_t credit, struct fms_wait *wait)
         struct fms_record draft = {.topic = fms_text(input->topic),
                                    .key = fms_text(input->key),
                                    .payload = fms_bytes_of(input->payload, input->payload_size),
+                                   .headers = input->headers,
+                                   .header_count = input->header_count,
                                    .timestamp = fms_realtime(host)};
         int64_t due = FMS_SECOND + (int64_t)run->next * run->options.every;
 
@@ -299,18 +380,25 @@ static struct fms_bytes reason_of(const struct fms_record *letter)
     return fms_text("");
 }
 
+static int capture(const struct fms_record *record, bool is_letter)
+{
+    struct entries *entries = is_letter ? &current->rejections : &current->outputs;
+    int error = entry_fill(entries, NULL, record->topic, record->key, is_letter ? reason_of(record) : record->payload);
+
+    for (size_t i = 0; i < record->header_count && error == 0; i++)
+        error = entry_add_header(&entries->items[entries->count - 1], record->headers[i].name,
+                                 record->headers[i].value);
+    return error;
+}
+
 static int sink_write(void *instance, const struct fms_record *const *records, size_t count)
 {
     const struct fms_host *host = *(const struct fms_host **)instance;
 
     for (size_t i = 0; i < count; i++) {
-        const struct fms_record *record = records[i];
-        bool is_letter = host->role == FMS_DEAD_LETTER;
-
-        if (entry_fill(is_letter ? &current->rejections : &current->outputs, NULL, record->topic, record->key,
-                       is_letter ? reason_of(record) : record->payload) != 0)
+        if (capture(records[i], host->role == FMS_DEAD_LETTER) != 0)
             current->out_of_memory = true;
-        fms_delivered(host, record);
+        fms_delivered(host, records[i]);
     }
     return (int)count;
 }
@@ -357,11 +445,36 @@ static bool is_same_text(const char *label, const char *what, const char *expect
     return false;
 }
 
+/* The last of that name; NULL: none. */
+static const char *header_of(const struct entry *entry, const char *name)
+{
+    for (size_t i = entry->header_count; i-- > 0;) {
+        if (strcmp(entry->headers[i].name, name) == 0)
+            return entry->headers[i].value.data;
+    }
+    return NULL;
+}
+
+static bool has_headers(const struct entry *expected, const struct entry *found)
+{
+    bool is_same = true;
+
+    for (size_t i = 0; i < expected->header_count; i++) {
+        const struct fms_header *header = &expected->headers[i];
+        char what[128];
+
+        snprintf(what, sizeof what, ", its header %s", header->name);
+        is_same = is_same_text(expected->label, what, header->value.data, header_of(found, header->name)) && is_same;
+    }
+    return is_same;
+}
+
 static bool is_as_expected(const struct entry *expected, const struct entry *found)
 {
     bool is_same = is_same_text(expected->label, ", its topic", expected->topic, found->topic);
 
     is_same = is_same_text(expected->label, ", its key", expected->key, found->key) && is_same;
+    is_same = has_headers(expected, found) && is_same;
     if (expected->payload_size == found->payload_size &&
         memcmp(expected->payload, found->payload, found->payload_size) == 0)
         return is_same;
