@@ -18,7 +18,7 @@
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 
-#include "fake_host.h"
+#include "fms_test.h"
 
 #define THERE "create_topic = no\n" /* for topics that are there: the mock cluster creates none */
 

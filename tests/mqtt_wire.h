@@ -24,7 +24,7 @@
 
 #include <cmocka.h>
 
-#include "fake_host.h"
+#include "fms_test.h"
 
 #define WIRE_PATIENCE 20000 /* ms */
 

@@ -131,11 +131,13 @@ topic = b
 input.a = {"n":1}
 input.b = {"n":2}
 key.b = kay
+header.b.trace.id = 17
 input_file = lines
 expect.a = {"n":1}
 expect_topic.a = fms/data
 expect.b = {"n":2}
 expect_key.b = kay
+expect_header.b.trace.id = 17
 expect_file = lines
 END
 printf '{"n":3}\n\n{"n":4}' >lines
@@ -149,6 +151,7 @@ input.a = {"n":1}
 input.b = {"n":2}
 expect.a = {"n":3}
 expect_topic.a = fms/other
+expect_header.a.trace = 1
 reject.a = *
 [test lacks]
 input.a = {"n":1}
@@ -159,11 +162,14 @@ expect 1 test tested.ini untrue.ini
 cat >expected <<'END'
 tested.ini:10: all_is_well: passed
 untrue.ini:10: all_is_well: passed
-untrue.ini:20: differs: FAILED
+untrue.ini:22: differs: FAILED
   expect.a, its topic:
     - fms/other
     + fms/data
           ^
+  expect.a, its header trace:
+    - 1
+    + (none)
   expect.a:
     - {"n":3}
     + {"n":1}
@@ -172,12 +178,39 @@ untrue.ini:20: differs: FAILED
     + {"n":2}
   reject.a: there is none
     - *
-untrue.ini:26: lacks: FAILED
+untrue.ini:29: lacks: FAILED
   expect.b: there is none
     - {"n":2}
 2 passed, 2 failed
 END
 diff expected out || fail "the report reads otherwise"
+cat >timed.ini <<'END'
+[source]
+plugin = fms_sim
+[transform check]
+plugin = fms_check
+field.n = integer 1 to 9
+timestamp =
+[transform throttle]
+plugin = throttle
+key = ${key}
+interval = 10s
+[sink null]
+plugin = null_sink
+
+[test an_hour_takes_no_time]
+every = 4s
+key = a
+input.1 = {"n":1}
+input.2 = {"n":2}
+input.3 = {"n":30}
+input.4 = {"n":4}
+expect.1 = {"n":1}
+expect.2 = {"n":2}
+expect.4 = {"n":4}
+reject.3 = n: 30 is above 9
+END
+expect 0 test timed.ini
 cat tested.ini - >mistaken.ini <<'END'
 [test nameless]
 input.a = 1
@@ -194,11 +227,11 @@ inpt.a = 1
 END
 for command in check test; do
     expect 2 "$command" mistaken.ini
-    said err "mistaken.ini:22: [test nameless] key.b: there is no input.b"
-    said err "mistaken.ini:23: [test nameless] expect_topic.c: there is no expect.c"
-    said err "mistaken.ini:24: [test empty] has no input"
-    said err "mistaken.ini:26: [test] has no name"
-    said err "mistaken.ini:31: [test unknown] unknown option \"inpt.a\"; did you mean \"input.a\"?"
+    said err "mistaken.ini:24: [test nameless] key.b: there is no input.b"
+    said err "mistaken.ini:25: [test nameless] expect_topic.c: there is no expect.c"
+    said err "mistaken.ini:26: [test empty] has no input"
+    said err "mistaken.ini:28: [test] has no name"
+    said err "mistaken.ini:33: [test unknown] unknown option \"inpt.a\"; did you mean \"input.a\"?"
 done
 sed '/^\[test nameless/,/^\[test fileless/{/^\[test fileless/!d}; /^\[test unknown/,$d' mistaken.ini >fileless.ini
 expect 2 test fileless.ini

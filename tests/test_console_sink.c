@@ -1,7 +1,7 @@
 /* test_console_sink.c - what stands on standard output, and when its records count as delivered.
  *
  * The sink writes to file descriptor 1, so each test puts a pipe, a file or a pseudo-terminal there. */
-#include "fake_host.h"
+#include "fms_test.h"
 
 #include <errno.h>
 #include <fcntl.h>

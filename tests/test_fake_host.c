@@ -1,7 +1,7 @@
 /* test_fake_host.c - the fake host catches what it promises to catch, and lets pass what is right.
  *
  * The plugins here are tables of one bad habit each. */
-#include "fake_host.h"
+#include "fms_test.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -1,7 +1,7 @@
 /* test_file.c - the file's two faces: what stands in the file, what comes out of it, and what is remembered.
  *
  * Times are the fake host's; a file's own time is compared with them where it counts. */
-#include "fake_host.h"
+#include "fms_test.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "fake_host.h"
+#include "fms_test.h"
 
 #define NOW (INT64_C(1763320419) * FMS_SECOND)
 #define MISSION                                                                                                        \

@@ -1,5 +1,5 @@
 /* test_fms_sim.c - what the simulated fleet sends, when, and that its drives are those of vehicles. */
-#include "fake_host.h"
+#include "fms_test.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "fake_host.h"
+#include "fms_test.h"
 
 static char said[4096];
 

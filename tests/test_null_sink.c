@@ -1,5 +1,5 @@
 /* test_null_sink.c - whatever is offered is taken and delivered at once. */
-#include "fake_host.h"
+#include "fms_test.h"
 
 #include <setjmp.h>
 

@@ -18,7 +18,7 @@
 
 #include <lmdb.h>
 
-#include "fake_host.h"
+#include "fms_test.h"
 
 static char folder[] = "/tmp/fms-spool-XXXXXX";
 static char path[64];

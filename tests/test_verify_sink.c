@@ -11,7 +11,7 @@
 
 #include <jansson.h>
 
-#include "fake_host.h"
+#include "fms_test.h"
 
 #define SENT  (INT64_C(1763320419) * FMS_SECOND)
 #define QUIET "expect = /nowhere/counts\n" /* the file never comes; silences the advice */

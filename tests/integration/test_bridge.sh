@@ -171,6 +171,28 @@ case_odd_topics() {
   cmp "$work/odd" "$work/keys" || fail "the topics came out otherwise"
 }
 
+# A dead letter goes back to MQTT under its own topic, is rejected again, and stays: it does not go round.
+case_replay() {
+  # shellcheck disable=SC2317 # until_true calls it
+  letters() {
+    [ "$(kcat -b "$FMS_KAFKA" -C -t fms-data-dead-letter -o beginning -e -q -f '%s|%h\n' 2>/dev/null | grep -c "$1")" = "$2" ]
+  }
+  [ -z "$foreign" ] || { echo "skipped: others' letters would be replayed"; exit 77; }
+  start_bridge
+  wait_subscribed
+  publish fms/data -m 'not JSON at all'
+  until_true 40 "a dead letter" letters '^not JSON at all|fms.reason=key: ' 1
+  sed 's/^name = replay/&\nstats_interval = 200ms/' "$root/pipelines/replay.ini" >"$work/replay.ini"
+  start replay "$work/replay.ini"
+  until_true 40 "the same once more" letters '^not JSON at all|replayed=[^,]*,fms.reason=key: .*,fms.topic=fms/data,' 1
+  until_true 40 "the letter that is kept back" logged replay 'so far: 2 received, 2 delivered'
+  stop replay TERM
+  logged replay 'transform once: dropped: 1' || fail "the letter was not kept back"
+  logged replay 'transform restore: routed: 1' || fail "the letter was not sent back once"
+  start_publisher
+  check_all
+}
+
 case_sigterm() {
   duplicates=yes
   start_bridge
