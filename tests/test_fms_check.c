@@ -227,6 +227,9 @@ static void test_strings(void **state)
     ASSERT_RULE("string optional one of idle, x", "null", "passed");
     ASSERT_RULE("string one of idle, x", "\"idl\"", "x: \"idl\" is none of idle, x");
     ASSERT_RULE("string one of idle, x", "\"\"", "x: \"\" is none of idle, x");
+    ASSERT_RULE("string", "\"a\xc3\"", "x: \"a?\" is no UTF-8");
+    ASSERT_RULE("string", "\"\xed\xa0\x80\"", "x: \"???\" is no UTF-8"); /* half a surrogate pair */
+    ASSERT_RULE("any", "\"\xff\"", "passed");
 }
 
 static void test_nested_fields(void **state)
@@ -249,7 +252,7 @@ static void test_values_are_shortened(void **state)
     (void)state;
     memset(value + 1, '0', 900);
     ASSERT_RULE("number 0 to 1", value, "x: 1000000000000000000000000000000000000000... is above 1");
-    ASSERT_RULE("string one of a", "\"\\n\\u0000\\u001b[2J\xff\xc3\"", "x: \"???[2J??\" is none of a");
+    ASSERT_RULE("string one of a", "\"\\n\\u0000\\u001b[2J\xff\xc3\"", "x: \"???[2J??\" is no UTF-8");
     ASSERT_RULE("string one of a", "\"123456789012345678901234567890123456789\xe2\x82\xac\xe2\x82\xac\"",
                 "x: \"123456789012345678901234567890123456789\xe2\x82\xac...\" is none of a");
     ASSERT_SAID("unknown = reject\n", mission_with("{", "{\"\xed\xa0\x80\":1,"), "unknown field \"???\"");

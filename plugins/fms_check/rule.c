@@ -203,8 +203,22 @@ static bool rule_check_choice(const struct rule *rule, struct fms_bytes value, c
     return false;
 }
 
+static bool is_utf8(struct fms_bytes text)
+{
+    const char *at = text.data, *end = at + text.size;
+    size_t size = 1;
+
+    for (; at < end && size > 0; at += size)
+        size = text_character(at, end);
+    return size > 0;
+}
+
 static bool rule_check_string(const struct rule *rule, struct fms_bytes value, char *why)
 {
+    if (!is_utf8(value)) {
+        snprintf(why, RULE_WHY, "%s: \"%s\" is no UTF-8", rule->name, text_show(value).text);
+        return false;
+    }
     if (rule->choices != NULL)
         return rule_check_choice(rule, value, why);
     if (!rule->has_range || (value.size >= rule->shortest && value.size <= rule->longest))
