@@ -1275,7 +1275,7 @@ static void test_both_faces(void **state)
 /* Times in milliseconds after the first; 0 stands for an unknown one. */
 static void write_times(const int *times, size_t count)
 {
-    char line[64];
+    char line[128];
 
     write_text("file", "");
     for (size_t i = 0; i < count; i++) {
