@@ -4,9 +4,10 @@
 #   fms-sandbox --kafka=real --links -- tests/chaos/case.sh CASE BIN-DIRECTORY
 #
 # Environment: CHAOS_ROUNDS (how many faults), CHAOS_SEED, CHAOS_RATE (messages a second), CHAOS_VEHICLES,
-# CHAOS_SOURCE (the plugin that receives from MQTT, where it is not the pipeline file's), CHAOS_PATIENCE (seconds until a
-# fault must be over), CHAOS_KEEP (a folder that keeps the logs). Prints one line of the table that scripts/chaos heads. Exit status: 0 the promise held
-# or the case promises nothing, 1 it was broken, 77 the case can't run here.
+# CHAOS_WINDOW (messages that the sender has under way), CHAOS_SOURCE (the plugin that receives from MQTT, where it is not the
+# pipeline file's), CHAOS_PATIENCE (seconds until a fault must be over), CHAOS_KEEP (a folder that keeps the logs). Prints one
+# line of the table that scripts/chaos heads. Exit status: 0 the promise held or the case promises nothing, 1 it was broken,
+# 77 the case can't run here.
 set -euo pipefail
 case=$1
 bin=$(cd "$2" && pwd)

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# test_sandbox.sh SANDBOX mock|real - what the other integration tests rely on holds: the brokers answer, outlive their
-# restarts with what they held, and leave nothing behind, however the sandbox ends.
+# test_sandbox.sh SANDBOX mock|real mosquitto|artemis - what the other integration tests rely on holds: the brokers
+# answer, outlive their restarts with what they held, and leave nothing behind, however the sandbox ends.
 #
-# It runs itself as the sandbox's command, with the part to play as a third argument.
+# It runs itself as the sandbox's command, with the part to play as a fourth argument.
 set -euo pipefail
 
-if [[ $# -lt 2 || ! -x $1 || ! $2 =~ ^(mock|real)$ ]]; then
-    echo "usage: $0 SANDBOX mock|real" >&2
+if [[ $# -lt 3 || ! -x $1 || ! $2 =~ ^(mock|real)$ || ! $3 =~ ^(mosquitto|artemis)$ ]]; then
+    echo "usage: $0 SANDBOX mock|real mosquitto|artemis" >&2
     exit 2
 fi
 sandbox=$(realpath "$1")
 kafka=$2
-part=${3:-all}
+mqtt=$3
+part=${4:-all}
 self=$(realpath "$0")
 deadline_s=${FMS_TEST_DEADLINE_S:-90}
 
@@ -123,7 +124,17 @@ part_kafka_mock()
     done
 }
 
-# The links of mosquitto and, with the real Kafka, of that.
+part_secure()
+{
+    local port=${FMS_MQTT_SECURE##*:}
+    check "secure: publish with TLS" mosquitto_pub -h 127.0.0.1 -p "$port" --cafile "$FMS_MQTT_CA" -q 1 -t test -m secure
+    check "secure: no answer without TLS" fails timeout 2 mosquitto_pub -h 127.0.0.1 -p "$port" -q 1 -t test -m plain
+    check "secure: publish without TLS at the other" publish plain
+    check "secure: restart" ctl mqtt restart
+    check "secure: publish with TLS again" mosquitto_pub -h 127.0.0.1 -p "$port" --cafile "$FMS_MQTT_CA" -q 1 -t test -m again
+}
+
+# The links of the MQTT broker and, with the real Kafka, of that.
 part_links()
 {
     check "link: publish through it" publish through
@@ -164,6 +175,7 @@ part_wait()
 case $part in
 inside) part_mqtt && part_kafka && "part_kafka_$kafka"; exit ;;
 links) part_links; exit ;;
+secure) part_secure; exit ;;
 wait) part_wait ;;
 esac
 
@@ -176,7 +188,7 @@ cd "$scratch"
 mkdir tmp
 export TMPDIR=$scratch/tmp
 unset FMS_TEST_MQTT FMS_TEST_KAFKA
-run=("$sandbox" "--kafka=$kafka" --)
+run=("$sandbox" "--kafka=$kafka" "--mqtt=$mqtt" --)
 quick=("$sandbox" --kafka=none --)
 
 nothing_is_left() { [[ -z $(ls -A tmp) ]]; }
@@ -209,15 +221,20 @@ check "no ctl outside a sandbox" ends_with 1 env -u FMS_SANDBOX "$sandbox" ctl m
 check "brokers of the user's own" says tcp://mine:1 env FMS_TEST_MQTT=tcp://mine:1 "${quick[@]}" printenv FMS_MQTT
 check "nothing is left so far" nothing_is_left
 
-"${run[@]}" "$self" "$sandbox" "$kafka" inside
+"${run[@]}" "$self" "$sandbox" "$kafka" "$mqtt" inside
 check "nothing is left after a long run" nothing_is_left
 
 check "links go with a real Kafka" ends_with 2 "$sandbox" --links --kafka=mock -- true
-"$sandbox" "--kafka=${kafka/mock/none}" --links -- "$self" "$sandbox" "$kafka" links
+"$sandbox" "--kafka=${kafka/mock/none}" "--mqtt=$mqtt" --links -- "$self" "$sandbox" "$kafka" "$mqtt" links
 check "no link without --links" says "--links" "${quick[@]}" "$sandbox" ctl mqtt cut
 check "nothing is left of the links" nothing_is_left
 
-wait_for_part=("${run[@]}" "$self" "$sandbox" "$kafka" wait)
+check "no TLS without a broker" ends_with 2 "$sandbox" --kafka=none --mqtt=none --mqtt-secure -- true
+check "nobody else's listener" fails env FMS_MQTT_SECURE=ssl://other:1 "${quick[@]}" printenv FMS_MQTT_SECURE
+"$sandbox" --kafka=none "--mqtt=$mqtt" --mqtt-secure -- "$self" "$sandbox" "$kafka" "$mqtt" secure
+check "nothing is left of the certificates" nothing_is_left
+
+wait_for_part=("${run[@]}" "$self" "$sandbox" "$kafka" "$mqtt" wait)
 
 begin_waiting "a sandbox, to be sent SIGTERM" "${wait_for_part[@]}"
 kill -TERM "$waiting"
@@ -254,4 +271,4 @@ disown "$waiting" # or the shell reports its death
 kill -KILL "$waiting"
 check "no broker outlives a killed sandbox" wait_until all_gone
 
-echo "passed: fms-sandbox --kafka=$kafka"
+echo "passed: fms-sandbox --kafka=$kafka --mqtt=$mqtt"

@@ -48,15 +48,17 @@ static const char help[] =
     "FMS_MQTT (tcp://127.0.0.1:PORT) and FMS_KAFKA (127.0.0.1:PORT).\n"
     "\n"
     "  --kafka=mock         librdkafka's mock cluster: starts at once, keeps 5 MiB a partition (default)\n"
-    "  --kafka=real         Apache Kafka, from the jars that scripts/fetch-kafka brought\n"
+    "  --kafka=real         Apache Kafka, from the jars that 'scripts/fetch-jars kafka' brought\n"
     "  --kafka=none         no Kafka\n"
     "  --kafka-port=PORT    for the real Kafka; default: a free one\n"
     "  --kafka-secure       a second listener of the real Kafka, which demands TLS, a user and rights\n"
     "  --kafka-brokers=N    for the mock cluster, 1 to 16; default: 1\n"
     "  --mqtt=mosquitto     mosquitto (default)\n"
+    "  --mqtt=artemis       Apache ActiveMQ Artemis, from the jars that 'scripts/fetch-jars artemis' brought\n"
     "  --mqtt=none          no MQTT broker\n"
     "  --mqtt-port=PORT     default: a free one\n"
-    "  --links              put a link before mosquitto and before a real Kafka, to be cut, stalled and slowed\n"
+    "  --mqtt-secure        a second listener of the MQTT broker, which demands TLS\n"
+    "  --links              put a link before the MQTT broker and a real Kafka, to be cut, stalled and slowed\n"
     "  --verbose            say what happens, on stderr\n"
     "  --help\n"
     "\n"
@@ -65,9 +67,9 @@ static const char help[] =
     "cut resets all connections, stall passes nothing and tells nobody, slow passes 32 KiB a second each way,\n"
     "and heal ends that; FMS_MQTT_DIRECT is the MQTT broker without its link.\n"
     "\n"
-    "Environment: FMS_TEST_MQTT, FMS_TEST_KAFKA  addresses of brokers of your own, used instead\n"
-    "             FMS_KAFKA_JARS                 folder of Kafka's jars\n"
-    "             TMPDIR                         where the brokers' data lives for the time being\n"
+    "Environment: FMS_TEST_MQTT, FMS_TEST_KAFKA     addresses of brokers of your own, used instead\n"
+    "             FMS_KAFKA_JARS, FMS_ARTEMIS_JARS  folders of their jars\n"
+    "             TMPDIR                            where the brokers' data lives for the time being\n"
     "\n"
     "Exit status: COMMAND's, 128 and the signal when it died of one; 125 when the sandbox cannot start,\n"
     "126 when COMMAND cannot be run, 127 when it is not found, 2 for a bad option.\n";
@@ -189,7 +191,7 @@ static void variables_set(const struct broker *broker)
 
     setenv(broker->variable, broker->address, 1);
     snprintf(direct, sizeof(direct), "tcp://127.0.0.1:%d", broker->port);
-    if (broker->kind == &mosquitto_kind)
+    if (broker == &broker->sandbox->mqtt)
         setenv("FMS_MQTT_DIRECT", direct, 1);
 }
 
@@ -197,16 +199,16 @@ static void variables_set(const struct broker *broker)
 static int brokers_start(struct sandbox *sandbox)
 {
     static const char *const users[BROKERS] = {"FMS_TEST_MQTT", "FMS_TEST_KAFKA"};
+    static const char *const ours[] = {"FMS_MQTT", "FMS_MQTT_DIRECT", "FMS_MQTT_SECURE", "FMS_KAFKA",
+                                       "FMS_KAFKA_SECURE"};
     int rc = 0;
 
+    for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+        unsetenv(ours[i]); /* never somebody else's broker by accident */
     for (int i = 0; i < BROKERS && rc == 0; i++) {
         struct broker *broker = sandbox->brokers[i];
 
-        if (broker_is_users(broker, users[i]))
-            continue;
-        unsetenv(broker->variable); /* never somebody else's broker by accident */
-        unsetenv(broker == &sandbox->mqtt ? "FMS_MQTT_DIRECT" : "FMS_KAFKA_SECURE");
-        if (broker->kind == NULL)
+        if (broker_is_users(broker, users[i]) || broker->kind == NULL)
             continue;
         rc = broker_prepare(broker, sandbox->directory);
         if (rc == 0)
@@ -362,8 +364,10 @@ static const struct broker_kind *mqtt_kind_parse(const char *text)
 {
     if (strcmp(text, "mosquitto") == 0)
         return &mosquitto_kind;
+    if (strcmp(text, "artemis") == 0)
+        return &artemis_kind;
     if (strcmp(text, "none") != 0)
-        usage_error("--mqtt=%s: accepted are mosquitto and none", text);
+        usage_error("--mqtt=%s: accepted are mosquitto, artemis and none", text);
     return NULL;
 }
 
@@ -379,12 +383,14 @@ static void options_check(const struct sandbox *sandbox)
         usage_error("--links goes with --kafka=real or none: the mock cluster tells clients its own address");
     if (sandbox->mqtt.wanted_port != 0 && sandbox->mqtt.kind == NULL)
         usage_error("--mqtt-port does not go with --mqtt=none");
+    if (sandbox->mqtt.is_secured && sandbox->mqtt.kind == NULL)
+        usage_error("--mqtt-secure does not go with --mqtt=none");
 }
 
 /* Returns where COMMAND stands in argv. */
 static int options_parse(struct sandbox *sandbox, int argc, char **argv)
 {
-    enum { KAFKA, KAFKA_PORT, KAFKA_BROKERS, KAFKA_SECURE, MQTT, MQTT_PORT, LINKS, VERBOSE, HELP };
+    enum { KAFKA, KAFKA_PORT, KAFKA_BROKERS, KAFKA_SECURE, MQTT, MQTT_PORT, MQTT_SECURE, LINKS, VERBOSE, HELP };
     static const struct option options[] = {
         {"kafka", required_argument, NULL, KAFKA},
         {"kafka-port", required_argument, NULL, KAFKA_PORT},
@@ -392,6 +398,7 @@ static int options_parse(struct sandbox *sandbox, int argc, char **argv)
         {"kafka-secure", no_argument, NULL, KAFKA_SECURE},
         {"mqtt", required_argument, NULL, MQTT},
         {"mqtt-port", required_argument, NULL, MQTT_PORT},
+        {"mqtt-secure", no_argument, NULL, MQTT_SECURE},
         {"links", no_argument, NULL, LINKS},
         {"verbose", no_argument, NULL, VERBOSE},
         {"help", no_argument, NULL, HELP},
@@ -418,6 +425,9 @@ static int options_parse(struct sandbox *sandbox, int argc, char **argv)
             break;
         case MQTT_PORT:
             sandbox->mqtt.wanted_port = number_parse("mqtt-port", optarg, 0, 65535);
+            break;
+        case MQTT_SECURE:
+            sandbox->mqtt.is_secured = true;
             break;
         case LINKS:
             sandbox->mqtt.has_link = sandbox->kafka.has_link = true;

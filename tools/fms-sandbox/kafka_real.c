@@ -6,8 +6,6 @@
 #include "sandbox.h"
 
 #include <errno.h>
-#include <glob.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,32 +14,14 @@
 #error "FMS_KAFKA_VERSION is to be the version in tests/kafka/pom.xml: see CMakeLists.txt"
 #endif
 
-/* The folder that scripts/fetch-kafka fills. */
-static int jars_find(char folder[static PATH_MAX])
-{
-    const char *given = getenv("FMS_KAFKA_JARS");
-    const char *cache = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
-    char pattern[PATH_MAX + 32];
-    glob_t found;
-    int rc;
-
-    if (given != NULL && *given != '\0')
-        snprintf(folder, PATH_MAX, "%s", given);
-    else if (cache != NULL && *cache != '\0')
-        snprintf(folder, PATH_MAX, "%s/fmspipe/kafka-%s", cache, FMS_KAFKA_VERSION);
-    else
-        snprintf(folder, PATH_MAX, "%s/.cache/fmspipe/kafka-%s", home != NULL ? home : "", FMS_KAFKA_VERSION);
-    snprintf(pattern, sizeof(pattern), "%s/kafka_2.1*.jar", folder);
-    rc = glob(pattern, 0, NULL, &found);
-    globfree(&found);
-    if (rc != 0)
-        return fail(-ENOENT,
-                    "%s holds no Apache Kafka: run scripts/fetch-kafka, or set FMS_KAFKA_JARS to a folder with its "
-                    "jars, or FMS_TEST_KAFKA to a broker of your own (HOST:PORT), or use --kafka=mock",
-                    folder);
-    return 0;
-}
+static const struct jars kafka_jars = {
+    .product = "Apache Kafka",
+    .name = "kafka",
+    .variable = "FMS_KAFKA_JARS",
+    .folder = "kafka-" FMS_KAFKA_VERSION,
+    .pattern = "kafka_2.1*.jar",
+    .instead = "FMS_TEST_KAFKA to a broker of your own (HOST:PORT), or use --kafka=mock",
+};
 
 /* Small offsets and transaction topics, no wait for more members of a group: a test starts at once. After SIGKILL the
  * controller admits the broker again only once its old session is over, hence the short one. */
@@ -110,7 +90,7 @@ static int real_prepare(struct broker *broker)
 {
     char folder[PATH_MAX];
     int client_port;
-    int rc = jars_find(folder);
+    int rc = jars_find(&kafka_jars, folder);
 
     if (rc != 0)
         return rc;
@@ -131,54 +111,12 @@ static int real_prepare(struct broker *broker)
     return rc != 0 ? rc : logging_write(broker);
 }
 
-static int java_find(char path[static PATH_MAX])
-{
-    const char *home = getenv("JAVA_HOME");
-
-    if (home != NULL && *home != '\0') {
-        snprintf(path, PATH_MAX, "%s/bin/java", home);
-        return 0;
-    }
-    if (program_find("java", path) != 0)
-        return fail(-ENOENT, "java is not in $PATH: install a Java runtime, 17 or later, or use --kafka=mock");
-    return 0;
-}
-
 static int real_start(struct broker *broker)
 {
-    char java[PATH_MAX];
-    char folder[PATH_MAX];
-    char classpath[PATH_MAX + 32];
-    int rc = java_find(java);
+    static const char *const arguments[] = {"-Dlog4j.configuration=file:log4j.properties", "kafka.Kafka",
+                                            "server.properties", NULL};
 
-    if (rc == 0)
-        rc = jars_find(folder);
-    if (rc != 0)
-        return rc;
-    snprintf(classpath, sizeof(classpath), "%s/*", folder);
-
-    /* One compiler and the serial collector start a third faster and are fast enough for tests. */
-    const char *argv[] = {java,
-                          "-Xmx512m",
-                          "-Xshare:auto",
-                          "-XX:TieredStopAtLevel=1",
-                          "-XX:+UseSerialGC",
-                          "-Dlog4j.configuration=file:log4j.properties",
-                          "-cp",
-                          classpath,
-                          "kafka.Kafka",
-                          "server.properties",
-                          NULL};
-    struct process process = {.argv = (char *const *)argv,
-                              .directory = broker->directory,
-                              .log = broker->log,
-                              .death_signal = SIGKILL,
-                              .broker = true};
-
-    broker->pid = process_start(&process);
-    if (broker->pid < 0)
-        return fail(broker->pid, "%s: cannot start: %s", java, strerror(-broker->pid));
-    return 0;
+    return java_start(broker, &kafka_jars, arguments);
 }
 
 const struct broker_kind kafka_real_kind = {

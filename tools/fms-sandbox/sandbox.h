@@ -68,7 +68,7 @@ int link_start(struct link **made, int listen_fd, int target_port);
 void link_set(struct link *link, enum link_mode mode);
 void link_end(struct link *link);
 
-/* --- brokers (broker.c; what differs between them in mosquitto.c, kafka_real.c, kafka_mock.c) --- */
+/* --- brokers (broker.c; what differs between them in mosquitto.c, artemis.c, kafka_real.c, kafka_mock.c) --- */
 
 enum broker_state { BROKER_STOPPED, BROKER_RUNNING, BROKER_FROZEN };
 
@@ -103,7 +103,7 @@ struct broker {
     struct link *link; /* NULL: none, or not yet */
     int link_port;
     int link_fd;     /* its reservation, or -1 */
-    bool is_secured; /* real Kafka only: it has a listener that demands TLS, a user and rights */
+    bool is_secured; /* it has a second listener, which demands TLS; Kafka's also a user and rights */
     int secure_port;
     int secure_fd;
     char address[512]; /* for clients */
@@ -113,6 +113,7 @@ struct broker {
 };
 
 extern const struct broker_kind mosquitto_kind;
+extern const struct broker_kind artemis_kind;
 extern const struct broker_kind kafka_real_kind;
 extern const struct broker_kind kafka_mock_kind;
 
@@ -135,10 +136,33 @@ bool kafka_answers(const struct broker *broker);
  * caller destroys it. */
 struct rd_kafka_s *kafka_client_new(const char *servers);
 
-/* Reserves the port of a second listener, SECURE, makes what it needs and tells the environment; fills PROPERTIES with
- * lines for Kafka's configuration. */
+/* Ports and address, the second listener's included. */
+int mqtt_prepare(struct broker *broker);
+/* Blocks for about a second at most. */
+bool mqtt_answers(const struct broker *broker);
+
+/* Reserves the port of a second listener, makes certificates for it in the broker's folder (secure.c says which files), and
+ * tells the environment: in the variable's name and _SECURE its address behind SCHEME, and in _CA the authority's file. */
+int secure_prepare(struct broker *broker, const char *scheme);
+/* That, and a user; fills PROPERTIES with lines for Kafka's configuration. */
 enum { KAFKA_SECURE_SIZE = PATH_MAX + 1024 };
 int kafka_secure_prepare(struct broker *broker, char properties[static KAFKA_SECURE_SIZE]);
+
+/* --- brokers that java runs (java.c) --- */
+
+/* A folder of jars, as scripts/fetch-jars fills it. */
+struct jars {
+    const char *product;  /* for messages */
+    const char *name;     /* for scripts/fetch-jars */
+    const char *variable; /* the environment variable that names another folder */
+    const char *folder;   /* in the user's cache */
+    const char *pattern;  /* of a jar that tells that it is filled */
+    const char *instead;  /* what else the user may set or use */
+};
+
+int jars_find(const struct jars *jars, char folder[static PATH_MAX]);
+/* Starts java in the broker's folder; ARGUMENTS, up to a NULL, follow the class path. */
+int java_start(struct broker *broker, const struct jars *jars, const char *const *arguments);
 
 /* --- control requests (control.c) --- */
 
