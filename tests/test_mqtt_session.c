@@ -252,6 +252,8 @@ static void test_refused(void **state)
         {PACKET_3_1_1, "20 02 00 01", "refused: the broker does not speak this version of MQTT: try the other version"},
         {PACKET_5, "20 03 00 86 00", "refused: wrong user name or password"},
         {PACKET_5, "20 09 00 97 06 1f 00 03 'f' 'e' 'e'", "refused: quota exceeded: fee"},
+        {PACKET_5, "20 08 00 00 05 27 00 00 00 08",
+         "the broker takes packets of at most 8 bytes, and to subscribe to \"a/#\" takes 11"},
     };
 
     (void)state;

@@ -310,18 +310,23 @@ void session_part(struct session *session, bool for_good)
 }
 
 /* One SUBSCRIBE for each filter, whose place is the packet identifier. */
-void session_subscribe(struct session *session, int64_t now)
+static struct packet_subscribe subscribe_of(const struct session *session, size_t filter)
 {
     const struct session_options *options = &session->options;
 
-    for (size_t i = 0; i < options->filter_count; i++) {
-        struct packet_subscribe subscribe = {
-            .version = options->version,
-            .id = (uint16_t)(i + 1),
-            .filter = options->filters[i],
-            .qos = options->qos,
-            .retain_handling = options->no_retained ? 2 : 1, /* 1: only where the subscription is new */
-        };
+    return (struct packet_subscribe){
+        .version = options->version,
+        .id = (uint16_t)(filter + 1),
+        .filter = options->filters[filter],
+        .qos = options->qos,
+        .retain_handling = options->no_retained ? 2 : 1, /* 1: only where the subscription is new */
+    };
+}
+
+void session_subscribe(struct session *session, int64_t now)
+{
+    for (size_t i = 0; i < session->options.filter_count; i++) {
+        struct packet_subscribe subscribe = subscribe_of(session, i);
         size_t size = packet_write_subscribe(NULL, 0, &subscribe);
         uint8_t *to;
 
@@ -345,6 +350,23 @@ static void session_forget(struct session *session)
         memset(session->exchanges, 0, IDENTIFIERS * sizeof *session->exchanges);
 }
 
+/* MQTT-3.2.2-15: all else that we send to it has a handful of bytes. */
+static bool may_subscribe(struct session *session, uint32_t maximum_packet_size)
+{
+    for (size_t i = 0; i < session->options.filter_count; i++) {
+        struct packet_subscribe subscribe = subscribe_of(session, i);
+        size_t size = packet_write_subscribe(NULL, 0, &subscribe);
+
+        if (size > maximum_packet_size) {
+            session_give_up(session,
+                            "the broker takes packets of at most %u bytes, and to subscribe to \"%.100s\" takes %zu",
+                            maximum_packet_size, subscribe.filter, size);
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum session_event on_connack(struct session *session, const struct packet *packet)
 {
     struct packet_connack connack;
@@ -357,6 +379,8 @@ static enum session_event on_connack(struct session *session, const struct packe
         return session_give_up(session, "refused: %s%s%.*s",
                                packet_reason_text(session->options.version, connack.reason), more.size > 0 ? ": " : "",
                                (int)(more.size < 100 ? more.size : 100), more.size > 0 ? (const char *)more.data : "");
+    if (!may_subscribe(session, connack.properties.maximum_packet_size))
+        return SESSION_CLOSED;
     session->was_present = connack.session_present;
     if (!connack.session_present)
         session_forget(session);
