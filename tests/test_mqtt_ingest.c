@@ -538,11 +538,22 @@ static void *part(void *user)
     return NULL;
 }
 
-static void parting_begin(struct parting *parting, int fd)
+/* Hangs up after DISCONNECT, and wants to be the first. */
+static void *part_first(void *user)
+{
+    struct parting *parting = user;
+
+    parting->size = (size_t)recv(parting->fd, parting->said, 2, MSG_WAITALL);
+    parting->error = wire_ready(parting->fd, 100) ? EPIPE : 0;
+    close(parting->fd);
+    return NULL;
+}
+
+static void parting_begin(struct parting *parting, int fd, void *(*run)(void *))
 {
     memset(parting, 0, sizeof *parting);
     parting->fd = fd;
-    assert_int_equal(pthread_create(&parting->thread, NULL, part, parting), 0);
+    assert_int_equal(pthread_create(&parting->thread, NULL, run, parting), 0);
 }
 
 static void parting_end(struct parting *parting, const char *said, size_t size)
@@ -574,7 +585,7 @@ static void test_stopped_with_records_in_flight(void **state)
     fake_until(pair.f, fake_ended(pair.f));
     wire_idle = NULL;
     assert_int_equal(fake_emitted(pair.f), 2);
-    parting_begin(&parting, pair.wire.fd);
+    parting_begin(&parting, pair.wire.fd, part);
     fake_close(pair.f);
     parting_end(&parting, "\x40\2\0\1\x40\2\0\2\xe0\0", 10);
     close(pair.listener);
@@ -590,7 +601,21 @@ static void test_closed_with_records_in_flight(void **state)
     wire_publish(&pair.wire, "t", "0", 1, 1, NULL, NULL);
     pair_until_emitted(&pair, 1);
     wire_idle = NULL;
-    parting_begin(&parting, pair.wire.fd);
+    parting_begin(&parting, pair.wire.fd, part);
+    fake_close(pair.f);
+    parting_end(&parting, "\xe0\0", 2);
+    close(pair.listener);
+}
+
+/* A broker that works off what it has read, and forgets that when it sees our end, is left the time. */
+static void test_broker_hangs_up(void **state)
+{
+    struct pair pair = pair_up("", 16, 1);
+    struct parting parting;
+
+    (void)state;
+    wire_idle = NULL;
+    parting_begin(&parting, pair.wire.fd, part_first);
     fake_close(pair.f);
     parting_end(&parting, "\xe0\0", 2);
     close(pair.listener);
@@ -685,6 +710,7 @@ int main(void)
         cmocka_unit_test(test_refused_subscription_is_asked_for_again),
         cmocka_unit_test(test_stopped_with_records_in_flight),
         cmocka_unit_test(test_closed_with_records_in_flight),
+        cmocka_unit_test(test_broker_hangs_up),
         cmocka_unit_test(test_broker_down_at_start_and_restarted),
         cmocka_unit_test(test_unknown_host),
         cmocka_unit_test(test_probe),

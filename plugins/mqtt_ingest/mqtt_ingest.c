@@ -557,10 +557,12 @@ static bool wait_for_it(struct mqtt_ingest *self, const struct fms_wait *wait, i
 }
 
 /* Acknowledges what is settled, takes its leave, and lets the broker hang up: a socket that is closed with bytes unread is
- * reset, and the acknowledgements that the broker has not read yet would be lost with it. */
+ * reset, and the acknowledgements that the broker has not read yet would be lost with it. Artemis forgets them as soon as it
+ * sees that our side is shut down, so that is only for a broker that does not hang up. */
 static void link_part(struct mqtt_ingest *self)
 {
     int64_t deadline = fms_now(self->host) + PART_PATIENCE;
+    int64_t finish_at = deadline - PART_PATIENCE / 2;
     bool is_finished = false;
     struct fms_wait wait;
     ssize_t n;
@@ -571,9 +573,10 @@ static void link_part(struct mqtt_ingest *self)
     do {
         bool is_open = link_flush(self), has_more = session_output(self->session).size > 0;
 
-        if (!has_more && !is_finished)
+        if (!has_more && !is_finished && fms_now(self->host) >= finish_at) {
             transport_finish(self->transport);
-        is_finished = !has_more;
+            is_finished = true;
+        }
         do
             n = transport_read(self->transport, self->buffer, self->buffer_size);
         while (n > 0);
