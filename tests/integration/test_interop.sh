@@ -23,10 +23,12 @@ case $broker in
   mosquitto)
     TEST_WINDOW=20 # 2.0.11 hangs up on a client of 3.1.1 that has more under way at QoS 2
     duplicates=1   # up to this QoS a message may come again
+    disorder=none
     ;;
   artemis)
     TEST_WINDOW=1 # 2.40 keeps the order of one message at a time
     duplicates=2  # 2.40 sends again by another packet identifier: nobody can tell that from another message
+    disorder="mqtt_source 3.1.1 2" # 2.40 mixes up PUBREL, and paho waits for that
     ;;
 esac
 export TEST_WINDOW
@@ -89,7 +91,8 @@ receive() {
 # row EVENT SENT LOST DUPLICATED DISORDER CORRUPTED: judges the run
 row() {
   local verdict=kept
-  if [ "$3$5$6" != 000 ]; then verdict=BROKEN; fi
+  if [ "$3$6" != 00 ]; then verdict=BROKEN; fi
+  if [ "$5" != 0 ] && [ "$plugin $TEST_VERSION $TEST_QOS" != "$disorder" ]; then verdict=BROKEN; fi
   if [ "$4" != 0 ]; then
     case $1 in
       cut | restart) [ "$TEST_QOS" -le "$duplicates" ] || verdict=BROKEN ;;
