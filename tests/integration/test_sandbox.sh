@@ -49,11 +49,12 @@ wait_until() # COMMAND...: not for ever
     done
 }
 
-process_is_gone() # PID; a zombie is gone
+process_is_gone() # PID; a zombie is gone when its threads are, which may still write
 {
-    local state
+    local state threads
     state=$(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null) || return 0
-    [[ -z $state || $state == Z ]]
+    threads=$(find "/proc/$1/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l) || return 0
+    [[ -z $state || ( $state == Z && $threads -le 1 ) ]]
 }
 
 ctl() { "$sandbox" ctl "$@"; }
