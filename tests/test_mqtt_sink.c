@@ -415,6 +415,24 @@ static void test_every_qos_and_version_arrives(void **state)
     mosquitto_free(&broker);
 }
 
+/* mosquitto takes 20 messages of QoS 2 at once and, from a client of 3.1.1, which cannot be told so, hangs up on one more. */
+static void test_qos_2_with_3_1_1_does_not_ask_too_much(void **state)
+{
+    struct mosquitto broker;
+    struct fake *f;
+
+    (void)state;
+    mosquitto_up(&broker, "allow_anonymous true\n");
+    f = fake_open("mqtt_sink", FMS_SINK, section(broker.port, "qos = 2\nversion = 3.1.1\ntopic = t"));
+    for (int i = 0; i < 500; i++)
+        fake_add(f, "ignored", NULL, "{}");
+    fake_write(f);
+    fake_until(f, fake_count_fate(f, FMS_DELIVERED) == 500);
+    assert_int_equal(fake_counter(f, "connections"), 1);
+    fake_close(f);
+    mosquitto_free(&broker);
+}
+
 static void test_headers_become_user_properties(void **state)
 {
     const struct fms_header headers[] = {
@@ -665,6 +683,7 @@ int main(void)
         cmocka_unit_test(test_too_large_for_the_broker_is_rejected),
         cmocka_unit_test(test_impossible_records_are_rejected),
         cmocka_unit_test(test_every_qos_and_version_arrives),
+        cmocka_unit_test(test_qos_2_with_3_1_1_does_not_ask_too_much),
         cmocka_unit_test(test_headers_become_user_properties),
         cmocka_unit_test(test_last_will),
         cmocka_unit_test(test_broker_down_at_start_and_killed_later),

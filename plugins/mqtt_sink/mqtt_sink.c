@@ -18,6 +18,10 @@
 /* More than a socket takes would wait in paho's queue, which it does not free together with the client. */
 #define UNCONFIRMED_BYTES (64 * 1024)
 
+/* Messages of QoS 2 that a broker takes at once from a client of 3.1.1, which it cannot tell so: mosquitto's default, and it
+ * hangs up on one more. */
+#define UNTOLD_MOST 20u
+
 enum place_state { PLACE_DONE, PLACE_WAITING, PLACE_SENT, PLACE_REFUSED };
 
 /* A place in the ring. */
@@ -69,7 +73,7 @@ static const struct fms_option mqtt_sink_options[] = {
     FMS_OPT_TEMPLATE(struct mqtt_sink, topic, "${topic}", "topic to publish to"),
     FMS_OPT_BOOLEAN(struct mqtt_sink, retain, "no", "have the broker keep the last message of each topic"),
     FMS_OPT_INTEGER(struct mqtt_sink, window, "100", 1, 10000,
-                    "most records under way; a broker may allow less (MQTT 5), and 64 KiB bound it too"),
+                    "most records under way; a broker may allow less (MQTT 5; with 3.1.1 and QoS 2 at most 20), and 64 KiB bound it too"),
     FMS_OPT_SIZE(struct mqtt_sink, max_message_size, "0", 0, 268435455,
                  "larger payloads are rejected; 0: what the broker says, which it does with MQTT 5 only"),
     FMS_OPT_DURATION(struct mqtt_sink, ack_timeout, "60s", 0, 3600 * FMS_SECOND,
@@ -304,6 +308,8 @@ static struct place *mqtt_sink_next(struct mqtt_sink *self)
     size_t most = (size_t)mqtt_link_limits(self->link)->receive_maximum;
     struct place *place = NULL;
 
+    if (self->mqtt.version == MQTT_3_1_1 && self->mqtt.qos == 2 && most > UNTOLD_MOST)
+        most = UNTOLD_MOST;
     pthread_mutex_lock(&self->lock);
     while (self->next != self->end && mqtt_sink_place(self, self->next)->state != PLACE_WAITING)
         self->next++;
