@@ -563,7 +563,7 @@ static void link_part(struct mqtt_ingest *self)
 {
     int64_t deadline = fms_now(self->host) + PART_PATIENCE;
     int64_t finish_at = deadline - PART_PATIENCE / 2;
-    bool is_finished = false;
+    bool is_finished = false, is_more;
     struct fms_wait wait;
     ssize_t n;
 
@@ -577,13 +577,11 @@ static void link_part(struct mqtt_ingest *self)
             transport_finish(self->transport);
             is_finished = true;
         }
-        do
-            n = transport_read(self->transport, self->buffer, self->buffer_size);
-        while (n > 0);
+        n = transport_read(self->transport, self->buffer, self->buffer_size);
         if (!is_open || n == -EPIPE)
             break;
-        transport_wait(self->transport, true, has_more, &wait);
-    } while (wait_for_it(self, &wait, deadline));
+        is_more = transport_wait(self->transport, true, has_more, &wait);
+    } while (is_more ? fms_now(self->host) < deadline : wait_for_it(self, &wait, deadline));
     link_down(self, NULL);
 }
 
