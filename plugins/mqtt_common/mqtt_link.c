@@ -21,6 +21,7 @@
 #define CONNECT_PATIENCE    (10 * FMS_SECOND)
 #define DISCONNECT_PATIENCE (2 * FMS_SECOND)
 #define PACKET_MAX          (INT64_C(268435455) + 5) /* MQTT-1.5.5, MQTT-2.1.4 */
+#define UNSAID_AT_QOS_2     20                       /* mosquitto's default; with 3.1.1 it just hangs up on one more */
 
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP };
 
@@ -142,11 +143,14 @@ static void link_connected(struct mqtt_link *link, const struct mqtt_limits *lim
     link_unlock(link);
 }
 
+/* A broker of 3.1.1 cannot say what it takes. */
 static void on_connected(void *context, MQTTAsync_successData *data)
 {
-    struct mqtt_limits limits = {data->alt.connect.sessionPresent != 0, 65535, PACKET_MAX, 2, true};
+    struct mqtt_link *link = context;
+    int receive_maximum = link->options->qos == 2 ? UNSAID_AT_QOS_2 : 65535;
+    struct mqtt_limits limits = {data->alt.connect.sessionPresent != 0, receive_maximum, PACKET_MAX, 2, true};
 
-    link_connected(context, &limits);
+    link_connected(link, &limits);
 }
 
 static int64_t property(const MQTTProperties *properties, enum MQTTPropertyCodes code, int64_t absent)

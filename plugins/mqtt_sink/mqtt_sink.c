@@ -18,10 +18,6 @@
 /* More than a socket takes would wait in paho's queue, which it does not free together with the client. */
 #define UNCONFIRMED_BYTES (64 * 1024)
 
-/* Messages of QoS 2 that a broker takes at once from a client of 3.1.1, which it cannot tell so: mosquitto's default, and it
- * hangs up on one more. */
-#define UNTOLD_MOST 20u
-
 enum place_state { PLACE_DONE, PLACE_WAITING, PLACE_SENT, PLACE_REFUSED };
 
 /* A place in the ring. */
@@ -308,8 +304,6 @@ static struct place *mqtt_sink_next(struct mqtt_sink *self)
     size_t most = (size_t)mqtt_link_limits(self->link)->receive_maximum;
     struct place *place = NULL;
 
-    if (self->mqtt.version == MQTT_3_1_1 && self->mqtt.qos == 2 && most > UNTOLD_MOST)
-        most = UNTOLD_MOST;
     pthread_mutex_lock(&self->lock);
     while (self->next != self->end && mqtt_sink_place(self, self->next)->state != PLACE_WAITING)
         self->next++;
