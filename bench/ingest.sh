@@ -10,35 +10,24 @@ bin=$(cd "$1" && pwd)
 seconds=${2:-10}
 rounds=${3:-3}
 here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
-pids=()
-finish() {
-  for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
-  rm -rf "$work"
-}
-trap finish EXIT
+# shellcheck source=tests/integration/common.sh
+. "$here/../tests/integration/common.sh"
 
 # run SOURCE KEY
 run() {
-  local hose bridge ticks peak messages time
+  local hose ticks peak messages time
   "$bin/firehose" "$seconds" >"$work/hose" &
   hose=$!
   pids+=("$hose")
-  until grep -qs port "$work/hose"; do sleep 0.05; done
+  until_true 10 "the firehose" grep -qs port "$work/hose"
   BENCH_MQTT=tcp://127.0.0.1:$(awk '/^port/ { print $2 }' "$work/hose")
   export BENCH_MQTT
   sed -e "s/^plugin = mqtt_ingest/plugin = $1/" -e "s/^key = .*/key = $2/" "$here/ingest.ini" >"$work/bridge.ini"
-  "$bin/fmspipe" --log-level=warn "$work/bridge.ini" &
-  bridge=$!
-  pids+=("$bridge")
-  while ! grep -q acknowledged "$work/hose"; do
-    kill -0 "$bridge" && kill -0 "$hose"
-    sleep 0.1
-  done
-  ticks=$(awk '{ print $14 + $15 }' "/proc/$bridge/stat")
-  peak=$(awk '/^VmHWM/ { print $2 }' "/proc/$bridge/status")
-  kill "$bridge"
-  wait "$bridge"
+  start bridge --log-level=warn "$work/bridge.ini"
+  until_true $((seconds + 60)) "the last acknowledgement" grep -q acknowledged "$work/hose"
+  ticks=$(awk '{ print $14 + $15 }' "/proc/${pid_of[bridge]}/stat")
+  peak=$(awk '/^VmHWM/ { print $2 }' "/proc/${pid_of[bridge]}/status")
+  stop bridge TERM
   wait "$hose"
   read -r messages time < <(awk '/^acknowledged/ { print $2, $4 }' "$work/hose")
   awk -v source="$1 $2" -v n="$messages" -v s="$time" -v ticks="$ticks" -v hz="$(getconf CLK_TCK)" -v peak="$peak" 'BEGIN {

@@ -11,40 +11,17 @@ rate=${2:-1000}
 seconds=${3:-20}
 rounds=${4:-3}
 root=$(cd "$(dirname "$0")/.." && pwd)
-work=$(mktemp -d)
-pids=()
-finish() {
-  for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
-  rm -rf "$work"
-}
-trap finish EXIT
+# shellcheck source=tests/integration/common.sh
+. "$root/tests/integration/common.sh"
 export FMS_EXPECT=$work/counts FMS_FORMAT=json
-
-# start NAME FILE
-start() {
-  "$bin/fmspipe" "$2" >"$work/$1.out" 2>"$work/$1.log" &
-  pids+=($!)
-}
-# await NAME TEXT
-await() {
-  until grep -q "$2" "$work/$1.log"; do sleep 0.05; done
-}
 
 # run SOURCE ROUND
 run() {
-  local topic=latency-$1-$2 bridge consumer
-  rm -f "$work/counts"
+  local topic=latency-$1-$2
+  rm -f "$work"/{counts,*.out,*.log}
   sed -e "s/^plugin = mqtt_ingest/plugin = $1/" -e "s/^topic = fms-data-stream/topic = $topic/" \
     "$root/pipelines/bridge.ini" >"$work/bridge.ini"
-  grep -q "^plugin = $1" "$work/bridge.ini"
-  start bridge "$work/bridge.ini"
-  bridge=$!
-  await bridge 'source: receives'
-  await bridge "created topic $topic"
   sed -e 's/^profile = throughput/profile = realtime/' "$root/pipelines/verify.ini" >"$work/verify.ini"
-  FMS_VERIFY_TOPIC=$topic FMS_GROUP=$topic start consumer "$work/verify.ini"
-  consumer=$!
-  await consumer 'assigned\|receives\|partition'
   cat >"$work/sender.ini" <<END
 [source]
 plugin = fms_sim
@@ -59,10 +36,15 @@ server = $FMS_MQTT
 qos = 1
 client_id = latency
 END
-  "$bin/fmspipe" --log-level=warn "$work/sender.ini"
-  wait "$consumer"
-  kill "$bridge"
-  wait "$bridge"
+  start bridge "$work/bridge.ini"
+  until_true 30 "a subscription" logged bridge 'source: receives'
+  until_true 30 "the topic" logged bridge "created topic $topic"
+  FMS_VERIFY_TOPIC=$topic FMS_GROUP=$topic start consumer "$work/verify.ini"
+  until_true 30 "the partition" logged consumer 'assigned'
+  start sender "$work/sender.ini"
+  ended sender
+  ended consumer
+  stop bridge TERM
   jq -r --arg source "$1" '"\($source): \(.distinct) of \(.expected) messages, p50 \(.latency_ms.p50) ms, p90 \(.latency_ms.p90), p99 \(.latency_ms.p99), p99.9 \(.latency_ms."p99.9"), max \(.latency_ms.max)"' "$work/consumer.out"
 }
 
