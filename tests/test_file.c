@@ -881,7 +881,7 @@ static void test_killed_before_the_position_is_written(void **state)
     assert_false(is_there("pos"));
     fake_clock_step(f, FMS_SECOND);
     assert_int_equal(fake_poll(f, 0), 0);
-    snprintf(saved, sizeof saved, "%s", (const char *)content("pos").data);
+    snprintf(saved, sizeof saved, "%.255s", (const char *)content("pos").data);
     assert_false(is_there("pos.new"));
     fake_settle_all(f, FMS_DELIVERED);
     close_in_flight(f);
