@@ -157,6 +157,7 @@ struct lane {
     struct record *pool[8]; /* freed records by size class: the oldest first */
     struct record *pool_tail[8];
     size_t pool_count[8];
+    size_t pool_bytes; /* of all classes */
 
     enum lane_state state;
     _Atomic bool must_stop;   /* any thread */

@@ -19,10 +19,10 @@
 #define ASAN_UNPOISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
 #endif
 
-#define POOL_SMALLEST         256u           /* bytes of class 0; each next class is twice as large */
-#define POOL_CLASSES          8u             /* up to 32 KiB; what is larger goes to malloc and back */
-#define POOL_QUARANTINE       64u            /* records that stay dead for a while */
-#define POOL_KEPT             (256u * 1024u) /* bytes that a class keeps beyond the quarantine */
+#define POOL_SMALLEST         256u /* bytes of class 0; each next class is twice as large */
+#define POOL_CLASSES          8u   /* up to 32 KiB; what is larger goes to malloc and back */
+#define POOL_QUARANTINE       64u  /* records that stay dead for a while */
+#define POOL_SHARE            4u   /* what is kept beyond the quarantine: this part of max_in_flight_bytes */
 #define RECORD_MAX_HEADERS    1000u
 #define RECORD_LETTER_HEADERS 5u /* that a dead letter has besides */
 
@@ -33,11 +33,9 @@ struct record *record_of(const struct fms_record *public)
 
 static size_t record_class(size_t size)
 {
-    size_t class = 0;
+    size_t class = size <= POOL_SMALLEST ? 0 : 64 - (size_t)__builtin_clzll((size - 1) / POOL_SMALLEST);
 
-    while (class < POOL_CLASSES && (size_t)POOL_SMALLEST << class < size)
-        class ++;
-    return class;
+    return class < POOL_CLASSES ? class : POOL_CLASSES;
 }
 
 static size_t align8(size_t size)
@@ -50,27 +48,28 @@ static size_t record_slots(const struct lane *lane)
     return lane->sink_count + (lane->dead_letter != NULL);
 }
 
-/* Adds a value and its NUL byte. */
-static bool add_bytes(size_t *sum, struct fms_bytes bytes)
+/* Small enough that the sum of all values of a record is a size too. */
+static bool is_sound(struct fms_bytes bytes)
 {
-    return (bytes.data != NULL || bytes.size == 0) && bytes.size < SIZE_MAX / 4 && *sum < SIZE_MAX / 4 &&
-           (*sum += bytes.size + 1, true);
+    return bytes.data != NULL ? bytes.size < SIZE_MAX / 4096 : bytes.size == 0;
 }
 
-/* The bytes of all values; SIZE_MAX for a malformed draft. */
+/* The bytes of all values, each with its NUL byte; SIZE_MAX for a malformed draft. */
 static size_t record_data_size(const struct fms_record *draft, bool shared)
 {
     size_t most = RECORD_MAX_HEADERS + (shared ? RECORD_LETTER_HEADERS : 0);
-    size_t sum = 0;
+    size_t sum = shared ? 0 : draft->topic.size + draft->key.size + draft->payload.size + 3;
 
+    if (!shared && !(is_sound(draft->topic) && is_sound(draft->key) && is_sound(draft->payload)))
+        return SIZE_MAX;
     if (draft->header_count > most || (draft->header_count > 0 && draft->headers == NULL))
         return SIZE_MAX;
-    if (!shared && (!add_bytes(&sum, draft->topic) || !add_bytes(&sum, draft->key) || !add_bytes(&sum, draft->payload)))
-        return SIZE_MAX;
     for (size_t i = 0; i < draft->header_count; i++) {
-        if (draft->headers[i].name == NULL || !add_bytes(&sum, fms_text(draft->headers[i].name)) ||
-            !add_bytes(&sum, draft->headers[i].value))
+        const struct fms_header *header = &draft->headers[i];
+
+        if (header->name == NULL || !is_sound(header->value))
             return SIZE_MAX;
+        sum += strlen(header->name) + header->value.size + 2;
     }
     return sum;
 }
@@ -106,6 +105,7 @@ static struct record *pool_take(struct lane *lane, size_t class)
     record = lane->pool[class];
     lane->pool[class] = record->link;
     lane->pool_count[class]--;
+    lane->pool_bytes -= record->charge;
     return record;
 }
 
@@ -154,7 +154,9 @@ struct record *record_new(struct lane *lane, const struct fms_record *draft, siz
         return NULL;
     ASAN_UNPOISON_MEMORY_REGION(record, charge);
     end = (char *)record + align8(sizeof *record + slots * sizeof(struct slot));
-    memset(record, 0, (size_t)(end - (char *)record));
+    memset(record, 0, offsetof(struct record, public));
+    for (size_t i = 0; i < slots; i++)
+        record->slots[i] = (struct slot){.state = SLOT_NONE};
     record->magic = RECORD_ALIVE;
     record->size_class = (uint32_t) class;
     record->charge = charge;
@@ -184,9 +186,10 @@ void record_free(struct lane *lane, struct record *record)
     else
         lane->pool_tail[class]->link = record;
     lane->pool_tail[class] = record;
+    lane->pool_bytes += record->charge;
     ASAN_POISON_MEMORY_REGION(&record->public, record->charge - offsetof(struct record, public));
-    if (lane->pool_count[class] > POOL_QUARANTINE + POOL_KEPT / ((size_t)POOL_SMALLEST << class))
-        free(pool_take(lane, class)); /* the oldest: this one has its quarantine before it */
+    if (lane->pool_bytes > (size_t)lane->options.max_in_flight_bytes / POOL_SHARE)
+        free(pool_take(lane, class)); /* the oldest, unless it is in quarantine */
 }
 
 void record_pool_free(struct lane *lane)
@@ -200,4 +203,5 @@ void record_pool_free(struct lane *lane)
         }
         lane->pool_count[class] = 0;
     }
+    lane->pool_bytes = 0;
 }

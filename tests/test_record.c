@@ -18,6 +18,7 @@ static int setup(void **state)
     lane.paths = json_paths_new();
     lane.sink_count = 1;
     lane.sinks[0] = &sinks[0];
+    lane.options.max_in_flight_bytes = 1 << 20;
     return lane.paths == NULL;
 }
 
