@@ -10,6 +10,7 @@
  * three times as long. It is what fuzz_json compares this pass with. */
 #include "json.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -255,6 +256,33 @@ size_t json_decode(const struct fms_json *string, char *to)
     return json_unescape(string->text.data, string->text.size, to);
 }
 
+/* ---------------------------------------------------------------------------------------------------------- strings */
+
+#define EACH_BYTE(x) (UINT64_C(0x0101010101010101) * (x))
+
+/* The top bit of each byte that is less than `n`, 128 at most; the lowest bit set is right, those above it may not be. */
+static uint64_t json_less(uint64_t bytes, unsigned n)
+{
+    return (bytes - EACH_BYTE(n)) & ~bytes & EACH_BYTE(0x80);
+}
+
+/* The first byte from `at` on that is a quote, a backslash or a control character; eight at a time. */
+static const char *json_skip_plain(const char *at, const char *end)
+{
+    for (; end - at >= 8; at += 8) {
+        uint64_t bytes, found;
+
+        memcpy(&bytes, at, sizeof bytes);
+        bytes = le64toh(bytes);
+        found = json_less(bytes ^ EACH_BYTE('"'), 1) | json_less(bytes ^ EACH_BYTE('\\'), 1) | json_less(bytes, 0x20);
+        if (found != 0)
+            return at + __builtin_ctzll(found) / 8;
+    }
+    while (at < end && *at != '"' && *at != '\\' && (unsigned char)*at >= 0x20)
+        at++;
+    return at;
+}
+
 /* ---------------------------------------------------------------------------------------------------------- members */
 
 static const char *json_skip_text(const char *at, const char *end)
@@ -269,12 +297,8 @@ static struct fms_json json_take_string(const char **at, const char *end)
 {
     struct fms_json value = {FMS_JSON_STRING, false, {*at + 1, 0}};
 
-    for (++*at; *at < end && **at != '"'; ++*at) {
-        if (**at == '\\') {
-            value.escaped = true;
-            ++*at;
-        }
-    }
+    for (*at = json_skip_plain(*at + 1, end); *at < end && **at == '\\'; *at = json_skip_plain(*at + 2, end))
+        value.escaped = true;
     value.text.size = (size_t)(*at - (const char *)value.text.data);
     *at += *at < end;
     return value;
@@ -349,9 +373,14 @@ static bool json_fail(struct json_scan *scan, const char *error)
     return false;
 }
 
+static bool json_is_blank(char c)
+{
+    return (unsigned char)c <= ' ' && (c == ' ' || c == '\n' || c == '\r' || c == '\t');
+}
+
 static void json_skip_blanks(struct json_scan *scan)
 {
-    while (scan->at < scan->end && (*scan->at == ' ' || *scan->at == '\n' || *scan->at == '\r' || *scan->at == '\t'))
+    while (scan->at < scan->end && json_is_blank(*scan->at))
         scan->at++;
 }
 
@@ -378,8 +407,7 @@ static bool json_string(struct json_scan *scan, struct fms_bytes *inside, bool *
 
     *escaped = false;
     for (;;) {
-        while (scan->at < scan->end && *scan->at != '"' && *scan->at != '\\' && (unsigned char)*scan->at >= 0x20)
-            scan->at++;
+        scan->at = json_skip_plain(scan->at, scan->end);
         if (scan->at == scan->end)
             return json_fail(scan, "");
         if (*scan->at == '"')
@@ -397,11 +425,12 @@ static bool json_string(struct json_scan *scan, struct fms_bytes *inside, bool *
 
 static bool json_digits(struct json_scan *scan)
 {
-    const char *start = scan->at;
+    const char *start = scan->at, *at = start, *end = scan->end;
 
-    while (scan->at < scan->end && *scan->at >= '0' && *scan->at <= '9')
-        scan->at++;
-    return scan->at > start || json_fail(scan, "a malformed number");
+    while (at < end && (unsigned char)(*at - '0') < 10)
+        at++;
+    scan->at = at;
+    return at > start || json_fail(scan, "a malformed number");
 }
 
 static bool json_number(struct json_scan *scan)
