@@ -147,12 +147,23 @@ static size_t utf8_next(const unsigned char *text, size_t size, uint32_t *value)
     return *value < least[n] || *value > 0x10ffff || (*value >= 0xd800 && *value < 0xe000) ? 0 : n;
 }
 
+/* ASCII but for NUL. */
+static bool are_plain(const unsigned char eight[8])
+{
+    uint64_t bytes;
+
+    memcpy(&bytes, eight, sizeof bytes);
+    return (((bytes - UINT64_C(0x0101010101010101)) | bytes) & UINT64_C(0x8080808080808080)) == 0;
+}
+
 bool mqtt_is_utf8(const char *text, size_t size)
 {
     const unsigned char *at = (const unsigned char *)text;
     uint32_t value = 0;
     size_t n;
 
+    for (; size >= 8 && are_plain(at); size -= 8)
+        at += 8;
     for (; size > 0; at += n, size -= n) {
         n = *at < 0x80 ? *at != 0 : utf8_next(at, size, &value);
         if (n == 0)

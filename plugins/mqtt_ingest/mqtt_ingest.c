@@ -55,6 +55,7 @@ struct mqtt_ingest {
 
     uint8_t *buffer;
     size_t buffer_size, start, end; /* what was read and not used up */
+    int64_t read_at;                /* realtime: when its end came */
     bool is_held;                   /* a message at its front found no room */
     size_t unsettled;
     bool is_stopping;
@@ -142,7 +143,7 @@ static int ingest_emit(struct mqtt_ingest *self, const struct session_message *m
     struct fms_record draft = {
         .topic = message->topic,
         .payload = message->payload,
-        .timestamp = fms_realtime(self->host),
+        .timestamp = self->read_at,
         .tag = {message->tag[0], message->tag[1]},
     };
     int error;
@@ -337,6 +338,7 @@ static int link_read(struct mqtt_ingest *self)
     if (n < 0)
         return -EPIPE;
     self->end += (size_t)n;
+    self->read_at = fms_realtime(self->host);
     session_heard(self->session, fms_now(self->host));
     return 0;
 }
