@@ -121,6 +121,12 @@ static void test_record_is_complete(void **state)
     assert_true(is_bytes(fake_record(f, 2)->key, NULL));
     assert_true(is_bytes(fake_record(f, 3)->key, "") && is_bytes(fake_record(f, 3)->payload, ""));
     fake_close(f);
+    f = open_source(cluster, topic, cluster_name("bare"), "with_headers = no\n");
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_until(f, fake_emitted(f) == 4);
+    assert_true(is_bytes(fake_record(f, 0)->payload, "{}"));
+    assert_int_equal(fake_record(f, 0)->header_count, 0);
+    fake_close(f);
 }
 
 static void test_latest_skips_and_earliest_does_not(void **state)
