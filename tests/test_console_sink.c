@@ -211,6 +211,24 @@ static void test_control_characters_are_escaped(void **state)
     assert_string_equal(print_bytes("", fms_bytes_of(NULL, 0)), "\n");
 }
 
+/* Text is looked at eight bytes at a time, and then at its end. */
+static void test_one_byte_is_found_anywhere(void **state)
+{
+    char text[21], expected[32];
+
+    (void)state;
+    use_pipe();
+    for (size_t size = 1; size < sizeof text; size++) {
+        for (size_t at = 0; at < size; at++) {
+            memset(text, 'x', size);
+            text[at] = '\x1b';
+            snprintf(expected, sizeof expected, "%.*s\\x1b%.*s\n", (int)at, text, (int)(size - at - 1), text + at + 1);
+            output_size = 0;
+            assert_string_equal(print_bytes("", fms_bytes_of(text, size)), expected);
+        }
+    }
+}
+
 static void test_broken_utf8_is_escaped(void **state)
 {
     (void)state;
@@ -580,6 +598,7 @@ int main(void)
         TEST(test_bar_and_levels),
         TEST(test_columns_stay_aligned),
         TEST(test_control_characters_are_escaped),
+        TEST(test_one_byte_is_found_anywhere),
         TEST(test_broken_utf8_is_escaped),
         TEST(test_garbage_in_pretty),
         TEST(test_deeply_nested),

@@ -40,8 +40,8 @@ struct console_sink {
 
     const struct fms_host *host;
     int fd;
-    bool is_file, is_pipe;
-    bool is_closed; /* nothing more is taken: the reader has gone, or `count` is reached */
+    bool is_file, is_pipe; /* file: writing does not wait for a reader; /dev/null too */
+    bool is_closed;        /* nothing more is taken: the reader has gone, or `count` is reached */
     bool pretty;
     struct sample_style style;
     struct summary *ages; /* NULL: no summary */
@@ -310,7 +310,7 @@ static int console_sink_open(void *instance, const struct fms_host *host)
     self->host = host;
     if (fstat(STDOUT_FILENO, &stat) != 0)
         return fms_fail(host, -errno, "standard output is not there: %s", strerror(errno));
-    self->is_file = S_ISREG(stat.st_mode);
+    self->is_file = S_ISREG(stat.st_mode) || (S_ISCHR(stat.st_mode) && !is_terminal);
     self->is_pipe = S_ISFIFO(stat.st_mode);
     self->pretty = self->format == FORMAT_PRETTY || (self->format == FORMAT_AUTO && is_terminal);
     self->style.colour = is_terminal && (no_colour == NULL || *no_colour == '\0');

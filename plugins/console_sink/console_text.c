@@ -47,17 +47,22 @@ static bool text_is_printable(int32_t c, bool ascii)
            !(c >= 0x2060 && c <= 0x206f) && c != 0xfeff && c != 0x61c;
 }
 
+static bool text_are_printable_ascii(const unsigned char eight[8])
+{
+    uint64_t bytes;
+
+    memcpy(&bytes, eight, sizeof bytes);
+    return (((bytes - EACH_BYTE(0x20)) | (bytes + EACH_BYTE(1)) | bytes) & EACH_BYTE(0x80)) == 0;
+}
+
 /* How many of the first bytes are printable ASCII for certain, eight at a time. */
 static size_t text_skip_ascii(const unsigned char *text, size_t size)
 {
     size_t i = 0;
 
-    for (uint64_t eight; i + sizeof eight <= size; i += sizeof eight) {
-        memcpy(&eight, text + i, sizeof eight);
-        if (((eight - EACH_BYTE(0x20)) | (eight + EACH_BYTE(1)) | eight) & EACH_BYTE(0x80))
-            break;
-    }
-    return i;
+    while (i + 8 <= size && text_are_printable_ascii(text + i))
+        i += 8;
+    return i + 8 > size && size >= 8 && text_are_printable_ascii(text + size - 8) ? size : i;
 }
 
 bool text_is_clean(struct fms_bytes text, bool ascii)
