@@ -481,13 +481,17 @@ static void kafka_stop_waiting(struct kafka *kafka)
 
 bool kafka_created(struct kafka *kafka, struct fms_wait *wait)
 {
-    rd_kafka_event_t *event = kafka->topics != NULL ? rd_kafka_queue_poll(kafka->admin, 0) : NULL;
-    int64_t now = fms_now(kafka->host);
+    rd_kafka_event_t *event;
+    int64_t now;
 
+    if (kafka->topics == NULL)
+        return true;
+    event = rd_kafka_queue_poll(kafka->admin, 0);
     if (event != NULL) {
         kafka_answered(kafka, event);
         rd_kafka_event_destroy(event);
     }
+    now = fms_now(kafka->host);
     if (kafka->topics != NULL && !kafka->is_asking && now >= kafka->ask_at)
         kafka_ask(kafka);
     if (kafka->is_undecided)

@@ -15,7 +15,6 @@
 
 #define TOPICS_MAX      10000            /* handles; then they are all forgotten */
 #define FLIGHT_PATIENCE (5 * FMS_SECOND) /* for the reports of what was sent before a producer is given up */
-#define IDLE_POLLS      16
 #define PURGE_INTERVAL  (50 * FMS_MS)
 #define RESTART_MIN     (100 * FMS_MS) /* between producers while none of them gets a record through */
 #define RESTART_MAX     (5 * FMS_SECOND)
@@ -37,7 +36,7 @@ struct kafka_sink {
     size_t unsettled; /* taken, and not yet reported */
     bool is_broken;   /* this producer takes nothing more, and goes when its last record is reported */
     bool is_closing;
-    unsigned idle_polls; /* in a row, without a report */
+    bool has_written; /* since the last poll: that one follows each write */
     int64_t broken_at;
     size_t returned;    /* records to be offered again since it broke */
     bool is_accused;    /* one of them shared a batch with a record that a broker refused */
@@ -474,23 +473,10 @@ static int kafka_sink_write(void *instance, const struct fms_record *const *reco
     struct kafka_sink *self = instance;
     size_t n = 0;
 
+    self->has_written = true;
     while (n < count && may_write(self) && write_one(self, records[n]))
         n++;
     return (int)n;
-}
-
-/* A report has signalled the descriptor before it can be fetched, so that none is missed when the descriptor is read after
- * reports only. What signals it without one is cleared in the end: IDLE_POLLS turns, and the lane sleeps. */
-static void fetch_reports(struct kafka_sink *self)
-{
-    if (self->idle_polls++ == IDLE_POLLS) {
-        self->idle_polls = 0;
-        kafka_awake(&self->kafka);
-    }
-    while (rd_kafka_poll(self->kafka.rk, 0) > 0) {
-        self->idle_polls = 0;
-        kafka_awake(&self->kafka);
-    }
 }
 
 static int kafka_sink_poll(void *instance, struct fms_wait *wait)
@@ -499,7 +485,13 @@ static int kafka_sink_poll(void *instance, struct fms_wait *wait)
 
     wait->fd = self->kafka.event_fd;
     wait->events = POLLIN;
-    fetch_reports(self);
+    if (self->has_written) { /* the descriptor will say if there are reports */
+        self->has_written = false;
+    } else {
+        kafka_awake(&self->kafka);
+        while (rd_kafka_poll(self->kafka.rk, 0) > 0)
+            continue;
+    }
     if (kafka_created(&self->kafka, wait) && self->must_create) {
         self->must_create = false;
         fms_wake(self->kafka.host);

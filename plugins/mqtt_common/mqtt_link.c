@@ -42,15 +42,16 @@ struct mqtt_link {
     int64_t last_pause;
     unsigned attempt;
 
+    _Atomic unsigned connection;
+    _Atomic int64_t arrived_at; /* the last message; FMS_NEVER while one is handed over */
+
     pthread_mutex_t lock; /* guards all that follows */
     pthread_cond_t changed;
     enum link_state state;
-    unsigned connection;
     bool is_paused, is_stopped, is_closing, has_ended, is_kicked;
-    bool is_parting;    /* requests are still answered although the link must go */
-    bool is_answered;   /* the one request that link_await waits for */
-    int64_t arrived_at; /* the last message; FMS_NEVER while one is handed over */
-    int answer;         /* what it was answered: a QoS or a reason code; negative: paho gave it up */
+    bool is_parting;  /* requests are still answered although the link must go */
+    bool is_answered; /* the one request that link_await waits for */
+    int answer;       /* what it was answered: a QoS or a reason code; negative: paho gave it up */
     struct mqtt_limits limits;
     char reason[256]; /* why the connection was refused or lost */
 };
@@ -244,22 +245,16 @@ static void on_disconnected(void *context, MQTTProperties *properties, enum MQTT
 static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message)
 {
     struct mqtt_link *link = context;
-    unsigned connection;
 
-    pthread_mutex_lock(&link->lock);
-    connection = link->connection;
     link->arrived_at = FMS_NEVER;
-    pthread_mutex_unlock(&link->lock);
     if (link->role.arrived != NULL) {
-        link->role.arrived(link->role.user, connection, topic, topic_size > 0 ? (size_t)topic_size : strlen(topic),
-                           message);
+        link->role.arrived(link->role.user, link->connection, topic,
+                           topic_size > 0 ? (size_t)topic_size : strlen(topic), message);
     } else {
         MQTTAsync_freeMessage(&message);
         MQTTAsync_free(topic);
     }
-    pthread_mutex_lock(&link->lock);
     link->arrived_at = mqtt_clock();
-    pthread_mutex_unlock(&link->lock);
     return 1; /* 0 would queue the message in memory, and acknowledge it all the same */
 }
 
@@ -349,8 +344,10 @@ static MQTTAsync_responseOptions link_response(struct mqtt_link *link, bool has_
  * kept before it answers SUBSCRIBE. Then the deadline is put off. */
 static bool link_is_busy(struct mqtt_link *link, int64_t patience, int64_t *deadline)
 {
-    int64_t now = mqtt_clock(), since = link->arrived_at == FMS_NEVER ? now : link->arrived_at;
+    int64_t now = mqtt_clock(), since = link->arrived_at;
 
+    if (since == FMS_NEVER)
+        since = now;
     if (since + patience <= now)
         return false;
     *deadline = since + patience;

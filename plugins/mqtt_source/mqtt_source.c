@@ -306,9 +306,9 @@ static bool mqtt_source_is_safe(struct mqtt_source *self, int qos, enum taking t
 
 /* Waits, with all of paho, until the message is safe. On a connection that the broker must have closed meanwhile an
  * acknowledgement does no harm. */
-static enum taking mqtt_source_hold(struct mqtt_source *self, const struct parked *item, int qos, enum taking taking,
-                                    int64_t deadline)
+static enum taking mqtt_source_hold(struct mqtt_source *self, const struct parked *item, int qos, enum taking taking)
 {
+    int64_t deadline = mqtt_clock() + self->mqtt.keepalive * 3 / 2 + HOLD_GRACE; /* we said nothing since before now */
     uint64_t moves;
 
     fms_count(self->host, COUNT_HELD, 1);
@@ -337,12 +337,10 @@ static void mqtt_source_arrived(void *user, unsigned connection, char *topic, si
     struct mqtt_source *self = user;
     struct parked item = {NULL, message, topic, topic_size, fms_realtime(self->host)};
     int qos = message->qos; /* once parked, the message is the lane's, which may have freed it */
-    /* We said nothing to the broker after this moment. */
-    int64_t deadline = mqtt_clock() + self->mqtt.keepalive * 3 / 2 + HOLD_GRACE;
     enum taking taking = connection == self->given_up ? COMES_AGAIN : mqtt_source_take(self, &item);
 
     if (!mqtt_source_is_safe(self, qos, taking))
-        taking = mqtt_source_hold(self, &item, qos, taking, deadline);
+        taking = mqtt_source_hold(self, &item, qos, taking);
     if (taking == COMES_AGAIN)
         self->given_up = connection;
     if (taking == ENDED || (qos == 0 && taking != TAKEN && taking != PARKED))
