@@ -1,11 +1,10 @@
-/* firehose.c - an MQTT broker that does nothing but send: QoS 1 (or 0) messages to one subscriber, as fast as it takes them.
+/* firehose.c - an MQTT broker that does nothing but send: messages to one subscriber, as fast as it takes them.
  *
- *   firehose SECONDS [QOS]
+ *   firehose SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]]     QoS 1, 128 bytes, 100 vehicles
  *
  * It prints "port N", takes one connection at a time, of MQTT 3.1.1 or 5, honours receive maximum, counts what is acknowledged,
  * and prints "acknowledged N in S s" when the time, which begins with the first subscription, is over and all is acknowledged. A
- * client that leaves and comes back gets again what it has not acknowledged. A message is 180 bytes of JSON of one of 1000
- * vehicles, with the topic fms/VEHICLE/data. */
+ * client that leaves and comes back gets again what it has not acknowledged. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -20,9 +19,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define VEHICLES 1000u
-#define PAYLOAD  180u
-#define ROOM     (256u * 1024u)
+#include "messages.h"
+
+#define ROOM (256u * 1024u) /* at least; a packet fits */
 
 struct firehose {
     int listener, fd;
@@ -32,10 +31,11 @@ struct firehose {
     double seconds, began; /* 0: nobody has subscribed yet */
     bool is_subscribed, has_left;
     uint64_t sent, acknowledged;
-    unsigned char packets[VEHICLES][256]; /* PUBLISHes, all of one size, that lack their identifier */
-    size_t packet_size, id_at;
-    unsigned char out[ROOM], in[ROOM];
-    size_t out_size, out_sent, in_size;
+    unsigned vehicles;
+    size_t payload;
+    struct messages messages;
+    unsigned char *out, in[ROOM];
+    size_t room, out_size, out_sent, in_size;
 };
 
 static double now(void)
@@ -54,52 +54,16 @@ static void die(const char *what)
 
 /* ---------------------------------------------------------------------------------------------------------- messages */
 
-static void make_packets(struct firehose *hose)
-{
-    for (unsigned i = 0; i < VEHICLES; i++) {
-        unsigned char *packet = hose->packets[i];
-        char topic[32], payload[PAYLOAD + 1];
-        size_t topic_size = (size_t)snprintf(topic, sizeof topic, "fms/v%04u/data", i), size = 3, body;
-        int used = snprintf(payload, sizeof payload,
-                            "{\"vehicle_id\":\"v%04u\",\"timestamp\":1763320419,\"speed\":56.65,\"rpm\":1316,"
-                            "\"fuel_level\":99.65,\"note\":\"",
-                            i);
-
-        memset(payload + used, 'x', PAYLOAD - (size_t)used);
-        memcpy(payload + PAYLOAD - 2, "\"}", 2);
-        packet[size++] = 0;
-        packet[size++] = (unsigned char)topic_size;
-        memcpy(packet + size, topic, topic_size);
-        size += topic_size;
-        hose->id_at = size;
-        size += hose->qos > 0 ? 2 : 0;
-        if (hose->is_5)
-            packet[size++] = 0;
-        memcpy(packet + size, payload, PAYLOAD);
-        size += PAYLOAD;
-        body = size - 3;
-        packet[0] = (unsigned char)(0x30 | hose->qos << 1);
-        packet[1] = (unsigned char)((body & 0x7f) | 0x80); /* 128 to 16383 bytes */
-        packet[2] = (unsigned char)(body >> 7);
-        hose->packet_size = size;
-    }
-}
-
 static void fill(struct firehose *hose)
 {
-    if (hose->out_sent == hose->out_size)
-        hose->out_sent = hose->out_size = 0;
-    while (hose->out_size + hose->packet_size <= ROOM &&
-           (hose->qos == 0 || hose->sent - hose->acknowledged < hose->window)) {
-        unsigned char *to = hose->out + hose->out_size;
-        unsigned id = (unsigned)(hose->sent % 65535) + 1;
+    int64_t time = messages_now();
 
-        memcpy(to, hose->packets[hose->sent % VEHICLES], hose->packet_size);
-        if (hose->qos > 0) {
-            to[hose->id_at] = (unsigned char)(id >> 8);
-            to[hose->id_at + 1] = (unsigned char)id;
-        }
-        hose->out_size += hose->packet_size;
+    hose->out_sent = hose->out_size = 0;
+    while (hose->out_size + hose->messages.packet_size <= hose->room &&
+           (hose->qos == 0 || hose->sent - hose->acknowledged < hose->window)) {
+        messages_write(&hose->messages, hose->sent, (uint16_t)(hose->sent % 65535 + 1), time,
+                       hose->out + hose->out_size);
+        hose->out_size += hose->messages.packet_size;
         hose->sent++;
     }
 }
@@ -112,7 +76,24 @@ static void answer(struct firehose *hose, const void *data, size_t size)
     hose->out_size += size;
 }
 
-/* Receive maximum among CONNECT's properties; the others that a subscriber sends have four bytes. */
+/* The bytes of a property of CONNECT with its identifier; 0: one that has no fixed size. */
+static size_t property_size(unsigned char identifier)
+{
+    switch (identifier) {
+    case 0x17: /* request problem information */
+    case 0x19: /* request response information */
+        return 2;
+    case 0x21: /* receive maximum */
+    case 0x22: /* topic alias maximum */
+        return 3;
+    case 0x11: /* session expiry interval */
+    case 0x27: /* maximum packet size */
+        return 5;
+    default:
+        return 0;
+    }
+}
+
 static void read_connect(struct firehose *hose, const unsigned char *body)
 {
     const unsigned char *at = body + 11, *end;
@@ -120,15 +101,14 @@ static void read_connect(struct firehose *hose, const unsigned char *body)
     hose->is_5 = body[6] == 5;
     hose->window = 65535;
     end = at + (hose->is_5 ? body[10] : 0);
-    while (hose->is_5 && at < end) {
+    for (size_t size; hose->is_5 && at < end && (size = property_size(at[0])) > 0; at += size) {
         if (at[0] == 0x21)
             hose->window = (unsigned)at[1] << 8 | at[2];
-        at += at[0] == 0x21 || at[0] == 0x22 ? 3 : 5;
     }
     unsigned char connack[] = {0x20, hose->is_5 ? 3 : 2, hose->began > 0, 0, 0}; /* from then on there is a session */
 
     answer(hose, connack, connack[1] + 2u);
-    make_packets(hose);
+    messages_make(&hose->messages, hose->vehicles, hose->qos, hose->payload, hose->is_5);
 }
 
 static void read_packet(struct firehose *hose, const unsigned char *packet, size_t head)
@@ -247,12 +227,18 @@ int main(int argc, char **argv)
     socklen_t size = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM, 0);
 
-    if (argc < 2 || atof(argv[1]) <= 0) {
-        fprintf(stderr, "usage: firehose SECONDS [QOS]\n");
+    if (argc < 2) {
+        fprintf(stderr, "usage: firehose SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]]\n");
         return 2;
     }
-    hose.seconds = atof(argv[1]);
-    hose.qos = argc > 2 && argv[2][0] == '0' ? 0 : 1;
+    hose.seconds = (double)messages_number("SECONDS", argv[1], 1, 86400);
+    hose.qos = argc > 2 ? (unsigned)messages_number("QOS", argv[2], 0, 1) : 1;
+    hose.payload = argc > 3 ? messages_number("PAYLOAD-BYTES", argv[3], 128, 1048576) : 128;
+    hose.vehicles = argc > 4 ? (unsigned)messages_number("VEHICLES", argv[4], 1, 99999) : 100;
+    hose.room = ROOM + hose.payload;
+    hose.out = malloc(hose.room);
+    if (hose.out == NULL)
+        die("memory");
     hose.listener = listener;
     if (bind(listener, (struct sockaddr *)&address, size) != 0 || listen(listener, 1) != 0)
         die("listen");
