@@ -57,6 +57,9 @@ struct record {
     struct slot slots[]; /* one for each sink, the dead letter's last; the first serves the lists of transforms too */
 };
 
+#define RECORD_CLASSES    8u
+#define RECORD_QUARANTINE 64u
+
 #define RECORD_ALIVE 0x464d5301u
 #define RECORD_FREED 0x464d5300u
 
@@ -154,10 +157,12 @@ struct lane {
     bool is_blocked;          /* emit said -EAGAIN, or the bound was reached; until the low watermark */
     size_t blocked_for;       /* bytes that the refused record needs */
 
-    struct record *pool[8]; /* freed records by size class: the oldest first */
-    struct record *pool_tail[8];
-    size_t pool_count[8];
-    size_t pool_bytes; /* of all classes */
+    struct record *pool[RECORD_CLASSES]; /* freed records by size class: the latest, which the cache still has, first */
+    size_t pool_bytes;
+    struct graves {
+        struct record *ring[RECORD_QUARANTINE];
+        size_t next;
+    } graves[RECORD_CLASSES]; /* those freed last, which are not used again yet */
 
     enum lane_state state;
     _Atomic bool must_stop;   /* any thread */

@@ -1,7 +1,7 @@
 /* record.c - the memory of records: one allocation each, in a few size classes.
  *
- * Freed records go to the end of a queue and are reused from its front, and only while the queue is longer than a
- * quarantine: so a plugin that settles a record a second time finds its grave, not another record, and can be named. */
+ * A freed record goes into quarantine, until so many others were freed after it, and then to the pool: so a plugin that
+ * settles a record a second time finds its grave, not another record, and can be named. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -19,10 +19,9 @@
 #define ASAN_UNPOISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
 #endif
 
-#define POOL_SMALLEST         256u /* bytes of class 0; each next class is twice as large */
-#define POOL_CLASSES          8u   /* up to 32 KiB; what is larger goes to malloc and back */
-#define POOL_QUARANTINE       64u  /* records that stay dead for a while */
-#define POOL_SHARE            4u   /* what is kept beyond the quarantine: this part of max_in_flight_bytes */
+#define POOL_SMALLEST         256u           /* bytes of class 0; each next class is twice as large */
+#define POOL_CLASSES          RECORD_CLASSES /* up to 32 KiB; what is larger goes to malloc and back */
+#define POOL_SHARE            4u             /* what is kept beyond the quarantine: this part of max_in_flight_bytes */
 #define RECORD_MAX_HEADERS    1000u
 #define RECORD_LETTER_HEADERS 5u /* that a dead letter has besides */
 
@@ -98,15 +97,34 @@ size_t record_charge(const struct lane *lane, const struct fms_record *draft, co
 
 static struct record *pool_take(struct lane *lane, size_t class)
 {
-    struct record *record;
+    struct record *record = class < POOL_CLASSES ? lane->pool[class] : NULL;
 
-    if (class >= POOL_CLASSES || lane->pool_count[class] <= POOL_QUARANTINE)
+    if (record == NULL)
         return NULL;
-    record = lane->pool[class];
     lane->pool[class] = record->link;
-    lane->pool_count[class]--;
     lane->pool_bytes -= record->charge;
     return record;
+}
+
+static void pool_put(struct lane *lane, size_t class, struct record *record)
+{
+    if (lane->pool_bytes + record->charge > (size_t)lane->options.max_in_flight_bytes / POOL_SHARE) {
+        free(record);
+        return;
+    }
+    record->link = lane->pool[class];
+    lane->pool[class] = record;
+    lane->pool_bytes += record->charge;
+}
+
+/* Takes the record that has been there longest; NULL while there is room. */
+static struct record *bury(struct graves *graves, struct record *record)
+{
+    struct record *oldest = graves->ring[graves->next];
+
+    graves->ring[graves->next] = record;
+    graves->next = (graves->next + 1) % RECORD_QUARANTINE;
+    return oldest;
 }
 
 static struct fms_bytes copy_bytes(char **end, struct fms_bytes from)
@@ -180,28 +198,20 @@ void record_free(struct lane *lane, struct record *record)
         free(record);
         return;
     }
-    record->link = NULL;
-    if (lane->pool_count[class]++ == 0)
-        lane->pool[class] = record;
-    else
-        lane->pool_tail[class]->link = record;
-    lane->pool_tail[class] = record;
-    lane->pool_bytes += record->charge;
     ASAN_POISON_MEMORY_REGION(&record->public, record->charge - offsetof(struct record, public));
-    if (lane->pool_bytes > (size_t)lane->options.max_in_flight_bytes / POOL_SHARE)
-        free(pool_take(lane, class)); /* the oldest, unless it is in quarantine */
+    record = bury(&lane->graves[class], record);
+    if (record != NULL)
+        pool_put(lane, class, record);
 }
 
 void record_pool_free(struct lane *lane)
 {
-    for (size_t class = 0; class < POOL_CLASSES; class ++) {
-        while (lane->pool[class] != NULL) {
-            struct record *record = lane->pool[class];
+    struct record *record;
 
-            lane->pool[class] = record->link;
+    for (size_t class = 0; class < POOL_CLASSES; class ++) {
+        for (size_t i = 0; i < RECORD_QUARANTINE; i++)
+            free(bury(&lane->graves[class], NULL));
+        while ((record = pool_take(lane, class)) != NULL)
             free(record);
-        }
-        lane->pool_count[class] = 0;
     }
-    lane->pool_bytes = 0;
 }
