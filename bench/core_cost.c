@@ -1,6 +1,6 @@
 /* core_cost - what a record costs in the core alone: nanoseconds of CPU from emit to settlement.
  *
- * usage: core_cost FILE.ini...   (sources that end)
+ *   core_cost FILE.ini...     sources that end: bench/instructions/core.ini, ... with BENCH_COUNT=2000000
  *
  * The files take turns, ROUNDS times, so that a change of the machine's speed meets them all; the median is printed. */
 #include <stdio.h>

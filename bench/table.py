@@ -80,7 +80,7 @@ def show_throughput(runs):
     changes = [(p, ", ".join(f"{k} {v}" for k, v in zip(FACTORS, p) if v != base[k])) for p in points if p != tuple(base.values())]
     if not changes:
         return
-    for key, title in (("cpu_us", "us CPU a message"), ("rate", "messages a second")):
+    for key, title in (("cpu_us", "us CPU a message"), ("rate", "messages a second"), ("memory", "MiB")):
         rows = [[name_of(n, runs)] + [spread(pick(runs, contender=n, **dict(zip(FACTORS, p))), key) for p, _ in changes]
                 for n in names_of(runs)]
         print_table(f"One factor changed: {title}", [""] + [name for _, name in changes], rows)
@@ -108,10 +108,11 @@ def show_pair(title, runs):
     print_table(title, ["", "messages a second", "us CPU a message", "times the floor", "peak MiB"], rows)
 
 
-def show_steps(title, runs, key, head):
-    rows = [[str(step), spread(mine, "rate"), spread(mine, "cpu_us")]
-            for step in dict.fromkeys(r[key] for r in runs) for mine in [pick(runs, **{key: step})]]
-    print_table(title, [head, "messages a second", "us CPU a message"], rows)
+def show_steps(title, runs, key):
+    rows = [[name, str(step), spread(mine, "rate"), spread(mine, "cpu_us")]
+            for name in names_of(runs) for step in dict.fromkeys(r[key] for r in runs)
+            for mine in [pick(runs, contender=name, **{key: step})]]
+    print_table(title, ["", key, "messages a second", "us CPU a message"], rows)
 
 
 # --------------------------------------------------------------------------------------------------------------- drawings
@@ -179,8 +180,8 @@ def main():
     shows = (("throughput", show_throughput), ("latency", show_latency), ("kill", show_kill),
              ("consumer", lambda some: show_pair("From Kafka to standard output", some)),
              ("generator", lambda some: show_pair("A generator into nothing", some)),
-             ("transforms", lambda some: show_steps("Transforms in the chain, the core alone", some, "transforms", "transforms")),
-             ("processes", lambda some: show_steps("Processes that share a subscription", some, "processes", "processes")))
+             ("transforms", lambda some: show_steps("Transforms in the chain, the core alone", some, "transforms")),
+             ("processes", lambda some: show_steps("Processes that share a subscription", some, "processes")))
     for what, show in shows:
         if of(what):
             show(of(what))
