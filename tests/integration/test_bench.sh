@@ -8,8 +8,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 . "$root/tests/integration/common.sh"
 /usr/bin/python3 -c 'import confluent_kafka' 2>/dev/null || { echo "skipped: no python3-confluent-kafka"; exit 77; }
 
-printf 'original\t/usr/bin/python3 %s\tof Debian\n' "$root/bench/others/original.py" >"$work/tools.tsv"
-/usr/bin/python3 "$root/bench/run.py" --bin "$bin" --out "$work/bench" --tools "$work/tools.tsv" --rounds 1 --seconds 1 --warm-up 0.5 \
+/usr/bin/python3 "$root/bench/run.py" --bin "$bin" --out "$work/bench" --rounds 1 --seconds 1 --warm-up 0.5 \
   --latency-seconds 1 --records 20000 --base --only floor --only mqtt_ingest
 /usr/bin/python3 "$root/bench/table.py" "$work/bench/raw.jsonl" >"$work/bench/table.md"
 cat "$work/bench/table.md"
