@@ -27,7 +27,7 @@ def spread(runs, key):
     values = sorted(r[key] for r in runs if r.get(key) is not None)
     if not values:
         return "failed" if runs and all("failed" in r for r in runs) else "-"
-    if len(values) == 1:
+    if values[0] == values[-1]:
         return figure(values[0])
     return f"{figure(median(values))} ({figure(values[0])}–{figure(values[-1])})"
 
