@@ -412,7 +412,8 @@ class Bench:
     def bridges(self, what, points, measure, linger):
         def go(contender, point):
             with Run(self, contender, point, linger) as run:
-                return measure(run)
+                own = {"own_qos": contender["qos"]} if "qos" in contender else {}
+                return dict(measure(run), **own)
 
         for turn in range(self.options.rounds):
             for point in points:

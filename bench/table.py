@@ -59,8 +59,9 @@ def base_of(runs):
 
 
 def name_of(contender, runs):
-    """A contender that has its own QoS says so."""
-    return contender + (" (QoS 0)" if contender == "original" else "")
+    """With the QoS of one that has its own, whatever the point's."""
+    own = {r["own_qos"] for r in runs if "own_qos" in r and r["contender"] == contender}
+    return contender + "".join(f" (QoS {qos})" for qos in own)
 
 
 # ----------------------------------------------------------------------------------------------------------------- tables

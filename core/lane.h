@@ -57,8 +57,8 @@ struct record {
     struct slot slots[]; /* one for each sink, the dead letter's last; the first serves the lists of transforms too */
 };
 
-#define RECORD_CLASSES    8u
-#define RECORD_QUARANTINE 64u
+#define RECORD_CLASSES    8u  /* of size, up to 32 KiB; what is larger goes to malloc and back */
+#define RECORD_QUARANTINE 64u /* freed records of a class that stay dead for a while */
 
 #define RECORD_ALIVE 0x464d5301u
 #define RECORD_FREED 0x464d5300u

@@ -19,9 +19,8 @@
 #define ASAN_UNPOISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
 #endif
 
-#define POOL_SMALLEST         256u           /* bytes of class 0; each next class is twice as large */
-#define POOL_CLASSES          RECORD_CLASSES /* up to 32 KiB; what is larger goes to malloc and back */
-#define POOL_SHARE            4u             /* what is kept beyond the quarantine: this part of max_in_flight_bytes */
+#define POOL_SMALLEST         256u /* bytes of class 0; each next class is twice as large */
+#define POOL_SHARE            4u   /* what is kept beyond the quarantine: this part of max_in_flight_bytes */
 #define RECORD_MAX_HEADERS    1000u
 #define RECORD_LETTER_HEADERS 5u /* that a dead letter has besides */
 
@@ -34,7 +33,7 @@ static size_t record_class(size_t size)
 {
     size_t class = size <= POOL_SMALLEST ? 0 : 64 - (size_t)__builtin_clzll((size - 1) / POOL_SMALLEST);
 
-    return class < POOL_CLASSES ? class : POOL_CLASSES;
+    return class < RECORD_CLASSES ? class : RECORD_CLASSES;
 }
 
 static size_t align8(size_t size)
@@ -85,7 +84,7 @@ static size_t record_size(const struct lane *lane, const struct fms_record *draf
 
 static size_t class_charge(size_t class, size_t size)
 {
-    return class < POOL_CLASSES ? (size_t)POOL_SMALLEST << class : size;
+    return class < RECORD_CLASSES ? (size_t)POOL_SMALLEST << class : size;
 }
 
 size_t record_charge(const struct lane *lane, const struct fms_record *draft, const struct record *share)
@@ -97,7 +96,7 @@ size_t record_charge(const struct lane *lane, const struct fms_record *draft, co
 
 static struct record *pool_take(struct lane *lane, size_t class)
 {
-    struct record *record = class < POOL_CLASSES ? lane->pool[class] : NULL;
+    struct record *record = class < RECORD_CLASSES ? lane->pool[class] : NULL;
 
     if (record == NULL)
         return NULL;
@@ -194,7 +193,7 @@ void record_free(struct lane *lane, struct record *record)
 
     lane->in_flight_bytes -= record->charge;
     record->magic = RECORD_FREED;
-    if (class >= POOL_CLASSES) {
+    if (class >= RECORD_CLASSES) {
         free(record);
         return;
     }
@@ -208,7 +207,7 @@ void record_pool_free(struct lane *lane)
 {
     struct record *record;
 
-    for (size_t class = 0; class < POOL_CLASSES; class ++) {
+    for (size_t class = 0; class < RECORD_CLASSES; class ++) {
         for (size_t i = 0; i < RECORD_QUARANTINE; i++)
             free(bury(&lane->graves[class], NULL));
         while ((record = pool_take(lane, class)) != NULL)
