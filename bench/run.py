@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 TICK = os.sysconf("SC_CLK_TCK")
 BASE = {"feed": "firehose", "qos": 1, "payload": 128, "vehicles": 100, "partitions": 12}
 FACTORS = {"qos": [0], "payload": [1024, 16384], "vehicles": [1, 10000], "partitions": [1], "feed": ["mosquitto"]}
-RATES = [100, 1000, 10000]  # messages a second, for latency
+LATENCIES = [{"rate": 100}, {"rate": 1000}, {"rate": 1000, "qos": 0}, {"rate": 10000}]  # messages a second
 PARTS = ["throughput", "latency", "kill", "consumer", "generator", "transforms", "processes"]
 START_LIMIT = 90  # seconds until the first message: a Java may take its time
 
@@ -429,7 +429,7 @@ class Bench:
                 points = [BASE]
             self.bridges("throughput", points, measure_throughput, 5)
         if "latency" in parts:
-            points = [dict(BASE, feed="mosquitto", rate=rate) for rate in RATES]
+            points = [dict(BASE, feed="mosquitto", **point) for point in LATENCIES]
             self.bridges("latency", points, measure_latency, 0)
         if "kill" in parts:
             self.bridges("kill", [dict(BASE, feed="mosquitto")], measure_kill, 5)

@@ -33,8 +33,9 @@ def spread(runs, key):
 
 
 def ratio(runs, floor, key="cpu_us"):
-    values = [[r[key] for r in some if r.get(key) is not None] for some in (runs, floor)]
-    return f"{median(values[0]) / median(values[1]):.2f}" if all(values) else "-"
+    """Each round's own, for rounds differ more than what runs within one; median and range."""
+    floors = {r["round"]: r[key] for r in floor if r.get(key)}
+    return spread([{key: r[key] / floors[r["round"]]} for r in runs if r.get(key) and r["round"] in floors], key)
 
 
 def print_table(title, heads, rows):
@@ -88,10 +89,11 @@ def show_throughput(runs):
 
 
 def show_latency(runs):
-    for rate in dict.fromkeys(r["rate"] for r in runs):
-        rows = [[name_of(n, mine)] + [spread(mine, key) for key in ("p50", "p99", "p99.9", "cpu_us", "lost")]
-                for n in names_of(runs) for mine in [pick(runs, contender=n, rate=rate)]]
-        print_table(f"From publish to a consumer of Kafka at {rate:,} messages a second",
+    for qos, rate in dict.fromkeys((r["qos"], r["rate"]) for r in runs):
+        mine = pick(runs, qos=qos, rate=rate)
+        rows = [[name_of(n, mine)] + [spread(pick(mine, contender=n), key) for key in ("p50", "p99", "p99.9", "cpu_us", "lost")]
+                for n in names_of(mine)]
+        print_table(f"From publish to a consumer of Kafka at {rate:,} messages a second, QoS {qos}",
                     ["", "p50 ms", "p99 ms", "p99.9 ms", "us CPU a message", "lost"], rows)
 
 
@@ -154,8 +156,9 @@ def vary(runs, factor):
 def draw(folder, of):
     folder.mkdir(parents=True, exist_ok=True)
     if of("latency"):
-        plot(folder, "rate", "Cost over rate (mosquitto, QoS 1, least latency)", "messages a second", lambda r: r["rate"], of("latency"))
-        plot(folder, "latency", "p99 from publish to a consumer of Kafka", "messages a second", lambda r: r["rate"], of("latency"),
+        steady = pick(of("latency"), qos=1)
+        plot(folder, "rate", "Cost over rate (mosquitto, QoS 1, least latency)", "messages a second", lambda r: r["rate"], steady)
+        plot(folder, "latency", "p99 from publish to a consumer of Kafka (QoS 1)", "messages a second", lambda r: r["rate"], steady,
              "p99", "ms")
     if of("throughput"):
         plot(folder, "payload", "Cost over payload", "bytes", lambda r: r["payload"], vary(of("throughput"), "payload"))

@@ -271,6 +271,30 @@ static void test_confirmed_out_of_order(void **state)
     fake_close(f);
 }
 
+/* With profile = throughput the descriptor rests after a report, and comes back. */
+static void test_reports_are_gathered(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("gathered");
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\nprofile = throughput\n" THERE, topic));
+    for (size_t i = 0; i < 3; i++) {
+        add_numbered(f, i, 1);
+        write_until_delivered(f, i + 1);
+        assert_int_equal(fake_waits_for(f)->fd, -1);
+        assert_int_not_equal(fake_waits_for(f)->deadline, FMS_NEVER);
+        fake_until(f, fake_waits_for(f)->fd >= 0);
+    }
+    fake_close(f);
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE, topic));
+    add_numbered(f, 3, 1);
+    write_until_delivered(f, 1);
+    assert_true(fake_waits_for(f)->fd >= 0);
+    fake_close(f);
+}
+
 static void test_never_confirmed(void **state)
 {
     struct cluster *cluster = *state;
@@ -602,6 +626,7 @@ int main(void)
         TEST(test_message_is_complete),
         TEST(test_absent_is_not_empty),
         TEST(test_confirmed_late),
+        TEST(test_reports_are_gathered),
         TEST(test_confirmed_out_of_order),
         TEST(test_never_confirmed),
         TEST(test_outage_loses_nothing),

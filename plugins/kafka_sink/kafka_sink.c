@@ -16,6 +16,7 @@
 #define TOPICS_MAX      10000            /* handles; then they are all forgotten */
 #define FLIGHT_PATIENCE (5 * FMS_SECOND) /* for the reports of what was sent before a producer is given up */
 #define PURGE_INTERVAL  (50 * FMS_MS)
+#define REPORT_INTERVAL FMS_MS         /* profile = throughput: reports are looked for no sooner after the last */
 #define RESTART_MIN     (100 * FMS_MS) /* between producers while none of them gets a record through */
 #define RESTART_MAX     (5 * FMS_SECOND)
 
@@ -36,7 +37,8 @@ struct kafka_sink {
     size_t unsettled; /* taken, and not yet reported */
     bool is_broken;   /* this producer takes nothing more, and goes when its last record is reported */
     bool is_closing;
-    bool has_written; /* since the last poll: that one follows each write */
+    bool has_written;   /* since the last poll: that one follows each write */
+    int64_t reports_at; /* no look for reports before; 0: when the descriptor says that there are some */
     int64_t broken_at;
     size_t returned;    /* records to be offered again since it broke */
     bool is_accused;    /* one of them shared a batch with a record that a broker refused */
@@ -479,18 +481,33 @@ static int kafka_sink_write(void *instance, const struct fms_record *const *reco
     return (int)n;
 }
 
+/* Each look costs a wake-up, and holds up who emits: while they pour in, many are fetched in one. */
+static void fetch_reports(struct kafka_sink *self)
+{
+    int count = 0, more;
+
+    if (self->reports_at != 0 && fms_now(self->kafka.host) < self->reports_at)
+        return;
+    kafka_awake(&self->kafka);
+    while ((more = rd_kafka_poll(self->kafka.rk, 0)) > 0)
+        count += more;
+    self->reports_at = count > 0 && self->kafka.profile == KAFKA_THROUGHPUT
+                           ? fms_now(self->kafka.host) + REPORT_INTERVAL
+                           : 0;
+}
+
 static int kafka_sink_poll(void *instance, struct fms_wait *wait)
 {
     struct kafka_sink *self = instance;
 
-    wait->fd = self->kafka.event_fd;
-    wait->events = POLLIN;
-    if (self->has_written) { /* the descriptor will say if there are reports */
-        self->has_written = false;
+    if (!self->has_written)
+        fetch_reports(self);
+    self->has_written = false;
+    if (self->reports_at == 0) {
+        wait->fd = self->kafka.event_fd;
+        wait->events = POLLIN;
     } else {
-        kafka_awake(&self->kafka);
-        while (rd_kafka_poll(self->kafka.rk, 0) > 0)
-            continue;
+        wait->deadline = self->reports_at;
     }
     if (kafka_created(&self->kafka, wait) && self->must_create) {
         self->must_create = false;

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -43,7 +44,7 @@ struct mqtt_link {
     unsigned attempt;
 
     _Atomic unsigned connection;
-    _Atomic int64_t arrived_at; /* the last message; FMS_NEVER while one is handed over */
+    _Atomic unsigned arrivals; /* messages, twice: odd while one is handed over; paho's thread writes it */
 
     pthread_mutex_t lock; /* guards all that follows */
     pthread_cond_t changed;
@@ -245,8 +246,9 @@ static void on_disconnected(void *context, MQTTProperties *properties, enum MQTT
 static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message)
 {
     struct mqtt_link *link = context;
+    unsigned arrivals = atomic_load_explicit(&link->arrivals, memory_order_relaxed);
 
-    link->arrived_at = FMS_NEVER;
+    atomic_store_explicit(&link->arrivals, arrivals + 1, memory_order_relaxed);
     if (link->role.arrived != NULL) {
         link->role.arrived(link->role.user, link->connection, topic,
                            topic_size > 0 ? (size_t)topic_size : strlen(topic), message);
@@ -254,7 +256,7 @@ static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_mess
         MQTTAsync_freeMessage(&message);
         MQTTAsync_free(topic);
     }
-    link->arrived_at = mqtt_clock();
+    atomic_store_explicit(&link->arrivals, arrivals + 2, memory_order_relaxed);
     return 1; /* 0 would queue the message in memory, and acknowledge it all the same */
 }
 
@@ -340,17 +342,16 @@ static MQTTAsync_responseOptions link_response(struct mqtt_link *link, bool has_
     return response;
 }
 
-/* Called with the lock held. Whether messages come, behind which the answer may stand: a broker sends what a session has
- * kept before it answers SUBSCRIBE. Then the deadline is put off. */
-static bool link_is_busy(struct mqtt_link *link, int64_t patience, int64_t *deadline)
+/* Called with the lock held. Whether messages have come since `seen`, behind which the answer may stand: a broker sends what
+ * a session has kept before it answers SUBSCRIBE. Then the deadline is put off. */
+static bool link_is_busy(struct mqtt_link *link, unsigned *seen, int64_t patience, int64_t *deadline)
 {
-    int64_t now = mqtt_clock(), since = link->arrived_at;
+    unsigned before = *seen;
 
-    if (since == FMS_NEVER)
-        since = now;
-    if (since + patience <= now)
+    *seen = link->arrivals;
+    if (*seen == before && *seen % 2 == 0)
         return false;
-    *deadline = since + patience;
+    *deadline = mqtt_clock() + patience;
     return true;
 }
 
@@ -359,6 +360,7 @@ static bool link_is_busy(struct mqtt_link *link, int64_t patience, int64_t *dead
 static int link_await(struct mqtt_link *link, int sent, const char *what, int64_t patience, char *reason, size_t size)
 {
     int64_t deadline = mqtt_clock() + patience;
+    unsigned seen = link->arrivals;
     const char *text;
     bool is_late = false;
     int result;
@@ -367,7 +369,7 @@ static int link_await(struct mqtt_link *link, int sent, const char *what, int64_
         link_down(link, "%s cannot be sent: %s", what, paho_error(sent));
     pthread_mutex_lock(&link->lock);
     while (!link->is_answered && link->state == LINK_UP && !is_late && (link->is_parting || !link_must_go(link)))
-        is_late = !link_wait(link, deadline) && !link_is_busy(link, patience, &deadline);
+        is_late = !link_wait(link, deadline) && !link_is_busy(link, &seen, patience, &deadline);
     is_late = is_late && !link->is_answered;
     result = link->is_answered && link->answer >= 0 ? link->answer : is_late ? -ETIMEDOUT : -ENOTCONN;
     pthread_mutex_unlock(&link->lock);
