@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -24,7 +25,8 @@ TICK = os.sysconf("SC_CLK_TCK")
 BASE = {"feed": "firehose", "qos": 1, "payload": 128, "vehicles": 100, "partitions": 12}
 FACTORS = {"qos": [0], "payload": [1024, 16384], "vehicles": [1, 10000], "partitions": [1], "feed": ["mosquitto"]}
 LATENCIES = [{"rate": 100}, {"rate": 1000}, {"rate": 1000, "qos": 0}, {"rate": 10000}]  # messages a second
-PARTS = ["throughput", "latency", "kill", "consumer", "generator", "transforms", "processes"]
+PARTS = ["throughput", "slices", "latency", "kill", "consumer", "generator", "transforms", "processes"]
+SLICE = 0.4  # seconds
 START_LIMIT = 90  # seconds until the first message: a Java may take its time
 
 
@@ -148,7 +150,7 @@ class Run:
         self.processes = []
         self.client = f"bench-{contender['name']}".replace(" ", "").replace("+", "-").replace("|", "-")
         self.env = dict(os.environ, BENCH_TOPIC=self.topic.name, BENCH_FILTER="fms/+/data", BENCH_QOS=str(self.point["qos"]),
-                        BENCH_CLIENT=self.client, BENCH_LINGER=str(linger), BENCH_WORK=str(self.work), BENCH_IDLE="10s",
+                        BENCH_CLIENT=self.client, BENCH_LINGER=str(linger), BENCH_WORK=str(self.work), BENCH_IDLE="5s",
                         BENCH_PROFILE="throughput" if linger > 0 else "realtime")
 
     def __enter__(self):
@@ -165,6 +167,10 @@ class Run:
         self.topic.close()
         self.log.close()
         self.folder.cleanup()
+
+    def signal(self, number):
+        for process in self.processes:
+            process.signal(number)
 
     def mqtt(self):
         return self.env["FMS_MQTT"].removeprefix("tcp://").split(":")
@@ -235,6 +241,35 @@ def measure_throughput(run):
     return result
 
 
+def measure_in_slices(runs):
+    """As fast as they go, by turns of a part of a second, the others stopped meanwhile: what becomes of the machine's speed
+    meets all of them. One result for each."""
+    bridges = []
+    for run in runs:
+        run.start_firehose()
+        bridges.append(run.start_contender())
+        run.await_messages()
+        time.sleep(run.bench.options.warm_up)
+        run.signal(signal.SIGSTOP)
+    before = [(bridge.cpu(), run.topic.messages()) for run, bridge in zip(runs, bridges)]
+    slices = round(run.bench.options.seconds / SLICE) or 1
+    for i in range(slices):
+        for run in runs[::1 if i % 2 == 0 else -1]:
+            run.signal(signal.SIGCONT)
+            time.sleep(SLICE)
+            run.signal(signal.SIGSTOP)
+    results = []
+    for run, bridge, (cpu, messages) in zip(runs, bridges, before):
+        messages = run.topic.messages() - messages
+        if messages == 0:
+            raise Failure("nothing came in the time measured")
+        results.append({"rate": messages / slices / SLICE, "cpu_us": (bridge.cpu() - cpu) / messages * 1e6,
+                        "peak": bridge.memory("VmHWM")})
+        run.signal(signal.SIGCONT)
+        bridge.stop()
+    return results
+
+
 def read_meter(meter):
     report = json.loads(meter.popen.communicate(timeout=600)[0])
     return {"lost": report["lost"], "duplicated": report["duplicated"], "out_of_order": report["out_of_order"],
@@ -274,6 +309,19 @@ def measure_kill(run):
     meter = run.start([run.bench.bin / "fmspipe", "--log-level=warn", HERE / "ours/meter.ini"], stdout=subprocess.PIPE)
     result = read_meter(meter)
     return {key: result[key] for key in ("expected", "lost", "duplicated", "out_of_order")}
+
+
+def measure_slices(bench):
+    """What the framework costs beside the floor, more closely. Both are started anew again and again, for how a process lies in
+    memory and on the cores makes some percent too."""
+    pair = bench.ours()[:2]
+
+    def go():
+        with ExitStack() as stack:
+            return measure_in_slices([stack.enter_context(Run(bench, contender, BASE, 5)) for contender in pair])
+
+    for turn in range(3 * bench.options.rounds):
+        bench.keep_all("slices", [contender["name"] for contender in pair], BASE, turn, go)
 
 
 # --------------------------------------------------------------------------------------- single programs, to their own end
@@ -399,15 +447,19 @@ class Bench:
                     "date": time.strftime("%Y-%m-%d"), "command": " ".join(sys.argv[1:]),
                     "contenders": {c["name"]: c.get("version", "") for c in self.contenders}})
 
-    def keep(self, what, name, point, turn, measure):
-        """One run: written, and a line on the screen."""
+    def keep_all(self, what, names, point, turn, measure):
+        """A run that has one result for each of them: written, and a line on the screen."""
         try:
-            result = measure()
+            results = measure()
         except (Failure, subprocess.SubprocessError, OSError) as error:
-            result = {"failed": str(error)}
-        self.write({"what": what, "contender": name, "round": turn, **point, **result})
-        shown = " ".join(f"{k}={v:.6g}" if isinstance(v, (int, float)) else f"{k}={v}" for k, v in result.items())
-        print(f"{turn + 1}/{self.options.rounds} {what:10} {name:28} {json.dumps(point)} {shown}", flush=True)
+            results = [{"failed": str(error)}] * len(names)
+        for name, result in zip(names, results):
+            self.write({"what": what, "contender": name, "round": turn, **point, **result})
+            shown = " ".join(f"{k}={v:.6g}" if isinstance(v, (int, float)) else f"{k}={v}" for k, v in result.items())
+            print(f"{turn + 1} {what:10} {name:28} {json.dumps(point)} {shown}", flush=True)
+
+    def keep(self, what, name, point, turn, measure):
+        self.keep_all(what, [name], point, turn, lambda: [measure()])
 
     def bridges(self, what, points, measure, linger):
         def go(contender, point):
@@ -433,7 +485,7 @@ class Bench:
             self.bridges("latency", points, measure_latency, 0)
         if "kill" in parts:
             self.bridges("kill", [dict(BASE, feed="mosquitto")], measure_kill, 5)
-        for part, measure in (("consumer", measure_consumers), ("generator", measure_generators),
+        for part, measure in (("slices", measure_slices), ("consumer", measure_consumers), ("generator", measure_generators),
                               ("transforms", measure_transforms), ("processes", measure_processes)):
             if part in parts:
                 measure(self)

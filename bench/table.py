@@ -181,7 +181,9 @@ def main():
     def of(what):
         return [r for r in runs if r["what"] == what]
 
-    shows = (("throughput", show_throughput), ("latency", show_latency), ("kill", show_kill),
+    shows = (("throughput", show_throughput),
+             ("slices", lambda some: show_pair(f"The framework's cost, by turns of a part of a second, {len(some) // 2} starts", some)),
+             ("latency", show_latency), ("kill", show_kill),
              ("consumer", lambda some: show_pair("From Kafka to standard output", some)),
              ("generator", lambda some: show_pair("A generator into nothing", some)),
              ("transforms", lambda some: show_steps("Transforms in the chain, the core alone", some, "transforms")),

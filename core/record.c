@@ -21,6 +21,8 @@
 
 #define POOL_SMALLEST         256u /* bytes of class 0; each next class is twice as large */
 #define POOL_SHARE            4u   /* what is kept beyond the quarantine: this part of max_in_flight_bytes */
+#define CACHE_LINE            64u  /* bytes */
+#define PREFETCHED            384u /* bytes of a record */
 #define RECORD_MAX_HEADERS    1000u
 #define RECORD_LETTER_HEADERS 5u /* that a dead letter has besides */
 
@@ -94,6 +96,7 @@ size_t record_charge(const struct lane *lane, const struct fms_record *draft, co
     return size == SIZE_MAX ? SIZE_MAX : class_charge(record_class(size), size);
 }
 
+/* Records come back from whichever thread has settled them, out of another core's cache: so the next one is fetched now. */
 static struct record *pool_take(struct lane *lane, size_t class)
 {
     struct record *record = class < RECORD_CLASSES ? lane->pool[class] : NULL;
@@ -102,6 +105,8 @@ static struct record *pool_take(struct lane *lane, size_t class)
         return NULL;
     lane->pool[class] = record->link;
     lane->pool_bytes -= record->charge;
+    for (size_t line = 0; line < PREFETCHED && line < record->charge; line += CACHE_LINE) /* the next one */
+        __builtin_prefetch((const char *)record->link + line, 1);
     return record;
 }
 
@@ -166,7 +171,7 @@ struct record *record_new(struct lane *lane, const struct fms_record *draft, siz
     char *end;
 
     if (record == NULL)
-        record = malloc(charge);
+        record = charge % CACHE_LINE == 0 ? aligned_alloc(CACHE_LINE, charge) : malloc(charge);
     if (record == NULL)
         return NULL;
     ASAN_UNPOISON_MEMORY_REGION(record, charge);

@@ -361,6 +361,8 @@ static void test_rebalance_settles_and_commits_first(void **state)
     UNTIL_BOTH(one, other, fake_emitted(one) + fake_emitted(other) == 8 - first);
     is_back = fake_emitted(other) == 0;
     assert_int_equal(number_of(is_back ? one : other, is_back ? 4 : 0), first);
+    if (!is_back) /* before the next rebalance, for the same reason */
+        UNTIL_BOTH(one, other, cluster_committed(cluster, group, topic, 0) == 4);
     /* What was in flight then belongs to nobody here: the offset is the new owner's. */
     fake_settle(one, 3, FMS_DELIVERED);
     fake_settle(one, 2, FMS_DELIVERED);
@@ -446,10 +448,11 @@ static void test_late_topic_is_found(void **state)
     struct fake *f;
 
     CLUSTER_NEEDS_MOCK(cluster);
+    /* With 200 ms, less than topic.metadata.refresh.fast.interval.ms, librdkafka 2.0.2 may never find it. */
     f = fake_open("kafka_source", FMS_SOURCE,
                   cluster_ini(cluster,
                               "topic = ^%s.*\ngroup = g\nstart = earliest\n" THERE QUICK
-                              "kafka.topic.metadata.refresh.interval.ms = 200\n",
+                              "kafka.topic.metadata.refresh.interval.ms = 1000\n",
                               topic));
     fake_settle_auto(f, FMS_DELIVERED);
     fake_until(f, fake_said(f, "waiting for a topic: ") != NULL);

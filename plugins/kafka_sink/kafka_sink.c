@@ -16,9 +16,14 @@
 #define TOPICS_MAX      10000            /* handles; then they are all forgotten */
 #define FLIGHT_PATIENCE (5 * FMS_SECOND) /* for the reports of what was sent before a producer is given up */
 #define PURGE_INTERVAL  (50 * FMS_MS)
-#define REPORT_INTERVAL FMS_MS         /* profile = throughput: reports are looked for no sooner after the last */
 #define RESTART_MIN     (100 * FMS_MS) /* between producers while none of them gets a record through */
 #define RESTART_MAX     (5 * FMS_SECOND)
+
+/* With profile = throughput, how soon after reports the lane looks for more; and how soon while whoever writes looks for
+ * them within the first interval. */
+#define REPORT_INTERVAL FMS_MS
+#define REPORT_BACKSTOP (5 * FMS_MS)
+#define WRITES_PER_LOOK 32u
 
 enum timestamp { TIMESTAMP_NOW, TIMESTAMP_RECORD };
 
@@ -37,8 +42,10 @@ struct kafka_sink {
     size_t unsettled; /* taken, and not yet reported */
     bool is_broken;   /* this producer takes nothing more, and goes when its last record is reported */
     bool is_closing;
-    bool has_written;   /* since the last poll: that one follows each write */
-    int64_t reports_at; /* no look for reports before; 0: when the descriptor says that there are some */
+    bool has_written; /* since the last poll: that one follows each write */
+    unsigned writes;
+    int64_t looked_at;  /* after a write */
+    int64_t reports_at; /* when the lane looks for reports; 0: when the descriptor says that there are some */
     int64_t broken_at;
     size_t returned;    /* records to be offered again since it broke */
     bool is_accused;    /* one of them shared a batch with a record that a broker refused */
@@ -481,27 +488,50 @@ static int kafka_sink_write(void *instance, const struct fms_record *const *reco
     return (int)n;
 }
 
-/* Each look costs a wake-up, and holds up who emits: while they pour in, many are fetched in one. */
-static void fetch_reports(struct kafka_sink *self)
+/* How many. */
+static int fetch_reports(struct kafka_sink *self)
 {
     int count = 0, more;
 
-    if (self->reports_at != 0 && fms_now(self->kafka.host) < self->reports_at)
-        return;
     kafka_awake(&self->kafka);
     while ((more = rd_kafka_poll(self->kafka.rk, 0)) > 0)
         count += more;
-    self->reports_at = count > 0 && self->kafka.profile == KAFKA_THROUGHPUT
+    return count;
+}
+
+/* The lane was woken for it, and holds up whoever emits meanwhile: not too often. */
+static void look_for_reports(struct kafka_sink *self)
+{
+    if (self->reports_at != 0 && fms_now(self->kafka.host) < self->reports_at)
+        return;
+    self->reports_at = fetch_reports(self) > 0 && self->kafka.profile == KAFKA_THROUGHPUT
                            ? fms_now(self->kafka.host) + REPORT_INTERVAL
                            : 0;
+}
+
+/* While a library's thread pours records in, reports are best fetched by it: the memory that they free is what it needs next,
+ * and no other thread must be woken. */
+static void look_after_writes(struct kafka_sink *self)
+{
+    int64_t now;
+
+    if (++self->writes % WRITES_PER_LOOK != 0)
+        return;
+    now = fms_now(self->kafka.host);
+    fetch_reports(self);
+    if (now - self->looked_at < REPORT_INTERVAL && self->kafka.profile == KAFKA_THROUGHPUT)
+        self->reports_at = now + REPORT_BACKSTOP;
+    self->looked_at = now;
 }
 
 static int kafka_sink_poll(void *instance, struct fms_wait *wait)
 {
     struct kafka_sink *self = instance;
 
-    if (!self->has_written)
-        fetch_reports(self);
+    if (self->has_written)
+        look_after_writes(self);
+    else
+        look_for_reports(self);
     self->has_written = false;
     if (self->reports_at == 0) {
         wait->fd = self->kafka.event_fd;
