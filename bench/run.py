@@ -252,7 +252,7 @@ def measure_in_slices(runs):
         time.sleep(run.bench.options.warm_up)
         run.signal(signal.SIGSTOP)
     before = [(bridge.cpu(), run.topic.messages()) for run, bridge in zip(runs, bridges)]
-    slices = round(run.bench.options.seconds / SLICE) or 1
+    slices = max(5, round(runs[0].bench.options.seconds / SLICE))
     for i in range(slices):
         for run in runs[::1 if i % 2 == 0 else -1]:
             run.signal(signal.SIGCONT)
