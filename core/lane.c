@@ -66,7 +66,7 @@ static bool stage_will_wait(struct stage *stage)
     stage->was_polled = true;
     stage->is_ready = false;
     stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
-    return stage->is_woken && atomic_exchange(&stage->is_woken, false);
+    return atomic_exchange(&stage->is_woken, false);
 }
 
 /* The plugin has told the cause; this tells what follows. */

@@ -1,6 +1,7 @@
 /* test_kafka_sink.c - kafka_sink through its table, against a mock cluster with faults, or a real Kafka: see
  * kafka_cluster.h. */
 #include <errno.h>
+#include <unistd.h>
 
 #include "../plugins/kafka_common/kafka_common.h"
 #include "kafka_cluster.h"
@@ -292,6 +293,27 @@ static void test_reports_are_gathered(void **state)
     add_numbered(f, 3, 1);
     write_until_delivered(f, 1);
     assert_true(fake_waits_for(f)->fd >= 0);
+    fake_close(f);
+}
+
+/* While each poll follows a write, the lane never looks. */
+static void test_reports_are_fetched_by_who_writes(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("writes");
+    int64_t until = fake_realclock() + FAKE_PATIENCE;
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\nprofile = throughput\n" THERE, topic));
+    for (size_t i = 0; fake_count_fate(f, FMS_DELIVERED) == 0 && fake_realclock() < until; i++) {
+        add_numbered(f, i, 1);
+        assert_int_equal(fake_write(f), 1);
+        fake_poll(f, 0);
+        usleep(1000);
+    }
+    assert_true(fake_count_fate(f, FMS_DELIVERED) > 0);
+    fake_until(f, fake_unsettled(f) == 0);
     fake_close(f);
 }
 
@@ -627,6 +649,7 @@ int main(void)
         TEST(test_absent_is_not_empty),
         TEST(test_confirmed_late),
         TEST(test_reports_are_gathered),
+        TEST(test_reports_are_fetched_by_who_writes),
         TEST(test_confirmed_out_of_order),
         TEST(test_never_confirmed),
         TEST(test_outage_loses_nothing),

@@ -19,11 +19,9 @@
 #define RESTART_MIN     (100 * FMS_MS) /* between producers while none of them gets a record through */
 #define RESTART_MAX     (5 * FMS_SECOND)
 
-/* With profile = throughput, how soon after reports the lane looks for more; and how soon while whoever writes looks for
- * them within the first interval. */
-#define REPORT_INTERVAL FMS_MS
-#define REPORT_BACKSTOP (5 * FMS_MS)
-#define WRITES_PER_LOOK 32u
+#define WRITES_PER_LOOK 32u          /* whoever writes looks for reports after so many writes */
+#define REPORT_INTERVAL FMS_MS       /* profile = throughput: how soon after reports the lane looks for more */
+#define REPORT_BACKSTOP (5 * FMS_MS) /* the same while whoever writes looks within the interval */
 
 enum timestamp { TIMESTAMP_NOW, TIMESTAMP_RECORD };
 

@@ -56,7 +56,7 @@ struct mqtt_source {
     char *names;
     size_t names_room;
 
-    atomic_size_t unsettled; /* emitted, and its fate not yet known; written on the lane alone */
+    atomic_size_t unsettled; /* emitted, and its fate not yet known */
 
     pthread_mutex_t lock; /* guards `moves`; taken after the lane */
     pthread_cond_t moved;
@@ -155,13 +155,6 @@ static void mqtt_source_headers(struct mqtt_source *self, const MQTTProperties *
     draft->header_count = count;
 }
 
-static void mqtt_source_add_unsettled(struct mqtt_source *self, size_t count)
-{
-    size_t before = atomic_load_explicit(&self->unsettled, memory_order_relaxed);
-
-    atomic_store_explicit(&self->unsettled, before + count, memory_order_release);
-}
-
 /* On the lane. As fms_emit. */
 static int mqtt_source_emit(struct mqtt_source *self, const struct parked *item)
 {
@@ -174,10 +167,10 @@ static int mqtt_source_emit(struct mqtt_source *self, const struct parked *item)
     int error;
 
     mqtt_source_headers(self, &item->message->properties, &draft);
-    mqtt_source_add_unsettled(self, 1); /* before: its fate may be known when fms_emit returns */
+    atomic_fetch_add(&self->unsettled, 1); /* before: its fate may be known when fms_emit returns */
     error = fms_emit(self->host, &draft);
     if (error != 0)
-        mqtt_source_add_unsettled(self, (size_t)-1);
+        atomic_fetch_sub(&self->unsettled, 1);
     return error;
 }
 
@@ -446,7 +439,7 @@ static void mqtt_source_settled(void *instance, const struct fms_record *record,
 
     (void)record;
     (void)fate; /* paho has acknowledged it, or waits for it in mqtt_source_hold */
-    mqtt_source_add_unsettled(self, (size_t)-1);
+    atomic_fetch_sub(&self->unsettled, 1);
     if (self->host->durable_sinks)
         mqtt_source_signal(self);
     if (self->is_paused || self->parked != NULL)
