@@ -172,6 +172,7 @@ part_wait()
 }
 
 case $part in
+command_line) tr '\0' ' ' <"/proc/$(ctl kafka pid)/cmdline"; exit ;;
 inside) part_mqtt && part_kafka && "part_kafka_$kafka"; exit ;;
 links) part_links; exit ;;
 secure) part_secure; exit ;;
@@ -222,6 +223,12 @@ check "nothing is left so far" nothing_is_left
 
 "${run[@]}" "$self" "$sandbox" "$kafka" "$mqtt" inside
 check "nothing is left after a long run" nothing_is_left
+
+if [[ $kafka == real ]]; then
+    check "Java's options" says "-Xmx400m -XX:+UseG1GC -cp" \
+        env FMS_JAVA_OPTIONS=" -Xmx400m  -XX:+UseG1GC" "${run[@]}" "$self" "$sandbox" "$kafka" "$mqtt" command_line
+    check "too long a text of Java's options" ends_with 125 env FMS_JAVA_OPTIONS="$(printf '%2000s' -server)" "${run[@]}" true
+fi
 
 check "links go with a real Kafka" ends_with 2 "$sandbox" --links --kafka=mock -- true
 "$sandbox" "--kafka=${kafka/mock/none}" "--mqtt=$mqtt" --links -- "$self" "$sandbox" "$kafka" "$mqtt" links

@@ -69,6 +69,7 @@ static const char help[] =
     "\n"
     "Environment: FMS_TEST_MQTT, FMS_TEST_KAFKA     addresses of brokers of your own, used instead\n"
     "             FMS_KAFKA_JARS, FMS_ARTEMIS_JARS  folders of their jars\n"
+    "             FMS_JAVA_OPTIONS                  in place of those by which Java starts quickly\n"
     "             TMPDIR                            where the brokers' data lives for the time being\n"
     "\n"
     "Exit status: COMMAND's, 128 and the signal when it died of one; 125 when the sandbox cannot start,\n"

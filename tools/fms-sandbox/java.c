@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ARGUMENTS_LIMIT = 16 };
+enum { ARGUMENTS_LIMIT = 48 };
+
+/* One compiler and the serial collector start a third faster and are fast enough for tests. */
+static const char quick_start[] = "-Xmx512m -Xshare:auto -XX:TieredStopAtLevel=1 -XX:+UseSerialGC";
 
 int jars_find(const struct jars *jars, char folder[static PATH_MAX])
 {
@@ -47,20 +50,28 @@ static int java_find(const struct jars *jars, char path[static PATH_MAX])
     return 0;
 }
 
+/* Appends as many as there is room for. */
+static size_t arguments_add(const char **argv, size_t count, const char *argument)
+{
+    if (count < ARGUMENTS_LIMIT - 1)
+        argv[count++] = argument;
+    return count;
+}
+
 int java_start(struct broker *broker, const struct jars *jars, const char *const *arguments)
 {
     char java[PATH_MAX];
     char folder[PATH_MAX];
     char classpath[PATH_MAX + 32];
-    /* One compiler and the serial collector start a third faster and are fast enough for tests. */
-    const char *argv[ARGUMENTS_LIMIT] = {
-        java, "-Xmx512m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classpath};
+    char options[1024];
+    const char *given = getenv("FMS_JAVA_OPTIONS");
+    const char *argv[ARGUMENTS_LIMIT] = {java};
     struct process process = {.argv = (char *const *)argv,
                               .directory = broker->directory,
                               .log = broker->log,
                               .death_signal = SIGKILL,
                               .broker = true};
-    size_t count = 0;
+    size_t count = 1;
     int rc = java_find(jars, java);
 
     if (rc == 0)
@@ -68,10 +79,13 @@ int java_start(struct broker *broker, const struct jars *jars, const char *const
     if (rc != 0)
         return rc;
     snprintf(classpath, sizeof(classpath), "%s/*", folder);
-    while (argv[count] != NULL)
-        count++;
-    while (*arguments != NULL && count < ARGUMENTS_LIMIT - 1)
-        argv[count++] = *arguments++;
+    if (snprintf(options, sizeof(options), "%s", given != NULL ? given : quick_start) >= (int)sizeof(options))
+        return fail(-EINVAL, "FMS_JAVA_OPTIONS is longer than %zu characters", sizeof(options) - 1);
+    for (char *rest = options, *option; (option = strtok_r(rest, " ", &rest)) != NULL;)
+        count = arguments_add(argv, count, option);
+    count = arguments_add(argv, arguments_add(argv, count, "-cp"), classpath);
+    for (; *arguments != NULL; arguments++)
+        count = arguments_add(argv, count, *arguments);
     broker->pid = process_start(&process);
     if (broker->pid < 0)
         return fail(broker->pid, "%s: cannot start: %s", java, strerror(-broker->pid));
