@@ -227,7 +227,8 @@ check "nothing is left after a long run" nothing_is_left
 if [[ $kafka == real ]]; then
     check "Java's options" says "-Xmx400m -XX:+UseG1GC -cp" \
         env FMS_JAVA_OPTIONS=" -Xmx400m  -XX:+UseG1GC" "${run[@]}" "$self" "$sandbox" "$kafka" "$mqtt" command_line
-    check "too long a text of Java's options" ends_with 125 env FMS_JAVA_OPTIONS="$(printf '%2000s' -server)" "${run[@]}" true
+    check "too long a text of Java's options" says "longer than" env FMS_JAVA_OPTIONS="$(printf '%2000s' -server)" "${run[@]}" true
+    check "too many of Java's options" says "too many" env FMS_JAVA_OPTIONS="$(printf -- '-server %.0s' {1..60})" "${run[@]}" true
 fi
 
 check "links go with a real Kafka" ends_with 2 "$sandbox" --links --kafka=mock -- true

@@ -50,12 +50,12 @@ static int java_find(const struct jars *jars, char path[static PATH_MAX])
     return 0;
 }
 
-/* Appends as many as there is room for. */
+/* Counts on where there is no room. */
 static size_t arguments_add(const char **argv, size_t count, const char *argument)
 {
     if (count < ARGUMENTS_LIMIT - 1)
-        argv[count++] = argument;
-    return count;
+        argv[count] = argument;
+    return count + 1;
 }
 
 int java_start(struct broker *broker, const struct jars *jars, const char *const *arguments)
@@ -86,6 +86,8 @@ int java_start(struct broker *broker, const struct jars *jars, const char *const
     count = arguments_add(argv, arguments_add(argv, count, "-cp"), classpath);
     for (; *arguments != NULL; arguments++)
         count = arguments_add(argv, count, *arguments);
+    if (count >= ARGUMENTS_LIMIT)
+        return fail(-E2BIG, "FMS_JAVA_OPTIONS holds %zu options too many", count - ARGUMENTS_LIMIT + 1);
     broker->pid = process_start(&process);
     if (broker->pid < 0)
         return fail(broker->pid, "%s: cannot start: %s", java, strerror(-broker->pid));
