@@ -1835,7 +1835,7 @@ struct threaded {
     const struct fms_record *held[MOST];
     size_t count, settled;
     uint64_t random;
-    bool is_ending;
+    bool is_waiting, is_ending; /* is_waiting: until threaded_begin */
 };
 
 static struct threaded threaded;
@@ -1850,7 +1850,7 @@ static void *settling_thread(void *user)
         const struct fms_record *record;
         size_t i;
 
-        while (self->count == 0 && !self->is_ending)
+        while ((self->count == 0 || self->is_waiting) && !self->is_ending)
             pthread_cond_wait(&self->changed, &self->lock);
         if (self->count == 0)
             break;
@@ -1885,6 +1885,14 @@ static void threaded_start(struct threaded *self, void *(*run)(void *))
     pthread_cond_init(&self->changed, NULL);
     for (size_t i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&self->threads[i], NULL, run, self), 0);
+}
+
+static void threaded_begin(struct threaded *self)
+{
+    pthread_mutex_lock(&self->lock);
+    self->is_waiting = false;
+    pthread_cond_broadcast(&self->changed);
+    pthread_mutex_unlock(&self->lock);
 }
 
 static void threaded_join(struct threaded *self)
@@ -1944,6 +1952,8 @@ static void *callback_thread(void *user)
         fms_enter(self->source.host);
         if (source_emit(&self->source) == -EAGAIN) {
             self->refused++;
+            if (threaded.is_waiting)
+                threaded_begin(&threaded);
             pthread_mutex_lock(&self->lock);
             self->may_emit = false; /* still within the lane, so before the poll that comes for it */
             pthread_mutex_unlock(&self->lock);
@@ -2001,6 +2011,7 @@ static void a_source_emits_from_a_library_s_thread(void **state)
 
     (void)state;
     memset(&threaded, 0, sizeof threaded);
+    threaded.is_waiting = true; /* so that there is a refusal, however the threads are scheduled */
     threaded_start(&threaded, settling_thread);
     run_callback_source(20000, table, &threaded);
     threaded_join(&threaded);
