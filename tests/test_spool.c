@@ -348,7 +348,7 @@ static void test_space_is_used_again(void **state)
 
 static void test_every_sync(void **state)
 {
-    static const char *const modes[] = {"sync = always\n", "sync = interval\nsync_interval = 10ms\n", "sync = off\n"};
+    static const char *const modes[] = {"sync = always\n", "sync = interval\nsync_interval = 1s\n", "sync = off\n"};
 
     (void)state;
     for (size_t i = 0; i < 3; i++) {
