@@ -1952,12 +1952,12 @@ static void *callback_thread(void *user)
         fms_enter(self->source.host);
         if (source_emit(&self->source) == -EAGAIN) {
             self->refused++;
-            if (threaded.is_waiting)
-                threaded_begin(&threaded);
             pthread_mutex_lock(&self->lock);
             self->may_emit = false; /* still within the lane, so before the poll that comes for it */
             pthread_mutex_unlock(&self->lock);
         }
+        if (threaded.is_waiting && (self->refused > 0 || self->source.next == self->source.total))
+            threaded_begin(&threaded);
         fms_leave(self->source.host);
     }
     pthread_mutex_lock(&self->lock);
