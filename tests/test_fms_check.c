@@ -324,10 +324,10 @@ static void test_age(void **state)
     ASSERT_PASSED(ini, mission_with("1763320419", "1763320420"));
     ASSERT_SAID(ini, mission_with("1763320419", "1763320421"),
                 "timestamp: 1763320421 is 2.000 s ahead; max_ahead is 1.500 s");
-    ASSERT_SAID(ini, mission_with("1763320419", "-99999999999999999999"),
-                "timestamp: -99999999999999999999 is 9223372036.854 s ago; max_age is 3600.000 s");
-    ASSERT_SAID(ini, mission_with("1763320419", "99999999999999999999"),
-                "timestamp: 99999999999999999999 is 7460051617.854 s ahead; max_ahead is 1.500 s");
+    ASSERT_SAID(ini, mission_with("1763320419", "-99999999999"),
+                "timestamp: -99999999999 is 101763320418.000 s ago; max_age is 3600.000 s");
+    ASSERT_SAID(ini, mission_with("1763320419", "99999999999"),
+                "timestamp: 99999999999 is 98236679580.000 s ahead; max_ahead is 1.500 s");
     ASSERT_SAID("max_age = 1h\nfield.timestamp = number\n", "{\"timestamp\":1e-13}",
                 "timestamp: 1e-13 is 1763320419.000 s ago; max_age is 3600.000 s");
     ASSERT_PASSED("max_age = 1h\n", mission_with("1763320419", "9999999999"));
@@ -350,31 +350,80 @@ static void test_time_by_path(void **state)
     ASSERT_PASSED("field.a = any\n", "{\"a\":1,\"timestamp\":\"2025-11-16T19:13:39Z\"}");
 }
 
-static void test_milliseconds(void **state)
+/* Each unit where it begins and ends; a difference is told as it is, however large. */
+static void test_other_units(void **state)
 {
-    const char *payload = mission_with("1763320419", "1763320419999"), *empty = "timestamp =\n";
+    const char *payload = mission_with("1763320419", "1763320419999");
+    const char *ini = "other_units = allow\nmax_age = 1s\nmax_ahead = 1s\nfield.timestamp = number\n";
 
     (void)state;
     ASSERT_SAID("", payload, "timestamp: 1763320419999 must be milliseconds; seconds expected");
-    ASSERT_SAID("milliseconds = repair\n", payload, MISSION);
-    ASSERT_PASSED("milliseconds = allow\n", payload);
-    ASSERT_PASSED("milliseconds = allow\nmax_age = 1s\nmax_ahead = 1s\n", payload);
-    ASSERT_SAID("milliseconds = allow\nmax_age = 1s\n", mission_with("1763320419", "1763320417000"),
-                "timestamp: 1763320417000 is 2.000 s ago; max_age is 1.000 s");
-    ASSERT_PASSED(empty, payload);
+    ASSERT_SAID("other_units = repair\n", payload, MISSION);
+    ASSERT_PASSED("other_units = allow\n", payload);
+    ASSERT_PASSED("timestamp =\n", payload);
     ASSERT_PASSED("", mission_with("1763320419", "99999999999"));
     ASSERT_SAID("", mission_with("1763320419", "100000000000"),
                 "timestamp: 100000000000 must be milliseconds; seconds expected");
     ASSERT_SAID("", mission_with("1763320419", "99999999999999"),
                 "timestamp: 99999999999999 must be milliseconds; seconds expected");
-    ASSERT_PASSED("", mission_with("1763320419", "100000000000000"));
-    ASSERT_PASSED("", mission_with("1763320419", "-1763320419000"));
+    ASSERT_SAID("", mission_with("1763320419", "100000000000000"),
+                "timestamp: 100000000000000 must be microseconds; seconds expected");
+    ASSERT_SAID("", mission_with("1763320419", "1763320419123456789"),
+                "timestamp: 1763320419123456789 must be nanoseconds; seconds expected");
+    ASSERT_SAID("", mission_with("1763320419", "-1763320419000"),
+                "timestamp: -1763320419000 must be milliseconds; seconds expected");
+    ASSERT_SAID("other_units = allow\n", mission_with("1763320419", "100000000000000000000"),
+                "timestamp: 100000000000000000000 is no Unix time, in whatever unit");
+    ASSERT_SAID("field.timestamp = number\n", "{\"timestamp\":-1e30}",
+                "timestamp: -1e30 is no Unix time, in whatever unit");
+    ASSERT_PASSED(ini, "{\"timestamp\":1763320419}");
+    ASSERT_PASSED(ini, "{\"timestamp\":1763320418000}");
+    ASSERT_PASSED(ini, "{\"timestamp\":1763320420000000}");
+    ASSERT_PASSED(ini, "{\"timestamp\":1763320419000000000}");
+    ASSERT_SAID(ini, "{\"timestamp\":1763320417999}", "timestamp: 1763320417999 is 1.001 s ago; max_age is 1.000 s");
+    ASSERT_SAID(ini, "{\"timestamp\":1763320420000001}",
+                "timestamp: 1763320420000001 is 1.000 s ahead; max_ahead is 1.000 s");
+    ASSERT_SAID(ini, "{\"timestamp\":-9e18}", "timestamp: -9e18 is 10763320419.000 s ago; max_age is 1.000 s");
+    ASSERT_SAID(ini, "{\"timestamp\":99999999999999999999}",
+                "timestamp: 99999999999999999999 is 98236679580.999 s ahead; max_ahead is 1.000 s");
+    ASSERT_SAID("other_units = repair\n", mission_with("1763320419", "1763320419999999"), MISSION);
+    ASSERT_SAID("other_units = repair\n", mission_with("1763320419", "1763320419123456789"), MISSION);
+}
+
+static void test_iso8601(void **state)
+{
+    const char *iso = mission_with("1763320419", "\"2025-11-16T20:13:39.75+01:00\"");
+    const char *repair = "iso8601 = repair\nmax_age = 1s\nfield.timestamp = integer\nfield.a = any\n";
+    const char *allow = "iso8601 = allow\nmax_age = 1s\nmax_ahead = 1s\nfield.timestamp = any\n";
+
+    (void)state;
+    ASSERT_SAID("", iso, "timestamp: an integer expected, found a string");
+    ASSERT_SAID("iso8601 = repair\n", iso, MISSION);
+    ASSERT_SAID(repair, "{ \"timestamp\" : \"2025-11-16T19:13:39\\u005a\" , \"a\":1}",
+                "{ \"timestamp\" : 1763320419 , \"a\":1}");
+    ASSERT_PASSED(repair, "{\"timestamp\":1763320419,\"a\":1}");
+    ASSERT_SAID(repair, "{\"timestamp\":\"2025-11-16T19:13:37.5Z\",\"a\":1}",
+                "timestamp: 2025-11-16T19:13:37.5Z is 1.500 s ago; max_age is 1.000 s");
+    ASSERT_SAID(repair, "{\"timestamp\":\"2025-02-29T00:00:00Z\",\"a\":1}",
+                "timestamp: \"2025-02-29T00:00:00Z\" is no time: February 2025 has no day 29");
+    ASSERT_SAID(repair, "{\"timestamp\":\"1763320419\",\"a\":1}",
+                "timestamp: \"1763320419\" is no time: - expected at byte 4");
+    ASSERT_SAID("iso8601 = repair\nfield.timestamp = integer 0 to 5\n", "{\"timestamp\":\"1970-01-01T00:00:06Z\"}",
+                "timestamp: 6 is above 5");
+    ASSERT_PASSED(allow, "{\"timestamp\":\"2025-11-16T19:13:39Z\"}");
+    ASSERT_PASSED(allow, "{\"timestamp\":1763320419}");
+    ASSERT_PASSED(allow, "{\"timestamp\":null}");
+    ASSERT_SAID(allow, "{\"timestamp\":\"0000-01-01T00:00:00Z\"}",
+                "timestamp: 0000-01-01T00:00:00Z is 63930539619.000 s ago; max_age is 1.000 s");
+    ASSERT_SAID(allow, "{\"timestamp\":\"now\"}", "timestamp: \"now\" is no time: a digit expected at byte 0");
+    ASSERT_SAID(allow, "{\"timestamp\":[]}", "timestamp: a time expected, found an array");
+    ASSERT_SAID("iso8601 = allow\nmax_age = 1s\nfield.a = any\n", "{\"a\":1}", "no field \"timestamp\"");
 }
 
 /* All but the number stays as it stood; the rule is for what stands there in the end. */
 static void test_repair(void **state)
 {
-    const char *ini = "milliseconds = repair\nmax_age = 1s\nfield.timestamp = integer 1e9 to 2e9\nfield.a = any\n";
+    const char *ini = "other_units = repair\nmax_age = 1s\nfield.timestamp = integer 1e9 to 2e9\nfield.a = any\n";
 
     (void)state;
     ASSERT_SAID(ini, "\t{ \"a\" : [1, 2] ,\"timestamp\" :\r\n 1763320419001 , \"z\":\"\\u00e9\" } ",
@@ -383,9 +432,9 @@ static void test_repair(void **state)
     ASSERT_SAID(ini, "{\"timestamp\":1763320419000}", "no field \"a\"");
     ASSERT_SAID(ini, "{\"a\":1,\"timestamp\":100000000000}",
                 "timestamp: 100000000000 is 1663320419.000 s ago; max_age is 1.000 s");
-    ASSERT_SAID("milliseconds = repair\nfield.timestamp = integer 1e9 to 2e9\n", "{\"timestamp\":100000000000}",
+    ASSERT_SAID("other_units = repair\nfield.timestamp = integer 1e9 to 2e9\n", "{\"timestamp\":100000000000}",
                 "timestamp: 100000000 is below 1e9");
-    ASSERT_SAID("milliseconds = repair\ntimestamp = at.0\nfield.a = any\n", "{\"at\":[1763320419000],\"a\":1}",
+    ASSERT_SAID("other_units = repair\ntimestamp = at.0\nfield.a = any\n", "{\"at\":[1763320419000],\"a\":1}",
                 "{\"at\":[1763320419],\"a\":1}");
 }
 
@@ -399,7 +448,7 @@ static void test_repaired_record_keeps_the_rest(void **state)
                                .header_count = 1,
                                .timestamp = 7,
                                .tag = {1, 2}};
-    struct fake *f = fake_open("fms_check", FMS_TRANSFORM, "milliseconds = repair\nfield.timestamp = integer\n");
+    struct fake *f = fake_open("fms_check", FMS_TRANSFORM, "other_units = repair\nfield.timestamp = integer\n");
     const struct fms_record *child;
 
     (void)state;
@@ -487,8 +536,13 @@ static void test_bad_configuration(void **state)
     assert_refused("timestamp = a.\n", "error: timestamp: \"a.\" is no path");
     assert_refused("timestamp =\nmax_age = 1s\n", "error: timestamp: is empty");
     assert_refused("timestamp =\nmax_ahead = 1s\n", "error: timestamp: is empty");
-    assert_refused("timestamp =\nmilliseconds = repair\n", "error: timestamp: is empty");
-    assert_refused("field.timestamp = string\nmax_age = 1s\n", "error: field.timestamp: the time");
+    assert_refused("timestamp =\nother_units = repair\n", "error: timestamp: is empty");
+    assert_refused("timestamp =\niso8601 = allow\n", "error: timestamp: is empty");
+    assert_refused("field.timestamp = string\nmax_age = 1s\n",
+                   "error: field.timestamp: the rule of the time (timestamp = timestamp) must be number or integer");
+    assert_refused("field.timestamp = any\niso8601 = repair\n",
+                   "error: field.timestamp: the rule of the time (timestamp = timestamp) must be number or integer");
+    assert_refused("iso8601 = allow\n", "the rule of the time (timestamp = timestamp) must be any or string");
 }
 
 int main(void)
@@ -511,7 +565,8 @@ int main(void)
         cmocka_unit_test(test_many_fields),
         cmocka_unit_test(test_age),
         cmocka_unit_test(test_time_by_path),
-        cmocka_unit_test(test_milliseconds),
+        cmocka_unit_test(test_other_units),
+        cmocka_unit_test(test_iso8601),
         cmocka_unit_test(test_repair),
         cmocka_unit_test(test_repaired_record_keeps_the_rest),
         cmocka_unit_test(test_bad_rules),

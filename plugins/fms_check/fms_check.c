@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../json_common/instant.h"
 #include "../json_common/text.h"
 #include "keys.h"
 #include "rule.h"
@@ -16,7 +17,7 @@
 #define CHECK_AGE (INT64_C(36500) * 86400 * FMS_SECOND)
 
 enum unknown { UNKNOWN_ALLOW, UNKNOWN_REJECT };
-enum milliseconds { MILLISECONDS_REJECT, MILLISECONDS_REPAIR, MILLISECONDS_ALLOW };
+enum other { OTHER_REJECT, OTHER_REPAIR, OTHER_ALLOW }; /* than Unix seconds */
 
 struct fms_check {
     struct fms_pairs fields;
@@ -24,7 +25,7 @@ struct fms_check {
     int64_t max_fields;
     const char *timestamp;
     int64_t max_age, max_ahead;
-    int milliseconds; /* enum milliseconds */
+    int other_units, iso8601; /* enum other */
 
     const struct fms_host *host;
     struct rule *rules;
@@ -37,7 +38,7 @@ struct fms_check {
     struct text_buffer buffer;
     size_t decoded;            /* bytes of it that hold keys */
     struct fms_bytes replaced; /* in the payload, by `seconds`; data == NULL: nothing */
-    char seconds[24];
+    char seconds[INSTANT_TEXT];
     char why[RULE_WHY];
 };
 
@@ -52,15 +53,20 @@ static const struct fms_option fms_check_options[] = {
                    "the field that holds the time in Unix seconds; empty: none"),
     FMS_OPT_DURATION(struct fms_check, max_age, "0", 0, CHECK_AGE, "the time may be so long ago; 0: any"),
     FMS_OPT_DURATION(struct fms_check, max_ahead, "0", 0, CHECK_AGE, "the time may be so far in the future; 0: any"),
-    FMS_OPT_CHOICE(struct fms_check, milliseconds, "reject", "reject|repair|allow",
-                   "a time that makes sense only in milliseconds, 10^11 to 10^14; repair: it is rewritten in seconds"),
+    FMS_OPT_CHOICE(
+        struct fms_check, other_units, "reject", "reject|repair|allow",
+        "a time that makes sense only in milliseconds (from 10^11), microseconds (10^14) or nanoseconds (10^17); "
+        "repair: it is rewritten in seconds"),
+    FMS_OPT_CHOICE(struct fms_check, iso8601, "reject", "reject|repair|allow",
+                   "a time that is a string such as 2025-11-16T19:13:39Z; reject: strings are no times; repair: it is "
+                   "rewritten in seconds"),
     FMS_OPT_END,
 };
 
 enum { COUNT_REPAIRED, COUNT_REJECTED };
 
 static const struct fms_counter fms_check_counters[] = {
-    [COUNT_REPAIRED] = {"repaired", "records whose time was rewritten from milliseconds to seconds"},
+    [COUNT_REPAIRED] = {"repaired", "records whose time was rewritten in seconds"},
     [COUNT_REJECTED] = {"rejected", "records that were not as they should be"},
     {NULL, NULL},
 };
@@ -73,57 +79,96 @@ static const struct fms_pair mission[] = {
 
 /* ------------------------------------------------------------------------------------------------------------- time */
 
-static void fms_check_say_age(struct fms_check *self, struct fms_bytes value, int64_t age, const char *option)
+/* Whether `gap` is at most so long; `where` it lies, and the option that says so, are for the reason. */
+static bool fms_check_gap(struct fms_check *self, struct fms_bytes value, struct instant gap, int64_t most,
+                          const char *where, const char *option)
 {
-    int64_t most = age > 0 ? self->max_age : self->max_ahead;
+    struct instant bound = instant_of_nanoseconds(most);
 
+    if (most == 0 || gap.seconds < bound.seconds ||
+        (gap.seconds == bound.seconds && gap.nanoseconds <= bound.nanoseconds))
+        return true;
     snprintf(self->why, sizeof self->why, "%s: %s is %lld.%03d s %s; %s is %lld.%03d s", self->timestamp,
-             text_show(value).text, llabs(age / FMS_SECOND), abs((int)(age / FMS_MS % 1000)), age > 0 ? "ago" : "ahead",
-             option, (long long)(most / FMS_SECOND), (int)(most / FMS_MS % 1000));
+             text_show(value).text, (long long)gap.seconds, (int)(gap.nanoseconds / FMS_MS), where, option,
+             (long long)bound.seconds, (int)(bound.nanoseconds / FMS_MS));
+    return false;
 }
 
-/* `power` is 9 for a time in seconds, 6 for one in milliseconds. */
-static bool fms_check_age(struct fms_check *self, struct fms_bytes value, const struct decimal *number, int power)
+static bool fms_check_age(struct fms_check *self, struct fms_bytes value, struct instant then)
 {
-    int64_t then = decimal_scaled(number, power), age;
+    struct instant now;
 
-    if (__builtin_sub_overflow(fms_realtime(self->host), then, &age))
-        age = INT64_MAX; /* then is before all times */
-    if (self->max_age > 0 && age > self->max_age) {
-        fms_check_say_age(self, value, age, "max_age");
-        return false;
-    }
-    if (self->max_ahead > 0 && age < -self->max_ahead) {
-        fms_check_say_age(self, value, age, "max_ahead");
-        return false;
-    }
-    return true;
+    if (self->max_age == 0 && self->max_ahead == 0)
+        return true;
+    now = instant_of_nanoseconds(fms_realtime(self->host));
+    return fms_check_gap(self, value, instant_between(then, now), self->max_age, "ago", "max_age") &&
+           fms_check_gap(self, value, instant_between(now, then), self->max_ahead, "ahead", "max_ahead");
 }
 
-/* Makes the value what is to stand there. */
-static void fms_check_repair(struct fms_check *self, struct fms_json *value, struct decimal *number)
+/* Makes the value what is to stand there in place of what stands there. */
+static void fms_check_repair(struct fms_check *self, struct fms_json *value, struct fms_bytes stands,
+                             struct instant instant)
 {
-    int size = snprintf(self->seconds, sizeof self->seconds, "%lld", (long long)decimal_scaled(number, -3));
+    size_t size = instant_number(instant, INSTANT_SECONDS, self->seconds);
 
-    self->replaced = value->text;
-    value->text = fms_bytes_of(self->seconds, (size_t)size);
-    decimal_read(number, value->text);
+    self->replaced = stands;
+    *value = (struct fms_json){FMS_JSON_NUMBER, false, fms_bytes_of(self->seconds, size)};
 }
 
-static bool fms_check_time(struct fms_check *self, struct fms_json *value, struct decimal *number)
+static bool fms_check_unix_time(struct fms_check *self, struct fms_json *value)
 {
-    bool is_ms = number->sign > 0 && number->magnitude >= 11 && number->magnitude < 14;
+    struct decimal number;
+    struct instant instant;
+    enum instant_unit unit;
 
-    if (is_ms && self->milliseconds == MILLISECONDS_REJECT) {
-        snprintf(self->why, sizeof self->why, "%s: %s must be milliseconds; seconds expected", self->timestamp,
+    decimal_read(&number, value->text);
+    unit = instant_of_number(&instant, &number);
+    if (unit == INSTANT_NO_UNIT) {
+        snprintf(self->why, sizeof self->why, "%s: %s is no Unix time, in whatever unit", self->timestamp,
                  text_show(value->text).text);
         return false;
     }
-    if ((self->max_age > 0 || self->max_ahead > 0) && !fms_check_age(self, value->text, number, is_ms ? 6 : 9))
+    if (unit != INSTANT_SECONDS && self->other_units == OTHER_REJECT) {
+        snprintf(self->why, sizeof self->why, "%s: %s must be %s; seconds expected", self->timestamp,
+                 text_show(value->text).text, instant_units[unit]);
         return false;
-    if (is_ms && self->milliseconds == MILLISECONDS_REPAIR)
-        fms_check_repair(self, value, number);
+    }
+    if (!fms_check_age(self, value->text, instant))
+        return false;
+    if (unit != INSTANT_SECONDS && self->other_units == OTHER_REPAIR)
+        fms_check_repair(self, value, value->text, instant);
     return true;
+}
+
+/* `stands` is the string in the payload, its quotes with it. */
+static bool fms_check_iso8601(struct fms_check *self, struct fms_json *value, struct fms_bytes stands)
+{
+    char why[INSTANT_WHY];
+    struct instant instant;
+
+    if (!instant_of_text(&instant, value->text, why)) {
+        snprintf(self->why, sizeof self->why, "%s: \"%s\" is no time: %s", self->timestamp, text_show(value->text).text,
+                 why);
+        return false;
+    }
+    if (!fms_check_age(self, value->text, instant))
+        return false;
+    if (self->iso8601 == OTHER_REPAIR)
+        fms_check_repair(self, value, stands, instant);
+    return true;
+}
+
+/* What is neither a number nor a string is for the rule, unless its age is asked for. */
+static bool fms_check_time(struct fms_check *self, struct fms_json *value, struct fms_bytes stands)
+{
+    if (value->type == FMS_JSON_NUMBER)
+        return fms_check_unix_time(self, value);
+    if (value->type == FMS_JSON_STRING && self->iso8601 != OTHER_REJECT)
+        return fms_check_iso8601(self, value, stands);
+    if (value->type <= FMS_JSON_NULL || !self->time_rule->is_any || (self->max_age == 0 && self->max_ahead == 0))
+        return true;
+    snprintf(self->why, sizeof self->why, "%s: a time expected, found %s", self->timestamp, rule_found(value->type));
+    return false;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ fields */
@@ -171,17 +216,19 @@ static bool fms_check_keys(struct fms_check *self, struct fms_bytes object)
 /* Holds one field against its rule. */
 static bool fms_check_field(struct fms_check *self, const struct rule *rule, struct fms_json *value)
 {
+    struct fms_bytes stands = value->text;
     struct decimal number;
 
+    if (value->type == FMS_JSON_STRING)
+        stands = fms_bytes_of((const char *)stands.data - 1, stands.size + 2);
     if (value->escaped) {
         value->text = fms_check_decode(self, value, 0);
         value->escaped = false;
     }
-    if (value->type == FMS_JSON_NUMBER) {
+    if (rule == self->time_rule && !fms_check_time(self, value, stands))
+        return false;
+    if (value->type == FMS_JSON_NUMBER)
         decimal_read(&number, value->text);
-        if (rule == self->time_rule && !fms_check_time(self, value, &number))
-            return false;
-    }
     return rule_check(rule, value, &number, self->why);
 }
 
@@ -279,7 +326,24 @@ static int fms_check_read(const struct fms_host *host, const struct fms_pair *pa
 
 static bool fms_check_needs_time(const struct fms_check *self)
 {
-    return self->max_age > 0 || self->max_ahead > 0 || self->milliseconds == MILLISECONDS_REPAIR;
+    return self->max_age > 0 || self->max_ahead > 0 || self->other_units == OTHER_REPAIR ||
+           self->iso8601 != OTHER_REJECT;
+}
+
+/* Whether the rule of the time lets pass what the options ask for. */
+static int fms_check_time_rule(const struct fms_check *self, const struct fms_host *host, const char *option,
+                               const struct rule *rule)
+{
+    if (self->iso8601 == OTHER_ALLOW && rule->type != FMS_JSON_STRING && !rule->is_any)
+        return fms_fail_option(host, option, -EINVAL,
+                               "the rule of the time (timestamp = %s) must be any or string for iso8601 = allow",
+                               self->timestamp);
+    if (self->iso8601 == OTHER_ALLOW || rule->type == FMS_JSON_NUMBER || !fms_check_needs_time(self))
+        return 0;
+    return fms_fail_option(host, option, -EINVAL,
+                           "the rule of the time (timestamp = %s) must be number or integer for max_age, max_ahead, "
+                           "other_units = repair and iso8601 = repair",
+                           self->timestamp);
 }
 
 static int fms_check_check(void *instance, const struct fms_host *host)
@@ -292,17 +356,15 @@ static int fms_check_check(void *instance, const struct fms_host *host)
     for (size_t i = 0; i < pairs.count; i++) {
         int error = fms_check_read(host, &pairs.items[i], &rule);
 
+        if (error == 0 && strcmp(rule.name, self->timestamp) == 0)
+            error = fms_check_time_rule(self, host, pairs.items[i].option, &rule);
         if (error != 0)
             return error;
-        if (strcmp(rule.name, self->timestamp) == 0 && fms_check_needs_time(self) && rule.type != FMS_JSON_NUMBER)
-            return fms_fail_option(host, pairs.items[i].option, -EINVAL,
-                                   "the time (timestamp = %s) must be a number or an integer for max_age, max_ahead "
-                                   "and milliseconds = repair",
-                                   self->timestamp);
     }
     if (*self->timestamp == '\0' && fms_check_needs_time(self))
-        return fms_fail_option(host, "timestamp", -EINVAL,
-                               "is empty; max_age, max_ahead and milliseconds = repair need the path of the time");
+        return fms_fail_option(
+            host, "timestamp", -EINVAL,
+            "is empty; max_age, max_ahead, other_units = repair and iso8601 need the path of the time");
     return *self->timestamp != '\0' ? fms_check_read(host, &time, &rule) : 0;
 }
 
@@ -332,8 +394,8 @@ static int fms_check_open(void *instance, const struct fms_host *host)
     }
     for (size_t i = 0; i < pairs.count; i++)
         fms_check_add(self, host, &pairs.items[i]);
-    if (self->max_age > 0 || self->max_ahead > 0)
-        time.value = "number"; /* what has no time cannot be told to be of age */
+    if (self->max_age > 0 || self->max_ahead > 0) /* what has no time cannot be told to be of age */
+        time.value = self->iso8601 == OTHER_ALLOW ? "any" : "number";
     if (self->time_rule == NULL && *self->timestamp != '\0')
         fms_check_add(self, host, &time);
     return 0;

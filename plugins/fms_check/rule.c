@@ -158,7 +158,7 @@ static const char *rule_expected(const struct rule *rule)
     return rule_types[i].article;
 }
 
-static const char *rule_found(enum fms_json_type type)
+const char *rule_found(enum fms_json_type type)
 {
     if (type == FMS_JSON_NULL)
         return "null";

@@ -21,6 +21,9 @@ struct rule {
 /* Reads a rule, whose text the rule then points into. NULL: it is one. Else what is expected at *at. */
 const char *rule_read(struct rule *rule, const char *text, const char **at);
 
+/* A type as reasons name it: "a string". */
+const char *rule_found(enum fms_json_type type);
+
 /* What a reason holds at most: a name, a value, choices. */
 #define RULE_WHY 512
 

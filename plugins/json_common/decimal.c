@@ -153,6 +153,17 @@ int64_t decimal_scaled(const struct decimal *number, int power)
     return number->sign * (int64_t)value;
 }
 
+uint32_t decimal_fraction(const struct decimal *number, int power)
+{
+    int64_t place = DECIMAL_DIGITS - 1 - number->magnitude - power; /* digits behind the point */
+    uint64_t rest;
+
+    if (number->sign == 0 || place <= 0 || place > DECIMAL_DIGITS + 9)
+        return 0;
+    rest = place > DECIMAL_DIGITS ? number->digits : number->digits % decimal_tens[place];
+    return (uint32_t)(place < 9 ? rest * decimal_tens[9 - place] : rest / decimal_tens[place - 9]);
+}
+
 bool decimal_whole(const struct decimal *number, uint64_t *whole)
 {
     uint64_t unit;

@@ -24,6 +24,9 @@ int decimal_compare(const struct decimal *a, const struct decimal *b);
 /* The number times 10^power, cut to an integer; INT64_MIN or INT64_MAX where that is beyond them. */
 int64_t decimal_scaled(const struct decimal *number, int power);
 
+/* The nine digits behind the point of the number times 10^power, its sign apart. */
+uint32_t decimal_fraction(const struct decimal *number, int power);
+
 /* Whether the number, its sign apart, is an integer below 10^19: that one. */
 bool decimal_whole(const struct decimal *number, uint64_t *whole);
 
