@@ -4,10 +4,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
-const char *const convert_types[] = {[CONVERT_STRING] = "string",
-                                     [CONVERT_NUMBER] = "number",
-                                     [CONVERT_INTEGER] = "integer",
-                                     [CONVERT_BOOLEAN] = "boolean"};
+const char *const convert_types[] = {
+    [CONVERT_STRING] = "string",   [CONVERT_NUMBER] = "number",   [CONVERT_INTEGER] = "integer",
+    [CONVERT_BOOLEAN] = "boolean", [CONVERT_ISO8601] = "iso8601", [CONVERT_UNIX] = "unix",
+    [CONVERT_UNIX_MS] = "unix_ms", [CONVERT_UNIX_US] = "unix_us", [CONVERT_UNIX_NS] = "unix_ns",
+};
 
 /* ------------------------------------------------------------------------------------------------------------- table */
 
@@ -122,13 +123,15 @@ static int fields_rename(struct fields *fields, const struct fms_pair *pair, con
 static int fields_convert(struct fields *fields, const struct fms_pair *pair, const struct fms_host *host)
 {
     struct field *field = fields_named(fields, pair->name);
-    int type = CONVERT_BOOLEAN;
+    int type = CONVERT_UNIX_NS;
 
     while (type > CONVERT_NOT && strcmp(convert_types[type], pair->value) != 0)
         type--;
     if (type == CONVERT_NOT)
         return fms_fail_option(host, pair->option, -EINVAL,
-                               "\"%s\" is no type; expected string, number, integer or boolean", pair->value);
+                               "\"%s\" is no type; expected string, number, integer, boolean, iso8601, unix, unix_ms, "
+                               "unix_us or unix_ns",
+                               pair->value);
     field->convert = (enum convert)type;
     if (field->set != NULL || field->from != NULL || field->to == field)
         return 0;

@@ -4,7 +4,18 @@
 
 #include <fms_plugin.h>
 
-enum convert { CONVERT_NOT, CONVERT_STRING, CONVERT_NUMBER, CONVERT_INTEGER, CONVERT_BOOLEAN };
+enum convert {
+    CONVERT_NOT,
+    CONVERT_STRING,
+    CONVERT_NUMBER,
+    CONVERT_INTEGER,
+    CONVERT_BOOLEAN,
+    CONVERT_ISO8601,
+    CONVERT_UNIX, /* and so on, in the order of enum instant_unit */
+    CONVERT_UNIX_MS,
+    CONVERT_UNIX_US,
+    CONVERT_UNIX_NS,
+};
 
 extern const char *const convert_types[]; /* as the option convert names them */
 

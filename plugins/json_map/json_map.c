@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "../json_common/decimal.h"
+#include "../json_common/instant.h"
 #include "../json_common/text.h"
 #include "fields.h"
 
@@ -30,7 +31,7 @@ struct json_map {
     const char *begin;    /* of the first member */
     const char *end;      /* of the last member that was looked at */
     const char *kept_end; /* of the last that stays; NULL: none yet */
-    char digits[24];
+    char digits[INSTANT_TEXT];
     char why[512];
 };
 
@@ -39,8 +40,10 @@ static const struct fms_option json_map_options[] = {
     FMS_OPT_LIST(struct json_map, drop, NULL, "fields that go"),
     FMS_OPT_PAIRS(struct json_map, rename, "rename.", "the new name of a field, as in rename.temp = temperature"),
     FMS_OPT_TEMPLATE_PAIRS(struct json_map, set, "set.", "text of a field, new or not, as in set.source = ${topic[1]}"),
-    FMS_OPT_PAIRS(struct json_map, convert, "convert.",
-                  "string, number, integer or boolean: what a field becomes, as in convert.rpm = integer"),
+    FMS_OPT_PAIRS(
+        struct json_map, convert, "convert.",
+        "what a field becomes, as in convert.rpm = integer: string, number, integer, boolean, a time as iso8601, "
+        "or a Unix time: unix (seconds), unix_ms, unix_us, unix_ns"),
     FMS_OPT_END,
 };
 
@@ -162,10 +165,49 @@ static bool json_map_to_string(struct fms_json *value)
     return value->type == FMS_JSON_STRING;
 }
 
+/* The time that the value is, a Unix time in whatever unit or ISO 8601, in the form asked for. False: it is none, or has no
+ * such form, and `why` may say what is wrong. */
+static bool json_map_to_time(struct json_map *self, enum convert form, struct fms_json *value, char *why)
+{
+    struct decimal number;
+    struct instant instant;
+    size_t size;
+
+    if (value->type != FMS_JSON_STRING && value->type != FMS_JSON_NUMBER)
+        return false;
+    if (decimal_read(&number, value->text)) {
+        if (instant_of_number(&instant, &number) == INSTANT_NO_UNIT)
+            return false;
+    } else if (!instant_of_text(&instant, value->text, why)) {
+        return false;
+    }
+    size = form == CONVERT_ISO8601 ? instant_text(instant, self->digits)
+                                   : instant_number(instant, (enum instant_unit)(form - CONVERT_UNIX), self->digits);
+    if (size == 0)
+        return false;
+    value->type = form == CONVERT_ISO8601 ? FMS_JSON_STRING : FMS_JSON_NUMBER;
+    value->text = fms_bytes_of(self->digits, size);
+    return true;
+}
+
+/* Says of what the field cannot be made; false. */
+static bool json_map_cannot(struct json_map *self, const struct field *field, const struct fms_json *was,
+                            const char *why)
+{
+    const char *quote = was->type == FMS_JSON_STRING ? "\"" : "";
+    bool is_time = field->convert >= CONVERT_ISO8601;
+
+    snprintf(self->why, sizeof self->why, "%s: cannot make %s %s of %s%s%s%s%s", (const char *)field->name.data,
+             field->convert == CONVERT_INTEGER ? "an" : "a", is_time ? "time" : convert_types[field->convert], quote,
+             text_show(was->text).text, quote, *why != '\0' ? ": " : "", why);
+    return false;
+}
+
 /* Makes the value, its escapes decoded, what it is to be. False: it cannot be that, and self->why says so. */
 static bool json_map_convert(struct json_map *self, const struct field *field, struct fms_json *value)
 {
     struct fms_json was = *value;
+    char why[INSTANT_WHY] = "";
     bool is_good = false;
 
     switch (field->convert) {
@@ -183,14 +225,10 @@ static bool json_map_convert(struct json_map *self, const struct field *field, s
         break;
     case CONVERT_NOT:
         return true;
+    default:
+        is_good = json_map_to_time(self, field->convert, value, why);
     }
-    if (is_good || was.type == FMS_JSON_NULL)
-        return true;
-    snprintf(self->why, sizeof self->why, "%s: cannot make %s %s of %s%s%s", (const char *)field->name.data,
-             field->convert == CONVERT_INTEGER ? "an" : "a", convert_types[field->convert],
-             was.type == FMS_JSON_STRING ? "\"" : "", text_show(was.text).text,
-             was.type == FMS_JSON_STRING ? "\"" : "");
-    return false;
+    return is_good || was.type == FMS_JSON_NULL || json_map_cannot(self, field, &was, why);
 }
 
 /* ----------------------------------------------------------------------------------------------------------- members */
