@@ -354,8 +354,8 @@ static inline int fms_json_path(const struct fms_host *host, const char *path)
 
 /* The field of a record's payload. All fields that a pipeline's stages and templates name are found together, in one pass,
  * the first time that one is asked for. 0, with value->type FMS_JSON_MISSING where there is none; of a key that stands more
- * than once the last counts. -EBADMSG: the payload is no JSON object (RFC 8259), and value->text says why, for
- * fms_reject. The value lives as long as the record. [lane] */
+ * than once the last counts. -EBADMSG: the payload is no JSON object (RFC 8259), and value->text says why and at which byte,
+ * for fms_reject, until the next call. A value lives as long as the record. [lane] */
 static inline int fms_json_get(const struct fms_host *host, const struct fms_record *record, int path,
                                struct fms_json *value)
 {

@@ -13,6 +13,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,7 @@ struct json_node {
 struct json_paths {
     struct json_node root;
     size_t count;
+    char why[JSON_WHY]; /* of json_get */
 };
 
 struct json_frame {
@@ -41,6 +43,7 @@ struct json_frame {
 struct json_scan {
     const char *text, *at, *end;
     const char *error;
+    uint32_t wrong; /* the offset of that error */
     struct json_slot *slots;
     size_t depth;
     struct json_frame frames[JSON_DEPTH];
@@ -370,6 +373,15 @@ bool json_next(struct fms_bytes *rest, struct fms_json *name, struct fms_json *v
 static bool json_fail(struct json_scan *scan, const char *error)
 {
     scan->error = scan->at == scan->end ? "unexpected end" : error;
+    scan->wrong = (uint32_t)(scan->at - scan->text);
+    return false;
+}
+
+/* What is wrong with all of it, at no byte. */
+static bool json_fail_whole(struct json_scan *scan, const char *error)
+{
+    scan->error = error;
+    scan->wrong = JSON_NOWHERE;
     return false;
 }
 
@@ -619,13 +631,45 @@ static bool json_member(struct json_scan *scan)
     return json_value(scan, node);
 }
 
+/* What is met in place of objects, by its first bytes. */
+static const struct json_other {
+    const char *bytes, *name;
+} json_others[] = {
+    {"[", "it is an array: split it first"},
+    {"\xef\xbb\xbf", "it begins with a byte order mark (ef bb bf), which JSON has not"},
+    {"\xff\xfe", "it is UTF-16 (ff fe), and JSON is UTF-8"},
+    {"\xfe\xff", "it is UTF-16 (fe ff), and JSON is UTF-8"},
+    {"\x1f\x8b", "it is gzip data (1f 8b): decompress it first"},
+    {"\x28\xb5\x2f\xfd", "it is zstd data (28 b5 2f fd): decompress it first"},
+    {"\x78\x01", "it is zlib data (78 01): decompress it first"},
+    {"\x78\x5e", "it is zlib data (78 5e): decompress it first"},
+    {"\x78\x9c", "it is zlib data (78 9c): decompress it first"},
+    {"\x78\xda", "it is zlib data (78 da): decompress it first"},
+};
+
+/* Says what it is that does not begin with {. */
+static bool json_no_object(struct json_scan *scan)
+{
+    size_t left = (size_t)(scan->end - scan->at);
+
+    for (size_t i = 0; i < sizeof json_others / sizeof *json_others; i++) {
+        size_t size = strlen(json_others[i].bytes);
+
+        if (left >= size && memcmp(scan->at, json_others[i].bytes, size) == 0)
+            return json_fail_whole(scan, json_others[i].name);
+    }
+    return json_fail(scan, "{ expected");
+}
+
 static bool json_document(struct json_scan *scan, const struct json_node *root)
 {
     if ((size_t)(scan->end - scan->at) > UINT32_MAX)
-        return json_fail(scan, "larger than 4 GiB");
+        return json_fail_whole(scan, "it is larger than 4 GiB");
+    if (scan->at == scan->end)
+        return json_fail_whole(scan, "it is empty");
     json_skip_blanks(scan);
     if (scan->at == scan->end || *scan->at != '{')
-        return json_fail(scan, "it does not begin with {");
+        return json_no_object(scan);
     json_open(scan, root);
     while (scan->depth > 0)
         if (!json_member(scan))
@@ -646,10 +690,19 @@ int json_find(struct json_paths *paths, struct json_cache *cache, struct fms_byt
         cache->state = 1;
         if (!json_document(&scan, &paths->root)) {
             cache->state = 2;
-            cache->error = scan.error;
+            cache->error = payload.data != NULL ? scan.error : "it is absent (a tombstone)";
+            cache->offset = scan.wrong;
         }
     }
     return cache->state == 1 ? 0 : -EBADMSG;
+}
+
+void json_why(const struct json_cache *cache, char *to, size_t size)
+{
+    if (cache->offset == JSON_NOWHERE)
+        snprintf(to, size, "%s", cache->error);
+    else
+        snprintf(to, size, "%s at byte %u", cache->error, (unsigned)cache->offset);
 }
 
 int json_get(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload, int path,
@@ -658,10 +711,12 @@ int json_get(struct json_paths *paths, struct json_cache *cache, struct fms_byte
     const struct json_slot *slot = &cache->slots[path];
     int error = json_find(paths, cache, payload);
 
-    if (error != 0)
-        *value = (struct fms_json){FMS_JSON_MISSING, false, fms_text(cache->error)};
-    else
+    if (error == 0) {
         *value = (struct fms_json){(enum fms_json_type)slot->type, slot->escaped,
                                    fms_bytes_of((const char *)payload.data + slot->offset, slot->size)};
+        return 0;
+    }
+    json_why(cache, paths->why, sizeof paths->why);
+    *value = (struct fms_json){FMS_JSON_MISSING, false, fms_text(paths->why)};
     return error;
 }

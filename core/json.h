@@ -28,18 +28,24 @@ struct json_slot {
 
 /* Lives in the record behind its other data, json_cache_size bytes, zeroed. */
 struct json_cache {
-    uint8_t state; /* 0: not looked at; 1: slots are filled; 2: no JSON, `error` says why */
+    uint8_t state;   /* 0: not looked at; 1: slots are filled; 2: no JSON, see json_why */
+    uint32_t offset; /* of the byte that `error` is about; JSON_NOWHERE: of none */
     const char *error;
     struct json_slot slots[];
 };
 
 size_t json_cache_size(const struct json_paths *paths); /* 0 when there are no paths */
 
-/* Fills the cache if that has not been done. 0, or -EBADMSG for what is no JSON object (cache->error says why, as a
- * static text). One thread at a time per `paths`. */
+#define JSON_NOWHERE UINT32_MAX
+
+/* Fills the cache if that has not been done. 0, or -EBADMSG for what is no JSON object. One thread at a time per `paths`. */
 int json_find(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload);
 
-/* The value at a path, found by json_find; see fms_json_get. */
+/* Why the payload is no JSON object, and at which byte: at most JSON_WHY with the NUL byte. */
+#define JSON_WHY 96
+void json_why(const struct json_cache *cache, char *to, size_t size);
+
+/* The value at a path, found by json_find; see fms_json_get. What is wrong is told in `paths`, until the next call. */
 int json_get(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload, int path,
              struct fms_json *value);
 

@@ -441,7 +441,7 @@ static int template_missing(const struct fms_template *text, const struct part *
                             struct fms_bytes *value)
 {
     size_t size = strlen(part->text) + 160;
-    char *out;
+    char *out, why[JSON_WHY];
 
     if (!template_reserve(text->scratch, size))
         return -ENOMEM;
@@ -453,7 +453,7 @@ static int template_missing(const struct fms_template *text, const struct part *
     else if (part->kind == PART_JSON && cache == NULL)
         snprintf(out, size, "there is no payload yet to take \"%s\" from", part->text);
     else if (part->kind == PART_JSON && cache->state == 2)
-        snprintf(out, size, "the payload is no JSON object: %s", cache->error);
+        snprintf(out, size, "the payload is no JSON object: %s", (json_why(cache, why, sizeof why), why));
     else if (part->kind == PART_JSON && cache->slots[part->number].type == FMS_JSON_NULL)
         snprintf(out, size, "the field \"%s\" is null in the payload", part->text);
     else if (part->kind == PART_JSON)

@@ -133,8 +133,9 @@ static void test_no_json(void **state)
         assert_ptr_equal(strstr(check("", payloads[i]), "the payload is no JSON object: "), said);
     memset(nested, '[', sizeof nested - 1);
     memcpy(nested, "{\"a\":", 5);
-    ASSERT_SAID("", nested, "the payload is no JSON object: nested more than 64 deep");
-    assert_string_equal(check_bytes("", fms_bytes_of(NULL, 0)), "the payload is no JSON object: unexpected end");
+    ASSERT_SAID("", nested, "the payload is no JSON object: nested more than 64 deep at byte 68");
+    assert_string_equal(check_bytes("", fms_bytes_of(NULL, 0)),
+                        "the payload is no JSON object: it is absent (a tombstone)");
     assert_ptr_equal(strstr(check_bytes("", fms_bytes_of("{\"a\0b\":1}", 9)), "the payload is no JSON object: "), said);
 }
 

@@ -170,53 +170,59 @@ static void bad_paths(void **state)
     assert_int_equal(json_cache_size(paths), 0);
 }
 
+static const char *why(void)
+{
+    static char text[JSON_WHY];
+
+    json_why(cache, text, sizeof text);
+    return text;
+}
+
 static void no_json_object(void **state)
 {
     static const struct {
         const char *payload, *error;
     } cases[] = {
-        {"", "unexpected end"},
-        {"  ", "unexpected end"},
-        {"[1]", "it does not begin with {"},
-        {"5", "it does not begin with {"},
-        {"\xef\xbb\xbf{}", "it does not begin with {"},
-        {"{}{}", "something stands behind the object"},
-        {"{} x", "something stands behind the object"},
-        {"{\"a\":1 \"b\":2}", "a comma or } expected"},
-        {"{\"a\":[1 2]}", "a comma or ] expected"},
-        {"{\"a\":[1}}", "a comma or ] expected"},
-        {"{\"a\":1]", "a comma or } expected"},
-        {"{\"a\":1,}", "a key in double quotes expected"},
-        {"{,\"a\":1}", "a key in double quotes expected"},
-        {"{a:1}", "a key in double quotes expected"},
-        {"{'a':1}", "a key in double quotes expected"},
-        {"{\"a\"}", "a colon expected behind a key"},
-        {"{\"a\" \"b\"}", "a colon expected behind a key"},
-        {"{\"a\"::1}", "a value expected"},
-        {"{\"a\":}", "a value expected"},
-        {"{\"a\":[1,]}", "a value expected"},
-        {"{\"a\":nul}", "a value expected"},
-        {"{\"a\":NaN}", "a value expected"},
-        {"{\"a\":+1}", "a value expected"},
-        {"{\"a\":.5}", "a value expected"},
-        {"{\"a\":nullx}", "a comma or } expected"},
-        {"{\"a\":01}", "a comma or } expected"},
-        {"{\"a\":1.2.3}", "a comma or } expected"},
-        {"{\"a\":0x1}", "a comma or } expected"},
-        {"{\"a\":1.}", "a malformed number"},
-        {"{\"a\":1e}", "a malformed number"},
-        {"{\"a\":-}", "a malformed number"},
-        {"{\"a\":\"x\ny\"}", "a control character in a string"},
-        {"{\"a\":\"\\x\"}", "an unknown escape in a string"},
-        {"{\"a\":\"\\u12g4\"}", "\\u without four hexadecimal digits"},
-        {"{\"a\":1 /* b */}", "a comma or } expected"},
+        {"  ", "unexpected end at byte 2"},
+        {"5", "{ expected at byte 0"},
+        {" x", "{ expected at byte 1"},
+        {"{}{}", "something stands behind the object at byte 2"},
+        {"{} x", "something stands behind the object at byte 3"},
+        {"{\"a\":1 \"b\":2}", "a comma or } expected at byte 7"},
+        {"{\"a\":[1 2]}", "a comma or ] expected at byte 8"},
+        {"{\"a\":[1}}", "a comma or ] expected at byte 7"},
+        {"{\"a\":1]", "a comma or } expected at byte 6"},
+        {"{\"a\":1,}", "a key in double quotes expected at byte 7"},
+        {"{,\"a\":1}", "a key in double quotes expected at byte 1"},
+        {"{a:1}", "a key in double quotes expected at byte 1"},
+        {"{'a':1}", "a key in double quotes expected at byte 1"},
+        {"{\"a\"}", "a colon expected behind a key at byte 4"},
+        {"{\"a\" \"b\"}", "a colon expected behind a key at byte 5"},
+        {"{\"a\"::1}", "a value expected at byte 5"},
+        {"{\"a\":}", "a value expected at byte 5"},
+        {"{\"a\":[1,]}", "a value expected at byte 8"},
+        {"{\"a\":nul}", "a value expected at byte 8"},
+        {"{\"a\":NaN}", "a value expected at byte 5"},
+        {"{\"a\":+1}", "a value expected at byte 5"},
+        {"{\"a\":.5}", "a value expected at byte 5"},
+        {"{\"a\":nullx}", "a comma or } expected at byte 9"},
+        {"{\"a\":01}", "a comma or } expected at byte 6"},
+        {"{\"a\":1.2.3}", "a comma or } expected at byte 8"},
+        {"{\"a\":0x1}", "a comma or } expected at byte 6"},
+        {"{\"a\":1.}", "a malformed number at byte 7"},
+        {"{\"a\":1e}", "a malformed number at byte 7"},
+        {"{\"a\":-}", "a malformed number at byte 6"},
+        {"{\"a\":\"x\ny\"}", "a control character in a string at byte 7"},
+        {"{\"a\":\"\\x\"}", "an unknown escape in a string at byte 6"},
+        {"{\"a\":\"\\u12g4\"}", "\\u without four hexadecimal digits at byte 6"},
+        {"{\"a\":1 /* b */}", "a comma or } expected at byte 7"},
     };
 
     (void)state;
     some_paths(NULL);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         assert_int_equal(find(cases[i].payload, strlen(cases[i].payload)), -EBADMSG);
-        assert_string_equal(cache->error, cases[i].error);
+        assert_string_equal(why(), cases[i].error);
         assert_int_equal(json_find(paths, cache, fms_text("{}")), -EBADMSG);
     }
     assert_int_equal(find("{\"a\":1}\0", 8), -EBADMSG);
@@ -224,18 +230,49 @@ static void no_json_object(void **state)
     assert_int_equal(find("{\"a\":\"\\\0\"}", 10), -EBADMSG);
     memset(cache, 0, json_cache_size(paths));
     assert_int_equal(json_find(paths, cache, fms_bytes_of(NULL, 0)), -EBADMSG);
+    assert_string_equal(why(), "it is absent (a tombstone)");
+}
+
+/* What stands where an object should is named. */
+static void other_payloads(void **state)
+{
+    static const struct {
+        const char *payload, *error;
+    } cases[] = {
+        {"", "it is empty"},
+        {"[1]", "it is an array: split it first"},
+        {" \n[", "it is an array: split it first"},
+        {"\xef\xbb\xbf{}", "it begins with a byte order mark (ef bb bf), which JSON has not"},
+        {"\xef\xbb", "{ expected at byte 0"},
+        {"\xff\xfe{", "it is UTF-16 (ff fe), and JSON is UTF-8"},
+        {"\xfe\xff{", "it is UTF-16 (fe ff), and JSON is UTF-8"},
+        {"\x1f\x8b\x08", "it is gzip data (1f 8b): decompress it first"},
+        {"\x1f", "{ expected at byte 0"},
+        {"\x28\xb5\x2f\xfd ", "it is zstd data (28 b5 2f fd): decompress it first"},
+        {"\x78\x9c ", "it is zlib data (78 9c): decompress it first"},
+        {"\x78 ", "{ expected at byte 0"},
+    };
+
+    (void)state;
+    some_paths(NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(find(cases[i].payload, strlen(cases[i].payload)), -EBADMSG);
+        assert_string_equal(why(), cases[i].error);
+    }
 }
 
 static void every_truncation(void **state)
 {
     const char payload[] =
         "{\"k\":[-1.5e+3,true,false,null,{\"\\u00e9\":\"\\n\\ud83d\\ude97\"}],\"a\":{\"b\":{\"c\":0}}}";
+    char expected[64];
 
     (void)state;
     some_paths(NULL);
     for (size_t size = 0; size < sizeof payload - 1; size++) {
         assert_int_equal(find(payload, size), -EBADMSG);
-        assert_string_equal(cache->error, "unexpected end");
+        snprintf(expected, sizeof expected, "unexpected end at byte %zu", size);
+        assert_string_equal(why(), size > 0 ? expected : "it is empty");
     }
     assert_int_equal(find(payload, sizeof payload - 1), 0);
 }
@@ -261,7 +298,7 @@ static void nesting(void **state)
     assert_int_equal(find_nested(64), 0);
     assert_int_equal(cache->slots[0].size, 126);
     assert_int_equal(find_nested(65), -EBADMSG);
-    assert_string_equal(cache->error, "nested more than 64 deep");
+    assert_string_equal(why(), "nested more than 64 deep at byte 68");
 
     memset(text, '[', size);
     memcpy(text, "{\"a\":", 5);
@@ -354,7 +391,7 @@ static void what_is_no_json_says_why(void **state)
     some_paths(NULL);
     find("{\"a\":}", 6);
     assert_int_equal(json_get(paths, cache, fms_text("{\"a\":}"), 0, &value), -EBADMSG);
-    check_value(&value, FMS_JSON_MISSING, "a value expected");
+    check_value(&value, FMS_JSON_MISSING, "a value expected at byte 5");
 }
 
 int main(void)
@@ -367,6 +404,7 @@ int main(void)
         cmocka_unit_test_teardown(several_paths_at_once, forget),
         cmocka_unit_test_teardown(bad_paths, forget),
         cmocka_unit_test_teardown(no_json_object, forget),
+        cmocka_unit_test_teardown(other_payloads, forget),
         cmocka_unit_test_teardown(every_truncation, forget),
         cmocka_unit_test_teardown(nesting, forget),
         cmocka_unit_test_teardown(large, forget),

@@ -269,10 +269,10 @@ static void test_convert_what_was_set(void **state)
 static void test_no_json(void **state)
 {
     (void)state;
-    ASSERT_MAPPED("drop = a\n", "[1]", "the payload is no JSON object: it does not begin with {");
-    ASSERT_MAPPED("drop = a\n", "{\"a\":1", "the payload is no JSON object: unexpected end");
-    ASSERT_MAPPED("drop = a\n", NULL, "the payload is no JSON object: unexpected end");
-    ASSERT_MAPPED("drop = a\n", "{\"a\":NaN}", "the payload is no JSON object: a value expected");
+    ASSERT_MAPPED("drop = a\n", "[1]", "the payload is no JSON object: it is an array: split it first");
+    ASSERT_MAPPED("drop = a\n", "{\"a\":1", "the payload is no JSON object: unexpected end at byte 6");
+    ASSERT_MAPPED("drop = a\n", NULL, "the payload is no JSON object: it is absent (a tombstone)");
+    ASSERT_MAPPED("drop = a\n", "{\"a\":NaN}", "the payload is no JSON object: a value expected at byte 5");
 }
 
 /* Large and small in turns: nothing of one is left in the next. */

@@ -163,9 +163,10 @@ static void test_rejections(void **state)
 {
     (void)state;
     check_rejection("topic = fms-${json:vehicle_id}\n", "{}", "topic: no field \"vehicle_id\" in the payload");
-    check_rejection("topic = fms-${json:vehicle_id}\n", NULL, "topic: the payload is no JSON object: unexpected end");
+    check_rejection("topic = fms-${json:vehicle_id}\n", NULL,
+                    "topic: the payload is no JSON object: it is absent (a tombstone)");
     check_rejection("topic = fms-${json:vehicle_id}\n", "no JSON",
-                    "topic: the payload is no JSON object: it does not begin with {");
+                    "topic: the payload is no JSON object: { expected at byte 0");
     check_rejection("topic = ${json:empty}\n", PAYLOAD, "topic: it is empty");
     check_rejection("topic = ${topic[1]:-}\n", PAYLOAD, "topic: it is empty");
     check_rejection("topic = a\nkey = ${key}\n", PAYLOAD, "key: the record has no key");

@@ -139,8 +139,8 @@ static void missing(void **state)
     makes("${header:absent}", &full, -ENOENT, "no header \"absent\"");
     makes("${json:vehicle_id}", &full, -ENOENT, "no field \"vehicle_id\" in the payload");
     makes("${json:n}", &full, -ENOENT, "the field \"n\" is null in the payload");
-    makes("${json:id}", &empty, -ENOENT, "the payload is no JSON object: unexpected end");
-    makes("${json:id}", &bare, -ENOENT, "the payload is no JSON object: unexpected end");
+    makes("${json:id}", &empty, -ENOENT, "the payload is no JSON object: unexpected end at byte 6");
+    makes("${json:id}", &bare, -ENOENT, "the payload is no JSON object: it is absent (a tombstone)");
 }
 
 static void defaults(void **state)

@@ -236,6 +236,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     cache = calloc(1, json_cache_size(paths));
     good = json_find(paths, cache, (struct fms_bytes){data, size}) == 0;
     require(good == (cache->error == NULL));
+    require(good || cache->offset <= size || cache->offset == JSON_NOWHERE);
     if (good) {
         const struct json_slot *root = &cache->slots[WANTED];
         struct fms_json object = {FMS_JSON_OBJECT, false, {data + root->offset, root->size}};
