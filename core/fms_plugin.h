@@ -68,7 +68,7 @@ struct fms_record {
     struct fms_bytes key;
     struct fms_bytes payload;
     const struct fms_header *headers;
-    size_t header_count; /* 0..1000; a dead letter has 5 more */
+    size_t header_count; /* 0..1000; a dead letter has up to 5 more */
     int64_t timestamp;   /* nanoseconds since 1970 UTC; 0 where unknown */
     uint64_t tag[2];     /* the source's own words (an offset, a packet id); only the source may give them a meaning */
 };
@@ -246,6 +246,9 @@ struct fms_host {
     int (*json_get)(const struct fms_host *, const struct fms_record *, int path, struct fms_json *);
     bool (*json_next)(struct fms_bytes *rest, struct fms_json *name, struct fms_json *value);
     size_t (*json_unescape)(const struct fms_json *, char *to);
+
+    int (*emit_rejected)(const struct fms_host *, const struct fms_record *draft, const char *reason, ...)
+        FMS_PRINTF(3, 4);
 };
 
 /* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats is held back,
@@ -302,6 +305,12 @@ static inline int fms_emit(const struct fms_host *host, const struct fms_record 
 {
     return host->emit(host, draft);
 }
+
+/* fms_emit_rejected(host, draft, "reason", ...): a source's message that cannot become a good record. It enters the
+ * pipeline as by fms_emit and is rejected at once under the source's name: so it goes to dead letters, or where on_reject
+ * says. Returns as fms_emit; source_settled tells its fate as of any other. What does not fit max_in_flight_bytes is left
+ * out, the topic last; of more than 1000 headers, all. Threads as fms_emit. */
+#define fms_emit_rejected(host, ...) ((host)->emit_rejected((host), __VA_ARGS__))
 
 /* A transform makes a record out of another, and may do so several times; the parent is delivered when it was dropped
  * (FMS_DROP, or settled later) and all its children are. -EAGAIN: no room; return FMS_AGAIN, remembering how many

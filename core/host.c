@@ -223,41 +223,130 @@ static int emit_later(struct lane *lane, size_t charge)
     return -EAGAIN;
 }
 
-/* A record that can never fit: a stub without payload stands for it, so that it is accounted for like any other. */
-static int emit_too_large(struct stage *stage, const struct fms_record *draft, size_t charge)
+/* Whether a source may emit now, as 0, or an error. */
+static int emit_check(struct stage *stage, const char *function)
 {
-    struct lane *lane = stage->lane;
-    struct fms_record stub = *draft;
-    struct record *record;
-    char *reason = NULL;
-    size_t stub_charge;
-
-    stub.payload = fms_bytes_of(NULL, 0);
-    if (record_charge(lane, &stub, NULL) > (size_t)lane->options.max_in_flight_bytes)
-        stub = (struct fms_record){.timestamp = draft->timestamp, .tag = {draft->tag[0], draft->tag[1]}};
-    stub_charge = record_charge(lane, &stub, NULL);
-    if (lane->in_flight > 0 && !may_emit(lane, stub_charge))
-        return emit_later(lane, stub_charge);
-    record = record_new(lane, &stub, stub_charge, NULL);
-    if (record == NULL)
-        return emit_later(lane, 0);
-    record->pending = 1;
-    lane->in_flight++;
-    lane->counts.emitted++;
-    if (asprintf(&reason,
-                 "with a payload of %zu bytes it takes %zu, more than max_in_flight_bytes = %lld; its payload is"
-                 " not kept",
-                 draft->payload.size, charge, (long long)lane->options.max_in_flight_bytes) < 0)
-        reason = NULL;
-    settle_reject(stage, record, reason);
-    return 0;
-}
-
-static int emit_refused(struct stage *stage)
-{
+    if (!is_role(stage, FMS_SOURCE, function) || !is_lane(stage, function))
+        return -EPERM;
+    if (stage->lane->state < LANE_DRAINING && !stage->has_ended)
+        return 0;
     if (stage->has_ended)
         host_misuse(stage, "emitted a record after source_poll had returned FMS_END");
     return -ESHUTDOWN;
+}
+
+static int emit_malformed(struct stage *stage)
+{
+    host_misuse(stage,
+                "emitted a malformed record: more than 1000 headers, one without a name, or a size without data");
+    return -EINVAL;
+}
+
+/* The draft's record enters the pipeline; NULL: out of memory. */
+static struct record *emit_new(struct lane *lane, const struct fms_record *draft, size_t charge)
+{
+    struct record *record = record_new(lane, draft, charge, NULL);
+
+    if (record == NULL) {
+        log_line(FMS_LOG_ERROR, lane->options.name, lane->source->name,
+                 "out of memory for a record of %zu bytes: lower max_in_flight_bytes", charge);
+        return NULL;
+    }
+    record->pending = 1;
+    lane->in_flight++;
+    lane->counts.emitted++;
+    return record;
+}
+
+struct stub {
+    struct fms_record draft;
+    size_t charge;
+    char lost[128]; /* what it has not of the record that it stands for; or "" */
+};
+
+static void stub_loses(struct stub *stub, const char *what)
+{
+    size_t n = strlen(stub->lost);
+
+    snprintf(stub->lost + n, sizeof stub->lost - n, "%s%s", n == 0 ? "; left out for its size: " : ", ", what);
+}
+
+/* Takes the wider draft if it fits, or costs no more. */
+static bool stub_widen(struct stub *stub, const struct lane *lane, struct fms_record wider)
+{
+    size_t charge = record_charge(lane, &wider, NULL);
+
+    if (charge > (size_t)lane->options.max_in_flight_bytes && charge > stub->charge)
+        return false;
+    stub->draft = wider;
+    stub->charge = charge;
+    return true;
+}
+
+/* What of a draft fits max_in_flight_bytes. The topic always does, cut if need be: dead letters are found by it. */
+static void stub_make(struct stub *stub, const struct lane *lane, const struct fms_record *draft)
+{
+    struct fms_record with = {
+        .topic = draft->topic, .timestamp = draft->timestamp, .tag = {draft->tag[0], draft->tag[1]}};
+
+    *stub = (struct stub){.lost = ""};
+    while (!stub_widen(stub, lane, with) && with.topic.size > 0)
+        with.topic.size /= 2;
+    if (with.topic.size < draft->topic.size)
+        stub_loses(stub, "the end of its topic");
+    stub->draft = with;
+    stub->charge = record_charge(lane, &with, NULL);
+    with.key = draft->key;
+    if (!stub_widen(stub, lane, with))
+        stub_loses(stub, "its key");
+    with = stub->draft;
+    with.headers = draft->headers;
+    with.header_count = draft->header_count;
+    if (!stub_widen(stub, lane, with))
+        stub_loses(stub, "its headers");
+    with = stub->draft;
+    with.payload = draft->payload;
+    if (!stub_widen(stub, lane, with))
+        stub_loses(stub, "its payload");
+}
+
+/* So many headers that there cannot be such a record are no mistake of the source's, but its message's. */
+static bool is_malformed(const struct lane *lane, struct fms_record draft)
+{
+    if (draft.header_count > RECORD_MAX_HEADERS)
+        draft.header_count = 0;
+    return record_charge(lane, &draft, NULL) == SIZE_MAX;
+}
+
+static int host_emit_rejected(const struct fms_host *host, const struct fms_record *draft, const char *reason, ...)
+{
+    struct stage *stage = stage_of(host);
+    struct lane *lane = stage->lane;
+    struct record *record;
+    struct stub stub;
+    char *text = NULL, *whole = NULL;
+    int error = emit_check(stage, "fms_emit_rejected");
+    va_list args;
+
+    if (error != 0)
+        return error;
+    if (is_malformed(lane, *draft))
+        return emit_malformed(stage);
+    stub_make(&stub, lane, draft);
+    if (lane->in_flight > 0 && !may_emit(lane, stub.charge))
+        return emit_later(lane, stub.charge);
+    record = emit_new(lane, &stub.draft, stub.charge);
+    if (record == NULL)
+        return emit_later(lane, stub.charge);
+    va_start(args, reason);
+    if (vasprintf(&text, reason, args) < 0)
+        text = NULL;
+    va_end(args);
+    if (text != NULL && asprintf(&whole, "%s%s", text, stub.lost) < 0)
+        whole = NULL;
+    free(text);
+    settle_reject(stage, record, whole);
+    return 0;
 }
 
 static int host_emit(const struct fms_host *host, const struct fms_record *draft)
@@ -266,32 +355,22 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
     struct lane *lane = stage->lane;
     struct record *record;
     size_t charge;
+    int error = emit_check(stage, "fms_emit");
 
-    if (!is_role(stage, FMS_SOURCE, "fms_emit") || !is_lane(stage, "fms_emit"))
-        return -EPERM;
-    if (lane->state >= LANE_DRAINING || stage->has_ended)
-        return emit_refused(stage);
+    if (error != 0)
+        return error;
     charge = record_charge(lane, draft, NULL);
-    if (charge == SIZE_MAX) {
-        host_misuse(stage, "emitted a malformed record: more than 1000 headers, one without a name, or a size without"
-                           " data");
-        return -EINVAL;
-    }
+    if (charge == SIZE_MAX)
+        return emit_malformed(stage);
     if (charge > (size_t)lane->options.max_in_flight_bytes)
-        return emit_too_large(stage, draft, charge);
+        return host_emit_rejected(host, draft,
+                                  "with a payload of %zu bytes it takes %zu, more than max_in_flight_bytes = %lld",
+                                  draft->payload.size, charge, (long long)lane->options.max_in_flight_bytes);
     if (!may_emit(lane, charge))
         return emit_later(lane, charge);
-    record = record_new(lane, draft, charge, NULL);
-    if (record == NULL) {
-        log_line(FMS_LOG_ERROR, host->pipeline, host->stage,
-                 "out of memory for a record of %zu bytes: lower"
-                 " max_in_flight_bytes",
-                 charge);
+    record = emit_new(lane, draft, charge);
+    if (record == NULL)
         return emit_later(lane, charge);
-    }
-    record->pending = 1;
-    lane->in_flight++;
-    lane->counts.emitted++;
     settle_advance(lane, record, -1);
     return 0;
 }
@@ -562,5 +641,6 @@ void host_fill(struct stage *stage, enum fms_role role)
         .json_get = host_json_get,
         .json_next = json_next,
         .json_unescape = json_decode,
+        .emit_rejected = host_emit_rejected,
     };
 }

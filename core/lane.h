@@ -57,6 +57,8 @@ struct record {
     struct slot slots[]; /* one for each sink, the dead letter's last; the first serves the lists of transforms too */
 };
 
+#define RECORD_MAX_HEADERS 1000u
+
 #define RECORD_CLASSES    8u  /* of size, up to 32 KiB; what is larger goes to malloc and back */
 #define RECORD_QUARANTINE 64u /* freed records of a class that stay dead for a while */
 
@@ -182,8 +184,8 @@ extern _Thread_local struct lane *lane_current;
 
 /* record.c: memory of records. A record's public part is what plugins see. */
 struct record *record_of(const struct fms_record *public);
-/* The bytes that a record would take; SIZE_MAX for a malformed draft. With `share`, for a dead letter, without topic,
- * key and payload: it has them from that record. */
+/* The bytes that a record would take; SIZE_MAX for a malformed draft. With `share`, for a dead letter, without what it has
+ * from that record: topic, key, payload, and the headers that lie in its memory. */
 size_t record_charge(const struct lane *lane, const struct fms_record *draft, const struct record *share);
 /* A copy of the draft, given what record_charge said of it; `share` must outlive it. NULL: out of memory. */
 struct record *record_new(struct lane *lane, const struct fms_record *draft, size_t charge, const struct record *share);

@@ -23,8 +23,7 @@
 #define POOL_SHARE            4u   /* what is kept beyond the quarantine: this part of max_in_flight_bytes */
 #define CACHE_LINE            64u  /* bytes */
 #define PREFETCHED            384u /* bytes of a record */
-#define RECORD_MAX_HEADERS    1000u
-#define RECORD_LETTER_HEADERS 5u /* that a dead letter has besides */
+#define RECORD_LETTER_HEADERS 5u   /* that a dead letter has besides */
 
 struct record *record_of(const struct fms_record *public)
 {
@@ -54,9 +53,16 @@ static bool is_sound(struct fms_bytes bytes)
     return bytes.data != NULL ? bytes.size < SIZE_MAX / 4096 : bytes.size == 0;
 }
 
-/* The bytes of all values, each with its NUL byte; SIZE_MAX for a malformed draft. */
-static size_t record_data_size(const struct fms_record *draft, bool shared)
+/* Whether a dead letter need not copy what stands there. */
+static bool is_shared(const struct record *share, const void *data)
 {
+    return share != NULL && (uintptr_t)data - (uintptr_t)share < share->charge;
+}
+
+/* The bytes of all values, each with its NUL byte; SIZE_MAX for a malformed draft. */
+static size_t record_data_size(const struct fms_record *draft, const struct record *share)
+{
+    bool shared = share != NULL;
     size_t most = RECORD_MAX_HEADERS + (shared ? RECORD_LETTER_HEADERS : 0);
     size_t sum = shared ? 0 : draft->topic.size + draft->key.size + draft->payload.size + 3;
 
@@ -69,14 +75,15 @@ static size_t record_data_size(const struct fms_record *draft, bool shared)
 
         if (header->name == NULL || !is_sound(header->value))
             return SIZE_MAX;
-        sum += strlen(header->name) + header->value.size + 2;
+        sum += is_shared(share, header->name) ? 0 : strlen(header->name) + 1;
+        sum += is_shared(share, header->value.data) ? 0 : header->value.size + 1;
     }
     return sum;
 }
 
-static size_t record_size(const struct lane *lane, const struct fms_record *draft, bool shared)
+static size_t record_size(const struct lane *lane, const struct fms_record *draft, const struct record *share)
 {
-    size_t data = record_data_size(draft, shared);
+    size_t data = record_data_size(draft, share);
 
     if (data == SIZE_MAX)
         return SIZE_MAX;
@@ -91,7 +98,7 @@ static size_t class_charge(size_t class, size_t size)
 
 size_t record_charge(const struct lane *lane, const struct fms_record *draft, const struct record *share)
 {
-    size_t size = record_size(lane, draft, share != NULL);
+    size_t size = record_size(lane, draft, share);
 
     return size == SIZE_MAX ? SIZE_MAX : class_charge(record_class(size), size);
 }
@@ -143,7 +150,12 @@ static struct fms_bytes copy_bytes(char **end, struct fms_bytes from)
     return fms_bytes_of(to, from.size);
 }
 
-static void copy_draft(struct record *record, const struct fms_record *draft, bool shared, char *end)
+static struct fms_bytes copy_unshared(char **end, struct fms_bytes from, const struct record *share)
+{
+    return is_shared(share, from.data) ? from : copy_bytes(end, from);
+}
+
+static void copy_draft(struct record *record, const struct fms_record *draft, const struct record *share, char *end)
 {
     struct fms_record *public = &record->public;
     struct fms_header *headers = (struct fms_header *)(void *)end;
@@ -152,12 +164,12 @@ static void copy_draft(struct record *record, const struct fms_record *draft, bo
     public->headers = draft->header_count > 0 ? headers : NULL;
     end += draft->header_count * sizeof *headers;
     for (size_t i = 0; i < draft->header_count; i++) {
-        struct fms_bytes name = copy_bytes(&end, fms_text(draft->headers[i].name));
+        struct fms_bytes name = copy_unshared(&end, fms_text(draft->headers[i].name), share);
 
         headers[i].name = name.data;
-        headers[i].value = copy_bytes(&end, draft->headers[i].value);
+        headers[i].value = copy_unshared(&end, draft->headers[i].value, share);
     }
-    if (shared)
+    if (share != NULL)
         return;
     public->topic = copy_bytes(&end, draft->topic);
     public->key = copy_bytes(&end, draft->key);
@@ -187,7 +199,7 @@ struct record *record_new(struct lane *lane, const struct fms_record *draft, siz
         memset(record->json, 0, cache);
         end += align8(cache);
     }
-    copy_draft(record, draft, share != NULL, end);
+    copy_draft(record, draft, share, end);
     lane->in_flight_bytes += record->charge;
     return record;
 }

@@ -131,34 +131,59 @@ static struct record *root_of(struct record *record)
     return record;
 }
 
+#define LETTER_HEADERS 5
+
+static bool is_letter_header(const char *name)
+{
+    static const char *const names[LETTER_HEADERS] = {"fms.reason", "fms.pipeline", "fms.stage", "fms.topic",
+                                                      "fms.time"};
+    bool found = false;
+
+    for (size_t i = 0; i < LETTER_HEADERS && !found && strncmp(name, "fms.", 4) == 0; i++)
+        found = strcmp(name, names[i]) == 0;
+    return found;
+}
+
 /* The dead letter is the record as the source emitted it, whatever transforms made of it: so it can be replayed. */
 static struct record *dead_letter_new(struct stage *stage, struct record *root, const char *reason)
 {
     struct lane *lane = stage->lane;
-    size_t own = root->public.header_count;
-    struct fms_header *headers = calloc(own + 5, sizeof *headers);
+    struct fms_header *headers = calloc(root->public.header_count + LETTER_HEADERS, sizeof *headers);
     struct fms_record draft = root->public;
     struct record *letter;
     struct timespec now;
     struct tm tm;
     char when[40];
+    size_t n = 0;
 
     if (headers == NULL)
         return NULL;
     clock_gettime(CLOCK_REALTIME, &now);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now.tv_sec, &tm));
-    if (own > 0)
-        memcpy(headers, root->public.headers, own * sizeof *headers);
-    headers[own] = (struct fms_header){"fms.reason", fms_text(reason)};
-    headers[own + 1] = (struct fms_header){"fms.pipeline", fms_text(lane->options.name)};
-    headers[own + 2] = (struct fms_header){"fms.stage", fms_text(stage->name)};
-    headers[own + 3] = (struct fms_header){"fms.topic", root->public.topic};
-    headers[own + 4] = (struct fms_header){"fms.time", fms_text(when)};
+    for (size_t i = 0; i < root->public.header_count; i++) { /* a letter that came back has them of its first time */
+        if (!is_letter_header(root->public.headers[i].name))
+            headers[n++] = root->public.headers[i];
+    }
+    headers[n++] = (struct fms_header){"fms.reason", fms_text(reason)};
+    headers[n++] = (struct fms_header){"fms.pipeline", fms_text(lane->options.name)};
+    headers[n++] = (struct fms_header){"fms.stage", fms_text(stage->name)};
+    headers[n++] = (struct fms_header){"fms.topic", root->public.topic};
+    headers[n++] = (struct fms_header){"fms.time", fms_text(when)};
     draft.headers = headers;
-    draft.header_count = own + 5;
+    draft.header_count = n;
     letter = record_new(lane, &draft, record_charge(lane, &draft, root), root);
     free(headers);
     return letter;
+}
+
+/* The root waits for its letter. */
+static void dead_letter_queue(struct lane *lane, struct record *root, struct record *letter)
+{
+    root->pending++;
+    letter->parent = root;
+    letter->pending = 1;
+    slot_set(letter, lane->dead_letter, SLOT_QUEUED);
+    queue_append(lane->dead_letter, letter);
 }
 
 static int dead_letter_send(struct stage *stage, struct record *root, const char *reason)
@@ -173,13 +198,39 @@ static int dead_letter_send(struct stage *stage, struct record *root, const char
     if (letter == NULL)
         return -ENOMEM;
     root->rejected_by |= bit;
-    root->pending++;
-    letter->parent = root;
-    letter->pending = 1;
-    slot_set(letter, lane->dead_letter, SLOT_QUEUED);
-    queue_append(lane->dead_letter, letter);
+    dead_letter_queue(lane, root, letter);
     lane->counts.dead_letters++;
     log_line(FMS_LOG_WARN, lane->options.name, stage->name, "record goes to dead letters: %s", reason);
+    return 0;
+}
+
+/* A dead letter that was refused goes once more with what it is about alone: neither payload nor headers of the record's
+ * own, which are what a far end may find too large. */
+static int dead_letter_send_bare(struct stage *stage, struct record *letter, const char *refusal)
+{
+    struct lane *lane = stage->lane;
+    struct fms_header headers[LETTER_HEADERS];
+    struct fms_record draft = letter->public;
+    struct record *root = letter->parent, *bare;
+    char *reason = NULL;
+
+    if (draft.payload.data == NULL && draft.header_count == LETTER_HEADERS)
+        return -E2BIG;
+    draft.payload = fms_bytes_of(NULL, 0);
+    memcpy(headers, draft.headers + draft.header_count - LETTER_HEADERS, sizeof headers);
+    draft.headers = headers;
+    draft.header_count = LETTER_HEADERS;
+    if (asprintf(&reason, "%.*s; without payload and headers, for with them the dead letter was refused: %s",
+                 (int)headers[0].value.size, (const char *)headers[0].value.data, refusal) < 0)
+        return -ENOMEM;
+    headers[0].value = fms_text(reason);
+    bare = record_new(lane, &draft, record_charge(lane, &draft, root), root);
+    free(reason);
+    if (bare == NULL)
+        return -ENOMEM;
+    dead_letter_queue(lane, root, bare);
+    log_line(FMS_LOG_WARN, lane->options.name, stage->name,
+             "dead letter refused, it goes again without payload and headers: %s", refusal);
     return 0;
 }
 
@@ -206,9 +257,15 @@ void settle_reject(struct stage *stage, struct record *record, char *reason)
 {
     struct lane *lane = stage->lane;
     const char *text = reason != NULL ? reason : "no reason was given";
+    bool is_letter = stage == lane->dead_letter;
+    int error = -ENOENT;
 
-    lane->counts.rejected++;
-    if (lane->dead_letter != NULL && stage != lane->dead_letter && dead_letter_send(stage, root_of(record), text) == 0)
+    if (is_letter)
+        error = dead_letter_send_bare(stage, record, text);
+    else if (lane->dead_letter != NULL)
+        error = dead_letter_send(stage, root_of(record), text);
+    lane->counts.rejected += !is_letter || error != 0;
+    if (error == 0)
         settle_release(lane, record);
     else
         reject_by_policy(stage, record, text);

@@ -71,6 +71,7 @@ struct fake_out {
     struct fake_copy *copy;
     size_t parent;
     int fate;
+    char *rejected; /* the reason of fms_emit_rejected, or NULL */
 };
 
 struct fake_texts {
@@ -383,12 +384,12 @@ static bool fake_malformed(const struct fms_record *draft)
 }
 
 /* Called with the lock held. */
-static void fake_out_add(struct fake *f, const struct fms_record *record, size_t parent)
+static void fake_out_add(struct fake *f, const struct fms_record *record, size_t parent, char *rejected)
 {
     struct fake_copy *copy = fake_copy_new(f, record, FAKE_OUTPUT);
 
     f->outs = fake_grow(f->outs, f->out_count, sizeof *f->outs);
-    f->outs[f->out_count++] = (struct fake_out){copy, parent, 0};
+    f->outs[f->out_count++] = (struct fake_out){copy, parent, 0, rejected};
     f->in_flight++;
 }
 
@@ -515,16 +516,17 @@ static int fake_may_emit(struct fake *f, const char *function, const struct fms_
     return 0;
 }
 
-static int fake_emit_locked(struct fake *f, const struct fms_record *draft)
+/* Called with the lock held. `take` is why the source rejects it, or NULL. */
+static int fake_emit_locked(struct fake *f, const char *function, const struct fms_record *draft, char **take)
 {
-    int error = fake_may_emit(f, "fms_emit", draft);
+    int error = fake_may_emit(f, function, draft);
 
     if (error != 0)
         return error;
     if (f->host.role != FMS_SOURCE)
-        fake_breach(f, "fms_emit was called by a stage that is no source");
+        fake_breach(f, "%s was called by a stage that is no source", function);
     if (f->ended)
-        fake_breach(f, "fms_emit was called after source_poll had returned FMS_END");
+        fake_breach(f, "%s was called after source_poll had returned FMS_END", function);
     if (f->phase > FAKE_STOPPED || f->ended || f->finished ||
         (f->phase == FAKE_STOPPED && f->plugin->source_stop == NULL))
         return -ESHUTDOWN;
@@ -532,20 +534,40 @@ static int fake_emit_locked(struct fake *f, const struct fms_record *draft)
         return -EAGAIN;
     if (f->polling && ++f->poll_emitted > f->poll_credit)
         fake_breach(f, "source_poll emitted more than its credit of %zu", f->poll_credit);
-    fake_out_add(f, draft, SIZE_MAX);
+    fake_out_add(f, draft, SIZE_MAX, *take);
+    *take = NULL;
     return 0;
+}
+
+static int fake_emit(struct fake *f, const char *function, const struct fms_record *draft, char *take)
+{
+    int error;
+
+    pthread_mutex_lock(&f->lock);
+    error = fake_emit_locked(f, function, draft, &take);
+    pthread_mutex_unlock(&f->lock);
+    free(take);
+    fake_notify(f);
+    return error;
 }
 
 static int fake_host_emit(const struct fms_host *host, const struct fms_record *draft)
 {
-    struct fake *f = fake_of(host);
-    int error;
+    return fake_emit(fake_of(host), "fms_emit", draft, NULL);
+}
 
-    pthread_mutex_lock(&f->lock);
-    error = fake_emit_locked(f, draft);
-    pthread_mutex_unlock(&f->lock);
-    fake_notify(f);
-    return error;
+static int fake_host_emit_rejected(const struct fms_host *host, const struct fms_record *draft, const char *reason, ...)
+{
+    struct fms_record kept = *draft;
+    va_list args;
+    char *text;
+
+    if (kept.header_count > FAKE_MAX_HEADERS)
+        kept.header_count = 0;
+    va_start(args, reason);
+    text = fake_vformat("", NULL, reason, args);
+    va_end(args);
+    return fake_emit(fake_of(host), "fms_emit_rejected", &kept, text);
 }
 
 /* Called with the lock held. The input of which this is the live copy, or NULL after saying what is wrong. */
@@ -584,7 +606,7 @@ static int fake_host_emit_child(const struct fms_host *host, const struct fms_re
         struct fms_record child = *draft;
 
         memcpy(child.tag, input->original->record.tag, sizeof child.tag);
-        fake_out_add(f, &child, (size_t)(input - f->inputs));
+        fake_out_add(f, &child, (size_t)(input - f->inputs), NULL);
     }
     pthread_mutex_unlock(&f->lock);
     return error;
@@ -672,7 +694,7 @@ static int fake_host_pass(const struct fms_host *host, const struct fms_record *
     if (fake_check_lane(f, "fms_pass"))
         input = fake_live(f, record, "fms_pass");
     if (input != NULL) {
-        fake_out_add(f, &input->original->record, (size_t)(input - f->inputs));
+        fake_out_add(f, &input->original->record, (size_t)(input - f->inputs), NULL);
         fake_decide(f, input, FAKE_PASSED, NULL);
     }
     pthread_mutex_unlock(&f->lock);
@@ -892,6 +914,7 @@ static const struct fms_host fake_services = {
     .json_get = fake_host_json_get,
     .json_next = json_next,
     .json_unescape = json_decode,
+    .emit_rejected = fake_host_emit_rejected,
 };
 
 /* ------------------------------------------------------------------------------------------------- opening, closing */
@@ -1043,6 +1066,8 @@ static void fake_free(struct fake *f)
     for (size_t i = 0; i < f->input_count; i++)
         free(f->inputs[i].reason);
     free(f->inputs);
+    for (size_t i = 0; i < f->out_count; i++)
+        free(f->outs[i].rejected);
     free(f->outs);
     fake_blocks_free(f->blocks);
     fake_texts_clear(&f->said);
@@ -1425,7 +1450,7 @@ static void fake_apply_verdict(struct fake *f, struct fake_input *input, enum fm
         return;
     }
     if (verdict == FMS_PASS) {
-        fake_out_add(f, &input->original->record, i);
+        fake_out_add(f, &input->original->record, i, NULL);
         fake_decide(f, input, FAKE_PASSED, NULL);
     } else if (verdict == FMS_DROP) {
         fake_decide(f, input, FMS_DELIVERED, NULL);
@@ -1579,6 +1604,11 @@ const struct fms_record *fake_record(struct fake *f, size_t i)
 size_t fake_parent(struct fake *f, size_t i)
 {
     return fake_out(f, i).parent;
+}
+
+const char *fake_rejected(struct fake *f, size_t i)
+{
+    return fake_out(f, i).rejected;
 }
 
 void fake_settle(struct fake *f, size_t i, enum fms_fate fate)

@@ -137,6 +137,9 @@ const struct fms_record *fake_record(struct fake *f, size_t i);
 /* Whose child output i is (the number of the input), or the input itself that was passed; SIZE_MAX for a source's. */
 size_t fake_parent(struct fake *f, size_t i);
 
+/* Why the i-th record was rejected by its source (fms_emit_rejected); NULL: it was not. */
+const char *fake_rejected(struct fake *f, size_t i);
+
 /* Tells a source the fate of its i-th record, on the lane; of all that have none yet; or (auto, 0: off) of each record
  * after the poll or before the fms_leave in which it was emitted, and in fms_drain. */
 void fake_settle(struct fake *f, size_t i, enum fms_fate fate);

@@ -303,6 +303,19 @@ static int poll_draining(void *instance, size_t credit, struct fms_wait *wait)
     return 0;
 }
 
+/* An odd message, then a good one. */
+static int poll_odd(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct stage *self = instance;
+
+    (void)credit;
+    (void)wait;
+    if (fms_emit_rejected(self->host, &some, "odd: %d", 42) != 0)
+        return 0;
+    fms_emit(self->host, &some);
+    return FMS_END;
+}
+
 static void note_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
 {
     struct stage *self = instance;
@@ -366,6 +379,31 @@ static void test_emitted_by_wrong_thread(void **state)
     in_thread(emit_bare, fake_host(f));
     assert_int_equal(fake_emitted(f), 0);
     close_fails(f, "fms_emit was called by a thread that is not the lane");
+}
+
+static void test_rejected_by_the_source(void **state)
+{
+    struct fake *f = open_source(poll_odd);
+    struct stage *self = fake_instance(f);
+
+    (void)state;
+    fake_capacity(f, 0);
+    fake_poll(f, 2);
+    assert_int_equal(fake_emitted(f), 0);
+    fake_capacity(f, 2);
+    fake_poll(f, 2);
+    assert_int_equal(fake_emitted(f), 2);
+    assert_string_equal(fake_rejected(f, 0), "odd: 42");
+    assert_string_equal(fake_record(f, 0)->payload.data, "payload");
+    assert_null(fake_rejected(f, 1));
+    fake_settle(f, 0, FMS_REJECTED);
+    assert_int_equal(self->settled, 1);
+    assert_int_equal(self->fate, FMS_REJECTED);
+    fake_close(f);
+
+    f = open_source(poll_odd);
+    fake_poll(f, 1);
+    close_fails(f, "source_poll emitted more than its credit of 1");
 }
 
 static void test_entered_thread_is_the_lane(void **state)
@@ -666,6 +704,7 @@ int main(void)
         cmocka_unit_test(test_settled_by_another_thread),
         cmocka_unit_test(test_emitted_after_end),
         cmocka_unit_test(test_emitted_by_wrong_thread),
+        cmocka_unit_test(test_rejected_by_the_source),
         cmocka_unit_test(test_entered_thread_is_the_lane),
         cmocka_unit_test(test_more_than_credit),
         cmocka_unit_test(test_emitted_record_is_a_copy),

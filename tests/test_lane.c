@@ -130,6 +130,7 @@ struct source {
     size_t total, next;
     size_t size;            /* of a payload; 0: the number alone */
     size_t large_at, large; /* one record of another size, if large > 0 */
+    size_t odd;             /* each of that number is rejected by the source itself; 0: none */
     size_t credit, polls;   /* of the last poll; how many there were */
     bool has_stopped;
     uint8_t told[MOST]; /* fate */
@@ -173,7 +174,10 @@ static int source_emit(struct source *self)
     int error;
 
     draft_fill(&draft, self->next, self->large > 0 && self->next == self->large_at ? self->large : self->size);
-    error = fms_emit(self->host, &draft);
+    if (self->odd > 0 && self->next % self->odd == self->odd - 1)
+        error = fms_emit_rejected(self->host, &draft, "number %zu is odd", self->next);
+    else
+        error = fms_emit(self->host, &draft);
     rig_watch();
     if (error == 0)
         self->next++;
@@ -825,6 +829,274 @@ static void a_rejected_letter_is_dropped(void **state)
     assert_int_equal(count_told(FMS_DELIVERED), 9);
 }
 
+/* ------------------------------------------------------------------------------------- what a source rejects itself */
+
+static void a_source_s_odd_messages_become_letters(void **state)
+{
+    struct sink *sink;
+
+    (void)state;
+    rig.lane.options.max_in_flight = 20;
+    add_source(1000);
+    source.odd = 10;
+    sink = add_sink(0, "sink", slow_table);
+    add_dead_letter();
+    lane_run(&rig.lane);
+    assert_int_equal(letter_count, 100);
+    assert_int_equal(letters[7].number, 79);
+    assert_string_equal(letters[7].payload, "79");
+    assert_string_equal(letters[7].topic, "a/topic");
+    assert_string_equal(letters[7].stage, "source");
+    assert_string_equal(letters[7].reason, "number 79 is odd");
+    assert_int_equal(sink->count, 900);
+    assert_true(rig.most_in_flight <= 20);
+    assert_int_equal(rig.lane.counts.emitted, 1000);
+    assert_int_equal(rig.lane.counts.rejected, 100);
+    assert_all_delivered(1000);
+}
+
+/* A source that rejects all that its credit allows has used it: it is called again without waiting. */
+static void odd_messages_use_credit_and_room(void **state)
+{
+    (void)state;
+    rig.lane.options.max_in_flight = 20;
+    add_source(5000);
+    source.odd = 1;
+    add_sink(0, "sink", at_once_table);
+    add_sink(1, "dead_letter", when_idle_table);
+    lane_run(&rig.lane);
+    assert_int_equal(rig.most_in_flight, 20);
+    assert_int_equal(sinks[1].most_held, 20);
+    assert_all_delivered(5000);
+}
+
+static void odd_messages_are_dropped_where_on_reject_says(void **state)
+{
+    (void)state;
+    rig.lane.options.on_reject = ON_REJECT_DROP;
+    add_source(100);
+    source.odd = 10;
+    add_sink(0, "sink", at_once_table);
+    lane_run(&rig.lane);
+    assert_false(rig.lane.has_failed);
+    assert_int_equal(count_told(FMS_REJECTED), 10);
+    assert_int_equal(source.told[29], FMS_REJECTED);
+    assert_int_equal(count_told(FMS_DELIVERED), 90);
+    assert_int_equal(rig.lane.counts.dropped, 10);
+}
+
+static void an_odd_message_stops_where_on_reject_says(void **state)
+{
+    (void)state;
+    add_source(100);
+    source.odd = 10;
+    add_sink(0, "sink", at_once_table);
+    lane_run(&rig.lane);
+    assert_true(rig.lane.has_failed);
+    assert_int_equal(source.told[8], FMS_DELIVERED);
+    assert_int_equal(source.told[9], 0);
+    assert_said("0 source: record rejected: number 9 is odd");
+}
+
+/* One message that a source cannot use, and what came to the dead letters of it. */
+static struct {
+    struct fms_record draft;
+    bool is_rejected; /* by the source */
+    size_t refused;   /* letters larger than `most` */
+    size_t most;
+    char reason[1024], text[1024]; /* fms.reason; names of headers */
+    size_t topic_size, key_size, payload_size, header_count;
+    bool has_payload;
+} odd;
+
+static int odd_poll(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct source *self = instance;
+
+    (void)credit;
+    (void)wait;
+    self->next = 1;
+    if (odd.is_rejected)
+        assert_int_equal(fms_emit_rejected(self->host, &odd.draft, "odd"), 0);
+    else
+        assert_int_equal(fms_emit(self->host, &odd.draft), 0);
+    rig_watch();
+    return FMS_END;
+}
+
+static void odd_note(const struct fms_record *record)
+{
+    odd.topic_size = record->topic.size;
+    odd.key_size = record->key.size;
+    odd.payload_size = record->payload.size;
+    odd.has_payload = record->payload.data != NULL;
+    odd.header_count = record->header_count;
+    for (size_t i = 0; i < record->header_count && record->header_count < 20; i++) {
+        strcat(odd.text, record->headers[i].name);
+        strcat(odd.text, " ");
+    }
+    header_text(record, "fms.reason", odd.reason, sizeof odd.reason);
+}
+
+static int odd_write(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct sink *self = instance;
+    size_t size = records[0]->payload.size;
+
+    for (size_t i = 0; i < records[0]->header_count; i++)
+        size += records[0]->headers[i].value.size;
+    rig_watch();
+    if (size > odd.most) {
+        odd.refused++;
+        fms_reject(self->host, records[0], "of %zu bytes", size);
+        return 1;
+    }
+    odd_note(records[0]);
+    return sink_write_at_once(instance, records, count);
+}
+
+static void odd_begin(void)
+{
+    struct fms_plugin table = source_table, dead = {.sink_write = odd_write};
+
+    memset(&odd, 0, sizeof odd);
+    draft_fill(&odd.draft, 0, 100);
+    odd.most = SIZE_MAX;
+    table.source_poll = odd_poll;
+    memset(&source, 0, sizeof source);
+    rig_add(FMS_SOURCE, "source", table, &source);
+    add_sink(0, "sink", at_once_table);
+    add_sink(1, "dead_letter", dead);
+}
+
+static char odd_bytes[1 << 20];
+
+/* Just below the bound the letter must not cost as much again; above it, the headers go and the rest stays. */
+static void headers_near_the_bound_cost_only_themselves(void **state)
+{
+    struct fms_header header = {"large", {odd_bytes, 0}};
+
+    (void)state;
+    odd_begin();
+    odd.is_rejected = true;
+    rig.lane.options.max_in_flight_bytes = 100 * 1024;
+    odd.draft.headers = &header;
+    odd.draft.header_count = 1;
+    header.value.size = 100 * 1024 - record_charge(&rig.lane, &odd.draft, NULL) - 1024;
+    assert_true(record_charge(&rig.lane, &odd.draft, NULL) <= 100 * 1024);
+    lane_run(&rig.lane);
+    assert_all_delivered(1);
+    assert_string_equal(odd.text, "large fms.reason fms.pipeline fms.stage fms.topic fms.time ");
+    assert_string_equal(odd.reason, "odd");
+    assert_int_equal(odd.payload_size, 100);
+    assert_true(rig.most_bytes < 101 * 1024);
+}
+
+static void headers_above_the_bound_are_left_out(void **state)
+{
+    struct fms_header header = {"large", {odd_bytes, 100 * 1024}};
+
+    (void)state;
+    odd_begin();
+    rig.lane.options.max_in_flight_bytes = 100 * 1024;
+    odd.draft.headers = &header;
+    lane_run(&rig.lane);
+    assert_all_delivered(1);
+    assert_string_equal(odd.text, "fms.reason fms.pipeline fms.stage fms.topic fms.time ");
+    assert_non_null(strstr(odd.reason, "more than max_in_flight_bytes = 102400; left out for its size: its headers"));
+    assert_int_equal(odd.topic_size, strlen("a/topic"));
+    assert_int_equal(odd.key_size, 2);
+    assert_int_equal(odd.payload_size, 100);
+}
+
+static void a_topic_above_the_bound_is_cut(void **state)
+{
+    (void)state;
+    odd_begin();
+    odd.is_rejected = true;
+    rig.lane.options.max_in_flight_bytes = 8 * 1024;
+    odd.draft.topic = fms_bytes_of(odd_bytes, 65535);
+    odd.draft.payload = fms_bytes_of(odd_bytes, 65535);
+    lane_run(&rig.lane);
+    assert_all_delivered(1);
+    assert_in_range(odd.topic_size, 1000, 8 * 1024);
+    assert_false(odd.has_payload);
+    assert_string_equal(odd.reason, "odd; left out for its size: the end of its topic, its payload");
+    assert_true(rig.most_bytes < 10 * 1024);
+}
+
+/* More than a record may have: they cost themselves, and the source breaks no rule with them. */
+static void too_many_headers_are_left_out(void **state)
+{
+    static struct fms_header headers[1001];
+
+    (void)state;
+    for (size_t i = 0; i < 1001; i++)
+        headers[i] = (struct fms_header){"h", fms_text("v")};
+    odd_begin();
+    odd.is_rejected = true;
+    odd.draft.headers = headers;
+    odd.draft.header_count = 1001;
+    lane_run(&rig.lane);
+    assert_all_delivered(1);
+    assert_int_equal(odd.header_count, 5);
+    assert_int_equal(odd.payload_size, 100);
+    assert_string_equal(odd.reason, "odd; left out for its size: its headers");
+}
+
+/* What came out of dead letters and goes there again says why it is there this time. */
+static void a_letter_s_headers_are_replaced(void **state)
+{
+    static const struct fms_header headers[] = {{"fms.reason", {"yesterday's", 11}}, {"fms.mine", {"1", 1}},
+                                                {"fms.time", {"then", 4}},           {"own", {"2", 1}},
+                                                {"fms.stage", {"elsewhere", 9}},     {"fms.reason", {"again", 5}}};
+
+    (void)state;
+    odd_begin();
+    odd.is_rejected = true;
+    odd.draft.headers = headers;
+    odd.draft.header_count = 6;
+    lane_run(&rig.lane);
+    assert_all_delivered(1);
+    assert_string_equal(odd.text, "fms.mine own fms.reason fms.pipeline fms.stage fms.topic fms.time ");
+    assert_string_equal(odd.reason, "odd");
+}
+
+/* A far end that refuses a letter for its size gets what it is about: the pipeline does not stop for one message. */
+static void a_refused_letter_goes_again_bare(void **state)
+{
+    (void)state;
+    odd_begin();
+    odd.is_rejected = true;
+    odd.draft.payload = fms_bytes_of(odd_bytes, 50000);
+    odd.most = 10000;
+    lane_run(&rig.lane);
+    assert_false(rig.lane.has_failed);
+    assert_all_delivered(1);
+    assert_int_equal(odd.refused, 1);
+    assert_false(odd.has_payload);
+    assert_int_equal(odd.topic_size, strlen("a/topic"));
+    assert_string_equal(odd.text, "fms.reason fms.pipeline fms.stage fms.topic fms.time ");
+    assert_non_null(
+        strstr(odd.reason, "odd; without payload and headers, for with them the dead letter was refused: of "));
+    assert_int_equal(rig.lane.counts.rejected, 1);
+    assert_int_equal(rig.lane.counts.dead_letters, 1);
+    assert_said("1 dead_letter: dead letter refused, it goes again without payload and headers: of ");
+}
+
+static void a_bare_letter_that_is_refused_goes_nowhere(void **state)
+{
+    (void)state;
+    odd_begin();
+    odd.is_rejected = true;
+    odd.most = 0;
+    lane_run(&rig.lane);
+    assert_true(rig.lane.has_failed);
+    assert_int_equal(odd.refused, 2);
+    assert_int_equal(source.told_count, 0);
+    assert_int_equal(rig.lane.left, 1);
+}
+
 /* ------------------------------------------------------------------------------------------------------- transforms */
 
 struct transform {
@@ -1471,6 +1743,8 @@ static int write_and_misuse(void *instance, const struct fms_record *const *reco
         fms_drain(self->host, 0);
     else if (self->parameter == 4)
         fms_count(self->host, 0, 1);
+    else if (self->parameter == 7)
+        assert_int_not_equal(fms_emit_rejected(self->host, &draft, "odd"), 0);
     else if (self->parameter == 5)
         assert_int_not_equal(fms_json_path(self->host, "late"), 0);
     else
@@ -1492,6 +1766,12 @@ static void a_sink_that_emits_is_named(void **state)
 {
     (void)state;
     run_sink_misuse(0, "called fms_emit, which is not for this role");
+}
+
+static void a_sink_that_emits_rejected_is_named(void **state)
+{
+    (void)state;
+    run_sink_misuse(7, "called fms_emit_rejected, which is not for this role");
 }
 
 static void a_sink_that_passes_is_named(void **state)
@@ -2696,6 +2976,17 @@ int main(int argc, char **argv)
         CASE(on_reject_drop_tells_the_source),
         CASE(a_rejected_letter_stops),
         CASE(a_rejected_letter_is_dropped),
+        CASE(a_source_s_odd_messages_become_letters),
+        CASE(odd_messages_use_credit_and_room),
+        CASE(odd_messages_are_dropped_where_on_reject_says),
+        CASE(an_odd_message_stops_where_on_reject_says),
+        CASE(headers_near_the_bound_cost_only_themselves),
+        CASE(headers_above_the_bound_are_left_out),
+        CASE(a_topic_above_the_bound_is_cut),
+        CASE(too_many_headers_are_left_out),
+        CASE(a_letter_s_headers_are_replaced),
+        CASE(a_refused_letter_goes_again_bare),
+        CASE(a_bare_letter_that_is_refused_goes_nowhere),
         CASE(a_transform_passes_drops_and_rejects),
         CASE(a_transform_passes_later),
         CASE(a_transform_passes_in_its_flush),
@@ -2720,6 +3011,7 @@ int main(int argc, char **argv)
         CASE(settling_and_not_taking_is_named),
         CASE(taking_more_than_was_offered_is_named),
         CASE(a_sink_that_emits_is_named),
+        CASE(a_sink_that_emits_rejected_is_named),
         CASE(a_sink_that_passes_is_named),
         CASE(a_sink_that_makes_children_is_named),
         CASE(a_sink_that_drains_is_named),

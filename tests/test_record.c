@@ -100,18 +100,26 @@ static void absent_is_not_empty(void **state)
 static void a_letter_shares_the_bytes(void **state)
 {
     struct fms_record draft = draft_of_size(20000);
-    struct record *root = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
-    struct fms_header header = {"why", {"because", 7}};
-    struct fms_record changed = root->public;
-    struct record *letter;
+    struct fms_header own = {"own", {"value", 5}}, headers[2];
+    struct fms_record changed;
+    struct record *root, *letter;
 
     (void)state;
-    changed.headers = &header;
-    changed.header_count = 1;
+    draft.headers = &own;
+    draft.header_count = 1;
+    root = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
+    headers[0] = root->public.headers[0];
+    headers[1] = (struct fms_header){"why", {"because", 7}};
+    changed = root->public;
+    changed.headers = headers;
+    changed.header_count = 2;
     letter = record_new(&lane, &changed, record_charge(&lane, &changed, root), root);
     assert_ptr_equal(letter->public.payload.data, root->public.payload.data);
-    assert_string_equal(letter->public.headers[0].value.data, "because");
-    assert_ptr_not_equal(letter->public.headers, &header);
+    assert_ptr_equal(letter->public.headers[0].name, root->public.headers[0].name);
+    assert_ptr_equal(letter->public.headers[0].value.data, root->public.headers[0].value.data);
+    assert_string_equal(letter->public.headers[1].value.data, "because");
+    assert_ptr_not_equal(letter->public.headers[1].value.data, headers[1].value.data);
+    assert_ptr_not_equal(letter->public.headers, headers);
     assert_true(letter->charge < 1000);
     record_free(&lane, letter);
     record_free(&lane, root);
