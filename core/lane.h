@@ -47,9 +47,10 @@ struct record {
     uint32_t size_class;
     size_t charge;           /* bytes of this allocation, as they count for max_in_flight_bytes */
     uint32_t pending;        /* slots and children not settled, and 1 while it is among the transforms */
-    uint32_t kept_by;        /* index + 1 of the transform that keeps it, 0, or UINT32_MAX: it is stuck */
+    uint32_t kept_by;        /* index + 1 of the transform that has it, or 0 */
     uint64_t rejected_by;    /* roots: the stages under whose names it went to dead letters */
     bool dropped;            /* roots: rejected, and dropped as on_reject says */
+    bool is_stuck;           /* in lane.stuck */
     struct record *parent;   /* NULL: a root */
     struct record *link;     /* in a transform's waiting list, the lane's done list, or the pool's */
     struct json_cache *json; /* NULL when the pipeline's templates name no field */

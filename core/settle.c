@@ -69,16 +69,14 @@ static void list_prepend(struct record_list *list, struct record *record)
     list->head = record;
 }
 
-#define STUCK UINT32_MAX /* kept_by of what is in lane.stuck, which holds one reference; others are given back */
-
-/* Leaves a record in flight for good. */
+/* Leaves a record in flight for good: lane.stuck holds one reference, others are given back. */
 static void stick(struct lane *lane, struct record *record)
 {
-    if (record->kept_by == STUCK) {
+    if (record->is_stuck) {
         settle_release(lane, record);
         return;
     }
-    record->kept_by = STUCK;
+    record->is_stuck = true;
     list_append(&lane->stuck, record);
 }
 
@@ -545,7 +543,7 @@ static bool transform_one(struct stage *transform, struct record *record, bool *
     record->pending++; /* the record outlives the call even if it is settled in it */
     record->kept_by = (uint32_t)transform->index + 1;
     verdict = transform->plugin->table.transform(transform->instance, &record->public);
-    is_settled = record->kept_by == 0;
+    is_settled = record->kept_by != transform->index + 1;
     *again = false;
     if (verdict == FMS_KEPT) {
         if (!is_settled)

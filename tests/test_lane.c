@@ -1110,7 +1110,7 @@ struct transform {
     int64_t deadline;
 };
 
-static struct transform transforms[2];
+static struct transform transforms[3];
 
 static struct transform *add_transform(size_t i, const char *name, struct fms_plugin table)
 {
@@ -1543,6 +1543,134 @@ static void keeping_more_than_half_of_the_bytes_is_named(void **state)
     lane_run(&rig.lane);
     assert_said("more than half of max_in_flight_bytes = 65536");
     assert_true(rig.lane.has_failed);
+}
+
+/* -------------------------------------------------------------------------------- transforms that reject, every way */
+
+enum reject_when { REJECT_AT_ONCE, REJECT_KEPT, REJECT_IN_FLUSH, REJECT_WAYS };
+
+/* Each third record, at the time that `parameter` says; others pass. */
+static enum fms_verdict rejecting_transform(void *instance, const struct fms_record *record)
+{
+    struct transform *self = instance;
+
+    if (record->tag[0] % 3 != 1)
+        return FMS_PASS;
+    if (self->parameter == REJECT_AT_ONCE)
+        return fms_reject(self->host, record, "number %d is a third", (int)record->tag[0]);
+    self->kept[self->kept_count++] = record;
+    fms_wake(self->host);
+    return FMS_KEPT;
+}
+
+static void reject_kept(void *instance)
+{
+    struct transform *self = instance;
+
+    while (self->kept_count > 0)
+        fms_reject(self->host, self->kept[--self->kept_count], "kept, and a third");
+}
+
+static int rejecting_transform_poll(void *instance, struct fms_wait *wait)
+{
+    struct transform *self = instance;
+
+    (void)wait;
+    if (self->parameter == REJECT_KEPT)
+        reject_kept(self);
+    return 0;
+}
+
+static enum fms_verdict passing_transform(void *instance, const struct fms_record *record)
+{
+    (void)instance;
+    (void)record;
+    return FMS_PASS;
+}
+
+/* A child that is like its parent. */
+static enum fms_verdict copying_transform(void *instance, const struct fms_record *record)
+{
+    return fms_emit_child(((struct transform *)instance)->host, record, record) == 0 ? FMS_DROP : FMS_AGAIN;
+}
+
+static const struct fms_plugin rejecting_transform_table = {
+    .transform = rejecting_transform, .transform_poll = rejecting_transform_poll, .transform_flush = reject_kept};
+
+/* What comes of 30 records, of which ten are rejected, behind and before other transforms. */
+static void run_rejecting(enum fms_verdict (*first)(void *, const struct fms_record *), size_t when, size_t size,
+                          bool has_letters)
+{
+    struct fms_plugin before = {.transform = first}, after = {.transform = passing_transform};
+
+    rig.lane.options.max_in_flight_bytes = 64 << 20;
+    add_source(30);
+    source.size = size;
+    add_transform(0, "transform before", before);
+    add_transform(1, "transform", rejecting_transform_table)->parameter = when;
+    add_transform(2, "transform after", after);
+    add_sink(0, "sink", at_once_table);
+    if (has_letters)
+        add_dead_letter();
+    lane_run(&rig.lane);
+    assert_not_said("breaks a rule");
+    assert_int_equal(sinks[0].count, 20);
+    assert_int_equal(source.told_again, 0);
+}
+
+/* Sizes that come out of the pool, and those that go back to malloc at once. */
+static const size_t rejected_sizes[] = {10, 60000};
+
+static void run_each_way(void **state,
+                         void (*run)(enum fms_verdict (*)(void *, const struct fms_record *), size_t, size_t))
+{
+    for (size_t i = 0; i < 2 * 2 * REJECT_WAYS; i++) {
+        run(i % 2 == 0 ? passing_transform : copying_transform, i / 4, rejected_sizes[i / 2 % 2]);
+        rig_teardown(state);
+        rig_setup(state);
+    }
+}
+
+static void reject_and_stop(enum fms_verdict (*first)(void *, const struct fms_record *), size_t when, size_t size)
+{
+    run_rejecting(first, when, size, false);
+    assert_true(rig.lane.has_failed);
+    assert_int_equal(rig.lane.left, 10);
+    assert_int_equal(count_told(FMS_DELIVERED), 20);
+    assert_int_equal(source.told[1], 0);
+}
+
+static void a_transform_rejects_and_the_pipeline_stops(void **state)
+{
+    run_each_way(state, reject_and_stop);
+}
+
+static void reject_and_drop(enum fms_verdict (*first)(void *, const struct fms_record *), size_t when, size_t size)
+{
+    rig.lane.options.on_reject = ON_REJECT_DROP;
+    run_rejecting(first, when, size, false);
+    assert_false(rig.lane.has_failed);
+    assert_int_equal(rig.lane.left, 0);
+    assert_int_equal(count_told(FMS_DELIVERED), 20);
+    assert_int_equal(count_told(FMS_REJECTED), 10);
+    assert_int_equal(source.told[1], FMS_REJECTED);
+}
+
+static void a_transform_rejects_and_records_are_dropped(void **state)
+{
+    run_each_way(state, reject_and_drop);
+}
+
+static void reject_to_letters(enum fms_verdict (*first)(void *, const struct fms_record *), size_t when, size_t size)
+{
+    run_rejecting(first, when, size, true);
+    assert_all_delivered(30);
+    assert_int_equal(letter_count, 10);
+}
+
+static void a_transform_rejects_and_letters_go_out(void **state)
+{
+    run_each_way(state, reject_to_letters);
 }
 
 /* ----------------------------------------------------------------------------------------------------------- misuse */
@@ -3003,6 +3131,9 @@ int main(int argc, char **argv)
         CASE(the_second_can_never_fit),
         CASE(flush_comes_after_what_waits),
         CASE(keeping_more_than_half_of_the_bytes_is_named),
+        CASE(a_transform_rejects_and_the_pipeline_stops),
+        CASE(a_transform_rejects_and_records_are_dropped),
+        CASE(a_transform_rejects_and_letters_go_out),
         CASE(settling_twice_at_once_is_named),
         CASE(settling_again_later_is_named),
         CASE(settling_again_much_later_is_named),
