@@ -474,8 +474,10 @@ struct fms_plugin {
      * fms_emit; not at all for what the pipeline gave up. NULL: the source has no memory. [lane] */
     void (*source_settled)(void *instance, const struct fms_record *record, enum fms_fate fate);
     /* Source: take no more input. What is already on its way may still be emitted until source_poll, which goes on
-     * being called with credit 0, returns FMS_END; then what is in flight is settled, and the source is closed. NULL:
-     * the source needs no notice and is not polled again. [lane] */
+     * being called with credit 0, returns FMS_END; then what is in flight is settled, and the source is closed. Where
+     * records are left whose fate nobody decides any more (rejected under on_reject = stop, a sink that failed), it is
+     * closed without FMS_END once the others are told and it does not wait to write. NULL: the source needs no notice and
+     * is not polled again. [lane] */
     void (*source_stop)(void *instance);
 
     /* Transform: see enum fms_verdict. [lane] */

@@ -289,6 +289,17 @@ static void deliver(struct lane *lane)
     } while (settle_offer(lane) || lane->has_settled || lane->done.head != NULL);
 }
 
+/* Whether the source, which was told to stop, can only be waiting for fates that nobody decides any more: of records that
+ * on_reject = stop left in flight, or that stand before a sink that has failed or finished. It has been polled since it was
+ * told the last of the others, and has nothing left to send. */
+static bool waits_in_vain(const struct lane *lane)
+{
+    const struct stage *source = lane->source;
+
+    return lane->state == LANE_STOPPING && lane->in_flight > 0 && !settle_is_pending(lane) &&
+           !stage_is_due(source, lane_now()) && (source->wait.fd < 0 || (source->wait.events & POLLOUT) == 0);
+}
+
 static void lane_turn(struct lane *lane)
 {
     check_requests(lane);
@@ -297,6 +308,10 @@ static void lane_turn(struct lane *lane)
     if (source_is_over(lane) || (lane->state == LANE_STOPPING && is_late(lane)))
         lane->state = LANE_DRAINING;
     deliver(lane);
+    if (waits_in_vain(lane)) {
+        lane->state = LANE_DRAINING;
+        deliver(lane);
+    }
     log_stats(lane);
 }
 
@@ -388,7 +403,8 @@ void lane_run(struct lane *lane)
     lane->state = LANE_ENDED;
     lane->is_finished = lane->must_finish;
     lane->has_failed = lane->must_fail;
-    name_the_late(lane);
+    if (is_late(lane))
+        name_the_late(lane);
     lane->left = lane->in_flight;
     log_counts(lane, FMS_LOG_INFO, lane->has_failed ? "failed" : "ended");
     lane_current = NULL;

@@ -6,7 +6,9 @@
 #include "lane.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -2654,6 +2656,109 @@ static void stragglers_that_wait_for_room_are_still_taken(void **state)
     assert_true(source.large_at > 0);
 }
 
+/* A source that acknowledges over a pipe what is settled, and has ended when all is: so it waits for a stuck record. */
+static struct {
+    struct source source; /* first: its functions serve */
+    int pipe[2];
+    size_t unsent;
+    sem_t is_blocked;
+} acking;
+
+static int acking_poll(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct source *self = instance;
+
+    if (!self->has_stopped)
+        source_poll(instance, credit, wait);
+    while (acking.unsent > 0 && write(acking.pipe[1], "a", 1) == 1)
+        acking.unsent--;
+    if (acking.unsent > 0) {
+        *wait = (struct fms_wait){acking.pipe[1], POLLOUT, FMS_NEVER};
+        sem_post(&acking.is_blocked);
+        return 0;
+    }
+    return self->has_stopped && self->told_count == self->next ? FMS_END : 0;
+}
+
+static void acking_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
+{
+    source_settled(instance, record, fate);
+    acking.unsent++;
+    fms_wake(acking.source.host);
+}
+
+/* Begins to read when the source cannot write any more. */
+static void *acking_reader(void *user)
+{
+    char bytes[4096];
+
+    (void)user;
+    sem_wait(&acking.is_blocked);
+    while (read(acking.pipe[0], bytes, sizeof bytes) > 0)
+        continue;
+    return NULL;
+}
+
+static void run_acking(struct fms_plugin sink_table)
+{
+    struct fms_plugin table = {
+        .source_poll = acking_poll, .source_settled = acking_settled, .source_stop = source_stop};
+    pthread_t reader;
+
+    memset(&acking, 0, sizeof acking);
+    sem_init(&acking.is_blocked, 0, 0);
+    assert_int_equal(pipe2(acking.pipe, O_NONBLOCK), 0);
+    while (write(acking.pipe[1], "full", 1) == 1)
+        continue;
+    assert_int_equal(fcntl(acking.pipe[0], F_SETFL, 0), 0);
+    assert_int_equal(pthread_create(&reader, NULL, acking_reader, NULL), 0);
+    rig.lane.options.drain_timeout = 86400 * FMS_SECOND;
+    acking.source.total = 50;
+    rig_add(FMS_SOURCE, "source", table, &acking.source);
+    add_sink(0, "sink", sink_table)->parameter = 5;
+    add_sink(1, "sink slow", slow_table);
+    lane_run(&rig.lane);
+    close(acking.pipe[1]);
+    pthread_join(reader, NULL);
+    close(acking.pipe[0]);
+    sem_destroy(&acking.is_blocked);
+    assert_int_equal(acking.unsent, 0);
+    assert_int_equal(sinks[1].count, 50);
+    assert_not_said("drain_timeout");
+}
+
+static void a_source_that_waits_for_a_stuck_record_is_released(void **state)
+{
+    (void)state;
+    run_acking(rejecting_table);
+    assert_true(rig.lane.has_failed);
+    assert_int_equal(acking.source.told_count, 43);
+    assert_int_equal(rig.lane.left, 7);
+}
+
+/* Takes 20 records and wants no more. */
+static int take_twenty(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct sink *self = instance;
+    size_t n = count < 20 - self->count ? count : 20 - self->count;
+
+    for (size_t i = 0; i < n; i++)
+        sink_deliver(self, records[i]);
+    if (self->count == 20)
+        fms_finish(self->host);
+    return (int)n;
+}
+
+static void a_source_that_waits_for_a_finished_sink_is_released(void **state)
+{
+    struct fms_plugin table = {.sink_write = take_twenty};
+
+    (void)state;
+    run_acking(table);
+    assert_false(rig.lane.has_failed);
+    assert_int_equal(acking.source.told_count, 20);
+}
+
 static int poll_forever(void *instance, size_t credit, struct fms_wait *wait)
 {
     struct source *self = instance;
@@ -3173,6 +3278,8 @@ int main(int argc, char **argv)
         CASE(drain_timeout_bounds_a_drain),
         CASE(stragglers_are_still_taken),
         CASE(stragglers_that_wait_for_room_are_still_taken),
+        CASE(a_source_that_waits_for_a_stuck_record_is_released),
+        CASE(a_source_that_waits_for_a_finished_sink_is_released),
         CASE(a_source_that_does_not_end_is_bounded),
         CASE(a_source_without_source_stop_ends_at_once),
         CASE(a_sink_finishes_the_pipeline),
