@@ -313,8 +313,11 @@ static inline int fms_emit(const struct fms_host *host, const struct fms_record 
 #define fms_emit_rejected(host, ...) ((host)->emit_rejected((host), __VA_ARGS__))
 
 /* A transform makes a record out of another, and may do so several times; the parent is delivered when it was dropped
- * (FMS_DROP, or settled later) and all its children are. -EAGAIN: no room; return FMS_AGAIN, remembering how many
- * children were emitted; in transform_poll, try again in the next one. The child's tag is its parent's. [lane] */
+ * (FMS_DROP, or settled later) and all its children are. It may be rejected instead, and then ends when they are delivered.
+ * -EAGAIN: no room; return FMS_AGAIN, remembering how many children were emitted, and the next call is for the same record;
+ * in transform_poll, try again in the next one. -EMSGSIZE: no room, and there will never be any, for nothing else is in
+ * flight; reject the record or do without that child, or return FMS_AGAIN, and the host rejects the record. The child's tag is
+ * its parent's. [lane] */
 static inline int fms_emit_child(const struct fms_host *host, const struct fms_record *parent,
                                  const struct fms_record *draft)
 {

@@ -398,6 +398,15 @@ static int transform_position(const struct stage *stage)
     return -1;
 }
 
+/* Of a child for which there is no room: whether there may be some later. */
+static int emit_child_later(struct stage *stage)
+{
+    struct lane *lane = stage->lane;
+
+    lane->is_blocked = true;
+    return lane->last_try == stage && settle_is_stalled(lane) ? -EMSGSIZE : -EAGAIN;
+}
+
 static int host_emit_child(const struct fms_host *host, const struct fms_record *parent, const struct fms_record *draft)
 {
     struct stage *stage = stage_of(host);
@@ -414,13 +423,9 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
         host_misuse(stage, "called fms_emit_child with a malformed record, or for a parent that it has not");
         return -EINVAL;
     }
-    if (!has_room(lane, position, charge)) {
-        lane->is_blocked = true;
-        return -EAGAIN;
-    }
-    child = record_new(lane, draft, charge, NULL);
+    child = has_room(lane, position, charge) ? record_new(lane, draft, charge, NULL) : NULL;
     if (child == NULL)
-        return -EAGAIN;
+        return emit_child_later(stage);
     memcpy(child->public.tag, from->public.tag, sizeof child->public.tag);
     child->parent = from;
     child->pending = 1;

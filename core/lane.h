@@ -159,6 +159,9 @@ struct lane {
     struct record_list stuck; /* rejected records that on_reject = stop left in flight */
     bool is_blocked;          /* emit said -EAGAIN, or the bound was reached; until the low watermark */
     size_t blocked_for;       /* bytes that the refused record needs */
+    const struct stage
+        *last_try; /* the transform that has a record in hand of which, if a child finds no room now, it will
+                                     never find any; NULL: none */
 
     struct record *pool[RECORD_CLASSES]; /* freed records by size class: the latest, which the cache still has, first */
     size_t pool_bytes;
@@ -201,6 +204,8 @@ void settle_advance(struct lane *lane, struct record *record, int after);
 void settle_run(struct lane *lane);
 /* Offers to each sink what it may be offered; whether anything was. */
 bool settle_offer(struct lane *lane);
+/* Whether nothing but what waits in transforms could make room. */
+bool settle_is_stalled(const struct lane *lane);
 /* Calls transforms again whose records waited for room. */
 void settle_advance_waiting(struct lane *lane);
 /* The record was rejected by a stage; the reason is taken. */

@@ -591,7 +591,7 @@ void settle_advance(struct lane *lane, struct record *record, int after)
 
 /* Whether nothing can make room for what waits: no sink has a record, no transform keeps one that it may still pass on
  * by itself. Not in a pipeline that fails, where what is stuck takes the room. */
-static bool nobody_else_works(const struct lane *lane)
+bool settle_is_stalled(const struct lane *lane)
 {
     size_t slots = lane->sink_count + (lane->dead_letter != NULL);
 
@@ -633,14 +633,17 @@ static bool advance_first_waiting(struct lane *lane, int position)
     struct record *record = list_take(&transform->waiting);
     bool again;
 
+    if (settle_is_stalled(lane))
+        lane->last_try = transform;
     if (transform_one(transform, record, &again))
         settle_advance(lane, record, position);
+    lane->last_try = NULL;
     if (!again)
         return true;
     list_prepend(&transform->waiting, record);
     if (last_waiting(lane) != position)
         return true; /* its children wait now */
-    if (!nobody_else_works(lane))
+    if (!settle_is_stalled(lane))
         return false;
     reject_waiting(transform, list_take(&transform->waiting));
     return true;

@@ -115,6 +115,7 @@ struct fake {
     size_t auto_from; /* outputs before this one have a fate */
     enum fms_fate auto_fate;
     size_t capacity;
+    size_t largest; /* payload of a child */
     size_t turn_credit;
     bool polling;
     size_t poll_credit;
@@ -600,6 +601,8 @@ static int fake_host_emit_child(const struct fms_host *host, const struct fms_re
     input = error == 0 ? fake_live(f, parent, "fms_emit_child") : NULL;
     if (error == 0 && input == NULL)
         error = -EINVAL;
+    else if (error == 0 && draft->payload.size > f->largest)
+        error = -EMSGSIZE;
     else if (error == 0 && f->out_count >= f->capacity)
         error = -EAGAIN;
     else if (error == 0) {
@@ -952,7 +955,7 @@ static struct fake *fake_new(enum fms_role role)
     pthread_mutex_init(&f->lock, NULL);
     f->paths = fake_must(json_paths_new());
     f->memory = fake_must(options_memory_new());
-    f->capacity = SIZE_MAX;
+    f->capacity = f->largest = SIZE_MAX;
     f->turn_credit = 256;
     f->wait = (struct fms_wait){-1, 0, FMS_NEVER};
     f->due = true;
@@ -1339,6 +1342,13 @@ void fake_capacity(struct fake *f, size_t records)
     pthread_mutex_lock(&f->lock);
     f->capacity = records;
     f->due = true;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fake_largest(struct fake *f, size_t payload)
+{
+    pthread_mutex_lock(&f->lock);
+    f->largest = payload;
     pthread_mutex_unlock(&f->lock);
 }
 

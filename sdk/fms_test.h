@@ -104,6 +104,9 @@ void fake_stop(struct fake *f);
 void fake_credit(struct fake *f, size_t records);
 void fake_capacity(struct fake *f, size_t records);
 
+/* For a child with more payload than this there will never be room: fms_emit_child says -EMSGSIZE. */
+void fake_largest(struct fake *f, size_t payload);
+
 /* Whether source_poll has returned FMS_END. */
 bool fake_ended(struct fake *f);
 

@@ -1287,7 +1287,7 @@ static enum fms_verdict splitting_transform(void *instance, const struct fms_rec
         int error = fms_emit_child(self->host, record, &draft);
 
         rig_watch();
-        if (error == -EAGAIN) {
+        if (error == -EAGAIN || error == -EMSGSIZE) { /* the host rejects it */
             self->again++;
             return FMS_AGAIN;
         }
@@ -1470,6 +1470,48 @@ static void a_family_that_can_never_fit_is_rejected(void **state)
     assert_string_equal(letters[0].stage, "transform");
     assert_non_null(strstr(letters[0].reason, "does not fit max_in_flight_bytes = 16384"));
     assert_int_equal(sinks[0].count, 490);
+    assert_all_delivered(500);
+}
+
+/* Three children, of which the second of every 50th record can never fit: it alone is left out, and that rejects the record,
+ * but not before the others that are in flight could have made room. */
+static enum fms_verdict outsize_child_transform(void *instance, const struct fms_record *record)
+{
+    struct transform *self = instance;
+    bool is_outsize = record->tag[0] % 50 == 49;
+
+    for (; self->emitted < 3; self->emitted++) {
+        struct fms_record draft = *record;
+        int error;
+
+        if (is_outsize && self->emitted == 1)
+            draft.payload = fms_bytes_of(source_text, 20000);
+        error = fms_emit_child(self->host, record, &draft);
+        if (error == -EAGAIN) {
+            self->again++;
+            return FMS_AGAIN;
+        }
+        assert_int_equal(error, is_outsize && self->emitted == 1 ? -EMSGSIZE : 0);
+    }
+    self->emitted = 0;
+    return is_outsize ? fms_reject(self->host, record, "the second does not fit") : FMS_DROP;
+}
+
+static void a_child_that_can_never_fit_is_told_and_costs_only_itself(void **state)
+{
+    struct fms_plugin table = {.transform = outsize_child_transform};
+
+    (void)state;
+    rig.lane.options.max_in_flight_bytes = 16 * 1024;
+    add_source(500);
+    add_transform(0, "transform", table);
+    add_sink(0, "sink", slow_table);
+    add_dead_letter();
+    lane_run(&rig.lane);
+    assert_true(transforms[0].again >= 10);
+    assert_int_equal(letter_count, 10);
+    assert_string_equal(letters[9].reason, "the second does not fit");
+    assert_int_equal(sinks[0].count, 3 * 500 - 10);
     assert_all_delivered(500);
 }
 
@@ -3233,6 +3275,7 @@ int main(int argc, char **argv)
         CASE(families_of_families_wait_for_room),
         CASE(the_source_leaves_room_to_one_that_waits),
         CASE(a_family_that_can_never_fit_is_rejected),
+        CASE(a_child_that_can_never_fit_is_told_and_costs_only_itself),
         CASE(the_second_can_never_fit),
         CASE(flush_comes_after_what_waits),
         CASE(keeping_more_than_half_of_the_bytes_is_named),

@@ -149,7 +149,7 @@ static enum fms_verdict route_transform(void *instance, const struct fms_record 
         return FMS_PASS;
     }
     error = fms_emit_child(self->host, record, &draft);
-    if (error == -EAGAIN)
+    if (error == -EAGAIN || error == -EMSGSIZE)
         return FMS_AGAIN;
     if (error != 0)
         return fms_reject(self->host, record, "it cannot be emitted: %s", strerror(-error));
