@@ -357,7 +357,7 @@ static inline int fms_expand(const struct fms_host *host, const struct fms_templ
     return host->expand(host, text, record, value);
 }
 
-/* Names a field of the payload for fms_json_get: "speed", "position.lat", "axles.0.load", or "" for the whole object. A
+/* Names a field of the payload for fms_json_get: "speed", "position.lat", "axles.0.load", or "" for the whole of it. A
  * number from 0; -EINVAL for a path with an empty part; -ENOMEM. In check and open only. [control] */
 static inline int fms_json_path(const struct fms_host *host, const char *path)
 {
@@ -367,15 +367,17 @@ static inline int fms_json_path(const struct fms_host *host, const char *path)
 /* The field of a record's payload. All fields that a pipeline's stages and templates name are found together, in one pass,
  * the first time that one is asked for. 0, with value->type FMS_JSON_MISSING where there is none; of a key that stands more
  * than once the last counts. -EBADMSG: the payload is no JSON object (RFC 8259), and value->text says why and at which byte,
- * for fms_reject, until the next call. A value lives as long as the record. [lane] */
+ * for fms_reject, until the next call; in a payload that is an array, "" is all of it and "0.speed" a field of its first item.
+ * A value lives as long as the record. [lane] */
 static inline int fms_json_get(const struct fms_host *host, const struct fms_record *record, int path,
                                struct fms_json *value)
 {
     return host->json_get(host, record, path, value);
 }
 
-/* The next member of an object, in the order in which they stand. *rest begins as the text of an FMS_JSON_OBJECT that
- * fms_json_get or this function gave, and shrinks. False: there is none. [any] */
+/* The next member of an object, or the next item of an array, whose name is FMS_JSON_MISSING, in the order in which they stand.
+ * *rest begins as the text of an FMS_JSON_OBJECT or FMS_JSON_ARRAY that fms_json_get or this function gave, and shrinks.
+ * False: there is none. [any] */
 static inline bool fms_json_next(const struct fms_host *host, struct fms_bytes *rest, struct fms_json *name,
                                  struct fms_json *value)
 {

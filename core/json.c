@@ -1,8 +1,8 @@
 /* json.c - finds fields in a JSON payload.
  *
  * The paths form a tree; one pass over the payload walks it along and notes where each wanted value stands, so nothing
- * is allocated for a record, whatever its size. The pass is strict (RFC 8259; one object and nothing else), for a
- * field found in broken JSON may be a wrong one.
+ * is allocated for a record, whatever its size. The pass is strict (RFC 8259; one object or array and nothing else), for
+ * a field found in broken JSON may be a wrong one.
  *
  * It is our own for lack of one that fits. jsmn takes `{"a":1 "b":2}`, `{"a"}`, `nul`, `1.2.3` and `{} {}` for JSON and
  * stops at a NUL byte; checking all that behind it is this same pass again, and a payload of commas costs it 16 times
@@ -350,20 +350,32 @@ static struct fms_json json_take_value(const char **at, const char *end)
     return value;
 }
 
+/* Only behind a name stands a colon: so an object's rest is told from an array's. */
+static bool json_is_name(const char *at, const char *end)
+{
+    while (at < end && *at != ':' && *at != ',' && *at != ']' && *at != '}')
+        at++;
+    return at < end && *at == ':';
+}
+
 bool json_next(struct fms_bytes *rest, struct fms_json *name, struct fms_json *value)
 {
     const char *at = rest->data, *end = at + rest->size;
 
-    if (at < end && *at == '{')
+    if (at < end && (*at == '{' || *at == '['))
         at++;
     at = json_skip_text(at, end);
-    if (at == end || *at != '"')
+    if (at == end || *at == '}' || *at == ']')
         return false;
-    *name = json_take_string(&at, end);
-    at = json_skip_text(at, end);
-    if (at == end)
-        return false;
+    *name = (struct fms_json){FMS_JSON_MISSING, false, {"", 0}};
     *value = json_take_value(&at, end);
+    if (value->type == FMS_JSON_STRING && json_is_name(at, end)) {
+        *name = *value;
+        at = json_skip_text(at, end);
+        if (at == end)
+            return false;
+        *value = json_take_value(&at, end);
+    }
     *rest = fms_bytes_of(at, (size_t)(end - at));
     return true;
 }
@@ -631,11 +643,10 @@ static bool json_member(struct json_scan *scan)
     return json_value(scan, node);
 }
 
-/* What is met in place of objects, by its first bytes. */
+/* What is met in place of objects and arrays, by its first bytes. */
 static const struct json_other {
     const char *bytes, *name;
 } json_others[] = {
-    {"[", "it is an array: split it first"},
     {"\xef\xbb\xbf", "it begins with a byte order mark (ef bb bf), which JSON has not"},
     {"\xff\xfe", "it is UTF-16 (ff fe), and JSON is UTF-8"},
     {"\xfe\xff", "it is UTF-16 (fe ff), and JSON is UTF-8"},
@@ -668,33 +679,46 @@ static bool json_document(struct json_scan *scan, const struct json_node *root)
     if (scan->at == scan->end)
         return json_fail_whole(scan, "it is empty");
     json_skip_blanks(scan);
-    if (scan->at == scan->end || *scan->at != '{')
+    if (scan->at == scan->end || (*scan->at != '{' && *scan->at != '['))
         return json_no_object(scan);
     json_open(scan, root);
     while (scan->depth > 0)
         if (!json_member(scan))
             return false;
     json_skip_blanks(scan);
-    return scan->at == scan->end || json_fail(scan, "something stands behind the object");
+    if (scan->at < scan->end)
+        return json_fail(scan, scan->frames[0].array ? "something stands behind the array"
+                                                     : "something stands behind the object");
+    return true;
+}
+
+/* An array is no object, but what paths find in it is there: all of it, and items by their number. */
+static void json_fill(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload)
+{
+    struct json_scan scan;
+
+    scan.text = scan.at = payload.data != NULL ? payload.data : "";
+    scan.end = scan.text + payload.size;
+    scan.slots = cache->slots;
+    scan.depth = 0;
+    if (!json_document(&scan, &paths->root)) {
+        cache->state = CACHE_BROKEN;
+        cache->error = payload.data != NULL ? scan.error : "it is absent (a tombstone)";
+        cache->offset = scan.wrong;
+    } else if (scan.frames[0].array) {
+        cache->state = CACHE_ARRAY;
+        cache->error = "it is an array: split it first";
+        cache->offset = JSON_NOWHERE;
+    } else {
+        cache->state = CACHE_OBJECT;
+    }
 }
 
 int json_find(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload)
 {
-    struct json_scan scan;
-
-    if (cache->state == 0) {
-        scan.text = scan.at = payload.data != NULL ? payload.data : "";
-        scan.end = scan.text + payload.size;
-        scan.slots = cache->slots;
-        scan.depth = 0;
-        cache->state = 1;
-        if (!json_document(&scan, &paths->root)) {
-            cache->state = 2;
-            cache->error = payload.data != NULL ? scan.error : "it is absent (a tombstone)";
-            cache->offset = scan.wrong;
-        }
-    }
-    return cache->state == 1 ? 0 : -EBADMSG;
+    if (cache->state == CACHE_UNSEEN)
+        json_fill(paths, cache, payload);
+    return cache->state == CACHE_OBJECT ? 0 : -EBADMSG;
 }
 
 void json_why(const struct json_cache *cache, char *to, size_t size)
@@ -711,7 +735,7 @@ int json_get(struct json_paths *paths, struct json_cache *cache, struct fms_byte
     const struct json_slot *slot = &cache->slots[path];
     int error = json_find(paths, cache, payload);
 
-    if (error == 0) {
+    if (error == 0 || (cache->state == CACHE_ARRAY && slot->type != FMS_JSON_MISSING)) {
         *value = (struct fms_json){(enum fms_json_type)slot->type, slot->escaped,
                                    fms_bytes_of((const char *)payload.data + slot->offset, slot->size)};
         return 0;

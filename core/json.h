@@ -14,7 +14,7 @@ struct json_paths;
 struct json_paths *json_paths_new(void);
 void json_paths_free(struct json_paths *paths);
 
-/* The index of a path, added if new; "" is the whole object. -EINVAL for a path with an empty part; -ENOMEM. */
+/* The index of a path, added if new; "" is the whole object or array. -EINVAL for a path with an empty part; -ENOMEM. */
 int json_paths_add(struct json_paths *paths, const char *path);
 size_t json_paths_count(const struct json_paths *paths);
 
@@ -26,9 +26,11 @@ struct json_slot {
     bool escaped;
 };
 
+enum cache_state { CACHE_UNSEEN, CACHE_OBJECT, CACHE_BROKEN, CACHE_ARRAY };
+
 /* Lives in the record behind its other data, json_cache_size bytes, zeroed. */
 struct json_cache {
-    uint8_t state;   /* 0: not looked at; 1: slots are filled; 2: no JSON, see json_why */
+    uint8_t state;   /* enum cache_state */
     uint32_t offset; /* of the byte that `error` is about; JSON_NOWHERE: of none */
     const char *error;
     struct json_slot slots[];
@@ -55,7 +57,7 @@ size_t json_unescape(const char *text, size_t size, char *out);
 /* See fms_json_unescape. */
 size_t json_decode(const struct fms_json *string, char *to);
 
-/* The next member of an object that json_find has passed; see fms_json_next. */
+/* The next member of an object, or item of an array, that json_find has passed; see fms_json_next. */
 bool json_next(struct fms_bytes *rest, struct fms_json *name, struct fms_json *value);
 
 #endif

@@ -381,15 +381,13 @@ static void template_number(struct value *value, int64_t number)
 static void template_json(const struct fms_template *text, const struct part *part, const struct fms_record *record,
                           struct json_cache *cache, struct value *value)
 {
-    const struct json_slot *slot;
+    struct fms_json found;
 
-    if (cache == NULL || json_find(text->paths, cache, record->payload) != 0)
+    if (cache == NULL || json_get(text->paths, cache, record->payload, (int)part->number, &found) != 0 ||
+        found.type <= FMS_JSON_NULL)
         return;
-    slot = &cache->slots[part->number];
-    if (slot->type <= FMS_JSON_NULL)
-        return;
-    value->bytes = fms_bytes_of((const char *)record->payload.data + slot->offset, slot->size);
-    value->escaped = slot->escaped;
+    value->bytes = found.text;
+    value->escaped = found.escaped;
 }
 
 static void template_value(const struct fms_template *text, const struct part *part, const struct fms_record *record,
@@ -452,7 +450,7 @@ static int template_missing(const struct fms_template *text, const struct part *
         snprintf(out, size, "no header \"%s\"", part->text);
     else if (part->kind == PART_JSON && cache == NULL)
         snprintf(out, size, "there is no payload yet to take \"%s\" from", part->text);
-    else if (part->kind == PART_JSON && cache->state == 2)
+    else if (part->kind == PART_JSON && cache->state != CACHE_OBJECT)
         snprintf(out, size, "the payload is no JSON object: %s", (json_why(cache, why, sizeof why), why));
     else if (part->kind == PART_JSON && cache->slots[part->number].type == FMS_JSON_NULL)
         snprintf(out, size, "the field \"%s\" is null in the payload", part->text);

@@ -25,7 +25,7 @@ static int find(const char *payload, size_t size)
     cache = calloc(1, json_cache_size(paths));
     result = json_find(paths, cache, fms_bytes_of(exact, size));
     free(exact);
-    assert_int_equal(cache->state, result == 0 ? 1 : 2);
+    assert_int_equal(cache->state == CACHE_OBJECT, result == 0);
     return result;
 }
 
@@ -241,7 +241,7 @@ static void other_payloads(void **state)
     } cases[] = {
         {"", "it is empty"},
         {"[1]", "it is an array: split it first"},
-        {" \n[", "it is an array: split it first"},
+        {" \n[{}]", "it is an array: split it first"},
         {"\xef\xbb\xbf{}", "it begins with a byte order mark (ef bb bf), which JSON has not"},
         {"\xef\xbb", "{ expected at byte 0"},
         {"\xff\xfe{", "it is UTF-16 (ff fe), and JSON is UTF-8"},
@@ -394,6 +394,81 @@ static void what_is_no_json_says_why(void **state)
     check_value(&value, FMS_JSON_MISSING, "a value expected at byte 5");
 }
 
+/* An array is no object, but all of it is there, and its items by their numbers. */
+static void an_array(void **state)
+{
+    const char payload[] = " [{\"a\":1},{\"a\":\"x,]\"} , [2,[]],\"s:\\\"\", null,-0.5]\n";
+    static const struct {
+        const char *text;
+        enum fms_json_type type;
+    } items[] = {{"{\"a\":1}", FMS_JSON_OBJECT}, {"{\"a\":\"x,]\"}", FMS_JSON_OBJECT},
+                 {"[2,[]]", FMS_JSON_ARRAY},     {"s:\\\"", FMS_JSON_STRING},
+                 {"null", FMS_JSON_NULL},        {"-0.5", FMS_JSON_NUMBER}};
+    struct fms_json whole, name, value;
+    struct fms_bytes rest;
+
+    (void)state;
+    json_paths_free(paths);
+    paths = json_paths_new();
+    assert_int_equal(json_paths_add(paths, ""), 0);
+    assert_int_equal(json_paths_add(paths, "1.a"), 1);
+    assert_int_equal(json_paths_add(paths, "a"), 2);
+    free(cache);
+    cache = calloc(1, json_cache_size(paths));
+    assert_int_equal(json_get(paths, cache, fms_text(payload), 0, &whole), 0);
+    assert_int_equal(whole.type, FMS_JSON_ARRAY);
+    assert_int_equal(whole.text.size, strlen(payload) - 2);
+    assert_int_equal(json_get(paths, cache, fms_text(payload), 1, &value), 0);
+    assert_memory_equal(value.text.data, "x,]", value.text.size);
+    assert_int_equal(json_get(paths, cache, fms_text(payload), 2, &value), -EBADMSG);
+    assert_string_equal(value.text.data, "it is an array: split it first");
+    rest = whole.text;
+    for (size_t i = 0; i < sizeof items / sizeof *items; i++) {
+        assert_true(json_next(&rest, &name, &value));
+        assert_int_equal(name.type, FMS_JSON_MISSING);
+        assert_int_equal(value.type, items[i].type);
+        assert_int_equal(value.text.size, strlen(items[i].text));
+        assert_memory_equal(value.text.data, items[i].text, value.text.size);
+    }
+    assert_false(json_next(&rest, &name, &value));
+    rest = fms_text("[]");
+    assert_false(json_next(&rest, &name, &value));
+    rest = fms_text("[[],{}]");
+    assert_true(json_next(&rest, &name, &value) && value.type == FMS_JSON_ARRAY);
+    assert_true(json_next(&rest, &name, &value) && value.type == FMS_JSON_OBJECT);
+    assert_false(json_next(&rest, &name, &value));
+}
+
+static void a_broken_array(void **state)
+{
+    static const struct {
+        const char *payload, *error;
+    } cases[] = {
+        {"[", "unexpected end at byte 1"},
+        {"[1", "unexpected end at byte 2"},
+        {"[1 2]", "a comma or ] expected at byte 3"},
+        {"[1,]", "a value expected at byte 3"},
+        {"[1}", "a comma or ] expected at byte 2"},
+        {"[1]]", "something stands behind the array at byte 3"},
+        {"[\"a\":1]", "a comma or ] expected at byte 4"},
+    };
+    struct fms_json value;
+
+    (void)state;
+    json_paths_free(paths);
+    paths = json_paths_new();
+    json_paths_add(paths, "");
+    json_paths_add(paths, "0");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        find(cases[i].payload, strlen(cases[i].payload));
+        assert_string_equal(why(), cases[i].error);
+        for (int path = 0; path < 2; path++) {
+            assert_int_equal(json_get(paths, cache, fms_text(cases[i].payload), path, &value), -EBADMSG);
+            assert_string_equal(value.text.data, cases[i].error);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -410,6 +485,8 @@ int main(void)
         cmocka_unit_test_teardown(large, forget),
         cmocka_unit_test_teardown(members_in_order, forget),
         cmocka_unit_test_teardown(what_is_no_json_says_why, forget),
+        cmocka_unit_test_teardown(an_array, forget),
+        cmocka_unit_test_teardown(a_broken_array, forget),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

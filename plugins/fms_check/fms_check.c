@@ -282,6 +282,8 @@ static enum fms_verdict fms_check_transform(void *instance, const struct fms_rec
         return FMS_AGAIN;
     if (fms_json_get(self->host, record, self->object, &object) != 0)
         return fms_check_reject(self, record, "the payload is no JSON object: ", object.text.data);
+    if (object.type != FMS_JSON_OBJECT)
+        return fms_check_reject(self, record, "the payload is no JSON object: ", "it is an array: split it first");
     if (!fms_check_keys(self, object.text) || !fms_check_fields(self, record))
         return fms_check_reject(self, record, "", self->why);
     return self->replaced.data == NULL ? FMS_PASS : fms_check_emit(self, record);

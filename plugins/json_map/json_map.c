@@ -411,6 +411,8 @@ static enum fms_verdict json_map_transform(void *instance, const struct fms_reco
         return FMS_AGAIN;
     if (fms_json_get(self->host, record, self->object, &object) != 0)
         return fms_reject(self->host, record, "the payload is no JSON object: %s", (const char *)object.text.data);
+    if (object.type != FMS_JSON_OBJECT)
+        return fms_reject(self->host, record, "the payload is no JSON object: it is an array: split it first");
     if (!json_map_build(self, record, object.text))
         return fms_reject(self->host, record, "%s", self->why);
     if (self->has_no_memory)

@@ -223,6 +223,25 @@ static void require_members(const struct fms_json *object, const struct json_cac
         require_members(&last, cache, data, "b", 2);
 }
 
+/* The items one by one, and those of what is within them: each is a value, behind the one before it. */
+static void require_items(const struct fms_json *container)
+{
+    struct fms_bytes rest = container->text;
+    const char *behind = rest.data, *end = behind + rest.size;
+    struct fms_json name, value;
+
+    while (json_next(&rest, &name, &value)) {
+        const char *text = value.text.data;
+
+        require((name.type == FMS_JSON_STRING) == (container->type == FMS_JSON_OBJECT));
+        require(value.type != FMS_JSON_MISSING);
+        require(text >= behind && text + value.text.size <= end);
+        behind = text + value.text.size;
+        if (value.type == FMS_JSON_OBJECT || value.type == FMS_JSON_ARRAY)
+            require_items(&value);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct json_paths *paths = json_paths_new();
@@ -243,6 +262,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         require(root->type == FMS_JSON_OBJECT);
         require_members(&object, cache, data, "a", 0);
+    }
+    if (cache->state != CACHE_BROKEN) {
+        const struct json_slot *root = &cache->slots[WANTED];
+        struct fms_json whole = {(enum fms_json_type)root->type, false, {data + root->offset, root->size}};
+
+        require(whole.type == (good ? FMS_JSON_OBJECT : FMS_JSON_ARRAY));
+        require_items(&whole);
     }
     if (comparable(data, size)) {
         require(good == oracle_run(&oracle, data, size));
