@@ -348,9 +348,9 @@ static inline void fms_delivered(const struct fms_host *host, const struct fms_r
 
 /* The text of a template for this record. 0: *value is the text, followed by a NUL byte, until the next call with the
  * same template or until the record is settled. -ENOENT: something it names is missing and has no default; *value says
- * what, for fms_reject. Templates of the same pipeline parse a record's JSON together, once. A record that the caller
- * made itself will do (each value NUL-terminated) where the template has no ${json:}; with record NULL, the text if it is
- * the same for all records, else -ENOENT. [lane], and in check, probe and open */
+ * what, for fms_reject. Templates of the same pipeline parse a record's JSON together, once; of a draft that the caller made
+ * itself (each value NUL-terminated), anew at each call. With record NULL, the text if it is the same for all records, else -ENOENT. [lane], and in
+ * check, probe and open */
 static inline int fms_expand(const struct fms_host *host, const struct fms_template *text,
                              const struct fms_record *record, struct fms_bytes *value)
 {
@@ -368,7 +368,8 @@ static inline int fms_json_path(const struct fms_host *host, const char *path)
  * the first time that one is asked for. 0, with value->type FMS_JSON_MISSING where there is none; of a key that stands more
  * than once the last counts. -EBADMSG: the payload is no JSON object (RFC 8259), and value->text says why and at which byte,
  * for fms_reject, until the next call; in a payload that is an array, "" is all of it and "0.speed" a field of its first item.
- * A value lives as long as the record. [lane] */
+ * A value lives as long as the record; of a draft that the caller made itself, whose fields are found anew at each call, as
+ * long as its payload. [lane] */
 static inline int fms_json_get(const struct fms_host *host, const struct fms_record *record, int path,
                                struct fms_json *value)
 {

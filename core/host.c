@@ -378,13 +378,13 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
 /* The record of a plugin's pointer; NULL, and named, for one that was settled before or was never the host's. */
 static struct record *record_alive(struct stage *stage, const struct fms_record *public, const char *function)
 {
-    struct record *record = record_of(public);
+    struct record *record = record_made(stage->lane, public);
 
-    if (record->magic == RECORD_ALIVE)
+    if (record != NULL && record->magic == RECORD_ALIVE)
         return record;
     host_misuse(stage,
-                record->magic == RECORD_FREED ? "called %s with a record that was settled before"
-                                              : "called %s with a record that the host did not make",
+                record != NULL ? "called %s with a record that was settled before"
+                               : "called %s with a record that the host did not make",
                 function);
     return NULL;
 }
@@ -510,6 +510,26 @@ static enum fms_verdict host_refuse(const struct fms_host *host, const struct fm
     return FMS_KEPT;
 }
 
+/* The fields of a record, or of a draft, which are found anew. NULL: out of memory, or a record that was settled before. */
+static struct json_cache *fields_of(struct stage *stage, const struct fms_record *public, const char *function)
+{
+    struct lane *lane = stage->lane;
+    struct record *record = record_made(lane, public);
+    size_t size;
+
+    if (record != NULL)
+        return record->magic == RECORD_ALIVE || record_alive(stage, public, function) != NULL ? record->json : NULL;
+    size = json_cache_size(lane->paths);
+    if (size > lane->draft_json_size) {
+        free(lane->draft_json);
+        lane->draft_json = malloc(size);
+        lane->draft_json_size = lane->draft_json != NULL ? size : 0;
+    }
+    if (lane->draft_json != NULL)
+        memset(lane->draft_json, 0, size);
+    return lane->draft_json;
+}
+
 static int host_expand(const struct fms_host *host, const struct fms_template *text, const struct fms_record *public,
                        struct fms_bytes *value)
 {
@@ -523,8 +543,8 @@ static int host_expand(const struct fms_host *host, const struct fms_template *t
         *value = fms_text(template_constant(text));
         return value->data != NULL ? 0 : -ENOENT;
     }
-    if (stage->is_open && template_uses_json(text)) /* before that there are only drafts */
-        cache = record_of(public)->json;
+    if (template_uses_json(text) && (cache = fields_of(stage, public, "fms_expand")) == NULL)
+        return -ENOMEM;
     return template_expand(text, public, cache, value);
 }
 
@@ -544,16 +564,17 @@ static int host_json_path(const struct fms_host *host, const char *path)
 static int host_json_get(const struct fms_host *host, const struct fms_record *public, int path, struct fms_json *value)
 {
     struct stage *stage = stage_of(host);
-    struct record *record;
+    struct json_cache *cache;
 
     *value = (struct fms_json){FMS_JSON_MISSING, false, {"", 0}};
-    if (!is_lane(stage, "fms_json_get") || (record = record_alive(stage, public, "fms_json_get")) == NULL)
+    if (!is_lane(stage, "fms_json_get"))
         return -EPERM;
     if (path < 0 || (size_t)path >= json_paths_count(stage->lane->paths)) {
         host_misuse(stage, "called fms_json_get with %d, which fms_json_path has not given", path);
         return -EINVAL;
     }
-    return json_get(stage->lane->paths, record->json, public->payload, path, value);
+    cache = fields_of(stage, public, "fms_json_get");
+    return cache != NULL ? json_get(stage->lane->paths, cache, public->payload, path, value) : -ENOMEM;
 }
 
 /* ------------------------------------------------------------------------------------------------------------- lane */

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@ void lane_release(struct lane *lane)
 {
     settle_abandon(lane);
     record_pool_free(lane);
+    free(lane->draft_json);
     close(lane->wake_fd);
     pthread_mutex_destroy(&lane->lock);
     pthread_mutex_destroy(&lane->inbox_lock);

@@ -131,6 +131,8 @@ struct lane {
     struct config *config;
     struct options_memory *memory;
     struct json_paths *paths;
+    struct json_cache *draft_json; /* what was found in the draft looked at last; of `draft_json_size` bytes */
+    size_t draft_json_size;
     struct stage *stages[LANE_MAX_STAGES];
     size_t stage_count;
     struct stage *source;
@@ -165,6 +167,7 @@ struct lane {
 
     struct record *pool[RECORD_CLASSES]; /* freed records by size class: the latest, which the cache still has, first */
     size_t pool_bytes;
+    size_t record_head; /* where a record's headers begin */
     struct graves {
         struct record *ring[RECORD_QUARANTINE];
         size_t next;
@@ -188,6 +191,9 @@ extern _Thread_local struct lane *lane_current;
 
 /* record.c: memory of records. A record's public part is what plugins see. */
 struct record *record_of(const struct fms_record *public);
+/* The same of any pointer: NULL where the lane did not make it, but a plugin. A record's headers, be there none, begin at a
+ * known distance behind it; a draft's are elsewhere, and so is what a copy of a record leads to. */
+struct record *record_made(const struct lane *lane, const struct fms_record *public);
 /* The bytes that a record would take; SIZE_MAX for a malformed draft. With `share`, for a dead letter, without what it has
  * from that record: topic, key, payload, and the headers that lie in its memory. */
 size_t record_charge(const struct lane *lane, const struct fms_record *draft, const struct record *share);

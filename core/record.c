@@ -81,14 +81,29 @@ static size_t record_data_size(const struct fms_record *draft, const struct reco
     return sum;
 }
 
+/* Where a record's headers begin, behind which all its bytes are. */
+static size_t record_head(const struct lane *lane)
+{
+    return align8(sizeof(struct record) + record_slots(lane) * sizeof(struct slot)) +
+           align8(json_cache_size(lane->paths));
+}
+
+struct record *record_made(const struct lane *lane, const struct fms_record *public)
+{
+    struct record *record = record_of(public);
+    bool is_made = (uintptr_t) public->headers == (uintptr_t)record + lane->record_head &&
+                   (record->magic == RECORD_ALIVE || record->magic == RECORD_FREED);
+
+    return is_made ? record : NULL;
+}
+
 static size_t record_size(const struct lane *lane, const struct fms_record *draft, const struct record *share)
 {
     size_t data = record_data_size(draft, share);
 
     if (data == SIZE_MAX)
         return SIZE_MAX;
-    return align8(sizeof(struct record) + record_slots(lane) * sizeof(struct slot)) +
-           align8(json_cache_size(lane->paths)) + draft->header_count * sizeof(struct fms_header) + data;
+    return record_head(lane) + draft->header_count * sizeof(struct fms_header) + data;
 }
 
 static size_t class_charge(size_t class, size_t size)
@@ -161,7 +176,7 @@ static void copy_draft(struct record *record, const struct fms_record *draft, co
     struct fms_header *headers = (struct fms_header *)(void *)end;
 
     *public = *draft;
-    public->headers = draft->header_count > 0 ? headers : NULL;
+    public->headers = headers;
     end += draft->header_count * sizeof *headers;
     for (size_t i = 0; i < draft->header_count; i++) {
         struct fms_bytes name = copy_unshared(&end, fms_text(draft->headers[i].name), share);
@@ -179,6 +194,7 @@ static void copy_draft(struct record *record, const struct fms_record *draft, co
 struct record *record_new(struct lane *lane, const struct fms_record *draft, size_t charge, const struct record *share)
 {
     size_t slots = record_slots(lane), cache = json_cache_size(lane->paths), class = record_class(charge);
+    size_t head = record_head(lane);
     struct record *record = pool_take(lane, class);
     char *end;
 
@@ -187,21 +203,29 @@ struct record *record_new(struct lane *lane, const struct fms_record *draft, siz
     if (record == NULL)
         return NULL;
     ASAN_UNPOISON_MEMORY_REGION(record, charge);
-    end = (char *)record + align8(sizeof *record + slots * sizeof(struct slot));
+    if (lane->record_head != head)
+        lane->record_head = head; /* the first record only: other threads read it */
+    end = (char *)record + head;
     memset(record, 0, offsetof(struct record, public));
     for (size_t i = 0; i < slots; i++)
         record->slots[i] = (struct slot){.state = SLOT_NONE};
     record->magic = RECORD_ALIVE;
     record->size_class = (uint32_t) class;
     record->charge = charge;
-    if (cache > 0) {
-        record->json = (struct json_cache *)(void *)end;
-        memset(record->json, 0, cache);
-        end += align8(cache);
-    }
+    if (cache > 0)
+        record->json = memset(end - align8(cache), 0, cache);
     copy_draft(record, draft, share, end);
     lane->in_flight_bytes += record->charge;
     return record;
+}
+
+/* Nobody is to look at what is freed; but of what record_made looks at. */
+static void record_poison(struct record *record)
+{
+    const struct fms_header **headers = &record->public.headers;
+
+    ASAN_POISON_MEMORY_REGION(&record->public, offsetof(struct fms_record, headers));
+    ASAN_POISON_MEMORY_REGION(headers + 1, record->charge - offsetof(struct record, public.headers) - sizeof *headers);
 }
 
 void record_free(struct lane *lane, struct record *record)
@@ -214,7 +238,7 @@ void record_free(struct lane *lane, struct record *record)
         free(record);
         return;
     }
-    ASAN_POISON_MEMORY_REGION(&record->public, record->charge - offsetof(struct record, public));
+    record_poison(record);
     record = bury(&lane->graves[class], record);
     if (record != NULL)
         pool_put(lane, class, record);

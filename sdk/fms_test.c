@@ -88,7 +88,7 @@ struct fake {
     struct config *config;
     struct json_paths *paths;
     struct options_memory *memory;
-    struct json_cache *loose_cache; /* for records that are not ours */
+    struct json_cache *loose_cache; /* for drafts */
 
     pthread_mutex_t lane;
     pthread_mutex_t lock; /* guards all that follows */
@@ -704,12 +704,32 @@ static int fake_host_pass(const struct fms_host *host, const struct fms_record *
     return input != NULL ? 0 : -EINVAL;
 }
 
+/* The fields of a record, or of a draft, which are found anew. NULL: of one that was settled before. */
+static struct json_cache *fake_fields(struct fake *f, const struct fms_record *record, const char *function)
+{
+    struct fake_copy *copy;
+    bool is_settled;
+
+    pthread_mutex_lock(&f->lock);
+    copy = fake_copy_of(f, record);
+    is_settled = copy != NULL && copy->state > FAKE_TAKEN;
+    if (is_settled)
+        fake_breach(f, "%s was called with record %zu after it was settled", function, copy->input);
+    pthread_mutex_unlock(&f->lock);
+    if (copy != NULL)
+        return is_settled ? NULL : copy->cache;
+    if (f->loose_cache != NULL)
+        memset(f->loose_cache, 0, json_cache_size(f->paths));
+    return f->loose_cache;
+}
+
 static int fake_host_expand(const struct fms_host *host, const struct fms_template *text,
                             const struct fms_record *record, struct fms_bytes *value)
 {
     struct fake *f = fake_of(host);
-    struct fake_copy *copy;
+    struct json_cache *cache = NULL;
 
+    *value = fms_text("");
     if (record == NULL) {
         *value = fms_text(template_constant(text));
         return value->data != NULL ? 0 : -ENOENT;
@@ -717,15 +737,10 @@ static int fake_host_expand(const struct fms_host *host, const struct fms_templa
     pthread_mutex_lock(&f->lock);
     if (f->phase >= FAKE_RUNNING)
         fake_check_lane(f, "fms_expand");
-    copy = fake_copy_of(f, record);
-    if (copy != NULL && copy->state > FAKE_TAKEN)
-        fake_breach(f, "fms_expand was called with record %zu after it was settled", copy->input);
     pthread_mutex_unlock(&f->lock);
-    if (copy != NULL)
-        return template_expand(text, record, copy->cache, value);
-    if (f->loose_cache != NULL)
-        memset(f->loose_cache, 0, json_cache_size(f->paths));
-    return template_expand(text, record, f->loose_cache, value);
+    if (template_uses_json(text) && (cache = fake_fields(f, record, "fms_expand")) == NULL)
+        return -EINVAL;
+    return template_expand(text, record, cache, value);
 }
 
 static void fake_make_loose_cache(struct fake *f)
@@ -752,20 +767,16 @@ static int fake_host_json_get(const struct fms_host *host, const struct fms_reco
                               struct fms_json *value)
 {
     struct fake *f = fake_of(host);
-    struct fake_copy *copy;
     bool is_known = path >= 0 && (size_t)path < json_paths_count(f->paths);
+    struct json_cache *cache = is_known ? fake_fields(f, record, "fms_json_get") : NULL;
 
     *value = (struct fms_json){FMS_JSON_MISSING, false, {"", 0}};
     pthread_mutex_lock(&f->lock);
     fake_check_lane(f, "fms_json_get");
-    copy = fake_copy_of(f, record);
-    if (copy == NULL || !is_known)
-        fake_breach(f, copy == NULL ? "fms_json_get was called with a record that the host did not make"
-                                    : "fms_json_get was called with a path that fms_json_path has not given");
-    else if (copy->state > FAKE_TAKEN)
-        fake_breach(f, "fms_json_get was called with record %zu after it was settled", copy->input);
+    if (!is_known)
+        fake_breach(f, "fms_json_get was called with a path that fms_json_path has not given");
     pthread_mutex_unlock(&f->lock);
-    return copy != NULL && is_known ? json_get(f->paths, copy->cache, record->payload, path, value) : -EINVAL;
+    return cache != NULL ? json_get(f->paths, cache, record->payload, path, value) : -EINVAL;
 }
 
 static void fake_host_room(const struct fms_host *host, size_t *records, size_t *bytes)

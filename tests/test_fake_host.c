@@ -690,6 +690,67 @@ static void test_options_and_errors(void **state)
     fake_close(f);
 }
 
+/* ----------------------------------------------------------------------------------------------------------- drafts */
+
+struct looking {
+    const struct fms_template *speed;
+    const struct fms_host *host;
+    int path;
+};
+
+static const struct fms_option looking_options[] = {
+    FMS_OPT_TEMPLATE(struct looking, speed, "${json:speed}", "what is looked for"),
+    FMS_OPT_END,
+};
+
+static int looking_open(void *instance, const struct fms_host *host)
+{
+    struct looking *self = instance;
+
+    self->host = host;
+    self->path = fms_json_path(host, "speed");
+    return 0;
+}
+
+static int looking_write(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct looking *self = instance;
+    struct fms_record draft = *records[0];
+    struct fms_bytes text;
+    struct fms_json value;
+
+    draft.payload = fms_text("{\"speed\":1}");
+    assert_int_equal(fms_expand(self->host, self->speed, &draft, &text), 0);
+    assert_string_equal(text.data, "1");
+    draft.payload = fms_text("[{\"speed\":1}]");
+    assert_int_equal(fms_json_get(self->host, &draft, self->path, &value), -EBADMSG);
+    assert_string_equal(value.text.data, "it is an array: split it first");
+    assert_int_equal(fms_json_get(self->host, records[0], self->path, &value), 0);
+    assert_memory_equal(value.text.data, "2", value.text.size);
+    fms_delivered(self->host, records[0]);
+    return (int)count;
+}
+
+static void test_fields_of_drafts(void **state)
+{
+    static const struct fms_plugin plugin = {.abi = FMS_ABI,
+                                             .size = sizeof plugin,
+                                             .name = "looking",
+                                             .version = "1",
+                                             .summary = "a sink",
+                                             .options = looking_options,
+                                             .instance_size = sizeof(struct looking),
+                                             .open = looking_open,
+                                             .sink_write = looking_write};
+    struct fake *f = fake_open_table(&plugin, FMS_SINK, "");
+
+    (void)state;
+    fake_add(f, "t", "k", "{\"speed\":2}");
+    fake_write(f);
+    assert_int_equal(fake_fate(f, 0), FMS_DELIVERED);
+    fake_close(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -716,6 +777,7 @@ int main(void)
         cmocka_unit_test(test_kept_for_ever),
         cmocka_unit_test(test_two_verdicts),
         cmocka_unit_test(test_options_and_errors),
+        cmocka_unit_test(test_fields_of_drafts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

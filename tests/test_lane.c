@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include "log.h"
+#include "template.h"
 
 #define PATIENCE 120 /* seconds until a test that hangs is killed */
 
@@ -2248,6 +2249,95 @@ static void fields_of_a_payload(void **state)
     assert_int_equal(count_told(FMS_DELIVERED), 1);
 }
 
+static struct fms_template *speed_text;
+
+/* A source that looks into what it is about to emit, in memory of just that size. */
+static int poll_and_look(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct source *self = instance;
+    struct fms_record *draft = malloc(sizeof *draft);
+    struct fms_bytes text;
+    struct fms_json value;
+
+    (void)credit;
+    (void)wait;
+    draft_fill(draft, 0, 0);
+    for (size_t i = 0; i < 3; i++) {
+        draft->payload = fms_text(i == 1 ? "{}" : "{\"speed\":96.60}");
+        assert_int_equal(fms_expand(self->host, speed_text, draft, &text), i == 1 ? -ENOENT : 0);
+        assert_string_equal(text.data, i == 1 ? "no field \"speed\" in the payload" : "96.60");
+        assert_int_equal(fms_json_get(self->host, draft, 0, &value), 0);
+        assert_int_equal(value.type, i == 1 ? FMS_JSON_MISSING : FMS_JSON_NUMBER);
+    }
+    assert_int_equal(fms_emit(self->host, draft), 0);
+    self->next = 1;
+    free(draft);
+    return FMS_END;
+}
+
+/* A transform that looks into what it is about to make of a record, and at the record behind that. */
+static enum fms_verdict look_and_change(void *instance, const struct fms_record *record)
+{
+    struct transform *self = instance;
+    struct fms_record draft = *record;
+    struct fms_bytes text;
+
+    draft.payload = fms_text("{\"speed\":1}");
+    assert_int_equal(fms_expand(self->host, speed_text, &draft, &text), 0);
+    assert_string_equal(text.data, "1");
+    assert_int_equal(fms_expand(self->host, speed_text, record, &text), 0);
+    assert_string_equal(text.data, "96.60");
+    return fms_emit_child(self->host, record, &draft) == 0 ? FMS_DROP : FMS_AGAIN;
+}
+
+static int write_and_expand_speed(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct fms_bytes text;
+
+    assert_int_equal(fms_expand(((struct sink *)instance)->host, speed_text, records[0], &text), 0);
+    assert_string_equal(text.data, "1");
+    return sink_write_at_once(instance, records, count);
+}
+
+static void fields_of_drafts(void **state)
+{
+    struct fms_plugin table = source_table, transform = {.transform = look_and_change},
+                      sink = {.sink_write = write_and_expand_speed};
+    char error[100];
+
+    (void)state;
+    speed_text = template_compile("${json:speed}", rig.lane.paths, error, sizeof error);
+    table.source_poll = poll_and_look;
+    memset(&source, 0, sizeof source);
+    rig_add(FMS_SOURCE, "source", table, &source);
+    add_transform(0, "transform", transform);
+    add_sink(0, "sink", sink);
+    lane_run(&rig.lane);
+    template_free(speed_text);
+    assert_all_delivered(1);
+}
+
+static int settle_a_draft(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct fms_record *draft = malloc(sizeof *draft);
+
+    *draft = *records[0];
+    fms_delivered(((struct sink *)instance)->host, draft);
+    free(draft);
+    return sink_write_at_once(instance, records, count);
+}
+
+static void settling_a_draft_is_named(void **state)
+{
+    struct fms_plugin table = {.sink_write = settle_a_draft};
+
+    (void)state;
+    add_source(1);
+    add_sink(0, "sink", table);
+    lane_run(&rig.lane);
+    assert_named("sink", "called a function that settles with a record that the host did not make");
+}
+
 /* What is found out in the very last turn counts too: see settling_twice_at_once_is_named. A sink that settles nothing
  * is named when the time is over. */
 static int stop_at_end(struct source *self)
@@ -3307,6 +3397,8 @@ int main(int argc, char **argv)
         CASE(a_malformed_draft_is_named),
         CASE(expanding_on_a_foreign_thread_is_named),
         CASE(fields_of_a_payload),
+        CASE(fields_of_drafts),
+        CASE(settling_a_draft_is_named),
         CASE(a_path_that_comes_late_is_named),
         CASE(a_path_that_was_not_given_is_named),
         CASE(what_is_never_settled_is_named),

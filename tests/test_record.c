@@ -125,6 +125,51 @@ static void a_letter_shares_the_bytes(void **state)
     record_free(&lane, root);
 }
 
+/* Whatever a plugin passes for a record: only what the host made is one, and nothing else is looked at beyond its fields. */
+static void a_draft_is_told_from_a_record(void **state)
+{
+    struct fms_header header = {"h", {"v", 1}};
+    struct fms_record bare = {.tag = {1}}, draft = draft_of("{}"), *exact = malloc(sizeof *exact), copy;
+    struct record *records[3];
+
+    (void)state;
+    json_paths_add(lane.paths, "a");
+    draft.headers = &header;
+    draft.header_count = 1;
+    *exact = draft;
+    records[0] = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
+    records[1] = record_new(&lane, &bare, record_charge(&lane, &bare, NULL), NULL);
+    copy = records[0]->public;
+    records[2] = record_new(&lane, &copy, record_charge(&lane, &copy, records[0]), records[0]);
+    for (size_t i = 0; i < 3; i++)
+        assert_ptr_equal(record_made(&lane, &records[i]->public), records[i]);
+    assert_null(record_made(&lane, exact));
+    assert_null(record_made(&lane, &bare));
+    assert_null(record_made(&lane, &copy));
+    copy = records[1]->public;
+    assert_null(record_made(&lane, &copy));
+    record_free(&lane, records[2]);
+    record_free(&lane, records[1]);
+    record_free(&lane, records[0]);
+    assert_ptr_equal(record_made(&lane, &records[0]->public), records[0]);
+    free(exact);
+}
+
+/* A draft's headers may by chance stand where a record's would. */
+static void a_draft_that_looks_like_a_record(void **state)
+{
+    struct fms_record some = draft_of("1");
+    struct record *record = record_new(&lane, &some, record_charge(&lane, &some, NULL), NULL);
+    char *memory = calloc(1, 1024);
+    struct fms_record *draft = &((struct record *)(void *)memory)->public;
+
+    (void)state;
+    draft->headers = (struct fms_header *)(void *)(memory + lane.record_head);
+    assert_null(record_made(&lane, draft));
+    record_free(&lane, record);
+    free(memory);
+}
+
 /* Headers are structs, behind whatever stands before them. */
 static void everything_is_aligned(void **state)
 {
@@ -328,6 +373,8 @@ int main(void)
         CASE(everything_is_copied),
         CASE(absent_is_not_empty),
         CASE(a_letter_shares_the_bytes),
+        CASE(a_draft_is_told_from_a_record),
+        CASE(a_draft_that_looks_like_a_record),
         CASE(everything_is_aligned),
         CASE(the_json_cache_is_empty),
         CASE(a_charge_covers_slots_cache_headers_and_values),
