@@ -237,6 +237,42 @@ sed '/^\[test nameless/,/^\[test fileless/{/^\[test fileless/!d}; /^\[test unkno
 expect 2 test fileless.ini
 said err "[test fileless] no/such/file: No such file or directory"
 
+# --- a batch, compressed, of more items than fit in flight at once, one of which can never fit and one of which is none
+awk 'BEGIN {
+    for (i = 0; i < 100000; i++) {
+        printf "%s{\"n\":%d", i == 0 ? "[" : ",", i
+        if (i == 50000) printf ",\"x\":\"%2000000s\"", ""
+        printf "}%s", i == 70000 ? ",true" : ""
+    }
+    print "]" }' >batch.json
+printf '{"payload":{"base64":"%s"}}\n' "$(gzip -c batch.json | base64 -w 0)" >batch.gz
+cat >batch.ini <<'END'
+[pipeline]
+max_in_flight_bytes = 4500KiB
+[source]
+plugin = file
+path = batch.gz
+format = record
+[transform unpack]
+plugin = decompress
+[transform split]
+plugin = split
+key = ${json:n}
+[sink file]
+plugin = file
+path = items
+append = no
+[dead_letter]
+plugin = file
+path = letters
+format = record
+append = no
+END
+expect 0 run batch.ini
+said err "item 50000 at byte 588891: it does not fit max_in_flight_bytes; 1 more are no good"
+[ "$(wc -l <letters)" = 1 ] || fail "not one dead letter: $(wc -l <letters)"
+awk 'BEGIN { for (i = 0; i < 100000; i++) if (i != 50000) printf "{\"n\":%d}\n", i }' | cmp - items || fail "the items differ"
+
 # --- check
 for file in "$pipelines"/*.ini; do
     expect 0 check "$file"
