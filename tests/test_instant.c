@@ -215,6 +215,42 @@ static void test_unix_times(void **state)
     assert_string_equal(unix_of(99999999999, 999999999, INSTANT_NANOSECONDS), "99999999999999999999");
 }
 
+static void test_nanoseconds(void **state)
+{
+    static const int64_t all[] = {INT64_MIN, -FMS_SECOND - 1, -FMS_SECOND, -1, 0, 1, FMS_SECOND, INT64_MAX};
+    struct instant instant;
+    int64_t back;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        assert_true(instant_nanoseconds(instant_of_nanoseconds(all[i]), &back));
+        assert_int_equal(back, all[i]);
+    }
+    instant = instant_of_nanoseconds(INT64_MAX);
+    instant.nanoseconds++;
+    assert_false(instant_nanoseconds(instant, &back));
+    instant = instant_of_nanoseconds(INT64_MIN);
+    instant.nanoseconds--;
+    assert_false(instant_nanoseconds(instant, &back));
+    assert_false(instant_nanoseconds((struct instant){99999999999, 0}, &back));
+}
+
+static void test_either_way(void **state)
+{
+    char why[INSTANT_WHY];
+    struct instant instant;
+
+    (void)state;
+    assert_true(instant_of_value(&instant, fms_text("1763320419500"), why));
+    assert_int_equal(instant.seconds, 1763320419);
+    assert_true(instant_of_value(&instant, fms_text("2025-11-16T19:13:40Z"), why));
+    assert_int_equal(instant.seconds, 1763320420);
+    assert_false(instant_of_value(&instant, fms_text("1e30"), why));
+    assert_string_equal(why, "it is no Unix time, in whatever unit");
+    assert_false(instant_of_value(&instant, fms_text("x"), why));
+    assert_string_equal(why, "a digit expected at byte 0");
+}
+
 static void test_differences(void **state)
 {
     struct instant a = {-100000000000, 1}, b = {99999999999, 0}, between = instant_between(a, b);
@@ -240,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_leap_seconds),   cmocka_unit_test(test_what_is_no_time),
         cmocka_unit_test(test_there_and_back), cmocka_unit_test(test_digits_behind_the_point),
         cmocka_unit_test(test_unix_times),     cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_nanoseconds),    cmocka_unit_test(test_either_way),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

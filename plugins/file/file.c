@@ -43,7 +43,7 @@ static const struct fms_option file_options[] = {
            "with format = payload: key of the records; absent: none", FMS_SOURCE),
     OPTION(time, const char *, FMS_STRING, NULL, 0, 0, NULL,
            "with format = payload: field that has the records' time (timestamp, position.time) as Unix seconds, ms, us "
-           "or ns, which its size tells; absent: they have the time at which they are read", FMS_SOURCE),
+           "or ns, which its size tells, or as ISO 8601; absent: they have the time at which they are read", FMS_SOURCE),
     OPTION(append, bool, FMS_BOOLEAN, "yes", 0, 0, NULL, "no: what is there at the start is deleted", FMS_SINK),
     OPTION(sync, int, FMS_CHOICE, "close", 0, 0, "close|always",
            "when the disk has to have it: when the file is closed, or before a record counts as delivered", FMS_SINK),
@@ -106,6 +106,13 @@ static int file_check_speed(const struct file *self, const struct fms_host *host
     return 0;
 }
 
+static int file_check_time(const struct file *self, const struct fms_host *host)
+{
+    if (self->time == NULL || fms_json_path(host, self->time) != -EINVAL)
+        return 0;
+    return fms_fail_option(host, "time", -EINVAL, "\"%s\" is no path; expected one such as position.time", self->time);
+}
+
 static int file_check_record(const struct file *self, const struct fms_host *host)
 {
     const char *option = self->topic != NULL ? "topic" : self->key != NULL ? "key" : self->time != NULL ? "time" : NULL;
@@ -121,6 +128,8 @@ static int file_check_source(const struct file *self, const struct fms_host *hos
 
     error = error != 0 ? error : other;
     other = file_check_record(self, host);
+    error = error != 0 ? error : other;
+    other = file_check_time(self, host);
     error = error != 0 ? error : other;
     if (self->start == START_END && !self->follow)
         error = fms_fail_option(host, "start", -EINVAL,

@@ -235,65 +235,22 @@ static const char *record_read_members(struct record_reader *reader, struct fms_
     return record_read_headers(reader, headers, draft);
 }
 
-/* Parses the line into reader->root. NULL, or what is wrong. */
-static const char *record_parse(struct record_reader *reader, struct fms_bytes line, size_t flags)
+const char *record_read(struct record_reader *reader, struct fms_bytes line, int64_t now, struct fms_record *draft)
 {
     json_error_t error;
 
-    json_decref(reader->root);
-    reader->root = json_loadb(line.data, line.size, flags, &error);
-    if (reader->root != NULL)
-        return NULL;
-    snprintf(reader->wrong, sizeof reader->wrong, "no JSON: %s (at byte %d of the line)", error.text, error.position);
-    return reader->wrong;
-}
-
-const char *record_read(struct record_reader *reader, struct fms_bytes line, int64_t now, struct fms_record *draft)
-{
-    const char *wrong = record_parse(reader, line, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES);
-
     *draft = (struct fms_record){.timestamp = now};
-    if (wrong != NULL)
-        return wrong;
+    json_decref(reader->root);
+    reader->root = json_loadb(line.data, line.size, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
+    if (reader->root == NULL) {
+        snprintf(reader->wrong, sizeof reader->wrong, "no JSON: %s (at byte %d of the line)", error.text,
+                 error.position);
+        return reader->wrong;
+    }
     reader->decoded.size = 0;
     if (!text_reserve(&reader->decoded, line.size + 1)) /* what is decoded is shorter, its NUL bytes included */
         return "there is no memory for it";
     return record_read_members(reader, draft);
-}
-
-/* A Unix time of this century or so: in which unit it is, its size tells. 0: it is none. */
-static int64_t time_unit(double number)
-{
-    if (!(number >= 0) || number >= 9.2e18)
-        return 0;
-    return number < 1e11 ? FMS_SECOND : number < 1e14 ? FMS_MS : number < 1e17 ? FMS_US : 1;
-}
-
-const char *record_read_time(struct record_reader *reader, struct fms_bytes line, const char *path, int64_t *time)
-{
-    const char *wrong = record_parse(reader, line, JSON_ALLOW_NUL);
-    const json_t *at = reader->root;
-    int64_t unit;
-
-    if (wrong != NULL)
-        return wrong;
-    for (const char *part = path; part != NULL && at != NULL;
-         part = strchr(part, '.') != NULL ? strchr(part, '.') + 1 : NULL)
-        at = json_object_getn(at, part, strcspn(part, "."));
-    unit = json_is_number(at) ? time_unit(json_number_value(at)) : 0;
-    if (unit == 0) {
-        snprintf(reader->wrong, sizeof reader->wrong, "its field \"%s\" is %s", path,
-                 at == NULL ? "missing" : "no Unix time, in seconds, ms, us or ns");
-        return reader->wrong;
-    }
-    if (json_is_integer(at)) {
-        *time = json_integer_value(at) * unit;
-    } else {
-        int64_t whole = (int64_t)json_real_value(at);
-
-        *time = whole * unit + (int64_t)((json_real_value(at) - (double)whole) * (double)unit);
-    }
-    return NULL;
 }
 
 void record_reader_free(struct record_reader *reader)

@@ -28,8 +28,6 @@ struct record_reader {
 
 /* Fills the draft in; `now` is its time if the line has none. NULL, or what is wrong with the line. */
 const char *record_read(struct record_reader *reader, struct fms_bytes line, int64_t now, struct fms_record *draft);
-/* The time that a JSON object has in the field of this path, as in "timestamp" or "position.time". NULL, or what is wrong. */
-const char *record_read_time(struct record_reader *reader, struct fms_bytes line, const char *path, int64_t *time);
 
 void record_reader_free(struct record_reader *reader);
 

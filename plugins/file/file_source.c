@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../json_common/instant.h"
 #include "file_lines.h"
 #include "file_position.h"
 #include "file_record.h"
@@ -42,6 +43,7 @@ struct source {
     const struct file *file;
     const struct fms_host *host;
     double speed;
+    int time; /* the path of the field that has it */
 
     struct lines lines;
     enum outlook outlook;
@@ -242,6 +244,36 @@ static void source_keep_time(struct source *self, int64_t due)
 
 /* ------------------------------------------------------------------------------------------------- a line's meaning */
 
+static const char *source_bad_time(struct source *self, const char *what, const char *why)
+{
+    snprintf(self->reader.wrong, sizeof self->reader.wrong, "its field \"%s\" is %s%s", self->file->time, what, why);
+    return self->reader.wrong;
+}
+
+/* Gives the draft the time that its payload has. NULL, or what is wrong with that. */
+static const char *source_read_time(struct source *self)
+{
+    char why[INSTANT_WHY];
+    struct instant instant;
+    struct fms_json value;
+    int error = fms_json_get(self->host, &self->draft, self->time, &value);
+
+    if (error != 0) {
+        snprintf(self->reader.wrong, sizeof self->reader.wrong, "no JSON object: %s",
+                 error == -EBADMSG ? (const char *)value.text.data : strerror(-error));
+        return self->reader.wrong;
+    }
+    if (value.type == FMS_JSON_MISSING)
+        return source_bad_time(self, "missing", "");
+    if ((value.type != FMS_JSON_NUMBER && value.type != FMS_JSON_STRING) || value.escaped)
+        return source_bad_time(self, "no time", "");
+    if (!instant_of_value(&instant, value.text, why))
+        return source_bad_time(self, "no time: ", why);
+    if (instant.seconds < 0 || !instant_nanoseconds(instant, &self->draft.timestamp))
+        return source_bad_time(self, "no time from 1970 to 2262", "");
+    return NULL;
+}
+
 /* NULL, or what is wrong with the line. */
 static const char *source_read_payload(struct source *self, struct fms_bytes line)
 {
@@ -251,7 +283,7 @@ static const char *source_read_payload(struct source *self, struct fms_bytes lin
                                       .key = fms_text(file->key),
                                       .payload = line,
                                       .timestamp = fms_realtime(self->host)};
-    return file->time == NULL ? NULL : record_read_time(&self->reader, line, file->time, &self->draft.timestamp);
+    return file->time == NULL ? NULL : source_read_time(self);
 }
 
 /* 0: go on behind it; -EBADMSG: it stops the pipeline. */
@@ -297,9 +329,13 @@ static int source_take_line(struct source *self, int kind, struct fms_bytes line
 /* Whether whoever wrote the file has left it: a younger one was rotated since, or nothing came for a while. */
 static bool source_is_left(const struct source *self, const struct stat *is)
 {
-    int64_t since = fms_realtime(self->host) - (is->st_mtim.tv_sec * FMS_SECOND + is->st_mtim.tv_nsec);
+    struct instant now = instant_of_nanoseconds(fms_realtime(self->host));
+    struct instant written = {is->st_mtim.tv_sec, (uint32_t)is->st_mtim.tv_nsec};
+    int64_t since; /* a file's time may be any */
+    bool is_recent = instant_nanoseconds(instant_between(written, now), &since) && since < ROTATED_QUIET &&
+                     since > -ROTATED_QUIET;
 
-    return !self->file->follow || since >= ROTATED_QUIET || since <= -ROTATED_QUIET || source_rotations(self, is) > 1;
+    return !self->file->follow || !is_recent || source_rotations(self, is) > 1;
 }
 
 /* What is to come after the end of what was read. */
@@ -656,7 +692,8 @@ int source_open(struct file *file)
     self->speed = file_speed(file->speed_text);
     self->save_at = FMS_NEVER;
     self->inotify = self->watch = -1;
-    error = lines_init(&self->lines, (size_t)file->max_line);
+    self->time = file->time != NULL ? fms_json_path(file->host, file->time) : 0;
+    error = self->time < 0 ? self->time : lines_init(&self->lines, (size_t)file->max_line);
     if (error != 0)
         fms_fail(file->host, error, "no memory for a line of max_line = %lld", (long long)file->max_line);
     else

@@ -43,6 +43,16 @@ struct instant instant_of_nanoseconds(int64_t nanoseconds)
     return instant;
 }
 
+bool instant_nanoseconds(struct instant instant, int64_t *nanoseconds)
+{
+    bool is_negative = instant.seconds < 0; /* counted from the next second, so that the least fits too */
+    int64_t seconds = instant.seconds + is_negative;
+    int64_t rest = (int64_t)instant.nanoseconds - (is_negative ? FMS_SECOND : 0);
+
+    return !__builtin_mul_overflow(seconds, FMS_SECOND, nanoseconds) &&
+           !__builtin_add_overflow(*nanoseconds, rest, nanoseconds);
+}
+
 struct instant instant_between(struct instant earlier, struct instant later)
 {
     bool borrows = later.nanoseconds < earlier.nanoseconds;
@@ -247,6 +257,18 @@ bool instant_of_text(struct instant *instant, struct fms_bytes text, char *why)
     if (second < 60 || instant_begins_month(instant->seconds))
         return true;
     snprintf(why, INSTANT_WHY, "second 60 is there only at the end of a month, 23:59:60 UTC");
+    return false;
+}
+
+bool instant_of_value(struct instant *instant, struct fms_bytes text, char *why)
+{
+    struct decimal number;
+
+    if (!decimal_read(&number, text))
+        return instant_of_text(instant, text, why);
+    if (instant_of_number(instant, &number) != INSTANT_NO_UNIT)
+        return true;
+    snprintf(why, INSTANT_WHY, "it is no Unix time, in whatever unit");
     return false;
 }
 

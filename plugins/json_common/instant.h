@@ -37,6 +37,12 @@ struct instant instant_of_nanoseconds(int64_t nanoseconds);
 #define INSTANT_WHY 96
 bool instant_of_text(struct instant *instant, struct fms_bytes text, char *why);
 
+/* The time that a text is in either way: a JSON number, or ISO 8601. False as above. */
+bool instant_of_value(struct instant *instant, struct fms_bytes text, char *why);
+
+/* In nanoseconds since 1970. False: that is before 1677 or after 2262, which 64 bits do not hold. */
+bool instant_nanoseconds(struct instant instant, int64_t *nanoseconds);
+
 /* later - earlier; below 0 seconds where they stand the other way round. */
 struct instant instant_between(struct instant earlier, struct instant later);
 

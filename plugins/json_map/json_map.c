@@ -169,18 +169,12 @@ static bool json_map_to_string(struct fms_json *value)
  * such form, and `why` may say what is wrong. */
 static bool json_map_to_time(struct json_map *self, enum convert form, struct fms_json *value, char *why)
 {
-    struct decimal number;
     struct instant instant;
     size_t size;
 
-    if (value->type != FMS_JSON_STRING && value->type != FMS_JSON_NUMBER)
+    if ((value->type != FMS_JSON_STRING && value->type != FMS_JSON_NUMBER) ||
+        !instant_of_value(&instant, value->text, why))
         return false;
-    if (decimal_read(&number, value->text)) {
-        if (instant_of_number(&instant, &number) == INSTANT_NO_UNIT)
-            return false;
-    } else if (!instant_of_text(&instant, value->text, why)) {
-        return false;
-    }
     size = form == CONVERT_ISO8601 ? instant_text(instant, self->digits)
                                    : instant_number(instant, (enum instant_unit)(form - CONVERT_UNIX), self->digits);
     if (size == 0)
