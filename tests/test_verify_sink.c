@@ -331,6 +331,7 @@ static void test_corrupted(void **state)
         "{\"vehicle_id\":\"a\",\"speed\":1,\"rpm\":1,\"fuel_level\":1,\"seq\":-1,\"sent_ns\":5}",
         "{\"vehicle_id\":\"a\",\"speed\":1,\"rpm\":1,\"fuel_level\":1,\"seq\":1.5,\"sent_ns\":5}",
         "{\"vehicle_id\":\"a\",\"speed\":1,\"rpm\":1,\"fuel_level\":1,\"seq\":12345678901234567890,\"sent_ns\":5}",
+        "{\"vehicle_id\":\"a\",\"speed\":1,\"rpm\":1,\"fuel_level\":1,\"seq\":1,\"sent_ns\":9223372036854775808}",
         "{\"vehicle_id\":\"\",\"speed\":1,\"rpm\":1,\"fuel_level\":1,\"seq\":1,\"sent_ns\":5}",
         "{\"vehicle_id\":\"a\\u0000b\",\"speed\":1,\"rpm\":1,\"fuel_level\":1,\"seq\":1,\"sent_ns\":5}",
         "{\"vehicle_id\":\"a\",\"speed\":120.01,\"rpm\":1,\"fuel_level\":1,\"seq\":1,\"sent_ns\":5}",

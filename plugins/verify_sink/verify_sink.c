@@ -282,7 +282,7 @@ static bool verify_take(struct verify_sink *self, const struct fms_record *recor
     struct fms_bytes vehicle;
     uint64_t number = verify_number(self, self->sequence, record);
     uint64_t sent = verify_number(self, self->sent, record);
-    bool is_good = number > 0 && sent > 0 && verify_is_within(self, self->speed, record, 120) &&
+    bool is_good = number > 0 && sent > 0 && sent <= INT64_MAX && verify_is_within(self, self->speed, record, 120) &&
                    verify_is_within(self, self->rpm, record, 3000) &&
                    verify_is_within(self, self->fuel_level, record, 100) &&
                    fms_expand(self->host, self->vehicle, record, &vehicle) == 0 && vehicle.size > 0 &&
