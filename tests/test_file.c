@@ -658,6 +658,27 @@ static void test_line_of_max_line(void **state)
     read_all("max_line = 5\non_bad_line = skip\n", "");
 }
 
+/* The carriage return is of the end, in one line as in the next without one, and counts for nothing. */
+static void test_crlf(void **state)
+{
+    struct fake *f;
+
+    (void)state;
+    write_text("file", "a\r\n\r\nb\nc\rd\r\r\nlast\r");
+    read_all("crlf = yes\n", "a  b c\rd\r last ");
+    write_text("file", "12345\r\n123456\r\n12345\r\n123456\n12345\r");
+    read_all("crlf = yes\nmax_line = 5\non_bad_line = skip\n", "12345 12345 12345 ");
+    write_text("file", "12345\r");
+    f = source("crlf = yes\nmax_line = 5\nfollow = yes\n");
+    fake_settle_auto(f, FMS_DELIVERED);
+    assert_true(fake_poll(f, 100) >= 0);
+    assert_int_equal(fake_emitted(f), 0);
+    append_text("file", "\n1234567\r");
+    assert_int_equal(fake_poll(f, 100), -EBADMSG); /* the second is too long, whatever comes */
+    assert_payloads(f, 0, "12345 ");
+    fake_close(f);
+}
+
 /* A line larger than the buffer is dropped piece by piece, and counted once. */
 static void test_very_long_line(void **state)
 {
@@ -1523,6 +1544,7 @@ int main(void)
         TEST(test_standard_output),
         TEST(test_reading),
         TEST(test_line_of_max_line),
+        TEST(test_crlf),
         TEST(test_very_long_line),
         TEST(test_bad_lines),
         TEST(test_thousand_headers),

@@ -23,6 +23,7 @@ struct file {
     const char *speed_text;
     int64_t max_gap;
     int64_t max_line;
+    bool crlf;
     int on_bad_line;
     const char *topic, *key, *time;
 

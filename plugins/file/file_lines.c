@@ -93,6 +93,8 @@ static int lines_cut(struct lines *lines, size_t size, bool has_feed, struct fms
         lines_pass(lines);
         return 0;
     }
+    if (lines->crlf && size > 0 && lines->buffer[lines->start + size - 1] == '\r')
+        size--;
     if (size > lines->max)
         return LINES_TOO_LONG;
     lines->buffer[lines->start + size] = '\0';
@@ -116,7 +118,7 @@ static int lines_unfinished(struct lines *lines, struct fms_bytes *line)
         return size > 0 ? lines_cut(lines, size, false, line) : LINES_AT_END;
     if (lines->dropped > 0)
         lines_drop(lines);
-    else if (size > lines->max) {
+    else if (size > lines->max + lines->crlf) {
         lines->span = 0;
         return LINES_TOO_LONG;
     }

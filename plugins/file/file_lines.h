@@ -6,7 +6,8 @@
 
 struct lines {
     int fd;     /* -1: none */
-    size_t max; /* bytes of a line, without its line feed */
+    size_t max; /* bytes of a line, without its end */
+    bool crlf;  /* a carriage return before the line feed is of the end */
     char *buffer;
     size_t capacity;
     size_t start, scanned, end; /* the line in hand, up to where no line feed was found, what was read */
@@ -34,7 +35,7 @@ void lines_free(struct lines *lines);
 /* From here on it reads this file from this place. */
 void lines_begin(struct lines *lines, int fd, int64_t offset, uint64_t number);
 
-/* The next line, followed by a NUL byte; or another of the above; or a negative errno. A line must be passed before the
+/* The next line, without its end and followed by a NUL byte; or another of the above; or a negative errno. A line must be passed before the
  * next call. */
 int lines_next(struct lines *lines, struct fms_bytes *line);
 void lines_pass(struct lines *lines);

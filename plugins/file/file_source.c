@@ -694,6 +694,7 @@ int source_open(struct file *file)
     self->inotify = self->watch = -1;
     self->time = file->time != NULL ? fms_json_path(file->host, file->time) : 0;
     error = self->time < 0 ? self->time : lines_init(&self->lines, (size_t)file->max_line);
+    self->lines.crlf = file->crlf;
     if (error != 0)
         fms_fail(file->host, error, "no memory for a line of max_line = %lld", (long long)file->max_line);
     else
