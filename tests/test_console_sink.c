@@ -172,6 +172,30 @@ static void test_pretty_in_a_pipe_has_no_colour(void **state)
                         "19:13:39  raspi-001           56.65 km/h   1316 rpm  ##########  99.65 %\n");
 }
 
+/* A payload that is absent is told from one that is empty. */
+static void test_tombstones(void **state)
+{
+    struct fms_record record = {.topic = {"t", 1}, .key = {"raspi-001\n", 10}, .timestamp = 1763320419 * FMS_SECOND};
+    struct fake *f;
+
+    (void)state;
+    use_pipe();
+    assert_string_equal(print_bytes("format = json\n", fms_bytes_of(NULL, 0)), "null\n");
+    output_size = 0;
+    assert_string_equal(print_bytes("format = json\n", fms_bytes_of("", 0)), "\n");
+    output_size = 0;
+    f = fake_open("console_sink", FMS_SINK, "format = pretty\n");
+    fake_add_record(f, &record);
+    record.timestamp = 0;
+    record.key = fms_bytes_of(NULL, 0);
+    fake_add_record(f, &record);
+    assert_int_equal(fake_write(f), 2);
+    fake_until(f, (printed(), fake_count_fate(f, FMS_DELIVERED) == 2));
+    fake_close(f);
+    assert_string_equal(strchr(printed(), '\n') + 1, "19:13:39  raspi-001\\n       no payload (tombstone)\n"
+                                                     "--:--:--                    no payload (tombstone)\n");
+}
+
 static void test_bar_and_levels(void **state)
 {
     (void)state;
@@ -207,8 +231,6 @@ static void test_control_characters_are_escaped(void **state)
     assert_string_equal(print_bytes("", fms_bytes_of("a\0b\x7f", 4)), "a\\x00b\\x7f\n");
     output_size = 0;
     assert_string_equal(print("", "eight b\x7f"), "eight b\\x7f\n");
-    output_size = 0;
-    assert_string_equal(print_bytes("", fms_bytes_of(NULL, 0)), "\n");
 }
 
 /* Text is looked at eight bytes at a time, and then at its end. */
@@ -596,6 +618,7 @@ int main(void)
         TEST(test_no_color),
         TEST(test_pretty_in_a_pipe_has_no_colour),
         TEST(test_bar_and_levels),
+        TEST(test_tombstones),
         TEST(test_columns_stay_aligned),
         TEST(test_control_characters_are_escaped),
         TEST(test_one_byte_is_found_anywhere),

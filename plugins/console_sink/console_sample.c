@@ -101,22 +101,42 @@ static size_t sample_time(int64_t timestamp, char *to)
     time_t seconds = (time_t)timestamp;
     struct tm tm;
 
-    if (localtime_r(&seconds, &tm) == NULL)
+    if (timestamp == SAMPLE_NO_TIME || localtime_r(&seconds, &tm) == NULL)
         return put(to, "--:--:--");
     return strftime(to, 16, "%H:%M:%S", &tm);
+}
+
+/* The first two columns. */
+static size_t sample_begin(struct fms_bytes vehicle, int64_t timestamp, const struct sample_style *style, char *to)
+{
+    size_t n = put(to, colour(style, DIM));
+
+    n += sample_time(timestamp, to + n);
+    n += put(to + n, colour(style, PLAIN));
+    n += put(to + n, "  ");
+    n += put(to + n, colour(style, BOLD));
+    n += text_column(vehicle, VEHICLE_COLUMNS, !style->utf8, to + n);
+    n += put(to + n, colour(style, PLAIN));
+    return n;
+}
+
+size_t sample_tombstone(struct fms_bytes key, int64_t timestamp, const struct sample_style *style, char *to)
+{
+    size_t n = sample_begin(key, timestamp, style, to);
+
+    n += put(to + n, "  ");
+    n += put(to + n, colour(style, DIM));
+    n += put(to + n, "no payload (tombstone)");
+    n += put(to + n, colour(style, PLAIN));
+    return n + put(to + n, "\n");
 }
 
 size_t sample_line(const struct sample *sample, const struct sample_style *style, char *to)
 {
     const char *level = sample->fuel < 10 ? RED : sample->fuel < 25 ? YELLOW : GREEN;
-    size_t n = put(to, colour(style, DIM));
+    struct fms_bytes vehicle = fms_bytes_of(sample->vehicle, sample->vehicle_size);
+    size_t n = sample_begin(vehicle, sample->timestamp, style, to);
 
-    n += sample_time(sample->timestamp, to + n);
-    n += put(to + n, colour(style, PLAIN));
-    n += put(to + n, "  ");
-    n += put(to + n, colour(style, BOLD));
-    n += text_column(fms_bytes_of(sample->vehicle, sample->vehicle_size), VEHICLE_COLUMNS, !style->utf8, to + n);
-    n += put(to + n, colour(style, PLAIN));
     n += (size_t)sprintf(to + n, "  %7.2f km/h  %5.0f rpm  ", sample->speed, sample->rpm);
     n += put(to + n, colour(style, level));
     n += sample_bar(sample->fuel, style->utf8, to + n);

@@ -4,6 +4,7 @@
 
 #include <fms_plugin.h>
 
+#define SAMPLE_NO_TIME  INT64_MIN
 #define SAMPLE_LINE_MAX 512 /* bytes of one line, or of the table's head */
 
 struct sample {
@@ -27,5 +28,8 @@ void sample_read(struct fms_bytes payload, struct sample *sample);
 /* The table's head, and one line of it, each with its newline; the length. */
 size_t sample_head(const struct sample_style *style, char *to);
 size_t sample_line(const struct sample *sample, const struct sample_style *style, char *to);
+
+/* The line of a record without payload: its time in seconds, and its key for the vehicle. */
+size_t sample_tombstone(struct fms_bytes key, int64_t timestamp, const struct sample_style *style, char *to);
 
 #endif

@@ -94,11 +94,26 @@ static void console_sink_note(struct console_sink *self, struct line *line, cons
         summary_vehicle(self->ages, vehicle);
 }
 
-static void console_sink_show(struct console_sink *self, const struct sample *sample)
+/* The record as a line of the table. False: it has none. */
+static bool console_sink_show(struct console_sink *self, const struct fms_record *record, const struct sample *sample)
 {
+    int64_t time = record->timestamp != 0 ? record->timestamp / FMS_SECOND : SAMPLE_NO_TIME;
+
+    if (!self->pretty || (!sample->is_telemetry && record->payload.data != NULL))
+        return false;
     if (self->shown++ % CONSOLE_HEAD_EVERY == 0)
         console_sink_advance(self, sample_head(&self->style, self->buffer + self->end));
-    console_sink_advance(self, sample_line(sample, &self->style, self->buffer + self->end));
+    if (sample->is_telemetry)
+        console_sink_advance(self, sample_line(sample, &self->style, self->buffer + self->end));
+    else
+        console_sink_advance(self, sample_tombstone(record->key, time, &self->style, self->buffer + self->end));
+    return true;
+}
+
+/* What stands for the payload where there is no table. */
+static struct fms_bytes console_sink_text(const struct fms_record *record)
+{
+    return record->payload.data != NULL ? record->payload : fms_text("null");
 }
 
 /* Begins the record at `rendered`, or renders it whole as a line of the table: then this is true. */
@@ -111,33 +126,32 @@ static bool console_sink_begin(struct console_sink *self, struct line *line)
         sample_read(line->record->payload, &sample);
         if (self->ages != NULL)
             console_sink_note(self, line, &sample);
-        if (self->pretty && sample.is_telemetry) {
-            console_sink_show(self, &sample);
+        if (console_sink_show(self, line->record, &sample))
             return true;
-        }
     }
     self->is_begun = true;
     self->offset = 0;
-    self->is_clean = text_is_clean(line->record->payload, ascii);
+    self->is_clean = text_is_clean(console_sink_text(line->record), ascii);
     return false;
 }
 
 /* As much of the payload as fits. Whether that was all, with its newline. */
 static bool console_sink_continue(struct console_sink *self, const struct fms_record *record)
 {
-    size_t left = record->payload.size - self->offset;
+    struct fms_bytes text = console_sink_text(record);
+    size_t left = text.size - self->offset;
     size_t room = console_sink_room(self);
 
     if (self->is_clean && left > 0) {
         left = left < room ? left : room;
-        memcpy(self->buffer + self->end, (const char *)record->payload.data + self->offset, left);
+        memcpy(self->buffer + self->end, (const char *)text.data + self->offset, left);
         self->offset += left;
         console_sink_advance(self, left);
     } else if (left > 0) {
-        console_sink_advance(self, text_escape(record->payload, &self->offset, self->pretty && !self->style.utf8,
-                                               self->buffer + self->end, room));
+        console_sink_advance(
+            self, text_escape(text, &self->offset, self->pretty && !self->style.utf8, self->buffer + self->end, room));
     }
-    if (self->offset < record->payload.size || console_sink_room(self) == 0)
+    if (self->offset < text.size || console_sink_room(self) == 0)
         return false;
     self->buffer[self->end] = '\n';
     console_sink_advance(self, 1);
