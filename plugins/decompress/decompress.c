@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
+#include "../json_common/text.h"
 #include "codec.h"
 
 #define DECOMPRESS_HEADERS 1000 /* that a record may have */
@@ -70,7 +71,7 @@ static const struct fms_header *decompress_header(const struct decompress *self,
 
 static bool is_word(struct fms_bytes value, const char *word)
 {
-    return value.size == strlen(word) && strncasecmp(value.data, word, value.size) == 0;
+    return value.size == strlen(word) && (value.size == 0 || strncasecmp(value.data, word, value.size) == 0);
 }
 
 /* As HTTP names them (RFC 9110, section 8.4.1). False: it names none of ours. */
@@ -109,9 +110,8 @@ static bool decompress_codec(struct decompress *self, const struct fms_record *r
     }
     if (decompress_named(header->value, codec))
         return true;
-    fms_reject(self->host, record, "the header %s is \"%.*s\", which is none of gzip, deflate, zstd and identity",
-               self->header, header->value.size < 40 ? (int)header->value.size : 40,
-               header->value.data != NULL ? (const char *)header->value.data : "");
+    fms_reject(self->host, record, "the header %s is \"%s\", which is none of gzip, deflate, zstd and identity",
+               self->header, text_show(header->value).text);
     return false;
 }
 
