@@ -326,7 +326,7 @@ static const char *json_skip_container(const char *at, const char *end)
     return end;
 }
 
-static struct fms_json json_take_value(const char **at, const char *end)
+static inline struct fms_json json_take_value(const char **at, const char *end)
 {
     struct fms_json value = {FMS_JSON_NUMBER, false, {*at, 0}};
 
@@ -350,16 +350,22 @@ static struct fms_json json_take_value(const char **at, const char *end)
     return value;
 }
 
-/* Only behind a name stands a colon: so an object's rest is told from an array's. */
-static bool json_is_name(const char *at, const char *end)
+/* Passes over the colon and the blanks around it. False: there is none, for only behind a name stands one. */
+static bool json_skip_colon(const char **at, const char *end)
 {
-    while (at < end && *at != ':' && *at != ',' && *at != ']' && *at != '}')
-        at++;
-    return at < end && *at == ':';
+    const char *to = *at;
+
+    while (to < end && (*to == ' ' || *to == '\n' || *to == '\r' || *to == '\t'))
+        to++;
+    if (to == end || *to != ':')
+        return false;
+    *at = json_skip_text(to, end);
+    return *at < end;
 }
 
 bool json_next(struct fms_bytes *rest, struct fms_json *name, struct fms_json *value)
 {
+    static const struct fms_json none = {FMS_JSON_MISSING, false, {"", 0}};
     const char *at = rest->data, *end = at + rest->size;
 
     if (at < end && (*at == '{' || *at == '['))
@@ -367,14 +373,17 @@ bool json_next(struct fms_bytes *rest, struct fms_json *name, struct fms_json *v
     at = json_skip_text(at, end);
     if (at == end || *at == '}' || *at == ']')
         return false;
-    *name = (struct fms_json){FMS_JSON_MISSING, false, {"", 0}};
-    *value = json_take_value(&at, end);
-    if (value->type == FMS_JSON_STRING && json_is_name(at, end)) {
-        *name = *value;
-        at = json_skip_text(at, end);
-        if (at == end)
-            return false;
+    if (*at != '"') {
+        *name = none;
         *value = json_take_value(&at, end);
+    } else {
+        *name = json_take_string(&at, end);
+        if (json_skip_colon(&at, end)) {
+            *value = json_take_value(&at, end);
+        } else {
+            *value = *name;
+            *name = none;
+        }
     }
     *rest = fms_bytes_of(at, (size_t)(end - at));
     return true;

@@ -34,7 +34,7 @@ struct fms_check {
     int object;                   /* the path of all */
     struct keys keys;
 
-    /* of the record in hand */
+    const struct fms_record *record; /* in hand */
     struct text_buffer buffer;
     size_t decoded;            /* bytes of it that hold keys */
     struct fms_bytes replaced; /* in the payload, by `seconds`; data == NULL: nothing */
@@ -106,23 +106,21 @@ static bool fms_check_age(struct fms_check *self, struct fms_bytes value, struct
 }
 
 /* Makes the value what is to stand there in place of what stands there. */
-static void fms_check_repair(struct fms_check *self, struct fms_json *value, struct fms_bytes stands,
-                             struct instant instant)
+static void fms_check_repair(struct fms_check *self, struct fms_json *value, struct decimal *number,
+                             struct fms_bytes stands, struct instant instant)
 {
     size_t size = instant_number(instant, INSTANT_SECONDS, self->seconds);
 
     self->replaced = stands;
     *value = (struct fms_json){FMS_JSON_NUMBER, false, fms_bytes_of(self->seconds, size)};
+    decimal_read(number, value->text);
 }
 
-static bool fms_check_unix_time(struct fms_check *self, struct fms_json *value)
+static bool fms_check_unix_time(struct fms_check *self, struct fms_json *value, struct decimal *number)
 {
-    struct decimal number;
     struct instant instant;
-    enum instant_unit unit;
+    enum instant_unit unit = instant_of_number(&instant, number);
 
-    decimal_read(&number, value->text);
-    unit = instant_of_number(&instant, &number);
     if (unit == INSTANT_NO_UNIT) {
         snprintf(self->why, sizeof self->why, "%s: %s is no Unix time, in whatever unit", self->timestamp,
                  text_show(value->text).text);
@@ -136,15 +134,15 @@ static bool fms_check_unix_time(struct fms_check *self, struct fms_json *value)
     if (!fms_check_age(self, value->text, instant))
         return false;
     if (unit != INSTANT_SECONDS && self->other_units == OTHER_REPAIR)
-        fms_check_repair(self, value, value->text, instant);
+        fms_check_repair(self, value, number, value->text, instant);
     return true;
 }
 
-/* `stands` is the string in the payload, its quotes with it. */
-static bool fms_check_iso8601(struct fms_check *self, struct fms_json *value, struct fms_bytes stands)
+static bool fms_check_iso8601(struct fms_check *self, struct fms_json *value, struct decimal *number)
 {
-    char why[INSTANT_WHY];
+    struct fms_json stands;
     struct instant instant;
+    char why[INSTANT_WHY];
 
     if (!instant_of_text(&instant, value->text, why)) {
         snprintf(self->why, sizeof self->why, "%s: \"%s\" is no time: %s", self->timestamp, text_show(value->text).text,
@@ -153,18 +151,21 @@ static bool fms_check_iso8601(struct fms_check *self, struct fms_json *value, st
     }
     if (!fms_check_age(self, value->text, instant))
         return false;
-    if (self->iso8601 == OTHER_REPAIR)
-        fms_check_repair(self, value, stands, instant);
+    if (self->iso8601 != OTHER_REPAIR)
+        return true;
+    fms_json_get(self->host, self->record, self->time_rule->path, &stands); /* the value's escapes are decoded */
+    stands.text = fms_bytes_of((const char *)stands.text.data - 1, stands.text.size + 2);
+    fms_check_repair(self, value, number, stands.text, instant);
     return true;
 }
 
-/* What is neither a number nor a string is for the rule, unless its age is asked for. */
-static bool fms_check_time(struct fms_check *self, struct fms_json *value, struct fms_bytes stands)
+/* `number` is the value if it is one. What is neither a number nor a string is for the rule, unless its age is asked for. */
+static bool fms_check_time(struct fms_check *self, struct fms_json *value, struct decimal *number)
 {
     if (value->type == FMS_JSON_NUMBER)
-        return fms_check_unix_time(self, value);
+        return fms_check_unix_time(self, value, number);
     if (value->type == FMS_JSON_STRING && self->iso8601 != OTHER_REJECT)
-        return fms_check_iso8601(self, value, stands);
+        return fms_check_iso8601(self, value, number);
     if (value->type <= FMS_JSON_NULL || !self->time_rule->is_any || (self->max_age == 0 && self->max_ahead == 0))
         return true;
     snprintf(self->why, sizeof self->why, "%s: a time expected, found %s", self->timestamp, rule_found(value->type));
@@ -216,19 +217,16 @@ static bool fms_check_keys(struct fms_check *self, struct fms_bytes object)
 /* Holds one field against its rule. */
 static bool fms_check_field(struct fms_check *self, const struct rule *rule, struct fms_json *value)
 {
-    struct fms_bytes stands = value->text;
     struct decimal number;
 
-    if (value->type == FMS_JSON_STRING)
-        stands = fms_bytes_of((const char *)stands.data - 1, stands.size + 2);
     if (value->escaped) {
         value->text = fms_check_decode(self, value, 0);
         value->escaped = false;
     }
-    if (rule == self->time_rule && !fms_check_time(self, value, stands))
-        return false;
     if (value->type == FMS_JSON_NUMBER)
         decimal_read(&number, value->text);
+    if (rule == self->time_rule && !fms_check_time(self, value, &number))
+        return false;
     return rule_check(rule, value, &number, self->why);
 }
 
@@ -236,6 +234,7 @@ static bool fms_check_fields(struct fms_check *self, const struct fms_record *re
 {
     struct fms_json value;
 
+    self->record = record;
     self->replaced.data = NULL;
     for (size_t i = 0; i < self->rule_count; i++) {
         fms_json_get(self->host, record, self->rules[i].path, &value);
