@@ -337,13 +337,14 @@ static inline void fms_delivered(const struct fms_host *host, const struct fms_r
     host->settle(host, record, FMS_DELIVERED);
 }
 
-/* fms_retry(host, record, "reason", ...): not delivered; the host offers it again, after a pause, in emit order. A sink
- * must not deliver a later record of the same key after it has asked to retry an earlier one: the host stops offering
- * until all that the sink took is settled, and what the sink still holds it settles as retry too. Threads as above. */
+/* fms_retry(host, record, "reason", ...): not delivered; the host offers it again, after a pause, in emit order. Sinks only.
+ * From here on the host offers nothing until all that the sink took is settled; the sink must not deliver a later record of
+ * the same key either, and what it still holds it settles as retry too. So only the lane may say it: a thread of the
+ * sink's own leaves it to sink_poll, which it asks for with fms_wake, and rests until then. [lane] */
 #define fms_retry(host, record, ...) ((host)->refuse((host), (record), FMS_RETRY, __VA_ARGS__))
 
 /* fms_reject(host, record, "reason", ...): it can never be delivered, and why. Transforms: `return fms_reject(...)`.
- * Threads as above. */
+ * Threads as fms_delivered. */
 #define fms_reject(host, record, ...) ((host)->refuse((host), (record), FMS_REJECTED, __VA_ARGS__))
 
 /* The text of a template for this record. 0: *value is the text, followed by a NUL byte, until the next call with the
@@ -495,7 +496,7 @@ struct fms_plugin {
 
     /* Sink: takes the first n of `count` records (1..256) in emit order and returns n; the host offers the rest when
      * one of this sink's records is settled or it calls fms_wake. Each taken record is settled exactly once, now or
-     * later, in any order, from any thread. `records` is valid for the call, a record until it is settled. A negative
+     * later, in any order, from any thread, but fms_retry on the lane. `records` is valid for the call, a record until it is settled. A negative
      * errno fails the pipeline. [lane] */
     int (*sink_write)(void *instance, const struct fms_record *const *records, size_t count);
     /* Sink: called at the start, after writes, and when `wait` says. 0 or a negative errno. [lane] */

@@ -43,7 +43,8 @@ static bool is_lane(struct stage *stage, const char *function)
 {
     if (lane_current == stage->lane)
         return true;
-    host_misuse(stage, "called %s from a thread that is not the lane (see fms_enter)", function);
+    host_misuse(stage, "called %s from a thread that is not the lane (%s)", function,
+                stage->host.role == FMS_SOURCE ? "see fms_enter" : "leave it to a poll, with fms_wake");
     return false;
 }
 
@@ -506,6 +507,8 @@ static enum fms_verdict host_refuse(const struct fms_host *host, const struct fm
     if (vasprintf(&text, reason, args) < 0)
         text = NULL;
     va_end(args);
+    if (fate == FMS_RETRY)
+        is_lane(stage_of(host), "fms_retry"); /* what was offered meanwhile may have overtaken it */
     settle_any(stage_of(host), public, fate, text);
     return FMS_KEPT;
 }

@@ -25,7 +25,7 @@ static const char usage[] =
     "       fmspipe [OPTION...] test FILE...     run the [test NAME] sections: transforms only, nothing is connected\n"
     "       fmspipe [OPTION...] plugins          list the plugins that can be found\n"
     "       fmspipe [OPTION...] describe PLUGIN  a plugin's options; `pipeline` and `test`: those of these sections\n"
-    "       fmspipe new-plugin NAME --type=source|transform|sink [DIR]   make a folder with a plugin to begin with\n"
+    "       fmspipe new-plugin NAME --type=TYPE [DIR]   make a folder with a plugin to begin with\n"
     "\n"
     "  --plugin-dir=DIR[:DIR...]   look here for plugins first (also: FMSPIPE_PLUGIN_PATH)\n"
     "  --log-format=text|json      how log lines on stderr look (text)\n"
@@ -33,7 +33,7 @@ static const char usage[] =
     "  --until=NAME                run: stop all pipelines when this one has ended\n"
     "  --timeout=SECONDS           probe: how long to try each stage (10)\n"
     "  --format=table|json|markdown|man   describe: how to print (table)\n"
-    "  --type=source|transform|sink   new-plugin: what it is\n"
+    "  --type=source|transform|sink|sink-thread   new-plugin: what it is; sink-thread has a thread of its own\n"
     "  --help, --version\n"
     "\n"
     "exit status: 0 done; 1 failed while running, records were left unsettled, or a test failed; 2 bad configuration\n";
@@ -43,7 +43,7 @@ struct arguments {
     enum log_format log_format;
     enum fms_level log_level;
     enum describe_format format;
-    enum fms_role type; /* 0: not said */
+    const char *type; /* NULL: not said */
     int64_t timeout;
     const char *command;
     char **words;
@@ -81,7 +81,7 @@ static int parse_option(int option, struct arguments *arguments)
 {
     static const char *const formats[] = {"text", "json", NULL};
     static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
-    static const char *const types[] = {"source", "transform", "sink", NULL}; /* in the order of enum fms_role */
+    static const char *const types[] = {"source", "transform", "sink", "sink-thread", NULL};
     static const char *const describes[] = {"table", "markdown", "json", "man", NULL};
     int choice = 0;
     long seconds;
@@ -105,7 +105,7 @@ static int parse_option(int option, struct arguments *arguments)
         break;
     case 'r':
         choice = choose(optarg, types);
-        arguments->type = choice < 0 ? 0 : (enum fms_role)(1 << choice);
+        arguments->type = choice < 0 ? NULL : types[choice];
         break;
     case 'u':
         arguments->until = optarg;
@@ -212,8 +212,8 @@ static int make_plugin(const struct arguments *arguments)
     const char *directory = arguments->count > 1 ? arguments->words[1] : NULL;
     int error;
 
-    if (arguments->type == 0)
-        return bad_usage("new-plugin needs --type=source, transform or sink", NULL);
+    if (arguments->type == NULL)
+        return bad_usage("new-plugin needs --type=source, transform, sink or sink-thread", NULL);
     if (arguments->count > 2)
         return bad_usage("new-plugin takes a name and a folder", arguments->words[2]);
     error = new_plugin(arguments->words[0], arguments->type, directory);

@@ -76,14 +76,14 @@ static int make_file(const char *directory, const char *from, const char *before
     return error;
 }
 
-static int make_files(const char *directory, const char *role, const char *name)
+static int make_files(const char *directory, const char *type, const char *name)
 {
     char code[32], test[32], pipeline[32];
     int error;
 
-    snprintf(code, sizeof code, "%s.c", role);
-    snprintf(test, sizeof test, "test_%s.c", role);
-    snprintf(pipeline, sizeof pipeline, "%s.ini", role);
+    snprintf(code, sizeof code, "%s.c", type);
+    snprintf(test, sizeof test, "test_%s.c", type);
+    snprintf(pipeline, sizeof pipeline, "%s.ini", type);
     error = make_file(directory, code, "", ".c", name);
     if (error == 0)
         error = make_file(directory, test, "test_", ".c", name);
@@ -94,15 +94,13 @@ static int make_files(const char *directory, const char *role, const char *name)
     return error != 0 ? error : make_file(directory, "README.md", "README.md", "", name);
 }
 
-int new_plugin(const char *name, enum fms_role role, const char *directory)
+int new_plugin(const char *name, const char *type, const char *directory)
 {
-    const char *role_name = role == FMS_SOURCE ? "source" : role == FMS_TRANSFORM ? "transform" : "sink";
-
     if (!is_name(name))
         return refuse(-EINVAL, "\"%s\" is no name for a plugin: 1 to 48 of a-z, 0-9 and _, a letter first", name);
     if (directory == NULL)
         directory = name;
     if (mkdir(directory, 0777) != 0)
         return refuse(-errno, "cannot make the folder %s: %s", directory, strerror(errno));
-    return make_files(directory, role_name, name);
+    return make_files(directory, type, name);
 }

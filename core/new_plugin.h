@@ -2,10 +2,8 @@
 #ifndef FMS_NEW_PLUGIN_H
 #define FMS_NEW_PLUGIN_H
 
-#include "fms_plugin.h"
-
-/* Makes the folder `directory` (NULL: ./NAME), which must not be there yet, for a plugin of that name and role, and says on
- * standard output what is in it. 0, or a negative errno, logged. [control] */
-int new_plugin(const char *name, enum fms_role role, const char *directory);
+/* Makes the folder `directory` (NULL: ./NAME), which must not be there yet, for a plugin of that name and type ("sink": the
+ * files are called so), and says on standard output what is in it. 0, or a negative errno, logged. [control] */
+int new_plugin(const char *name, const char *type, const char *directory);
 
 #endif

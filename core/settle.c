@@ -282,6 +282,19 @@ static void slot_list_append(struct slot_list *list, struct record *record, size
     list->tail = record;
 }
 
+/* From now on the sink is offered nothing until all that it took is settled. */
+static void retry_begin(struct stage *sink, const char *reason)
+{
+    if (sink->is_retrying)
+        return;
+    log_line(FMS_LOG_WARN, sink->lane->options.name, sink->name, "not delivered, will be offered again: %s",
+             reason != NULL ? reason : "no reason was given");
+    if (sink->attempt == 0)
+        sink->retry_since = lane_now();
+    sink->is_retrying = true;
+    sink->retry_at = 0;
+}
+
 void settle_report(struct stage *sink, struct record *record, enum fms_fate fate, char *reason)
 {
     struct lane *lane = sink->lane;
@@ -297,6 +310,8 @@ void settle_report(struct stage *sink, struct record *record, enum fms_fate fate
     slot->fate = (uint8_t)fate;
     slot->reason = reason;
     if (lane_current == lane) {
+        if (fate == FMS_RETRY)
+            retry_begin(sink, reason);
         slot_list_append(&lane->settled[sink->slot], record, sink->slot);
         lane->has_settled = true;
         return;
@@ -323,14 +338,7 @@ static void settle_retry(struct stage *sink, struct record *record, char *reason
 {
     sink->lane->counts.retried++;
     slot_set(record, sink, SLOT_QUEUED);
-    if (!sink->is_retrying) {
-        log_line(FMS_LOG_WARN, sink->lane->options.name, sink->name, "not delivered, will be offered again: %s",
-                 reason != NULL ? reason : "no reason was given");
-        if (sink->attempt == 0)
-            sink->retry_since = lane_now();
-        sink->is_retrying = true;
-        sink->retry_at = 0;
-    }
+    retry_begin(sink, reason);
     free(reason);
 }
 
@@ -485,7 +493,7 @@ static bool offer_sink(struct stage *sink)
     if (sink->cursor == NULL || sink->is_full)
         return false;
     first = sink->cursor;
-    while (sink->cursor != NULL && !sink->is_full && !sink->is_dead)
+    while (sink->cursor != NULL && !sink->is_full && !sink->is_retrying && !sink->is_dead)
         offer_batch(sink);
     stage_poll(sink);
     if (sink->cursor != first)

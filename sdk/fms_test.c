@@ -656,6 +656,8 @@ static void fake_settle_input(struct fake *f, const struct fms_record *record, e
     struct fake_input *input = NULL;
 
     pthread_mutex_lock(&f->lock);
+    if (fate == FMS_RETRY)
+        fake_check_lane(f, function);
     if (f->host.role == FMS_SOURCE)
         fake_breach(f, "%s was called by a source", function);
     else if (fate < FMS_DELIVERED || fate > FMS_REJECTED || (transform && fate == FMS_RETRY))

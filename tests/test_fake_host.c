@@ -240,6 +240,26 @@ static void *settle_kept(void *user)
     return NULL;
 }
 
+static void *retry_kept(void *user)
+{
+    struct stage *self = user;
+
+    fms_retry(self->host, self->kept, "not here");
+    return NULL;
+}
+
+static void test_retried_by_another_thread(void **state)
+{
+    struct fake *f = open_sink(take_all, 0);
+
+    (void)state;
+    fake_add(f, "t", NULL, "a");
+    fake_write(f);
+    in_thread(retry_kept, fake_instance(f));
+    assert_int_equal(fake_fate(f, 0), FMS_RETRY);
+    close_fails(f, "fms_retry was called by a thread that is not the lane");
+}
+
 static void test_settled_by_another_thread(void **state)
 {
     struct fake *f = open_sink(take_all, 0);
@@ -763,6 +783,7 @@ int main(void)
         cmocka_unit_test(test_durable_sink_settles_in_write),
         cmocka_unit_test(test_rest_is_offered_after_settlement),
         cmocka_unit_test(test_settled_by_another_thread),
+        cmocka_unit_test(test_retried_by_another_thread),
         cmocka_unit_test(test_emitted_after_end),
         cmocka_unit_test(test_emitted_by_wrong_thread),
         cmocka_unit_test(test_rejected_by_the_source),

@@ -30,15 +30,20 @@ built() {
 
 # 1. A plugin of each type, as it is made.
 cd "$work"
-for type in source transform sink; do
-  quietly fmspipe new-plugin "my_$type" --type="$type"
-  grep -l example "my_$type"/*.c && fail "my_$type is still called example"
-  [ "$(wc -l <"my_$type/my_$type.c")" -lt 60 ] || fail "my_$type.c has 60 lines or more"
-  cd "my_$type"
-  built "my_$type"
-  quietly fmspipe --plugin-dir=build check "my_$type.ini"
+for type in source transform sink sink-thread; do
+  name=my_${type//-/_}
+  most=60
+  [ "$type" = sink-thread ] && most=140
+  quietly fmspipe new-plugin "$name" --type="$type"
+  grep -l example "$name"/*.c && fail "$name is still called example"
+  [ "$(wc -l <"$name/$name.c")" -lt $most ] || fail "$name.c has $most lines or more"
+  cd "$name"
+  built "$name"
+  quietly fmspipe --plugin-dir=build check "$name.ini"
   cd ..
 done
+quietly fmspipe --log-level=error --plugin-dir=my_sink_thread/build my_sink_thread/my_sink_thread.ini
+[ "$(grep -c '^{"vehicle_id"' my_sink_thread.out)" = 5 ] || fail "my_sink_thread wrote not all"
 quietly fmspipe --log-level=error --plugin-dir=my_sink/build my_sink/my_sink.ini
 grep -q '^my_sink: {"vehicle_id"' "$work/log" || fail "my_sink wrote nothing"
 quietly fmspipe --plugin-dir=my_transform/build test my_transform/my_transform.ini

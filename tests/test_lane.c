@@ -669,6 +669,66 @@ static void back_off_grows_to_retry_max(void **state)
         assert_true(retry_times[i] - retry_times[i - 1] >= 4 * FMS_MS / 2);
 }
 
+/* Takes nothing until all is there; then retries the first that it is offered, and would deliver what comes behind it. */
+static int retrying_once_write(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct sink *self = instance;
+
+    if (!rig.lane.source->has_ended)
+        return 0;
+    if (self->writes++ > 0)
+        return sink_write_at_once(instance, records, count);
+    for (size_t i = 0; i < count; i++)
+        fms_retry(self->host, records[i], "not yet");
+    return (int)count;
+}
+
+static int poll_until_all_is_there(void *instance, struct fms_wait *wait)
+{
+    struct sink *self = instance;
+
+    if (self->writes == 0 && rig.lane.source->has_ended)
+        fms_wake(self->host);
+    if (self->writes == 0)
+        wait->deadline = 0;
+    return 0;
+}
+
+static void nothing_is_offered_behind_a_retry(void **state)
+{
+    struct fms_plugin table = {.sink_write = retrying_once_write, .sink_poll = poll_until_all_is_there};
+
+    (void)state;
+    add_source(1000); /* several offers at once */
+    add_sink(0, "sink", table);
+    lane_run(&rig.lane);
+    assert_all_delivered(1000);
+    assert_in_order(&sinks[0], 1000);
+    assert_int_equal(rig.lane.counts.retried, LANE_BATCH);
+}
+
+static void *retry_on_a_thread(void *user)
+{
+    struct sink *self = user;
+
+    fms_retry(self->host, self->held[0], "not here");
+    return NULL;
+}
+
+/* Retries its first record from a thread, the first time. */
+static int write_and_retry_elsewhere(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct sink *self = instance;
+    pthread_t thread;
+
+    if (self->writes++ > 0)
+        return sink_write_at_once(instance, records, count);
+    self->held[0] = records[0];
+    assert_int_equal(pthread_create(&thread, NULL, retry_on_a_thread, instance), 0);
+    pthread_join(thread, NULL);
+    return 1;
+}
+
 /* ---------------------------------------------------------------------------------------------------------- fan-out */
 
 static void each_sink_has_a_cursor_of_its_own(void **state)
@@ -2221,6 +2281,18 @@ static void expanding_on_a_foreign_thread_is_named(void **state)
     assert_named("sink", "called fms_expand from a thread that is not the lane");
 }
 
+static void retrying_on_a_foreign_thread_is_named(void **state)
+{
+    struct fms_plugin table = {.sink_write = write_and_retry_elsewhere};
+
+    (void)state;
+    add_source(10);
+    add_sink(0, "sink", table);
+    lane_run(&rig.lane);
+    assert_named("sink", "called fms_retry from a thread that is not the lane (leave it to a poll, with fms_wake)");
+    assert_int_equal(count_told(FMS_DELIVERED), 10); /* it was offered again all the same */
+}
+
 static int write_and_look(void *instance, const struct fms_record *const *records, size_t count)
 {
     struct sink *self = instance;
@@ -3333,6 +3405,8 @@ int main(int argc, char **argv)
         CASE(a_too_large_record_at_the_bound_waits_no_longer_than_others),
         CASE(retries_keep_order),
         CASE(back_off_grows_to_retry_max),
+        CASE(nothing_is_offered_behind_a_retry),
+        CASE(retrying_on_a_foreign_thread_is_named),
         CASE(each_sink_has_a_cursor_of_its_own),
         CASE(two_sinks_that_reject_make_two_letters),
         CASE(a_record_with_all_headers_becomes_a_letter),
