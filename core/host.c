@@ -201,15 +201,20 @@ static int64_t host_backoff(const struct fms_host *host, int64_t min, int64_t ma
 
 /* ---------------------------------------------------------------------------------------------------------- records */
 
-/* Whether a record that comes out of transform number `after` (-1: the source) finds room. What room there is is for
- * those that wait further along. */
-static bool has_room(const struct lane *lane, int after, size_t charge)
+/* Whether records wait behind transform number `after` (-1: the source): what room there is is for them. */
+static bool is_waited_for(const struct lane *lane, int after)
 {
     for (size_t i = (size_t)(after + 1); i < lane->transform_count; i++) {
         if (lane->transforms[i]->waiting.head != NULL)
-            return false;
+            return true;
     }
-    return lane->in_flight_bytes + charge <= (size_t)lane->options.max_in_flight_bytes;
+    return false;
+}
+
+/* Whether a record that comes out of that transform finds room. */
+static bool has_room(const struct lane *lane, int after, size_t charge)
+{
+    return !is_waited_for(lane, after) && lane->in_flight_bytes + charge <= (size_t)lane->options.max_in_flight_bytes;
 }
 
 static bool may_emit(const struct lane *lane, size_t charge)
@@ -400,12 +405,13 @@ static int transform_position(const struct stage *stage)
 }
 
 /* Of a child for which there is no room: whether there may be some later. */
-static int emit_child_later(struct stage *stage)
+static int emit_child_later(struct stage *stage, int position)
 {
     struct lane *lane = stage->lane;
+    bool is_hopeless = lane->last_try == stage && !is_waited_for(lane, position) && settle_is_stalled(lane);
 
     lane->is_blocked = true;
-    return lane->last_try == stage && settle_is_stalled(lane) ? -EMSGSIZE : -EAGAIN;
+    return is_hopeless ? -EMSGSIZE : -EAGAIN;
 }
 
 static int host_emit_child(const struct fms_host *host, const struct fms_record *parent, const struct fms_record *draft)
@@ -426,7 +432,7 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
     }
     child = has_room(lane, position, charge) ? record_new(lane, draft, charge, NULL) : NULL;
     if (child == NULL)
-        return emit_child_later(stage);
+        return emit_child_later(stage, position);
     memcpy(child->public.tag, from->public.tag, sizeof child->public.tag);
     child->parent = from;
     child->pending = 1;

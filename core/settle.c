@@ -639,10 +639,9 @@ static bool advance_first_waiting(struct lane *lane, int position)
 {
     struct stage *transform = lane->transforms[position];
     struct record *record = list_take(&transform->waiting);
-    bool again;
+    bool is_last_try = settle_is_stalled(lane), again;
 
-    if (settle_is_stalled(lane))
-        lane->last_try = transform;
+    lane->last_try = is_last_try ? transform : NULL;
     if (transform_one(transform, record, &again))
         settle_advance(lane, record, position);
     lane->last_try = NULL;
@@ -653,7 +652,8 @@ static bool advance_first_waiting(struct lane *lane, int position)
         return true; /* its children wait now */
     if (!settle_is_stalled(lane))
         return false;
-    reject_waiting(transform, list_take(&transform->waiting));
+    if (is_last_try) /* else it is told so first */
+        reject_waiting(transform, list_take(&transform->waiting));
     return true;
 }
 

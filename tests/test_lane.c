@@ -1534,6 +1534,43 @@ static void a_family_that_can_never_fit_is_rejected(void **state)
     assert_all_delivered(500);
 }
 
+/* Three children of every 50th record, none of which the next transform can make its own of: each is that one's to lose. */
+static enum fms_verdict three_children_transform(void *instance, const struct fms_record *record)
+{
+    struct transform *self = instance;
+    int error = 0;
+
+    if (record->tag[0] % 50 != 49)
+        return FMS_PASS;
+    for (; self->emitted < 3 && error == 0; self->emitted += error == 0)
+        error = fms_emit_child(self->host, record, record);
+    if (error == 0) {
+        self->emitted = 0;
+        return FMS_DROP;
+    }
+    assert_int_equal(error, -EAGAIN);
+    self->again++;
+    return FMS_AGAIN;
+}
+
+static void what_waits_further_along_is_no_reason_to_give_up(void **state)
+{
+    struct fms_plugin three = {.transform = three_children_transform}, big = {.transform = big_child_transform};
+
+    (void)state;
+    rig.lane.options.max_in_flight_bytes = 16 * 1024;
+    add_source(200);
+    add_transform(0, "transform first", three);
+    add_transform(1, "transform second", big)->size = 20000;
+    add_sink(0, "sink", slow_table);
+    rig.lane.options.on_reject = ON_REJECT_DROP; /* a dead letter would be something to wait for */
+    lane_run(&rig.lane);
+    assert_true(transforms[0].again > 0);
+    assert_int_equal(rig.lane.counts.rejected, 3 * 4);
+    assert_int_equal(rig.lane.counts.dropped, 4);
+    assert_int_equal(sinks[0].count, 196);
+}
+
 /* Three children, of which the second of every 50th record can never fit: it alone is left out, and that rejects the record,
  * but not before the others that are in flight could have made room. */
 static enum fms_verdict outsize_child_transform(void *instance, const struct fms_record *record)
@@ -3440,6 +3477,7 @@ int main(int argc, char **argv)
         CASE(the_source_leaves_room_to_one_that_waits),
         CASE(a_family_that_can_never_fit_is_rejected),
         CASE(a_child_that_can_never_fit_is_told_and_costs_only_itself),
+        CASE(what_waits_further_along_is_no_reason_to_give_up),
         CASE(the_second_can_never_fit),
         CASE(flush_comes_after_what_waits),
         CASE(keeping_more_than_half_of_the_bytes_is_named),
