@@ -193,6 +193,40 @@ case_replay() {
   check_all
 }
 
+# A batch in each format, one of them with an item that is no good and one that is broken: the items come out in their order, the
+# two batches whole as dead letters, and the connection is still the first.
+case_batches() {
+  local i
+  # reading SEQ
+  reading() { printf '{"vehicle_id":"raspi-001","timestamp":1763320419,"speed":1.50,"rpm":1,"fuel_level":1,"seq":%d}' "$1"; }
+  # batch FIRST: readings of three numbers, as an array
+  batch() { printf '[%s,\n %s,%s]' "$(reading "$1")" "$(reading $(($1 + 1)))" "$(reading $(($1 + 2)))"; }
+  # shellcheck disable=SC2317 # until_true calls it
+  came() { kcat -b "$FMS_KAFKA" -C -t "$1" -o beginning -e -q -f "$3" 2>/dev/null >"$work/$1" && lines_of "$1" "$2"; }
+  # shellcheck disable=SC2317
+  lines_of() { [ "$(wc -l <"$work/$1")" -ge "$2" ]; }
+  [ -z "$foreign" ] || { echo "skipped: others' records would be taken for ours"; exit 77; }
+  start bridge "$root/pipelines/bridge_batches.ini"
+  wait_subscribed
+  publish fms/batches -m "$(batch 1)"
+  batch 4 | gzip -c >"$work/batch"
+  publish fms/batches -f "$work/batch"
+  batch 7 | sed 's/^\[/[true,/' | zstd -q >"$work/batch"
+  publish fms/batches -f "$work/batch"
+  head -c -1 "$work/batch" >"$work/broken"
+  publish fms/batches -f "$work/broken"
+  publish fms/batches -m "$(reading 10)"
+  until_true 40 "ten records" came fms-data-stream 10 '%k %s\n'
+  until_true 40 "two dead letters" came fms-data-dead-letter 2 '%S %h\n'
+  for i in {1..10}; do printf 'raspi-001 %s\n' "$(reading "$i")"; done | cmp - "$work/fms-data-stream" || fail "the items differ"
+  grep -q "^$(wc -c <"$work/batch") fms.reason=item 0 at byte 1: it is no JSON object," "$work/fms-data-dead-letter" ||
+    fail "no letter for the batch with an item that is no good"
+  grep -q "^$(wc -c <"$work/broken") fms.reason=zstd: it ends too early" "$work/fms-data-dead-letter" ||
+    fail "no letter for the broken batch"
+  logged bridge "source: receives" 2 && fail "it has connected twice"
+  stop bridge TERM
+}
+
 case_sigterm() {
   duplicates=yes
   start_bridge
