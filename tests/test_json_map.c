@@ -260,6 +260,8 @@ static void test_convert_what_was_set(void **state)
     ASSERT_MAPPED("set.n = ${topic[1]}\nconvert.n = number\n", "{}", "n: cannot make a number of \"raspi-001\"");
     ASSERT_MAPPED("set.n = 1${json:a}\nconvert.n = number\n", "{\"a\":2.5}", "{\"a\":2.5,\"n\":12.5}");
     ASSERT_MAPPED("set.n = ${json:a}\nconvert.n = integer\n", "{\"a\":2.0}", "{\"a\":2.0,\"n\":2}");
+    ASSERT_MAPPED("set.n = ${json:a}\nconvert.n = iso8601\n", "{\"a\":1763320419250}",
+                  "{\"a\":1763320419250,\"n\":\"2025-11-16T19:13:39.250Z\"}");
     ASSERT_MAPPED("set.n = true\nconvert.n = boolean\n", "{\"n\":0}", "{\"n\":true}");
     ASSERT_MAPPED("set.n = 5\nconvert.n = string\n", "{\"n\":0}", "{\"n\":\"5\"}");
 }
