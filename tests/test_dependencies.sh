@@ -5,20 +5,51 @@ cd "$1"
 bad=0
 complain() { echo "$*" >&2; bad=1; }
 
-# Names in double quotes that a file may include: those beside it, and fms_plugin.h.
-quoted() { sed -n 's/^ *# *include *"\([^"]*\)".*/\1/p' "$1"; }
-angled() { sed -n 's/^ *# *include *<\([^>]*\)>.*/\1/p' "$1"; }
+# What a file includes, however it is written, each as <name> or "name", or as it stands where it is neither (a macro).
+includes() {
+  sed -E -e ':a' -e '/\\$/{N;s/\\\n//;ba' -e '}' -e 's|/\*[^*]*\*+([^/*][^*]*\*+)*/| |g; s|^[^"]*\*/||; s|//.*||' "$1" |
+    sed -nE 's/^[[:space:]]*(#|%:|\?\?=)[[:space:]]*(include_next|include|import|embed)([[:space:]]*["<][^">]*[">]|[[:space:]].*).*/\3/p' |
+    sed -E 's/^[[:space:]]+//'
+}
 
-# 1. A plugin includes fms_plugin.h, files of its own folder, and those of its *_common folder; nothing of the core.
-for file in plugins/*/*.[ch]; do
-  folder=$(dirname "$file")
-  family=$(basename "$folder")
-  family=plugins/${family%%_*}_common
+# Whether a name in brackets is a file of the tree, or leads out of where libraries are.
+is_ours() {
+  local folder
+  [[ $1 == /* || $1 == *..* ]] && return 0
+  for folder in . core sdk tests tools/* plugins/*; do
+    [ -e "$folder/$1" ] && return 0
+  done
+  return 1
+}
+
+# strays FILE PATTERN...: what it includes beyond libraries and what leads to one of the patterns
+strays() {
+  local file=$1 name path pattern
+  shift
   while read -r name; do
-    [ -z "$name" ] || [ "$name" = fms_plugin.h ] || [ -f "$folder/$name" ] || [ -f "$family/$name" ] ||
-      complain "$file includes \"$name\", which is neither fms_plugin.h nor its own"
-  done < <(quoted "$file")
-done
+    path=$name
+    case $name in
+      '"'*/*) path=$(realpath -- "${file%/*}/${name:1:-1}" 2>/dev/null) && path=${path#"$PWD"/} || path= ;;
+      '"'*) path= && [ -f "${file%/*}/${name:1:-1}" ] && path=${file%/*}/${name:1:-1} ;;
+      '<'*) is_ours "${name:1:-1}" || continue ;;
+    esac
+    for pattern; do
+      # shellcheck disable=SC2053
+      [[ $path == $pattern || $name == $pattern ]] && continue 2
+    done
+    printf '%s\n' "$name"
+  done < <(includes "$file")
+}
+
+# 1. A plugin includes fms_plugin.h, files of its own folder and of *_common folders, and libraries; nothing of the core.
+while read -r file; do
+  while read -r name; do
+    complain "$file includes $name, which is neither fms_plugin.h, nor its own, nor a library's"
+  done < <(strays "$file" '"fms_plugin.h"' '<fms_plugin.h>' "${file%/*}/*" 'plugins/*_common/*')
+done < <(find plugins -type f ! -name '*.md' ! -name CMakeLists.txt)
+while read -r hit; do
+  [ -z "$hit" ] || complain "a plugin is built with what is not a plugin's: $hit"
+done < <(grep -nE 'fms_core|fms_fake_host|fms_test|include_directories|\.\./\.\.|\$\{' plugins/*/CMakeLists.txt || true)
 
 # 2. The core names no plugin and no broker's library. A name that is a word of the language is one only by itself.
 names() { find plugins -mindepth 1 -maxdepth 1 -type d ! -name '*_common' -printf '%f\n' | grep "$@" _ | paste -sd'|'; }
@@ -27,14 +58,19 @@ while read -r hit; do
 done < <(grep -nE "\"[^\"]*\b($(names))\b|\"($(names -v))(\.so)?\"|rdkafka|MQTTAsync|MQTTClient|jansson" \
   core/*.c core/*.h core/CMakeLists.txt || true)
 
+for file in core/*.[ch]; do
+  while read -r name; do
+    complain "$file includes $name, which is not the core's"
+  done < <(strays "$file" 'core/*')
+done
+
 # 3. fms_plugin.h includes standard headers only, and compiles alone.
 while read -r name; do
   case $name in
-    stdarg.h | stdbool.h | stddef.h | stdint.h | string.h) ;;
-    *) complain "core/fms_plugin.h includes <$name>" ;;
+    '<stdarg.h>' | '<stdbool.h>' | '<stddef.h>' | '<stdint.h>' | '<string.h>') ;;
+    *) complain "core/fms_plugin.h includes $name, which is no header of standard C that it may" ;;
   esac
-done < <(angled core/fms_plugin.h)
-[ -z "$(quoted core/fms_plugin.h)" ] || complain "core/fms_plugin.h includes a header in quotes"
+done < <(includes core/fms_plugin.h)
 echo '#include "fms_plugin.h"' | ${CC:-cc} -std=c11 -Wall -Wextra -Wpedantic -Werror -Icore -fsyntax-only -xc - || bad=1
 
 [ "$bad" = 0 ] && echo "dependencies point one way"
