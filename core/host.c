@@ -623,6 +623,7 @@ static void host_enter(const struct fms_host *host)
                  "plugin %s breaks a rule: it called fms_enter on the"
                  " lane, which would wait for itself for ever",
                  stage->plugin->table.name);
+        log_flush(FMS_SECOND);
         abort(); /* going on would deadlock */
     }
     lane_enter(stage->lane);

@@ -1,15 +1,33 @@
 /* log.c - one line a message, to stderr.
  *
+ * Whoever logs never waits: lines are queued, and a thread of the logger's own, begun with the first of them, writes them.
+ * What reads standard error may stop reading (a full pipe, Ctrl-S), and its description is shared with other processes, so
+ * that it cannot be made non-blocking. The queue is bounded; what finds no room in it is dropped and counted, and the count is
+ * told when there is room again.
+ *
  * A repeated warning is recognised by its stage and the address of its format, since plugins are never unloaded: no
  * caller has to think of it, and texts that differ only in a number count as repetitions. */
 #include "log.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
-#define LOG_KNOWN 256 /* repeating messages remembered; a newer one takes the place of an older one */
+#define LOG_KNOWN    256          /* repeating messages remembered; a newer one takes the place of an older one */
+#define LOG_QUEUE    (256u << 10) /* bytes of lines that wait to be written */
+#define LOG_PATIENCE FMS_SECOND   /* a write that lasts longer has nobody who reads: log_flush does not wait for it */
+#define LOG_AT_EXIT  (5 * FMS_SECOND)
+
+struct log_queued {
+    struct log_queued *next;
+    char *line;
+    size_t size;
+};
 
 struct log_known {
     const char *format;
@@ -25,6 +43,14 @@ static enum fms_level log_most = FMS_LOG_INFO;
 static log_sink log_user_sink;
 static void *log_user;
 static struct log_known log_known[LOG_KNOWN];
+
+/* All under log_lock. The line that is being written is the queue's first until it is. */
+static struct log_queued *log_first, *log_last;
+static size_t log_bytes;
+static unsigned long log_dropped;
+static pthread_cond_t log_changed; /* made with the thread */
+static bool log_has_thread;
+static int64_t log_writes_since; /* monotonic; 0: it does not */
 
 static const char *const log_names[] = {"error", "warn", "info", "debug"};
 
@@ -104,21 +130,15 @@ static void log_json_member(FILE *out, const char *name, const char *text)
     log_json_string(out, text);
 }
 
-/* Called with the lock held. The whole line goes out in one write, so that lines of several processes do not mix. */
-static void log_out(enum fms_level level, const char *pipeline, const char *stage, const char *text)
+/* The whole line, in memory of its own; NULL: out of memory. */
+static char *log_render(enum fms_level level, const char *pipeline, const char *stage, const char *text, size_t *size)
 {
     char when[40];
     char *line = NULL;
-    size_t size = 0;
-    FILE *out;
+    FILE *out = open_memstream(&line, size);
 
-    if (log_user_sink != NULL) {
-        log_user_sink(log_user, level, pipeline, stage, text);
-        return;
-    }
-    out = open_memstream(&line, &size);
     if (out == NULL)
-        return;
+        return NULL;
     log_timestamp(when, sizeof when);
     if (log_format == LOG_JSON) {
         fprintf(out, "{\"time\":\"%s\",\"level\":\"%s\"", when, log_names[level]);
@@ -136,8 +156,176 @@ static void log_out(enum fms_level level, const char *pipeline, const char *stag
         fputc('\n', out);
     }
     if (fclose(out) == 0)
-        fwrite(line, 1, size, stderr);
+        return line;
     free(line);
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------- the writer */
+
+static int64_t log_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * FMS_SECOND + now.tv_nsec;
+}
+
+/* A line in one write, so that lines of several processes do not mix. What cannot be written is lost: there is nobody left
+ * to tell. */
+static void log_write(const char *line, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = write(STDERR_FILENO, line, size);
+        struct pollfd output = {STDERR_FILENO, POLLOUT, 0};
+
+        if (n >= 0) {
+            line += n;
+            size -= (size_t)n;
+        } else if (errno == EAGAIN) { /* who shares the description has made it non-blocking */
+            poll(&output, 1, -1);
+        } else if (errno != EINTR) {
+            return;
+        }
+    }
+}
+
+/* Called with the lock held. Whether there was room for the line, which is then taken. */
+static bool log_append(char *line, size_t size)
+{
+    bool has_room = line != NULL && (log_first == NULL || log_bytes + size <= LOG_QUEUE);
+    struct log_queued *queued = has_room ? malloc(sizeof *queued) : NULL;
+
+    if (queued == NULL)
+        return false;
+    *queued = (struct log_queued){NULL, line, size};
+    if (log_first == NULL)
+        log_first = queued;
+    else
+        log_last->next = queued;
+    log_last = queued;
+    log_bytes += size;
+    pthread_cond_broadcast(&log_changed);
+    return true;
+}
+
+/* Called with the lock held. Says, where they would have stood, how many lines were dropped; whether there was room. */
+static bool log_tell_dropped(void)
+{
+    char text[128];
+    char *line;
+    size_t size = 0;
+
+    snprintf(text, sizeof text, "%lu log lines were dropped: what reads standard error did not keep up", log_dropped);
+    line = log_render(FMS_LOG_WARN, NULL, NULL, text, &size);
+    if (!log_append(line, size)) {
+        free(line);
+        return false;
+    }
+    log_dropped = 0;
+    return true;
+}
+
+static void log_write_first(void)
+{
+    struct log_queued *first = log_first;
+
+    log_writes_since = log_now();
+    pthread_mutex_unlock(&log_lock);
+    log_write(first->line, first->size);
+    pthread_mutex_lock(&log_lock);
+    log_writes_since = 0;
+    log_first = first->next;
+    log_bytes -= first->size;
+    free(first->line);
+    free(first);
+    pthread_cond_broadcast(&log_changed);
+}
+
+static void *log_run(void *unused)
+{
+    pthread_mutex_lock(&log_lock);
+    for (;;) {
+        if (log_first != NULL)
+            log_write_first();
+        else if (log_dropped == 0 || !log_tell_dropped())
+            pthread_cond_wait(&log_changed, &log_lock);
+    }
+    return unused;
+}
+
+static void log_at_exit(void)
+{
+    log_flush(LOG_AT_EXIT);
+}
+
+/* Called with the lock held. The thread takes no signals: they are for whoever waits for them. */
+static bool log_start(void)
+{
+    pthread_condattr_t monotonic;
+    sigset_t all, before;
+    pthread_t thread;
+
+    if (log_has_thread)
+        return true;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&log_changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    log_has_thread = pthread_create(&thread, NULL, log_run, NULL) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (log_has_thread) {
+        pthread_detach(thread);
+        atexit(log_at_exit);
+    }
+    return log_has_thread;
+}
+
+void log_flush(int64_t timeout)
+{
+    int64_t now = log_now(), deadline = timeout < FMS_NEVER - now ? now + timeout : FMS_NEVER;
+
+    pthread_mutex_lock(&log_lock);
+    for (; log_has_thread && (log_first != NULL || log_dropped > 0); now = log_now()) {
+        int64_t until = log_writes_since > 0 ? log_writes_since + LOG_PATIENCE : FMS_NEVER;
+        struct timespec at;
+
+        if (until > deadline)
+            until = deadline;
+        if (now >= until)
+            break;
+        at = (struct timespec){until / FMS_SECOND, until % FMS_SECOND};
+        pthread_cond_timedwait(&log_changed, &log_lock, &at);
+    }
+    pthread_mutex_unlock(&log_lock);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ lines */
+
+/* Called with the lock held. */
+static void log_out(enum fms_level level, const char *pipeline, const char *stage, const char *text)
+{
+    char *line;
+    size_t size = 0;
+
+    if (log_user_sink != NULL) {
+        log_user_sink(log_user, level, pipeline, stage, text);
+        return;
+    }
+    line = log_render(level, pipeline, stage, text, &size);
+    if (!log_start()) { /* no thread is to be had */
+        log_write(line, line != NULL ? size : 0);
+        free(line);
+        return;
+    }
+    if (log_dropped > 0 && log_bytes <= LOG_QUEUE / 2)
+        log_tell_dropped();
+    if (log_dropped > 0 || !log_append(line, size)) { /* in one gap rather than here and there */
+        log_dropped++;
+        free(line);
+    }
 }
 
 static void log_format_out(enum fms_level level, const char *pipeline, const char *stage, unsigned held_back,
@@ -172,11 +360,8 @@ static bool log_may(const char *stage, const char *format, unsigned *held_back)
 {
     size_t hash = ((uintptr_t)format / 8 + (uintptr_t)stage / 16 * 31) % LOG_KNOWN;
     struct log_known *known = &log_known[hash];
-    struct timespec spec;
-    int64_t now;
+    int64_t now = log_now();
 
-    clock_gettime(CLOCK_MONOTONIC, &spec);
-    now = spec.tv_sec * FMS_SECOND + spec.tv_nsec;
     *held_back = 0;
     if (known->format != format || known->stage != stage)
         *known = (struct log_known){format, stage, now, 0, 0};

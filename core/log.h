@@ -14,6 +14,11 @@ typedef void (*log_sink)(void *user, enum fms_level level, const char *pipeline,
 void log_setup(enum log_format format, enum fms_level most);
 void log_redirect(log_sink sink, void *user);
 
+/* Nothing that logs waits for who reads stderr: a thread of the logger's own writes. This waits, for at most `timeout`, until
+ * that has written all; not for a reader that has stopped reading. The end of the process does it by itself, _exit and abort do
+ * not. */
+void log_flush(int64_t timeout);
+
 /* pipeline and stage may be NULL. Warnings and errors that repeat (same stage, same format) are held back for 1 s, 2 s,
  * ... 64 s, and the next one says how many were. */
 void log_line(enum fms_level level, const char *pipeline, const char *stage, const char *format, ...) FMS_PRINTF(4, 5);

@@ -3,6 +3,7 @@
  * Lines are read back from stderr, which is a temporary file meanwhile. */
 #include "log.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
+    log_flush(60 * FMS_SECOND);
     dup2(real_stderr, STDERR_FILENO);
     close(real_stderr);
     fclose(captured);
@@ -41,8 +43,10 @@ static int teardown(void **state)
 /* All that was logged since the test began. */
 static const char *logged(void)
 {
-    ssize_t n = pread(fileno(captured), text, sizeof text - 1, 0);
+    ssize_t n;
 
+    log_flush(60 * FMS_SECOND);
+    n = pread(fileno(captured), text, sizeof text - 1, 0);
     assert_true(n >= 0);
     text[n] = '\0';
     return text;
@@ -268,6 +272,77 @@ static void a_repetition_says_how_many_were_held_back(void **state)
     assert_non_null(strstr(logged(), expected));
 }
 
+/* ------------------------------------------------------------------------------------------- a reader that does not */
+
+#define MANY 20000
+
+static int pipe_ends[2];
+static char received[8 << 20];
+
+/* stderr becomes a pipe that is full of dots. */
+static int setup_full_pipe(void **state)
+{
+    static char dots[4096];
+
+    memset(dots, '.', sizeof dots);
+    if (setup(state) != 0 || pipe(pipe_ends) != 0)
+        return 1;
+    fcntl(pipe_ends[1], F_SETFL, O_NONBLOCK);
+    while (write(pipe_ends[1], dots, sizeof dots) > 0)
+        continue;
+    fcntl(pipe_ends[1], F_SETFL, 0);
+    dup2(pipe_ends[1], STDERR_FILENO);
+    alarm(120); /* instead of waiting for ever */
+    return 0;
+}
+
+static int teardown_full_pipe(void **state)
+{
+    alarm(0);
+    close(pipe_ends[0]);
+    close(pipe_ends[1]);
+    return teardown(state);
+}
+
+/* Reads on until the text has come; all that was ever read. */
+static const char *received_until(const char *end)
+{
+    static size_t size;
+    ssize_t n = 1;
+
+    for (received[size] = '\0'; n > 0 && strstr(received, end) == NULL; received[size] = '\0') {
+        n = read(pipe_ends[0], received + size, sizeof received - 1 - size);
+        size += n > 0 ? (size_t)n : 0;
+    }
+    assert_true(n > 0);
+    return received;
+}
+
+static void who_logs_never_waits_and_what_was_dropped_is_counted(void **state)
+{
+    const char *lines, *told;
+    unsigned long came = 0, dropped;
+
+    (void)state;
+    for (int i = 0; i < MANY; i++)
+        log_line(FMS_LOG_INFO, NULL, NULL, "line %d of many, each as long as those of a pipeline often are", i);
+    log_flush(FMS_NEVER); /* not even this one */
+
+    lines = received_until("log lines were dropped");
+    while (strstr(lines, " info  line ") != NULL) {
+        lines = strstr(lines, " info  line ") + strlen(" info  line ");
+        assert_int_equal(strtoul(lines, NULL, 10), came++); /* in order, and none is missing before the gap */
+    }
+    told = strstr(received, " warn  ");
+    assert_true(told > lines);
+    dropped = strtoul(told + strlen(" warn  "), NULL, 10);
+    assert_int_equal(came + dropped, MANY);
+    assert_true(dropped > 0 && came > 0);
+
+    log_line(FMS_LOG_INFO, NULL, NULL, "the last");
+    assert_true(strstr(received_until("the last"), "the last") > told);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -285,6 +360,8 @@ int main(void)
         CASE(repetitions_are_held_back),
         CASE(pipelines_do_not_hold_each_other_back),
         CASE(a_repetition_says_how_many_were_held_back),
+        cmocka_unit_test_setup_teardown(who_logs_never_waits_and_what_was_dropped_is_counted, setup_full_pipe,
+                                        teardown_full_pipe),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
