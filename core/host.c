@@ -54,6 +54,8 @@ static void host_log(const struct fms_host *host, enum fms_level level, const ch
 {
     va_list args;
 
+    if (level == FMS_LOG_ERROR)
+        stage_of(host)->has_told = true;
     va_start(args, format);
     log_vline(level, host->pipeline, host->stage, format, args);
     va_end(args);
@@ -82,6 +84,7 @@ static int host_fail(const struct fms_host *host, const char *option, int error,
 {
     va_list args;
 
+    stage_of(host)->has_told = true;
     va_start(args, format);
     log_at(host, FMS_LOG_ERROR, option, format, args);
     va_end(args);

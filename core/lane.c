@@ -74,8 +74,8 @@ static bool stage_will_wait(struct stage *stage)
 /* The plugin has told the cause; this tells what follows. */
 void stage_fail(struct stage *stage, const char *operation, int error)
 {
-    log_line(FMS_LOG_ERROR, stage->host.pipeline, stage->name, "%s failed: %s; the pipeline stops", operation,
-             strerror(-error));
+    log_line(FMS_LOG_ERROR, stage->host.pipeline, stage->name, "%s of plugin %s failed: %s; the pipeline stops",
+             operation, stage->plugin->table.name, strerror(-error));
     stage->is_dead = true;
     lane_fail(stage->lane);
 }

@@ -85,6 +85,7 @@ struct stage {
     bool is_dead;              /* it failed or finished: not called any more */
     bool has_ended;            /* the source returned FMS_END; the transform was flushed */
     _Atomic bool has_finished; /* it called fms_finish; any thread */
+    _Atomic bool has_told;     /* it logged an error; any thread */
 
     struct fms_wait wait;
     bool is_ready; /* its fd was */

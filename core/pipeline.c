@@ -11,11 +11,14 @@
 #include "log.h"
 #include "test.h"
 
+/* Of max_in_flight_bytes: what memory can be addressed, within reason. */
+#define MOST_BYTES (SIZE_MAX / 2 < UINT64_C(1) << 46 ? (int64_t)(SIZE_MAX / 2) : INT64_C(1) << 46)
+
 static const struct fms_option pipeline_options[] = {
     FMS_OPT_STRING(struct lane_options, name, NULL, "name in logs and metrics; the file's name when absent"),
     FMS_OPT_INTEGER(struct lane_options, max_in_flight, "10000", 1, 100000000,
                     "records that may be emitted and not yet settled; at the bound the source stops taking input"),
-    FMS_OPT_SIZE(struct lane_options, max_in_flight_bytes, "64MiB", 4096, INT64_C(1) << 46,
+    FMS_OPT_SIZE(struct lane_options, max_in_flight_bytes, "64MiB", 4096, MOST_BYTES,
                  "memory that those records may take; a larger record is rejected"),
     FMS_OPT_CHOICE(struct lane_options, on_reject, "stop", "stop|drop",
                    "what becomes of a rejected record without a [dead_letter] section, or of a rejected dead letter"),
@@ -299,6 +302,18 @@ static void finish_stages(struct lane *lane)
         lane->stages[i]->host.durable_sinks = durable;
 }
 
+/* What check, open or probe returned: 0 or an error, which gets the host's words if it came without any. */
+static int stage_result(struct stage *stage, const char *operation, int result)
+{
+    bool has_told = atomic_exchange(&stage->has_told, false);
+
+    if (result < 0 && !has_told)
+        log_config(FMS_LOG_ERROR, stage->lane->config->path, stage->section->line,
+                   "[%s] plugin %s gave no reason, but its %s failed: %s", stage->name, stage->plugin->table.name,
+                   operation, strerror(-result));
+    return result < 0 ? result : 0;
+}
+
 static int check_stages(struct lane *lane)
 {
     int error = 0;
@@ -306,7 +321,8 @@ static int check_stages(struct lane *lane)
     for (size_t i = 0; i < lane->stage_count; i++) {
         struct stage *stage = lane->stages[i];
 
-        if (stage->plugin->table.check != NULL && stage->plugin->table.check(stage->instance, &stage->host) < 0)
+        if (stage->plugin->table.check != NULL &&
+            stage_result(stage, "check", stage->plugin->table.check(stage->instance, &stage->host)) != 0)
             error = -EINVAL;
     }
     return error;
@@ -317,24 +333,39 @@ struct lane *pipeline_load(const char *path)
     return pipeline_load_with(path, NULL);
 }
 
+/* 0, -EINVAL, or what is wrong with the surroundings rather than with the file. */
+static int load_into(struct lane *lane, const char *path, const struct pipeline_stand_ins *stand_ins)
+{
+    int error;
+
+    lane->memory = options_memory_new();
+    lane->paths = json_paths_new();
+    if (lane->memory == NULL || lane->paths == NULL)
+        return -ENOMEM;
+    error = config_read(path, &lane->config);
+    if (error != 0)
+        return error;
+    if (add_sections(lane, stand_ins) != 0)
+        return -EINVAL;
+    finish_stages(lane);
+    return check_stages(lane);
+}
+
 struct lane *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins)
 {
     struct lane *lane = calloc(1, sizeof *lane);
+    int error = lane != NULL ? lane_prepare(lane) : -ENOMEM;
 
-    if (lane == NULL || lane_prepare(lane) != 0) {
-        log_config(FMS_LOG_ERROR, path, 0, "out of memory or of file descriptors");
+    if (error != 0) {
+        log_config(FMS_LOG_ERROR, path, 0, "cannot be loaded: %s", strerror(-error));
         free(lane);
-        return NULL;
-    }
-    lane->memory = options_memory_new();
-    lane->paths = json_paths_new();
-    if (lane->memory != NULL && lane->paths != NULL && config_read(path, &lane->config) == 0 &&
-        add_sections(lane, stand_ins) == 0) {
-        finish_stages(lane);
-        if (check_stages(lane) == 0)
+    } else {
+        error = load_into(lane, path, stand_ins);
+        if (error == 0)
             return lane;
+        pipeline_free(lane);
     }
-    pipeline_free(lane);
+    errno = -error;
     return NULL;
 }
 
@@ -436,10 +467,12 @@ static void close_stage(struct stage *stage)
 
 static int open_stage(struct stage *stage)
 {
-    int error = stage->plugin->table.open != NULL ? stage->plugin->table.open(stage->instance, &stage->host) : 0;
+    int error = 0;
 
-    stage->is_open = error >= 0;
-    return error < 0 ? error : 0;
+    if (stage->plugin->table.open != NULL)
+        error = stage_result(stage, "open", stage->plugin->table.open(stage->instance, &stage->host));
+    stage->is_open = error == 0;
+    return error;
 }
 
 int pipeline_open(struct lane *lane)
@@ -478,7 +511,8 @@ int pipeline_probe(struct lane *lane, int64_t timeout)
 
         if (stage->plugin->table.probe == NULL)
             fms_report(&stage->host, "nothing to connect");
-        else if (stage->plugin->table.probe(stage->instance, &stage->host, lane_now() + timeout) < 0)
+        else if (stage_result(stage, "probe",
+                              stage->plugin->table.probe(stage->instance, &stage->host, lane_now() + timeout)) != 0)
             failed++;
     }
     return failed;

@@ -5,7 +5,8 @@
 #include "lane.h"
 
 /* Reads and checks a pipeline file: plugins are loaded, options filled, every stage's `check` called; nothing is
- * connected. Every error is logged with file and line. NULL after an error. */
+ * connected. Every error is logged with file and line. NULL after an error, with errno: ENOMEM, EMFILE, ENFILE or EIO if not
+ * the file but the surroundings are to blame, for now. */
 struct lane *pipeline_load(const char *path);
 
 /* What stands in for the source, and for the sinks and the dead letters' sink, of a pipeline that is tested. */

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -315,6 +316,41 @@ static void when_one_cannot_open_the_others_are_closed(void **state)
     pipeline_free(lane);
 }
 
+static void an_error_without_words_gets_the_host_s(void **state)
+{
+    struct lane *lane;
+
+    (void)state;
+    assert_refused(SOURCE "refuse = yes\nsilent = yes\n" SINK, 1,
+                   "[source] plugin good gave no reason, but its check failed: Numerical argument out of domain");
+    setup(state);
+    lane = load(SOURCE SINK "fail = yes\nsilent = yes\n");
+    assert_non_null(lane);
+    assert_int_equal(pipeline_open(lane), -ETIME);
+    assert_said("test_pipeline.ini:4: [sink one] plugin good gave no reason, but its open failed: Timer expired");
+    assert_int_equal(pipeline_probe(lane, FMS_SECOND), 1);
+    assert_said("test_pipeline.ini:4: [sink one] plugin good gave no reason, but its probe failed: Connection refused");
+    assert_int_equal(errors, 2);
+    pipeline_free(lane);
+}
+
+static void a_file_is_not_blamed_for_its_surroundings(void **state)
+{
+    struct rlimit all, none;
+
+    (void)state;
+    assert_null(load(SOURCE "number = 0\n" SINK));
+    assert_int_equal(errno, EINVAL);
+    getrlimit(RLIMIT_NOFILE, &all);
+    none = all;
+    none.rlim_cur = 0;
+    setrlimit(RLIMIT_NOFILE, &none);
+    assert_null(pipeline_load("some.ini"));
+    assert_int_equal(errno, EMFILE);
+    setrlimit(RLIMIT_NOFILE, &all);
+    assert_said("some.ini: cannot be loaded: Too many open files");
+}
+
 static void equal_values_that_should_differ_are_warned_of(void **state)
 {
     struct lane *lanes[3] = {load_as("one.ini", SOURCE "id = a\n" SINK), load_as("two.ini", SOURCE SINK "id = a\n"),
@@ -383,6 +419,8 @@ int main(void)
         CASE(a_check_that_fails),
         CASE(all_errors_come_at_once),
         CASE(when_one_cannot_open_the_others_are_closed),
+        CASE(an_error_without_words_gets_the_host_s),
+        CASE(a_file_is_not_blamed_for_its_surroundings),
         CASE(equal_values_that_should_differ_are_warned_of),
         CASE(equal_names_are_refused),
         CASE(too_many_stages),

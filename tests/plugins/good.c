@@ -6,7 +6,7 @@
 struct good {
     const char *needed, *id;
     int64_t number, pause;
-    bool fail, refuse;
+    bool fail, refuse, silent;
 
     const struct fms_host *host;
 };
@@ -18,6 +18,7 @@ static const struct fms_option good_options[] = {
     FMS_OPT_DURATION(struct good, pause, "1s", 0, FMS_NEVER, "any duration"),
     FMS_OPT_BOOLEAN(struct good, fail, "no", "let open fail"),
     FMS_OPT_BOOLEAN(struct good, refuse, "no", "let check fail"),
+    FMS_OPT_BOOLEAN(struct good, silent, "no", "let them fail without a word, and probe as well"),
     FMS_OPT_END,
 };
 
@@ -25,7 +26,18 @@ static int good_check(void *instance, const struct fms_host *host)
 {
     struct good *self = instance;
 
+    if (self->refuse && self->silent)
+        return -EDOM;
     return self->refuse ? fms_fail_option(host, "refuse", -EINVAL, "check was told to fail") : 0;
+}
+
+static int good_probe(void *instance, const struct fms_host *host, int64_t deadline)
+{
+    struct good *self = instance;
+
+    (void)host;
+    (void)deadline;
+    return self->silent ? -ECONNREFUSED : 0;
 }
 
 static int good_open(void *instance, const struct fms_host *host)
@@ -33,6 +45,8 @@ static int good_open(void *instance, const struct fms_host *host)
     struct good *self = instance;
 
     self->host = host;
+    if (self->fail && self->silent)
+        return -ETIME;
     if (self->fail)
         return fms_fail(host, -EIO, "open was told to fail");
     fms_info(host, "opened");
@@ -71,5 +85,5 @@ static int good_write(void *instance, const struct fms_record *const *records, s
 }
 
 FMS_PLUGIN(.name = "good", .version = "1.2.3", .summary = "Does nothing, well", .options = good_options,
-           .instance_size = sizeof(struct good), .check = good_check, .open = good_open, .close = good_close,
-           .source_poll = good_poll, .transform = good_transform, .sink_write = good_write);
+           .instance_size = sizeof(struct good), .check = good_check, .probe = good_probe, .open = good_open,
+           .close = good_close, .source_poll = good_poll, .transform = good_transform, .sink_write = good_write);
