@@ -1,6 +1,8 @@
 /* main.c - the command line, signals, and one thread for each pipeline. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -19,7 +21,7 @@
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_CONFIGURATION = 2 };
 
 static const char usage[] =
-    "usage: fmspipe [OPTION...] [run] FILE...    run pipelines until they end, or until SIGINT or SIGTERM\n"
+    "usage: fmspipe [OPTION...] [run] FILE...    run pipelines until they end, or until SIGINT, SIGTERM or SIGHUP\n"
     "       fmspipe [OPTION...] check FILE...    check pipeline files without connecting\n"
     "       fmspipe [OPTION...] probe FILE...    connect every stage once and report\n"
     "       fmspipe [OPTION...] test FILE...     run the [test NAME] sections: transforms only, nothing is connected\n"
@@ -56,6 +58,15 @@ struct runner {
     int ended_fd;
     _Atomic bool has_ended;
     bool was_joined;
+};
+
+#define SAME_SIGNAL     (500 * FMS_MS)
+#define CLOSE_PATIENCE  (5 * FMS_SECOND)
+#define SECOND_PATIENCE (100 * FMS_MS)
+
+/* Since the first signal; 0: there was none. */
+struct stopping {
+    int64_t since, until;
 };
 
 /* -------------------------------------------------------------------------------------------------------- arguments */
@@ -231,30 +242,41 @@ static void free_all(struct lane **lanes, size_t count)
     free(lanes);
 }
 
-/* All pipelines of the command line; NULL after an error in any of them. */
-static struct lane **load_all(const struct arguments *arguments)
+/* A failure that may pass by itself is not told as a mistake of the file, after which nobody would start us again. */
+static int load_failure(int error)
 {
-    struct lane **lanes = calloc(arguments->count, sizeof *lanes);
+    return error == ENOMEM || error == EMFILE || error == ENFILE || error == EIO ? EXIT_FAILED : EXIT_CONFIGURATION;
+}
+
+/* All pipelines of the command line: 0, or the exit status after an error in any of them, when there are none. */
+static int load_all(const struct arguments *arguments, struct lane ***all)
+{
+    struct lane **lanes = *all = calloc(arguments->count, sizeof *lanes);
+    int status = EXIT_DONE, failure;
     size_t good = 0;
 
     if (lanes == NULL)
-        return NULL;
+        return EXIT_FAILED;
     for (size_t i = 0; i < arguments->count; i++) {
         lanes[good] = pipeline_load(arguments->words[i]);
+        failure = lanes[good] == NULL ? load_failure(errno) : EXIT_DONE;
+        status = failure > status ? failure : status;
         good += lanes[good] != NULL;
     }
-    if (good == arguments->count && pipeline_check_together(lanes, good) == 0)
-        return lanes;
-    free_all(lanes, good);
-    return NULL;
+    if (status == EXIT_DONE && pipeline_check_together(lanes, good) != 0)
+        status = EXIT_CONFIGURATION;
+    if (status != EXIT_DONE)
+        free_all(lanes, good);
+    return status;
 }
 
 static int check(const struct arguments *arguments)
 {
-    struct lane **lanes = load_all(arguments);
+    struct lane **lanes;
+    int status = load_all(arguments, &lanes);
 
-    if (lanes == NULL)
-        return EXIT_CONFIGURATION;
+    if (status != EXIT_DONE)
+        return status;
     for (size_t i = 0; i < arguments->count; i++)
         printf("%s: ok\n", arguments->words[i]);
     free_all(lanes, arguments->count);
@@ -263,11 +285,12 @@ static int check(const struct arguments *arguments)
 
 static int probe(const struct arguments *arguments)
 {
-    struct lane **lanes = load_all(arguments);
+    struct lane **lanes;
+    int status = load_all(arguments, &lanes);
     int failed = 0;
 
-    if (lanes == NULL)
-        return EXIT_CONFIGURATION;
+    if (status != EXIT_DONE)
+        return status;
     for (size_t i = 0; i < arguments->count; i++)
         failed += pipeline_probe(lanes[i], arguments->timeout);
     free_all(lanes, arguments->count);
@@ -353,29 +376,85 @@ static size_t join_ended(struct runner *runners, size_t count, const char *until
     return running;
 }
 
-/* Until all have ended. The first signal stops them, a second one ends the process. */
+static const char *signal_name(const struct signalfd_siginfo *info)
+{
+    return info->ssi_signo == SIGINT ? "SIGINT" : info->ssi_signo == SIGHUP ? "SIGHUP" : "SIGTERM";
+}
+
+static _Noreturn void end_at_once(void)
+{
+    log_flush(SECOND_PATIENCE);
+    _exit(EXIT_FAILED);
+}
+
+/* When a stopping process ends even if a plugin does not return: after the longest drain_timeout, and a while to close. */
+static int64_t last_moment(const struct runner *runners, size_t count)
+{
+    int64_t longest = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (runners[i].lane->options.drain_timeout > longest)
+            longest = runners[i].lane->options.drain_timeout;
+    }
+    return lane_now() + longest + CLOSE_PATIENCE;
+}
+
+/* Names those that have not ended. */
+static _Noreturn void end_unclosed(const struct runner *runners, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!runners[i].has_ended)
+            log_line(FMS_LOG_ERROR, runners[i].lane->options.name, NULL,
+                     "a plugin has not returned %lld s after drain_timeout; the process ends without it",
+                     (long long)(CLOSE_PATIENCE / FMS_SECOND));
+    }
+    end_at_once();
+}
+
+/* The first signal stops the pipelines, a second one ends the process. Signals within half a second are one: `timeout` sends
+ * its own twice, systemd's SendSIGHUP two kinds. What is asked is done before it is logged. */
+static void take_signal(struct runner *runners, size_t count, const struct signalfd_siginfo *info,
+                        struct stopping *stopping)
+{
+    if (stopping->since == 0) {
+        stopping->since = lane_now();
+        stopping->until = last_moment(runners, count);
+        stop_all(runners, count);
+        log_line(FMS_LOG_INFO, NULL, NULL, "%s: stopping; a second signal ends at once", signal_name(info));
+    } else if (lane_now() - stopping->since > SAME_SIGNAL) {
+        log_line(FMS_LOG_WARN, NULL, NULL, "second signal: ending at once, without settling what is in flight");
+        end_at_once();
+    }
+}
+
+/* In milliseconds, for poll(). */
+static int time_left(const struct stopping *stopping)
+{
+    int64_t left = stopping->until - lane_now();
+
+    if (stopping->since == 0 || left / FMS_MS >= INT_MAX)
+        return -1;
+    return left > 0 ? (int)(left / FMS_MS) + 1 : 0;
+}
+
 static void wait_for_all(struct runner *runners, size_t count, int signal_fd, int ended_fd, const char *until)
 {
     struct pollfd fds[2] = {{signal_fd, POLLIN, 0}, {ended_fd, POLLIN, 0}};
+    struct stopping stopping = {0, 0};
     struct signalfd_siginfo info;
-    bool is_stopping = false;
     uint64_t drained;
 
     while (join_ended(runners, count, until) > 0) {
-        if (poll(fds, 2, -1) < 0)
+        int ready = poll(fds, 2, time_left(&stopping));
+
+        if (ready == 0 && time_left(&stopping) == 0)
+            end_unclosed(runners, count);
+        if (ready <= 0)
             continue;
         if (read(ended_fd, &drained, sizeof drained) < 0 && errno != EAGAIN)
             return;
-        if (read(signal_fd, &info, sizeof info) != sizeof info)
-            continue;
-        if (is_stopping) {
-            log_line(FMS_LOG_WARN, NULL, NULL, "second signal: ending at once, without settling what is in flight");
-            _exit(EXIT_FAILED);
-        }
-        log_line(FMS_LOG_INFO, NULL, NULL, "%s: stopping; a second signal ends at once",
-                 info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
-        is_stopping = true;
-        stop_all(runners, count);
+        if (read(signal_fd, &info, sizeof info) == sizeof info)
+            take_signal(runners, count, &info, &stopping);
     }
 }
 
@@ -441,29 +520,43 @@ static bool has_pipeline(struct lane **lanes, size_t count, const char *name)
     return false;
 }
 
+/* SIGINT, SIGTERM, and SIGHUP where it is not ignored, as by nohup, will come to a descriptor. Before any thread of a pipeline
+ * is made. */
+static int catch_signals(void)
+{
+    struct sigaction hangup;
+    sigset_t stops;
+    int fd;
+
+    sigemptyset(&stops);
+    sigaddset(&stops, SIGINT);
+    sigaddset(&stops, SIGTERM);
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+        sigaddset(&stops, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &stops, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of whoever writes it */
+    fd = signalfd(-1, &stops, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (fd < 0)
+        log_line(FMS_LOG_ERROR, NULL, NULL, "cannot wait for signals: %s", strerror(errno));
+    return fd;
+}
+
 static int run(const struct arguments *arguments)
 {
-    struct lane **lanes = load_all(arguments);
-    int result = EXIT_CONFIGURATION;
+    struct lane **lanes;
+    int result = load_all(arguments, &lanes);
     int signal_fd;
-    sigset_t stops;
 
-    if (lanes == NULL)
-        return EXIT_CONFIGURATION;
+    if (result != EXIT_DONE)
+        return result;
     if (arguments->until != NULL && !has_pipeline(lanes, arguments->count, arguments->until)) {
         free_all(lanes, arguments->count);
         return bad_usage("--until names no pipeline of this command", arguments->until);
     }
-    sigemptyset(&stops);
-    sigaddset(&stops, SIGINT);
-    sigaddset(&stops, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &stops, NULL); /* before any thread is made */
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of whoever writes it */
-    signal_fd = signalfd(-1, &stops, SFD_NONBLOCK | SFD_CLOEXEC);
-    if (signal_fd < 0)
-        log_line(FMS_LOG_ERROR, NULL, NULL, "cannot wait for signals: %s", strerror(errno));
-    else if (open_all(lanes, arguments->count) == 0)
+    signal_fd = catch_signals();
+    result = EXIT_FAILED;
+    if (signal_fd >= 0 && open_all(lanes, arguments->count) == 0)
         result = run_open(lanes, arguments->count, signal_fd, arguments->until);
     if (signal_fd >= 0)
         close(signal_fd);
@@ -471,11 +564,25 @@ static int run(const struct arguments *arguments)
     return result;
 }
 
+/* Where standard input, output or error is closed, the next file that is opened would become it, and log lines would land in
+ * data. /dev/null takes its place, opened so that a use of it is an error rather than a loss. */
+static void fill_descriptors(void)
+{
+    static const int modes[] = {O_WRONLY, O_RDONLY, O_RDONLY};
+
+    for (int fd = 0; fd < 3; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", modes[fd]) != fd)
+            exit(EXIT_FAILED); /* without /dev/null, and without anywhere to say so */
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments;
-    int error = parse_arguments(argc, argv, &arguments);
+    int error;
 
+    fill_descriptors();
+    error = parse_arguments(argc, argv, &arguments);
     if (error != 0)
         return error;
     log_setup(arguments.log_format, arguments.log_level);

@@ -3,6 +3,9 @@
 # Uses the plugins fms_sim, null_sink, console_sink and verify_sink, which the program finds by itself or by FMSPIPE_PLUGIN_PATH.
 set -euo pipefail
 
+# SIGHUP may be ignored where this runs, as by nohup, which a shell cannot undo.
+[ "${FMS_HANGUP:-}" = default ] || FMS_HANGUP=default exec env --default-signal=HUP "$0" "$@"
+
 fmspipe=$(realpath "$1")
 pipelines=$(realpath "$2")
 work=$(mktemp -d)
@@ -57,6 +60,31 @@ ended() {
     wait "$child" || status=$?
     child=
     [ "$status" -eq "$1" ] || fail "it exited with $status, not $1"
+}
+
+# insist: sends SIGTERM until the one in the background has gone, for 30 seconds; those within half a second count as one
+insist() {
+    local deadline=$((SECONDS + 30))
+    while kill -TERM "$child" 2>/dev/null && [ "$SECONDS" -lt "$deadline" ]; do
+        sleep 0.1
+    done
+}
+
+# fill: makes the pipe `pipe`, which is full, and which nobody reads until `exec 3>&-`
+fill() {
+    rm -f pipe
+    mkfifo pipe
+    exec 3<>pipe
+    dd if=/dev/zero bs=4096 count=1000 oflag=nonblock >&3 2>/dev/null || true
+}
+
+# lines MORE: the file `out` gets more lines than that, within 30 seconds
+lines() {
+    local deadline=$((SECONDS + 30))
+    until [ "$(wc -l <out)" -gt "$1" ]; do
+        [ "$SECONDS" -lt "$deadline" ] || fail "waited in vain for $1 lines"
+        sleep 0.02
+    done
 }
 
 cat >finite.ini <<'END'
@@ -336,10 +364,28 @@ kill -INT "$child"
 ended 0
 said err "SIGINT: stopping"
 
-# A full pipe that nobody reads holds console_sink up, so that the first signal cannot end it.
+start endless.ini
+wait_for err "endless: starts"
+kill -HUP "$child"
+ended 0
+said err "SIGHUP: stopping"
+
+: >out
+: >err
+nohup "$fmspipe" endless.ini >out 2>err &
+child=$!
+wait_for err "endless: starts"
+kill -HUP "$child"
+kill -TERM "$child"
+ended 0
+said err "SIGTERM: stopping"
+grep -q "SIGHUP" err && fail "SIGHUP stopped what nohup had started"
+
+# A full pipe that nobody reads holds console_sink up, so that the first signal ends it only after drain_timeout. Two signals at
+# once are one.
 cat >stuck.ini <<'END'
 [pipeline]
-drain_timeout = 1h
+drain_timeout = ${env:DRAIN}
 [source]
 plugin = fms_sim
 rate = 0
@@ -347,20 +393,97 @@ rate = 0
 plugin = console_sink
 format = json
 END
-mkfifo pipe
-exec 3<>pipe
-dd if=/dev/zero bs=4096 count=1000 oflag=nonblock >&3 2>/dev/null || true # until it is full
-: >err
-"$fmspipe" stuck.ini >pipe 2>err &
-child=$!
+fill
 : >out
-wait_for err "stuck: starts"
-kill -TERM "$child"
-wait_for err "SIGTERM: stopping"
+for drain in 1s 1h; do
+    : >err
+    DRAIN=$drain "$fmspipe" stuck.ini >pipe 2>err &
+    child=$!
+    wait_for err "stuck: starts"
+    kill -TERM "$child"
+    kill -HUP "$child"
+    wait_for err "stopping; a second signal ends at once"
+    [ $drain = 1s ] || insist
+    ended 1
+    [ $drain = 1s ] || said err "second signal: ending at once"
+    [ $drain = 1h ] || said err "records are left undelivered after drain_timeout"
+done
+
+# A plugin that does not return is not waited for either: verify_sink prints when it is closed.
+cat >unclosed.ini <<'END'
+[pipeline]
+drain_timeout = 10ms
+[source]
+plugin = fms_sim
+sequence = yes
+[sink verify]
+plugin = verify_sink
+END
+: >err
+"$fmspipe" unclosed.ini >pipe 2>err &
+child=$!
+wait_for err "unclosed: starts"
 kill -TERM "$child"
 ended 1
-said err "second signal: ending at once"
+said err "unclosed: a plugin has not returned"
 exec 3>&-
+
+# Standard error that nobody reads: more is logged than it holds, records flow on, and signals are obeyed.
+cat >talkative.ini <<'END'
+[pipeline]
+stats_interval = 1ms
+[source]
+plugin = fms_sim
+rate = 0
+[sink console]
+plugin = console_sink
+format = json
+END
+fill
+: >err
+for status in 0 1; do
+    : >out
+    if [ $status = 0 ]; then
+        "$fmspipe" talkative.ini >out 2>pipe &
+    else
+        DRAIN=1h "$fmspipe" stuck.ini >pipe 2>pipe &
+    fi
+    child=$!
+    if [ $status = 0 ]; then
+        lines 100000
+        lines $(($(wc -l <out) + 100000))
+        kill -TERM "$child"
+    else
+        wait_for "/proc/$child/status" "SigBlk:	0000000000004003" # it waits for signals
+        insist
+    fi
+    ended $status
+done
+[ "$(grep -vc '^{.*}$' out)" -eq 0 ] || fail "a line on stdout is not whole"
+exec 3>&-
+
+# --- standard descriptors that are closed: nothing else takes their place
+cat >closed.ini <<'END'
+[source]
+plugin = fms_sim
+rate = 0
+count = 100
+[sink file]
+plugin = file
+path = data
+END
+"$fmspipe" closed.ini 0<&- 1>&- 2>&- || fail "it exited with $? where its standard descriptors are closed"
+[ "$(grep -c '^{.*}$' data)" -eq 100 ] || fail "not 100 records in the file"
+[ "$(wc -l <data)" -eq 100 ] || fail "log lines are in the file"
+status=0
+"$fmspipe" finite.ini >&- 2>err || status=$?
+[ "$status" -eq 1 ] || fail "it exited with $status where console_sink has no standard output"
+said err "[sink console] standard output is closed"
+
+# --- a stage that cannot be opened is no mistake of the file
+sed 's|^path = .*|path = no/such/directory/data|' closed.ini >unopened.ini
+expect 1 unopened.ini
+said err "[sink file] path: no/such/directory/data"
 
 # A template that needs a record is checked before there is one.
 cat >early.ini <<'END'

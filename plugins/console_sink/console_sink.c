@@ -324,6 +324,9 @@ static int console_sink_open(void *instance, const struct fms_host *host)
     self->host = host;
     if (fstat(STDOUT_FILENO, &stat) != 0)
         return fms_fail(host, -errno, "standard output is not there: %s", strerror(errno));
+    if ((fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) ==
+        O_RDONLY) /* so is what the host puts in the place of a closed one */
+        return fms_fail(host, -EBADF, "standard output is closed, or open for reading only");
     self->is_file = S_ISREG(stat.st_mode) || (S_ISCHR(stat.st_mode) && !is_terminal);
     self->is_pipe = S_ISFIFO(stat.st_mode);
     self->pretty = self->format == FORMAT_PRETTY || (self->format == FORMAT_AUTO && is_terminal);

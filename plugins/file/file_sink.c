@@ -399,6 +399,9 @@ int sink_poll(void *instance, struct fms_wait *wait)
 /* A terminal's description that nobody shares, or standard output itself. */
 static int sink_open_stdout(struct sink *self)
 {
+    if ((fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) ==
+        O_RDONLY) /* so is what the host puts in the place of a closed one */
+        return sink_trouble(self, -EBADF, "standard output is closed, or open for reading only");
     self->fd = isatty(STDOUT_FILENO) == 1 ? open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
                                           : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
     return self->fd >= 0 ? 0 : sink_trouble(self, -errno, "standard output cannot be used");
