@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../hash_common/hash.h"
 #include "../latency_common/latency.h"
 
 #define SUMMARY_SLOTS    16384
@@ -16,12 +17,17 @@ struct summary {
     uint64_t records, by_sent_ns, by_timestamp;
     struct latency ages;
     size_t vehicles;
+    struct hash_seed seed;
     uint64_t hashes[SUMMARY_SLOTS]; /* 0: free */
 };
 
 struct summary *summary_new(void)
 {
-    return calloc(1, sizeof(struct summary));
+    struct summary *summary = calloc(1, sizeof *summary);
+
+    if (summary != NULL)
+        hash_seed(&summary->seed);
+    return summary;
 }
 
 void summary_free(struct summary *summary)
@@ -29,21 +35,10 @@ void summary_free(struct summary *summary)
     free(summary);
 }
 
-/* FNV-1a */
-static uint64_t summary_hash(struct fms_bytes text)
-{
-    const unsigned char *bytes = text.data;
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-    for (size_t i = 0; i < text.size; i++)
-        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
-    return hash != 0 ? hash : 1;
-}
-
 void summary_vehicle(struct summary *summary, struct fms_bytes vehicle)
 {
-    uint64_t hash = summary_hash(vehicle);
-    size_t slot = (hash ^ hash >> 32) % SUMMARY_SLOTS;
+    uint64_t hash = hash_of(&summary->seed, vehicle) | 1; /* so that it is not 0 */
+    size_t slot = (hash >> 32) % SUMMARY_SLOTS;
 
     while (summary->hashes[slot] != 0 && summary->hashes[slot] != hash)
         slot = (slot + 1) % SUMMARY_SLOTS;

@@ -17,6 +17,7 @@ struct key_slot {
 bool keys_init(struct keys *keys, size_t known, size_t most)
 {
     *keys = (struct keys){.slot_count = 16, .most = most};
+    hash_seed(&keys->seed);
     while (keys->slot_count < 2 * (known + most))
         keys->slot_count *= 2;
     keys->slots = calloc(keys->slot_count, sizeof *keys->slots);
@@ -28,31 +29,10 @@ void keys_release(struct keys *keys)
     free(keys->slots);
 }
 
-static uint64_t keys_mix(uint64_t hash, uint64_t word)
-{
-    hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-    return hash ^ hash >> 32;
-}
-
-static size_t keys_hash(struct fms_bytes key)
-{
-    const char *at = key.data;
-    uint64_t hash = key.size, word = 0;
-
-    for (size_t left = key.size; left >= sizeof word; left -= sizeof word, at += sizeof word) {
-        memcpy(&word, at, sizeof word);
-        hash = keys_mix(hash, word);
-    }
-    word = 0;
-    for (size_t left = key.size % sizeof word; left > 0; left--)
-        word = word << 8 | (unsigned char)*at++;
-    return (size_t)keys_mix(hash, word);
-}
-
 /* The slot that has the key, or the one for it. */
 static struct key_slot *keys_find(struct keys *keys, struct fms_bytes key)
 {
-    for (size_t i = keys_hash(key);; i++) {
+    for (size_t i = (size_t)hash_of(&keys->seed, key);; i++) {
         struct key_slot *slot = &keys->slots[i & (keys->slot_count - 1)];
 
         if (!slot->is_known && (slot->round != keys->round || slot->round == 0))

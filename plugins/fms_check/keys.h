@@ -4,6 +4,8 @@
 
 #include <fms_plugin.h>
 
+#include "../hash_common/hash.h"
+
 struct key_slot;
 
 struct keys {
@@ -12,6 +14,7 @@ struct keys {
     size_t most;       /* keys of an object */
     size_t count;      /* of those, so far */
     uint32_t round;
+    struct hash_seed seed;
 };
 
 enum key_verdict { KEY_KNOWN, KEY_UNKNOWN, KEY_TWICE, KEY_TOO_MANY };

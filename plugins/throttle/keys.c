@@ -11,6 +11,7 @@
 int keys_init(struct keys *keys, size_t most)
 {
     *keys = (struct keys){.most = most, .bucket_count = 1};
+    hash_seed(&keys->seed);
     while (keys->bucket_count < most)
         keys->bucket_count *= 2;
     keys->all = calloc(most, sizeof *keys->all);
@@ -54,17 +55,6 @@ void key_list_remove(struct key_list *list, struct key *key)
         key->next->previous = key->previous;
 }
 
-/* FNV-1a */
-static uint64_t key_hash(struct fms_bytes name)
-{
-    const unsigned char *at = name.data;
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-    for (size_t i = 0; i < name.size; i++)
-        hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
-    return hash ^ hash >> 32;
-}
-
 static struct key **key_bucket(const struct keys *keys, uint64_t hash)
 {
     return &keys->buckets[hash & (keys->bucket_count - 1)];
@@ -72,7 +62,7 @@ static struct key **key_bucket(const struct keys *keys, uint64_t hash)
 
 struct key *keys_find(const struct keys *keys, struct fms_bytes name)
 {
-    uint64_t hash = key_hash(name);
+    uint64_t hash = hash_of(&keys->seed, name);
     struct key *key = *key_bucket(keys, hash);
 
     while (key != NULL && (key->hash != hash || key->size != name.size || memcmp(key->name, name.data, name.size) != 0))
@@ -116,7 +106,7 @@ struct key *keys_add(struct keys *keys, struct fms_bytes name, struct key *victi
         keys->count++;
     memcpy(key->name, name.data, name.size);
     key->size = name.size;
-    key->hash = key_hash(name);
+    key->hash = hash_of(&keys->seed, name);
     bucket = key_bucket(keys, key->hash);
     key->chain = *bucket;
     *bucket = key;

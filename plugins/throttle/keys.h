@@ -4,6 +4,8 @@
 
 #include <fms_plugin.h>
 
+#include "../hash_common/hash.h"
+
 #define KEY_LENGTH 1024 /* bytes that a key may have */
 
 /* A key is in its interval, or idle: since its last record passed, an interval has gone by. */
@@ -30,6 +32,7 @@ struct keys {
     size_t count, most;
     struct key **buckets;
     size_t bucket_count; /* a power of two */
+    struct hash_seed seed;
 };
 
 /* Memory is taken from the system as keys come. 0 or -ENOMEM. */

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "../hash_common/hash.h"
+
 struct gap {
     uint64_t from, to; /* both missing */
 };
@@ -24,6 +26,7 @@ struct ledger {
     size_t count, capacity;
     uint32_t *table; /* places in `vehicles` + 1, by hash; 0: free */
     size_t table_size;
+    struct hash_seed seed;
     size_t gaps; /* of all vehicles */
     bool has_expected;
     struct ledger_totals totals; /* those that are counted as they happen */
@@ -31,7 +34,11 @@ struct ledger {
 
 struct ledger *ledger_new(void)
 {
-    return calloc(1, sizeof(struct ledger));
+    struct ledger *ledger = calloc(1, sizeof *ledger);
+
+    if (ledger != NULL)
+        hash_seed(&ledger->seed);
+    return ledger;
 }
 
 void ledger_free(struct ledger *ledger)
@@ -47,20 +54,10 @@ void ledger_free(struct ledger *ledger)
 
 /* --------------------------------------------------------------------------------------------------------- vehicles */
 
-/* FNV-1a */
-static size_t ledger_hash(const char *id, size_t size)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ (unsigned char)id[i]) * UINT64_C(0x100000001b3);
-    return (size_t)(hash ^ hash >> 32);
-}
-
 /* The place in the table of that id, or the free one where it belongs. */
 static size_t ledger_slot(const struct ledger *ledger, const char *id, size_t size)
 {
-    size_t slot = ledger_hash(id, size) & (ledger->table_size - 1);
+    size_t slot = (size_t)hash_of(&ledger->seed, fms_bytes_of(id, size)) & (ledger->table_size - 1);
 
     while (ledger->table[slot] != 0) {
         const char *known = ledger->vehicles[ledger->table[slot] - 1].id;
