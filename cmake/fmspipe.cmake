@@ -17,11 +17,23 @@ if(FMS_SANITIZE MATCHES thread)
   set(CMAKE_ENABLE_EXPORTS ON)
 endif()
 
+# Hardening: an overrun ends the program and is no way in. Canaries stand behind buffers of 8 bytes or more: -fstack-protector-strong, behind
+# every local whose address is taken, costs up to 2 % of a record's instructions, these none that can be measured. FORTIFY needs
+# an optimizing build and knows nothing of sanitizers, which find more.
+target_compile_options(fms_flags INTERFACE -fstack-protector)
+target_link_options(fms_flags INTERFACE -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack)
+if(NOT FMS_SANITIZE AND NOT CMAKE_C_FLAGS MATCHES "_FORTIFY_SOURCE") # nor a choice of the user's
+  target_compile_options(fms_flags INTERFACE $<$<NOT:$<CONFIG:Debug>>:-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2>)
+endif()
+
 if(FMS_COVERAGE)
   target_compile_options(fms_flags INTERFACE --coverage -fprofile-update=atomic) # threads count too
   target_link_options(fms_flags INTERFACE --coverage)
 endif()
 if(FMS_FUZZ)
+  if(NOT FMS_SANITIZE)
+    message(FATAL_ERROR "FMS_FUZZ finds little without sanitizers: set FMS_SANITIZE=address,undefined as well")
+  endif()
   target_compile_options(fms_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 if(FMS_LINT)
