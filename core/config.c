@@ -231,17 +231,20 @@ static bool config_check_value(struct config_parser *parser, char *value)
 
 static bool config_check_key(struct config_parser *parser, const char *key, size_t size)
 {
-    char shown[CONFIG_WORD + 1];
+    size_t word = strcspn(key, CONFIG_BLANKS "\";[]=");
 
-    snprintf(shown, sizeof shown, "%.*s", (int)(size < CONFIG_WORD ? size : CONFIG_WORD), key);
     if (size == 0)
         config_error(parser, parser->line, "a key is missing before the =");
     else if (memchr(key, ':', size) != NULL)
         config_error(parser, parser->line, "key = value expected; a key holds no colon");
     else if (size > CONFIG_WORD)
-        config_error(parser, parser->line, "the key \"%s...\" is longer than %d bytes", shown, CONFIG_WORD);
-    else if (strcspn(key, CONFIG_BLANKS "\";[]") < size)
-        config_error(parser, parser->line, "the key \"%s\" holds a blank, or one of the characters \" ; [ ]", shown);
+        config_error(parser, parser->line,
+                     "the key is longer than %d bytes; a line that goes on with a value begins with a blank",
+                     CONFIG_WORD);
+    else if (word < size) /* what follows may be a secret, and its = be missing */
+        config_error(parser, parser->line,
+                     "the key, which begins with \"%.*s\", holds a blank, or one of the characters \" ; [ ]", (int)word,
+                     key);
     else
         return true;
     return false;

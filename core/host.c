@@ -104,14 +104,19 @@ static void host_advise(const struct fms_host *host, const char *option, const c
 
 static void host_report(const struct fms_host *host, const char *format, ...)
 {
+    char *text = NULL;
     va_list args;
 
-    printf("%s: %s: ", host->pipeline, host->stage);
     va_start(args, format);
-    vprintf(format, args);
+    if (vasprintf(&text, format, args) < 0)
+        text = NULL;
     va_end(args);
-    putchar('\n');
+    if (text == NULL)
+        return;
+    log_redact(text);
+    printf("%s: %s: %s\n", host->pipeline, host->stage, text);
     fflush(stdout);
+    free(text);
 }
 
 static void host_count(const struct fms_host *host, size_t counter, uint64_t n)

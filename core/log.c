@@ -9,6 +9,7 @@
  * caller has to think of it, and texts that differ only in a number count as repetitions. */
 #include "log.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -83,34 +84,58 @@ static void log_timestamp(char *text, size_t size)
     snprintf(text + n, size - n, ".%03ldZ", now.tv_nsec / 1000000);
 }
 
-/* The bytes of the UTF-8 character at `c`; 0: none begins there. */
-static size_t log_character(const unsigned char *c)
+/* The bytes of the UTF-8 character at `c`, which is in *value; 0: none begins there. */
+static size_t log_character(const unsigned char *c, uint32_t *value)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     size_t size = *c < 0x80 ? 1 : *c < 0xc2 ? 0 : *c < 0xe0 ? 2 : *c < 0xf0 ? 3 : *c < 0xf5 ? 4 : 0;
-    uint32_t value = size > 1 ? *c & (0x7fu >> size) : *c;
 
+    *value = size > 1 ? *c & (0x7fu >> size) : *c;
     for (size_t i = 1; i < size; i++) {
         if ((c[i] & 0xc0) != 0x80)
             return 0;
-        value = value << 6 | (c[i] & 0x3f);
+        *value = *value << 6 | (c[i] & 0x3f);
     }
-    return size > 0 && value >= least[size] && value <= 0x10ffff && (value < 0xd800 || value > 0xdfff) ? size : 0;
+    if (*value < least[size] || *value > 0x10ffff || (*value >= 0xd800 && *value <= 0xdfff))
+        return 0;
+    return size;
 }
 
-/* Text may hold what came from outside: control characters and bytes that are no UTF-8 are written as numbers. */
+/* Control characters, those that part lines or turn the direction of what follows, and those that cannot be seen. */
+static bool log_is_hidden(uint32_t c)
+{
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x61c || c == 0x180e || (c >= 0x200b && c <= 0x200f) ||
+           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) || c == 0xfeff ||
+           (c >= 0xfff9 && c <= 0xfffb) || (c >= 0xe0000 && c <= 0xe007f);
+}
+
+/* JSON has 16 bits in an escape; text has bytes, and characters where they are more than one. */
+static void log_number(FILE *out, uint32_t value, bool is_json)
+{
+    if (is_json && value > 0xffff)
+        fprintf(out, "\\u%04x\\u%04x", 0xd800 + ((value - 0x10000) >> 10), 0xdc00 + (value & 0x3ff));
+    else if (is_json || value > 0xff)
+        fprintf(out, value > 0xffff ? "\\U%08x" : "\\u%04x", value);
+    else
+        fprintf(out, "\\x%02x", value);
+}
+
+/* Text may hold what came from outside: what could forge or hide other text, and bytes that are no UTF-8, are written as
+ * numbers. */
 static void log_escaped(FILE *out, const char *text, bool is_json)
 {
     const unsigned char *c = (const unsigned char *)text;
 
     while (*c != '\0') {
-        size_t size = log_character(c);
-        bool is_control = (*c < 0x20 && (is_json || *c != '\t')) || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0);
+        uint32_t value;
+        size_t size = log_character(c, &value);
 
         if (is_json && (*c == '"' || *c == '\\'))
             fprintf(out, "\\%c", *c);
-        else if (size == 0 || is_control)
-            fprintf(out, is_json ? "\\u%04x" : "\\x%02x", *c == 0xc2 && size == 2 ? c[1] : *c);
+        else if (size == 0)
+            log_number(out, *c, is_json);
+        else if (log_is_hidden(value) && (is_json || value != '\t'))
+            log_number(out, value, is_json);
         else
             fwrite(c, 1, size, out);
         c += size > 0 ? size : 1;
@@ -128,6 +153,47 @@ static void log_json_member(FILE *out, const char *name, const char *text)
 {
     fprintf(out, ",\"%s\":", name);
     log_json_string(out, text);
+}
+
+/* Three asterisks at most in the place of what stands from `from` to `to`; what follows moves up to the returned end. */
+static char *log_hide(char *from, char *to)
+{
+    size_t stars = to - from < 3 ? (size_t)(to - from) : 3;
+
+    memset(from, '*', stars);
+    memmove(from + stars, to, strlen(to) + 1);
+    return from + stars;
+}
+
+/* "1883", and no more of it */
+static bool log_is_port(const char *text)
+{
+    size_t digits = strspn(text, "0123456789");
+
+    return digits > 0 && !isalnum((unsigned char)text[digits]);
+}
+
+/* `url` is what follows ://. Where a password holds a slash or a blank, as it must not, too much is hidden rather than too
+ * little. Returns what is still to be looked at. */
+static char *log_redact_url(char *url)
+{
+    char *end = url + strcspn(url, " \t\n"), *at = memrchr(url, '@', (size_t)(end - url));
+    char *bracket = *url == '[' ? memchr(url, ']', (size_t)(end - url)) : NULL;
+    char *colon = memchr(bracket != NULL ? bracket : url, ':', (size_t)(end - (bracket != NULL ? bracket : url)));
+
+    if (at == NULL && colon != NULL && !log_is_port(colon + 1))
+        at = strchr(end, '@');
+    if (at != NULL && colon != NULL && colon < at)
+        url = log_hide(colon + 1, at);
+    end = url + strcspn(url, " \t\n\"");
+    url = memchr(url, '?', (size_t)(end - url));
+    return url != NULL ? log_hide(url + 1, end) : end;
+}
+
+void log_redact(char *text)
+{
+    while ((text = strstr(text, "://")) != NULL)
+        text = log_redact_url(text + 3);
 }
 
 /* The whole line, in memory of its own; NULL: out of memory. */
@@ -342,6 +408,7 @@ static void log_format_out(enum fms_level level, const char *pipeline, const cha
     if (n >= (int)sizeof buffer && vasprintf(&longer, format, again) >= 0)
         text = longer;
     va_end(again);
+    log_redact(text);
     if (held_back > 0) {
         char *counted = NULL;
 
@@ -407,6 +474,8 @@ void log_vconfig(enum fms_level level, const char *file, int line, const char *f
     if (vasprintf(&text, format, args) < 0)
         return;
     n = line > 0 ? asprintf(&whole, "%s:%d: %s", file, line, text) : asprintf(&whole, "%s: %s", file, text);
+    if (n >= 0)
+        log_redact(whole);
     pthread_mutex_lock(&log_lock);
     if (n >= 0 && level <= log_most)
         log_out(level, NULL, NULL, whole);

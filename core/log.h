@@ -28,6 +28,9 @@ void log_vline(enum fms_level level, const char *pipeline, const char *stage, co
 void log_config(enum fms_level level, const char *file, int line, const char *format, ...) FMS_PRINTF(4, 5);
 void log_vconfig(enum fms_level level, const char *file, int line, const char *format, va_list args);
 
+/* Hides the passwords and the queries of URLs, in place. Log lines have gone through it; for what is cut off or printed. */
+void log_redact(char *text);
+
 /* Writes a JSON string, quotes included; what is no UTF-8 is written as code points of its bytes. One thread at a time per
  * `out`. */
 void log_json_string(FILE *out, const char *text);

@@ -16,6 +16,7 @@
 
 #define OPTIONS_ERRORS 20 /* of a section that are logged; the others are counted */
 #define OPTIONS_TEXT   512
+#define OPTIONS_SHOWN  60 /* bytes of a value, in a message */
 
 /* ----------------------------------------------------------------------------------------------------------- memory */
 
@@ -344,12 +345,33 @@ static bool options_is_secret(const struct fms_option *option, const char *key)
     return option->type == FMS_SECRET;
 }
 
+/* A value as a message shows it: without a URL's password, and not too much of it. Whether something was hidden. */
+static bool options_quote(const char *value, char *text, size_t size)
+{
+    char *whole = strdup(value);
+    bool is_hidden;
+    size_t shown;
+
+    *text = '\0';
+    if (whole == NULL)
+        return true;
+    log_redact(whole);
+    is_hidden = strcmp(whole, value) != 0;
+    shown = strnlen(whole, OPTIONS_SHOWN);
+    while (shown == OPTIONS_SHOWN && (whole[shown] & 0xc0) == 0x80)
+        shown--;
+    snprintf(text, size, "%.*s%s", (int)shown, whole, whole[shown] != '\0' ? "..." : "");
+    free(whole);
+    return is_hidden;
+}
+
 /* Text as it stands in a file into the field. -EINVAL: `why` says what is wrong. */
 static int options_parse(const struct fms_option *option, const char *key, const char *text, struct json_paths *paths,
                          struct options_memory *memory, void *field, char *why, size_t size)
 {
     bool is_template = option->type == FMS_TEMPLATE || option->type == FMS_TEMPLATE_PAIRS;
     struct fms_template *compiled = template_compile(text, paths, why, size);
+    char shown[OPTIONS_SHOWN + 4];
     const char *constant;
     int error;
 
@@ -367,8 +389,10 @@ static int options_parse(const struct fms_option *option, const char *key, const
     } else {
         error = options_convert(option, constant, memory, field, why, size);
     }
-    if (error == -EINVAL && constant != NULL && strcmp(constant, text) != 0 && !options_is_secret(option, key))
-        snprintf(why + strlen(why), size - strlen(why), "; with the environment it is \"%.60s\"", constant);
+    if (error == -EINVAL && constant != NULL && strcmp(constant, text) != 0 && !options_is_secret(option, key)) {
+        options_quote(constant, shown, sizeof shown);
+        snprintf(why + strlen(why), size - strlen(why), "; with the environment it is \"%s\"", shown);
+    }
     template_free(compiled);
     return error;
 }
@@ -603,18 +627,15 @@ static void options_error(struct options_filler *filler, int line, const char *f
 static void options_bad_value(struct options_filler *filler, const struct fms_option *option,
                               const struct config_entry *entry, const char *why)
 {
-    int shown = (int)strnlen(entry->value, 60);
-    bool cut = entry->value[shown] != '\0';
+    char shown[OPTIONS_SHOWN + 4];
+    bool is_secret = options_is_secret(option, entry->key);
 
-    if (options_is_secret(option, entry->key)) {
-        if (strstr(why, "unknown reference") != NULL) /* which would be quoted */
-            why = "a ${...} in it is not known; $${ stands for a literal ${";
+    if ((options_quote(entry->value, shown, sizeof shown) || is_secret) && strstr(why, "unknown reference") != NULL)
+        why = "a ${...} in it is not known; $${ stands for a literal ${"; /* rather than quote it */
+    if (is_secret)
         options_error(filler, entry->line, "%s: %s", entry->key, why);
-        return;
-    }
-    while (cut && (entry->value[shown] & 0xc0) == 0x80)
-        shown--;
-    options_error(filler, entry->line, "%s = \"%.*s%s\": %s", entry->key, shown, entry->value, cut ? "..." : "", why);
+    else
+        options_error(filler, entry->line, "%s = \"%s\": %s", entry->key, shown, why);
 }
 
 static void options_fill_value(struct options_filler *filler, const struct fms_option *option,

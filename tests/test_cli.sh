@@ -386,6 +386,7 @@ grep -q "SIGHUP" err && fail "SIGHUP stopped what nohup had started"
 cat >stuck.ini <<'END'
 [pipeline]
 drain_timeout = ${env:DRAIN}
+stats_interval = 10ms
 [source]
 plugin = fms_sim
 rate = 0
@@ -399,7 +400,7 @@ for drain in 1s 1h; do
     : >err
     DRAIN=$drain "$fmspipe" stuck.ini >pipe 2>err &
     child=$!
-    wait_for err "stuck: starts"
+    wait_for err ", 10000 in flight"
     kill -TERM "$child"
     kill -HUP "$child"
     wait_for err "stopping; a second signal ends at once"

@@ -165,7 +165,7 @@ static void errors(void **state)
         {"[s]\nk: v", 2, "key = value expected"},
         {"[s]\nk: v = w", 2, "no colon"},
         {"[s]\n= v", 2, "a key is missing"},
-        {"[s]\na b = v", 2, "\"a b\" holds a blank"},
+        {"[s]\na b = v", 2, "\"a\", holds a blank"},
         {"[s]\n\"a\" = v", 2, "holds a blank, or one of"},
         {"[s]\nk = v ;w", 2, "is this ; part of the value"},
         {"[s]\nk = v\n w ;x", 3, "is this ; part of the value"},

@@ -128,6 +128,45 @@ static void control_characters_are_escaped(void **state)
     assert_line_ends("a\\x0ab\\x1b[31mc\\x7f\\xff z\xc3\xa4\\x9b\n");
 }
 
+/* Nor does a text turn round or hide what stands beside it. */
+static void characters_that_deceive_are_escaped(void **state)
+{
+    (void)state;
+    log_line(FMS_LOG_INFO, NULL, NULL, "%s", "a\u202eb\u2028c\u200bd\u2066e\ufefff\U000e0041g \u00e4\u4e2d\U0001f69a");
+    assert_line_ends("a\\u202eb\\u2028c\\u200bd\\u2066e\\ufefff\\U000e0041g \u00e4\u4e2d\U0001f69a\n");
+}
+
+static void passwords_of_urls_are_hidden(void **state)
+{
+    static const char *const texts[][2] = {
+        {"tcp://user:secret@host:1883: no", "tcp://user:***@host:1883: no"},
+        {"\"tcp://user:se/cr:et@x@host\" and ssl://a:b@c", "\"tcp://user:***@host\" and ssl://a:*@c"},
+        {"tcp://user:a secret@host", "tcp://user:***@host"},
+        {"tcp://user:1883@[::1]:1883", "tcp://user:***@[::1]:1883"},
+        {"wss://host/mqtt?token=secret failed", "wss://host/mqtt?*** failed"},
+        {"tcp://user:secret@host/?token=secret", "tcp://user:***@host/?***"},
+        {"tcp://user@host:1883", "tcp://user@host:1883"},
+        {"tcp://host:1883: ask a@b", "tcp://host:1883: ask a@b"},
+        {"tcp://[::1]:1883, a@b", "tcp://[::1]:1883, a@b"},
+        {"tcp://host:18x83 has no port", "tcp://host:18x83 has no port"},
+        {"does tcp://host speak MQTT 5? ://", "does tcp://host speak MQTT 5? ://"},
+        {"a:b@c", "a:b@c"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        char shown[128];
+
+        snprintf(shown, sizeof shown, "%s", texts[i][0]);
+        log_redact(shown);
+        assert_string_equal(shown, texts[i][1]);
+    }
+    log_line(FMS_LOG_INFO, "p", "s", "connected to %s", texts[0][0]);
+    log_config(FMS_LOG_ERROR, "a.ini", 1, "server: %s", texts[0][0]);
+    assert_int_equal(count_lines(), 2);
+    assert_null(strstr(logged(), "secret"));
+}
+
 static void a_long_line_is_whole(void **state)
 {
     static char big[100001];
@@ -173,6 +212,19 @@ static void a_json_line_has_all_fields(void **state)
     assert_field(line, "stage", "sink \"kafka\"");
     assert_field(line, "message", "a \\ and\ta tab, \x01, \xc3\xa4 and \"7\"");
     assert_int_equal(strlen(json_string_value(json_object_get(line, "time"))), strlen("2026-01-01T00:00:00.000Z"));
+    json_decref(line);
+}
+
+static void json_has_no_character_that_deceives(void **state)
+{
+    json_t *line;
+
+    (void)state;
+    log_setup(LOG_JSON, FMS_LOG_INFO);
+    log_line(FMS_LOG_INFO, NULL, NULL, "%s", "a\u202eb\u2028c\U000e0041");
+    assert_non_null(strstr(logged(), "\"a\\u202eb\\u2028c\\udb40\\udc41\""));
+    line = parsed();
+    assert_field(line, "message", "a\u202eb\u2028c\U000e0041");
     json_decref(line);
 }
 
@@ -353,8 +405,11 @@ int main(void)
         CASE(a_place_may_have_no_line),
         CASE(levels_are_filtered),
         CASE(control_characters_are_escaped),
+        CASE(characters_that_deceive_are_escaped),
+        CASE(passwords_of_urls_are_hidden),
         CASE(a_long_line_is_whole),
         CASE(a_json_line_has_all_fields),
+        CASE(json_has_no_character_that_deceives),
         CASE(a_json_line_without_pipeline),
         CASE(json_is_utf8_whatever_comes),
         CASE(repetitions_are_held_back),

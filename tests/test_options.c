@@ -463,10 +463,15 @@ static void secrets_are_never_shown(void **state)
         "header.token = hunter2${x}",
         "pin = ${json:hunter2}",
         "pasword = hunter2",
+        "kafka.proxy = kafka://user:hunter2${hunter2}@host",
+        "count = kafka://user:hunter2andaverylongwordbehinditsothattheendisnotshown@host",
+        "count = kafka://user:${env:hunter2}andaverylongwordbehinditsothattheendisnotshown@host",
+        "count = ${env:FMS_TEST_URL}",
     };
 
     (void)state;
     setenv("hunter2", "hunter2", 1);
+    setenv("FMS_TEST_URL", "kafka://user:hunter2@host", 1);
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
         struct filled f = fill(lines[i]);
 

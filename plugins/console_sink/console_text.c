@@ -44,7 +44,8 @@ static bool text_is_printable(int32_t c, bool ascii)
     if (c < 0x80)
         return c >= 0x20 && c != 0x7f;
     return !ascii && c >= 0xa0 && !(c >= 0x200b && c <= 0x200f) && !(c >= 0x2028 && c <= 0x202e) &&
-           !(c >= 0x2060 && c <= 0x206f) && c != 0xfeff && c != 0x61c;
+           !(c >= 0x2060 && c <= 0x206f) && c != 0xfeff && c != 0x61c && c != 0x180e && !(c >= 0xfff9 && c <= 0xfffb) &&
+           !(c >= 0xe0000 && c <= 0xe007f);
 }
 
 static bool text_are_printable_ascii(const unsigned char eight[8])
