@@ -960,6 +960,30 @@ static void test_position_that_cannot_be_written(void **state)
     close_in_flight(f);
 }
 
+/* Neither what a crash left nor a link that somebody put there is written to. */
+static void test_a_position_is_written_to_a_file_of_its_own(void **state)
+{
+    struct stat stat;
+    struct fake *f;
+
+    (void)state;
+    write_text("file", "1\n");
+    write_text("victim", "precious\n");
+    assert_int_equal(chmod(at("victim"), 0644), 0);
+    assert_int_equal(symlink("victim", at("pos.new")), 0);
+    f = source("position = @/pos\nfollow = yes\n");
+    poll_all(f);
+    fake_settle_all(f, FMS_DELIVERED);
+    fake_clock_step(f, FMS_SECOND);
+    assert_int_equal(fake_poll(f, 0), 0);
+    assert_int_equal(lstat(at("pos"), &stat), 0);
+    assert_true(S_ISREG(stat.st_mode));
+    assert_int_equal(stat.st_mode & 0777, 0600);
+    assert_int_equal(lstat(at("victim"), &stat), 0);
+    assert_int_equal(stat.st_size, strlen("precious\n"));
+    close_in_flight(f);
+}
+
 static void test_damaged_positions_are_refused(void **state)
 {
     static const char *const bad[] = {"", "x", "{}", "{\"device\":1,\"inode\":1,\"head\":1,\"offset\":-1,\"line\":1}",
@@ -1557,6 +1581,7 @@ int main(void)
         TEST(test_killed_before_the_position_is_written),
         TEST(test_position_interval),
         TEST(test_position_that_cannot_be_written),
+        TEST(test_a_position_is_written_to_a_file_of_its_own),
         TEST(test_damaged_positions_are_refused),
         TEST(test_line_numbers_go_on),
         TEST(test_one_late_record),

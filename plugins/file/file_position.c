@@ -102,7 +102,8 @@ int position_write(const char *path, const struct position *position)
 
     if (asprintf(&temporary, "%s.new", path) < 0)
         return -ENOMEM;
-    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    unlink(temporary); /* of a crash; where somebody else makes one meanwhile, nothing is written through it */
+    fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     error = fd >= 0 ? position_write_to(fd, position) : -errno;
     if (fd >= 0)
         close(fd);

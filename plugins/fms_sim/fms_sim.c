@@ -496,8 +496,10 @@ static void fms_sim_write_counts(struct fms_sim *self)
     FILE *out = NULL;
     bool is_good = snprintf(path, sizeof path, "%s.new", self->counts) < (int)sizeof path;
 
-    if (is_good)
-        out = fopen(path, "we");
+    if (is_good) {
+        unlink(path); /* of a crash; nothing is written through what somebody else has put there */
+        out = fopen(path, "wxe");
+    }
     if (out != NULL) {
         fms_sim_print_counts(self, out);
         is_good = ferror(out) == 0;

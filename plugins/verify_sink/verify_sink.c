@@ -169,7 +169,8 @@ static int verify_report_to(const struct verify_sink *self, const struct ledger_
 
     if (snprintf(path, sizeof path, "%s.new", self->report) >= (int)sizeof path)
         return fms_fail_option(self->host, "report", -ENAMETOOLONG, "is too long");
-    out = fopen(path, "we");
+    unlink(path); /* of a crash; nothing is written through what somebody else has put there */
+    out = fopen(path, "wxe");
     if (out == NULL)
         return fms_fail_option(self->host, "report", -errno, "%s: %s", path, strerror(errno));
     verify_print(self, totals, out);
