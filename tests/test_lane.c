@@ -3147,6 +3147,14 @@ int __wrap_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, c
     return __real_ppoll(fds, n, timeout, mask);
 }
 
+/* What it becomes by _FORTIFY_SOURCE. */
+int __wrap___ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t size);
+int __wrap___ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t size)
+{
+    assert_true(n * sizeof *fds <= size);
+    return __wrap_ppoll(fds, n, timeout, mask);
+}
+
 static void a_finished_sink_makes_nobody_spin(void **state)
 {
     struct fms_plugin finishing = {.sink_write = retry_then_finish};
