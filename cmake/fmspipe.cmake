@@ -1,7 +1,8 @@
 # Warnings, sanitizers, and the two helpers that core, plugins and tests are declared with.
 
 add_library(fms_flags INTERFACE)
-target_compile_definitions(fms_flags INTERFACE _GNU_SOURCE)
+target_compile_definitions(fms_flags INTERFACE _GNU_SOURCE
+  _FILE_OFFSET_BITS=64 _TIME_BITS=64) # on 32 bit, files above 2 GiB and times after 2038
 target_compile_options(fms_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes
   -fno-omit-frame-pointer $<$<BOOL:${FMS_WERROR}>:-Werror>)
 if(FMS_SANITIZE)

@@ -222,7 +222,9 @@ static bool is_waited_for(const struct lane *lane, int after)
 /* Whether a record that comes out of that transform finds room. */
 static bool has_room(const struct lane *lane, int after, size_t charge)
 {
-    return !is_waited_for(lane, after) && lane->in_flight_bytes + charge <= (size_t)lane->options.max_in_flight_bytes;
+    size_t most = (size_t)lane->options.max_in_flight_bytes;
+
+    return !is_waited_for(lane, after) && charge <= most && lane->in_flight_bytes <= most - charge;
 }
 
 static bool may_emit(const struct lane *lane, size_t charge)

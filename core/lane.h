@@ -195,8 +195,9 @@ struct record *record_of(const struct fms_record *public);
 /* The same of any pointer: NULL where the lane did not make it, but a plugin. A record's headers, be there none, begin at a
  * known distance behind it; a draft's are elsewhere, and so is what a copy of a record leads to. */
 struct record *record_made(const struct lane *lane, const struct fms_record *public);
-/* The bytes that a record would take; SIZE_MAX for a malformed draft. With `share`, for a dead letter, without what it has
- * from that record: topic, key, payload, and the headers that lie in its memory. */
+/* The bytes that a record would take, more than max_in_flight_bytes if memory cannot hold it; SIZE_MAX for a malformed
+ * draft. With `share`, for a dead letter, without what it has from that record: topic, key, payload, and the headers that
+ * lie in its memory. */
 size_t record_charge(const struct lane *lane, const struct fms_record *draft, const struct record *share);
 /* A copy of the draft, given what record_charge said of it; `share` must outlive it. NULL: out of memory. */
 struct record *record_new(struct lane *lane, const struct fms_record *draft, size_t charge, const struct record *share);

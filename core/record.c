@@ -23,7 +23,8 @@
 #define POOL_SHARE            4u   /* what is kept beyond the quarantine: this part of max_in_flight_bytes */
 #define CACHE_LINE            64u  /* bytes */
 #define PREFETCHED            384u /* bytes of a record */
-#define RECORD_LETTER_HEADERS 5u   /* that a dead letter has besides */
+#define RECORD_TOO_LARGE      (SIZE_MAX - 1)
+#define RECORD_LETTER_HEADERS 5u /* that a dead letter has besides */
 
 struct record *record_of(const struct fms_record *public)
 {
@@ -47,10 +48,10 @@ static size_t record_slots(const struct lane *lane)
     return lane->sink_count + (lane->dead_letter != NULL);
 }
 
-/* Small enough that the sum of all values of a record is a size too. */
+/* Whether data and size belong together. No value is a TiB, so the sum of all values of a record is a number of 64 bits. */
 static bool is_sound(struct fms_bytes bytes)
 {
-    return bytes.data != NULL ? bytes.size < SIZE_MAX / 4096 : bytes.size == 0;
+    return bytes.data != NULL ? (uint64_t)bytes.size >> 40 == 0 : bytes.size == 0;
 }
 
 /* Whether a dead letter need not copy what stands there. */
@@ -59,22 +60,22 @@ static bool is_shared(const struct record *share, const void *data)
     return share != NULL && (uintptr_t)data - (uintptr_t)share < share->charge;
 }
 
-/* The bytes of all values, each with its NUL byte; SIZE_MAX for a malformed draft. */
-static size_t record_data_size(const struct fms_record *draft, const struct record *share)
+/* The bytes of all values, each with its NUL byte, which may be more than a size can say; UINT64_MAX for a malformed draft. */
+static uint64_t record_data_size(const struct fms_record *draft, const struct record *share)
 {
     bool shared = share != NULL;
     size_t most = RECORD_MAX_HEADERS + (shared ? RECORD_LETTER_HEADERS : 0);
-    size_t sum = shared ? 0 : draft->topic.size + draft->key.size + draft->payload.size + 3;
+    uint64_t sum = shared ? 0 : (uint64_t)draft->topic.size + draft->key.size + draft->payload.size + 3;
 
     if (!shared && !(is_sound(draft->topic) && is_sound(draft->key) && is_sound(draft->payload)))
-        return SIZE_MAX;
+        return UINT64_MAX;
     if (draft->header_count > most || (draft->header_count > 0 && draft->headers == NULL))
-        return SIZE_MAX;
+        return UINT64_MAX;
     for (size_t i = 0; i < draft->header_count; i++) {
         const struct fms_header *header = &draft->headers[i];
 
         if (header->name == NULL || !is_sound(header->value))
-            return SIZE_MAX;
+            return UINT64_MAX;
         sum += is_shared(share, header->name) ? 0 : strlen(header->name) + 1;
         sum += is_shared(share, header->value.data) ? 0 : header->value.size + 1;
     }
@@ -97,13 +98,16 @@ struct record *record_made(const struct lane *lane, const struct fms_record *pub
     return is_made ? record : NULL;
 }
 
+/* SIZE_MAX for a malformed draft; RECORD_TOO_LARGE for what memory cannot hold, where that is less than 64 bits tell. */
 static size_t record_size(const struct lane *lane, const struct fms_record *draft, const struct record *share)
 {
-    size_t data = record_data_size(draft, share);
+    uint64_t data = record_data_size(draft, share);
 
-    if (data == SIZE_MAX)
+    if (data == UINT64_MAX)
         return SIZE_MAX;
-    return record_head(lane) + draft->header_count * sizeof(struct fms_header) + data;
+    if (data > RECORD_TOO_LARGE / 2)
+        return RECORD_TOO_LARGE;
+    return record_head(lane) + draft->header_count * sizeof(struct fms_header) + (size_t)data;
 }
 
 static size_t class_charge(size_t class, size_t size)

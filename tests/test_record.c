@@ -304,8 +304,14 @@ static void malformed_drafts_have_no_charge(void **state)
     assert_true(record_charge(&lane, &draft, NULL) == SIZE_MAX);
     draft = good, draft.headers = headers, draft.header_count = 1000;
     assert_true(record_charge(&lane, &draft, NULL) < 1 << 20);
+    draft = good, draft.payload.size = (size_t)1 << 30; /* a size that memory may hold, whatever the machine's words */
+    assert_true(record_charge(&lane, &draft, NULL) > (size_t)1 << 30 && record_charge(&lane, &draft, NULL) < SIZE_MAX);
+#if SIZE_MAX > UINT32_MAX
+    draft = good, draft.payload.size = (size_t)1 << 40;
+    assert_true(record_charge(&lane, &draft, NULL) == SIZE_MAX);
     draft = good, draft.payload.size = SIZE_MAX - 5;
     assert_true(record_charge(&lane, &draft, NULL) == SIZE_MAX);
+#endif
     draft = good, draft.key = fms_bytes_of(NULL, 5);
     assert_true(record_charge(&lane, &draft, NULL) == SIZE_MAX);
 }

@@ -61,7 +61,7 @@ static const struct fms_option spool_options[] = {
     FMS_OPT_CHOICE(struct spool, sync, "always", "always|interval|off",
                    "when what is stored is written to the disk; the same in sink and source"),
     FMS_OPT_DURATION(struct spool, sync_interval, "1s", FMS_MS, 3600 * FMS_SECOND, "with sync = interval: how often"),
-    FMS_OPT_SIZE(struct spool, max_size, "1GiB", 65536, INT64_C(1) << 40,
+    FMS_OPT_SIZE(struct spool, max_size, "1GiB", 65536, STORE_MOST,
                  "most bytes of records; the files may take twice as much; the same in sink and source"),
     {"when_full", FMS_CHOICE, FMS_FIELD(struct spool, when_full, int), "block", 0, 0, "block|drop_oldest",
      "block: the pipeline waits; drop_oldest: the oldest records are removed unread", NULL, FMS_SINK},

@@ -12,6 +12,9 @@ enum store_sync { STORE_ALWAYS, STORE_INTERVAL, STORE_OFF };
 
 #define STORE_ENTRY_EXTRA 16 /* bytes that an entry takes besides its own: key and node */
 
+/* Of max_size: half of what can be mapped, within reason. */
+#define STORE_MOST (SIZE_MAX / 4 < UINT64_C(1) << 40 ? (int64_t)(SIZE_MAX / 4) : INT64_C(1) << 40)
+
 struct store;
 
 struct store_state {
