@@ -33,7 +33,7 @@ struct config_parser {
     struct config *config;
     const char *next, *end; /* what is still to be read */
     int line;
-    unsigned errors;
+    unsigned errors, warnings;
     bool enomem;
     bool lost; /* the keys here belong to a section header with an error */
     enum config_above above;
@@ -52,6 +52,13 @@ static void config_error(struct config_parser *parser, int line, const char *for
     va_start(args, format);
     log_vconfig(FMS_LOG_ERROR, parser->config->path, line, format, args);
     va_end(args);
+}
+
+/* Of what is right, but hardly meant. Values are not shown: they may be secrets. */
+static void config_warn(struct config_parser *parser, const char *text)
+{
+    if (parser->warnings++ < CONFIG_ERRORS)
+        log_config(FMS_LOG_WARN, parser->config->path, parser->line, "%s", text);
 }
 
 /* An array that doubles whenever its count is a power of two. */
@@ -195,8 +202,41 @@ static char *config_check_quoted(char *value)
     return NULL;
 }
 
+/* A # that begins a comment elsewhere: behind a blank, with something behind it. It stands alone as a topic filter. */
+static bool config_has_hash_comment(const char *value)
+{
+    for (const char *at = value; (at = strchr(at, '#')) != NULL; at++) {
+        const char *behind = config_skip_blanks(at + 1);
+
+        if ((at == value || config_is_blank(at[-1])) && *behind != '\0' && *behind != ',')
+            return true;
+    }
+    return false;
+}
+
+/* ' or one of the quotation marks U+2018 to U+201F, into which some editors turn \" and '. */
+static bool config_has_other_quote(const char *value)
+{
+    return *value == '\'' || (strncmp(value, "\xe2\x80", 2) == 0 && value[2] >= '\x98' && value[2] <= '\x9f');
+}
+
+/* The value is what stands there, without double quotes and without a comment. */
+static void config_warn_of_value(struct config_parser *parser, const char *value)
+{
+    value = config_skip_blanks(value);
+    if (config_has_other_quote(value))
+        config_warn(parser,
+                    "the quotation marks are taken as a part of the value: only double quotes, \", enclose one");
+    if (config_has_hash_comment(value))
+        config_warn(
+            parser,
+            "the # and what follows are taken as a part of the value: a comment begins with a blank, ; and a blank; "
+            "put the value in double quotes if it is meant so");
+}
+
 static bool config_check_value(struct config_parser *parser, char *value)
 {
+    bool is_quoted = *config_skip_blanks(value) == '"';
     char *at = config_skip_blanks(value);
 
     if (*at == '"') {
@@ -219,13 +259,15 @@ static bool config_check_value(struct config_parser *parser, char *value)
             continue;
         if (at[1] == '\0' || config_is_blank(at[1])) {
             *at = '\0'; /* the comment: inih leaves it in some lines */
-            return true;
+            break;
         }
         config_error(parser, parser->line,
                      "is this ; part of the value, or a comment? Put the value in double quotes, or a blank behind "
                      "the ; of a comment");
         return false;
     }
+    if (!is_quoted)
+        config_warn_of_value(parser, value);
     return true;
 }
 

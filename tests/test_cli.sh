@@ -393,6 +393,9 @@ rate = 0
 [sink console]
 plugin = console_sink
 format = json
+[sink file]
+plugin = file
+path = taken
 END
 fill
 : >out
@@ -447,6 +450,7 @@ for status in 0 1; do
     if [ $status = 0 ]; then
         "$fmspipe" talkative.ini >out 2>pipe &
     else
+        : >taken
         DRAIN=1h "$fmspipe" stuck.ini >pipe 2>pipe &
     fi
     child=$!
@@ -455,7 +459,7 @@ for status in 0 1; do
         lines $(($(wc -l <out) + 100000))
         kill -TERM "$child"
     else
-        wait_for "/proc/$child/status" "SigBlk:	0000000000004003" # it waits for signals
+        wait_for taken vehicle_id # by the file, and not by the console
         insist
     fi
     ended $status
