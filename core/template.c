@@ -5,7 +5,8 @@
  * that the template keeps.
  *
  * Choices: of several headers of one name the last counts. A default stands in for what is missing, not for what is
- * empty; only ${env:NAME:-default} takes an empty variable for a missing one, as shells do. A JSON null is missing. */
+ * empty; only ${env:NAME:-default} takes an empty variable for a missing one, as shells do. A JSON null is missing. What
+ * replaces characters is a table of bytes; a character of several bytes is met by its first. */
 #include "template.h"
 
 #include <ctype.h>
@@ -29,6 +30,18 @@ enum part_kind {
     PART_ENV, /* while compiling; a literal afterwards */
 };
 
+#define MAP_PAIRS 8  /* of characters and what replaces them, in a reference */
+#define MAP_TEXT  15 /* bytes that replace a character */
+
+/* What replaces each character that begins with a byte. */
+struct map {
+    unsigned char place[256]; /* 0: it stays; else one more than a place in `with` */
+    struct {
+        unsigned char size;
+        char text[MAP_TEXT];
+    } with[MAP_PAIRS];
+};
+
 struct part {
     enum part_kind kind;
     char *text; /* the literal; the name of a header; the path */
@@ -36,6 +49,7 @@ struct part {
     size_t capacity; /* of a literal */
     unsigned number; /* the level; the slot in the record's JSON cache */
     char *fallback;  /* NULL: none */
+    struct map *map; /* NULL: all characters stay; not for the fallback */
 };
 
 struct scratch {
@@ -190,6 +204,61 @@ static bool template_level(const char *text, unsigned *level)
     return true;
 }
 
+/* "/", "a-z0-9", or "^a-z" for all others: those of them that no set before has are replaced by number `with`. */
+static int template_map_set(const struct compiler *c, struct map *map, const char *set, size_t size, unsigned with)
+{
+    bool named[256] = {false}, others = size > 0 && *set == '^';
+
+    if (size == others)
+        return template_fail(c, "which characters are to be replaced? ${topic|/|.} replaces each / by a dot");
+    for (size_t i = others; i < size; i++) {
+        unsigned char first = (unsigned char)set[i], last = first;
+
+        if (i + 2 < size && set[i + 1] == '-') {
+            last = (unsigned char)set[i + 2];
+            i += 2;
+        }
+        if (first >= 0x80 || last >= 0x80)
+            return template_fail(c, "characters to replace are named in ASCII; ^ and those that stay mean all others");
+        if (last < first)
+            return template_fail(c, "a range in the set is empty; a - stands first or last in it");
+        for (unsigned byte = first; byte <= last; byte++)
+            named[byte] = true;
+    }
+    for (unsigned byte = 0; byte < 256; byte++) {
+        if (named[byte] != others && map->place[byte] == 0)
+            map->place[byte] = (unsigned char)(with + 1);
+    }
+    return 0;
+}
+
+/* "/|.|^a-z|_": sets of characters, and what replaces each of them. */
+static int template_add_map(const struct compiler *c, struct part *part, const char *text)
+{
+    part->map = calloc(1, sizeof *part->map);
+    if (part->map == NULL)
+        return -ENOMEM;
+    for (unsigned i = 0; text != NULL; i++) {
+        size_t set = strcspn(text, "|"), size;
+        const char *with = text + set + 1;
+        int error;
+
+        if (text[set] == '\0')
+            return template_fail(c, "what replaces the characters? ${topic|/|.} replaces each / by a dot");
+        size = strcspn(with, "|");
+        if (i == MAP_PAIRS || size > MAP_TEXT)
+            return template_fail(c, "a reference replaces at most %d sets of characters, each by at most %d bytes",
+                                 MAP_PAIRS, MAP_TEXT);
+        error = template_map_set(c, part->map, text, set, i);
+        if (error != 0)
+            return error;
+        part->map->with[i].size = (unsigned char)size;
+        memcpy(part->map->with[i].text, with, size);
+        text = with[size] == '|' ? with + size + 1 : NULL;
+    }
+    return 0;
+}
+
 static bool template_variable(const char *name)
 {
     if (*name == '\0' || isdigit((unsigned char)*name))
@@ -201,7 +270,7 @@ static bool template_variable(const char *name)
 
 /* Adds the reference with what follows its word, checked. */
 static int template_add_reference(const struct compiler *c, const struct reference *reference, const char *argument,
-                                  const char *fallback)
+                                  const char *map, const char *fallback)
 {
     enum part_kind kind = reference->kind;
     unsigned number = 0;
@@ -216,6 +285,8 @@ static int template_add_reference(const struct compiler *c, const struct referen
     }
     if (*argument == ':')
         argument++;
+    if (kind == PART_ENV && map != NULL)
+        return template_fail(c, "characters are replaced in what a record has, not in ${env:...}");
     if (kind == PART_ENV)
         return template_variable(argument) ? template_add_env(c, argument, fallback)
                                            : template_fail(c, "expected %s", reference->expected);
@@ -232,13 +303,15 @@ static int template_add_reference(const struct compiler *c, const struct referen
     part->number = number;
     part->text = strdup(argument);
     part->fallback = fallback == NULL ? NULL : strdup(fallback);
-    return part->text == NULL || (fallback != NULL && part->fallback == NULL) ? -ENOMEM : 0;
+    if (part->text == NULL || (fallback != NULL && part->fallback == NULL))
+        return -ENOMEM;
+    return map != NULL ? template_add_map(c, part, map) : 0;
 }
 
 /* `inside` is what stands between the braces, ours to cut up. */
 static int template_compile_reference(const struct compiler *c, char *inside)
 {
-    char *fallback = strstr(inside, ":-");
+    char *fallback = strstr(inside, ":-"), *map;
     size_t length;
 
     if (fallback != NULL) {
@@ -247,10 +320,13 @@ static int template_compile_reference(const struct compiler *c, char *inside)
         if (strstr(fallback, "${") != NULL)
             return template_fail(c, "a default is plain text and cannot hold another ${...}");
     }
+    map = strchr(inside, '|');
+    if (map != NULL)
+        *map++ = '\0';
     length = strcspn(inside, ":[");
     for (size_t i = 0; i < REFERENCES; i++)
         if (strlen(references[i].word) == length && memcmp(inside, references[i].word, length) == 0)
-            return template_add_reference(c, &references[i], inside + length, fallback);
+            return template_add_reference(c, &references[i], inside + length, map, fallback);
     return template_unknown(c, inside);
 }
 
@@ -307,6 +383,7 @@ void template_free(struct fms_template *text)
     for (size_t i = 0; i < text->count; i++) {
         free(text->parts[i].text);
         free(text->parts[i].fallback);
+        free(text->parts[i].map);
     }
     if (text->scratch != NULL)
         free(text->scratch->data);
@@ -327,6 +404,7 @@ const char *template_constant(const struct fms_template *text)
 /* What a part stands for. */
 struct value {
     struct fms_bytes bytes; /* data == NULL: missing */
+    const struct map *map;  /* NULL: as it is */
     bool terminated;        /* a NUL byte follows */
     bool escaped;           /* a JSON string with backslashes */
     char digits[24];
@@ -394,6 +472,7 @@ static void template_value(const struct fms_template *text, const struct part *p
                            struct json_cache *cache, struct value *value)
 {
     value->bytes = fms_bytes_of(NULL, 0);
+    value->map = part->map;
     value->terminated = true;
     value->escaped = false;
     switch (part->kind) {
@@ -430,6 +509,7 @@ static void template_value(const struct fms_template *text, const struct part *p
     }
     if (value->bytes.data == NULL && part->fallback != NULL) {
         value->bytes = fms_text(part->fallback);
+        value->map = NULL;
         value->terminated = true;
     }
 }
@@ -466,6 +546,38 @@ static int template_missing(const struct fms_template *text, const struct part *
     return -ENOENT;
 }
 
+/* The text with its characters replaced, into `to` unless that is NULL; its size. */
+static size_t template_map(const struct map *map, const unsigned char *from, size_t size, char *to)
+{
+    size_t mapped = 0;
+
+    for (size_t i = 0; i < size; i++) {
+        unsigned place = map->place[from[i]];
+        bool follows = i > 0 && (from[i] & 0xc0) == 0x80 &&
+                       from[i - 1] >= 0x80; /* and was replaced with its first byte */
+        const char *with = place == 0 ? (const char *)from + i : map->with[place - 1].text;
+        size_t n = place == 0 ? 1 : follows ? 0 : map->with[place - 1].size;
+
+        if (to != NULL)
+            memcpy(to + mapped, with, n);
+        mapped += n;
+    }
+    return mapped;
+}
+
+/* Replaces characters in the last `raw` of the buffer's bytes, which begin behind `size` others. Their number then; SIZE_MAX:
+ * out of memory. */
+static size_t template_replace(struct scratch *scratch, size_t size, size_t raw, const struct map *map)
+{
+    size_t mapped = template_map(map, (const unsigned char *)scratch->data + size, raw, NULL);
+
+    if (!template_reserve(scratch, size + raw + mapped))
+        return SIZE_MAX;
+    template_map(map, (const unsigned char *)scratch->data + size, raw, scratch->data + size + raw);
+    memmove(scratch->data + size, scratch->data + size + raw, mapped);
+    return mapped;
+}
+
 int template_expand(const struct fms_template *text, const struct fms_record *record, struct json_cache *cache,
                     struct fms_bytes *value)
 {
@@ -474,22 +586,27 @@ int template_expand(const struct fms_template *text, const struct fms_record *re
 
     for (size_t i = 0; i < text->count; i++) {
         struct value part;
+        size_t raw;
 
         template_value(text, &text->parts[i], record, cache, &part);
         if (part.bytes.data == NULL)
             return template_missing(text, &text->parts[i], cache, value);
-        if (text->count == 1 && part.terminated) {
+        if (text->count == 1 && part.terminated && part.map == NULL) {
             *value = part.bytes;
             return 0;
         }
         if (!template_reserve(scratch, size + part.bytes.size))
             return -ENOMEM;
-        if (part.escaped) {
-            size += json_unescape(part.bytes.data, part.bytes.size, scratch->data + size);
-        } else {
+        raw = part.bytes.size;
+        if (part.escaped)
+            raw = json_unescape(part.bytes.data, part.bytes.size, scratch->data + size);
+        else
             memcpy(scratch->data + size, part.bytes.data, part.bytes.size);
-            size += part.bytes.size;
-        }
+        if (part.map != NULL)
+            raw = template_replace(scratch, size, raw, part.map);
+        if (raw == SIZE_MAX)
+            return -ENOMEM;
+        size += raw;
     }
     if (!template_reserve(scratch, size))
         return -ENOMEM;

@@ -74,6 +74,37 @@ static void makes(const char *text, const struct fms_record *record, int result,
     finish(&x);
 }
 
+static void characters_are_replaced(void **state)
+{
+    struct fms_record odd = full;
+
+    (void)state;
+    makes("${topic|/|.}", &full, 0, "fms.raspi-001.data");
+    makes("a ${topic|/|.} b", &full, 0, "a fms.raspi-001.data b");
+    makes("${topic|/|}", &full, 0, "fmsraspi-001data");
+    makes("${topic|/|::}", &full, 0, "fms::raspi-001::data");
+    makes("${topic|/|.|a-c|X|0-9|}", &full, 0, "fms.rXspi-.dXtX");
+    makes("${topic|-|_|a-z-|.}", &full, 0, ".../....._001/...."); /* the first set counts; a - stands last, */
+    makes("${topic|-a|.}", &full, 0, "fms/r.spi.001/d.t.");       /* or first */
+    makes("${topic|^a-z|_}", &full, 0, "fms_raspi_____data");
+    makes("${topic|^^/|_}", &full, 0, "___/_________/____"); /* only the first ^ is one */
+    makes("${topic[1]|0|o}", &full, 0, "raspi-oo1");
+    makes("${topic[7]|0|o:-00}", &full, 0, "00"); /* a default stays as it is */
+    makes("${topic[7]|0|o}", &full, -ENOENT, "the topic has no level 7");
+    makes("${key|r|R}${header:trace|l|L}", &full, 0, "Raspi-001Last");
+    makes("${json:speed|.|,}", &full, 0, "72,50");
+    makes("${json:e|^a-z|<line feed>}", &full, 0, "a<line feed><line feed>"); /* as decoded, by characters */
+    makes("${timestamp|0-9|0123456789abcde}", &(struct fms_record){.timestamp = FMS_SECOND}, 0, "0123456789abcde");
+    makes("${env:FMS_TEST_UNSET:-a|/|b}", &full, 0, "a|/|b");
+    odd.topic = fms_text("Z\u00fcrich \u8eca/\U0001f69a");
+    makes("${topic|/|.|^a-zA-Z0-9._-|_}", &odd, 0, "Z_rich__._");
+    makes("${topic|/|.}", &odd, 0, "Z\u00fcrich \u8eca.\U0001f69a");
+    odd.topic = fms_text("\x80\xff\xfe\xc3"); /* no UTF-8: something remains */
+    makes("${topic|^a-z|_}", &odd, 0, "____");
+    odd.topic = fms_text("");
+    makes("${topic|^a-z|_}", &odd, 0, "");
+}
+
 static void references(void **state)
 {
     (void)state;
@@ -297,6 +328,19 @@ static void compile_errors(void **state)
         {"${json:a..b}", "column 1: expected a path"},
         {"${env}", "column 1: expected the name of an environment variable: ${env:NAME}"},
         {"${env:A B}", "column 1: expected the name of an environment variable"},
+        {"${topic|/}", "column 1: what replaces the characters? ${topic|/|.} replaces each / by a dot"},
+        {"${topic|}", "column 1: what replaces the characters?"},
+        {"${topic|/|.|}", "column 1: what replaces the characters?"},
+        {"${topic||.}", "column 1: which characters are to be replaced?"},
+        {"${topic|^|.}", "column 1: which characters are to be replaced?"},
+        {"${topic|\u00fc|u}", "column 1: characters to replace are named in ASCII"},
+        {"${topic|a-\u00fc|u}", "column 1: characters to replace are named in ASCII"},
+        {"a${topic|z-a|.}", "column 2: a range in the set is empty"},
+        {"${topic|/|0123456789abcdef}",
+         "column 1: a reference replaces at most 8 sets of characters, each by at most 15"},
+        {"${topic|a||b||c||d||e||f||g||h||i|}", "column 1: a reference replaces at most 8 sets"},
+        {"${topik|/|.}", "column 1: unknown reference ${topik}; did you mean ${topic}?"},
+        {"${env:HOME|/|.}", "column 1: characters are replaced in what a record has, not in ${env:...}"},
         {"${env:1A}", "column 1: expected the name of an environment variable"},
         {"x${env:FMS_TEST_UNSET}", "column 2: the environment variable FMS_TEST_UNSET is not set; set it, or write "
                                    "${env:FMS_TEST_UNSET:-a default}"},
@@ -344,6 +388,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(references),
+        cmocka_unit_test(characters_are_replaced),
         cmocka_unit_test(mixtures),
         cmocka_unit_test(topic_levels),
         cmocka_unit_test(missing),
