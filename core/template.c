@@ -60,6 +60,7 @@ struct scratch {
 struct fms_template {
     struct part *parts;
     size_t count;
+    bool is_single; /* one part, whose characters stay: the value's own bytes will do */
     struct json_paths *paths;
     struct scratch *scratch;
 };
@@ -373,6 +374,7 @@ struct fms_template *template_compile(const char *text, struct json_paths *paths
         template_free(c.text);
         return NULL;
     }
+    c.text->is_single = c.text->count == 1 && c.text->parts[0].map == NULL;
     return c.text;
 }
 
@@ -404,7 +406,6 @@ const char *template_constant(const struct fms_template *text)
 /* What a part stands for. */
 struct value {
     struct fms_bytes bytes; /* data == NULL: missing */
-    const struct map *map;  /* NULL: as it is */
     bool terminated;        /* a NUL byte follows */
     bool escaped;           /* a JSON string with backslashes */
     char digits[24];
@@ -472,7 +473,6 @@ static void template_value(const struct fms_template *text, const struct part *p
                            struct json_cache *cache, struct value *value)
 {
     value->bytes = fms_bytes_of(NULL, 0);
-    value->map = part->map;
     value->terminated = true;
     value->escaped = false;
     switch (part->kind) {
@@ -509,7 +509,6 @@ static void template_value(const struct fms_template *text, const struct part *p
     }
     if (value->bytes.data == NULL && part->fallback != NULL) {
         value->bytes = fms_text(part->fallback);
-        value->map = NULL;
         value->terminated = true;
     }
 }
@@ -565,17 +564,17 @@ static size_t template_map(const struct map *map, const unsigned char *from, siz
     return mapped;
 }
 
-/* Replaces characters in the last `raw` of the buffer's bytes, which begin behind `size` others. Their number then; SIZE_MAX:
- * out of memory. */
-static size_t template_replace(struct scratch *scratch, size_t size, size_t raw, const struct map *map)
+/* Replaces characters in what the buffer has from `start` to *end. False: out of memory. */
+static bool template_replace(struct scratch *scratch, size_t start, size_t *end, const struct map *map)
 {
-    size_t mapped = template_map(map, (const unsigned char *)scratch->data + size, raw, NULL);
+    size_t mapped = template_map(map, (const unsigned char *)scratch->data + start, *end - start, NULL);
 
-    if (!template_reserve(scratch, size + raw + mapped))
-        return SIZE_MAX;
-    template_map(map, (const unsigned char *)scratch->data + size, raw, scratch->data + size + raw);
-    memmove(scratch->data + size, scratch->data + size + raw, mapped);
-    return mapped;
+    if (!template_reserve(scratch, *end + mapped))
+        return false;
+    template_map(map, (const unsigned char *)scratch->data + start, *end - start, scratch->data + *end);
+    memmove(scratch->data + start, scratch->data + *end, mapped);
+    *end = start + mapped;
+    return true;
 }
 
 int template_expand(const struct fms_template *text, const struct fms_record *record, struct json_cache *cache,
@@ -586,27 +585,26 @@ int template_expand(const struct fms_template *text, const struct fms_record *re
 
     for (size_t i = 0; i < text->count; i++) {
         struct value part;
-        size_t raw;
+        size_t before = size;
 
         template_value(text, &text->parts[i], record, cache, &part);
         if (part.bytes.data == NULL)
             return template_missing(text, &text->parts[i], cache, value);
-        if (text->count == 1 && part.terminated && part.map == NULL) {
+        if (text->is_single && part.terminated) {
             *value = part.bytes;
             return 0;
         }
         if (!template_reserve(scratch, size + part.bytes.size))
             return -ENOMEM;
-        raw = part.bytes.size;
-        if (part.escaped)
-            raw = json_unescape(part.bytes.data, part.bytes.size, scratch->data + size);
-        else
+        if (part.escaped) {
+            size += json_unescape(part.bytes.data, part.bytes.size, scratch->data + size);
+        } else {
             memcpy(scratch->data + size, part.bytes.data, part.bytes.size);
-        if (part.map != NULL)
-            raw = template_replace(scratch, size, raw, part.map);
-        if (raw == SIZE_MAX)
+            size += part.bytes.size;
+        }
+        if (text->parts[i].map != NULL && part.bytes.data != text->parts[i].fallback &&
+            !template_replace(scratch, before, &size, text->parts[i].map))
             return -ENOMEM;
-        size += raw;
     }
     if (!template_reserve(scratch, size))
         return -ENOMEM;
