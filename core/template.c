@@ -121,9 +121,8 @@ static struct part *template_add(struct fms_template *text, enum part_kind kind)
 {
     struct part *part;
 
-    if (text->parts == NULL || (text->count & (text->count - 1)) == 0) { /* 0 or a power of two: full */
-        size_t capacity = text->count == 0 ? 1 : 2 * text->count;
-        struct part *parts = realloc(text->parts, capacity * sizeof *parts);
+    if (text->count > 0 && (text->count & (text->count - 1)) == 0) { /* a power of two: full */
+        struct part *parts = realloc(text->parts, 2 * text->count * sizeof *parts);
 
         if (parts == NULL)
             return NULL;
@@ -369,8 +368,9 @@ struct fms_template *template_compile(const char *text, struct json_paths *paths
     if (c.text == NULL)
         return NULL;
     c.text->paths = paths;
+    c.text->parts = calloc(1, sizeof *c.text->parts);
     c.text->scratch = calloc(1, sizeof *c.text->scratch);
-    if (c.text->scratch == NULL || template_compile_parts(&c) != 0) {
+    if (c.text->parts == NULL || c.text->scratch == NULL || template_compile_parts(&c) != 0) {
         template_free(c.text);
         return NULL;
     }
@@ -564,8 +564,10 @@ static size_t template_map(const struct map *map, const unsigned char *from, siz
     return mapped;
 }
 
-/* Replaces characters in what the buffer has from `start` to *end. False: out of memory. */
-static bool template_replace(struct scratch *scratch, size_t start, size_t *end, const struct map *map)
+/* Replaces characters in what the buffer has from `start` to *end. False: out of memory. Inlined, it would take registers from
+ * those who replace nothing. */
+__attribute__((noinline)) static bool template_replace(struct scratch *scratch, size_t start, size_t *end,
+                                                       const struct map *map)
 {
     size_t mapped = template_map(map, (const unsigned char *)scratch->data + start, *end - start, NULL);
 
@@ -580,30 +582,30 @@ static bool template_replace(struct scratch *scratch, size_t start, size_t *end,
 int template_expand(const struct fms_template *text, const struct fms_record *record, struct json_cache *cache,
                     struct fms_bytes *value)
 {
+    const struct part *end = text->parts + text->count;
     struct scratch *scratch = text->scratch;
     size_t size = 0;
 
-    for (size_t i = 0; i < text->count; i++) {
-        struct value part;
-        size_t before = size;
+    for (const struct part *part = text->parts; part < end; part++) {
+        struct value is;
+        size_t start = size;
 
-        template_value(text, &text->parts[i], record, cache, &part);
-        if (part.bytes.data == NULL)
-            return template_missing(text, &text->parts[i], cache, value);
-        if (text->is_single && part.terminated) {
-            *value = part.bytes;
+        template_value(text, part, record, cache, &is);
+        if (is.bytes.data == NULL)
+            return template_missing(text, part, cache, value);
+        if (text->is_single && is.terminated) {
+            *value = is.bytes;
             return 0;
         }
-        if (!template_reserve(scratch, size + part.bytes.size))
+        if (!template_reserve(scratch, size + is.bytes.size))
             return -ENOMEM;
-        if (part.escaped) {
-            size += json_unescape(part.bytes.data, part.bytes.size, scratch->data + size);
+        if (is.escaped) {
+            size += json_unescape(is.bytes.data, is.bytes.size, scratch->data + size);
         } else {
-            memcpy(scratch->data + size, part.bytes.data, part.bytes.size);
-            size += part.bytes.size;
+            memcpy(scratch->data + size, is.bytes.data, is.bytes.size);
+            size += is.bytes.size;
         }
-        if (text->parts[i].map != NULL && part.bytes.data != text->parts[i].fallback &&
-            !template_replace(scratch, before, &size, text->parts[i].map))
+        if (part->map != NULL && is.bytes.data != part->fallback && !template_replace(scratch, start, &size, part->map))
             return -ENOMEM;
     }
     if (!template_reserve(scratch, size))
