@@ -51,6 +51,8 @@ static pthread_mutex_t environments_lock = PTHREAD_MUTEX_INITIALIZER;
 /* LMDB's codes are below -30000, or an errno. */
 static int store_code(int code)
 {
+    if (code == EAGAIN)
+        return -EADDRINUSE; /* somebody has the lock that LMDB keeps for the process of our id */
     return code > 0 ? -code : code;
 }
 

@@ -22,7 +22,8 @@ struct store_state {
     uint64_t bytes;       /* of all entries */
 };
 
-/* Opens or makes the store. -EWOULDBLOCK: the face is taken. */
+/* Opens or makes the store. -EWOULDBLOCK: the face is taken. This, and whatever reads: -EADDRINUSE, if a process in
+ * another container, which has our id, uses the store. */
 int store_open(struct store **made, const char *path, enum store_face face, enum store_sync sync, int64_t max_size);
 void store_close(struct store *store);
 const char *store_error(int error);

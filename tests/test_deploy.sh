@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# The shipped unit, as far as that can be told without systemd at work: usage: test_deploy.sh FMSPIPE ROOT
+# And what it and the container are made for: two processes of one user, which may write in one place only, are a spool's halves.
+set -euo pipefail
+
+fmspipe=$(realpath "$1")
+root=$(realpath "$2")
+work=$(mktemp -d)
+child=
+trap 'if [ -n "$child" ]; then kill -KILL "$child" 2>/dev/null || true; fi; rm -rf "$work"' EXIT
+fail() { echo "FAILED: $*" >&2; cat "$work"/*.log >&2; exit 1; }
+
+sed "s|^ExecStart=/usr/bin/fmspipe|ExecStart=$fmspipe|" "$root/deploy/fmspipe@.service" >"$work/fmspipe@.service"
+if command -v systemd-analyze >/dev/null; then
+  systemd-analyze verify --man=no "$work/fmspipe@test.service" >"$work/verify.log" 2>&1 || fail "systemd does not take the unit"
+  [ ! -s "$work/verify.log" ] || fail "systemd has something to say of the unit"
+  systemd-analyze security --offline=true --threshold=15 "$work/fmspipe@.service" >"$work/security.log" 2>&1 ||
+    fail "the unit is exposed more than 1.5"
+fi
+
+# keeps FILE DIRECTORY: the pipeline writes into the directory that the unit and the container give it
+keeps() {
+  grep -q "^path = .*:-$2/" "$root/pipelines/$1" || fail "$1 keeps its spool elsewhere than in $2"
+}
+directory=/var/lib/$(sed -n 's/^StateDirectory=//p' "$work/fmspipe@.service")
+grep -q ":$directory\$\|:$directory " "$root/deploy/compose.yaml" || fail "compose.yaml mounts no volume on $directory"
+grep -q " $directory\$" "$root/deploy/Dockerfile" || fail "the image has no $directory"
+for file in bridge_buffered_in.ini bridge_buffered_out.ini vehicle.ini vehicle_uplink.ini; do
+  keeps $file "$directory"
+done
+
+# Two processes as another user, in a directory that is only his.
+as=()
+if [ "$(id -u)" = 0 ]; then
+  command -v setpriv >/dev/null || exit 77
+  as=(setpriv --reuid=10001 --regid=10001 --clear-groups --no-new-privs --bounding-set=-all --)
+fi
+chmod 755 "$work"
+"${as[@]}" test -x "$fmspipe" || { echo "user 10001 cannot run $fmspipe"; exit 77; }
+install -d -m 700 "$work/state"
+[ ${#as[@]} = 0 ] || chown 10001:10001 "$work/state"
+cat >"$work/in.ini" <<END
+[source]
+plugin = fms_sim
+rate = 0
+count = 1000
+[sink spool]
+plugin = spool
+path = $work/state/spool
+END
+cat >"$work/out.ini" <<END
+[source]
+plugin = spool
+path = $work/state/spool
+[sink console]
+plugin = console_sink
+format = json
+count = 1000
+END
+umask 077
+"${as[@]}" "$fmspipe" "$work/out.ini" >"$work/out" 2>"$work/out.log" &
+child=$!
+"${as[@]}" "$fmspipe" "$work/in.ini" 2>"$work/in.log" || fail "the first half exited with $?"
+wait "$child" || fail "the second half exited with $?"
+child=
+[ "$(wc -l <"$work/out")" -eq 1000 ] || fail "not 1000 records came out of the spool"
+[ "$(stat -c %u "$work/state/spool")" = "$(stat -c %u "$work/state")" ] || fail "the spool is somebody else's"
+
+# Two containers number their processes alike, which a spool does not bear; it says so.
+if [ "$(id -u)" = 0 ] && unshare --pid --fork true 2>/dev/null; then
+  sed -i 's/^count = .*//; s/^rate = .*//' "$work/in.ini"
+  unshare --pid --fork --kill-child "$fmspipe" "$work/in.ini" 2>"$work/in.log" &
+  child=$!
+  deadline=$((SECONDS + 30))
+  until grep -q "starts:" "$work/in.log"; do
+    [ "$SECONDS" -lt "$deadline" ] || fail "the first half does not start"
+    sleep 0.02
+  done
+  ! unshare --pid --fork --kill-child "$fmspipe" "$work/out.ini" >"$work/out" 2>"$work/out.log" ||
+    fail "two halves in two containers"
+  grep -q "from another container" "$work/out.log" || fail "the reason is not told"
+fi
+echo "deployable"
