@@ -121,8 +121,9 @@ static struct part *template_add(struct fms_template *text, enum part_kind kind)
 {
     struct part *part;
 
-    if (text->count > 0 && (text->count & (text->count - 1)) == 0) { /* a power of two: full */
-        struct part *parts = realloc(text->parts, 2 * text->count * sizeof *parts);
+    if (text->parts == NULL || (text->count & (text->count - 1)) == 0) { /* 0 or a power of two: full */
+        size_t capacity = text->count == 0 ? 1 : 2 * text->count;
+        struct part *parts = realloc(text->parts, capacity * sizeof *parts);
 
         if (parts == NULL)
             return NULL;

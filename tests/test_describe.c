@@ -53,7 +53,7 @@ static const struct fms_option optional[] = {
     FMS_OPT_BOOLEAN(struct sample, wanted, NULL, "whether"),
     FMS_OPT_CHOICE(struct sample, profile, NULL, "realtime|throughput|a_third_choice", "profile"),
     FMS_OPT_LIST(struct sample, filters, "a, b", "filters"),
-    FMS_OPT_TEMPLATE(struct sample, key, "${json:a|b:-none of these}", "key"),
+    FMS_OPT_TEMPLATE(struct sample, key, "${json:a:-b|none of these}", "key"),
     FMS_OPT_PAIRS(struct sample, properties, "kafka.", "properties"),
     FMS_OPT_TEMPLATE_PAIRS(struct sample, headers, "header.", "headers"),
     FMS_OPT_STRING(struct sample, odd, "a ;\"b\"", "a default that must be quoted"),
@@ -126,7 +126,7 @@ static void for_people(void **state)
     contains(text, "\nprofile      choice     realtime            realtime,           profile\n"
                    "                                            throughput,\n"
                    "                                            a_third_choice\n");
-    contains(text, "\nkey          template   ${json:a|b:-none            ");
+    contains(text, "\nkey          template   ${json:a:-b|none            ");
     contains(text, "\nkafka.NAME   strings  ");
     contains(text, "\nheader.NAME  templates");
     contains(text, "some (only as source)\n");
@@ -179,7 +179,7 @@ static void for_a_readme(void **state)
                              108),
                      0);
     contains(text, "\n| `count` | integer | `-1` | -1 to 65535 | this \\| or \\*that\\* of \\<those> \\`x\\` |\n");
-    contains(text, "\n| `key` | template | `${json:a\\|b:-none of these}` |  | key |\n");
+    contains(text, "\n| `key` | template | `${json:a:-b\\|none of these}` |  | key |\n");
     contains(text, "\n| `profile` | choice | `realtime` | realtime, throughput, a_third_choice | profile |\n");
     contains(text, "\n| `kafka.NAME` | strings |  |  | properties |\n");
     assert_null(strstr(text, "hunter2"));

@@ -352,10 +352,11 @@ static int spool_open_failed(const struct spool *self, const struct fms_host *ho
         return fms_fail_option(host, "path", -EBUSY, "%s: another %s uses this spool, and one is all that it can have",
                                self->path, face);
     if (error == -EADDRINUSE)
-        return fms_fail_option(host, "path", error,
-                               "%s: a process with the id of this one uses this spool, from another container; both halves "
-                               "need to be in one, or in one PID namespace",
-                               self->path);
+        return fms_fail_option(
+            host, "path", error,
+            "%s: a process with the id of this one uses this spool, from another container; both halves "
+            "need to be in one, or in one PID namespace",
+            self->path);
     return fms_fail_option(host, "path", error < -30000 ? -EIO : error, "%s: cannot be opened as a spool: %s",
                            self->path, store_error(error));
 }
