@@ -159,11 +159,31 @@ static void test_bombs(void **state)
         struct data data = compressed(i, zeros, size);
 
         assert_true(data.size < 100000);
-        snprintf(reason, sizeof reason, "%s: it is more than max_size = 1000 bytes", formats[i]);
-        ASSERT_DATA("max_size = 1000\n", data, reason);
+        snprintf(reason, sizeof reason, "%s: it is more than max_size = 100000 bytes", formats[i]);
+        ASSERT_DATA("max_size = 100000\n", data, reason);
         free(data.bytes);
     }
     free(zeros);
+}
+
+/* Of pieces that become nothing there are no more than time allows. */
+static void test_much_of_nothing(void **state)
+{
+    char reason[128];
+
+    (void)state;
+    for (int i = 0; i < FORMATS; i += ZSTD) {
+        struct data piece = compressed_text(i, ""), data = {NULL, 0};
+
+        while (data.size + piece.size <= 1000 + 4096)
+            append(&data, piece.bytes, piece.size);
+        ASSERT_DATA("max_size = 1000\n", data, "");
+        append(&data, piece.bytes, piece.size);
+        snprintf(reason, sizeof reason, "%s: it is more than max_size = 1000 bytes", formats[i]);
+        ASSERT_DATA("max_size = 1000\n", data, reason);
+        free(data.bytes);
+        free(piece.bytes);
+    }
 }
 
 /* A frame that asks for a window of 128 MiB gets none: its content needs some bytes. */
@@ -447,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_each_format),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_bombs),
+        cmocka_unit_test(test_much_of_nothing),
         cmocka_unit_test(test_a_claimed_window_is_not_believed),
         cmocka_unit_test(test_several_members),
         cmocka_unit_test(test_every_truncation),

@@ -5,7 +5,6 @@
 #include "codec.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,6 +12,10 @@
 #include <zlib.h>
 #include <zstd.h>
 #include <zstd_errors.h>
+
+/* What compressing may add. A payload beyond that cannot become what fits, but could take seconds to become nothing: of empty
+ * blocks, members and frames there may be any number. */
+#define CODEC_SLACK 4096
 
 struct codecs {
     z_stream inflate;
@@ -182,8 +185,8 @@ int codec_decompress(struct codecs *codecs, enum codec codec, struct fms_bytes f
     struct work work = {codec, start, start, start + from.size, to, most, 0, why};
     int error;
 
-    if (from.size > UINT_MAX)
-        return work_fail(&work, "more than 4 GiB");
+    if (from.size > most + CODEC_SLACK)
+        return work_is_too_large(&work);
     do
         error = codec == CODEC_ZSTD ? work_frame(&work, codecs->zstd) : work_inflate(&work, &codecs->inflate);
     while (error == 0 && work.at < work.end && work_goes_on(&work));
