@@ -101,6 +101,29 @@ static void test_bad_items(void **state)
                  "a {\"id\":\"a\"}\nline 2 at byte 15: key: no field \"id\" in the payload");
 }
 
+/* There is an end to it: what stands behind 1000 of them is not looked at, and the next record is. */
+static void test_nothing_but_bad_items(void **state)
+{
+    struct fake *f = fake_open("split", FMS_TRANSFORM, LINES);
+    char lines[2 * 1000 + 16];
+
+    (void)state;
+    for (size_t i = 0; i < 1000; i++)
+        memcpy(lines + 2 * i, "x\n", 2);
+    strcpy(lines + 2 * 1000, "{}");
+    fake_add(f, "t", NULL, lines);
+    fake_add(f, "t", NULL, lines + 2);
+    assert_int_equal(fake_write(f), 2);
+    assert_string_equal(fake_reason(f, 0),
+                        "line 1 at byte 0: no JSON object: { expected at byte 0; 999 more are no good, and "
+                        "what stands behind them was not looked at");
+    assert_string_equal(fake_reason(f, 1),
+                        "line 1 at byte 0: no JSON object: { expected at byte 0; 998 more are no good");
+    assert_int_equal(fake_emitted(f), 1);
+    assert_int_equal(fake_parent(f, 0), 1);
+    fake_close(f);
+}
+
 static void test_all_of_it_is_broken(void **state)
 {
     (void)state;
@@ -277,6 +300,7 @@ int main(void)
         cmocka_unit_test(test_path),
         cmocka_unit_test(test_lines),
         cmocka_unit_test(test_bad_items),
+        cmocka_unit_test(test_nothing_but_bad_items),
         cmocka_unit_test(test_all_of_it_is_broken),
         cmocka_unit_test(test_no_array),
         cmocka_unit_test(test_the_rest_of_the_record_stays),

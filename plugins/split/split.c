@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #define SPLIT_WHY 384
+#define SPLIT_BAD 1000 /* items that are no good; behind them nothing is looked at, for the lane has others to serve */
 
 enum format { FORMAT_ARRAY, FORMAT_LINES };
 enum otherwise { OTHERWISE_REJECT, OTHERWISE_PASS };
@@ -160,7 +161,13 @@ static enum fms_verdict split_end(struct split *self, const struct fms_record *r
         return FMS_DROP;
     if (bad == 1)
         return fms_reject(self->host, record, "%s", self->why);
-    return fms_reject(self->host, record, "%s; %llu more are no good", self->why, (unsigned long long)(bad - 1));
+    return fms_reject(self->host, record, "%s; %llu more are no good%s", self->why, (unsigned long long)(bad - 1),
+                      bad < SPLIT_BAD ? "" : ", and what stands behind them was not looked at");
+}
+
+static bool split_next(struct split *self, struct fms_bytes *rest, struct fms_bytes *item)
+{
+    return self->format == FORMAT_LINES ? split_next_line(self, rest, item) : split_next_of_array(self, rest, item);
 }
 
 /* Emits what is left of the items; `all` are the array or the lines. */
@@ -169,8 +176,7 @@ static enum fms_verdict split_all(struct split *self, const struct fms_record *r
     struct fms_bytes rest = fms_bytes_of((const char *)all.data + self->offset, all.size - self->offset), item;
     uint64_t count = self->count;
 
-    while (self->format == FORMAT_LINES ? split_next_line(self, &rest, &item)
-                                        : split_next_of_array(self, &rest, &item)) {
+    while (self->bad < SPLIT_BAD && split_next(self, &rest, &item)) {
         if (split_emit(self, record, item) != 0) {
             self->count = count; /* the item comes again */
             return FMS_AGAIN;
