@@ -96,6 +96,12 @@ static int cluster_teardown(void **state)
             skip();                                                                                                    \
     } while (0)
 
+#define CLUSTER_NEEDS_REAL(cluster)                                                                                    \
+    do {                                                                                                               \
+        if ((cluster)->mock != NULL)                                                                                   \
+            skip();                                                                                                    \
+    } while (0)
+
 /* A name that no other run has used; the eight last ones stay valid. */
 static inline const char *cluster_name(const char *text)
 {
@@ -107,12 +113,38 @@ static inline const char *cluster_name(const char *text)
     return name;
 }
 
+/* The error in an administrator's answer, the first one's where it is about several topics. */
+static inline rd_kafka_resp_err_t cluster_answer(rd_kafka_queue_t *queue)
+{
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 20000);
+    const rd_kafka_topic_result_t **topics = NULL;
+    const rd_kafka_topic_partition_list_t *list = NULL;
+    rd_kafka_resp_err_t error;
+    size_t count;
+
+    assert_non_null(event);
+    error = rd_kafka_event_error(event);
+    if (rd_kafka_event_CreateTopics_result(event) != NULL)
+        topics = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count);
+    if (rd_kafka_event_DeleteTopics_result(event) != NULL)
+        topics = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &count);
+    if (rd_kafka_event_CreatePartitions_result(event) != NULL)
+        topics = rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(event), &count);
+    if (rd_kafka_event_DeleteRecords_result(event) != NULL)
+        list = rd_kafka_DeleteRecords_result_offsets(rd_kafka_event_DeleteRecords_result(event));
+    if (error == RD_KAFKA_RESP_ERR_NO_ERROR && topics != NULL)
+        error = rd_kafka_topic_result_error(topics[0]);
+    if (error == RD_KAFKA_RESP_ERR_NO_ERROR && list != NULL)
+        error = list->elems[0].err;
+    rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    return error;
+}
+
 /* Makes a topic. The first broker leads all its partitions in a mock cluster. */
 static inline void cluster_topic(struct cluster *cluster, const char *topic, int partitions)
 {
-    rd_kafka_NewTopic_t *new_topic;
-    rd_kafka_queue_t *queue;
-    rd_kafka_event_t *event;
+    rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS;
 
     if (cluster->mock != NULL) {
         assert_int_equal(rd_kafka_mock_topic_create(cluster->mock, topic, partitions, 1), 0);
@@ -120,15 +152,54 @@ static inline void cluster_topic(struct cluster *cluster, const char *topic, int
             rd_kafka_mock_partition_set_leader(cluster->mock, topic, i, 1);
         return;
     }
-    new_topic = rd_kafka_NewTopic_new(topic, partitions, 1, NULL, 0);
-    queue = rd_kafka_queue_new(cluster->rk);
-    rd_kafka_CreateTopics(cluster->rk, &new_topic, 1, NULL, queue);
-    event = rd_kafka_queue_poll(queue, 20000);
-    assert_non_null(event);
-    assert_int_equal(rd_kafka_event_error(event), 0);
-    rd_kafka_event_destroy(event);
-    rd_kafka_queue_destroy(queue);
-    rd_kafka_NewTopic_destroy(new_topic);
+    for (int64_t until = fake_realclock() + FAKE_PATIENCE;
+         error == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS && fake_realclock() < until;) { /* one of that name goes */
+        rd_kafka_NewTopic_t *new_topic = rd_kafka_NewTopic_new(topic, partitions, 1, NULL, 0);
+        rd_kafka_queue_t *queue = rd_kafka_queue_new(cluster->rk);
+
+        rd_kafka_CreateTopics(cluster->rk, &new_topic, 1, NULL, queue);
+        error = cluster_answer(queue);
+        rd_kafka_NewTopic_destroy(new_topic);
+    }
+    assert_int_equal(error, 0);
+}
+
+/* What the mock cluster can't do: deletes a topic, gives it more partitions, deletes the records below an offset. */
+static inline void cluster_delete(struct cluster *cluster, const char *topic)
+{
+    rd_kafka_DeleteTopic_t *deletion = rd_kafka_DeleteTopic_new(topic);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(cluster->rk);
+
+    rd_kafka_DeleteTopics(cluster->rk, &deletion, 1, NULL, queue);
+    assert_int_equal(cluster_answer(queue), 0);
+    rd_kafka_DeleteTopic_destroy(deletion);
+}
+
+static inline void cluster_grow(struct cluster *cluster, const char *topic, size_t partitions)
+{
+    char error[256];
+    rd_kafka_NewPartitions_t *growth = rd_kafka_NewPartitions_new(topic, partitions, error, sizeof error);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(cluster->rk);
+
+    rd_kafka_CreatePartitions(cluster->rk, &growth, 1, NULL, queue);
+    assert_int_equal(cluster_answer(queue), 0);
+    rd_kafka_NewPartitions_destroy(growth);
+    rd_kafka_destroy(cluster->rk); /* it would learn of them too late to produce to them */
+    cluster->rk = cluster_client(cluster->brokers, RD_KAFKA_PRODUCER, NULL);
+}
+
+static inline void cluster_trim(struct cluster *cluster, const char *topic, int partition, int64_t offset)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(cluster->rk);
+    rd_kafka_DeleteRecords_t *deletion;
+
+    rd_kafka_topic_partition_list_add(list, topic, partition)->offset = offset;
+    deletion = rd_kafka_DeleteRecords_new(list);
+    rd_kafka_DeleteRecords(cluster->rk, &deletion, 1, NULL, queue);
+    assert_int_equal(cluster_answer(queue), 0);
+    rd_kafka_DeleteRecords_destroy(deletion);
+    rd_kafka_topic_partition_list_destroy(list);
 }
 
 /* A record at the end of a partition. NULL: absent. */
@@ -217,6 +288,24 @@ static inline int64_t cluster_committed(struct cluster *cluster, const char *gro
     rd_kafka_topic_partition_list_destroy(list);
     rd_kafka_destroy(rk);
     return offset;
+}
+
+/* Commits an offset for a group that has no members now. Metadata NULL: none. */
+static inline void cluster_commit(struct cluster *cluster, const char *group, const char *topic, int partition,
+                                  int64_t offset, const char *metadata)
+{
+    rd_kafka_t *rk = cluster_client(cluster->brokers, RD_KAFKA_CONSUMER, group);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_t *element = rd_kafka_topic_partition_list_add(list, topic, partition);
+
+    element->offset = offset;
+    if (metadata != NULL) {
+        element->metadata = strdup(metadata);
+        element->metadata_size = strlen(metadata);
+    }
+    assert_int_equal(rd_kafka_commit(rk, list, 0), 0);
+    rd_kafka_topic_partition_list_destroy(list);
+    rd_kafka_destroy(rk);
 }
 
 /* INI text of a stage at this cluster: brokers, then printf's. Valid until the fourth next call. */

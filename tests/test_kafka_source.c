@@ -1,6 +1,7 @@
 /* test_kafka_source.c - kafka_source through its table, against a mock cluster with faults, or a real Kafka: see
  * kafka_cluster.h. */
 #include <errno.h>
+#include <time.h>
 
 #include "../plugins/kafka_common/kafka_common.h"
 #include "kafka_cluster.h"
@@ -62,6 +63,14 @@ static void test_check_names_what_is_wrong(void **state)
          "use range or roundrobin"},
         {"brokers = a:1\ngroup = g\ntopic = t\nkafka.fetch.mni.bytes = 1\n",
          "error: kafka.fetch.mni.bytes: librdkafka"},
+        {"brokers = a:1\ngroup = g\ntopic = t\nstart = lates\n",
+         "error: start: \"lates\" is none of latest, earliest, error"},
+        {"brokers = a:1\ngroup = g\ntopic = t\nstart = -1\n", "error: start: \"-1\" is none of"},
+        {"brokers = a:1\ngroup = g\ntopic = t\nstart = -2w\n", "error: start: \"-2w\" is none of"},
+        {"brokers = a:1\ngroup = g\ntopic = t\nstart = 2026-11-28 10:00:00\n", "error: start: \"2026-11-28 10:00:00\""},
+        {"brokers = a:1\ngroup = g\ntopic = t\nstart = 2026-11-28T10:00:00\n", "error: start: \"2026-11-28T10:00:00\""},
+        {"brokers = a:1\ngroup = g\ntopic = t\nstart = 2026-13-28T10:00:00Z\n", "error: start: \"2026-13-28T10"},
+        {"brokers = a:1\ngroup = g\ntopic = t\nstart = 2026-11-28T10:00:00+1\n", "error: start: \"2026-11-28T10"},
     };
 
     (void)state;
@@ -141,12 +150,9 @@ static void test_latest_skips_and_earliest_does_not(void **state)
                   cluster_ini(cluster, "topic = %s\ngroup = %s\n" THERE QUICK, topic, cluster_name("latest")));
     fake_settle_auto(f, FMS_DELIVERED);
     fake_until(f, fake_said(f, "1 partition assigned") != NULL);
-    for (int i = 3; fake_emitted(f) == 0; i++) { /* the position is asked for after the assignment */
-        produce_numbered(cluster, topic, 0, i, i + 1);
-        fake_poll(f, 10);
-        fake_wait(f, 20 * FMS_MS);
-    }
-    assert_true(number_of(f, 0) >= 3);
+    produce_numbered(cluster, topic, 0, 3, 4);
+    fake_until(f, fake_emitted(f) == 1);
+    assert_int_equal(number_of(f, 0), 3);
     fake_close(f);
     f = open_source(cluster, topic, cluster_name("earliest"), "");
     fake_settle_auto(f, FMS_DELIVERED);
@@ -369,7 +375,373 @@ static void test_rebalance_settles_and_commits_first(void **state)
     fake_close(is_back ? other : one);
     fake_close(is_back ? one : other);
     committed = cluster_committed(cluster, group, topic, 0);
-    assert_true(committed == (!is_back ? 4 : first > 0 ? (int64_t)first : RD_KAFKA_OFFSET_INVALID));
+    assert_int_equal(committed, !is_back ? 4 : (int64_t)first);
+}
+
+/* -------------------------------------------------------------------------------------------------- where it begins */
+
+#define REFRESH "kafka.topic.metadata.refresh.interval.ms = 1000\n"
+
+static struct fake *open_start(struct cluster *cluster, const char *topic, const char *group, const char *start)
+{
+    struct fake *f = fake_open(
+        "kafka_source", FMS_SOURCE,
+        cluster_ini(cluster, "topic = %s\ngroup = %s\nstart = %s\n" THERE QUICK OFTEN REFRESH, topic, group, start));
+
+    fake_settle_auto(f, FMS_DELIVERED);
+    return f;
+}
+
+/* Whether these numbers came, each once and in order, from that topic; others are passed over. */
+static bool has_come(struct fake *f, const char *topic, int from, int to)
+{
+    int next = from;
+
+    for (size_t i = 0; i < fake_emitted(f); i++) {
+        int number = number_of(f, i);
+
+        if (is_bytes(fake_record(f, i)->topic, topic) && number >= from && number < to && number != next++)
+            return false;
+    }
+    return next == to;
+}
+
+/* Turns a while longer: nothing more comes than that. */
+static void check_no_more(struct fake *f, size_t emitted)
+{
+    for (int i = 0; i < 20; i++) {
+        fake_poll(f, 256);
+        fake_wait(f, 20 * FMS_MS);
+    }
+    assert_int_equal(fake_emitted(f), emitted);
+}
+
+static void test_added_partition_begins_at_its_beginning(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("grows"), *group = cluster_name("grows");
+    struct fake *f;
+
+    CLUSTER_NEEDS_REAL(cluster);
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 5);
+    f = open_start(cluster, topic, group, "latest");
+    fake_until(f, fake_said(f, "1 partition assigned") != NULL);
+    produce_numbered(cluster, topic, 0, 5, 25);
+    cluster_grow(cluster, topic, 2);
+    produce_numbered(cluster, topic, 1, 25, 45);
+    fake_until(f, fake_emitted(f) >= 40);
+    assert_true(has_come(f, topic, 5, 25) && has_come(f, topic, 25, 45));
+    assert_non_null(fake_said(f, "[1] appeared after the group's first assignment: begins at the beginning"));
+    assert_int_equal(fake_emitted(f), 40);
+    fake_close(f);
+    /* And while nobody looks. */
+    cluster_grow(cluster, topic, 3);
+    produce_numbered(cluster, topic, 2, 45, 55);
+    f = open_start(cluster, topic, group, "latest");
+    fake_until(f, fake_emitted(f) >= 10);
+    assert_true(has_come(f, topic, 45, 55));
+    check_no_more(f, 10);
+    fake_close(f);
+}
+
+static void test_topic_found_later_begins_at_its_beginning(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *prefix = cluster_name("found"), *group = cluster_name("found");
+    char pattern[80], topics[3][80];
+    struct fake *f;
+
+    snprintf(pattern, sizeof pattern, "^%s-.*", prefix);
+    for (int i = 0; i < 3; i++)
+        snprintf(topics[i], sizeof topics[i], "%s-%d", prefix, i);
+    cluster_topic(cluster, topics[0], 1);
+    produce_numbered(cluster, topics[0], 0, 0, 5);
+    f = open_start(cluster, pattern, group, "latest");
+    fake_until(f, fake_said(f, "1 partition assigned") != NULL);
+    cluster_topic(cluster, topics[1], 1);
+    produce_numbered(cluster, topics[1], 0, 5, 25);
+    fake_until(f, fake_emitted(f) >= 20);
+    assert_true(has_come(f, topics[1], 5, 25));
+    fake_close(f);
+    cluster_topic(cluster, topics[2], 1);
+    produce_numbered(cluster, topics[2], 0, 25, 30);
+    f = open_start(cluster, pattern, group, "latest");
+    if (cluster->mock !=
+        NULL) { /* it knows no times, so as of the first assignment is at the end; see the test of members */
+        fake_until(f, fake_said(f, "3 partitions assigned") != NULL);
+    } else {
+        fake_until(f, fake_emitted(f) >= 5);
+        assert_true(has_come(f, topics[2], 25, 30));
+        check_no_more(f, 5);
+    }
+    fake_close(f);
+}
+
+/* The group begins before the first topic is there. */
+static void test_first_topic_begins_at_its_beginning(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("first");
+    char pattern[80];
+    struct fake *f;
+
+    snprintf(pattern, sizeof pattern, "^%s.*", topic);
+    f = open_start(cluster, pattern, cluster_name("first"), "latest");
+    fake_until(f, fake_said(f, "waiting for a topic: ") != NULL);
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 20);
+    fake_until(f, fake_emitted(f) >= 20);
+    assert_true(has_come(f, topic, 0, 20));
+    fake_close(f);
+}
+
+static void test_group_without_a_message_knows_where_it_was(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("none"), *group = cluster_name("none");
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 3);
+    f = open_start(cluster, topic, group, "latest");
+    fake_until(f, fake_said(f, "1 partition assigned") != NULL);
+    assert_non_null(fake_said(f, "is new, and begins in "));
+    assert_non_null(fake_said(f, "as start = latest says: 3 offsets before that are skipped"));
+    fake_close(f);
+    assert_int_equal(cluster_committed(cluster, group, topic, 0), 3);
+    produce_numbered(cluster, topic, 0, 3, 5);
+    f = open_start(cluster, topic, group, "latest");
+    fake_until(f, fake_emitted(f) >= 2);
+    assert_true(has_come(f, topic, 3, 5));
+    fake_close(f);
+}
+
+/* Nothing is consumed before it is committed where the group has begun. */
+static void test_beginning_is_committed_first(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("begin"), *group = cluster_name("begin");
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 3);
+    rd_kafka_mock_push_request_errors(cluster->mock, API_OFFSET_COMMIT, 2, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
+                                      RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
+    f = open_start(cluster, topic, group, "earliest");
+    fake_until(f, fake_said(f, "where to begin is not known yet, trying again: the commit of where it begins") != NULL);
+    assert_int_equal(fake_emitted(f), 0);
+    fake_until(f, fake_emitted(f) == 3);
+    fake_close(f);
+    assert_int_equal(cluster_committed(cluster, group, topic, 0), 3);
+}
+
+/* What stands in the commits of those that started first decides for those that start with them, and later. */
+static void test_members_agree_where_the_group_began(void **state)
+{
+    static const struct {
+        int64_t age; /* of the group, in ms */
+        bool is_noted;
+        int skipped; /* of the three partitions, beginning with the second: the first has an offset */
+    } cases[] = {{1000, true, 1}, {INT64_C(86400000), true, 0}, {0, false, 0}};
+    struct cluster *cluster = *state;
+    struct timespec time;
+    int64_t now;
+
+    clock_gettime(CLOCK_REALTIME, &time);
+    now = time.tv_sec * INT64_C(1000);
+    for (size_t n = 0; n < sizeof cases / sizeof cases[0]; n++) {
+        const char *topic = cluster_name("agree"), *group = cluster_name("agree");
+        char note[80], number[16];
+        struct fake *f;
+
+        cluster_topic(cluster, topic, 3);
+        for (int i = 0; i < 12; i++) {
+            snprintf(number, sizeof number, "%d", i);
+            cluster_produce_record(cluster, topic, i / 4, "key", number, NULL, now - 3600000);
+        }
+        snprintf(note, sizeof note, "fmspipe first=%lld partitions=2", (long long)(now - cases[n].age));
+        cluster_commit(cluster, group, topic, 0, 3, cases[n].is_noted ? note : NULL);
+        f = open_start(cluster, topic, group, "latest");
+        fake_until(f, fake_emitted(f) >= (cases[n].skipped == 1 ? 5 : 9));
+        assert_true(has_come(f, topic, 3, 4) && has_come(f, topic, 8, 12));
+        assert_true(has_come(f, topic, 4, 8) == (cases[n].skipped == 0));
+        check_no_more(f, cases[n].skipped == 1 ? 5 : 9);
+        fake_close(f);
+    }
+}
+
+static void test_members_start_together(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("together"), *group = cluster_name("together");
+    bool has[40] = {false};
+    struct fake *members[2];
+    size_t came = 0;
+
+    cluster_topic(cluster, topic, 4);
+    for (int i = 0; i < 4; i++)
+        produce_numbered(cluster, topic, i, 1000, 1005);
+    members[0] = open_start(cluster, topic, group, "latest");
+    members[1] = open_start(cluster, topic, group, "latest");
+    UNTIL_BOTH(members[0], members[1],
+               fake_said(members[0], "2 partitions assigned") && fake_said(members[1], "2 partitions assigned"));
+    for (int i = 0; i < 4; i++)
+        produce_numbered(cluster, topic, i, i * 10, i * 10 + 10);
+    for (int64_t until = fake_realclock() + FAKE_PATIENCE; came < 40 && fake_realclock() < until;) {
+        turn_both(members[0], members[1]);
+        for (size_t m = 0; m < 2; m++) {
+            for (size_t i = 0; i < fake_emitted(members[m]); i++) {
+                int number = number_of(members[m], i);
+
+                assert_true(number < 40); /* the past is skipped */
+                came += !has[number];
+                has[number] = true;
+            }
+        }
+    }
+    assert_int_equal(came, 40);
+    fake_close(members[0]);
+    fake_close(members[1]);
+}
+
+static void test_offset_below_the_log_goes_on_at_its_start(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("trimmed"), *group = cluster_name("trimmed");
+    struct fake *f;
+
+    CLUSTER_NEEDS_REAL(cluster);
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 20);
+    cluster_commit(cluster, group, topic, 0, 5, NULL);
+    cluster_trim(cluster, topic, 0, 12);
+    f = open_start(cluster, topic, group, "latest");
+    fake_until(f, fake_emitted(f) >= 8);
+    assert_true(has_come(f, topic, 12, 20));
+    assert_non_null(fake_said(f, "7 offsets are gone from "));
+    assert_non_null(fake_said(f, "the log was at 5, and begins at 12 now"));
+    assert_int_equal(fake_counter(f, "gone_offsets"), 7);
+    check_committed(f, cluster, group, topic, 20);
+    fake_close(f);
+}
+
+/* Retention passes a slow consumer; of its other partition nothing is lost or doubled by that. */
+static void test_log_is_trimmed_under_a_slow_consumer(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("slow"), *group = cluster_name("slow");
+    size_t low = 0;
+    struct fake *f;
+
+    CLUSTER_NEEDS_REAL(cluster);
+    cluster_topic(cluster, topic, 2);
+    produce_numbered(cluster, topic, 0, 0, 40);
+    produce_numbered(cluster, topic, 1, 40, 80);
+    f = open_source(cluster, topic, group,
+                    OFTEN
+                    "kafka.queued.min.messages = 8\nkafka.fetch.message.max.bytes = 100\nkafka.fetch.max.bytes = 1000\n"
+                    "kafka.message.max.bytes = 1000\n");
+    fake_capacity(f, 8);
+    fake_until(f, fake_emitted(f) == 8);
+    cluster_trim(cluster, topic, 0, 35);
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_settle_all(f, FMS_DELIVERED);
+    fake_until(f, fake_said(f, "offsets are gone from ") != NULL && has_come(f, topic, 35, 40) &&
+                      has_come(f, topic, 40, 80));
+    for (size_t i = 0; i < fake_emitted(f); i++)
+        low += number_of(f, i) < 35;
+    assert_int_equal(low + fake_counter(f, "gone_offsets"), 35);
+    check_committed(f, cluster, group, topic, 40);
+    fake_close(f);
+}
+
+/* A topic made anew: the group's offset is of the old one. */
+static void test_offset_above_the_log_begins_anew(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("anew"), *group = cluster_name("anew");
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 20);
+    cluster_commit(cluster, group, topic, 0, 500, NULL);
+    f = open_start(cluster, topic, group, "latest");
+    fake_until(f, fake_emitted(f) >= 20);
+    assert_true(has_come(f, topic, 0, 20));
+    assert_non_null(fake_said(f, "it ends at 20, below the group's offset 500; going on at its beginning"));
+    assert_int_equal(fake_counter(f, "rewinds"), 1);
+    check_committed(f, cluster, group, topic, 20);
+    fake_close(f);
+}
+
+static void test_start_at_a_time(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("time");
+    struct timespec time;
+    char number[32];
+    struct fake *f;
+
+    CLUSTER_NEEDS_REAL(cluster);
+    cluster_topic(cluster, topic, 1);
+    clock_gettime(CLOCK_REALTIME, &time);
+    for (int i = 0; i < 10; i++) { /* 10, 9, ... 1 hours ago */
+        snprintf(number, sizeof number, "%d", i);
+        cluster_produce_record(cluster, topic, 0, "key", number, NULL, (time.tv_sec - (10 - i) * 3600) * INT64_C(1000));
+    }
+    f = open_start(cluster, topic, cluster_name("time"), "-150m");
+    fake_until(f, fake_emitted(f) >= 2);
+    assert_true(has_come(f, topic, 8, 10));
+    check_no_more(f, 2);
+    fake_close(f);
+    strftime(number, sizeof number, "%FT%TZ", gmtime(&(time_t){time.tv_sec - 330 * 60}));
+    f = open_start(cluster, topic, cluster_name("time"), number);
+    fake_until(f, fake_emitted(f) >= 5);
+    assert_true(has_come(f, topic, 5, 10));
+    check_no_more(f, 5);
+    fake_close(f);
+    f = open_start(cluster, topic, cluster_name("time"), "2100-01-01T00:00:00+01:00"); /* none is as late as that */
+    fake_until(f, fake_said(f, "1 partition assigned") != NULL);
+    produce_numbered(cluster, topic, 0, 10, 11);
+    fake_until(f, fake_emitted(f) >= 1);
+    assert_int_equal(number_of(f, 0), 10);
+    fake_close(f);
+}
+
+static void check_fails(struct fake *f, int error)
+{
+    for (int64_t until = fake_realclock() + FAKE_PATIENCE; fake_error(f) == 0 && fake_realclock() < until;)
+        turn_both(f, NULL);
+    assert_int_equal(fake_error(f), error);
+    assert_int_equal(fake_emitted(f), 0);
+}
+
+static void test_start_error_stops(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("error"), *above = cluster_name("above"), *within = cluster_name("within");
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 5);
+    f = open_start(cluster, topic, cluster_name("error"), "error");
+    check_fails(f, -ENOENT);
+    assert_non_null(fake_said(f, "has no committed offset in "));
+    fake_close(f);
+    cluster_commit(cluster, above, topic, 0, 500, NULL);
+    f = open_start(cluster, topic, above, "error");
+    check_fails(f, -ERANGE);
+    assert_non_null(fake_said(f, "its offset 500 in "));
+    assert_non_null(fake_said(f, "the log goes from 0 to 5"));
+    fake_close(f);
+    assert_int_equal(cluster_committed(cluster, above, topic, 0), 500);
+    cluster_commit(cluster, within, topic, 0, 2, NULL);
+    f = open_start(cluster, topic, within, "error");
+    fake_until(f, fake_emitted(f) >= 3);
+    assert_true(has_come(f, topic, 2, 5));
+    fake_close(f);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- outages */
@@ -493,6 +865,18 @@ int main(void)
         TEST(test_stopped_with_records_in_flight),
         TEST(test_failed_commit_is_made_up_for),
         TEST(test_rebalance_settles_and_commits_first),
+        TEST(test_added_partition_begins_at_its_beginning),
+        TEST(test_topic_found_later_begins_at_its_beginning),
+        TEST(test_first_topic_begins_at_its_beginning),
+        TEST(test_group_without_a_message_knows_where_it_was),
+        TEST(test_beginning_is_committed_first),
+        TEST(test_members_agree_where_the_group_began),
+        TEST(test_members_start_together),
+        TEST(test_offset_below_the_log_goes_on_at_its_start),
+        TEST(test_log_is_trimmed_under_a_slow_consumer),
+        TEST(test_offset_above_the_log_begins_anew),
+        TEST(test_start_at_a_time),
+        TEST(test_start_error_stops),
         TEST(test_outage_is_survived),
         TEST(test_close_does_not_wait_long_for_a_dead_broker),
         TEST(test_fatal_error_fails_the_pipeline),

@@ -6,13 +6,16 @@
  * partition, so that what is settled after its partition went elsewhere is told from what is not.
  *
  * rd_kafka_consumer_poll, message by message, is the one way into the pipeline that loses nothing in librdkafka 2.0.
- * Commits are made here and not by librdkafka, one at a time, so that none overtakes another. */
+ * Commits are made here and not by librdkafka, one at a time, so that none overtakes another.
+ *
+ * Where to begin is found here too: see begin.h. An assignment is answered when that is done, so nothing is consumed before. */
 #include <errno.h>
 #include <poll.h>
 #include <regex.h>
 #include <stdlib.h>
 
 #include "../kafka_common/kafka_common.h"
+#include "begin.h"
 
 #define BATCH            256u       /* messages a poll */
 #define HEADERS_MAX      1000       /* of a record */
@@ -20,12 +23,20 @@
 #define PAUSED_TICK      (50 * FMS_MS)
 #define IDLE_TICK        FMS_SECOND /* at most, between polls, for max.poll.interval.ms */
 #define CLOSE_PATIENCE   (5 * FMS_SECOND)
+#define SEARCH_MIN       (100 * FMS_MS) /* between searches that found not all */
+#define SEARCH_MAX       (10 * FMS_SECOND)
+
+#define VOID INT64_C(-2) /* the entry of a record whose offset means nothing any more; -1 if settled */
 
 /* An assigned partition. */
 struct partition {
     char *topic;
     int32_t id;
-    int64_t *entries;    /* a ring of what was emitted, at `place & mask`: offset * 2, and 1 if settled */
+    char *note;    /* metadata of its commits; NULL: none */
+    int64_t begin; /* the offset of the first record to be emitted; -1: it is still searched, and nothing is consumed */
+    uint64_t begin_at;   /* the place of that record */
+    bool is_suspect;     /* the broker says that its next offset is out of range */
+    int64_t *entries;    /* a ring of what was emitted, at `place & mask`: offset * 2, and 1 if settled; or VOID */
     size_t capacity;     /* a power of two, or 0 */
     uint64_t head, tail; /* places: the first unsettled, the next to be used */
     int64_t position;    /* below it all is settled; -1: nothing was */
@@ -35,8 +46,8 @@ struct partition {
 struct kafka_source {
     struct kafka kafka; /* first: librdkafka's opaque */
     struct fms_list topics;
-    const char *group;
-    int start;
+    const char *group, *start;
+    struct begin begin; /* `start`, read */
     int64_t commit_interval, revoke_timeout;
     bool with_headers; /* librdkafka allocates to say that there are none */
 
@@ -50,6 +61,13 @@ struct kafka_source {
     struct partition *last; /* of the last message, which came as `last_rkt` and its partition's id */
     const rd_kafka_topic_t *last_rkt;
     uint32_t generation; /* of the assignment */
+
+    rd_kafka_topic_partition_list_t *seen; /* the topics of the first look; NULL: not yet looked */
+    struct search *search;                 /* under way */
+    bool must_search;                      /* some partition is without a beginning, or is suspect */
+    bool must_answer;                      /* librdkafka waits for the answer to an assignment */
+    int64_t search_at;                     /* not before */
+    unsigned search_attempt;
 
     rd_kafka_message_t **held; /* fetched, but there was no room */
     size_t held_count, held_capacity;
@@ -65,15 +83,17 @@ struct kafka_source {
     struct fms_header headers[HEADERS_MAX];
 };
 
-enum { COUNTER_REBALANCES, COUNTER_COMMIT_ERRORS };
+enum { COUNTER_REBALANCES, COUNTER_COMMIT_ERRORS, COUNTER_GONE_OFFSETS, COUNTER_REWINDS };
 
 static const struct fms_option kafka_source_options[] = {
     {"topic", FMS_LIST, FMS_FIELD(struct kafka_source, topics, struct fms_list), FMS_REQUIRED, 0, 0, NULL,
      "topics to consume; one that begins with ^ is a regular expression", NULL, 0},
     FMS_OPT_STRING(struct kafka_source, group, FMS_REQUIRED,
                    "consumer group: its members share the partitions, and its committed offsets outlive them"),
-    FMS_OPT_CHOICE(struct kafka_source, start, "latest", "latest|earliest",
-                   "where to begin in a partition for which the group has no committed offset"),
+    FMS_OPT_STRING(
+        struct kafka_source, start, "latest",
+        "where a new group begins: latest, earliest, at a time such as 2026-11-28T10:00:00Z, so long ago such as "
+        "-1h; error: it does not"),
     FMS_OPT_DURATION(struct kafka_source, commit_interval, "1s", FMS_MS, 3600 * FMS_SECOND,
                      "how often offsets are committed; so much is read again after a crash"),
     FMS_OPT_DURATION(struct kafka_source, revoke_timeout, "10s", 0, 240 * FMS_SECOND,
@@ -87,6 +107,8 @@ static const struct fms_option kafka_source_options[] = {
 static const struct fms_counter kafka_source_counters[] = {
     {"rebalances", "assignments of partitions to this member"},
     {"commit_errors", "commits that failed; the next one takes their offsets along"},
+    {"gone_offsets", "offsets that were no more in the log when they were to be read"},
+    {"rewinds", "partitions begun anew because their log ended below the group's offset"},
     {NULL, NULL},
 };
 
@@ -162,10 +184,23 @@ static bool partition_reserve(struct partition *partition)
 static void partition_advance(struct partition *partition)
 {
     while (partition->head != partition->tail && (*partition_entry(partition, partition->head) & 1) != 0) {
-        partition->position = *partition_entry(partition, partition->head) / 2 + 1;
-        partition->is_dirty = true;
-        partition->head++;
+        int64_t entry = *partition_entry(partition, partition->head++);
+
+        if (entry != (VOID | 1)) {
+            partition->position = entry / 2 + 1;
+            partition->is_dirty = true;
+        }
     }
+}
+
+/* Goes on elsewhere. What is in flight is of a log that is no more: it moves the position no longer. */
+static void partition_move(struct partition *partition, int64_t offset)
+{
+    for (uint64_t place = partition->head; place != partition->tail; place++)
+        *partition_entry(partition, place) = VOID | (*partition_entry(partition, place) & 1);
+    partition->begin = partition->position = offset;
+    partition->begin_at = partition->tail;
+    partition->is_dirty = true;
 }
 
 /* One late record must not make the ring of those behind it grow without bound. */
@@ -187,6 +222,7 @@ static void partitions_forget(struct kafka_source *self)
 {
     for (size_t i = 0; i < self->partition_count; i++) {
         free(self->partitions[i].topic);
+        free(self->partitions[i].note);
         free(self->partitions[i].entries);
     }
     free(self->partitions);
@@ -207,7 +243,7 @@ static int partitions_set(struct kafka_source *self, const rd_kafka_topic_partit
     for (int i = 0; i < list->cnt; i++) {
         struct partition *partition = &self->partitions[i];
 
-        *partition = (struct partition){.id = list->elems[i].partition, .position = -1};
+        *partition = (struct partition){.id = list->elems[i].partition, .begin = -1, .position = -1};
         partition->topic = strdup(list->elems[i].topic);
         if (partition->topic == NULL)
             return -ENOMEM;
@@ -226,8 +262,14 @@ static rd_kafka_topic_partition_list_t *commit_list(struct kafka_source *self)
     for (size_t i = 0; i < self->partition_count; i++) {
         struct partition *partition = &self->partitions[i];
 
-        if (partition->is_dirty)
-            rd_kafka_topic_partition_list_add(list, partition->topic, partition->id)->offset = partition->position;
+        if (partition->is_dirty) {
+            rd_kafka_topic_partition_t *element = rd_kafka_topic_partition_list_add(list, partition->topic,
+                                                                                    partition->id);
+
+            element->offset = partition->position;
+            element->metadata = partition->note == NULL ? NULL : strdup(partition->note);
+            element->metadata_size = element->metadata == NULL ? 0 : strlen(partition->note);
+        }
         partition->is_dirty = false;
     }
     return list;
@@ -346,7 +388,38 @@ static void pause_all(struct kafka_source *self, bool is_paused)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
-static void assigned(struct kafka_source *self, rd_kafka_topic_partition_list_t *list)
+/* The offset of the next message to be fetched. */
+static int64_t partition_next(struct kafka_source *self, struct partition *partition)
+{
+    for (size_t i = self->held_count; i-- > 0;) {
+        if (partition_of(self, self->held[i]) == partition)
+            return self->held[i]->offset + 1;
+    }
+    if (partition->tail != partition->begin_at)
+        return *partition_entry(partition, partition->tail - 1) / 2 + 1;
+    return partition->begin;
+}
+
+/* Consumes the partitions of which it is known where, from there on. */
+static void assign(struct kafka_source *self)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)self->partition_count);
+
+    for (size_t i = 0; i < self->partition_count; i++) {
+        struct partition *partition = &self->partitions[i];
+
+        if (partition->begin >= 0 && !partition->is_suspect)
+            rd_kafka_topic_partition_list_add(list, partition->topic, partition->id)->offset = partition_next(
+                self, partition);
+    }
+    rd_kafka_assign(self->kafka.rk, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    if (self->is_paused)
+        pause_all(self, true);
+}
+
+/* It is answered when it is found where to begin. */
+static void assigned(struct kafka_source *self, const rd_kafka_topic_partition_list_t *list)
 {
     int error = partitions_set(self, list);
 
@@ -354,12 +427,20 @@ static void assigned(struct kafka_source *self, rd_kafka_topic_partition_list_t 
         self->error = fms_fail(self->kafka.host, error, "no memory for %d partitions", list->cnt);
         return;
     }
-    rd_kafka_assign(self->kafka.rk, list);
-    if (self->is_paused)
-        pause_all(self, true);
+    self->must_answer = true;
+    self->must_search = list->cnt > 0;
+    self->search_at = 0;
+    self->search_attempt = 0;
     kafka_reached(&self->kafka);
     fms_count(self->kafka.host, COUNTER_REBALANCES, 1);
-    fms_info(self->kafka.host, "group %s: %d partition%s assigned", self->group, list->cnt, list->cnt == 1 ? "" : "s");
+}
+
+static void answer(struct kafka_source *self)
+{
+    self->must_answer = false;
+    assign(self);
+    fms_info(self->kafka.host, "group %s: %zu partition%s assigned", self->group, self->partition_count,
+             self->partition_count == 1 ? "" : "s");
 }
 
 /* The partitions are another member's afterwards: settle and commit while they are ours. */
@@ -382,6 +463,7 @@ static void revoked(struct kafka_source *self)
                  "by others; see revoke_timeout",
                  self->group, left);
     partitions_forget(self);
+    self->must_search = self->must_answer = false;
 }
 
 /* [lane], within rd_kafka_consumer_poll; [control] within close */
@@ -395,6 +477,262 @@ static void rebalanced(rd_kafka_t *rk, rd_kafka_resp_err_t error, rd_kafka_topic
     }
     revoked(self);
     rd_kafka_assign(rk, NULL);
+}
+
+/* ------------------------------------------------------------------------------------------------- where it begins */
+
+/* Places that were found in one way. */
+struct tally {
+    size_t count;
+    int64_t offsets; /* skipped, to be read, or gone */
+    const struct place *first;
+};
+
+static void tally(const struct search *search, enum place_found found, struct tally *tally)
+{
+    *tally = (struct tally){0};
+    for (size_t i = 0; i < search->count; i++) {
+        const struct place *place = &search->places[i];
+
+        if (place->found != found)
+            continue;
+        if (tally->count++ == 0)
+            tally->first = place;
+        tally->offsets += found == PLACE_LATER  ? place->end - place->offset
+                          : found == PLACE_GONE ? place->offset - place->was
+                                                : place->offset - place->low;
+    }
+}
+
+/* "fms-data [3] and 2 other partitions" */
+static const char *tally_name(const struct tally *tally, char text[320])
+{
+    int size = snprintf(text, 320, "%s [%d]", tally->first->topic, tally->first->id);
+
+    if (tally->count > 1)
+        snprintf(text + size, 320 - (size_t)size, " and %zu other partition%s", tally->count - 1,
+                 tally->count == 2 ? "" : "s");
+    return text;
+}
+
+static void tell_beginnings(struct kafka_source *self, const struct search *search)
+{
+    const struct fms_host *host = self->kafka.host;
+    struct tally told;
+    char name[320];
+
+    tally(search, PLACE_START, &told);
+    if (told.count > 0)
+        fms_info(host, "group %s%s begins in %s as start = %s says: %lld offsets before that are skipped", self->group,
+                 search->is_new_group ? " is new, and" : "", tally_name(&told, name), self->start,
+                 (long long)told.offsets);
+    tally(search, PLACE_LATER, &told);
+    if (told.count > 0)
+        fms_info(host,
+                 "group %s: %s appeared after the group's first assignment: begins at the beginning, with %lld offsets",
+                 self->group, tally_name(&told, name), (long long)told.offsets);
+}
+
+static void tell_losses(struct kafka_source *self, const struct search *search)
+{
+    const struct fms_host *host = self->kafka.host;
+    struct tally told;
+    char name[320];
+
+    tally(search, PLACE_GONE, &told);
+    if (told.count > 0)
+        fms_warn(
+            host,
+            "group %s: %lld offsets are gone from %s before they were read: the log was at %lld, and begins at %lld "
+            "now; going on there. See the topic's retention",
+            self->group, (long long)told.offsets, tally_name(&told, name), (long long)told.first->was,
+            (long long)told.first->offset);
+    fms_count(host, COUNTER_GONE_OFFSETS, (uint64_t)told.offsets);
+    tally(search, PLACE_ABOVE, &told);
+    if (told.count > 0)
+        fms_warn(
+            host,
+            "group %s: %s was made anew, or its log was cut off: it ends at %lld, below the group's offset %lld; going "
+            "on at its beginning, so records can repeat",
+            self->group, tally_name(&told, name), (long long)told.first->end, (long long)told.first->was);
+    fms_count(host, COUNTER_REWINDS, told.count);
+    tally(search, PLACE_KEPT, &told);
+    if (told.count > 0)
+        fms_warn(host, "group %s: %s: the broker refused offset %lld, which is in its log: trying it again",
+                 self->group, tally_name(&told, name), (long long)told.first->was);
+}
+
+/* start = error */
+static int refuse(struct kafka_source *self, const struct search *search)
+{
+    struct tally told;
+    char name[320];
+
+    tally(search, PLACE_REFUSED, &told);
+    if (told.count == 0)
+        return 0;
+    tally_name(&told, name);
+    if (told.first->was < 0)
+        return fms_fail(self->kafka.host, -ENOENT,
+                        "group %s has no committed offset in %s, and start = error: commit one for it, or set start to "
+                        "latest, earliest or a time",
+                        self->group, name);
+    return fms_fail(
+        self->kafka.host, -ERANGE,
+        "group %s: its offset %lld in %s is out of range, and start = error: the log goes from %lld to %lld; "
+        "commit another offset, or set start to earliest to go on at its beginning",
+        self->group, (long long)told.first->was, name, (long long)told.first->low, (long long)told.first->end);
+}
+
+/* A partition that has no offset once its topic was begun is a later one, even if there was one of that name at the first look. */
+static void seen_forget(struct kafka_source *self, const char *topic)
+{
+    for (int i = 0; i < self->seen->cnt; i++) {
+        if (strcmp(self->seen->elems[i].topic, topic) == 0)
+            self->seen->elems[i].partition = 0;
+    }
+}
+
+static void take_place(struct kafka_source *self, struct place *place)
+{
+    struct partition *partition = partition_find(self, place->topic, place->id);
+
+    if (place->found == PLACE_NOT)
+        return;
+    seen_forget(self, place->topic);
+    partition->is_suspect = false;
+    if (place->found == PLACE_GONE || place->found == PLACE_ABOVE) {
+        partition_move(partition, place->offset);
+    } else if (place->found != PLACE_KEPT) {
+        partition->begin = place->offset;
+        partition->note = place->note;
+        place->note = NULL;
+    }
+}
+
+static int take_places(struct kafka_source *self, struct search *search)
+{
+    int error = refuse(self, search);
+
+    if (error != 0)
+        return error;
+    tell_beginnings(self, search);
+    tell_losses(self, search);
+    for (size_t i = 0; i < search->count; i++)
+        take_place(self, &search->places[i]);
+    if (self->must_answer)
+        answer(self);
+    else
+        assign(self);
+    return 0;
+}
+
+/* librdkafka has said what is wrong where no broker can be reached. */
+static void search_failed(struct kafka_source *self, const struct search *search)
+{
+    if (self->kafka.down_since == 0)
+        fms_warn(self->kafka.host, "group %s: where to begin is not known yet, trying again: %s: %s", self->group,
+                 search->doing, rd_kafka_err2str(search->error));
+    self->must_search = true;
+    self->search_at = fms_now(self->kafka.host) +
+                      fms_backoff(self->kafka.host, SEARCH_MIN, SEARCH_MAX, self->search_attempt++);
+}
+
+/* Takes in what a search has found; what it has not is searched for again. */
+static int search_finish(struct kafka_source *self)
+{
+    struct search *search = self->search;
+    int error = 0;
+
+    self->search = NULL;
+    if (search->looked != NULL) {
+        self->seen = search->looked;
+        search->looked = NULL;
+        kafka_create(&self->kafka, self->fixed_topics, self->fixed_count);
+    } else if (search->generation == self->generation) {
+        error = search->count > 0 ? take_places(self, search) : 0;
+        self->search_at = fms_now(self->kafka.host) + SEARCH_MIN;
+        if (search->error != RD_KAFKA_RESP_ERR_NO_ERROR && error == 0)
+            search_failed(self, search);
+        else
+            self->search_attempt = 0;
+    }
+    search_free(search);
+    return error;
+}
+
+static bool is_searched(const struct partition *partition)
+{
+    return partition->begin < 0 || partition->is_suspect;
+}
+
+static int search_begin(struct kafka_source *self)
+{
+    const struct fms_host *host = self->kafka.host;
+    size_t count = 0;
+    int error = 0;
+
+    for (size_t i = 0; i < self->partition_count; i++)
+        count += is_searched(&self->partitions[i]);
+    self->must_search = false;
+    if (count == 0 && self->seen != NULL)
+        return 0;
+    self->search = search_new(count);
+    if (self->search == NULL)
+        return fms_fail(host, -ENOMEM, "no memory for %zu partitions", count);
+    self->search->host = host;
+    self->search->rk = self->kafka.rk;
+    self->search->topics = &self->topics;
+    self->search->start = self->begin;
+    self->search->seen = self->seen;
+    self->search->generation = self->generation;
+    for (size_t i = self->partition_count; i-- > 0;) {
+        struct partition *partition = &self->partitions[i];
+
+        if (is_searched(partition)) {
+            struct place *place = &self->search->places[--count];
+
+            place->topic = strdup(partition->topic);
+            place->id = partition->id;
+            place->is_suspect = partition->is_suspect;
+            place->offset = partition->is_suspect ? partition_next(self, partition) : RD_KAFKA_OFFSET_INVALID;
+            error = place->topic == NULL ? -ENOMEM : error;
+        }
+    }
+    if (error == 0)
+        error = search_start(self->search);
+    return error == 0 ? 0 : fms_fail(host, error, "a thread can't be started: %s", strerror(-error));
+}
+
+/* Carries the search on. What is held goes first: a partition in which it moves must have nothing left from before. */
+static int search_serve(struct kafka_source *self, struct fms_wait *wait)
+{
+    int64_t now = fms_now(self->kafka.host);
+    bool is_needed = self->seen == NULL || self->must_search;
+    int error = 0;
+
+    if (self->search != NULL && self->search->is_done)
+        error = search_finish(self);
+    if (self->must_answer && self->partition_count == 0)
+        answer(self);
+    if (error != 0 || self->search != NULL || !is_needed || self->held_count > 0)
+        return error;
+    if (now >= self->search_at)
+        return search_begin(self);
+    if (wait->deadline > self->search_at)
+        wait->deadline = self->search_at;
+    return 0;
+}
+
+/* The broker does not have the offset that comes next. */
+static void suspect(struct kafka_source *self, const rd_kafka_message_t *message)
+{
+    struct partition *partition = partition_find(self, rd_kafka_topic_name(message->rkt), message->partition);
+
+    if (partition == NULL || partition->begin < 0)
+        return;
+    partition->is_suspect = true;
+    self->must_search = true;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- intake */
@@ -489,6 +827,9 @@ static int consumer_error(struct kafka_source *self, const rd_kafka_message_t *m
     case RD_KAFKA_RESP_ERR__FATAL:
         rd_kafka_fatal_error(self->kafka.rk, reason, sizeof reason);
         return fms_fail(host, -EIO, "group %s: the consumer can't go on: %s", self->group, reason);
+    case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+        suspect(self, message);
+        return 0;
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
         fms_warn(host, "waiting for a topic: %s", text);
         return 0;
@@ -649,7 +990,9 @@ static int kafka_source_poll(void *instance, size_t credit, struct fms_wait *wai
     kafka_awake(&self->kafka);
     error = take_in(self, credit, wait);
     commit_on_time(self);
-    if (kafka_created(&self->kafka, wait) && !self->is_subscribed && error == 0)
+    if (error == 0)
+        error = search_serve(self, wait);
+    if (error == 0 && self->seen != NULL && kafka_created(&self->kafka, wait) && !self->is_subscribed)
         error = subscribe(self);
     return error;
 }
@@ -693,7 +1036,13 @@ static int kafka_source_check(void *instance, const struct fms_host *host)
     }
     if (self->group[0] == '\0')
         error = fms_fail_option(host, "group", -EINVAL, "is empty: name the consumer group");
-    if (self->start == 0)
+    if (begin_read(self->start, &self->begin) != 0)
+        return fms_fail_option(
+            host, "start", -EINVAL,
+            "\"%s\" is none of latest, earliest, error, a time such as 2026-11-28T10:00:00Z, or so long ago "
+            "such as -1h (ms, s, m, h, d)",
+            self->start);
+    if (self->begin.kind == BEGIN_LATEST)
         fms_advise(host, "start",
                    "with latest, a group that has no committed offset yet skips what is in the topic "
                    "already, and what comes until it has joined; earliest reads it");
@@ -703,11 +1052,8 @@ static int kafka_source_check(void *instance, const struct fms_host *host)
 static rd_kafka_conf_t *make_conf(struct kafka_source *self, const struct fms_host *host)
 {
     const struct kafka_setting settings[] = {
-        {"group.id", self->group},
-        {"auto.offset.reset", self->start == 0 ? "latest" : "earliest"},
-        {"enable.auto.commit", "false"},
-        {"enable.auto.offset.store", "false"},
-        {NULL, NULL},
+        {"group.id", self->group},       {"auto.offset.reset", "error"}, /* librdkafka would skip without a word */
+        {"enable.auto.commit", "false"}, {"enable.auto.offset.store", "false"}, {NULL, NULL},
     };
 
     return kafka_conf(&self->kafka, host, RD_KAFKA_CONSUMER, settings);
@@ -741,7 +1087,6 @@ static int consumer_start(struct kafka_source *self, const struct fms_host *host
     rd_kafka_queue_destroy(queue);
     self->commits = rd_kafka_queue_new(self->kafka.rk);
     kafka_watch(&self->kafka, self->commits);
-    kafka_create(&self->kafka, self->fixed_topics, self->fixed_count);
     return 0;
 }
 
@@ -788,17 +1133,23 @@ static bool leave_group(struct kafka_source *self, int64_t deadline)
 static void kafka_source_close(void *instance)
 {
     struct kafka_source *self = instance;
-    int64_t deadline = fms_now(self->kafka.host) + CLOSE_PATIENCE;
+    int64_t deadline;
     bool has_left;
 
     self->is_closing = true;
     held_forget(self);
+    search_free(self->search);
+    if (self->must_answer)
+        rd_kafka_assign(self->kafka.rk, NULL);
+    deadline = fms_now(self->kafka.host) + CLOSE_PATIENCE;
     commit_now(self, deadline);
     has_left = leave_group(self, deadline);
     partitions_forget(self);
     rd_kafka_queue_destroy(self->commits);
     kafka_stop(&self->kafka, has_left ? 0 : RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     kafka_release(&self->kafka);
+    if (self->seen != NULL)
+        rd_kafka_topic_partition_list_destroy(self->seen);
     free(self->fixed_topics);
     free(self->held);
 }
