@@ -744,6 +744,29 @@ static void test_start_error_stops(void **state)
     fake_close(f);
 }
 
+/* librdkafka 2.0 loses count of its references to the broker of partitions that are no more, and never ends. */
+static void test_ends_though_its_topic_came_back_smaller(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("smaller");
+    struct fake *f;
+
+    CLUSTER_NEEDS_REAL(cluster);
+    cluster_topic(cluster, topic, 4);
+    for (int i = 0; i < 4; i++)
+        produce_numbered(cluster, topic, i, i * 5, i * 5 + 5);
+    f = open_start(cluster, topic, cluster_name("smaller"), "latest");
+    fake_until(f, fake_said(f, "4 partitions assigned") != NULL);
+    cluster_delete(cluster, topic);
+    fake_until(f, fake_said(f, "changed from 4 to 0") != NULL);
+    cluster_topic(cluster, topic, 2);
+    produce_numbered(cluster, topic, 0, 20, 30);
+    produce_numbered(cluster, topic, 1, 30, 40);
+    fake_until(f, fake_emitted(f) >= 20);
+    assert_true(has_come(f, topic, 20, 30) && has_come(f, topic, 30, 40));
+    fake_close(f);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- outages */
 
 static void test_outage_is_survived(void **state)
@@ -877,6 +900,7 @@ int main(void)
         TEST(test_offset_above_the_log_begins_anew),
         TEST(test_start_at_a_time),
         TEST(test_start_error_stops),
+        TEST(test_ends_though_its_topic_came_back_smaller),
         TEST(test_outage_is_survived),
         TEST(test_close_does_not_wait_long_for_a_dead_broker),
         TEST(test_fatal_error_fails_the_pipeline),

@@ -6,11 +6,13 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
@@ -224,10 +226,35 @@ const char *kafka_topic_error(const char *name, size_t size)
 
 /* ----------------------------------------------------------------------------------------------------------- client */
 
-/* Lines read "[thrd:...]: text". Errors are warnings here, for the client goes on trying by itself. [any] */
-static void kafka_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+#define STOP_PATIENCE 10 /* seconds */
+
+/* A client that is being destroyed, by a thread of its own: librdkafka 2.0 waits for ever for what it has lost count of, such as a
+ * broker of partitions that are no more. */
+struct ending {
+    rd_kafka_t *rk;
+    int flags;
+    bool has_ended, is_left_alone;
+    struct ending *next; /* those that are left alone */
+};
+
+static struct ending *endings_left_alone;
+static pthread_mutex_t ending_lock =
+    PTHREAD_MUTEX_INITIALIZER; /* guards the above, and the log of a client left alone */
+static pthread_cond_t ending_ended = PTHREAD_COND_INITIALIZER;
+
+/* Under ending_lock. */
+static bool kafka_is_left_alone(const rd_kafka_t *rk)
 {
-    struct kafka *kafka = rd_kafka_opaque(rk);
+    const struct ending *ending = endings_left_alone;
+
+    while (ending != NULL && ending->rk != rk)
+        ending = ending->next;
+    return ending != NULL;
+}
+
+/* Lines read "[thrd:...]: text". Errors are warnings here, for the client goes on trying by itself. [any] */
+static void kafka_log_line(struct kafka *kafka, int level, const char *facility, const char *text)
+{
     const char *end = text[0] == '[' ? strstr(text, "]: ") : NULL;
 
     if (strcmp(facility, "CONFWARN") == 0 && strstr(text, "enable.gapless.guarantee is experimental") != NULL)
@@ -239,6 +266,14 @@ static void kafka_log(const rd_kafka_t *rk, int level, const char *facility, con
                      : level <= LOG_INFO  ? FMS_LOG_INFO
                                           : FMS_LOG_DEBUG,
                      "librdkafka: %s: %s", facility, end != NULL ? end + 3 : text);
+}
+
+static void kafka_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+{
+    pthread_mutex_lock(&ending_lock);
+    if (!kafka_is_left_alone(rk))
+        kafka_log_line(rd_kafka_opaque(rk), level, facility, text);
+    pthread_mutex_unlock(&ending_lock);
 }
 
 /* A broker that expects TLS just hangs up on whoever comes without, and librdkafka knows no more. */
@@ -321,13 +356,84 @@ int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf
     return 0;
 }
 
+static void ending_forget(const struct ending *ending)
+{
+    for (struct ending **at = &endings_left_alone; *at != NULL; at = &(*at)->next) {
+        if (*at == ending) {
+            *at = ending->next;
+            return;
+        }
+    }
+}
+
+static void *ending_run(void *opaque)
+{
+    struct ending *ending = opaque;
+    bool is_mine;
+
+    rd_kafka_destroy_flags(ending->rk, ending->flags);
+    pthread_mutex_lock(&ending_lock);
+    is_mine = ending->is_left_alone;
+    ending->has_ended = true;
+    if (is_mine)
+        ending_forget(ending);
+    else
+        pthread_cond_broadcast(&ending_ended);
+    pthread_mutex_unlock(&ending_lock);
+    if (is_mine)
+        free(ending);
+    return NULL;
+}
+
+/* Waits for the end of it, but not for ever. False: it is left alone, and logs nothing more. */
+static bool ending_wait(struct ending *ending)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += STOP_PATIENCE;
+    pthread_mutex_lock(&ending_lock);
+    while (!ending->has_ended && pthread_cond_timedwait(&ending_ended, &ending_lock, &until) == 0)
+        ;
+    ending->is_left_alone = !ending->has_ended;
+    if (ending->is_left_alone) {
+        ending->next = endings_left_alone;
+        endings_left_alone = ending;
+    }
+    pthread_mutex_unlock(&ending_lock);
+    return !ending->is_left_alone;
+}
+
+static void kafka_destroy(struct kafka *kafka, int flags)
+{
+    struct ending *ending = malloc(sizeof *ending);
+    pthread_t thread;
+
+    if (ending != NULL)
+        *ending = (struct ending){.rk = kafka->rk, .flags = flags};
+    if (ending == NULL || pthread_create(&thread, NULL, ending_run, ending) != 0) {
+        free(ending);
+        rd_kafka_destroy_flags(kafka->rk, flags);
+    } else if (ending_wait(ending)) {
+        pthread_join(thread, NULL);
+        free(ending);
+    } else {
+        pthread_detach(thread);
+        fms_warn(
+            kafka->host,
+            "librdkafka %s does not end its client within %d s: its threads are left behind, and end with the process; "
+            "nothing is lost by that",
+            rd_kafka_version_str(), STOP_PATIENCE);
+    }
+}
+
 void kafka_stop(struct kafka *kafka, int flags)
 {
     if (kafka->admin != NULL)
         rd_kafka_queue_destroy(kafka->admin);
     kafka->admin = NULL;
     kafka->topics = NULL;
-    rd_kafka_destroy_flags(kafka->rk, flags);
+    kafka_destroy(kafka, flags);
     kafka->rk = NULL;
 }
 

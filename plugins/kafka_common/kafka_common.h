@@ -79,7 +79,8 @@ void kafka_release(struct kafka *kafka);
 /* Makes the client; takes `conf`. 0 or -errno, logged. [control], [lane] */
 int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf);
 
-/* Destroys it; flags as for rd_kafka_destroy_flags. No message, topic or queue of it may be left. [control], [lane] */
+/* Destroys it; flags as for rd_kafka_destroy_flags. No message, topic or queue of it may be left. Where librdkafka does not come to
+ * an end within 10 s, its threads are left behind, with a warning. [control], [lane] */
 void kafka_stop(struct kafka *kafka, int flags);
 
 /* Lets the queue write to event_fd when something comes into it while it is empty. */
