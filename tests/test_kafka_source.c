@@ -97,6 +97,40 @@ static void test_check_warns_of_latest(void **state)
     fake_close(f);
 }
 
+/* What is no error, but leaves a door open. */
+static void test_check_warns_of_open_doors(void **state)
+{
+    static const struct {
+        const char *ini, *said; /* NULL: nothing */
+    } cases[] = {
+        {"kafka.security.protocol = ssl\n", NULL},
+        {"kafka.security.protocol = ssl\nkafka.enable.ssl.certificate.verification = false\n",
+         "advice: kafka.enable.ssl.certificate.verification: whoever sits on the line can pose as a broker"},
+        {"kafka.security.protocol = SASL_SSL\nkafka.ssl.endpoint.identification.algorithm = none\n",
+         "advice: kafka.ssl.endpoint.identification.algorithm: whoever has a certificate"},
+        {"kafka.enable.ssl.certificate.verification = false\n", NULL}, /* without TLS, it says nothing */
+        {"kafka.security.protocol = sasl_plaintext\nkafka.sasl.mechanism = PLAIN\n",
+         "advice: kafka.security.protocol: with PLAIN the password goes over the network in the clear"},
+        {"kafka.security.protocol = sasl_plaintext\nkafka.sasl.mechanisms = SCRAM-SHA-256\n", NULL},
+        {"kafka.security.protocol = sasl_ssl\nkafka.sasl.mechanisms = PLAIN\n", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char ini[512];
+        struct fake *f;
+
+        snprintf(ini, sizeof ini, "brokers = a:1\ngroup = g\ntopic = t\nstart = earliest\n%s", cases[i].ini);
+        f = fake_check("kafka_source", FMS_SOURCE, ini);
+        assert_int_equal(fake_error(f), 0);
+        if (cases[i].said == NULL)
+            assert_null(fake_said(f, "advice"));
+        else
+            assert_non_null(fake_said(f, cases[i].said));
+        fake_close(f);
+    }
+}
+
 /* ----------------------------------------------------------------------------------------------------------- intake */
 
 static void test_record_is_complete(void **state)
@@ -879,6 +913,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check_names_what_is_wrong),
         cmocka_unit_test(test_check_warns_of_latest),
+        cmocka_unit_test(test_check_warns_of_open_doors),
         TEST(test_record_is_complete),
         TEST(test_latest_skips_and_earliest_does_not),
         TEST(test_refused_is_kept),

@@ -182,6 +182,35 @@ static int kafka_check_producer(const struct kafka *kafka, const struct fms_host
     return 0;
 }
 
+/* The property as it stands in the file; NULL: it does not. */
+static const char *kafka_option(const struct kafka *kafka, const char *name)
+{
+    const char *option = NULL;
+
+    for (size_t i = 0; i < kafka->properties.count; i++) {
+        if (strcmp(kafka->properties.items[i].name, name) == 0)
+            option = kafka->properties.items[i].option;
+    }
+    return option;
+}
+
+static void kafka_advise_security(const struct kafka *kafka, const struct fms_host *host, const rd_kafka_conf_t *conf)
+{
+    bool is_tls = kafka_conf_is(conf, "security.protocol", "ssl") ||
+                  kafka_conf_is(conf, "security.protocol", "sasl_ssl");
+
+    if (is_tls && kafka_conf_is(conf, "enable.ssl.certificate.verification", "false"))
+        fms_advise(host, kafka_option(kafka, "enable.ssl.certificate.verification"),
+                   "whoever sits on the line can pose as a broker");
+    else if (is_tls && kafka_conf_is(conf, "ssl.endpoint.identification.algorithm", "none"))
+        fms_advise(host, kafka_option(kafka, "ssl.endpoint.identification.algorithm"),
+                   "whoever has a certificate of the same authority can pose as a broker; https checks the name in it");
+    if (kafka_conf_is(conf, "security.protocol", "sasl_plaintext") && kafka_conf_is(conf, "sasl.mechanisms", "PLAIN"))
+        fms_advise(
+            host, kafka_option(kafka, "security.protocol"),
+            "with PLAIN the password goes over the network in the clear; use sasl_ssl where the line is not your own");
+}
+
 static int kafka_check_brokers(const struct kafka *kafka, const struct fms_host *host)
 {
     if (kafka->brokers[strspn(kafka->brokers, ", ")] == '\0')
@@ -200,6 +229,8 @@ int kafka_check(const struct kafka *kafka, const struct fms_host *host, rd_kafka
         if (kafka_check_property(host, &kafka->properties.items[i], types, conf) != 0)
             error = -EINVAL;
     }
+    if (error == 0)
+        kafka_advise_security(kafka, host, conf);
     if (type == RD_KAFKA_PRODUCER && error == 0)
         error = kafka_check_producer(kafka, host, conf);
     rd_kafka_conf_destroy(conf);
