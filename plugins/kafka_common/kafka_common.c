@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
@@ -258,6 +259,7 @@ const char *kafka_topic_error(const char *name, size_t size)
 /* ----------------------------------------------------------------------------------------------------------- client */
 
 #define STOP_PATIENCE 10 /* seconds */
+#define LOOK_INTERVAL (5 * FMS_SECOND)
 
 /* A client that is being destroyed, by a thread of its own: librdkafka 2.0 waits for ever for what it has lost count of, such as a
  * broker of partitions that are no more. */
@@ -371,7 +373,76 @@ int kafka_prepare(struct kafka *kafka, const struct fms_host *host)
 
 void kafka_release(struct kafka *kafka)
 {
+    if (kafka->next != NULL)
+        rd_kafka_destroy(kafka->next);
+    kafka->next = NULL;
     close(kafka->event_fd);
+}
+
+/* FNV-1a over what changes when a file is written, replaced, or made readable. */
+static uint64_t kafka_stamp_file(uint64_t stamp, const char *path)
+{
+    struct stat is = {0};
+    uint64_t words[] = {0, 0, 0, 0, 0};
+
+    if (stat(path, &is) == 0) {
+        words[0] = is.st_dev;
+        words[1] = is.st_ino;
+        words[2] = (uint64_t)is.st_size;
+        words[3] = (uint64_t)is.st_ctim.tv_sec;
+        words[4] = (uint64_t)is.st_ctim.tv_nsec;
+    }
+    for (size_t i = 0; i < COUNT(words); i++)
+        stamp = (stamp ^ words[i]) * UINT64_C(0x100000001b3);
+    return stamp;
+}
+
+/* 0: no property names a file. */
+static uint64_t kafka_stamp(const struct kafka *kafka)
+{
+    uint64_t stamp = 0;
+
+    for (size_t i = 0; i < kafka->properties.count; i++) {
+        const struct fms_pair *pair = &kafka->properties.items[i];
+        size_t size = strlen(pair->name);
+
+        if (strncmp(pair->name, "ssl.", 4) == 0 && size > 9 && strcmp(pair->name + size - 9, ".location") == 0)
+            stamp = kafka_stamp_file(stamp == 0 ? UINT64_C(0xcbf29ce484222325) : stamp, pair->value);
+    }
+    return stamp;
+}
+
+bool kafka_has_new_files(struct kafka *kafka, struct fms_wait *wait)
+{
+    int64_t now;
+
+    if (kafka->files == 0)
+        return false;
+    now = fms_now(kafka->host);
+    if (now >= kafka->files_at) {
+        kafka->files_at = now + LOOK_INTERVAL;
+        if (kafka_stamp(kafka) != kafka->files)
+            return true;
+    }
+    if (wait->deadline > kafka->files_at)
+        wait->deadline = kafka->files_at;
+    return false;
+}
+
+bool kafka_renew(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf)
+{
+    char error[512];
+
+    kafka->files = kafka_stamp(kafka);
+    if (kafka->next != NULL)
+        rd_kafka_destroy(kafka->next);
+    kafka->next = rd_kafka_new(type, conf, error, sizeof error);
+    if (kafka->next != NULL)
+        return true;
+    rd_kafka_conf_destroy(conf);
+    fms_warn(kafka->host,
+             "certificates or keys have changed, but can't be used, so those that were read before stay: %s", error);
+    return false;
 }
 
 int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf)
@@ -379,6 +450,13 @@ int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf
     char error[512];
 
     kafka->is_fatal = false;
+    if (kafka->next != NULL) {
+        kafka->rk = kafka->next;
+        kafka->next = NULL;
+        rd_kafka_conf_destroy(conf);
+        return 0;
+    }
+    kafka->files = kafka_stamp(kafka);
     kafka->rk = rd_kafka_new(type, conf, error, sizeof error);
     if (kafka->rk == NULL) {
         rd_kafka_conf_destroy(conf);
@@ -416,56 +494,81 @@ static void *ending_run(void *opaque)
     return NULL;
 }
 
-/* Waits for the end of it, but not for ever. False: it is left alone, and logs nothing more. */
-static bool ending_wait(struct ending *ending)
+/* Waits for the end of it, but not for ever. False: it is left alone, frees itself, and logs nothing more. */
+static bool ending_wait(struct ending *ending, int seconds)
 {
     struct timespec until;
+    bool has_ended;
 
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += STOP_PATIENCE;
+    until.tv_sec += seconds;
     pthread_mutex_lock(&ending_lock);
     while (!ending->has_ended && pthread_cond_timedwait(&ending_ended, &ending_lock, &until) == 0)
         ;
-    ending->is_left_alone = !ending->has_ended;
-    if (ending->is_left_alone) {
+    has_ended = ending->has_ended;
+    if (!has_ended) {
+        ending->is_left_alone = true;
         ending->next = endings_left_alone;
         endings_left_alone = ending;
     }
     pthread_mutex_unlock(&ending_lock);
-    return !ending->is_left_alone;
+    return has_ended;
 }
 
-static void kafka_destroy(struct kafka *kafka, int flags)
+/* NULL: there is no thread for it, so it was destroyed here. */
+static struct ending *ending_start(rd_kafka_t *rk, int flags, pthread_t *thread)
 {
     struct ending *ending = malloc(sizeof *ending);
-    pthread_t thread;
 
     if (ending != NULL)
-        *ending = (struct ending){.rk = kafka->rk, .flags = flags};
-    if (ending == NULL || pthread_create(&thread, NULL, ending_run, ending) != 0) {
-        free(ending);
-        rd_kafka_destroy_flags(kafka->rk, flags);
-    } else if (ending_wait(ending)) {
+        *ending = (struct ending){.rk = rk, .flags = flags};
+    if (ending != NULL && pthread_create(thread, NULL, ending_run, ending) == 0)
+        return ending;
+    free(ending);
+    rd_kafka_destroy_flags(rk, flags);
+    return NULL;
+}
+
+static void kafka_destroy(struct kafka *kafka, int flags, int seconds)
+{
+    pthread_t thread;
+    struct ending *ending = ending_start(kafka->rk, flags, &thread);
+
+    kafka->rk = NULL;
+    if (ending == NULL)
+        return;
+    if (ending_wait(ending, seconds)) {
         pthread_join(thread, NULL);
         free(ending);
-    } else {
-        pthread_detach(thread);
+        return;
+    }
+    pthread_detach(thread);
+    if (seconds > 0)
         fms_warn(
             kafka->host,
             "librdkafka %s does not end its client within %d s: its threads are left behind, and end with the process; "
             "nothing is lost by that",
-            rd_kafka_version_str(), STOP_PATIENCE);
-    }
+            rd_kafka_version_str(), seconds);
 }
 
-void kafka_stop(struct kafka *kafka, int flags)
+static void kafka_forget_topics(struct kafka *kafka)
 {
     if (kafka->admin != NULL)
         rd_kafka_queue_destroy(kafka->admin);
     kafka->admin = NULL;
     kafka->topics = NULL;
-    kafka_destroy(kafka, flags);
-    kafka->rk = NULL;
+}
+
+void kafka_stop(struct kafka *kafka, int flags)
+{
+    kafka_forget_topics(kafka);
+    kafka_destroy(kafka, flags, STOP_PATIENCE);
+}
+
+void kafka_leave(struct kafka *kafka, int flags)
+{
+    kafka_forget_topics(kafka);
+    kafka_destroy(kafka, flags, 0);
 }
 
 void kafka_watch(struct kafka *kafka, rd_kafka_queue_t *queue)

@@ -34,6 +34,10 @@ struct kafka {
     int64_t ask_at;       /* when to ask again */
     int64_t answering_at; /* since when the cluster is known to answer; 0: it is not */
     unsigned ask_attempt;
+
+    uint64_t files;   /* a stamp of those that the client has read certificates and keys from; 0: there are none */
+    int64_t files_at; /* when to look at them again */
+    rd_kafka_t *next; /* a client made of new ones, which kafka_start takes */
 };
 
 enum kafka_profile { KAFKA_REALTIME, KAFKA_THROUGHPUT };
@@ -76,12 +80,23 @@ bool kafka_conf_is(const rd_kafka_conf_t *conf, const char *name, const char *va
 int kafka_prepare(struct kafka *kafka, const struct fms_host *host);
 void kafka_release(struct kafka *kafka);
 
-/* Makes the client; takes `conf`. 0 or -errno, logged. [control], [lane] */
+/* Makes the client, or takes the one that kafka_renew has made; takes `conf`. 0 or -errno, logged. [control], [lane] */
 int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf);
 
 /* Destroys it; flags as for rd_kafka_destroy_flags. No message, topic or queue of it may be left. Where librdkafka does not come to
  * an end within 10 s, its threads are left behind, with a warning. [control], [lane] */
 void kafka_stop(struct kafka *kafka, int flags);
+
+/* Destroys it as kafka_stop, but on a thread that nobody waits for. [lane] */
+void kafka_leave(struct kafka *kafka, int flags);
+
+/* Whether files of certificates or keys have changed since the client read them. Looks at them every few seconds. Moves
+ * wait->deadline. [lane] */
+bool kafka_has_new_files(struct kafka *kafka, struct fms_wait *wait);
+
+/* Makes a client of the new files, which the next kafka_start takes. False: they can't be used, which is logged; those that were
+ * read stay. Takes `conf`. [lane] */
+bool kafka_renew(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf);
 
 /* Lets the queue write to event_fd when something comes into it while it is empty. */
 void kafka_watch(struct kafka *kafka, rd_kafka_queue_t *queue);

@@ -237,16 +237,21 @@ static void reported(rd_kafka_t *rk, const rd_kafka_message_t *message, void *op
 
 static const struct kafka_setting no_settings[] = {{NULL, NULL}};
 
-static int producer_start(struct kafka_sink *self)
+static rd_kafka_conf_t *producer_conf(struct kafka_sink *self)
 {
     rd_kafka_conf_t *conf = kafka_conf(&self->kafka, self->kafka.host, RD_KAFKA_PRODUCER, no_settings);
-    rd_kafka_queue_t *queue;
-    int error;
 
     if (kafka_conf_is(conf, "enable.idempotence", "true"))
         rd_kafka_conf_set(conf, "enable.gapless.guarantee", "true", NULL, 0);
     rd_kafka_conf_set_dr_msg_cb(conf, reported);
-    error = kafka_start(&self->kafka, RD_KAFKA_PRODUCER, conf);
+    return conf;
+}
+
+static int producer_start(struct kafka_sink *self)
+{
+    rd_kafka_queue_t *queue;
+    int error = kafka_start(&self->kafka, RD_KAFKA_PRODUCER, producer_conf(self));
+
     if (error != 0)
         return error;
     queue = rd_kafka_queue_get_main(self->kafka.rk);
@@ -541,7 +546,8 @@ static int kafka_sink_poll(void *instance, struct fms_wait *wait)
         self->must_create = false;
         fms_wake(self->kafka.host);
     }
-    if (self->kafka.is_fatal)
+    if (self->kafka.is_fatal || (!self->is_broken && kafka_has_new_files(&self->kafka, wait) &&
+                                 kafka_renew(&self->kafka, RD_KAFKA_PRODUCER, producer_conf(self))))
         give_up_producer(self);
     return self->is_broken ? producer_wind_up(self, wait) : 0;
 }

@@ -76,6 +76,9 @@ struct kafka_source {
     int64_t blocked_since;           /* 0: there is room */
     bool is_paused;
 
+    rd_kafka_queue_t *closing; /* of a consumer that is replaced; NULL: it is not */
+    int64_t closing_until;
+
     rd_kafka_queue_t *commits; /* their results */
     bool is_committing;
     int64_t commit_at;
@@ -960,6 +963,37 @@ static int take_in(struct kafka_source *self, size_t credit, struct fms_wait *wa
     return error;
 }
 
+/* --------------------------------------------------------------------------------------------------------- consumer */
+
+static rd_kafka_conf_t *make_conf(struct kafka_source *self, const struct fms_host *host)
+{
+    const struct kafka_setting settings[] = {
+        {"group.id", self->group},       {"auto.offset.reset", "error"}, /* librdkafka would skip without a word */
+        {"enable.auto.commit", "false"}, {"enable.auto.offset.store", "false"}, {NULL, NULL},
+    };
+
+    rd_kafka_conf_t *conf = kafka_conf(&self->kafka, host, RD_KAFKA_CONSUMER, settings);
+
+    rd_kafka_conf_set_rebalance_cb(conf, rebalanced);
+    return conf;
+}
+
+static int consumer_start(struct kafka_source *self, const struct fms_host *host)
+{
+    rd_kafka_queue_t *queue;
+    int error = kafka_start(&self->kafka, RD_KAFKA_CONSUMER, make_conf(self, host));
+
+    if (error != 0)
+        return error;
+    rd_kafka_poll_set_consumer(self->kafka.rk);
+    queue = rd_kafka_queue_get_consumer(self->kafka.rk);
+    kafka_watch(&self->kafka, queue);
+    rd_kafka_queue_destroy(queue);
+    self->commits = rd_kafka_queue_new(self->kafka.rk);
+    kafka_watch(&self->kafka, self->commits);
+    return 0;
+}
+
 static int subscribe(struct kafka_source *self)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)self->topics.count);
@@ -976,6 +1010,45 @@ static int subscribe(struct kafka_source *self)
     return 0;
 }
 
+/* librdkafka reads certificates and keys once a client, so what has changed takes a new one: the old one leaves the group first. */
+static void consumer_replace(struct kafka_source *self)
+{
+    rd_kafka_error_t *error;
+
+    fms_info(self->kafka.host, "certificates or keys have changed: a new consumer takes over");
+    self->closing = rd_kafka_queue_new(self->kafka.rk);
+    self->closing_until = fms_now(self->kafka.host) + self->revoke_timeout + 2 * CLOSE_PATIENCE;
+    error = rd_kafka_consumer_close_queue(self->kafka.rk, self->closing);
+    if (error != NULL)
+        rd_kafka_error_destroy(error);
+}
+
+static int replacement_serve(struct kafka_source *self, struct fms_wait *wait)
+{
+    bool is_closed = rd_kafka_consumer_closed(self->kafka.rk);
+    rd_kafka_event_t *event;
+
+    while ((event = rd_kafka_queue_poll(self->closing, 0)) != NULL) {
+        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE) {
+            revoked(self);
+            rd_kafka_assign(self->kafka.rk, NULL);
+        }
+        rd_kafka_event_destroy(event);
+    }
+    if (!is_closed && fms_now(self->kafka.host) < self->closing_until) {
+        wait->deadline = fms_now(self->kafka.host) + PAUSED_TICK;
+        return 0;
+    }
+    partitions_forget(self);
+    rd_kafka_queue_destroy(self->closing);
+    rd_kafka_queue_destroy(self->commits);
+    self->closing = self->commits = NULL;
+    self->is_committing = self->is_subscribed = self->is_paused = false;
+    kafka_leave(&self->kafka, is_closed ? 0 : RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    wait->deadline = fms_now(self->kafka.host);
+    return consumer_start(self, self->kafka.host);
+}
+
 static int kafka_source_poll(void *instance, size_t credit, struct fms_wait *wait)
 {
     struct kafka_source *self = instance;
@@ -988,12 +1061,18 @@ static int kafka_source_poll(void *instance, size_t credit, struct fms_wait *wai
     wait->fd = self->kafka.event_fd;
     wait->events = POLLIN;
     kafka_awake(&self->kafka);
+    if (self->closing != NULL)
+        return replacement_serve(self, wait);
     error = take_in(self, credit, wait);
     commit_on_time(self);
     if (error == 0)
         error = search_serve(self, wait);
     if (error == 0 && self->seen != NULL && kafka_created(&self->kafka, wait) && !self->is_subscribed)
         error = subscribe(self);
+    if (error == 0 && self->is_subscribed && self->search == NULL && !self->must_answer &&
+        kafka_has_new_files(&self->kafka, wait) &&
+        kafka_renew(&self->kafka, RD_KAFKA_CONSUMER, make_conf(self, self->kafka.host)))
+        consumer_replace(self);
     return error;
 }
 
@@ -1049,16 +1128,6 @@ static int kafka_source_check(void *instance, const struct fms_host *host)
     return error;
 }
 
-static rd_kafka_conf_t *make_conf(struct kafka_source *self, const struct fms_host *host)
-{
-    const struct kafka_setting settings[] = {
-        {"group.id", self->group},       {"auto.offset.reset", "error"}, /* librdkafka would skip without a word */
-        {"enable.auto.commit", "false"}, {"enable.auto.offset.store", "false"}, {NULL, NULL},
-    };
-
-    return kafka_conf(&self->kafka, host, RD_KAFKA_CONSUMER, settings);
-}
-
 static int find_fixed_topics(struct kafka_source *self, const struct fms_host *host)
 {
     self->fixed_topics = calloc(self->topics.count, sizeof *self->fixed_topics);
@@ -1068,25 +1137,6 @@ static int find_fixed_topics(struct kafka_source *self, const struct fms_host *h
         if (self->topics.items[i][0] != '^')
             self->fixed_topics[self->fixed_count++] = self->topics.items[i];
     }
-    return 0;
-}
-
-static int consumer_start(struct kafka_source *self, const struct fms_host *host)
-{
-    rd_kafka_conf_t *conf = make_conf(self, host);
-    rd_kafka_queue_t *queue;
-    int error;
-
-    rd_kafka_conf_set_rebalance_cb(conf, rebalanced);
-    error = kafka_start(&self->kafka, RD_KAFKA_CONSUMER, conf);
-    if (error != 0)
-        return error;
-    rd_kafka_poll_set_consumer(self->kafka.rk);
-    queue = rd_kafka_queue_get_consumer(self->kafka.rk);
-    kafka_watch(&self->kafka, queue);
-    rd_kafka_queue_destroy(queue);
-    self->commits = rd_kafka_queue_new(self->kafka.rk);
-    kafka_watch(&self->kafka, self->commits);
     return 0;
 }
 
@@ -1110,8 +1160,8 @@ static int kafka_source_open(void *instance, const struct fms_host *host)
 /* Leaves the group, so that others get the partitions at once. False: no answer until the deadline. */
 static bool leave_group(struct kafka_source *self, int64_t deadline)
 {
-    rd_kafka_queue_t *queue = rd_kafka_queue_new(self->kafka.rk);
-    rd_kafka_error_t *error = rd_kafka_consumer_close_queue(self->kafka.rk, queue);
+    rd_kafka_queue_t *queue = self->closing != NULL ? self->closing : rd_kafka_queue_new(self->kafka.rk);
+    rd_kafka_error_t *error = self->closing != NULL ? NULL : rd_kafka_consumer_close_queue(self->kafka.rk, queue);
     bool is_closed = false;
 
     if (error != NULL)

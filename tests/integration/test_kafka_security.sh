@@ -85,5 +85,32 @@ stop scram TERM
 cmp "$work/secure" "$work/scram.out" || fail "what was read by SCRAM is not what is in the topic"
 echo "SCRAM-SHA-256: read"
 
+# --- certificates that change while both run: unusable, another authority's, the right ones again
+right=$FMS_KAFKA_CA
+authority() { cp "$1" "$work/ca.new" && mv "$work/ca.new" "$work/ca.pem"; }
+authority "$right"
+export FMS_KAFKA_CA=$work/ca.pem
+start again --log-level=debug "$here/secure_reader.ini"
+start renewed --log-level=debug "$here/secure_writer.ini"
+until_true 60 "the first records" lines again 100
+echo "no certificate" >"$work/broken.pem"
+authority "$work/broken.pem"
+for name in again renewed; do until_true 60 "$name keeps the old ones" logged $name "those that were read before stay"; done
+known=$(wc -l <"$work/again.out")
+until_true 60 "more records" lines again $((known + 100))
+authority "$work/other.pem"
+until_true 60 "a new consumer" logged again "a new consumer takes over"
+until_true 60 "a new producer" logged renewed "starting a new producer"
+for name in again renewed; do until_true 60 "$name does not trust" logged $name "certificate verify failed"; done
+authority "$right"
+until_true 60 "a third consumer" logged again "a new consumer takes over" 2
+known=$(wc -l <"$work/again.out")
+until_true 60 "records again" lines again $((known + 100))
+stop renewed TERM
+until_true 60 "all records" lines again "$(wc -l <"$work/renewed.out")"
+stop again TERM
+cmp "$work/again.out" "$work/renewed.out" || fail "what was read is not what was sent while certificates changed"
+echo "certificates change: $(wc -l <"$work/again.out") sent, all there, in order, once"
+
 if grep -l "$FMS_KAFKA_PASSWORD\|wrong-by-intention" "$work"/*.log; then fail "these logs hold a password"; fi
 echo "passed"
