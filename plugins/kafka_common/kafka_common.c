@@ -437,8 +437,10 @@ bool kafka_renew(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *con
     if (kafka->next != NULL)
         rd_kafka_destroy(kafka->next);
     kafka->next = rd_kafka_new(type, conf, error, sizeof error);
-    if (kafka->next != NULL)
+    if (kafka->next != NULL) {
+        fms_info(kafka->host, "certificates or keys have changed: a new client takes over");
         return true;
+    }
     rd_kafka_conf_destroy(conf);
     fms_warn(kafka->host,
              "certificates or keys have changed, but can't be used, so those that were read before stay: %s", error);

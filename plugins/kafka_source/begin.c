@@ -70,9 +70,19 @@ int begin_read(const char *text, struct begin *begin)
 
 /* ------------------------------------------------------------------------------------------------------- questions */
 
-static int ms_left(const struct search *search)
+static bool is_cancelled(struct search *search)
 {
-    return kafka_ms_until(search->host, search->deadline);
+    bool is;
+
+    pthread_mutex_lock(&search->lock);
+    is = search->is_cancelled;
+    pthread_mutex_unlock(&search->lock);
+    return is;
+}
+
+static int ms_left(struct search *search)
+{
+    return is_cancelled(search) ? 0 : kafka_ms_until(search->host, search->deadline);
 }
 
 /* A question failed as a whole. */
@@ -373,6 +383,20 @@ static void forget(struct place *place, rd_kafka_resp_err_t error)
     place->note = NULL;
 }
 
+/* librdkafka hands it to the coordinator before an answer to a revocation that is given later, and so for the generation in which
+ * the partitions are ours: in the next they could be another member's, who may have gone on from an earlier offset. */
+static rd_kafka_resp_err_t commit_send(struct search *search, const rd_kafka_topic_partition_list_t *list,
+                                       rd_kafka_queue_t *queue)
+{
+    rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR__ASSIGNMENT_LOST;
+
+    pthread_mutex_lock(&search->lock);
+    if (!search->is_cancelled)
+        error = rd_kafka_commit_queue(search->rk, list, queue, NULL, NULL);
+    pthread_mutex_unlock(&search->lock);
+    return error;
+}
+
 /* The group that stops before it had a message knows next time where it was. Nothing is consumed before that is confirmed. */
 static bool commit_new(struct search *search)
 {
@@ -389,7 +413,7 @@ static bool commit_new(struct search *search)
         list->elems[i].metadata_size = list->elems[i].metadata == NULL ? 0 : strlen(place->note);
     }
     if (list->cnt > 0)
-        error = rd_kafka_commit_queue(search->rk, list, queue, NULL, NULL);
+        error = commit_send(search, list, queue);
     if (list->cnt > 0 && error == RD_KAFKA_RESP_ERR_NO_ERROR) {
         event = rd_kafka_queue_poll(queue, ms_left(search));
         error = event == NULL ? RD_KAFKA_RESP_ERR__TIMED_OUT : rd_kafka_event_error(event);
@@ -494,15 +518,16 @@ static void *search_run(void *opaque)
 struct search *search_new(size_t count)
 {
     struct search *search = calloc(1, sizeof *search);
+    struct place *places = calloc(count + 1, sizeof *places);
 
-    if (search != NULL && count > 0)
-        search->places = calloc(count, sizeof *search->places);
-    if (search != NULL && count > 0 && search->places == NULL) {
+    if (search == NULL || places == NULL) {
         free(search);
+        free(places);
         return NULL;
     }
-    if (search != NULL)
-        search->count = count;
+    search->places = places;
+    search->count = count;
+    pthread_mutex_init(&search->lock, NULL);
     return search;
 }
 
@@ -512,6 +537,15 @@ int search_start(struct search *search)
 
     search->is_started = error == 0;
     return -error;
+}
+
+void search_cancel(struct search *search)
+{
+    if (search == NULL)
+        return;
+    pthread_mutex_lock(&search->lock);
+    search->is_cancelled = true;
+    pthread_mutex_unlock(&search->lock);
 }
 
 void search_free(struct search *search)
@@ -526,6 +560,7 @@ void search_free(struct search *search)
     }
     if (search->looked != NULL)
         rd_kafka_topic_partition_list_destroy(search->looked);
+    pthread_mutex_destroy(&search->lock);
     free(search->places);
     free(search);
 }

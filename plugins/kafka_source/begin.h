@@ -69,6 +69,8 @@ struct search {
     const char *doing;         /* what failed */
 
     int64_t deadline;
+    pthread_mutex_t lock; /* guards is_cancelled, and the commit against it */
+    bool is_cancelled;
     bool is_started;
     pthread_t thread;
     _Atomic bool is_done;
@@ -79,6 +81,9 @@ struct search *search_new(size_t count);
 
 /* Begins; the thread wakes the host when it is done. 0 or -errno. [lane] */
 int search_start(struct search *search);
+
+/* The partitions are to go elsewhere: from now on it commits nothing, and asks nothing more. NULL will do. [lane], [control] */
+void search_cancel(struct search *search);
 
 /* Waits for its end, for seconds at most, and frees it; NULL will do. [lane] when it is done, [control] */
 void search_free(struct search *search);

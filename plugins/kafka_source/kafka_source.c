@@ -53,7 +53,7 @@ struct kafka_source {
 
     const char **fixed_topics; /* those that are no regular expression */
     size_t fixed_count;
-    bool is_subscribed, is_stopped, is_closing;
+    bool is_subscribed, is_stopped, is_closing, is_committing;
     int error; /* that fails the pipeline */
 
     struct partition *partitions; /* by topic and id */
@@ -61,13 +61,13 @@ struct kafka_source {
     struct partition *last; /* of the last message, which came as `last_rkt` and its partition's id */
     const rd_kafka_topic_t *last_rkt;
     uint32_t generation; /* of the assignment */
+    unsigned search_attempt;
 
     rd_kafka_topic_partition_list_t *seen; /* the topics of the first look; NULL: not yet looked */
     struct search *search;                 /* under way */
     bool must_search;                      /* some partition is without a beginning, or is suspect */
     bool must_answer;                      /* librdkafka waits for the answer to an assignment */
     int64_t search_at;                     /* not before */
-    unsigned search_attempt;
 
     rd_kafka_message_t **held; /* fetched, but there was no room */
     size_t held_count, held_capacity;
@@ -80,7 +80,6 @@ struct kafka_source {
     int64_t closing_until;
 
     rd_kafka_queue_t *commits; /* their results */
-    bool is_committing;
     int64_t commit_at;
 
     struct fms_header headers[HEADERS_MAX];
@@ -453,6 +452,7 @@ static void revoked(struct kafka_source *self)
     size_t left = 0;
 
     held_forget(self);
+    search_cancel(self->search);
     if (rd_kafka_assignment_lost(self->kafka.rk)) {
         fms_warn(host, "group %s: partitions are lost; what is in flight from them will be read again by others",
                  self->group);
@@ -630,13 +630,13 @@ static int take_places(struct kafka_source *self, struct search *search)
     return 0;
 }
 
-/* librdkafka has said what is wrong where no broker can be reached. */
-static void search_failed(struct kafka_source *self, const struct search *search)
+/* Searches again, but not at once. librdkafka has said what is wrong where no broker can be reached. */
+static void search_put_off(struct kafka_source *self, const struct search *search)
 {
-    if (self->kafka.down_since == 0)
+    if (search->error != RD_KAFKA_RESP_ERR_NO_ERROR && self->kafka.down_since == 0)
         fms_warn(self->kafka.host, "group %s: where to begin is not known yet, trying again: %s: %s", self->group,
                  search->doing, rd_kafka_err2str(search->error));
-    self->must_search = true;
+    self->must_search = self->must_search || search->error != RD_KAFKA_RESP_ERR_NO_ERROR;
     self->search_at = fms_now(self->kafka.host) +
                       fms_backoff(self->kafka.host, SEARCH_MIN, SEARCH_MAX, self->search_attempt++);
 }
@@ -645,18 +645,19 @@ static void search_failed(struct kafka_source *self, const struct search *search
 static int search_finish(struct kafka_source *self)
 {
     struct search *search = self->search;
+    struct tally kept;
     int error = 0;
 
     self->search = NULL;
+    tally(search, PLACE_KEPT, &kept);
     if (search->looked != NULL) {
         self->seen = search->looked;
         search->looked = NULL;
         kafka_create(&self->kafka, self->fixed_topics, self->fixed_count);
     } else if (search->generation == self->generation) {
         error = search->count > 0 ? take_places(self, search) : 0;
-        self->search_at = fms_now(self->kafka.host) + SEARCH_MIN;
-        if (search->error != RD_KAFKA_RESP_ERR_NO_ERROR && error == 0)
-            search_failed(self, search);
+        if (search->error != RD_KAFKA_RESP_ERR_NO_ERROR || kept.count > 0)
+            search_put_off(self, search);
         else
             self->search_attempt = 0;
     }
@@ -1015,7 +1016,6 @@ static void consumer_replace(struct kafka_source *self)
 {
     rd_kafka_error_t *error;
 
-    fms_info(self->kafka.host, "certificates or keys have changed: a new consumer takes over");
     self->closing = rd_kafka_queue_new(self->kafka.rk);
     self->closing_until = fms_now(self->kafka.host) + self->revoke_timeout + 2 * CLOSE_PATIENCE;
     error = rd_kafka_consumer_close_queue(self->kafka.rk, self->closing);
@@ -1188,6 +1188,7 @@ static void kafka_source_close(void *instance)
 
     self->is_closing = true;
     held_forget(self);
+    search_cancel(self->search);
     search_free(self->search);
     if (self->must_answer)
         rd_kafka_assign(self->kafka.rk, NULL);
