@@ -70,6 +70,7 @@ static void test_check_names_what_is_wrong(void **state)
         {"brokers = a:1\ngroup = g\ntopic = t\nstart = 2026-11-28 10:00:00\n", "error: start: \"2026-11-28 10:00:00\""},
         {"brokers = a:1\ngroup = g\ntopic = t\nstart = 2026-11-28T10:00:00\n", "error: start: \"2026-11-28T10:00:00\""},
         {"brokers = a:1\ngroup = g\ntopic = t\nstart = 2026-13-28T10:00:00Z\n", "error: start: \"2026-13-28T10"},
+        {"brokers = a:1\ngroup = g\ntopic = t\nstart = 2026-02-30T10:00:00Z\n", "error: start: \"2026-02-30T10"},
         {"brokers = a:1\ngroup = g\ntopic = t\nstart = 2026-11-28T10:00:00+1\n", "error: start: \"2026-11-28T10"},
     };
 
@@ -710,6 +711,33 @@ static void test_offset_above_the_log_begins_anew(void **state)
     fake_close(f);
 }
 
+/* What is in flight from the old topic is settled when the group is at work on the new one. */
+static void test_topic_is_made_anew_under_a_consumer(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("renewed"), *group = cluster_name("renewed");
+    struct fake *f;
+
+    CLUSTER_NEEDS_REAL(cluster);
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 20);
+    f = open_source(cluster, topic, group, OFTEN REFRESH);
+    fake_until(f, fake_emitted(f) == 20);
+    cluster_delete(cluster, topic);
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 20, 25);
+    fake_until(f, fake_emitted(f) == 25);
+    assert_true(has_come(f, topic, 20, 25));
+    for (size_t i = 0; i < 19; i++)
+        fake_settle(f, i, FMS_DELIVERED);
+    check_no_more(f, 25);
+    assert_int_equal(cluster_committed(cluster, group, topic, 0), 0);
+    for (size_t i = 19; i < 25; i++)
+        fake_settle(f, i, FMS_DELIVERED);
+    check_committed(f, cluster, group, topic, 5);
+    fake_close(f);
+}
+
 static void test_start_at_a_time(void **state)
 {
     struct cluster *cluster = *state;
@@ -936,6 +964,7 @@ int main(void)
         TEST(test_offset_below_the_log_goes_on_at_its_start),
         TEST(test_log_is_trimmed_under_a_slow_consumer),
         TEST(test_offset_above_the_log_begins_anew),
+        TEST(test_topic_is_made_anew_under_a_consumer),
         TEST(test_start_at_a_time),
         TEST(test_start_error_stops),
         TEST(test_ends_though_its_topic_came_back_smaller),

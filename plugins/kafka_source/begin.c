@@ -41,11 +41,15 @@ static int read_ago(const char *text, struct begin *begin)
 static int read_time(const char *text, struct begin *begin)
 {
     struct tm tm = {0};
-    int hours = 0, minutes = 0, size = 0;
+    int day, hours = 0, minutes = 0, size = 0;
     const char *zone = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-    time_t seconds = zone == NULL ? -1 : timegm(&tm);
+    time_t seconds;
 
-    if (seconds < 0)
+    if (zone == NULL)
+        return -EINVAL;
+    day = tm.tm_mday;
+    seconds = timegm(&tm);
+    if (seconds < 0 || tm.tm_mday != day) /* no February has 30 */
         return -EINVAL;
     if (strcmp(zone, "Z") != 0 &&
         ((zone[0] != '+' && zone[0] != '-') || sscanf(zone + 1, "%2d:%2d%n", &hours, &minutes, &size) != 2 ||
