@@ -531,9 +531,8 @@ static void tell_beginnings(struct kafka_source *self, const struct search *sear
                  (long long)told.offsets);
     tally(search, PLACE_LATER, &told);
     if (told.count > 0)
-        fms_info(host,
-                 "group %s: %s appeared after the group's first assignment: begins at the beginning, with %lld offsets",
-                 self->group, tally_name(&told, name), (long long)told.offsets);
+        fms_info(host, "group %s: %s %s not there when the group began: begins at the beginning, with %lld offsets",
+                 self->group, tally_name(&told, name), told.count == 1 ? "was" : "were", (long long)told.offsets);
 }
 
 static void tell_losses(struct kafka_source *self, const struct search *search)
