@@ -248,6 +248,21 @@ static void test_never_any_room(void **state)
     fake_close(f);
 }
 
+/* Nothing is kept: what waits when the pipeline ends was never taken. */
+static void test_stopped_while_it_waits(void **state)
+{
+    struct fake *f = fake_open("split", FMS_TRANSFORM, KEY);
+
+    (void)state;
+    fake_add(f, "t", NULL, "[{},{\"id\":1},{\"id\":2}]");
+    fake_capacity(f, 1);
+    assert_int_equal(fake_write(f), 0);
+    assert_int_equal(fake_emitted(f), 1);
+    fake_stop(f);
+    assert_int_equal(fake_unsettled(f), 0);
+    fake_close(f);
+}
+
 static void test_many_items(void **state)
 {
     enum { MANY = 20000 };
@@ -306,6 +321,7 @@ int main(void)
         cmocka_unit_test(test_the_rest_of_the_record_stays),
         cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_never_any_room),
+        cmocka_unit_test(test_stopped_while_it_waits),
         cmocka_unit_test(test_many_items),
         cmocka_unit_test(test_bad_configuration),
     };
