@@ -88,6 +88,8 @@ static int host_fail(const struct fms_host *host, const char *option, int error,
     va_start(args, format);
     log_at(host, FMS_LOG_ERROR, option, format, args);
     va_end(args);
+    if (error >= 0)
+        host_misuse(stage_of(host), "called fms_fail with %d, which is no negative errno", error);
     if (stage_of(host)->lane->state == LANE_ENDED)
         stage_of(host)->lane->has_failed = true; /* in close */
     return error < 0 ? error : -EIO;
@@ -232,11 +234,38 @@ static bool may_emit(const struct lane *lane, size_t charge)
     return lane->in_flight < (size_t)lane->options.max_in_flight && has_room(lane, -1, charge);
 }
 
-static int emit_later(struct lane *lane, size_t charge)
+/* What tells a draft from another: FNV over what a source would not change in one that it has kept. */
+static uint64_t draft_print(const struct fms_record *draft)
+{
+    const struct fms_bytes parts[] = {draft->topic, draft->key, draft->payload, {draft->tag, sizeof draft->tag}};
+    uint64_t print = UINT64_C(14695981039346656037);
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        for (size_t k = 0; k < parts[i].size && k < 256; k++)
+            print = (print ^ ((const unsigned char *)parts[i].data)[k]) * UINT64_C(1099511628211);
+        print = (print ^ parts[i].size) * UINT64_C(1099511628211);
+    }
+    return print;
+}
+
+static int emit_later(struct lane *lane, const struct fms_record *draft, size_t charge)
 {
     lane->is_blocked = true;
     lane->blocked_for = charge;
+    lane->is_refused = lane->in_source;
+    if (lane->is_refused)
+        lane->refused = draft_print(draft);
     return -EAGAIN;
+}
+
+/* Within one poll whoever goes on with another draft behind -EAGAIN has dropped the refused one. In a later poll it may have
+ * had to: a partition was revoked, a broker sends again. */
+static void check_refused(struct stage *source, const struct fms_record *draft)
+{
+    if (draft_print(draft) != source->lane->refused)
+        host_misuse(source,
+                    "emitted another record after fms_emit had said -EAGAIN: keep that one, and stop taking input");
+    source->lane->is_refused = false;
 }
 
 /* Whether a source may emit now, as 0, or an error. */
@@ -348,12 +377,14 @@ static int host_emit_rejected(const struct fms_host *host, const struct fms_reco
         return error;
     if (is_malformed(lane, *draft))
         return emit_malformed(stage);
+    if (lane->is_refused)
+        check_refused(stage, draft);
     stub_make(&stub, lane, draft);
     if (lane->in_flight > 0 && !may_emit(lane, stub.charge))
-        return emit_later(lane, stub.charge);
+        return emit_later(lane, draft, stub.charge);
     record = emit_new(lane, &stub.draft, stub.charge);
     if (record == NULL)
-        return emit_later(lane, stub.charge);
+        return emit_later(lane, draft, stub.charge);
     va_start(args, reason);
     if (vasprintf(&text, reason, args) < 0)
         text = NULL;
@@ -378,15 +409,17 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
     charge = record_charge(lane, draft, NULL);
     if (charge == SIZE_MAX)
         return emit_malformed(stage);
+    if (lane->is_refused)
+        check_refused(stage, draft);
     if (charge > (size_t)lane->options.max_in_flight_bytes)
         return host_emit_rejected(host, draft,
                                   "with a payload of %zu bytes it takes %zu, more than max_in_flight_bytes = %lld",
                                   draft->payload.size, charge, (long long)lane->options.max_in_flight_bytes);
     if (!may_emit(lane, charge))
-        return emit_later(lane, charge);
+        return emit_later(lane, draft, charge);
     record = emit_new(lane, draft, charge);
     if (record == NULL)
-        return emit_later(lane, charge);
+        return emit_later(lane, draft, charge);
     settle_advance(lane, record, -1);
     return 0;
 }
@@ -421,6 +454,7 @@ static int emit_child_later(struct stage *stage, int position)
     bool is_hopeless = lane->last_try == stage && !is_waited_for(lane, position) && settle_is_stalled(lane);
 
     lane->is_blocked = true;
+    stage->is_refused = lane->calling == &stage->calls[CALL_WORK]; /* of a kept record it may be any time later */
     return is_hopeless ? -EMSGSIZE : -EAGAIN;
 }
 
@@ -656,8 +690,17 @@ static void host_finish(const struct fms_host *host)
     lane_wake(stage->lane);
 }
 
+/* By role (source, transform, sink) and enum call_kind. */
+static const char *const call_names[][CALL_KINDS] = {
+    {"source_poll", "source_poll", "source_settled", "source_stop", "a thread between fms_enter and fms_leave"},
+    {"transform_poll", "transform", "transform", "transform_flush", "transform"},
+    {"sink_poll", "sink_write", "sink_write", "sink_write", "sink_write"},
+};
+
 void host_fill(struct stage *stage, enum fms_role role)
 {
+    for (size_t i = 0; i < CALL_KINDS; i++)
+        stage->calls[i] = (struct call){stage, call_names[role == FMS_SOURCE ? 0 : role == FMS_TRANSFORM ? 1 : 2][i]};
     stage->host = (struct fms_host){
         .size = sizeof stage->host,
         .role = role,

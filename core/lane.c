@@ -12,6 +12,10 @@
 
 #include "log.h"
 
+#define LANE_PATIENCE (3 * FMS_SECOND)
+#define LANE_STALL    (60 * FMS_SECOND)
+#define STALL_LOOKS   4 /* in the time after which a stall is told of */
+
 _Thread_local struct lane *lane_current;
 
 int lane_prepare(struct lane *lane)
@@ -19,6 +23,8 @@ int lane_prepare(struct lane *lane)
     pthread_mutex_init(&lane->lock, NULL);
     pthread_mutex_init(&lane->inbox_lock, NULL);
     lane->drain_until = FMS_NEVER;
+    lane->patience = LANE_PATIENCE;
+    lane->stall_after = LANE_STALL;
     lane->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     return lane->wake_fd < 0 ? -errno : 0;
 }
@@ -86,21 +92,61 @@ void stage_poll(struct stage *stage)
     bool is_sink = stage->host.role != FMS_TRANSFORM;
     int (*poll_it)(void *, struct fms_wait *) = is_sink ? stage->plugin->table.sink_poll
                                                         : stage->plugin->table.transform_poll;
+    const char *name = is_sink ? "sink_poll" : "transform_poll";
     struct fms_wait before = stage->wait;
-    int error;
+    const struct call *outer;
+    int error = 0;
 
     if (stage_will_wait(stage) && is_sink)
         stage->is_full = false;
-    if (poll_it != NULL && !stage->is_dead && (error = poll_it(stage->instance, &stage->wait)) < 0)
-        stage_fail(stage, is_sink ? "sink_poll" : "transform_poll", error);
+    if (poll_it != NULL && !stage->is_dead) {
+        outer = call_begin(stage, CALL_POLL);
+        error = poll_it(stage->instance, &stage->wait);
+        call_end(lane, outer);
+    }
+    if (error < 0)
+        stage_fail(stage, name, error);
+    else if (error > 0)
+        host_misuse(stage, "returned %d from %s: 0 or a negative errno is expected", error, name);
     if (lane->sleeps_until != 0 && (stage->wait.fd != before.fd || stage->wait.events != before.events))
         lane_wake(lane); /* we are a library's thread: the lane's own sleeps on the old descriptor */
+}
+
+/* A sink that takes records and forgets to settle them, or a transform that keeps them and waits for nothing, goes unseen
+ * otherwise until the pipeline ends. */
+static bool may_stall(const struct stage *stage)
+{
+    return stage->taken > 0 && !stage->has_moved && !stage->is_dead && !stage->is_retrying &&
+           (stage->host.role != FMS_TRANSFORM || (stage->wait.deadline == FMS_NEVER && stage->wait.fd < 0));
+}
+
+static void look_for_stalls(struct lane *lane, int64_t now)
+{
+    if (now < lane->stalls_at || lane_clock_is_set())
+        return;
+    lane->stalls_at = now + lane->stall_after / STALL_LOOKS;
+    for (size_t i = 0; i < lane->stage_count; i++) {
+        struct stage *stage = lane->stages[i];
+
+        if (!may_stall(stage)) {
+            stage->has_moved = false;
+            stage->stalled_since = now;
+        } else if (now - stage->stalled_since >= lane->stall_after) {
+            log_line(
+                FMS_LOG_WARN, stage->host.pipeline, stage->name,
+                "has %s %zu records and has settled none of them for %.0f s: either it waits for its far end, or plugin"
+                " %s has forgotten them",
+                stage->host.role == FMS_TRANSFORM ? "kept" : "taken", stage->taken,
+                (double)(now - stage->stalled_since) / (double)FMS_SECOND, stage->plugin->table.name);
+        }
+    }
 }
 
 static void poll_stages(struct lane *lane)
 {
     int64_t now = lane_now();
 
+    look_for_stalls(lane, now);
     for (size_t i = 0; i < lane->stage_count; i++) {
         struct stage *stage = lane->stages[i];
 
@@ -165,13 +211,22 @@ static void poll_source(struct lane *lane)
         return;
     stage_will_wait(source);
     lane->in_source = true;
+    lane->is_refused = false;
+    call_begin(source, CALL_POLL);
     result = source->plugin->table.source_poll(source->instance, credit, &source->wait);
+    call_end(lane, NULL);
     lane->in_source = false;
+    emitted = lane->counts.emitted - emitted;
+    if (emitted > credit && lane->state == LANE_RUNNING)
+        host_misuse(source, "emitted %llu records in a source_poll with a credit of %zu", (unsigned long long)emitted,
+                    credit);
     if (result < 0)
         stage_fail(source, "source_poll", result);
     else if (result == FMS_END)
         source->has_ended = true;
-    else if (credit > 0 && lane->counts.emitted - emitted >= credit)
+    else if (result > 0)
+        host_misuse(source, "returned %d from source_poll: 0, FMS_END or a negative errno is expected", result);
+    else if (credit > 0 && emitted >= credit)
         source->wait.deadline = 0;
 }
 
@@ -198,8 +253,11 @@ static void flush_transforms(struct lane *lane)
         if (transform->has_ended)
             continue;
         transform->has_ended = true;
-        if (transform->plugin->table.transform_flush != NULL)
+        if (transform->plugin->table.transform_flush != NULL) {
+            call_begin(transform, CALL_STOP);
             transform->plugin->table.transform_flush(transform->instance);
+            call_end(lane, NULL);
+        }
         if (transform->taken > 0) {
             host_misuse(transform, "still keeps %zu records after transform_flush", transform->taken);
             transform->is_dead = true;
@@ -230,7 +288,9 @@ static void begin_stop(struct lane *lane)
         return;
     }
     lane->state = LANE_STOPPING;
+    call_begin(source, CALL_STOP);
     source->plugin->table.source_stop(source->instance);
+    call_end(lane, NULL);
     source->is_woken = true;
 }
 
@@ -340,6 +400,8 @@ static int64_t next_deadline(struct lane *lane)
         if (stage == lane->source && !source_may_wait(lane))
             continue;
         next = earliest(next, stage->is_woken ? 0 : stage->wait.deadline);
+        if (stage->taken > 0 && !lane_clock_is_set())
+            next = earliest(next, lane->stalls_at);
         if (stage->is_retrying && stage->retry_at != 0 && !stage->is_dead)
             next = earliest(next, stage->retry_at);
     }
@@ -364,6 +426,14 @@ static size_t fill_polled(struct lane *lane, struct pollfd *fds, struct stage **
     return n;
 }
 
+/* A new turn, in that call or in none. */
+static void lane_begin(struct lane *lane, const struct call *calling)
+{
+    atomic_store_explicit(&lane->turns, atomic_load_explicit(&lane->turns, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    call_end(lane, calling);
+}
+
 static void lane_sleep(struct lane *lane, int64_t at_most)
 {
     struct pollfd fds[LANE_MAX_STAGES + 1];
@@ -373,8 +443,10 @@ static void lane_sleep(struct lane *lane, int64_t at_most)
     bool is_skipped = lane_clock_is_set() && until != FMS_NEVER;
     int64_t pause = until <= now || is_skipped ? 0 : until - now;
     struct timespec timeout = {pause / FMS_SECOND, pause % FMS_SECOND};
+    const struct call *calling = atomic_load_explicit(&lane->calling, memory_order_relaxed); /* in fms_drain */
     uint64_t drained;
 
+    call_end(lane, NULL);
     lane->sleeps_until = until > 0 ? until : 1;
     lane_current = NULL;
     pthread_mutex_unlock(&lane->lock);
@@ -383,6 +455,7 @@ static void lane_sleep(struct lane *lane, int64_t at_most)
     pthread_mutex_lock(&lane->lock);
     lane_current = lane;
     lane->sleeps_until = 0; /* awake: nobody needs to wake it */
+    lane_begin(lane, calling);
     if (fds[0].revents != 0) {
         while (read(lane->wake_fd, &drained, sizeof drained) > 0)
             continue;
@@ -396,6 +469,7 @@ void lane_run(struct lane *lane)
 {
     pthread_mutex_lock(&lane->lock);
     lane_current = lane;
+    watch_begin(lane);
     for (;;) {
         lane_turn(lane);
         if (lane->state == LANE_DRAINING && (is_late(lane) || !settle_is_pending(lane)))
@@ -409,6 +483,7 @@ void lane_run(struct lane *lane)
         name_the_late(lane);
     lane->left = lane->in_flight;
     log_counts(lane, FMS_LOG_INFO, lane->has_failed ? "failed" : "ended");
+    watch_end(lane);
     lane_current = NULL;
     pthread_mutex_unlock(&lane->lock);
 }
@@ -436,10 +511,12 @@ void lane_enter(struct lane *lane)
 {
     pthread_mutex_lock(&lane->lock);
     lane_current = lane;
+    lane_begin(lane, &lane->source->calls[CALL_ENTERED]);
 }
 
 void lane_leave(struct lane *lane)
 {
+    call_end(lane, NULL);
     if (lane->state != LANE_ENDED) {
         deliver(lane);
         if (lane->state >= LANE_STOPPING || next_deadline(lane) < lane->sleeps_until)

@@ -70,6 +70,14 @@ struct record_list {
     struct record *head, *tail;
 };
 
+/* The calls of a plugin that may hold the lane. */
+enum call_kind { CALL_POLL, CALL_WORK, CALL_SETTLED, CALL_STOP, CALL_ENTERED, CALL_KINDS };
+
+struct call {
+    struct stage *stage;
+    const char *function;
+};
+
 /* One section of the pipeline file. */
 struct stage {
     struct fms_host host; /* first: the plugin's services lead back to the stage */
@@ -92,7 +100,12 @@ struct stage {
     bool was_polled;
     _Atomic bool is_woken; /* by fms_wake, any thread */
 
+    struct call calls[CALL_KINDS]; /* by enum call_kind */
+    bool has_moved;                /* something of what it took was settled since `stalled_since` */
+    int64_t stalled_since;         /* on lane_now's clock */
+
     struct record_list waiting; /* transforms: records that wait for room for children */
+    bool is_refused;            /* transforms: fms_emit_child has said -EAGAIN in this call */
 
     size_t slot;                   /* sinks: which of a record's slots; transforms: 0 */
     struct record *head, *tail;    /* sinks: the queue; transforms: what they keep */
@@ -120,6 +133,14 @@ struct lane_options {
     int64_t max_in_flight, max_in_flight_bytes;
     int on_reject; /* enum on_reject */
     int64_t drain_timeout, retry_min, retry_max, stats_interval;
+};
+
+/* What watch.c knows of a lane. */
+struct watched {
+    struct lane *next;
+    uint64_t turns;     /* when it looked last */
+    int64_t since;      /* the lane was first seen in this turn, in a call; 0: it was not */
+    int64_t tell_after; /* so long */
 };
 
 struct lane_counts {
@@ -174,6 +195,14 @@ struct lane {
         size_t next;
     } graves[RECORD_CLASSES]; /* those freed last, which are not used again yet */
 
+    _Atomic(const struct call *) calling; /* what the lane is in; NULL: nothing of a plugin's. Others only read it */
+    _Atomic uint64_t turns;               /* how often it has begun anew; others only read it */
+    int64_t patience;                     /* how long a call may hold the lane before it is named */
+    int64_t stall_after;                  /* how long nothing may be settled before a stage is named */
+    int64_t stalls_at;                    /* when to look at that again */
+    struct watched watched;               /* watch.c's, under its lock */
+    bool is_watched;
+
     enum lane_state state;
     _Atomic bool must_stop;   /* any thread */
     _Atomic bool must_finish; /* any thread */
@@ -181,6 +210,8 @@ struct lane {
     bool has_failed;
     bool is_finished; /* ended by fms_finish: what is left is nobody's error */
     bool in_source;   /* within source_poll */
+    bool is_refused;  /* fms_emit has said -EAGAIN in this source_poll */
+    uint64_t refused; /* of which draft: see host.c */
     int64_t drain_until;
     int64_t stats_at;
     struct lane_counts counts;
@@ -226,6 +257,24 @@ bool settle_is_pending(const struct lane *lane);
 void settle_unkeep(struct stage *transform, struct record *record);
 /* Frees every record, telling nobody. For the end, when the stages are closed. */
 void settle_abandon(struct lane *lane);
+
+/* watch.c: a lane that stands still is told of, from lane_run's begin to its end. */
+void watch_begin(struct lane *lane);
+void watch_end(struct lane *lane);
+
+/* Around each call of a plugin: what the lane is in; the end is given what the beginning returned. */
+static inline const struct call *call_begin(struct stage *stage, enum call_kind kind)
+{
+    const struct call *before = atomic_load_explicit(&stage->lane->calling, memory_order_relaxed);
+
+    atomic_store_explicit(&stage->lane->calling, &stage->calls[kind], memory_order_release);
+    return before;
+}
+
+static inline void call_end(struct lane *lane, const struct call *before)
+{
+    atomic_store_explicit(&lane->calling, before, memory_order_relaxed);
+}
 
 /* host.c */
 void host_fill(struct stage *stage, enum fms_role role);

@@ -323,8 +323,31 @@ void settle_report(struct stage *sink, struct record *record, enum fms_fate fate
     lane_wake(lane);
 }
 
+static bool has_key_of(const struct record *record, const struct record *other)
+{
+    struct fms_bytes a = record->public.key, b = other->public.key;
+
+    return a.data != NULL && b.data != NULL && a.size == b.size && memcmp(a.data, b.data, a.size) == 0;
+}
+
+/* What is delivered while earlier records wait to be offered again must not overtake one of the same key. Only the nearest
+ * are looked at, so that a long queue costs no more than a short one. */
+static void check_order(struct stage *sink, const struct record *record)
+{
+    const struct record *earlier = record->slots[sink->slot].previous;
+
+    for (size_t i = 0; i < LANE_BATCH && earlier != NULL; i++, earlier = earlier->slots[sink->slot].previous) {
+        if (earlier->slots[sink->slot].state == SLOT_QUEUED && has_key_of(earlier, record)) {
+            host_misuse(sink, "delivered a record after it had asked to retry an earlier one of the same key");
+            return;
+        }
+    }
+}
+
 static void settle_delivered(struct stage *sink, struct record *record)
 {
+    if (sink->is_retrying)
+        check_order(sink, record);
     if (sink->attempt > 0 && !sink->is_retrying) {
         log_line(FMS_LOG_INFO, sink->lane->options.name, sink->name, "delivers again, after %.1f s",
                  (double)(lane_now() - sink->retry_since) / (double)FMS_SECOND);
@@ -351,6 +374,7 @@ static void settle_one(struct stage *sink, struct record *record)
     slot_set(record, sink, SLOT_NONE);
     sink->taken--;
     sink->is_full = false;
+    sink->has_moved = true;
     if (slot->fate == FMS_DELIVERED) {
         settle_delivered(sink, record);
     } else if (slot->fate == FMS_RETRY) {
@@ -396,6 +420,7 @@ static void settle_inbox(struct lane *lane)
 
 void settle_run(struct lane *lane)
 {
+    const struct call *outer;
     struct record *root;
 
     do {
@@ -405,8 +430,10 @@ void settle_run(struct lane *lane)
             lane->has_settled = false;
             settle_list(lane, lane->settled);
         }
+        outer = call_begin(lane->source, CALL_SETTLED);
         while ((root = list_take(&lane->done)) != NULL)
             tell_source(lane, root);
+        call_end(lane, outer);
     } while (lane->has_settled);
 }
 
@@ -454,14 +481,28 @@ static size_t gather(struct stage *sink, struct record **batch, const struct fms
     return n;
 }
 
+/* A source may have acknowledged by now what such a sink has not even settled. */
+static void check_durable(struct stage *sink, struct record **batch, size_t took)
+{
+    size_t unsettled = 0;
+
+    for (size_t i = 0; i < took; i++)
+        unsettled += atomic_load_explicit(&slot_of(batch[i], sink)->state, memory_order_relaxed) == SLOT_TAKEN;
+    if (unsettled > 0)
+        host_misuse(sink, "has the trait of durable writes and did not settle %zu records within sink_write",
+                    unsettled);
+}
+
 static void offer_batch(struct stage *sink)
 {
     struct record *batch[LANE_BATCH];
     const struct fms_record *records[LANE_BATCH];
     size_t n = gather(sink, batch, records);
+    const struct call *outer = call_begin(sink, CALL_WORK);
     int took = sink->plugin->table.sink_write(sink->instance, records, n);
     bool has_failed = took < 0 || (size_t)took > n;
 
+    call_end(sink->lane, outer);
     if (has_failed) {
         if (took > 0)
             host_misuse(sink, "sink_write took %d of %zu records", took, n);
@@ -472,6 +513,8 @@ static void offer_batch(struct stage *sink)
         if (!untake(sink, batch[i]) && !has_failed)
             host_misuse(sink, "settled a record in sink_write and then said that it had not taken it");
     }
+    if ((sink->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0)
+        check_durable(sink, batch, (size_t)took);
     sink->is_full = (size_t)took < n;
     sink->cursor = sink->is_full ? batch[took] : slot_of(batch[n - 1], sink)->next;
 }
@@ -538,21 +581,38 @@ void settle_unkeep(struct stage *transform, struct record *record)
     queue_remove(transform, record);
     slot_of(record, transform)->previous = NULL;
     transform->taken--;
+    transform->has_moved = true;
     transform->kept_bytes -= record->charge;
+}
+
+/* FMS_AGAIN and -EAGAIN belong together: without the one nothing makes room, without the other a child is lost. */
+static void check_again(struct stage *transform, enum fms_verdict verdict)
+{
+    if (verdict == FMS_AGAIN && !transform->is_refused)
+        host_misuse(transform, "returned FMS_AGAIN, but fms_emit_child did not say -EAGAIN");
+    if (transform->is_refused && (verdict == FMS_PASS || verdict == FMS_DROP))
+        host_misuse(transform,
+                    "returned %s though fms_emit_child said -EAGAIN, and the child is lost: return FMS_AGAIN",
+                    verdict == FMS_PASS ? "FMS_PASS" : "FMS_DROP");
+    transform->is_refused = false;
 }
 
 /* Calls the transform; true: the record goes on. */
 static bool transform_one(struct stage *transform, struct record *record, bool *again)
 {
     struct lane *lane = transform->lane;
+    const struct call *outer = call_begin(transform, CALL_WORK);
     bool goes_on = false, is_settled;
     enum fms_verdict verdict;
 
     record->pending++; /* the record outlives the call even if it is settled in it */
     record->kept_by = (uint32_t)transform->index + 1;
     verdict = transform->plugin->table.transform(transform->instance, &record->public);
+    call_end(lane, outer);
     is_settled = record->kept_by != transform->index + 1;
     *again = false;
+    if (verdict == FMS_AGAIN || transform->is_refused)
+        check_again(transform, verdict);
     if (verdict == FMS_KEPT) {
         if (!is_settled)
             keep(transform, record);

@@ -39,6 +39,7 @@
 #endif
 
 #define FAKE_BLOCK       256 /* records in one allocation */
+#define FAKE_HOLD        (5 * FMS_SECOND)
 #define FAKE_COUNTERS    64
 #define FAKE_MAX_HEADERS 1000
 
@@ -120,6 +121,10 @@ struct fake {
     bool polling;
     size_t poll_credit;
     size_t poll_emitted;
+    struct fake_copy *refused; /* what fms_emit said -EAGAIN of in this poll, or NULL */
+    bool child_refused;        /* fms_emit_child has said -EAGAIN in this call of transform */
+    int64_t patience;          /* how long a call may hold the lane */
+    int64_t entered_at;
     bool ended;
     void (*drain_hook)(struct fake *f, int64_t deadline, void *user);
     void *drain_user;
@@ -265,6 +270,27 @@ static void fake_lane_give(struct fake *f, bool taken)
         return;
     fake_own(f, false, false);
     pthread_mutex_unlock(&f->lane);
+}
+
+/* After a call, or a stay between fms_enter and fms_leave, that began at `since`. */
+static void fake_check_held(struct fake *f, const char *function, int64_t since)
+{
+    int64_t held = fake_realclock() - since;
+
+    if (held < f->patience)
+        return;
+    pthread_mutex_lock(&f->lock);
+    fake_breach(f, "the lane was held for %.1f s in %s", (double)held / (double)FMS_SECOND, function);
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* Called with the lock held. */
+static bool fake_check_role(struct fake *f, unsigned roles, const char *function)
+{
+    if (((unsigned)f->host.role & roles) != 0)
+        return true;
+    fake_breach(f, "%s was called by a stage for which it is not", function);
+    return false;
 }
 
 /* Called with the lock held. */
@@ -511,10 +537,29 @@ static int fake_may_emit(struct fake *f, const char *function, const struct fms_
     if (f->phase == FAKE_CLOSING && !f->entered)
         fake_breach(f, "%s was called in close", function);
     if (fake_malformed(draft)) {
-        fake_texts_add(&f->said, fake_must(strdup("error: malformed draft")));
+        fake_breach(f, "%s was called with a malformed draft", function);
         return -EINVAL;
     }
     return 0;
+}
+
+static bool fake_same(struct fms_bytes a, struct fms_bytes b)
+{
+    return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
+}
+
+/* Called with the lock held. Within one poll whoever goes on with another draft behind -EAGAIN has dropped the refused one. */
+static void fake_check_refused(struct fake *f, const struct fms_record *draft)
+{
+    const struct fms_record *refused;
+
+    if (f->refused == NULL)
+        return;
+    refused = &f->refused->record;
+    if (!fake_same(refused->topic, draft->topic) || !fake_same(refused->key, draft->key) ||
+        !fake_same(refused->payload, draft->payload) || memcmp(refused->tag, draft->tag, sizeof draft->tag) != 0)
+        fake_breach(f, "another record was emitted after fms_emit had said -EAGAIN");
+    f->refused = NULL;
 }
 
 /* Called with the lock held. `take` is why the source rejects it, or NULL. */
@@ -531,9 +576,12 @@ static int fake_emit_locked(struct fake *f, const char *function, const struct f
     if (f->phase > FAKE_STOPPED || f->ended || f->finished ||
         (f->phase == FAKE_STOPPED && f->plugin->source_stop == NULL))
         return -ESHUTDOWN;
-    if (f->in_flight >= f->capacity)
+    fake_check_refused(f, draft);
+    if (f->in_flight >= f->capacity) {
+        f->refused = f->polling ? fake_copy_new(f, draft, FAKE_OUTPUT) : NULL;
         return -EAGAIN;
-    if (f->polling && ++f->poll_emitted > f->poll_credit)
+    }
+    if (f->polling && ++f->poll_emitted > f->poll_credit && f->phase == FAKE_RUNNING)
         fake_breach(f, "source_poll emitted more than its credit of %zu", f->poll_credit);
     fake_out_add(f, draft, SIZE_MAX, *take);
     *take = NULL;
@@ -597,15 +645,14 @@ static int fake_host_emit_child(const struct fms_host *host, const struct fms_re
     int error;
 
     pthread_mutex_lock(&f->lock);
-    error = fake_may_emit(f, "fms_emit_child", draft);
+    error = fake_check_role(f, FMS_TRANSFORM, "fms_emit_child") ? fake_may_emit(f, "fms_emit_child", draft) : -EPERM;
     input = error == 0 ? fake_live(f, parent, "fms_emit_child") : NULL;
     if (error == 0 && input == NULL)
         error = -EINVAL;
-    else if (error == 0 && draft->payload.size > f->largest)
-        error = -EMSGSIZE;
-    else if (error == 0 && f->out_count >= f->capacity)
-        error = -EAGAIN;
-    else if (error == 0) {
+    else if (error == 0 && (draft->payload.size > f->largest || f->out_count >= f->capacity)) {
+        f->child_refused = input->offer->state == FAKE_OFFERED;
+        error = draft->payload.size > f->largest ? -EMSGSIZE : -EAGAIN;
+    } else if (error == 0) {
         struct fms_record child = *draft;
 
         memcpy(child.tag, input->original->record.tag, sizeof child.tag);
@@ -696,7 +743,7 @@ static int fake_host_pass(const struct fms_host *host, const struct fms_record *
     struct fake_input *input = NULL;
 
     pthread_mutex_lock(&f->lock);
-    if (fake_check_lane(f, "fms_pass"))
+    if (fake_check_role(f, FMS_TRANSFORM, "fms_pass") && fake_check_lane(f, "fms_pass"))
         input = fake_live(f, record, "fms_pass");
     if (input != NULL) {
         fake_out_add(f, &input->original->record, (size_t)(input - f->inputs), NULL);
@@ -796,6 +843,7 @@ static void fake_host_room(const struct fms_host *host, size_t *records, size_t 
 static void fake_tell_source(struct fake *f, size_t i, enum fms_fate fate)
 {
     const struct fms_record *record;
+    int64_t since = fake_realclock();
 
     pthread_mutex_lock(&f->lock);
     if (i >= f->out_count || f->outs[i].fate != 0)
@@ -807,6 +855,7 @@ static void fake_tell_source(struct fake *f, size_t i, enum fms_fate fate)
     pthread_mutex_unlock(&f->lock);
     if (f->plugin->source_settled != NULL)
         f->plugin->source_settled(f->instance, record, fate);
+    fake_check_held(f, "source_settled", since);
 }
 
 /* On the lane. All outputs from `from` on that have no fate yet. */
@@ -837,7 +886,7 @@ static size_t fake_host_drain(const struct fms_host *host, int64_t deadline)
     struct fake *f = fake_of(host);
 
     pthread_mutex_lock(&f->lock);
-    if (fake_check_lane(f, "fms_drain") && !f->polling)
+    if (fake_check_role(f, FMS_SOURCE, "fms_drain") && fake_check_lane(f, "fms_drain") && !f->polling)
         fake_breach(f, "fms_drain was called outside source_poll");
     pthread_mutex_unlock(&f->lock);
     fake_tell_auto(f);
@@ -874,6 +923,7 @@ static void fake_host_enter(const struct fms_host *host)
         return;
     pthread_mutex_lock(&f->lane);
     fake_own(f, true, true);
+    f->entered_at = fake_realclock();
 }
 
 static void fake_host_leave(const struct fms_host *host)
@@ -888,6 +938,7 @@ static void fake_host_leave(const struct fms_host *host)
     pthread_mutex_unlock(&f->lock);
     if (!mine)
         return;
+    fake_check_held(f, "a thread between fms_enter and fms_leave", f->entered_at);
     fake_tell_auto(f);
     fake_lane_give(f, true);
     fake_notify(f);
@@ -969,6 +1020,7 @@ static struct fake *fake_new(enum fms_role role)
     f->paths = fake_must(json_paths_new());
     f->memory = fake_must(options_memory_new());
     f->capacity = f->largest = SIZE_MAX;
+    f->patience = FAKE_HOLD;
     f->turn_credit = 256;
     f->wait = (struct fms_wait){-1, 0, FMS_NEVER};
     f->due = true;
@@ -1203,6 +1255,11 @@ int fake_error(struct fake *f)
 
 /* ------------------------------------------------------------------------------------------------ driving the stage */
 
+static const char *fake_poll_name(const struct fake *f)
+{
+    return f->host.role == FMS_SOURCE ? "source_poll" : f->host.role == FMS_TRANSFORM ? "transform_poll" : "sink_poll";
+}
+
 static int fake_poll_stage(struct fake *f, size_t credit, struct fms_wait *wait)
 {
     const struct fms_plugin *plugin = f->plugin;
@@ -1221,6 +1278,7 @@ int fake_poll(struct fake *f, size_t credit)
 {
     struct fms_wait wait = {-1, 0, FMS_NEVER};
     bool taken = fake_lane_take(f);
+    int64_t since = fake_realclock();
     int result;
 
     pthread_mutex_lock(&f->lock);
@@ -1228,8 +1286,10 @@ int fake_poll(struct fake *f, size_t credit)
     f->polling = true;
     f->poll_credit = credit;
     f->poll_emitted = 0;
+    f->refused = NULL;
     pthread_mutex_unlock(&f->lock);
     result = fake_poll_stage(f, credit, &wait);
+    fake_check_held(f, fake_poll_name(f), since);
     pthread_mutex_lock(&f->lock);
     f->polling = false;
     f->wait = wait;
@@ -1334,6 +1394,7 @@ void fake_turn(struct fake *f, int64_t until, const char *condition)
 void fake_stop(struct fake *f)
 {
     bool taken = fake_lane_take(f);
+    int64_t since = fake_realclock();
 
     pthread_mutex_lock(&f->lock);
     f->phase = FAKE_STOPPED;
@@ -1342,7 +1403,13 @@ void fake_stop(struct fake *f)
         f->plugin->source_stop(f->instance);
     if (f->host.role == FMS_TRANSFORM && f->plugin->transform_flush != NULL)
         f->plugin->transform_flush(f->instance);
+    fake_check_held(f, f->host.role == FMS_SOURCE ? "source_stop" : "transform_flush", since);
     fake_lane_give(f, taken);
+}
+
+void fake_hold(struct fake *f, int64_t most)
+{
+    f->patience = most;
 }
 
 void fake_credit(struct fake *f, size_t records)
@@ -1438,6 +1505,7 @@ static int fake_write_sink(struct fake *f, size_t *offered)
 {
     struct fake_copy *copies[256];
     const struct fms_record *records[256];
+    int64_t since = fake_realclock();
     size_t count = 0;
     int taken;
 
@@ -1452,6 +1520,7 @@ static int fake_write_sink(struct fake *f, size_t *offered)
     if (count == 0)
         return 0;
     taken = f->plugin->sink_write(f->instance, records, count);
+    fake_check_held(f, "sink_write", since);
     pthread_mutex_lock(&f->lock);
     if (taken > (int)count)
         fake_breach(f, "sink_write took %d records of %zu", taken, count);
@@ -1477,20 +1546,32 @@ static void fake_apply_verdict(struct fake *f, struct fake_input *input, enum fm
         fake_decide(f, input, FAKE_PASSED, NULL);
     } else if (verdict == FMS_DROP) {
         fake_decide(f, input, FMS_DELIVERED, NULL);
-    } else if (verdict == FMS_KEPT) {
-        copy->state = FAKE_TAKEN;
-        f->unsettled++;
     } else if (verdict == FMS_AGAIN) {
         f->same_again = true;
     } else {
-        fake_breach(f, "the transform's verdict on record %zu is %d", i, (int)verdict);
+        if (verdict != FMS_KEPT)
+            fake_breach(f, "the transform's verdict on record %zu is %d", i, (int)verdict);
+        copy->state = FAKE_TAKEN;
+        f->unsettled++;
     }
+}
+
+/* Called with the lock held. FMS_AGAIN and -EAGAIN belong together. */
+static void fake_check_again(struct fake *f, enum fms_verdict verdict)
+{
+    if (verdict == FMS_AGAIN && !f->child_refused)
+        fake_breach(f, "the transform returned FMS_AGAIN, but fms_emit_child did not say -EAGAIN");
+    if (f->child_refused && (verdict == FMS_PASS || verdict == FMS_DROP))
+        fake_breach(f, "the transform returned %s though fms_emit_child said -EAGAIN, and the child is lost",
+                    verdict == FMS_PASS ? "FMS_PASS" : "FMS_DROP");
+    f->child_refused = false;
 }
 
 /* On the lane. */
 static int fake_write_transform(struct fake *f, size_t *offered)
 {
     struct fake_copy *copy = NULL;
+    int64_t since = fake_realclock();
     enum fms_verdict verdict;
     size_t i;
 
@@ -1503,7 +1584,9 @@ static int fake_write_transform(struct fake *f, size_t *offered)
     if (copy == NULL)
         return 0;
     verdict = f->plugin->transform(f->instance, &copy->record);
+    fake_check_held(f, "transform", since);
     pthread_mutex_lock(&f->lock);
+    fake_check_again(f, verdict);
     fake_apply_verdict(f, &f->inputs[i], verdict);
     pthread_mutex_unlock(&f->lock);
     return verdict == FMS_AGAIN ? 0 : 1;

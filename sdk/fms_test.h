@@ -107,6 +107,9 @@ void fake_capacity(struct fake *f, size_t records);
 /* For a child with more payload than this there will never be room: fms_emit_child says -EMSGSIZE. */
 void fake_largest(struct fake *f, size_t payload);
 
+/* How long a call may hold the lane, on the real clock, before that is a broken rule (5 s if never called). */
+void fake_hold(struct fake *f, int64_t most);
+
 /* Whether source_poll has returned FMS_END. */
 bool fake_ended(struct fake *f);
 

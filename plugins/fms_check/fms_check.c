@@ -278,7 +278,7 @@ static enum fms_verdict fms_check_transform(void *instance, const struct fms_rec
     struct fms_json object;
 
     if (!text_reserve(&self->buffer, record->payload.size + sizeof self->seconds))
-        return FMS_AGAIN;
+        return fms_check_reject(self, record, "", "no memory for its payload");
     if (fms_json_get(self->host, record, self->object, &object) != 0)
         return fms_check_reject(self, record, "the payload is no JSON object: ", object.text.data);
     if (object.type != FMS_JSON_OBJECT)

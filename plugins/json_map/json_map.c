@@ -402,7 +402,7 @@ static enum fms_verdict json_map_transform(void *instance, const struct fms_reco
     struct fms_json object;
 
     if (!text_reserve(&self->scratch, record->payload.size))
-        return FMS_AGAIN;
+        return fms_reject(self->host, record, "no memory for a payload of %zu bytes", record->payload.size);
     if (fms_json_get(self->host, record, self->object, &object) != 0)
         return fms_reject(self->host, record, "the payload is no JSON object: %s", (const char *)object.text.data);
     if (object.type != FMS_JSON_OBJECT)
@@ -410,7 +410,7 @@ static enum fms_verdict json_map_transform(void *instance, const struct fms_reco
     if (!json_map_build(self, record, object.text))
         return fms_reject(self->host, record, "%s", self->why);
     if (self->has_no_memory)
-        return FMS_AGAIN;
+        return fms_reject(self->host, record, "no memory for what becomes of it");
     child.payload = fms_bytes_of(self->result.data, self->used);
     if (!self->is_changed ||
         (self->used == record->payload.size && memcmp(self->result.data, record->payload.data, self->used) == 0))
