@@ -170,11 +170,31 @@ struct fms_option {
 
 #define FMS_REQUIRED "\001"
 
-/* The offset of a field, after a check at compile time that the field has the type that the option fills. */
+/* The offset of a field, after a check at compile time that it has the type T that the option or the host puts there. */
 #ifdef __cplusplus
-#define FMS_FIELD(S, field, T) (offsetof(S, field) + 0 * sizeof(true ? (T *)0 : &((S *)0)->field))
+extern "C++" {
+template <typename T, typename Field> struct fms_is_same {
+    static const bool value = false;
+};
+template <typename T> struct fms_is_same<T, T> {
+    static const bool value = true;
+};
+template <typename T, typename Field> constexpr size_t fms_field(size_t offset)
+{
+    static_assert(fms_is_same<T, Field>::value,
+                  "this field must have the type that the host puts there: see enum fms_option_type in fms_plugin.h");
+    return offset;
+}
+}
+#define FMS_FIELD(S, field, T) (fms_field<T, decltype(((S *)0)->field)>(offsetof(S, field)))
 #else
-#define FMS_FIELD(S, field, T) (offsetof(S, field) + 0 * sizeof(char[_Generic(((S *)0)->field, T : 1, default : -1)]))
+#define FMS_FIELD(S, field, T)                                                                                         \
+    (offsetof(S, field) + 0 * sizeof(struct {                                                                          \
+                              _Static_assert(_Generic(((S *)0)->field, T : 1, default : 0),                            \
+                                             "the field " #field " must have the type " #T                             \
+                                             ", which is what its option fills");                                      \
+                              int unused;                                                                              \
+                          }))
 #endif
 
 /* clang-format off */
@@ -314,10 +334,12 @@ static inline int fms_emit(const struct fms_host *host, const struct fms_record 
 
 /* A transform makes a record out of another, and may do so several times; the parent is delivered when it was dropped
  * (FMS_DROP, or settled later) and all its children are. It may be rejected instead, and then ends when they are delivered.
- * -EAGAIN: no room; return FMS_AGAIN, remembering how many children were emitted, and the next call is for the same record;
- * in transform_poll, try again in the next one. -EMSGSIZE: no room, and there will never be any, for nothing else is in
- * flight; reject the record or do without that child, or return FMS_AGAIN, and the host rejects the record. The child's tag is
- * its parent's. [lane] */
+ * The child's tag is its parent's.
+ * 0: taken. -EAGAIN: no room; return FMS_AGAIN, remembering how many children were emitted, and the next call is for the
+ * same record; in transform_poll, try again in the next one. -EMSGSIZE: no room, and there will never be any, for nothing
+ * else is in flight; reject the record, at once or when its other children are emitted, or return FMS_AGAIN, and the host
+ * rejects it. -EINVAL: a malformed draft, or a parent that the transform has not, as it has settled it or passed it on;
+ * -EPERM: from a thread that is not the lane, or by no transform: these are named, and the pipeline stops. [lane] */
 static inline int fms_emit_child(const struct fms_host *host, const struct fms_record *parent,
                                  const struct fms_record *draft)
 {
@@ -465,7 +487,7 @@ struct fms_plugin {
      * topic is there. Releases everything again. Called after check, without open. [control] */
     int (*probe)(void *instance, const struct fms_host *host, int64_t deadline);
     /* Starts; never waits for the network. After a failure close is not called: release what was made. NULL: nothing
-     * to do beyond keeping the host, which needs an open. [control] */
+     * to do, for the host is kept by `.host`. [control] */
     int (*open)(void *instance, const struct fms_host *host);
     /* Stops. Records that are not settled by now are given up unacknowledged; afterwards no thread of the plugin may
      * call the host. Sources are closed first. What fms_fail says in here makes the run a failed one, for what can be
@@ -503,7 +525,11 @@ struct fms_plugin {
     int (*sink_poll)(void *instance, struct fms_wait *wait);
 
     uint32_t host_size; /* set by FMS_PLUGIN: of fms_host as the plugin knows it */
+    size_t host; /* FMS_HOST(struct lines, host): the field into which the host puts itself before check; 0: none */
 };
+
+/* For `.host`: a field of the type const struct fms_host *. */
+#define FMS_HOST(S, field) (FMS_FIELD(S, field, const struct fms_host *) + 1)
 
 #define FMS_ENTRY_(abi) fms_plugin_abi_##abi
 #define FMS_ENTRY(abi)  FMS_ENTRY_(abi)
@@ -525,8 +551,8 @@ struct fms_plugin {
     FMS_UNSET_IS_ZERO                                                                                                  \
     FMS_EXTERN_C const struct fms_plugin *FMS_ENTRY(FMS_ABI)(void)                                                     \
     {                                                                                                                  \
-        static const struct fms_plugin plugin = {                                                                      \
-            .abi = FMS_ABI, .size = sizeof(struct fms_plugin), __VA_ARGS__, .host_size = sizeof(struct fms_host)};     \
+        static struct fms_plugin plugin = {.abi = FMS_ABI, .size = sizeof(struct fms_plugin), __VA_ARGS__};            \
+        plugin.host_size = sizeof(struct fms_host);                                                                    \
         return &plugin;                                                                                                \
     }                                                                                                                  \
     FMS_UNSET_END                                                                                                      \

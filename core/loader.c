@@ -158,6 +158,8 @@ static const char *loader_bad_table(const struct fms_plugin *table, const char *
     }
     if (table->source_poll == NULL && table->transform == NULL && table->sink_write == NULL)
         return "it is neither source nor transform nor sink: set source_poll, transform or sink_write";
+    if (table->host > 0 && table->host - 1 + sizeof(struct fms_host *) > table->instance_size)
+        return "its .host lies outside of the instance: make it with FMS_HOST(struct ..., field)";
     if (table->options != NULL && options_check_table(table->options, table->instance_size, text, size) != 0)
         return text;
     return NULL;
@@ -173,7 +175,7 @@ static struct plugin *loader_copy(const struct fms_plugin *theirs, const char *p
     if (theirs == NULL || theirs->abi != FMS_ABI || theirs->size < offsetof(struct fms_plugin, options))
         return loader_error(where, "%s: its table is malformed; make it with FMS_PLUGIN(...)", path);
     if (theirs->size > sizeof plugin->table ||
-        (theirs->size == sizeof plugin->table && theirs->host_size > sizeof(struct fms_host)))
+        (theirs->size >= offsetof(struct fms_plugin, host) && theirs->host_size > sizeof(struct fms_host)))
         return loader_error(where,
                             "%s is newer than this fmspipe: it may call for what there is not here; use a newer"
                             " fmspipe, or build it again with this version's fms_plugin.h",
@@ -336,6 +338,12 @@ void loader_each(void (*visit)(const struct plugin *plugin, void *user), void *u
     qsort(found, kept, sizeof *found, loader_by_name);
     for (size_t i = 0; i < kept; i++)
         visit(found[i], user);
+}
+
+void loader_put_host(const struct fms_plugin *table, void *instance, const struct fms_host *host)
+{
+    if (table->host > 0)
+        memcpy((char *)instance + table->host - 1, &host, sizeof host);
 }
 
 bool loader_has_role(const struct plugin *plugin, enum fms_role role)

@@ -25,6 +25,9 @@ const struct plugin *loader_load(const char *name, const char *file, int line);
 /* Every plugin that can be found and loaded, in alphabetical order; what cannot be loaded is logged. */
 void loader_each(void (*visit)(const struct plugin *plugin, void *user), void *user);
 
+/* Puts the host where the table's `.host` says, if it does. */
+void loader_put_host(const struct fms_plugin *table, void *instance, const struct fms_host *host);
+
 /* Whether the plugin can stand in that role. */
 bool loader_has_role(const struct plugin *plugin, enum fms_role role);
 

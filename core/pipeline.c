@@ -125,10 +125,12 @@ static struct stage *stage_new(struct lane *lane, const struct config_section *s
     stage->instance = calloc(1, table->instance_size > 0 ? table->instance_size : 1);
     stage->counter_count = counter_count(table);
     stage->counters = calloc(stage->counter_count + 1, sizeof *stage->counters);
-    if (stage->name != NULL && stage->instance != NULL && stage->counters != NULL)
-        return stage;
-    stage_free(stage);
-    return NULL;
+    if (stage->name == NULL || stage->instance == NULL || stage->counters == NULL) {
+        stage_free(stage);
+        return NULL;
+    }
+    loader_put_host(table, stage->instance, &stage->host);
+    return stage;
 }
 
 /* Makes a stage and puts it where it belongs. Its options are still to be filled. */

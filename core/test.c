@@ -342,15 +342,13 @@ static int run_read(struct run *run, const struct config *config, const struct c
 
 /* -------------------------------------------------------------------------------------------- what stands in for others */
 
-static int stand_in_open(void *instance, const struct fms_host *host)
-{
-    *(const struct fms_host **)instance = host;
-    return 0;
-}
+struct stand_in {
+    const struct fms_host *host;
+};
 
 static int source_poll(void *instance, size_t credit, struct fms_wait *wait)
 {
-    const struct fms_host *host = *(const struct fms_host **)instance;
+    const struct fms_host *host = ((struct stand_in *)instance)->host;
     struct run *run = current;
 
     while (credit-- > 0 && run->next < run->inputs.count) {
@@ -393,7 +391,7 @@ static int capture(const struct fms_record *record, bool is_letter)
 
 static int sink_write(void *instance, const struct fms_record *const *records, size_t count)
 {
-    const struct fms_host *host = *(const struct fms_host **)instance;
+    const struct fms_host *host = ((struct stand_in *)instance)->host;
 
     for (size_t i = 0; i < count; i++) {
         if (capture(records[i], host->role == FMS_DEAD_LETTER) != 0)
@@ -405,13 +403,13 @@ static int sink_write(void *instance, const struct fms_record *const *records, s
 
 static const struct pipeline_stand_ins stand_ins = {
     .source = {.table = {.name = "test",
-                         .instance_size = sizeof(struct fms_host *),
-                         .open = stand_in_open,
-                         .source_poll = source_poll}},
+                         .instance_size = sizeof(struct stand_in),
+                         .source_poll = source_poll,
+                         .host = FMS_HOST(struct stand_in, host)}},
     .sink = {.table = {.name = "test",
-                       .instance_size = sizeof(struct fms_host *),
-                       .open = stand_in_open,
-                       .sink_write = sink_write}},
+                       .instance_size = sizeof(struct stand_in),
+                       .sink_write = sink_write,
+                       .host = FMS_HOST(struct stand_in, host)}},
 };
 
 /* -------------------------------------------------------------------------------------------------------- comparing */

@@ -1036,6 +1036,7 @@ static int fake_fill(struct fake *f, const char *ini)
     if (error != 0)
         return fms_fail(&f->host, error, "the plugin's option table: %s", bad);
     f->instance = fake_must(calloc(1, f->plugin->instance_size + 1));
+    loader_put_host(f->plugin, f->instance, &f->host);
     if (asprintf(&text, "[%s]\n%s", f->host.stage, ini) < 0)
         abort();
     error = config_parse("test", text, strlen(text), &f->config);

@@ -137,6 +137,12 @@ static void a_name_that_is_not_the_file_s(void **state)
     assert_refused("wrong_name", "wrong_name.so", "the name is \"another\"");
 }
 
+static void wild_host(void **state)
+{
+    (void)state;
+    assert_refused("wild_host", "wild_host.so", "its .host lies outside of the instance");
+}
+
 static void no_role(void **state)
 {
     (void)state;
@@ -236,7 +242,7 @@ static void the_good_ones_are_listed(void **state)
     assert_non_null(strstr(listed, " good "));
     assert_non_null(strstr(listed, " small_table "));
     assert_null(strstr(listed, " older "));
-    assert_int_equal(lines, 11); /* one for each of the others */
+    assert_int_equal(lines, 12); /* one for each of the others */
 }
 
 int main(void)
@@ -251,6 +257,7 @@ int main(void)
         CASE(no_plugin_at_all),
         CASE(a_name_that_is_not_the_file_s),
         CASE(no_role),
+        CASE(wild_host),
         CASE(no_summary),
         CASE(a_bad_option_table),
         CASE(a_missing_function),

@@ -179,14 +179,6 @@ static int filter_check(void *instance, const struct fms_host *host)
     return 0;
 }
 
-static int filter_open(void *instance, const struct fms_host *host)
-{
-    struct filter *self = instance;
-
-    self->host = host;
-    return 0;
-}
-
 static void filter_close(void *instance)
 {
     struct filter *self = instance;
@@ -197,4 +189,5 @@ static void filter_close(void *instance)
 
 FMS_PLUGIN(.name = "filter", .version = FMS_VERSION, .summary = "Keeps or drops records by a condition",
            .options = filter_options, .counters = filter_counters, .instance_size = sizeof(struct filter),
-           .check = filter_check, .open = filter_open, .close = filter_close, .transform = filter_transform);
+           .check = filter_check, .close = filter_close, .transform = filter_transform,
+           .host = FMS_HOST(struct filter, host));

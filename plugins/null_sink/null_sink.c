@@ -7,14 +7,6 @@ struct null_sink {
     const struct fms_host *host;
 };
 
-static int null_sink_open(void *instance, const struct fms_host *host)
-{
-    struct null_sink *self = instance;
-
-    self->host = host;
-    return 0;
-}
-
 static int null_sink_write(void *instance, const struct fms_record *const *records, size_t count)
 {
     struct null_sink *self = instance;
@@ -25,4 +17,5 @@ static int null_sink_write(void *instance, const struct fms_record *const *recor
 }
 
 FMS_PLUGIN(.name = "null_sink", .version = FMS_VERSION, .summary = "Discards records, for measuring",
-           .instance_size = sizeof(struct null_sink), .open = null_sink_open, .sink_write = null_sink_write);
+           .instance_size = sizeof(struct null_sink), .sink_write = null_sink_write,
+           .host = FMS_HOST(struct null_sink, host));

@@ -171,14 +171,6 @@ static int route_check(void *instance, const struct fms_host *host)
     return 0;
 }
 
-static int route_open(void *instance, const struct fms_host *host)
-{
-    struct route *self = instance;
-
-    self->host = host;
-    return 0;
-}
-
 FMS_PLUGIN(.name = "route", .version = FMS_VERSION, .summary = "Sets each record's topic by a template",
            .options = route_options, .counters = route_counters, .instance_size = sizeof(struct route),
-           .check = route_check, .open = route_open, .transform = route_transform);
+           .check = route_check, .transform = route_transform, .host = FMS_HOST(struct route, host));

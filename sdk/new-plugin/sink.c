@@ -18,14 +18,6 @@ static const struct fms_option example_options[] = {
     FMS_OPT_END,
 };
 
-static int example_open(void *instance, const struct fms_host *host)
-{
-    struct example *self = instance;
-
-    self->host = host;
-    return 0;
-}
-
 /* Takes as many records as it can, and settles each exactly once: now or later, from any thread. */
 static int example_write(void *instance, const struct fms_record *const *records, size_t count)
 {
@@ -44,5 +36,5 @@ static int example_write(void *instance, const struct fms_record *const *records
 }
 
 FMS_PLUGIN(.name = "example", .version = "0.1.0", .summary = "Writes payloads as lines to standard output",
-           .options = example_options, .instance_size = sizeof(struct example), .open = example_open,
-           .sink_write = example_write);
+           .options = example_options, .instance_size = sizeof(struct example), .sink_write = example_write,
+           .host = FMS_HOST(struct example, host));

@@ -14,14 +14,6 @@ static const struct fms_option example_options[] = {
     FMS_OPT_END,
 };
 
-static int example_open(void *instance, const struct fms_host *host)
-{
-    struct example *self = instance;
-
-    self->host = host;
-    return 0;
-}
-
 /* FMS_PASS: it goes on as it is. FMS_DROP: it ends here. fms_reject: it goes to dead letters. To change a record copy its
  * struct, set fields, call fms_emit_child, and return FMS_DROP. */
 static enum fms_verdict example_transform(void *instance, const struct fms_record *record)
@@ -35,5 +27,5 @@ static enum fms_verdict example_transform(void *instance, const struct fms_recor
 }
 
 FMS_PLUGIN(.name = "example", .version = "0.1.0", .summary = "Rejects records with a payload that is too large",
-           .options = example_options, .instance_size = sizeof(struct example), .open = example_open,
-           .transform = example_transform);
+           .options = example_options, .instance_size = sizeof(struct example), .transform = example_transform,
+           .host = FMS_HOST(struct example, host));

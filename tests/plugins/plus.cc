@@ -32,12 +32,6 @@ const fms_option options[] = {
     FMS_OPT_END,
 };
 
-int open(void *instance, const fms_host *host)
-{
-    static_cast<plus *>(instance)->host = host;
-    return 0;
-}
-
 fms_verdict transform(void *instance, const fms_record *record)
 {
     const auto *self = static_cast<plus *>(instance);
@@ -54,4 +48,4 @@ fms_verdict transform(void *instance, const fms_record *record)
 } // namespace
 
 FMS_PLUGIN(.name = "plus", .version = "1.0.0", .summary = "Is written in C++", .options = options,
-           .instance_size = sizeof(plus), .open = open, .transform = transform);
+           .instance_size = sizeof(plus), .transform = transform, .host = FMS_HOST(plus, host));
