@@ -12,7 +12,8 @@
  * Threads, in brackets at each function:
  *   [control]  a thread that builds or dismantles a pipeline: check, probe, open, close. Never at the same time as
  *              [lane] functions of the same pipeline.
- *   [lane]     the pipeline's one thread of control. Whatever runs there needs no lock and must not block.
+ *   [lane]     the pipeline's one thread of control. Whatever runs there needs no lock and must not block: who holds it for
+ *              seconds is warned of.
  *   [any]      any thread, a library's callback too.
  * The host checks this at run time and names the plugin that broke it.
  *
@@ -85,7 +86,7 @@ enum fms_verdict {
     FMS_PASS = 0,  /* it goes on as it is */
     FMS_DROP = 1,  /* it ends here and counts as delivered; with children: as soon as the last of them is */
     FMS_KEPT = 2,  /* the transform has it: it was rejected with fms_reject, or will be passed or settled later */
-    FMS_AGAIN = 3, /* fms_emit_child said -EAGAIN: call me with the same record when there is room */
+    FMS_AGAIN = 3, /* fms_emit_child said -EAGAIN, and only then: call me with the same record when there is room */
 };
 
 static inline struct fms_bytes fms_bytes_of(const void *data, size_t size)
@@ -318,7 +319,8 @@ static inline int64_t fms_backoff(const struct fms_host *host, int64_t min, int6
 
 /* A source's record enters the pipeline; all of `draft` is copied, once, before this returns.
  * 0: taken, and source_settled will tell its fate. A record larger than max_in_flight_bytes is taken and rejected.
- * -EAGAIN: no room now. Stop taking input and keep this one; source_poll is called when there is room for it.
+ * -EAGAIN: no room now. Stop taking input and keep this one, to emit it before any other; source_poll is called when there
+ * is room for it.
  * -ESHUTDOWN: the pipeline takes nothing more; forget it unacknowledged. -EINVAL: a malformed draft, logged.
  * [lane], or any thread between fms_enter and fms_leave */
 static inline int fms_emit(const struct fms_host *host, const struct fms_record *draft)
