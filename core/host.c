@@ -448,13 +448,13 @@ static int transform_position(const struct stage *stage)
 }
 
 /* Of a child for which there is no room: whether there may be some later. */
-static int emit_child_later(struct stage *stage, int position)
+static int emit_child_later(struct stage *stage, struct record *parent, int position)
 {
     struct lane *lane = stage->lane;
     bool is_hopeless = lane->last_try == stage && !is_waited_for(lane, position) && settle_is_stalled(lane);
 
     lane->is_blocked = true;
-    stage->is_refused = lane->calling == &stage->calls[CALL_WORK]; /* of a kept record it may be any time later */
+    stage->is_refused = settle_is_in_hand(stage, parent); /* of a kept one it may be any time later */
     return is_hopeless ? -EMSGSIZE : -EAGAIN;
 }
 
@@ -476,7 +476,7 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
     }
     child = has_room(lane, position, charge) ? record_new(lane, draft, charge, NULL) : NULL;
     if (child == NULL)
-        return emit_child_later(stage, position);
+        return emit_child_later(stage, from, position);
     memcpy(child->public.tag, from->public.tag, sizeof child->public.tag);
     child->parent = from;
     child->pending = 1;

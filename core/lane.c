@@ -116,7 +116,7 @@ void stage_poll(struct stage *stage)
  * otherwise until the pipeline ends. */
 static bool may_stall(const struct stage *stage)
 {
-    return stage->taken > 0 && !stage->has_moved && !stage->is_dead && !stage->is_retrying &&
+    return stage->taken > 0 && !stage->has_moved && !stage->is_dead &&
            (stage->host.role != FMS_TRANSFORM || (stage->wait.deadline == FMS_NEVER && stage->wait.fd < 0));
 }
 
@@ -400,13 +400,13 @@ static int64_t next_deadline(struct lane *lane)
         if (stage == lane->source && !source_may_wait(lane))
             continue;
         next = earliest(next, stage->is_woken ? 0 : stage->wait.deadline);
-        if (stage->taken > 0 && !lane_clock_is_set())
-            next = earliest(next, lane->stalls_at);
         if (stage->is_retrying && stage->retry_at != 0 && !stage->is_dead)
             next = earliest(next, stage->retry_at);
     }
     if (lane->options.stats_interval != 0)
         next = earliest(next, lane->stats_at);
+    if (!lane_clock_is_set())
+        next = earliest(next, lane->stalls_at); /* always, so that a library's thread need not wake the lane for it */
     return next;
 }
 
@@ -469,6 +469,7 @@ void lane_run(struct lane *lane)
 {
     pthread_mutex_lock(&lane->lock);
     lane_current = lane;
+    lane_begin(lane, NULL);
     watch_begin(lane);
     for (;;) {
         lane_turn(lane);

@@ -138,9 +138,9 @@ struct lane_options {
 /* What watch.c knows of a lane. */
 struct watched {
     struct lane *next;
-    uint64_t turns;     /* when it looked last */
-    int64_t since;      /* the lane was first seen in this turn, in a call; 0: it was not */
-    int64_t tell_after; /* so long */
+    uint64_t turns;             /* when it looked last */
+    int64_t since;              /* the lane was first seen in this turn, in a call */
+    unsigned looks, tell_after; /* how often it was seen there; when that is told of */
 };
 
 struct lane_counts {
@@ -253,6 +253,8 @@ void settle_reject(struct stage *stage, struct record *record, char *reason);
 void settle_release(struct lane *lane, struct record *record);
 /* Whether a live stage can still change the fate of a record. */
 bool settle_is_pending(const struct lane *lane);
+/* Whether a record that a transform has is inside its call, and not yet among those that it keeps. */
+bool settle_is_in_hand(struct stage *transform, struct record *record);
 /* A transform's record is no longer kept. */
 void settle_unkeep(struct stage *transform, struct record *record);
 /* Frees every record, telling nobody. For the end, when the stages are closed. */

@@ -330,15 +330,19 @@ static bool has_key_of(const struct record *record, const struct record *other)
     return a.data != NULL && b.data != NULL && a.size == b.size && memcmp(a.data, b.data, a.size) == 0;
 }
 
-/* What is delivered while earlier records wait to be offered again must not overtake one of the same key. Only the nearest
- * are looked at, so that a long queue costs no more than a short one. */
+/* What is delivered while earlier records wait to be offered again must not overtake one of the same key; but then it is
+ * delivered, and to stop would help nobody. Only the nearest are looked at, so that a long queue costs no more than a short one. */
 static void check_order(struct stage *sink, const struct record *record)
 {
     const struct record *earlier = record->slots[sink->slot].previous;
 
     for (size_t i = 0; i < LANE_BATCH && earlier != NULL; i++, earlier = earlier->slots[sink->slot].previous) {
         if (earlier->slots[sink->slot].state == SLOT_QUEUED && has_key_of(earlier, record)) {
-            host_misuse(sink, "delivered a record after it had asked to retry an earlier one of the same key");
+            log_line(
+                FMS_LOG_WARN, sink->lane->options.name, sink->name,
+                "plugin %s breaks a rule: it delivered a record after it had asked to retry an earlier one of the same"
+                " key, which comes behind it now",
+                sink->plugin->table.name);
             return;
         }
     }
@@ -573,11 +577,16 @@ static void keep(struct stage *transform, struct record *record)
                     transform->kept_bytes, (long long)options->max_in_flight_bytes);
 }
 
+bool settle_is_in_hand(struct stage *transform, struct record *record)
+{
+    return slot_of(record, transform)->previous == NULL && transform->head != record;
+}
+
 void settle_unkeep(struct stage *transform, struct record *record)
 {
     record->kept_by = 0;
-    if (slot_of(record, transform)->previous == NULL && transform->head != record)
-        return; /* still inside its transform: not in the list yet */
+    if (settle_is_in_hand(transform, record))
+        return; /* not in the list yet */
     queue_remove(transform, record);
     slot_of(record, transform)->previous = NULL;
     transform->taken--;

@@ -8,7 +8,7 @@
 #include "lane.h"
 #include "log.h"
 
-#define LOOKS 4 /* in the time that a call may take */
+#define LOOKS 3u /* in the time that a call may take: more than one, for the whole process may have stood still */
 
 static pthread_mutex_t control = PTHREAD_MUTEX_INITIALIZER; /* of who begins and ends; taken before `lock` */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* guards what follows, and lane.watched */
@@ -30,15 +30,15 @@ static void look(struct lane *lane, int64_t at)
     const struct call *call = atomic_load_explicit(&lane->calling, memory_order_acquire);
     uint64_t turns = atomic_load_explicit(&lane->turns, memory_order_relaxed);
 
-    if (call == NULL || turns != watched->turns || watched->since == 0) {
-        *watched = (struct watched){watched->next, turns, call != NULL ? at : 0, lane->patience};
-    } else if (at - watched->since >= watched->tell_after) {
+    if (call == NULL || turns != watched->turns) {
+        *watched = (struct watched){watched->next, turns, at, 0, LOOKS};
+    } else if (++watched->looks >= watched->tell_after) {
         log_line(
             FMS_LOG_WARN, lane->options.name, call->stage->name,
             "plugin %s has held the lane for %.1f s, now in %s, and the pipeline stands still: what waits belongs on a"
             " thread of the plugin's own",
             call->stage->plugin->table.name, (double)(at - watched->since) / (double)FMS_SECOND, call->function);
-        watched->tell_after = 2 * (at - watched->since);
+        watched->tell_after *= 2;
     }
 }
 
@@ -77,7 +77,7 @@ void watch_begin(struct lane *lane)
 {
     pthread_mutex_lock(&control);
     pthread_mutex_lock(&lock);
-    lane->watched = (struct watched){lanes, 0, 0, 0};
+    lane->watched = (struct watched){.next = lanes};
     lanes = lane;
     if (lane->watched.next == NULL && start() != 0) /* then nobody watches, and all else goes on */
         lanes = NULL;
