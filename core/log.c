@@ -245,12 +245,12 @@ static void log_write(const char *line, size_t size)
         ssize_t n = write(STDERR_FILENO, line, size);
         struct pollfd output = {STDERR_FILENO, POLLOUT, 0};
 
-        if (n >= 0) {
+        if (n > 0) {
             line += n;
             size -= (size_t)n;
-        } else if (errno == EAGAIN) { /* who shares the description has made it non-blocking */
+        } else if (n < 0 && errno == EAGAIN) { /* who shares the description has made it non-blocking */
             poll(&output, 1, -1);
-        } else if (errno != EINTR) {
+        } else if (n == 0 || errno != EINTR) {
             return;
         }
     }

@@ -38,7 +38,7 @@ static const char usage[] =
     "  --type=source|transform|sink|sink-thread   new-plugin: what it is; sink-thread has a thread of its own\n"
     "  --help, --version\n"
     "\n"
-    "exit status: 0 done; 1 failed while running, records were left unsettled, or a test failed; 2 bad configuration\n";
+    "exit status: 0 done; 1 a failure, records left unsettled, or a test that failed; 2 bad configuration\n";
 
 struct arguments {
     const char *plugin_dir, *until;
