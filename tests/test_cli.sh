@@ -413,7 +413,8 @@ for drain in 1s 1h; do
     [ $drain = 1h ] || said err "records are left undelivered after drain_timeout"
 done
 
-# A plugin that does not return is not waited for either: verify_sink prints when it is closed.
+# A plugin that does not return is not waited for either: verify_sink prints when it is closed. (The thread sanitizer flushes
+# standard output even in _exit, and so would wait for it.)
 cat >unclosed.ini <<'END'
 [pipeline]
 drain_timeout = 10ms
@@ -428,8 +429,8 @@ END
 child=$!
 wait_for err "unclosed: starts"
 kill -TERM "$child"
-ended 1
-said err "unclosed: a plugin has not returned"
+wait_for err "unclosed: a plugin has not returned"
+if grep -q __tsan_init "$fmspipe"; then kill -KILL "$child"; ended 137; else ended 1; fi
 exec 3>&-
 
 # Standard error that nobody reads: more is logged than it holds, records flow on, and signals are obeyed.
