@@ -86,7 +86,7 @@ enum fms_verdict {
     FMS_PASS = 0,  /* it goes on as it is */
     FMS_DROP = 1,  /* it ends here and counts as delivered; with children: as soon as the last of them is */
     FMS_KEPT = 2,  /* the transform has it: it was rejected with fms_reject, or will be passed or settled later */
-    FMS_AGAIN = 3, /* fms_emit_child said -EAGAIN, and only then: call me with the same record when there is room */
+    FMS_AGAIN = 3, /* fms_emit_child found no room, and only then: call me with the same record when there is some */
 };
 
 static inline struct fms_bytes fms_bytes_of(const void *data, size_t size)

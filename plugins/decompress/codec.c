@@ -4,7 +4,6 @@
  * to need allocates nothing. */
 #include "codec.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -92,29 +91,29 @@ enum codec codec_detect(struct fms_bytes from)
 
 /* ------------------------------------------------------------------------------------------------------------- failures */
 
-static int work_fail(const struct work *work, const char *what)
+static bool work_fail(const struct work *work, const char *what)
 {
     snprintf(work->why, CODEC_WHY, "%s: %s at byte %zu", codec_names[work->codec], what,
              (size_t)(work->at - work->start));
-    return -EBADMSG;
+    return false;
 }
 
-static int work_ends_early(struct work *work)
+static bool work_ends_early(struct work *work)
 {
     work->at = work->end;
     return work_fail(work, "it ends too early,");
 }
 
-static int work_is_too_large(const struct work *work)
+static bool work_is_too_large(const struct work *work)
 {
     snprintf(work->why, CODEC_WHY, "%s: it is more than max_size = %zu bytes", codec_names[work->codec], work->most);
-    return -EBADMSG;
+    return false;
 }
 
 /* -------------------------------------------------------------------------------------------------------- gzip and zlib */
 
 /* One gzip member, or the zlib stream. */
-static int work_inflate(struct work *work, z_stream *stream)
+static bool work_inflate(struct work *work, z_stream *stream)
 {
     int result;
 
@@ -129,9 +128,9 @@ static int work_inflate(struct work *work, z_stream *stream)
     if (work->used > work->most)
         return work_is_too_large(work);
     if (result == Z_STREAM_END)
-        return 0;
+        return true;
     if (result == Z_MEM_ERROR)
-        return -ENOMEM;
+        return work_fail(work, "there is no memory for more");
     if (result == Z_NEED_DICT)
         return work_fail(work, "it needs a dictionary");
     return result == Z_DATA_ERROR ? work_fail(work, stream->msg) : work_ends_early(work);
@@ -140,7 +139,7 @@ static int work_inflate(struct work *work, z_stream *stream)
 /* ----------------------------------------------------------------------------------------------------------------- zstd */
 
 /* One frame. */
-static int work_frame(struct work *work, ZSTD_DCtx *zstd)
+static bool work_frame(struct work *work, ZSTD_DCtx *zstd)
 {
     size_t size = ZSTD_findFrameCompressedSize(work->at, (size_t)(work->end - work->at)), written;
 
@@ -151,15 +150,13 @@ static int work_frame(struct work *work, ZSTD_DCtx *zstd)
     if (!ZSTD_isError(written)) {
         work->used += written;
         work->at += size;
-        return work->used > work->most ? work_is_too_large(work) : 0;
+        return work->used <= work->most || work_is_too_large(work);
     }
     if (ZSTD_getErrorCode(written) == ZSTD_error_dstSize_tooSmall)
         return work_is_too_large(work);
-    if (ZSTD_getErrorCode(written) == ZSTD_error_memory_allocation)
-        return -ENOMEM;
     snprintf(work->why, CODEC_WHY, "zstd: %s in the frame that begins at byte %zu", ZSTD_getErrorName(written),
              (size_t)(work->at - work->start));
-    return -EBADMSG;
+    return false;
 }
 
 static bool is_frame(struct fms_bytes from)
@@ -178,20 +175,20 @@ static bool work_goes_on(const struct work *work)
     return work->codec == CODEC_ZSTD ? is_frame(rest) : codec_fits(CODEC_GZIP, rest) && work->codec == CODEC_GZIP;
 }
 
-int codec_decompress(struct codecs *codecs, enum codec codec, struct fms_bytes from, char *to, size_t most,
-                     size_t *size, char *why)
+bool codec_decompress(struct codecs *codecs, enum codec codec, struct fms_bytes from, char *to, size_t most,
+                      size_t *size, char *why)
 {
     const char *start = from.data;
     struct work work = {codec, start, start, start + from.size, to, most, 0, why};
-    int error;
+    bool is_good;
 
     if (from.size > most + CODEC_SLACK)
         return work_is_too_large(&work);
     do
-        error = codec == CODEC_ZSTD ? work_frame(&work, codecs->zstd) : work_inflate(&work, &codecs->inflate);
-    while (error == 0 && work.at < work.end && work_goes_on(&work));
-    if (error == 0 && work.at < work.end)
-        error = work_fail(&work, "something else stands behind it,");
+        is_good = codec == CODEC_ZSTD ? work_frame(&work, codecs->zstd) : work_inflate(&work, &codecs->inflate);
+    while (is_good && work.at < work.end && work_goes_on(&work));
+    if (is_good && work.at < work.end)
+        return work_fail(&work, "something else stands behind it,");
     *size = work.used;
-    return error;
+    return is_good;
 }

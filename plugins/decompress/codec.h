@@ -21,9 +21,9 @@ enum codec codec_detect(struct fms_bytes from);
 bool codec_fits(enum codec codec, struct fms_bytes from);
 
 /* Decompresses all of it, several gzip members or zstd frames too, into `to`, which has room for `most` bytes and one more.
- * 0; -EBADMSG: it cannot be, and `why` says why; -ENOMEM. */
+ * False: it cannot be, and `why` says why. */
 #define CODEC_WHY 128
-int codec_decompress(struct codecs *codecs, enum codec codec, struct fms_bytes from, char *to, size_t most,
-                     size_t *size, char *why);
+bool codec_decompress(struct codecs *codecs, enum codec codec, struct fms_bytes from, char *to, size_t most,
+                      size_t *size, char *why);
 
 #endif

@@ -163,7 +163,6 @@ static enum fms_verdict decompress_transform(void *instance, const struct fms_re
     struct decompress *self = instance;
     enum codec codec;
     char why[CODEC_WHY];
-    int error;
 
     if (self->is_done)
         return decompress_emit(self, record);
@@ -171,11 +170,9 @@ static enum fms_verdict decompress_transform(void *instance, const struct fms_re
         return FMS_KEPT;
     if (codec == CODEC_NONE)
         return decompress_otherwise(self, record);
-    error = codec_decompress(self->codecs, codec, record->payload, self->buffer, (size_t)self->max_size, &self->size,
-                             why);
-    if (error == -ENOMEM)
-        return FMS_AGAIN;
-    return error != 0 ? fms_reject(self->host, record, "%s", why) : decompress_emit(self, record);
+    if (!codec_decompress(self->codecs, codec, record->payload, self->buffer, (size_t)self->max_size, &self->size, why))
+        return fms_reject(self->host, record, "%s", why);
+    return decompress_emit(self, record);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- opening */

@@ -107,12 +107,14 @@ static bool split_is_good(struct split *self, const struct fms_record *record, c
 {
     char first = *(const char *)draft->payload.data;
     struct fms_json value;
+    int error;
 
     if (self->format == FORMAT_LINES) {
-        if (fms_json_get(self->host, draft, self->whole, &value) == 0)
-            return true;
-        split_bad(self, record, draft->payload, "no JSON object: ", value.text.data);
-        return false;
+        error = fms_json_get(self->host, draft, self->whole, &value);
+        if (error != 0)
+            split_bad(self, record, draft->payload, error == -EBADMSG ? "no JSON object: " : "",
+                      error == -EBADMSG ? value.text.data : strerror(-error));
+        return error == 0;
     }
     if (first == '{' || first == '[')
         return true;
@@ -139,8 +141,8 @@ static int split_emit(struct split *self, const struct fms_record *record, struc
     draft.key = key;
     if (error == 0)
         error = fms_emit_child(self->host, record, &draft);
-    if (error == -EAGAIN || error == -ENOMEM)
-        return -EAGAIN;
+    if (error == -EAGAIN)
+        return error;
     if (error == 0)
         fms_count(self->host, COUNTER_ITEMS, 1);
     else
@@ -248,7 +250,7 @@ static enum fms_verdict split_transform(void *instance, const struct fms_record 
         return split_lines(self, record);
     error = fms_json_get(self->host, record, self->array, &value);
     if (error != 0 && error != -EBADMSG)
-        return FMS_AGAIN;
+        return fms_reject(self->host, record, "the payload cannot be looked at: %s", strerror(-error));
     if (error != 0 || value.type != FMS_JSON_ARRAY)
         return split_no_array(self, record, error, &value);
     return split_all(self, record, value.text);
