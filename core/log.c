@@ -196,6 +196,21 @@ void log_redact(char *text)
         text = log_redact_url(text + 3);
 }
 
+void log_redact_config(char *text)
+{
+    static const char between[] = " \t\n\",";
+
+    log_redact(text);
+    for (text += strspn(text, between); *text != '\0'; text += strspn(text, between)) {
+        size_t size = strcspn(text, between);
+        char *colon = memchr(text, ':', size), *at = memrchr(text, '@', size);
+
+        if (colon != NULL && at != NULL && colon < at && strncmp(colon, "://", 3) != 0)
+            log_hide(colon + 1, at);
+        text += strcspn(text, between);
+    }
+}
+
 /* The whole line, in memory of its own; NULL: out of memory. */
 static char *log_render(enum fms_level level, const char *pipeline, const char *stage, const char *text, size_t *size)
 {
@@ -475,7 +490,7 @@ void log_vconfig(enum fms_level level, const char *file, int line, const char *f
         return;
     n = line > 0 ? asprintf(&whole, "%s:%d: %s", file, line, text) : asprintf(&whole, "%s: %s", file, text);
     if (n >= 0)
-        log_redact(whole);
+        log_redact_config(whole);
     pthread_mutex_lock(&log_lock);
     if (n >= 0 && level <= log_most)
         log_out(level, NULL, NULL, whole);

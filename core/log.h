@@ -31,6 +31,9 @@ void log_vconfig(enum fms_level level, const char *file, int line, const char *f
 /* Hides the passwords and the queries of URLs, in place. Log lines have gone through it; for what is cut off or printed. */
 void log_redact(char *text);
 
+/* And those of addresses whose scheme was forgotten, user:password@host, for what shows values of a pipeline file. */
+void log_redact_config(char *text);
+
 /* Writes a JSON string, quotes included; what is no UTF-8 is written as code points of its bytes. One thread at a time per
  * `out`. */
 void log_json_string(FILE *out, const char *text);

@@ -355,7 +355,7 @@ static bool options_quote(const char *value, char *text, size_t size)
     *text = '\0';
     if (whole == NULL)
         return true;
-    log_redact(whole);
+    log_redact_config(whole);
     is_hidden = strcmp(whole, value) != 0;
     shown = strnlen(whole, OPTIONS_SHOWN);
     while (shown == OPTIONS_SHOWN && (whole[shown] & 0xc0) == 0x80)

@@ -161,9 +161,11 @@ static void passwords_of_urls_are_hidden(void **state)
         log_redact(shown);
         assert_string_equal(shown, texts[i][1]);
     }
+    log_config(FMS_LOG_ERROR, "a.ini", 1, "\"%s\" must begin with tcp://", "user:secret@host:1883, a:secret@b");
+    assert_non_null(strstr(logged(), "a.ini:1: \"user:***@host:1883, a:***@b\" must begin with tcp://\n"));
     log_line(FMS_LOG_INFO, "p", "s", "connected to %s", texts[0][0]);
     log_config(FMS_LOG_ERROR, "a.ini", 1, "server: %s", texts[0][0]);
-    assert_int_equal(count_lines(), 2);
+    assert_int_equal(count_lines(), 3);
     assert_null(strstr(logged(), "secret"));
 }
 

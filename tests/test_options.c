@@ -467,6 +467,7 @@ static void secrets_are_never_shown(void **state)
         "count = kafka://user:hunter2andaverylongwordbehinditsothattheendisnotshown@host",
         "count = kafka://user:${env:hunter2}andaverylongwordbehinditsothattheendisnotshown@host",
         "count = ${env:FMS_TEST_URL}",
+        "count = user:hunter2@host",
     };
 
     (void)state;
