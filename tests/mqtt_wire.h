@@ -7,8 +7,10 @@
 #define MQTT_WIRE_H
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <poll.h>
@@ -62,10 +64,12 @@ struct wire {
 
 /* ---------------------------------------------------------------------------------------------------------- sockets */
 
-static inline int wire_listen(int *port)
+/* At 127.0.0.NUMBER. */
+static inline int wire_listen_at(unsigned number, int *port)
 {
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)*port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)*port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + number)};
     socklen_t size = sizeof address;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
 
@@ -75,6 +79,11 @@ static inline int wire_listen(int *port)
     getsockname(fd, (struct sockaddr *)&address, &size);
     *port = ntohs(address.sin_port);
     return fd;
+}
+
+static inline int wire_listen(int *port)
+{
+    return wire_listen_at(1, port);
 }
 
 static inline int wire_free_port(void)
@@ -419,6 +428,20 @@ static inline struct wire broker_accept(int listener, struct asked *asked, bool 
     return wire;
 }
 
+/* Accepts a connection and its CONNECT, refuses it with that code, or says nothing where that is 0, and hangs up. */
+static inline void broker_refuse(int listener, unsigned code)
+{
+    struct wire_out out = {.data = {0, (unsigned char)code, 0}, .size = 3};
+    struct wire wire = {-1, 5};
+
+    assert_true(wire_ready(listener, WIRE_PATIENCE));
+    wire.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    free(wire_expect(&wire, CONNECT).body);
+    if (code != 0)
+        wire_send(&wire, CONNACK << 4, &out);
+    close(wire.fd);
+}
+
 /* Grants one subscription. */
 static inline void broker_grant(const struct wire *wire, unsigned code)
 {
@@ -749,6 +772,68 @@ static inline void expect_refused(const char *plugin, enum fms_role role, const 
             fail_msg("case %zu: not said: %s", i, cases[i].said);
         fake_close(f);
     }
+}
+
+/* ----------------------------------------------------------------------------------------- many addresses, many servers */
+
+/* The name many.test has four addresses, 127.0.0.1 to 127.0.0.4, in that order; all else is as it is. */
+FMS_EXPORT int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+{
+    static int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    int error = 0;
+
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (host == NULL || strcmp(host, "many.test") != 0)
+        return real(host, service, hints, found);
+    if (hints != NULL && (hints->ai_flags & AI_NUMERICHOST) != 0)
+        return EAI_NONAME;
+    for (char address[] = "127.0.0.1"; error == 0 && address[8] <= '4'; address[8]++) {
+        error = real(address, service, hints, found);
+        found = &(*found)->ai_next;
+    }
+    return error;
+}
+
+/* Behind 127.0.0.1 nobody listens, 127.0.0.2 refuses, 127.0.0.3 hangs up; each next attempt goes to the next, and comes
+ * round, for the connection to 127.0.0.4 is lost before it has proved good. `server` has a %d for each port. */
+static inline void expect_turns(const char *plugin, enum fms_role role, const char *server)
+{
+    int port = 0, listeners[3];
+    struct wire wire;
+    char ini[512];
+    struct fake *f;
+
+    for (unsigned i = 0; i < 3; i++)
+        listeners[i] = wire_listen_at(i + 2, &port);
+    snprintf(ini, sizeof ini, server, port, port, port, port);
+    snprintf(ini + strlen(ini), sizeof ini - strlen(ini), "\nreconnect_min = 20ms\nreconnect_max = 200ms\n%s",
+             role == FMS_SOURCE ? "topic = t\n" : "");
+    f = fake_open(plugin, role, ini);
+    wire_idle = role == FMS_SOURCE ? f : NULL;
+    for (int round = 0; round < 2; round++) {
+        broker_refuse(listeners[0], 0x88);
+        assert_false(wire_ready(listeners[2], 0));
+        broker_refuse(listeners[1], 0);
+        wire = broker_accept(listeners[2], NULL, false, NULL);
+        if (role == FMS_SOURCE)
+            broker_grant(&wire, 1);
+        close(wire.fd);
+    }
+    wire_idle = NULL;
+    fake_stop(f);
+    fake_close(f);
+    for (int i = 0; i < 3; i++)
+        close(listeners[i]);
+}
+
+/* For addresses of a name and for servers of a list. */
+static inline void expect_all_turns(const char *plugin, enum fms_role role)
+{
+    expect_turns(plugin, role, "server = tcp://many.test:%d");
+    expect_turns(plugin, role,
+                 "server = tcp://127.0.0.1:%d, tcp://127.0.0.2:%d, mqtt://127.0.0.3:%d, tcp://127.0.0.4:%d");
+    expect_turns(plugin, role, "server = tcp://127.0.0.1:%d, tcp://many.test:%d");
 }
 
 #endif

@@ -689,6 +689,12 @@ static void test_probe(void **state)
     fake_close(f);
 }
 
+static void test_whatever_is_wrong_with_one_address_the_next_is_tried(void **state)
+{
+    (void)state;
+    expect_all_turns("mqtt_ingest", FMS_SOURCE);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -713,6 +719,7 @@ int main(void)
         cmocka_unit_test(test_broker_hangs_up),
         cmocka_unit_test(test_broker_down_at_start_and_restarted),
         cmocka_unit_test(test_unknown_host),
+        cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),
         cmocka_unit_test(test_probe),
     };
 

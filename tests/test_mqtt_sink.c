@@ -62,7 +62,12 @@ static void test_check_names_what_is_wrong(void **state)
         {"server = tcp://a:\n", "has no port"},
         {"server = tcp://a:1x\n", "has no port"},
         {"server = tcp://[::1\n", "lacks the ]"},
-        {"server = tcp://me:secret@a\n", "use username and password"},
+        {"server = tcp://me:secret@a\n",
+         "error: server: \"...@a\" must not hold a user name: use username and password"},
+        {"server = tcp://a, tcp://me:se/cret@a\n", "error: server: \"...@a\" must end after host and port"},
+        {"server =\n", "server"},
+        {"server = ssl://a, tcp://b\n", "error: server: \"tcp://b\" is of another kind than \"ssl://a\""},
+        {"server = ws://a, tcp://b\n", "is of another kind"},
         {"server = tcp://a/path\n", "must end after host and port"},
         {"server = tcp://a\nca_file = ca.pem\n", "error: ca_file: is for TLS"},
         {"server = ssl://a\nkey_file = key.pem\n", "error: key_file: needs cert_file"},
@@ -665,6 +670,12 @@ static void test_probe(void **state)
     mosquitto_free(&broker);
 }
 
+static void test_whatever_is_wrong_with_one_address_the_next_is_tried(void **state)
+{
+    (void)state;
+    expect_all_turns("mqtt_sink", FMS_SINK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -691,6 +702,7 @@ int main(void)
         cmocka_unit_test(test_tls),
         cmocka_unit_test(test_websocket),
         cmocka_unit_test(test_secure_websocket),
+        cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),
         cmocka_unit_test(test_probe),
     };
 

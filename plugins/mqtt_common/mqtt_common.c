@@ -100,14 +100,40 @@ static int check_tls(const struct mqtt_options *options, const struct fms_host *
     return 0;
 }
 
+void mqtt_next_server(const struct mqtt_options *options, size_t *server, struct mqtt_url *url)
+{
+    *server = (*server + 1) % options->server.count;
+    mqtt_url_parse(options->server.items[*server], url);
+}
+
+/* All of one kind, or whoever cuts off what is safe would get us to say the password in the clear. `url` is the first. */
+static int check_servers(const struct mqtt_options *options, const struct fms_host *host, struct mqtt_url *url)
+{
+    struct mqtt_url other;
+
+    if (options->server.count == 0)
+        return fms_fail_option(host, "server", -EINVAL, "names no broker");
+    for (size_t i = 0; i < options->server.count; i++) {
+        const char *text = options->server.items[i], *user = strrchr(text, '@'); /* a password may stand before it */
+        const char *error = mqtt_url_parse(text, i == 0 ? url : &other);
+
+        if (error != NULL)
+            return fms_fail_option(host, "server", -EINVAL, "\"%s%s\" %s", user != NULL ? "..." : "",
+                                   user != NULL ? user : text, error);
+        if (i > 0 && (other.is_tls != url->is_tls || other.is_websocket != url->is_websocket))
+            return fms_fail_option(host, "server", -EINVAL,
+                                   "\"%s\" is of another kind than \"%s\": all must use TLS or none, and all WebSockets"
+                                   " or none",
+                                   text, options->server.items[0]);
+    }
+    return 0;
+}
+
 int mqtt_check(const struct mqtt_options *options, const struct fms_host *host)
 {
     struct mqtt_url url;
-    const char *error = mqtt_url_parse(options->server, &url);
 
-    if (error != NULL)
-        return fms_fail_option(host, "server", -EINVAL, "\"%s\" %s", options->server, error);
-    if (!url.is_tls && check_tls(options, host) != 0)
+    if (check_servers(options, host, &url) != 0 || (!url.is_tls && check_tls(options, host) != 0))
         return -EINVAL;
     if (options->key_file != NULL && options->cert_file == NULL)
         return fms_fail_option(host, "key_file", -EINVAL, "needs cert_file, the certificate that it belongs to");

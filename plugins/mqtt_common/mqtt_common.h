@@ -8,8 +8,8 @@
 
 /* The first member of each plugin's instance. */
 struct mqtt_options {
-    const char *server;
-    int version; /* enum mqtt_version */
+    struct fms_list server; /* tried in turn */
+    int version;            /* enum mqtt_version */
     const char *client_id;
     const char *username;
     const char *password;
@@ -28,10 +28,10 @@ enum mqtt_version { MQTT_3_1_1, MQTT_5 };
 
 /* clang-format off */
 #define MQTT_SERVER_HELP                                                                                           \
-    "address of the broker: tcp:// or mqtt:// (port 1883), ssl:// or mqtts:// (8883), ws:// (80) or wss:// (443),"  \
-    " as in tcp://localhost:1883"
+    "addresses of the broker, tried in turn: tcp:// or mqtt:// (port 1883), ssl:// or mqtts:// (8883), ws:// (80) or" \
+    " wss:// (443), as in tcp://localhost:1883"
 #define MQTT_OPTIONS(server_help)                                                                                  \
-    FMS_OPT_STRING(struct mqtt_options, server, FMS_REQUIRED, server_help),                                        \
+    FMS_OPT_LIST(struct mqtt_options, server, FMS_REQUIRED, server_help),                                          \
     FMS_OPT_CHOICE(struct mqtt_options, version, "5", "3.1.1|5", "version of MQTT that is spoken"),                \
     FMS_OPT_INTEGER(struct mqtt_options, qos, "1", 0, 2, "quality of service: 0, 1 or 2"),                         \
     FMS_OPT_UNIQUE(struct mqtt_options, client_id, NULL, "MQTT client id",                                         \
@@ -61,6 +61,10 @@ struct mqtt_url {
 
 /* Returns what is wrong, to be said after the text itself, or NULL. */
 const char *mqtt_url_parse(const char *text, struct mqtt_url *url);
+
+/* Of the servers in their turn, the one after `server`, which it becomes: it begins as count - 1. mqtt_check has seen that
+ * all can be parsed. */
+void mqtt_next_server(const struct mqtt_options *options, size_t *server, struct mqtt_url *url);
 
 /* What the plugins cannot express in the table. 0 or -EINVAL, logged. [control] */
 int mqtt_check(const struct mqtt_options *options, const struct fms_host *host);

@@ -31,15 +31,18 @@ struct mqtt_link {
     const struct mqtt_options *options;
     const struct fms_host *host;
     struct mqtt_role role;
-    struct mqtt_url url;
     char client_id[MQTT_CLIENT_ID_SIZE]; /* the generated one */
     MQTTAsync anchor;
     pthread_t thread;
 
     /* The link's thread only. */
     MQTTAsync handle;
-    bool has_connected;   /* ever */
-    bool is_reconnecting; /* since a loss that was logged, or a first attempt that failed */
+    size_t server; /* the one that is tried, in options->server */
+    struct mqtt_url url;
+    struct addrinfo *found;   /* the addresses that its name has; they serve until all were tried */
+    struct addrinfo *address; /* the one that is tried; NULL: all were */
+    bool has_connected;       /* ever */
+    bool is_reconnecting;     /* since a loss that was logged, or a first attempt that failed */
     int64_t down_since;
     int64_t last_pause;
     unsigned attempt;
@@ -55,7 +58,8 @@ struct mqtt_link {
     bool is_answered; /* the one request that link_await waits for */
     int answer;       /* what it was answered: a QoS or a reason code; negative: paho gave it up */
     struct mqtt_limits limits;
-    char reason[256]; /* why the connection was refused or lost */
+    bool is_unreachable; /* nothing has been said: the next address is tried at once */
+    char reason[256];    /* why the connection was refused or lost */
 };
 
 /* ------------------------------------------------------------------------------------------------------ small parts */
@@ -206,13 +210,17 @@ static const char *connack_text(int code)
 /* A connection that did not come about. A reason that TLS gave stands. */
 static void link_refused(struct mqtt_link *link, int code, const char *message)
 {
-    if (code > 0 && connack_text(code) != NULL)
+    if (code > 0 && connack_text(code) != NULL) {
         link_down(link, "refused: %s", connack_text(code));
-    else if (message != NULL && strcmp(message, "TCP connect completion failure") == 0)
+    } else if (message != NULL && strcmp(message, "TCP connect completion failure") == 0) {
         link_down(link, "the broker closed the connection instead of an answer%s",
                   mqtt_link_is_5(link) ? " (does it speak MQTT 5? else set version = 3.1.1)" : "");
-    else
+    } else {
+        pthread_mutex_lock(&link->lock);
+        link->is_unreachable = true;
+        pthread_mutex_unlock(&link->lock);
         link_down(link, "nobody answers there%s", link->url.is_tls ? ", or the certificate is not for this host" : "");
+    }
 }
 
 static void on_refused(void *context, MQTTAsync_failureData *data)
@@ -407,18 +415,43 @@ int mqtt_link_subscribe(struct mqtt_link *link, const char *filter, int qos, boo
 
 /* ---------------------------------------------------------------------------------------------- connect, disconnect */
 
-/* Asks for the name here: paho would do so under its lock, and an unknown name can take long. */
-static int link_resolve(struct mqtt_link *link)
+/* The next address of the server's name, or the first of the next server's; for whatever is wrong with one, the others
+ * shall be tried. Asks for the name here: paho would do so under its lock, and an unknown name can take long. */
+static int link_next_address(struct mqtt_link *link)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
-    int error = getaddrinfo(link->url.host, NULL, &hints, &found);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    int error;
 
-    if (error == 0) {
-        freeaddrinfo(found);
+    link->address = link->address != NULL ? link->address->ai_next : NULL;
+    if (link->address != NULL)
         return 0;
+    if (link->found != NULL)
+        freeaddrinfo(link->found);
+    link->found = NULL;
+    mqtt_next_server(link->options, &link->server, &link->url);
+    error = getaddrinfo(link->url.host, NULL, &hints, &link->found);
+    if (error != 0) {
+        link_down(link, "%s: %s", link->url.host, gai_strerror(error));
+        return -EHOSTUNREACH;
     }
-    link_down(link, "%s: %s", link->url.host, gai_strerror(error));
-    return -EHOSTUNREACH;
+    link->address = link->found;
+    if (link->url.is_tls || link->url.is_websocket) { /* paho wants the name, for what it asks for and verifies */
+        freeaddrinfo(link->found);
+        link->found = link->address = NULL;
+    }
+    return 0;
+}
+
+/* What paho is to connect to: an address, where it may be one. */
+static const char *link_target(const struct mqtt_link *link, char *to, size_t size)
+{
+    char host[64];
+
+    if (link->address == NULL ||
+        getnameinfo(link->address->ai_addr, link->address->ai_addrlen, host, sizeof host, NULL, 0, NI_NUMERICHOST) != 0)
+        return link->url.text;
+    snprintf(to, size, strchr(host, ':') != NULL ? "tcp://[%s]:%d" : "tcp://%s:%d", host, link->url.port);
+    return to;
 }
 
 /* As paho's functions: MQTTASYNC_SUCCESS, or why not. */
@@ -472,6 +505,8 @@ static int link_send_connect(struct mqtt_link *link)
     MQTTAsync_willOptions will = MQTTAsync_willOptions_initializer;
     MQTTProperties properties = MQTTProperties_initializer;
     const struct mqtt_options *options = link->options;
+    char address[80];
+    char *target = (char *)(uintptr_t)link_target(link, address, sizeof address);
     int sent;
 
     if (mqtt_link_is_5(link)) {
@@ -493,6 +528,8 @@ static int link_send_connect(struct mqtt_link *link)
         connect.cleansession = link->role.clean_start;
     }
     connect.context = link;
+    connect.serverURIs = &target;
+    connect.serverURIcount = 1;
     connect.keepAliveInterval = (int)((options->keepalive + FMS_SECOND - 1) / FMS_SECOND);
     connect.connectTimeout = (int)(CONNECT_PATIENCE / FMS_SECOND);
     connect.username = options->username;
@@ -529,8 +566,8 @@ static bool link_suits(struct mqtt_link *link)
     return false;
 }
 
-/* 0: connected. Otherwise the reason says why not. */
-static int link_connect(struct mqtt_link *link, int64_t patience)
+/* To the next address. 0: connected. Otherwise the reason says why not. */
+static int link_try(struct mqtt_link *link, int64_t patience)
 {
     int64_t deadline = mqtt_clock() + patience;
     bool is_up;
@@ -538,8 +575,9 @@ static int link_connect(struct mqtt_link *link, int64_t patience)
 
     pthread_mutex_lock(&link->lock);
     link->reason[0] = '\0';
+    link->is_unreachable = false;
     pthread_mutex_unlock(&link->lock);
-    if (link_resolve(link) != 0 || (link->handle == NULL && link_make_handle(link) != 0))
+    if (link_next_address(link) != 0 || (link->handle == NULL && link_make_handle(link) != 0))
         return -EHOSTUNREACH;
     MQTTAsync_isConnected(link->handle);
     pthread_mutex_lock(&link->lock);
@@ -615,6 +653,25 @@ static void link_hang_up(struct mqtt_link *link, bool for_good)
     pthread_mutex_unlock(&link->lock);
 }
 
+/* To the next address, or the first of those behind it of the same name at which somebody answers. 0: connected. Otherwise the
+ * reason says why not. */
+static int link_connect(struct mqtt_link *link, int64_t patience)
+{
+    int error;
+    bool is_next;
+
+    do {
+        error = link_try(link, patience);
+        pthread_mutex_lock(&link->lock);
+        is_next = error != 0 && link->is_unreachable && !link_must_go(link) && link->address != NULL &&
+                  link->address->ai_next != NULL;
+        pthread_mutex_unlock(&link->lock);
+        if (is_next)
+            link_hang_up(link, false);
+    } while (is_next);
+    return error;
+}
+
 /* ------------------------------------------------------------------------------------------------ the link's thread */
 
 static void link_tell_up(struct mqtt_link *link)
@@ -679,8 +736,11 @@ static void link_pause(struct mqtt_link *link, bool was_up, int64_t up_for)
 {
     int64_t until;
 
-    if (was_up && up_for > link->last_pause)
+    if (was_up && up_for > link->last_pause) {
         link->attempt = 0;
+        link->server = link->options->server.count - 1;
+        link->address = NULL;
+    }
     link->last_pause = fms_backoff(link->host, link->options->reconnect_min, link->options->reconnect_max,
                                    link->attempt++);
     until = mqtt_clock() + link->last_pause;
@@ -794,6 +854,8 @@ void mqtt_link_break(struct mqtt_link *link, const char *reason)
 static void link_free(struct mqtt_link *link)
 {
     MQTTAsync_destroy(&link->anchor);
+    if (link->found != NULL)
+        freeaddrinfo(link->found);
     pthread_cond_destroy(&link->changed);
     pthread_mutex_destroy(&link->lock);
     free(link);
@@ -812,7 +874,8 @@ static struct mqtt_link *link_new(const struct mqtt_options *options, const stru
     }
     link->options = options;
     link->host = host;
-    mqtt_url_parse(options->server, &link->url); /* mqtt_check has seen that it succeeds */
+    mqtt_next_server(options, &link->server, &link->url);
+    link->server = options->server.count - 1;
     mqtt_make_client_id(host, link->client_id);
     pthread_mutex_init(&link->lock, NULL);
     pthread_condattr_init(&attributes);
@@ -869,13 +932,29 @@ static void probe_report(struct mqtt_link *link, int64_t took)
                    limits->can_retain ? "with" : "no");
 }
 
+/* To one of the servers. 0 or -errno, logged. */
+static int probe_connect(struct mqtt_link *link, int64_t deadline)
+{
+    size_t count = link->options->server.count;
+    int error = -EAGAIN;
+
+    for (size_t i = 0; i < count && error != 0; i++) {
+        error = link_connect(link, deadline - fms_now(link->host));
+        if (error == 0)
+            break;
+        link_hang_up(link, true); /* now nothing writes the reason any more */
+        if (i + 1 < count)
+            fms_report(link->host, "%s: %s", link->url.text, link->reason);
+    }
+    return error == 0 ? 0 : fms_fail(link->host, error, "cannot connect to %s: %s", link->url.text, link->reason);
+}
+
 int mqtt_probe(const struct mqtt_options *options, const struct fms_host *host, int64_t deadline,
                int (*more)(void *user, struct mqtt_link *link), void *user)
 {
     struct mqtt_options own = *options;
     struct mqtt_link *link;
-    int64_t start = mqtt_clock(), patience = deadline - fms_now(host);
-    bool is_up;
+    int64_t start = mqtt_clock();
     int error;
 
     own.client_id = NULL; /* not to push out the pipeline that runs */
@@ -883,15 +962,12 @@ int mqtt_probe(const struct mqtt_options *options, const struct fms_host *host, 
     if (link == NULL)
         return -EINVAL;
     link->role.clean_start = true;
-    error = link_connect(link, patience);
-    is_up = error == 0;
-    if (is_up) {
+    error = probe_connect(link, deadline);
+    if (error == 0) {
         probe_report(link, mqtt_clock() - start);
         error = more != NULL ? more(user, link) : 0;
+        link_hang_up(link, true);
     }
-    link_hang_up(link, true);
-    if (!is_up) /* now nothing writes the reason any more */
-        fms_fail(host, error, "cannot connect to %s: %s", link->url.text, link->reason);
     link_free(link);
     return error;
 }

@@ -34,7 +34,6 @@ struct mqtt_ingest {
     const char *alpn;
 
     const struct fms_host *host;
-    struct mqtt_url url;
     char client_id[MQTT_CLIENT_ID_SIZE]; /* the generated one */
     struct transport *transport;
     struct session *session;
@@ -77,7 +76,7 @@ static const struct fms_counter mqtt_ingest_counters[] = {
 
 /* clang-format off */
 static const struct fms_option mqtt_ingest_options[] = {
-    MQTT_OPTIONS("address of the broker: tcp:// or mqtt:// (port 1883), ssl:// or mqtts:// (8883), as in"
+    MQTT_OPTIONS("addresses of the broker, tried in turn: tcp:// or mqtt:// (port 1883), ssl:// or mqtts:// (8883), as in"
                  " tcp://localhost:1883"),
     FMS_OPT_LIST(struct mqtt_ingest, topic, FMS_REQUIRED,
                  "topic filters, with + and #; $share/GROUP/FILTER shares the messages with other members of GROUP"),
@@ -188,17 +187,22 @@ static bool buffer_reserve(struct mqtt_ingest *self)
 
 /* ---------------------------------------------------------------------------------------------------------- the link */
 
+static const char *server_of(const struct mqtt_ingest *self)
+{
+    return transport_server(self->transport)->text;
+}
+
 /* A loss, or a first attempt that failed, is told once; further attempts say something only when there is news. */
 static void tell_down(struct mqtt_ingest *self, const char *reason)
 {
     bool was_up = self->link == LINK_UP && session_is_connected(self->session);
 
     if (was_up || (self->link == LINK_UP && self->has_connected && !self->is_reconnecting))
-        fms_warn(self->host, "connection to %s lost: %s; connecting again", self->url.text, reason);
+        fms_warn(self->host, "connection to %s lost: %s; connecting again", server_of(self), reason);
     else if (!self->is_reconnecting)
-        fms_warn(self->host, "cannot connect to %s: %s; trying until it works", self->url.text, reason);
+        fms_warn(self->host, "cannot connect to %s: %s; trying until it works", server_of(self), reason);
     else if (strcmp(reason, self->told) != 0)
-        fms_warn(self->host, "still not connected to %s: %s", self->url.text, reason);
+        fms_warn(self->host, "still not connected to %s: %s", server_of(self), reason);
     snprintf(self->told, sizeof self->told, "%s", reason);
     if (!self->is_reconnecting)
         self->down_since = fms_now(self->host);
@@ -212,8 +216,10 @@ static void link_down(struct mqtt_ingest *self, const char *reason)
 
     if (reason != NULL)
         tell_down(self, reason);
-    if (self->link == LINK_UP && self->has_connected && now - self->link_at > self->last_pause)
+    if (self->link == LINK_UP && self->has_connected && now - self->link_at > self->last_pause) {
         self->attempt = 0;
+        transport_prove(self->transport);
+    }
     transport_close(self->transport);
     session_end(self->session);
     self->start = self->end = 0;
@@ -245,10 +251,10 @@ static void on_connected(struct mqtt_ingest *self)
     bool has_memory = !self->clean_start || self->mqtt.version == MQTT_5;
 
     if (self->is_reconnecting)
-        fms_info(self->host, "connected to %s again after %.1f s, %s", self->url.text,
+        fms_info(self->host, "connected to %s again after %.1f s, %s", server_of(self),
                  (double)(fms_now(self->host) - self->down_since) / (double)FMS_SECOND, session);
     else
-        fms_info(self->host, "connected to %s, MQTT %s, %s", self->url.text,
+        fms_info(self->host, "connected to %s, MQTT %s, %s", server_of(self),
                  self->mqtt.version == MQTT_5 ? "5" : "3.1.1", session);
     if (has_memory && self->has_session && !session_was_present(self->session))
         fms_warn(self->host, "the broker does not have our session any more: what was published while we were away is"
@@ -501,9 +507,10 @@ static int mqtt_ingest_check(void *instance, const struct fms_host *host)
 
     if (mqtt_check(&self->mqtt, host) != 0 || mqtt_check_filters(&self->topic, host) != 0)
         return -EINVAL;
-    if (mqtt_url_parse(self->mqtt.server, &url) == NULL && url.is_websocket)
+    mqtt_url_parse(self->mqtt.server.items[0], &url);
+    if (url.is_websocket)
         return fms_fail_option(host, "server", -EINVAL, "\"%s\": no WebSockets here: mqtt_source speaks them",
-                               self->mqtt.server);
+                               self->mqtt.server.items[0]);
     if (self->topic.count > 65535)
         return fms_fail_option(host, "topic", -EINVAL, "has more than 65535 filters");
     if (self->alpn != NULL && (self->alpn[0] == '\0' || strlen(self->alpn) > 255))
@@ -518,22 +525,9 @@ static int mqtt_ingest_check(void *instance, const struct fms_host *host)
 
 static int ingest_transport(struct mqtt_ingest *self, const struct fms_host *host)
 {
-    struct transport_options options = {
-        .host = self->url.host,
-        .tls_verify = self->mqtt.tls_verify,
-        .ca_file = self->mqtt.ca_file,
-        .cert_file = self->mqtt.cert_file,
-        .key_file = self->mqtt.key_file,
-        .key_password = self->mqtt.key_password,
-        .alpn = self->alpn,
-    };
-    int error;
+    int error = mqtt_check_files(&self->mqtt, host);
 
-    mqtt_url_parse(self->mqtt.server, &self->url); /* mqtt_check has seen that it succeeds */
-    options.port = self->url.port;
-    options.is_tls = self->url.is_tls;
-    error = mqtt_check_files(&self->mqtt, host);
-    return error != 0 ? error : transport_new(&self->transport, &options, host);
+    return error != 0 ? error : transport_new(&self->transport, &self->mqtt, self->alpn, host);
 }
 
 static int mqtt_ingest_open(void *instance, const struct fms_host *host)
@@ -603,21 +597,25 @@ static void mqtt_ingest_close(void *instance)
 
 /* ------------------------------------------------------------------------------------------------------------- probe */
 
-/* Until there is a connection, or there was none. 0 or a negative errno. */
+/* Until there is a connection to one of the servers, or there was none. 0 or a negative errno. */
 static int probe_connect(struct mqtt_ingest *self, int64_t deadline)
 {
     struct fms_wait wait;
-    int error;
+    int error = -EAGAIN;
 
-    transport_open(self->transport, fms_now(self->host));
-    do {
-        wait = (struct fms_wait){-1, 0, FMS_NEVER};
-        error = transport_connect(self->transport, fms_now(self->host), &wait);
-    } while (error == -EAGAIN && wait_for_it(self, &wait, deadline));
-    if (error == -EAGAIN)
-        return fms_fail(self->host, -ETIMEDOUT, "cannot connect to %s: no answer in time", self->url.text);
+    for (size_t i = 0; i < self->mqtt.server.count && error != 0; i++) {
+        if (i > 0)
+            fms_report(self->host, "%s: %s", server_of(self), transport_reason(self->transport));
+        transport_open(self->transport, fms_now(self->host));
+        do {
+            wait = (struct fms_wait){-1, 0, FMS_NEVER};
+            error = transport_connect(self->transport, fms_now(self->host), &wait);
+        } while (error == -EAGAIN && wait_for_it(self, &wait, deadline));
+        if (error == -EAGAIN)
+            return fms_fail(self->host, -ETIMEDOUT, "cannot connect to %s: no answer in time", server_of(self));
+    }
     if (error != 0)
-        return fms_fail(self->host, error, "cannot connect to %s: %s", self->url.text,
+        return fms_fail(self->host, error, "cannot connect to %s: %s", server_of(self),
                         transport_reason(self->transport));
     session_begin(self->session, fms_now(self->host));
     return 0;
@@ -631,7 +629,7 @@ static int probe_tell(struct mqtt_ingest *self, enum session_event event, const 
 
     switch (event) {
     case SESSION_CONNECTED:
-        fms_report(self->host, "%s answers in %.1f ms, MQTT %s", self->url.text,
+        fms_report(self->host, "%s answers in %.1f ms, MQTT %s", server_of(self),
                    (double)(fms_now(self->host) - since) / (double)FMS_MS,
                    self->mqtt.version == MQTT_5 ? "5" : "3.1.1");
         return 0;
@@ -642,7 +640,7 @@ static int probe_tell(struct mqtt_ingest *self, enum session_event event, const 
         return fms_fail(self->host, -EACCES, "topic \"%s\": %s", filter,
                         self->mqtt.version == MQTT_5 ? packet_reason_text(PACKET_5, message->reason) : "refused");
     case SESSION_CLOSED:
-        return fms_fail(self->host, -EPIPE, "cannot connect to %s: %s", self->url.text, session_reason(self->session));
+        return fms_fail(self->host, -EPIPE, "cannot connect to %s: %s", server_of(self), session_reason(self->session));
     default:
         return 0;
     }
@@ -660,7 +658,7 @@ static int probe_talk(struct mqtt_ingest *self, int64_t since, int64_t deadline)
         struct fms_bytes input;
 
         if (!link_flush(self) || link_read(self) != 0)
-            return fms_fail(self->host, -EPIPE, "cannot connect to %s: %s", self->url.text, down_reason(self));
+            return fms_fail(self->host, -EPIPE, "cannot connect to %s: %s", server_of(self), down_reason(self));
         input = fms_bytes_of(self->buffer + self->start, self->end - self->start);
         while ((event = session_read(self->session, &input, &message)) != SESSION_HUNGRY) {
             int result = probe_tell(self, event, &message, since);

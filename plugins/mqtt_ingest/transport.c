@@ -31,17 +31,20 @@ struct lookup {
 };
 enum { LOOKUP_RUNS, LOOKUP_IS_DONE, LOOKUP_IS_GIVEN_UP };
 
-enum step { STEP_NONE, STEP_LOOKUP, STEP_CONNECT, STEP_HANDSHAKE, STEP_UP };
+enum step { STEP_NONE, STEP_LOOKUP, STEP_ADDRESS, STEP_CONNECT, STEP_HANDSHAKE, STEP_UP };
 
 struct transport {
-    struct transport_options options;
-    SSL_CTX *tls;
+    const struct mqtt_options *options;
+    const char *alpn;
+    SSL_CTX *tls; /* NULL: no TLS */
     char reason[256];
 
     enum step step;
     int64_t deadline, address_deadline;
-    struct lookup *lookup;
-    const struct addrinfo *address; /* the one that is tried */
+    size_t server; /* the one that is tried, in options->server */
+    struct mqtt_url url;
+    struct lookup *lookup;          /* of its name; it serves until all addresses were tried */
+    const struct addrinfo *address; /* the one that is tried; NULL: all were */
     int fd;
     SSL *ssl;
     short read_events, write_events; /* what to wait for to read and to write: TLS may need the other direction */
@@ -50,6 +53,11 @@ struct transport {
 const char *transport_reason(const struct transport *transport)
 {
     return transport->reason;
+}
+
+const struct mqtt_url *transport_server(const struct transport *transport)
+{
+    return &transport->url;
 }
 
 static void say(struct transport *transport, const char *format, ...) FMS_PRINTF(2, 3);
@@ -110,14 +118,14 @@ static int lookup_start(struct lookup *lookup)
 }
 
 /* A numeric address needs no thread. */
-static struct lookup *lookup_new(const struct transport_options *options)
+static struct lookup *lookup_new(const struct mqtt_url *url)
 {
     struct lookup *lookup = calloc(1, sizeof *lookup);
 
     if (lookup == NULL)
         return NULL;
-    snprintf(lookup->host, sizeof lookup->host, "%s", options->host);
-    snprintf(lookup->port, sizeof lookup->port, "%d", options->port);
+    snprintf(lookup->host, sizeof lookup->host, "%s", url->host);
+    snprintf(lookup->port, sizeof lookup->port, "%d", url->port);
     lookup->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (lookup->done_fd < 0) {
         free(lookup);
@@ -156,7 +164,7 @@ static int give_password(char *to, int size, int is_writing, void *user)
     return (int)length;
 }
 
-static int tls_load(SSL_CTX *tls, const struct transport_options *options, const struct fms_host *host)
+static int tls_load(SSL_CTX *tls, const struct mqtt_options *options, const struct fms_host *host)
 {
     const char *key_file = options->key_file != NULL ? options->key_file : options->cert_file;
 
@@ -176,7 +184,7 @@ static int tls_load(SSL_CTX *tls, const struct transport_options *options, const
     return 0;
 }
 
-static int tls_new(SSL_CTX **result, const struct transport_options *options, const struct fms_host *host)
+static int tls_new(SSL_CTX **result, const struct mqtt_options *options, const struct fms_host *host)
 {
     SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
     int error;
@@ -202,11 +210,11 @@ static bool is_address(const char *host)
 }
 
 /* The certificate must be for this host, which is also asked for by name (SNI). */
-static bool tls_name(SSL *ssl, const struct transport_options *options)
+static bool tls_name(SSL *ssl, const char *host)
 {
-    if (is_address(options->host))
-        return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), options->host) == 1;
-    return SSL_set_tlsext_host_name(ssl, options->host) == 1 && SSL_set1_host(ssl, options->host) == 1;
+    if (is_address(host))
+        return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1;
+    return SSL_set_tlsext_host_name(ssl, host) == 1 && SSL_set1_host(ssl, host) == 1;
 }
 
 static bool tls_protocol(SSL *ssl, const char *alpn)
@@ -224,8 +232,8 @@ static bool tls_protocol(SSL *ssl, const char *alpn)
 static int handshake_begin(struct transport *transport)
 {
     transport->ssl = SSL_new(transport->tls);
-    if (transport->ssl == NULL || !tls_name(transport->ssl, &transport->options) ||
-        !tls_protocol(transport->ssl, transport->options.alpn) || SSL_set_fd(transport->ssl, transport->fd) != 1) {
+    if (transport->ssl == NULL || !tls_name(transport->ssl, transport->url.host) ||
+        !tls_protocol(transport->ssl, transport->alpn) || SSL_set_fd(transport->ssl, transport->fd) != 1) {
         say(transport, "TLS: %s", tls_error());
         return -EPROTO;
     }
@@ -265,16 +273,21 @@ static ssize_t tls_outcome(struct transport *transport, int result, short *event
 
 /* ---------------------------------------------------------------------------------------------------------- connect */
 
-int transport_new(struct transport **result, const struct transport_options *options, const struct fms_host *host)
+int transport_new(struct transport **result, const struct mqtt_options *options, const char *alpn,
+                  const struct fms_host *host)
 {
     struct transport *transport = calloc(1, sizeof *transport);
-    int error;
+    int error = 0;
 
     if (transport == NULL)
         return fms_fail(host, -ENOMEM, "out of memory");
-    transport->options = *options;
+    transport->options = options;
+    transport->alpn = alpn;
     transport->fd = -1;
-    error = options->is_tls ? tls_new(&transport->tls, options, host) : 0;
+    mqtt_next_server(options, &transport->server, &transport->url);
+    transport->server = options->server.count - 1;
+    if (transport->url.is_tls)
+        error = tls_new(&transport->tls, options, host);
     if (error != 0)
         free(transport);
     else
@@ -290,10 +303,8 @@ void transport_close(struct transport *transport)
     ERR_clear_error();
     if (transport->fd >= 0)
         close(transport->fd);
-    lookup_give_up(transport->lookup);
     transport->ssl = NULL;
     transport->fd = -1;
-    transport->lookup = NULL;
     transport->step = STEP_NONE;
 }
 
@@ -308,8 +319,15 @@ void transport_finish(struct transport *transport)
 void transport_free(struct transport *transport)
 {
     transport_close(transport);
+    lookup_give_up(transport->lookup);
     SSL_CTX_free(transport->tls);
     free(transport);
+}
+
+void transport_prove(struct transport *transport)
+{
+    transport->server = transport->options->server.count - 1;
+    transport->address = NULL;
 }
 
 void transport_open(struct transport *transport, int64_t now)
@@ -319,12 +337,40 @@ void transport_open(struct transport *transport, int64_t now)
     transport->read_events = POLLIN;
     transport->write_events = POLLOUT;
     transport->deadline = now + CONNECT_PATIENCE;
-    transport->lookup = lookup_new(&transport->options);
+    transport->address = transport->address != NULL ? transport->address->ai_next : NULL;
+    transport->step = STEP_ADDRESS;
+    if (transport->address != NULL)
+        return;
+    lookup_give_up(transport->lookup);
+    mqtt_next_server(transport->options, &transport->server, &transport->url);
+    transport->lookup = lookup_new(&transport->url);
     transport->step = STEP_LOOKUP;
 }
 
+static int step_lookup(struct transport *transport, struct fms_wait *wait)
+{
+    struct lookup *lookup = transport->lookup;
+
+    if (lookup == NULL) {
+        say(transport, "no memory, or no thread, to look up %s", transport->url.host);
+        return -ENOMEM;
+    }
+    if (atomic_load(&lookup->state) != LOOKUP_IS_DONE) {
+        wait->fd = lookup->done_fd;
+        wait->events = POLLIN;
+        return -EAGAIN;
+    }
+    if (lookup->error != 0) {
+        say(transport, "%s: %s", transport->url.host, gai_strerror(lookup->error));
+        return -EHOSTUNREACH;
+    }
+    transport->address = lookup->found;
+    transport->step = STEP_ADDRESS;
+    return 0;
+}
+
 /* Begins with the address, or the next that can be begun with. */
-static int connect_begin(struct transport *transport, int64_t now)
+static int step_address(struct transport *transport, int64_t now)
 {
     for (; transport->address != NULL; transport->address = transport->address->ai_next) {
         const struct addrinfo *address = transport->address;
@@ -338,6 +384,7 @@ static int connect_begin(struct transport *transport, int64_t now)
         setsockopt(transport->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
         if (connect(transport->fd, address->ai_addr, address->ai_addrlen) == 0 || errno == EINPROGRESS) {
             transport->address_deadline = address->ai_next != NULL ? now + ADDRESS_PATIENCE : FMS_NEVER;
+            transport->step = STEP_CONNECT;
             return 0;
         }
         say(transport, "%s", strerror(errno));
@@ -347,29 +394,7 @@ static int connect_begin(struct transport *transport, int64_t now)
     return -EHOSTUNREACH;
 }
 
-static int step_lookup(struct transport *transport, int64_t now, struct fms_wait *wait)
-{
-    struct lookup *lookup = transport->lookup;
-
-    if (lookup == NULL) {
-        say(transport, "no memory, or no thread, to look up %s", transport->options.host);
-        return -ENOMEM;
-    }
-    if (atomic_load(&lookup->state) != LOOKUP_IS_DONE) {
-        wait->fd = lookup->done_fd;
-        wait->events = POLLIN;
-        return -EAGAIN;
-    }
-    if (lookup->error != 0) {
-        say(transport, "%s: %s", transport->options.host, gai_strerror(lookup->error));
-        return -EHOSTUNREACH;
-    }
-    transport->address = lookup->found;
-    transport->step = STEP_CONNECT;
-    return connect_begin(transport, now);
-}
-
-/* 0: connected; -EAGAIN: not yet; else the next address is tried, or there is none. */
+/* 0: connected, or the next address is tried; -EAGAIN: not yet. */
 static int step_connect(struct transport *transport, int64_t now, struct fms_wait *wait)
 {
     struct pollfd ready = {transport->fd, POLLOUT, 0};
@@ -388,14 +413,15 @@ static int step_connect(struct transport *transport, int64_t now, struct fms_wai
     else
         getsockopt(transport->fd, SOL_SOCKET, SO_ERROR, &error, &size);
     if (error == 0) {
-        transport->step = transport->options.is_tls ? STEP_HANDSHAKE : STEP_UP;
-        return transport->options.is_tls ? handshake_begin(transport) : 0;
+        transport->step = transport->tls != NULL ? STEP_HANDSHAKE : STEP_UP;
+        return transport->tls != NULL ? handshake_begin(transport) : 0;
     }
     say(transport, "%s", error == ECONNREFUSED ? "nobody answers there" : strerror(error));
     close(transport->fd);
     transport->fd = -1;
     transport->address = transport->address->ai_next;
-    return connect_begin(transport, now);
+    transport->step = STEP_ADDRESS;
+    return 0;
 }
 
 static int step_handshake(struct transport *transport, struct fms_wait *wait)
@@ -423,7 +449,9 @@ int transport_connect(struct transport *transport, int64_t now, struct fms_wait 
     wait->deadline = transport->deadline;
     while (transport->step != STEP_UP && error == 0) {
         if (transport->step == STEP_LOOKUP)
-            error = step_lookup(transport, now, wait);
+            error = step_lookup(transport, wait);
+        else if (transport->step == STEP_ADDRESS)
+            error = step_address(transport, now);
         else if (transport->step == STEP_CONNECT)
             error = step_connect(transport, now, wait);
         else

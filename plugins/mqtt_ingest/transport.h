@@ -7,27 +7,26 @@
 
 #include <sys/types.h>
 
-#include "fms_plugin.h"
-
-struct transport_options {
-    const char *host;
-    int port;
-    bool is_tls, tls_verify;
-    const char *ca_file, *cert_file, *key_file, *key_password; /* NULL: the system's authorities; none */
-    const char *alpn;                                          /* NULL: none */
-};
+#include "../mqtt_common/mqtt_common.h"
 
 struct transport;
 
-/* Reads the certificates. 0 or a negative errno, logged. `options` and what they point to are copied or outlived. */
-int transport_new(struct transport **result, const struct transport_options *options, const struct fms_host *host);
+/* Reads the certificates. 0 or a negative errno, logged. `options`, which mqtt_check has seen, and `alpn` (NULL: none)
+ * outlive it. */
+int transport_new(struct transport **result, const struct mqtt_options *options, const char *alpn,
+                  const struct fms_host *host);
 void transport_free(struct transport *transport);
 
-/* Begins to connect; transport_connect goes on with it. */
+/* Begins to connect, and transport_connect goes on with it: each time to the next of the addresses that a server's name has,
+ * and of the servers, so that whatever is wrong with one does not keep us from the others. */
 void transport_open(struct transport *transport, int64_t now);
 void transport_close(struct transport *transport);
 /* Nothing more will be written; the broker sees the end once it has read the rest. */
 void transport_finish(struct transport *transport);
+/* This connection has proved good: after it the first server is tried first again. */
+void transport_prove(struct transport *transport);
+/* The server that it is or was connected to, or tried last. */
+const struct mqtt_url *transport_server(const struct transport *transport);
 
 /* 0: connected, the handshake of TLS included. -EAGAIN: call again when `wait` says. Another negative errno: it failed,
  * and transport_reason says why. */
