@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -224,6 +225,144 @@ const char *mqtt_topic_error(const char *topic, size_t size)
     if (memchr(topic, '+', size) != NULL || memchr(topic, '#', size) != NULL)
         return "the topic holds a wildcard (+ or #), which none to publish to may";
     return mqtt_is_text(topic, size) ? NULL : "the topic is no UTF-8, or holds control characters";
+}
+
+/* ---------------------------------------------------------------------------------------------------------- headers */
+
+static bool begins_with(const char *text, size_t size, const char *start)
+{
+    return size >= strlen(start) && memcmp(text, start, strlen(start)) == 0;
+}
+
+/* Names that are not the sender's to choose; and "user.", so that what was put before a name can be told from the name. */
+static bool is_reserved(const char *name, size_t size)
+{
+    return begins_with(name, size, "fms.") || begins_with(name, size, "mqtt.") || begins_with(name, size, "user.");
+}
+
+static void add_own(struct mqtt_headers *headers, const char *name, struct fms_bytes value)
+{
+    if (value.data != NULL)
+        headers->items[headers->count++] = (struct fms_header){name, value};
+}
+
+static bool has_own(const struct mqtt_properties *own)
+{
+    return own->content_type.data != NULL || own->response_topic.data != NULL || own->correlation_data.data != NULL ||
+           own->message_expiry >= 0 || own->payload_format >= 0 || own->is_retained;
+}
+
+bool mqtt_headers_begin(struct mqtt_headers *headers, const struct mqtt_properties *own, size_t user_count,
+                        size_t user_size)
+{
+    size_t names = user_size + user_count * sizeof "user.";
+
+    headers->count = headers->left_out = headers->names_used = 0;
+    if (user_count == 0 && !has_own(own))
+        return true;
+    if (headers->items == NULL)
+        headers->items = calloc(MQTT_HEADERS_MAX, sizeof *headers->items);
+    if (headers->items == NULL)
+        return false;
+    if (names > headers->names_room) {
+        char *room = realloc(headers->names, names);
+
+        if (room == NULL)
+            return false;
+        headers->names = room;
+        headers->names_room = names;
+    }
+    snprintf(headers->expiry, sizeof headers->expiry, "%u", (unsigned)own->message_expiry);
+    snprintf(headers->format, sizeof headers->format, "%u", (unsigned)own->payload_format & 255);
+    add_own(headers, "mqtt.content_type", own->content_type);
+    add_own(headers, "mqtt.response_topic", own->response_topic);
+    add_own(headers, "mqtt.correlation_data", own->correlation_data);
+    add_own(headers, "mqtt.message_expiry", fms_text(own->message_expiry >= 0 ? headers->expiry : NULL));
+    add_own(headers, "mqtt.payload_format", fms_text(own->payload_format >= 0 ? headers->format : NULL));
+    add_own(headers, "mqtt.retained", fms_text(own->is_retained ? "1" : NULL));
+    return true;
+}
+
+void mqtt_headers_add(struct mqtt_headers *headers, struct fms_bytes name, struct fms_bytes value)
+{
+    char *to = headers->names + headers->names_used;
+    size_t before = is_reserved(name.data, name.size) ? strlen("user.") : 0;
+
+    if (headers->count == MQTT_HEADERS_MAX) {
+        headers->left_out++;
+        return;
+    }
+    memcpy(to, "user.", before);
+    memcpy(to + before, name.data, name.size);
+    to[before + name.size] = '\0';
+    headers->names_used += before + name.size + 1;
+    headers->items[headers->count++] = (struct fms_header){to, value.data != NULL ? value : fms_bytes_of("", 0)};
+}
+
+void mqtt_headers_free(struct mqtt_headers *headers)
+{
+    free(headers->items);
+    free(headers->names);
+}
+
+/* A decimal number up to `most`; -1: it is none. */
+static int64_t number_of(struct fms_bytes text, int64_t most)
+{
+    const char *digits = text.data;
+    int64_t number = 0;
+
+    for (size_t i = 0; i < text.size; i++) {
+        if (digits[i] < '0' || digits[i] > '9' || i == 10)
+            return -1;
+        number = number * 10 + digits[i] - '0';
+    }
+    return text.size > 0 && number <= most ? number : -1;
+}
+
+static enum mqtt_place take_bytes(struct fms_bytes *property, struct fms_bytes value, bool is_good)
+{
+    if (is_good)
+        *property = value;
+    return is_good ? MQTT_AS_OWN : MQTT_NOWHERE;
+}
+
+/* `name` is what stands behind "mqtt.". */
+static enum mqtt_place place_own(const char *name, struct fms_bytes value, struct mqtt_properties *own)
+{
+    bool is_expiry = strcmp(name, "message_expiry") == 0;
+    int64_t number = number_of(value, is_expiry ? UINT32_MAX : 1);
+
+    if (strcmp(name, "content_type") == 0)
+        return take_bytes(&own->content_type, value, mqtt_is_text(value.data, value.size));
+    if (strcmp(name, "response_topic") == 0)
+        return take_bytes(&own->response_topic, value, mqtt_topic_error(value.data, value.size) == NULL);
+    if (strcmp(name, "correlation_data") == 0)
+        return take_bytes(&own->correlation_data, value, value.size <= 65535);
+    if (is_expiry)
+        own->message_expiry = number;
+    else if (strcmp(name, "payload_format") == 0)
+        own->payload_format = (int)number;
+    else if (strcmp(name, "retained") == 0)
+        own->is_retained = number == 1;
+    else
+        return MQTT_AS_USER;
+    return number >= 0 ? MQTT_AS_OWN : MQTT_NOWHERE;
+}
+
+enum mqtt_place mqtt_place_header(const struct fms_header *header, struct mqtt_properties *own, const char **name)
+{
+    struct fms_bytes value = header->value.data != NULL ? header->value : fms_bytes_of("", 0);
+    size_t size = strlen(header->name), user = strlen("user.");
+    enum mqtt_place place = MQTT_AS_USER;
+
+    *name = header->name;
+    if (begins_with(*name, size, "mqtt."))
+        place = place_own(*name + strlen("mqtt."), value, own);
+    else if (begins_with(*name, size, "user.") && is_reserved(*name + user, size - user))
+        *name += user;
+    if (place == MQTT_AS_USER && !(mqtt_is_text(*name, strlen(*name)) && mqtt_is_text(value.data, value.size)))
+        place = MQTT_NOWHERE;
+    return place;
 }
 
 /* ----------------------------------------------------------------------------------------------------- subscriptions */

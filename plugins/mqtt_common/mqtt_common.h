@@ -93,4 +93,48 @@ const char *mqtt_topic_error(const char *topic, size_t size);
 /* What stands behind $share/GROUP/ in a filter, or all of it. NULL: malformed (MQTT-4.8.2). */
 const char *mqtt_filter_unshared(const char *filter);
 
+/* ---------------------------------------------------------------------------------------------------------- headers
+ *
+ * A message's properties are a record's headers: user properties under their own names, MQTT's own under names that begin
+ * with "mqtt.", which no sender can use, nor those that begin with "fms.": a user property that is called so gets "user."
+ * before its name on the way in, and loses it on the way out. */
+
+#define MQTT_HEADERS_MAX 1000u /* that a record can have */
+
+/* MQTT's own properties of a message. What it has not is NULL, -1 or false, as in mqtt_no_properties. */
+struct mqtt_properties {
+    struct fms_bytes content_type, response_topic, correlation_data;
+    int64_t message_expiry; /* seconds */
+    int payload_format;
+    bool is_retained; /* the flag, which is no property, but goes the same way */
+};
+
+static const struct mqtt_properties mqtt_no_properties = {.message_expiry = -1, .payload_format = -1};
+
+/* The headers of one message, and the memory that they need, which is used for the next one; begins as zeroes. */
+struct mqtt_headers {
+    struct fms_header *items;
+    size_t count;
+    size_t left_out; /* user properties that were too many */
+    char *names;
+    size_t names_used, names_room;
+    char expiry[16], format[8];
+};
+
+/* Begins anew, with what `own` has; `user_size` bytes are in the names of `user_count` user properties that follow. Without
+ * any of that nothing is allocated. False: no memory. */
+bool mqtt_headers_begin(struct mqtt_headers *headers, const struct mqtt_properties *own, size_t user_count,
+                        size_t user_size);
+/* A user property. The name, which holds no NUL, is copied; the value is not. */
+void mqtt_headers_add(struct mqtt_headers *headers, struct fms_bytes name, struct fms_bytes value);
+void mqtt_headers_free(struct mqtt_headers *headers);
+
+/* What a header becomes in a message. */
+enum mqtt_place {
+    MQTT_AS_USER, /* a user property, called *name */
+    MQTT_AS_OWN,  /* it has been put into *own */
+    MQTT_NOWHERE, /* MQTT cannot say it: no text, too long, no response topic, no number in its range */
+};
+enum mqtt_place mqtt_place_header(const struct fms_header *header, struct mqtt_properties *own, const char **name);
+
 #endif
