@@ -282,22 +282,32 @@ static inline struct packet wire_expect(const struct wire *wire, unsigned type)
     return packet;
 }
 
+/* `flags` are QoS (times two) and retain; `properties` are at most 127 bytes. */
+static inline void wire_publish_raw(const struct wire *wire, unsigned flags, struct fms_bytes topic, unsigned id,
+                                    const struct wire_out *properties, const char *payload)
+{
+    struct wire_out out = {.size = 0};
+
+    out_two(&out, (unsigned)topic.size);
+    out_bytes(&out, topic.data, topic.size);
+    if ((flags & 6) != 0)
+        out_two(&out, id);
+    if (wire->version == 5) {
+        out_byte(&out, (unsigned)properties->size);
+        out_bytes(&out, properties->data, properties->size);
+    }
+    out_bytes(&out, payload, strlen(payload));
+    wire_send(wire, PUBLISH << 4 | flags, &out);
+}
+
 static inline void wire_publish(const struct wire *wire, const char *topic, const char *payload, unsigned qos,
                                 unsigned id, const char *property, const char *value)
 {
-    struct wire_out out = {.size = 0}, properties = {.size = 0};
+    struct wire_out properties = {.size = 0};
 
-    out_text(&out, topic);
-    if (qos > 0)
-        out_two(&out, id);
     if (property != NULL)
         out_property(&properties, property, value);
-    if (wire->version == 5) {
-        out_byte(&out, (unsigned)properties.size);
-        out_bytes(&out, properties.data, properties.size);
-    }
-    out_bytes(&out, payload, strlen(payload));
-    wire_send(wire, PUBLISH << 4 | qos << 1, &out);
+    wire_publish_raw(wire, qos << 1, fms_text(topic), id, &properties, payload);
 }
 
 /* Whether the payload is that text. */

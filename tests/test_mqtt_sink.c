@@ -314,25 +314,34 @@ static void test_window_bounds_what_is_under_way(void **state)
     }
 }
 
+/* To the byte: what just fits is sent. */
 static void test_too_large_for_the_broker_is_rejected(void **state)
 {
+    enum { LARGEST = 300, OVERHEAD = 1 + 2 + 2 + 8 /* fms/data */ + 2 + 1 };
     struct wire_out connack = {.size = 0};
+    struct packet packet;
     struct play play;
-    char payload[128];
+    char payload[LARGEST];
 
     (void)state;
     out_byte(&connack, 39); /* maximum packet size */
     out_two(&connack, 0);
-    out_two(&connack, 100);
-    memset(payload, 'x', sizeof payload - 1);
-    payload[sizeof payload - 1] = '\0';
+    out_two(&connack, LARGEST);
+    memset(payload, 'x', sizeof payload);
     play_start(&play, &connack, "");
+    payload[LARGEST - OVERHEAD + 1] = '\0';
     fake_add(play.f, "fms/data", NULL, payload);
-    add_numbered(play.f, 1, 1);
-    wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 1), 0);
+    payload[LARGEST - OVERHEAD] = '\0';
+    fake_add(play.f, "fms/data", NULL, payload);
+    fake_write(play.f);
+    packet = wire_expect(&play.wire, PUBLISH);
+    assert_int_equal(packet.size, LARGEST - 3);
+    wire_confirm(&play.wire, PUBACK, packet.id, 0);
+    free(packet.body);
     fake_until(play.f, fake_unsettled(play.f) == 0);
     assert_int_equal(fake_fate(play.f, 0), FMS_REJECTED);
     assert_int_equal(fake_fate(play.f, 1), FMS_DELIVERED);
+    assert_int_equal(fake_counter(play.f, "connections"), 1);
     play_end(&play);
 }
 
@@ -473,6 +482,87 @@ static void test_headers_become_user_properties(void **state)
     fake_close(f);
     close(reader.fd);
     mosquitto_free(&broker);
+}
+
+/* MQTT's own properties, as sources name them; what cannot be said is left out and costs neither record nor connection. */
+static void test_headers_become_properties(void **state)
+{
+    const struct fms_header headers[] = {{"mqtt.content_type", {"text/plain", 10}},
+                                         {"mqtt.response_topic", {"a/b", 3}},
+                                         {"mqtt.correlation_data", {"\x00\xff", 2}},
+                                         {"mqtt.message_expiry", {"258", 3}},
+                                         {"mqtt.payload_format", {"1", 1}},
+                                         {"mqtt.retained", {"1", 1}},
+                                         {"user.fms.reason", {"x", 1}},
+                                         {"fms.reason", {"y", 1}}};
+    const struct fms_header odd[] = {{"mqtt.content_type", {"\xff", 1}},   {"mqtt.response_topic", {"a/+", 3}},
+                                     {"mqtt.message_expiry", {"soon", 4}}, {"mqtt.payload_format", {"7", 1}},
+                                     {"mqtt.retained", {"maybe", 5}},      {"unit\n", {"km/h", 4}}};
+    struct fms_record draft = {.topic = fms_text("fms/data"), .payload = fms_text("0")};
+    struct wire_out wanted = {.size = 0};
+    struct packet packet;
+    struct play play;
+
+    (void)state;
+    out_property(&wanted, "fms.reason", "x");
+    out_property(&wanted, "fms.reason", "y");
+    out_bytes(&wanted, "\x03\x00\x0atext/plain", 13);
+    out_bytes(&wanted,
+              "\x08\x00\x03"
+              "a/b",
+              6);
+    out_bytes(&wanted, "\x09\x00\x02\x00\xff", 5);
+    out_bytes(&wanted, "\x02\x00\x00\x01\x02", 5);
+    out_bytes(&wanted, "\x01\x01", 2);
+    play_start(&play, NULL, "");
+    draft.headers = headers;
+    draft.header_count = 8;
+    fake_add_record(play.f, &draft);
+    draft.headers = odd;
+    draft.header_count = 6;
+    fake_add_record(play.f, &draft);
+    fake_write(play.f);
+    packet = wire_expect(&play.wire, PUBLISH);
+    assert_int_equal(packet.flags & 1, 0);
+    assert_int_equal(packet.properties_size, wanted.size);
+    assert_memory_equal(packet.properties, wanted.data, wanted.size);
+    wire_confirm(&play.wire, PUBACK, packet.id, 0);
+    free(packet.body);
+    packet = wire_expect(&play.wire, PUBLISH);
+    assert_int_equal(packet.properties_size, 0);
+    wire_confirm(&play.wire, PUBACK, packet.id, 0);
+    free(packet.body);
+    fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 2);
+    assert_int_equal(fake_counter(play.f, "headers_dropped"), 6);
+    play_end(&play);
+}
+
+static void test_retained_is_sent_on_where_asked_for(void **state)
+{
+    const struct fms_header retained = {"mqtt.retained", {"1", 1}};
+    struct fms_record draft = {
+        .topic = fms_text("fms/data"), .payload = fms_text("0"), .headers = &retained, .header_count = 1};
+
+    (void)state;
+    for (size_t v = 0; v < 2; v++) {
+        struct play play;
+        char options[64];
+
+        snprintf(options, sizeof options, "version = %s\nforward_retained = yes", versions[v]);
+        play_start(&play, NULL, options);
+        fake_add_record(play.f, &draft);
+        add_numbered(play.f, 1, 1);
+        for (int i = 0; i < 2; i++) {
+            struct packet packet = wire_expect(&play.wire, PUBLISH);
+
+            assert_int_equal(packet.flags & 1, i == 0);
+            assert_int_equal(packet.properties_size, 0);
+            wire_confirm(&play.wire, PUBACK, packet.id, 0);
+            free(packet.body);
+        }
+        fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 2);
+        play_end(&play);
+    }
 }
 
 static void expect_status(const struct wire *reader, const char *payload)
@@ -696,6 +786,8 @@ int main(void)
         cmocka_unit_test(test_every_qos_and_version_arrives),
         cmocka_unit_test(test_qos_2_with_3_1_1_does_not_ask_too_much),
         cmocka_unit_test(test_headers_become_user_properties),
+        cmocka_unit_test(test_headers_become_properties),
+        cmocka_unit_test(test_retained_is_sent_on_where_asked_for),
         cmocka_unit_test(test_last_will),
         cmocka_unit_test(test_broker_down_at_start_and_killed_later),
         cmocka_unit_test(test_wrong_password_is_named),

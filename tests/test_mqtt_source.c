@@ -156,6 +156,197 @@ static void test_every_qos_and_version_arrives(void **state)
     mosquitto_free(&broker);
 }
 
+/* MQTT's own properties as headers, over a real broker; what a sender calls like ours does not pass for ours. */
+static void test_properties_become_headers(void **state)
+{
+    static const struct {
+        const char *name, *value;
+    } wanted[] = {{"mqtt.content_type", "text/plain"}, {"mqtt.response_topic", "answers/a"},
+                  {"mqtt.correlation_data", "42"},     {"mqtt.message_expiry", "3600"},
+                  {"mqtt.payload_format", "1"},        {"user.fms.reason", "none"}};
+    struct wire_out properties = {.size = 0};
+    struct mosquitto broker;
+    struct wire writer;
+    struct fake *f;
+
+    (void)state;
+    out_byte(&properties, 1);
+    out_byte(&properties, 1);
+    out_byte(&properties, 2);
+    out_two(&properties, 0);
+    out_two(&properties, 3600);
+    out_byte(&properties, 3);
+    out_text(&properties, "text/plain");
+    out_byte(&properties, 8);
+    out_text(&properties, "answers/a");
+    out_byte(&properties, 9);
+    out_text(&properties, "42");
+    out_property(&properties, "fms.reason", "none");
+    mosquitto_up(&broker, "allow_anonymous true\n");
+    writer = client_new(broker.port, "writer", true);
+    f = source_up(broker.port, 1, "topic = fms/#");
+    wire_publish_raw(&writer, 2, fms_text("fms/data"), 1, &properties, "0");
+    free(wire_expect(&writer, PUBACK).body);
+    client_publish(&writer, "fms/data", "1", 1, NULL, NULL);
+    fake_until(f, fake_emitted(f) == 2);
+    assert_int_equal(fake_record(f, 0)->header_count, 6);
+    for (size_t i = 0; i < 6; i++) {
+        assert_string_equal(fake_record(f, 0)->headers[i].name, wanted[i].name);
+        assert_string_equal(fake_record(f, 0)->headers[i].value.data, wanted[i].value);
+    }
+    assert_int_equal(fake_record(f, 1)->header_count, 0);
+    source_end(f);
+    close(writer.fd);
+    mosquitto_free(&broker);
+}
+
+/* What brokers pass on although they should not costs that message, or that property, and never the connection. */
+static void test_odd_messages_cost_themselves(void **state)
+{
+    static const struct {
+        struct fms_bytes topic;
+        const char *properties, *reason; /* reason NULL: it is a record */
+        size_t size;
+    } cases[] = {
+        {{"fms/data", 8}, "\x01\x02", NULL, 2},
+        {{"fms/data", 8},
+         "\x08\x00\x03"
+         "a/+",
+         NULL,
+         6},
+        {{"fms/data", 8}, "\x03\x00\x01\xff", NULL, 4},
+        {{"fms/data", 8}, "\x26\x00\x01x\x00\x01\xff", NULL, 7},
+        {{"fms/\xff", 5}, "", "no UTF-8", 0},
+        {{"fms\0data", 8}, "", "holds NUL", 0},
+        {{"fms/+", 5}, "", "wildcard", 0},
+        {{"fms/#", 5}, "", "wildcard", 0},
+        {{"", 0}, "", "no topic", 0},
+        {{"fms/data", 8}, "\x26\x00\x01\xff\x00\x01x", "name of a user property", 7},
+        {{"fms/data", 8},
+         "\x26\x00\x03"
+         "a\0b\x00\x01x",
+         "name of a user property",
+         9},
+        {{"fms/data", 8}, "", NULL, 0},
+    };
+    size_t count = sizeof cases / sizeof cases[0], bad = 0;
+    int port = 0, listener = wire_listen(&port);
+    struct wire wire;
+    struct fake *f;
+
+    (void)state;
+    f = fake_open("mqtt_source", FMS_SOURCE, section(port, "topic = fms/#"));
+    fake_poll(f, 64);
+    wire = broker_accept(listener, NULL, false, NULL);
+    broker_grant(&wire, 1);
+    for (size_t i = 0; i < count; i++) {
+        struct wire_out properties = {.size = 0};
+
+        out_bytes(&properties, cases[i].properties, cases[i].size);
+        wire_publish_raw(&wire, 2, cases[i].topic, (unsigned)i + 1, &properties, "x");
+        free(wire_expect(&wire, PUBACK).body);
+        bad += cases[i].reason != NULL;
+    }
+    fake_until(f, fake_emitted(f) == count);
+    for (size_t i = 0; i < count; i++) {
+        const char *reason = fake_rejected(f, i);
+
+        if (cases[i].reason == NULL ? reason != NULL : reason == NULL || strstr(reason, cases[i].reason) == NULL)
+            fail_msg("case %zu: %s", i, reason);
+        assert_int_equal(fake_record(f, i)->topic.size, cases[i].topic.size);
+        assert_memory_equal(fake_record(f, i)->topic.data, cases[i].topic.data, cases[i].topic.size);
+    }
+    assert_int_equal(fake_record(f, 0)->header_count, 0);
+    assert_int_equal(fake_record(f, 3)->header_count, 1);
+    assert_int_equal(fake_counter(f, "properties_dropped"), 3);
+    assert_int_equal(fake_counter(f, "unusable"), bad);
+    assert_int_equal(fake_counter(f, "connections"), 1);
+    source_end(f);
+    close(wire.fd);
+    close(listener);
+}
+
+/* Starts, receives one live message, and ends; the retained ones that came before it. */
+static size_t retained_at_start(const struct mosquitto *broker, const struct wire *writer, const char *options)
+{
+    struct fake *f = source_up(broker->port, 1, options);
+    size_t retained = 0, count;
+
+    client_publish(writer, "fms/live", "live", 1, NULL, NULL);
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_until(f, fake_emitted(f) > 0 && strcmp(fake_record(f, fake_emitted(f) - 1)->topic.data, "fms/live") == 0);
+    count = fake_emitted(f) - 1;
+    for (size_t i = 0; i < count; i++) {
+        const struct fms_record *record = fake_record(f, i);
+
+        check_record(f, i, "fms/kept", "old");
+        assert_int_equal(record->header_count, 1);
+        assert_string_equal(record->headers[0].name, "mqtt.retained");
+        assert_string_equal(record->headers[0].value.data, "1");
+        retained++;
+    }
+    assert_int_equal(fake_record(f, count)->header_count, 0);
+    source_end(f);
+    return retained;
+}
+
+static void test_retained_messages(void **state)
+{
+    static const struct {
+        const char *retained;
+        size_t first, second; /* with a session that is new, and with the one that the broker kept */
+    } cases[] = {{"all", 1, 1}, {"new", 1, 0}, {"none", 0, 0}};
+    const struct wire_out nothing = {.size = 0};
+
+    (void)state;
+    for (size_t i = 0; i < 6; i++) {
+        struct mosquitto broker;
+        struct wire writer;
+        char options[128];
+
+        mosquitto_up(&broker, "allow_anonymous true\n");
+        writer = client_new(broker.port, "writer", true);
+        wire_publish_raw(&writer, 3, fms_text("fms/kept"), 1, &nothing, "old");
+        free(wire_expect(&writer, PUBACK).body);
+        snprintf(options, sizeof options,
+                 "version = %s\nretained = %s\nclient_id = bridge\nclean_start = no\ntopic = fms/#", versions[i % 2],
+                 cases[i / 2].retained);
+        assert_int_equal(retained_at_start(&broker, &writer, options), cases[i / 2].first);
+        assert_int_equal(retained_at_start(&broker, &writer, options), cases[i / 2].second);
+        close(writer.fd);
+        mosquitto_free(&broker);
+    }
+}
+
+/* What came at the start does not come again at each reconnection of the same process, where the broker kept the session. */
+static void test_retained_messages_come_once(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct wire wire;
+    struct fake *f;
+
+    (void)state;
+    f = fake_open("mqtt_source", FMS_SOURCE, section(port, "topic = t\nclient_id = bridge\nclean_start = no"));
+    fake_poll(f, 16);
+    for (unsigned i = 0; i < 3; i++) {
+        struct packet packet;
+        struct wire_out out = {.data = {0, 0, 0, 1}, .size = 4};
+
+        wire = broker_accept(listener, NULL, i != 2, NULL);
+        packet = wire_expect(&wire, SUBSCRIBE);
+        assert_int_equal(packet.body[packet.size - 1] >> 4, i == 1 ? 1 : 0); /* retain handling */
+        memcpy(out.data, packet.body, 2);
+        wire_send(&wire, SUBACK << 4, &out);
+        free(packet.body);
+        fake_until(f, fake_count_said(f, "subscribed to ") == i + 1);
+        close(wire.fd);
+    }
+    fake_stop(f);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+    close(listener);
+}
+
 static void test_secure_websocket(void **state)
 {
     struct secure secure;
@@ -740,6 +931,10 @@ int main(void)
         cmocka_unit_test(test_check_names_what_is_wrong),
         cmocka_unit_test(test_check_warns_of_traps),
         cmocka_unit_test(test_every_qos_and_version_arrives),
+        cmocka_unit_test(test_properties_become_headers),
+        cmocka_unit_test(test_odd_messages_cost_themselves),
+        cmocka_unit_test(test_retained_messages),
+        cmocka_unit_test(test_retained_messages_come_once),
         cmocka_unit_test(test_secure_websocket),
         cmocka_unit_test(test_full_pipeline_leaves_messages_at_the_broker),
         cmocka_unit_test(test_sink_that_never_settles),

@@ -216,6 +216,17 @@ bool mqtt_is_text(const char *text, size_t size)
     return true;
 }
 
+const char *mqtt_topic_fault(struct fms_bytes topic)
+{
+    if (topic.size == 0)
+        return "it has no topic";
+    if (!mqtt_is_utf8(topic.data, topic.size))
+        return "its topic is no UTF-8, or holds NUL";
+    if (memchr(topic.data, '+', topic.size) != NULL || memchr(topic.data, '#', topic.size) != NULL)
+        return "its topic holds a wildcard (+ or #)";
+    return NULL;
+}
+
 const char *mqtt_topic_error(const char *topic, size_t size)
 {
     if (size == 0)

@@ -87,8 +87,20 @@ bool mqtt_is_utf8(const char *text, size_t size);
  * (MQTT-1.5.4), and at most 65535 bytes long. */
 bool mqtt_is_text(const char *text, size_t size);
 
+/* What is wrong with the topic of a message that came, or NULL: brokers pass on what they should not. */
+const char *mqtt_topic_fault(struct fms_bytes topic);
+
 /* What is wrong with a topic to publish to, or NULL. */
 const char *mqtt_topic_error(const char *topic, size_t size);
+
+/* Which retained messages a source takes: MQTT 5's Retain Handling (3.8.3.1). */
+enum mqtt_retained { MQTT_RETAINED_ALL, MQTT_RETAINED_NEW, MQTT_RETAINED_NONE };
+
+#define MQTT_RETAINED_OPTION(S)                                                                                        \
+    FMS_OPT_CHOICE(                                                                                                    \
+        S, retained, "all", "all|new|none",                                                                            \
+        "messages that the broker has retained: all at each start, only those of subscriptions that are new"           \
+        " to the broker, or none")
 
 /* What stands behind $share/GROUP/ in a filter, or all of it. NULL: malformed (MQTT-4.8.2). */
 const char *mqtt_filter_unshared(const char *filter);

@@ -403,12 +403,12 @@ int mqtt_link_publish(struct mqtt_link *link, const char *topic, const char *pay
                       "a publication", patience, reason, size);
 }
 
-int mqtt_link_subscribe(struct mqtt_link *link, const char *filter, int qos, bool no_retained, int64_t patience,
-                        char *reason, size_t size)
+int mqtt_link_subscribe(struct mqtt_link *link, const char *filter, int qos, enum mqtt_retained retained,
+                        int64_t patience, char *reason, size_t size)
 {
     MQTTAsync_responseOptions response = link_response(link, true);
 
-    response.subscribeOptions.retainHandling = no_retained ? 2 : 1; /* 1: only where the subscription is new */
+    response.subscribeOptions.retainHandling = (unsigned char)retained;
     return link_await(link, MQTTAsync_subscribe(link->handle, filter, qos, &response), "a subscription", patience,
                       reason, size);
 }

@@ -81,8 +81,8 @@ bool mqtt_link_is_5(const struct mqtt_link *link);
  * errno with the broker's words in `reason`: -EACCES where the broker refused, -ENOTCONN, -ETIMEDOUT. */
 int mqtt_link_publish(struct mqtt_link *link, const char *topic, const char *payload, int qos, bool retain,
                       int64_t patience, char *reason, size_t size);
-int mqtt_link_subscribe(struct mqtt_link *link, const char *filter, int qos, bool no_retained, int64_t patience,
-                        char *reason, size_t size);
+int mqtt_link_subscribe(struct mqtt_link *link, const char *filter, int qos, enum mqtt_retained retained,
+                        int64_t patience, char *reason, size_t size);
 
 /* Connects once with a client id of its own, reports what it found, calls `more` while it is connected, disconnects.
  * 0 or -errno, logged. `deadline` is on fms_now's clock. [control] */

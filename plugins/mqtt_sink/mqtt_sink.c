@@ -18,6 +18,8 @@
 /* More than a socket takes would wait in paho's queue, which it does not free together with the client. */
 #define UNCONFIRMED_BYTES (64 * 1024)
 
+#define OWN_PROPERTIES 5 /* that a message can have beside user properties */
+
 enum place_state { PLACE_DONE, PLACE_WAITING, PLACE_SENT, PLACE_REFUSED };
 
 /* A place in the ring. */
@@ -32,7 +34,7 @@ struct place {
 struct mqtt_sink {
     struct mqtt_options mqtt;
     const struct fms_template *topic;
-    bool retain;
+    bool retain, forward_retained;
     int64_t window;
     int64_t max_message_size;
     int64_t ack_timeout;
@@ -59,7 +61,7 @@ enum { COUNT_CONNECTIONS, COUNT_RESENT, COUNT_HEADERS };
 static const struct fms_counter mqtt_sink_counters[] = {
     [COUNT_CONNECTIONS] = {"connections", "connections made"},
     [COUNT_RESENT] = {"resent", "records published again after a lost connection"},
-    [COUNT_HEADERS] = {"headers_dropped", "headers that no user property can carry"},
+    [COUNT_HEADERS] = {"headers_dropped", "headers that no property can carry"},
     {NULL, NULL},
 };
 
@@ -68,6 +70,8 @@ static const struct fms_option mqtt_sink_options[] = {
     MQTT_OPTIONS(MQTT_SERVER_HELP),
     FMS_OPT_TEMPLATE(struct mqtt_sink, topic, "${topic}", "topic to publish to"),
     FMS_OPT_BOOLEAN(struct mqtt_sink, retain, "no", "have the broker keep the last message of each topic"),
+    FMS_OPT_BOOLEAN(struct mqtt_sink, forward_retained, "no",
+                    "have it keep the messages that were retained where they came from (header mqtt.retained)"),
     FMS_OPT_INTEGER(struct mqtt_sink, window, "100", 1, 10000,
                     "most records under way; a broker may allow less (MQTT 5; with 3.1.1 and QoS 2 at most 20), and 64 KiB bound it too"),
     FMS_OPT_SIZE(struct mqtt_sink, max_message_size, "0", 0, 268435455,
@@ -260,42 +264,107 @@ static void on_refused_5(void *context, MQTTAsync_failureData5 *data)
 
 /* --------------------------------------------------------------------------------------- sending: the link's thread */
 
-/* Headers become user properties, those that are text. */
-static MQTTProperties mqtt_sink_properties(struct mqtt_sink *self, const struct fms_record *record)
+static MQTTLenString string_of(struct fms_bytes bytes)
+{
+    return (MQTTLenString){(int)bytes.size, (char *)(uintptr_t)bytes.data};
+}
+
+static void add_text(MQTTProperties *list, enum MQTTPropertyCodes code, struct fms_bytes text)
+{
+    MQTTProperty *item = &list->array[list->count];
+
+    if (text.data == NULL)
+        return;
+    item->identifier = code;
+    item->value.data = string_of(text);
+    list->count++;
+    list->length += 3 + (int)text.size;
+}
+
+static void add_user(MQTTProperties *list, const char *name, struct fms_bytes value)
+{
+    MQTTProperty *item = &list->array[list->count++];
+
+    item->identifier = MQTTPROPERTY_CODE_USER_PROPERTY;
+    item->value.data = string_of(fms_text(name));
+    item->value.value = string_of(value);
+    list->length += 5 + item->value.data.len + item->value.value.len;
+}
+
+static void add_own(MQTTProperties *list, const struct mqtt_properties *own)
+{
+    add_text(list, MQTTPROPERTY_CODE_CONTENT_TYPE, own->content_type);
+    add_text(list, MQTTPROPERTY_CODE_RESPONSE_TOPIC, own->response_topic);
+    add_text(list, MQTTPROPERTY_CODE_CORRELATION_DATA, own->correlation_data);
+    if (own->message_expiry >= 0) {
+        list->array[list->count++] = (MQTTProperty){.identifier = MQTTPROPERTY_CODE_MESSAGE_EXPIRY_INTERVAL,
+                                                    .value.integer4 = (unsigned)own->message_expiry};
+        list->length += 5;
+    }
+    if (own->payload_format >= 0) {
+        list->array[list->count++] = (MQTTProperty){.identifier = MQTTPROPERTY_CODE_PAYLOAD_FORMAT_INDICATOR,
+                                                    .value.byte = (unsigned char)own->payload_format};
+        list->length += 2;
+    }
+}
+
+static bool mqtt_sink_reserve(struct mqtt_sink *self, size_t count)
+{
+    MQTTProperty *room;
+
+    if (count <= self->property_room)
+        return true;
+    room = realloc(self->properties, count * sizeof *room);
+    if (room == NULL)
+        return false;
+    self->properties = room;
+    self->property_room = count;
+    return true;
+}
+
+/* Headers become properties, those that MQTT can say; `own` is what they say that is not the sender's. */
+static MQTTProperties mqtt_sink_properties(struct mqtt_sink *self, const struct fms_record *record,
+                                           struct mqtt_properties *own)
 {
     MQTTProperties result = MQTTProperties_initializer;
-    size_t count = record->header_count;
+    uint64_t dropped = 0;
 
-    if (count > self->property_room) {
-        MQTTProperty *room = realloc(self->properties, count * sizeof *room);
-
-        self->properties = room != NULL ? room : self->properties;
-        self->property_room = room != NULL ? count : self->property_room;
+    if (record->header_count == 0)
+        return result;
+    if (!mqtt_sink_reserve(self, record->header_count + OWN_PROPERTIES)) {
+        fms_count(self->host, COUNT_HEADERS, record->header_count);
+        return result;
     }
     result.array = self->properties;
-    for (size_t i = 0; i < count; i++) {
-        const struct fms_header *header = &record->headers[i];
-        size_t name_size = strlen(header->name);
-        MQTTProperty *item = &self->properties[result.count];
+    for (size_t i = 0; i < record->header_count; i++) {
+        const char *name;
+        enum mqtt_place place = mqtt_place_header(&record->headers[i], own, &name);
 
-        if (i >= self->property_room || !mqtt_is_text(header->name, name_size) ||
-            !mqtt_is_text(header->value.data, header->value.size)) {
-            fms_count(self->host, COUNT_HEADERS, 1);
-            continue;
-        }
-        item->identifier = MQTTPROPERTY_CODE_USER_PROPERTY;
-        item->value.data = (MQTTLenString){(int)name_size, (char *)(uintptr_t)header->name};
-        item->value.value = (MQTTLenString){(int)header->value.size, (char *)(uintptr_t)header->value.data};
-        result.count++;
-        result.length += 5 + (int)name_size + (int)header->value.size;
+        if (place == MQTT_AS_USER)
+            add_user(&result, name, record->headers[i].value);
+        dropped += place == MQTT_NOWHERE;
     }
+    add_own(&result, own);
+    if (dropped > 0)
+        fms_count(self->host, COUNT_HEADERS, dropped);
     return result;
 }
 
-/* The most that the PUBLISH packet can take: its variable lengths have four bytes at most. */
-static int64_t packet_size(const struct place *place, const MQTTProperties *properties)
+/* MQTT-1.5.5 */
+static size_t length_size(size_t length)
 {
-    return (int64_t)(5 + 2 + strlen(place->topic) + 2 + 4 + place->record->payload.size) + properties->length;
+    return length < 128 ? 1 : length < 16384 ? 2 : length < 2097152 ? 3 : 4;
+}
+
+/* Of the PUBLISH packet. */
+static size_t mqtt_sink_packet_size(struct mqtt_sink *self, const struct place *place, const MQTTProperties *properties)
+{
+    size_t listed = (size_t)properties->length;
+    size_t size = 2 + strlen(place->topic) + (self->mqtt.qos > 0 ? 2 : 0) + place->record->payload.size;
+
+    if (mqtt_link_is_5(self->link))
+        size += length_size(listed) + listed;
+    return 1 + length_size(size) + size;
 }
 
 /* The next record to publish, marked as sent; NULL: none, or no more now. */
@@ -329,21 +398,25 @@ static int mqtt_sink_publish(struct mqtt_sink *self, struct place *place)
     MQTTAsync_message message = MQTTAsync_message_initializer;
     MQTTAsync_responseOptions response = MQTTAsync_responseOptions_initializer;
     struct fms_bytes payload = place->record->payload;
+    struct mqtt_properties own = mqtt_no_properties;
+    MQTTProperties properties = MQTTProperties_initializer;
 
     response.context = place;
+    if (mqtt_link_is_5(self->link) || self->forward_retained)
+        properties = mqtt_sink_properties(self, place->record, &own);
     if (mqtt_link_is_5(self->link)) {
-        message.properties = mqtt_sink_properties(self, place->record);
+        message.properties = properties;
         response.onSuccess5 = on_sent_5;
         response.onFailure5 = on_refused_5;
     } else {
         response.onSuccess = on_sent;
     }
-    if (packet_size(place, &message.properties) > mqtt_link_limits(self->link)->packet_size)
+    if ((int64_t)mqtt_sink_packet_size(self, place, &message.properties) > mqtt_link_limits(self->link)->packet_size)
         return MQTTREASONCODE_PACKET_TOO_LARGE;
     message.payload = payload.data != NULL ? (void *)(uintptr_t)payload.data : place->topic;
     message.payloadlen = (int)payload.size;
     message.qos = (int)self->mqtt.qos;
-    message.retained = self->retain;
+    message.retained = self->retain || (self->forward_retained && own.is_retained);
     return MQTTAsync_sendMessage(mqtt_link_handle(self->link), place->topic, &message, &response);
 }
 
@@ -357,7 +430,9 @@ static int64_t mqtt_sink_work(void *user)
 
     while (error == MQTTASYNC_SUCCESS && (place = mqtt_sink_next(self)) != NULL) {
         error = mqtt_sink_publish(self, place);
-        if (error == MQTTREASONCODE_PACKET_TOO_LARGE) {
+        if (error == MQTTASYNC_BAD_UTF8_STRING) /* should paho be stricter than we are */
+            error = MQTTREASONCODE_TOPIC_NAME_INVALID;
+        if (error > 0) { /* that record's fault, not the connection's */
             mqtt_sink_answered(place, error);
             error = MQTTASYNC_SUCCESS;
         }
@@ -464,7 +539,7 @@ static int mqtt_sink_open(void *instance, const struct fms_host *host)
     struct mqtt_sink *self = instance;
     struct mqtt_role role = {
         .clean_start = true,
-        .needs_retain = self->retain || (self->will_topic != NULL && self->will_retain),
+        .needs_retain = self->retain || self->forward_retained || (self->will_topic != NULL && self->will_retain),
         .will = {self->will_topic, self->will_payload, (int)self->will_qos, self->will_retain},
         .user = self,
         .up = mqtt_sink_up,

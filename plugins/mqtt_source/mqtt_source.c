@@ -22,7 +22,6 @@
 
 #define SUBSCRIBE_PATIENCE (10 * FMS_SECOND)
 #define HOLD_GRACE         (6 * FMS_SECOND) /* after one and a half keepalives: mosquitto looks every five seconds */
-#define PROPERTIES_MAX     1000             /* headers that a record can have */
 #define RESERVE_MAX        256u             /* records' room at which to disconnect; less in a small pipeline */
 #define PARKED_MAX         1000u
 #define BOOKKEEPING        300 /* bytes of a message beyond its own, parked or in the pipeline */
@@ -43,6 +42,7 @@ struct mqtt_source {
     int64_t session_expiry;
     int64_t receive_maximum;
     int64_t max_message_size;
+    int retained; /* enum mqtt_retained */
 
     const struct fms_host *host;
     struct mqtt_link *link;
@@ -52,9 +52,7 @@ struct mqtt_source {
     bool is_paused, is_stopping;
     struct parked *parked, **parked_end;
     size_t parked_count, parked_bytes;
-    struct fms_header *headers; /* scratch */
-    char *names;
-    size_t names_room;
+    struct mqtt_headers headers; /* scratch */
 
     atomic_size_t unsettled; /* emitted, and its fate not yet known */
 
@@ -67,12 +65,22 @@ struct mqtt_source {
 
     /* The link's thread's. */
     bool *is_subscribed; /* for each filter */
+    bool *was_granted;   /* on an earlier connection, too */
     bool has_told;       /* that it is subscribed; later only what goes wrong is news */
     bool has_session;    /* the broker had granted a subscription */
     unsigned attempt;    /* subscriptions refused in a row */
 };
 
-enum { COUNT_CONNECTIONS, COUNT_PAUSES, COUNT_PARKED, COUNT_HELD, COUNT_DROPPED, COUNT_PROPERTIES };
+enum {
+    COUNT_CONNECTIONS,
+    COUNT_PAUSES,
+    COUNT_PARKED,
+    COUNT_HELD,
+    COUNT_DROPPED,
+    COUNT_RETAINED,
+    COUNT_UNUSABLE,
+    COUNT_PROPERTIES
+};
 
 static const struct fms_counter mqtt_source_counters[] = {
     [COUNT_CONNECTIONS] = {"connections", "connections made"},
@@ -80,7 +88,13 @@ static const struct fms_counter mqtt_source_counters[] = {
     [COUNT_PARKED] = {"parked", "messages that came after that and were kept beyond max_in_flight"},
     [COUNT_HELD] = {"held", "messages that came when nothing was left but to hold up all MQTT of the process"},
     [COUNT_DROPPED] = {"dropped", "messages that are lost: QoS 0 without room, or the pipeline ended under them"},
-    [COUNT_PROPERTIES] = {"properties_dropped", "user properties beyond the 1000 headers that a record can have"},
+    [COUNT_RETAINED] = {"retained_dropped",
+                        "retained messages that were not wanted, and that MQTT 3.1.1 sends all the same"},
+    [COUNT_UNUSABLE] = {"unusable",
+                        "messages of which no record can be made, such as those with a topic that is no UTF-8"},
+    [COUNT_PROPERTIES] = {"properties_dropped",
+                          "properties with values that MQTT forbids, and user properties beyond the 1000 headers that a"
+                          " record can have"},
     {NULL, NULL},
 };
 
@@ -98,6 +112,7 @@ static const struct fms_option mqtt_source_options[] = {
     FMS_OPT_SIZE(struct mqtt_source, max_message_size, "0", 0, 268435455,
                  "largest message, with topic and properties: room for one more is kept, and an MQTT 5 broker drops what"
                  " is larger; 0: an eighth of max_in_flight_bytes, and nothing is dropped"),
+    MQTT_RETAINED_OPTION(struct mqtt_source),
     FMS_OPT_END,
 };
 /* clang-format on */
@@ -109,66 +124,107 @@ static struct fms_bytes text_of(const MQTTLenString *text)
     return fms_bytes_of(text->data != NULL ? text->data : "", (size_t)text->len);
 }
 
-/* Room for headers and for their names, which paho does not terminate. */
-static bool mqtt_source_scratch(struct mqtt_source *self, size_t names)
+static bool is_utf8(struct fms_bytes text)
 {
-    char *room;
-
-    if (self->headers == NULL)
-        self->headers = calloc(PROPERTIES_MAX, sizeof *self->headers);
-    if (names > self->names_room && (room = realloc(self->names, names)) != NULL) {
-        self->names = room;
-        self->names_room = names;
-    }
-    return self->headers != NULL && names <= self->names_room;
+    return mqtt_is_utf8(text.data, text.size);
 }
 
-/* User properties become headers. On the lane. */
-static void mqtt_source_headers(struct mqtt_source *self, const MQTTProperties *properties, struct fms_record *draft)
+/* Keeps one of MQTT's own. False: a value that MQTT forbids; paho looks at none. */
+static bool keep_property(struct mqtt_properties *own, const MQTTProperty *property)
 {
-    size_t names = 0, count = 0;
-    char *to;
+    struct fms_bytes text = text_of(&property->value.data); /* where it has one */
 
-    for (int i = 0; i < properties->count; i++) {
-        if (properties->array[i].identifier == MQTTPROPERTY_CODE_USER_PROPERTY)
-            names += (size_t)properties->array[i].value.data.len + 1;
+    switch (property->identifier) {
+    case MQTTPROPERTY_CODE_CONTENT_TYPE:
+        if (is_utf8(text))
+            own->content_type = text;
+        return is_utf8(text);
+    case MQTTPROPERTY_CODE_RESPONSE_TOPIC:
+        if (mqtt_topic_fault(text) == NULL)
+            own->response_topic = text;
+        return mqtt_topic_fault(text) == NULL;
+    case MQTTPROPERTY_CODE_CORRELATION_DATA:
+        own->correlation_data = text;
+        return true;
+    case MQTTPROPERTY_CODE_MESSAGE_EXPIRY_INTERVAL:
+        own->message_expiry = property->value.integer4;
+        return true;
+    case MQTTPROPERTY_CODE_PAYLOAD_FORMAT_INDICATOR:
+        if (property->value.byte <= 1)
+            own->payload_format = property->value.byte;
+        return property->value.byte <= 1;
+    default:
+        return true;
     }
-    if (names == 0 || !mqtt_source_scratch(self, names))
-        return;
-    to = self->names;
+}
+
+/* The record's headers. NULL, or why no record can be made of the message. On the lane. */
+static const char *mqtt_source_headers(struct mqtt_source *self, const MQTTAsync_message *message)
+{
+    const MQTTProperties *properties = &message->properties;
+    struct mqtt_properties own = mqtt_no_properties;
+    size_t names = 0, count = 0, forbidden = 0;
+
+    own.is_retained = message->retained != 0;
     for (int i = 0; i < properties->count; i++) {
         const MQTTProperty *item = &properties->array[i];
-        struct fms_bytes name = text_of(&item->value.data);
 
-        if (item->identifier != MQTTPROPERTY_CODE_USER_PROPERTY)
-            continue;
-        if (count == PROPERTIES_MAX) {
-            fms_count(self->host, COUNT_PROPERTIES, 1);
+        if (item->identifier != MQTTPROPERTY_CODE_USER_PROPERTY) {
+            forbidden += !keep_property(&own, item);
             continue;
         }
-        self->headers[count++] = (struct fms_header){to, text_of(&item->value.value)};
-        memcpy(to, name.data, name.size);
-        to[name.size] = '\0';
-        to += name.size + 1;
+        if (!is_utf8(text_of(&item->value.data)))
+            return "the name of a user property is no UTF-8, or holds NUL";
+        names += (size_t)item->value.data.len;
+        count++;
     }
-    draft->headers = self->headers;
-    draft->header_count = count;
+    if (!mqtt_headers_begin(&self->headers, &own, count, names))
+        return "there is no memory for its headers";
+    for (int i = 0; i < properties->count && count > 0; i++) {
+        const MQTTProperty *item = &properties->array[i];
+
+        if (item->identifier == MQTTPROPERTY_CODE_USER_PROPERTY)
+            mqtt_headers_add(&self->headers, text_of(&item->value.data), text_of(&item->value.value));
+    }
+    if (forbidden + self->headers.left_out > 0)
+        fms_count(self->host, COUNT_PROPERTIES, forbidden + self->headers.left_out);
+    return NULL;
+}
+
+/* A message that cannot become a good record goes to the dead letters. As fms_emit. */
+static int mqtt_source_reject(struct mqtt_source *self, const struct fms_record *draft, const char *fault)
+{
+    int error = fms_emit_rejected(self->host, draft, "%s", fault);
+
+    if (error != 0)
+        return error;
+    fms_count(self->host, COUNT_UNUSABLE, 1);
+    fms_warn(self->host, "a message on \"%.*s\" is rejected: %s",
+             draft->topic.size < 200 ? (int)draft->topic.size : 200, (const char *)draft->topic.data, fault);
+    return 0;
 }
 
 /* On the lane. As fms_emit. */
 static int mqtt_source_emit(struct mqtt_source *self, const struct parked *item)
 {
+    const MQTTAsync_message *message = item->message;
     struct fms_record draft = {
         .topic = fms_bytes_of(item->topic, item->topic_size),
-        .payload = fms_bytes_of(item->message->payloadlen > 0 ? item->message->payload : "",
-                                (size_t)item->message->payloadlen),
+        .payload = fms_bytes_of(message->payloadlen > 0 ? message->payload : "", (size_t)message->payloadlen),
         .timestamp = item->received,
     };
+    const char *fault = mqtt_topic_fault(draft.topic), *header_fault = NULL;
     int error;
 
-    mqtt_source_headers(self, &item->message->properties, &draft);
+    if (message->properties.count > 0 || message->retained)
+        header_fault = mqtt_source_headers(self, message);
+    if (header_fault == NULL && (message->properties.count > 0 || message->retained)) {
+        draft.headers = self->headers.items;
+        draft.header_count = self->headers.count;
+    }
+    fault = fault != NULL ? fault : header_fault;
     atomic_fetch_add(&self->unsettled, 1); /* before: its fate may be known when fms_emit returns */
-    error = fms_emit(self->host, &draft);
+    error = fault != NULL ? mqtt_source_reject(self, &draft, fault) : fms_emit(self->host, &draft);
     if (error != 0)
         atomic_fetch_sub(&self->unsettled, 1);
     return error;
@@ -218,7 +274,8 @@ static void mqtt_source_regulate(struct mqtt_source *self, bool must_pause)
 
 static size_t parked_size(const struct parked *item)
 {
-    return BOOKKEEPING + item->topic_size + (size_t)item->message->payloadlen;
+    return BOOKKEEPING + item->topic_size + (size_t)item->message->payloadlen +
+           (size_t)item->message->properties.length;
 }
 
 static void mqtt_source_unpark(struct mqtt_source *self)
@@ -331,14 +388,31 @@ static enum taking mqtt_source_hold(struct mqtt_source *self, const struct parke
     return COMES_AGAIN;
 }
 
+/* What the broker of MQTT 3.1.1 was not asked for, because it cannot be asked. Where it has kept the session, nothing tells a
+ * subscription that is new to it from one that it has had. */
+static bool mqtt_source_is_wanted(const struct mqtt_source *self, const MQTTAsync_message *message)
+{
+    if (!message->retained || self->retained == MQTT_RETAINED_ALL)
+        return true;
+    return self->retained == MQTT_RETAINED_NEW &&
+           (mqtt_link_is_5(self->link) || !mqtt_link_limits(self->link)->session_present);
+}
+
 static void mqtt_source_arrived(void *user, unsigned connection, char *topic, size_t topic_size,
                                 MQTTAsync_message *message)
 {
     struct mqtt_source *self = user;
     struct parked item = {NULL, message, topic, topic_size, fms_realtime(self->host)};
     int qos = message->qos; /* once parked, the message is the lane's, which may have freed it */
-    enum taking taking = connection == self->given_up ? COMES_AGAIN : mqtt_source_take(self, &item);
+    enum taking taking = COMES_AGAIN;
 
+    if (!mqtt_source_is_wanted(self, message)) {
+        fms_count(self->host, COUNT_RETAINED, 1);
+        message_free(&item);
+        return;
+    }
+    if (connection != self->given_up)
+        taking = mqtt_source_take(self, &item);
     if (!mqtt_source_is_safe(self, qos, taking))
         taking = mqtt_source_hold(self, &item, qos, taking);
     if (taking == COMES_AGAIN)
@@ -354,8 +428,11 @@ static void mqtt_source_arrived(void *user, unsigned connection, char *topic, si
 static bool mqtt_source_subscribe(struct mqtt_source *self, size_t i)
 {
     const char *filter = self->topic.items[i];
+    bool is_known = self->was_granted[i] && mqtt_link_limits(self->link)->session_present; /* nothing comes twice */
+    enum mqtt_retained retained = is_known && self->retained == MQTT_RETAINED_ALL ? MQTT_RETAINED_NEW
+                                                                                  : (enum mqtt_retained)self->retained;
     char reason[128];
-    int granted = mqtt_link_subscribe(self->link, filter, (int)self->mqtt.qos, false, SUBSCRIBE_PATIENCE, reason,
+    int granted = mqtt_link_subscribe(self->link, filter, (int)self->mqtt.qos, retained, SUBSCRIBE_PATIENCE, reason,
                                       sizeof reason);
 
     if (granted == -EACCES)
@@ -369,6 +446,7 @@ static bool mqtt_source_subscribe(struct mqtt_source *self, size_t i)
     if (granted >= 0)
         fms_debug(self->host, "subscribed to \"%s\"", filter);
     self->is_subscribed[i] = granted >= 0;
+    self->was_granted[i] = self->was_granted[i] || granted >= 0;
     self->has_session = self->has_session || granted >= 0;
     return granted >= 0;
 }
@@ -495,7 +573,7 @@ static int mqtt_source_probe_topics(void *user, struct mqtt_link *link)
 
     for (size_t i = 0; i < self->topic.count; i++) {
         const char *filter = self->topic.items[i];
-        int granted = mqtt_link_subscribe(link, mqtt_filter_unshared(filter), (int)self->mqtt.qos, true,
+        int granted = mqtt_link_subscribe(link, mqtt_filter_unshared(filter), (int)self->mqtt.qos, MQTT_RETAINED_NONE,
                                           SUBSCRIBE_PATIENCE, reason, sizeof reason);
 
         if (granted >= 0)
@@ -519,8 +597,8 @@ static void mqtt_source_free(struct mqtt_source *self)
     while (self->parked != NULL)
         mqtt_source_unpark(self);
     free(self->is_subscribed);
-    free(self->headers);
-    free(self->names);
+    free(self->was_granted);
+    mqtt_headers_free(&self->headers);
     pthread_cond_destroy(&self->moved);
     pthread_mutex_destroy(&self->lock);
 }
@@ -551,8 +629,10 @@ static int mqtt_source_open(void *instance, const struct fms_host *host)
     pthread_cond_init(&self->moved, &attributes);
     pthread_condattr_destroy(&attributes);
     self->is_subscribed = calloc(self->topic.count, sizeof *self->is_subscribed);
-    error = self->is_subscribed != NULL ? mqtt_link_open(&self->link, &self->mqtt, host, &role, true)
-                                        : fms_fail(host, -ENOMEM, "out of memory");
+    self->was_granted = calloc(self->topic.count, sizeof *self->was_granted);
+    error = self->is_subscribed != NULL && self->was_granted != NULL
+                ? mqtt_link_open(&self->link, &self->mqtt, host, &role, true)
+                : fms_fail(host, -ENOMEM, "out of memory");
     if (error != 0)
         mqtt_source_free(self);
     return error;
