@@ -846,4 +846,124 @@ static inline void expect_all_turns(const char *plugin, enum fms_role role)
     expect_turns(plugin, role, "server = tcp://127.0.0.1:%d, tcp://many.test:%d");
 }
 
+/* ---------------------------------------------------------------------------------------- certificates that are replaced */
+
+/* Takes those of an authority, `ca` or `other`, into use on both sides. */
+static inline void use_certificates(const struct mosquitto *broker, const char *ca)
+{
+    assert_int_equal(
+        run_quietly("cd '%s' && mkdir -p theirs ours && cp %s.pem theirs/ca.pem && cp %s.pem ours/ca.pem &&"
+                    " for name in server client; do"
+                    " openssl x509 -req -in $name.csr -CA %s.pem -CAkey %s.key -CAcreateserial -days 2"
+                    " -extfile $name.ext -out $name.pem 2>/dev/null || exit 1; done &&"
+                    " cp server.pem server.key theirs && cp client.pem client.key ours",
+                    broker->directory, ca, ca, ca, ca),
+        0);
+}
+
+/* A connection lost and made again, through a restart of the broker. */
+static inline void expect_reconnection(struct mosquitto *broker, struct fake *f)
+{
+    size_t said = fake_count_said(f, " again after ");
+
+    mosquitto_stop(broker, SIGTERM);
+    fake_until(f, fake_count_said(f, "warning: connection to ") == said + 1);
+    mosquitto_start(broker);
+    fake_until(f, fake_count_said(f, " again after ") == said + 1);
+}
+
+/* Files that are replaced are used from the next connection on; as long as they are broken, the old ones stay. */
+static inline void expect_renewed_certificates(const char *plugin, enum fms_role role)
+{
+    int port = wire_free_port();
+    struct mosquitto broker;
+    char text[1024];
+    struct fake *f;
+
+    snprintf(text, sizeof text,
+             "allow_anonymous true\nlistener %d 127.0.0.1\ncafile %%s/theirs/ca.pem\ncertfile %%s/theirs/server.pem\n"
+             "keyfile %%s/theirs/server.key\nrequire_certificate true\n",
+             port);
+    mosquitto_make(&broker, text);
+    make_certificates(broker.directory);
+    use_certificates(&broker, "ca");
+    mosquitto_start(&broker);
+    snprintf(text, sizeof text,
+             "server = mqtts://localhost:%d\nca_file = %s/ours/ca.pem\ncert_file = %s/ours/client.pem\n"
+             "key_file = %s/ours/client.key\nreconnect_min = 20ms\nreconnect_max = 200ms\n%s",
+             port, broker.directory, broker.directory, broker.directory, role == FMS_SOURCE ? "topic = t\n" : "");
+    f = fake_open(plugin, role, text);
+    fake_until(f, fake_count_said(f, "info: connected to ") == 1);
+    assert_int_equal(run_quietly("echo broken > '%s/ours/client.pem'", broker.directory), 0);
+    expect_reconnection(&broker, f);
+    expect_reconnection(&broker, f);
+    assert_int_equal(fake_count_said(f, "warning: cert_file cannot be used, so the certificates that were read before"),
+                     1);
+    assert_int_equal(run_quietly("rm '%s/ours/ca.pem'", broker.directory), 0);
+    expect_reconnection(&broker, f);
+    assert_int_equal(fake_count_said(f, "warning: ca_file cannot be used"), 1);
+    use_certificates(&broker, "other");
+    expect_reconnection(&broker, f);
+    assert_non_null(fake_said(f, "info: the new certificates can be used and are"));
+    fake_stop(f);
+    fake_close(f);
+    mosquitto_free(&broker);
+}
+
+static inline pid_t tls_server_start(const char *directory, int port, const char *version)
+{
+    char address[32];
+    int fd = -1;
+    pid_t pid;
+
+    snprintf(address, sizeof address, "127.0.0.1:%d", port);
+    pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        dup2(open("/dev/null", O_RDWR), STDIN_FILENO);
+        dup2(STDIN_FILENO, STDOUT_FILENO);
+        dup2(STDIN_FILENO, STDERR_FILENO);
+        if (chdir(directory) == 0)
+            execlp("openssl", "openssl", "s_server", "-accept", address, version, "-cert", "server.pem", "-key",
+                   "server.key", "-CAfile", "other.pem", "-Verify", "1", "-verify_return_error", "-quiet",
+                   (char *)NULL);
+        _exit(127);
+    }
+    for (int64_t until = fake_realclock() + FAKE_PATIENCE; fd < 0 && fake_realclock() < until; poll(NULL, 0, 10))
+        fd = wire_try(port);
+    assert_true(fd >= 0);
+    close(fd);
+    return pid;
+}
+
+/* What speaks that version of TLS, wants a certificate and gets none, or one of an authority that it does not know, says so
+ * in an alert. */
+static inline void expect_alert(const char *plugin, enum fms_role role, const char *version, bool has_certificate,
+                                const char *said)
+{
+    struct mosquitto place;
+    char text[1024];
+    struct fake *f;
+    pid_t pid;
+    int n;
+
+    mosquitto_make(&place, ""); /* only for the directory and the port */
+    make_certificates(place.directory);
+    pid = tls_server_start(place.directory, place.port, version);
+    n = snprintf(text, sizeof text, "server = mqtts://localhost:%d\nca_file = %s/ca.pem\n%s", place.port,
+                 place.directory, role == FMS_SOURCE ? "topic = t\n" : "");
+    if (has_certificate)
+        snprintf(text + n, sizeof text - (size_t)n, "cert_file = %s/client.pem\nkey_file = %s/client.key\n",
+                 place.directory, place.directory);
+    f = fake_open(plugin, role, text);
+    fake_until(f, fake_said(f, "warning: cannot connect to ") != NULL);
+    if (fake_said(f, said) == NULL)
+        fail_msg("%s: said instead: %s", version, fake_said(f, "cannot connect to "));
+    fake_stop(f);
+    fake_close(f);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    mosquitto_free(&place);
+}
+
 #endif

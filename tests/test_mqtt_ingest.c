@@ -689,6 +689,21 @@ static void test_probe(void **state)
     fake_close(f);
 }
 
+static void test_certificates_are_renewed(void **state)
+{
+    (void)state;
+    expect_renewed_certificates("mqtt_ingest", FMS_SOURCE);
+}
+
+static void test_alerts_of_tls_are_told(void **state)
+{
+    (void)state;
+    expect_alert("mqtt_ingest", FMS_SOURCE, "-tls1_2", false, "TLS: the broker says: handshake failure");
+    expect_alert("mqtt_ingest", FMS_SOURCE, "-tls1_2", true, "TLS: the broker says: unknown ca");
+    expect_alert("mqtt_ingest", FMS_SOURCE, "-tls1_3", false, "TLS: the broker says: certificate required");
+    expect_alert("mqtt_ingest", FMS_SOURCE, "-tls1_3", true, "TLS: the broker says: unknown ca");
+}
+
 static void test_whatever_is_wrong_with_one_address_the_next_is_tried(void **state)
 {
     (void)state;
@@ -719,6 +734,8 @@ int main(void)
         cmocka_unit_test(test_broker_hangs_up),
         cmocka_unit_test(test_broker_down_at_start_and_restarted),
         cmocka_unit_test(test_unknown_host),
+        cmocka_unit_test(test_certificates_are_renewed),
+        cmocka_unit_test(test_alerts_of_tls_are_told),
         cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),
         cmocka_unit_test(test_probe),
     };

@@ -664,7 +664,7 @@ static void test_tls(void **state)
         {"127.0.0.1", "ca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/client.key\n",
          "the certificate is not for this host"},
         {"localhost", "ca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/locked.key\nkey_password = no\n",
-         "TLS: "},
+         "error: key_file: "},
     };
     struct mosquitto broker;
 
@@ -688,14 +688,14 @@ static void test_tls(void **state)
         options[n] = '\0';
         snprintf(ini, sizeof ini, "server = %s://%s:%d\n%s", i % 2 == 0 ? "ssl" : "mqtts", cases[i].host, broker.port,
                  options);
-        f = fake_open("mqtt_sink", FMS_SINK, ini);
-        if (cases[i].said == NULL) {
+        f = fake_check("mqtt_sink", FMS_SINK, ini);
+        if (fake_start(f) == 0 && cases[i].said == NULL) {
             add_numbered(f, 0, 1);
             fake_until(f, fake_fate(f, 0) == FMS_DELIVERED);
         } else {
-            fake_until(f, fake_said(f, "cannot connect") != NULL);
+            fake_until(f, fake_said(f, "cannot connect") != NULL || fake_said(f, "error: ") != NULL);
             if (fake_said(f, cases[i].said) == NULL)
-                fail_msg("case %zu: %s", i, fake_said(f, "cannot connect"));
+                fail_msg("case %zu: %s", i, fake_said(f, ": "));
         }
         assert_null(fake_said(f, "hush"));
         fake_close(f);
@@ -760,6 +760,20 @@ static void test_probe(void **state)
     mosquitto_free(&broker);
 }
 
+static void test_certificates_are_renewed(void **state)
+{
+    (void)state;
+    expect_renewed_certificates("mqtt_sink", FMS_SINK);
+}
+
+static void test_alerts_of_tls_are_told(void **state)
+{
+    (void)state;
+    expect_alert("mqtt_sink", FMS_SINK, "-tls1_2", false, "TLS: the broker says: handshake failure");
+    expect_alert("mqtt_sink", FMS_SINK, "-tls1_2", true, "TLS: the broker says: unknown ca");
+    expect_alert("mqtt_sink", FMS_SINK, "-tls1_3", false, "wants a certificate of ours, or refuses it");
+}
+
 static void test_whatever_is_wrong_with_one_address_the_next_is_tried(void **state)
 {
     (void)state;
@@ -794,6 +808,8 @@ int main(void)
         cmocka_unit_test(test_tls),
         cmocka_unit_test(test_websocket),
         cmocka_unit_test(test_secure_websocket),
+        cmocka_unit_test(test_certificates_are_renewed),
+        cmocka_unit_test(test_alerts_of_tls_are_told),
         cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),
         cmocka_unit_test(test_probe),
     };

@@ -919,6 +919,12 @@ static void test_source_to_sink_with_full_windows(void **state)
     }
 }
 
+static void test_certificates_are_renewed(void **state)
+{
+    (void)state;
+    expect_renewed_certificates("mqtt_source", FMS_SOURCE);
+}
+
 static void test_whatever_is_wrong_with_one_address_the_next_is_tried(void **state)
 {
     (void)state;
@@ -949,6 +955,7 @@ int main(void)
         cmocka_unit_test(test_qos_2_is_exactly_once_across_connections),
         cmocka_unit_test(test_refused_subscription_is_asked_for_again),
         cmocka_unit_test(test_shared_subscription_divides),
+        cmocka_unit_test(test_certificates_are_renewed),
         cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),
         cmocka_unit_test(test_probe),
         cmocka_unit_test(test_probe_says_what_is_refused),

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 /* ----------------------------------------------------------------------------------------------------------- checks */
 
@@ -439,21 +438,6 @@ void mqtt_advise_session(const struct mqtt_options *options, bool clean_start, i
 }
 
 /* ------------------------------------------------------------------------------------------------------ small parts */
-
-static int check_file(const struct fms_host *host, const char *option, const char *path)
-{
-    if (path == NULL || access(path, R_OK) == 0)
-        return 0;
-    return fms_fail_option(host, option, -errno, "%s: %s", path, strerror(errno));
-}
-
-int mqtt_check_files(const struct mqtt_options *options, const struct fms_host *host)
-{
-    if (check_file(host, "ca_file", options->ca_file) != 0 || check_file(host, "cert_file", options->cert_file) != 0 ||
-        check_file(host, "key_file", options->key_file) != 0)
-        return -EINVAL;
-    return 0;
-}
 
 void mqtt_make_client_id(const struct fms_host *host, char id[MQTT_CLIENT_ID_SIZE])
 {

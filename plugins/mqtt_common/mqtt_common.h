@@ -70,9 +70,6 @@ void mqtt_next_server(const struct mqtt_options *options, size_t *server, struct
 int mqtt_check(const struct mqtt_options *options, const struct fms_host *host);
 int mqtt_check_filters(const struct fms_list *filters, const struct fms_host *host);
 
-/* Whether the files that the options name can be read; for open, since check touches no disk. 0 or -EINVAL, logged. */
-int mqtt_check_files(const struct mqtt_options *options, const struct fms_host *host);
-
 /* Warns of a subscriber's session that keeps less than its owner may think. [control] */
 void mqtt_advise_session(const struct mqtt_options *options, bool clean_start, int64_t session_expiry,
                          const struct fms_host *host);

@@ -12,13 +12,19 @@
 #include "mqtt_link.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
+
+#include "mqtt_tls.h"
 
 #define CONNECT_PATIENCE    (10 * FMS_SECOND)
 #define DISCONNECT_PATIENCE (2 * FMS_SECOND)
@@ -26,6 +32,15 @@
 #define UNSAID_AT_QOS_2     20                       /* mosquitto's default; with 3.1.1 it just hangs up on one more */
 
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP };
+
+/* A file of certificates or keys, copied into memory when it was found to be good: paho reads files whenever it connects, and
+ * shall not find one that is broken or half replaced. */
+struct copy {
+    int fd; /* -1: there is none */
+    char path[32];
+};
+
+enum { COPY_CA, COPY_CERT, COPY_KEY, COPIES };
 
 struct mqtt_link {
     const struct mqtt_options *options;
@@ -41,8 +56,10 @@ struct mqtt_link {
     struct mqtt_url url;
     struct addrinfo *found;   /* the addresses that its name has; they serve until all were tried */
     struct addrinfo *address; /* the one that is tried; NULL: all were */
-    bool has_connected;       /* ever */
-    bool is_reconnecting;     /* since a loss that was logged, or a first attempt that failed */
+    struct copy copies[COPIES];
+    char told[MQTT_TLS_REASON_SIZE]; /* why new files cannot be used */
+    bool has_connected;              /* ever */
+    bool is_reconnecting;            /* since a loss that was logged, or a first attempt that failed */
     int64_t down_since;
     int64_t last_pause;
     unsigned attempt;
@@ -207,19 +224,23 @@ static const char *connack_text(int code)
     }
 }
 
-/* A connection that did not come about. A reason that TLS gave stands. */
+/* A connection that did not come about. A reason that TLS gave stands; but paho tells it only until our side of the handshake
+ * is done, and what TLS 1.3 has to say of our certificate comes later. */
 static void link_refused(struct mqtt_link *link, int code, const char *message)
 {
+    const char *tls = link->url.is_tls ? ", or wants a certificate of ours, or refuses it" : "";
+
     if (code > 0 && connack_text(code) != NULL) {
         link_down(link, "refused: %s", connack_text(code));
     } else if (message != NULL && strcmp(message, "TCP connect completion failure") == 0) {
-        link_down(link, "the broker closed the connection instead of an answer%s",
+        link_down(link, "the broker closed the connection instead of an answer%s%s", tls,
                   mqtt_link_is_5(link) ? " (does it speak MQTT 5? else set version = 3.1.1)" : "");
     } else {
         pthread_mutex_lock(&link->lock);
         link->is_unreachable = true;
         pthread_mutex_unlock(&link->lock);
-        link_down(link, "nobody answers there%s", link->url.is_tls ? ", or the certificate is not for this host" : "");
+        link_down(link, "nobody answers there%s%s", link->url.is_tls ? ", or the certificate is not for this host" : "",
+                  tls);
     }
 }
 
@@ -269,22 +290,15 @@ static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_mess
     return 1; /* 0 would queue the message in memory, and acknowledge it all the same */
 }
 
-/* Lines of OpenSSL, the cause first: "THREAD:error:0A000086:SSL routines:FUNCTION:certificate verify failed:FILE:..."
- */
+/* Lines of OpenSSL, the cause first: "THREAD:error:0A000086:SSL routines:FUNCTION:certificate verify failed:FILE:..." */
 static int on_tls_error(const char *text, size_t size, void *context)
 {
     struct mqtt_link *link = context;
-    const char *field = text, *colon;
+    const char *code = memmem(text, size, ":error:", 7);
 
-    for (int i = 0; i < 5; i++) {
-        colon = memchr(field, ':', size - (size_t)(field - text));
-        if (colon == NULL)
-            break;
-        field = colon + 1;
-    }
     pthread_mutex_lock(&link->lock);
-    if (link->reason[0] == '\0')
-        snprintf(link->reason, sizeof link->reason, "TLS: %.*s", (int)strcspn(field, ":\n"), field);
+    if (code != NULL && link->reason[0] == '\0')
+        mqtt_tls_explain(strtoul(code + 7, NULL, 16), link->reason, sizeof link->reason);
     pthread_mutex_unlock(&link->lock);
     return 1;
 }
@@ -454,6 +468,83 @@ static const char *link_target(const struct mqtt_link *link, char *to, size_t si
     return to;
 }
 
+static void copies_free(struct copy copies[COPIES])
+{
+    for (int i = 0; i < COPIES; i++) {
+        if (copies[i].fd >= 0)
+            close(copies[i].fd);
+        copies[i].fd = -1;
+    }
+}
+
+/* 0 or -errno. */
+static int copy_make(struct copy *copy, const char *path)
+{
+    int from = path != NULL ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    ssize_t n = 1;
+    int error = 0;
+
+    *copy = (struct copy){.fd = -1};
+    if (path == NULL)
+        return 0;
+    if (from >= 0)
+        copy->fd = memfd_create("fmspipe", MFD_CLOEXEC);
+    while (from >= 0 && copy->fd >= 0 && n > 0)
+        n = sendfile(copy->fd, from, NULL, 1 << 20);
+    if (from < 0 || copy->fd < 0 || n < 0)
+        error = -errno;
+    if (from >= 0)
+        close(from);
+    snprintf(copy->path, sizeof copy->path, "/proc/self/fd/%d", copy->fd);
+    return error;
+}
+
+static const char *copy_path(const struct copy *copy)
+{
+    return copy->fd >= 0 ? copy->path : NULL;
+}
+
+/* Takes the files as they are now, if they can be used. 0, or -EINVAL, *option and `reason`. */
+static int link_copy_files(struct mqtt_link *link, const char **option, char reason[MQTT_TLS_REASON_SIZE])
+{
+    static const char *const names[COPIES] = {"ca_file", "cert_file", "key_file"};
+    const struct mqtt_options *options = link->options;
+    const char *const paths[COPIES] = {options->ca_file, options->cert_file, options->key_file};
+    struct copy copies[COPIES] = {{.fd = -1}, {.fd = -1}, {.fd = -1}};
+    struct mqtt_tls_files files;
+    SSL_CTX *tls = NULL;
+    int error = 0;
+
+    for (int i = 0; i < COPIES && error == 0; i++) {
+        error = copy_make(&copies[i], paths[i]);
+        if (error == 0)
+            continue;
+        *option = names[i];
+        snprintf(reason, MQTT_TLS_REASON_SIZE, "%s: %s", paths[i], strerror(-error));
+    }
+    files = (struct mqtt_tls_files){copy_path(&copies[COPY_CA]), copy_path(&copies[COPY_CERT]),
+                                    copy_path(&copies[COPY_KEY])};
+    if (error == 0)
+        tls = mqtt_tls_load(options, &files, option, reason);
+    if (tls == NULL) {
+        copies_free(copies);
+        return -EINVAL;
+    }
+    SSL_CTX_free(tls);
+    copies_free(link->copies);
+    memcpy(link->copies, copies, sizeof copies);
+    return 0;
+}
+
+static void link_renew_files(struct mqtt_link *link)
+{
+    char reason[MQTT_TLS_REASON_SIZE];
+    const char *option = NULL;
+
+    link_copy_files(link, &option, reason);
+    mqtt_tls_tell(link->host, option, reason, link->told);
+}
+
 /* As paho's functions: MQTTASYNC_SUCCESS, or why not. */
 static int link_make_anchor(struct mqtt_link *link)
 {
@@ -539,9 +630,9 @@ static int link_send_connect(struct mqtt_link *link)
     will.qos = link->role.will.qos;
     will.retained = link->role.will.retain;
     connect.will = link->role.will.topic != NULL ? &will : NULL;
-    tls.trustStore = options->ca_file;
-    tls.keyStore = options->cert_file;
-    tls.privateKey = options->key_file;
+    tls.trustStore = copy_path(&link->copies[COPY_CA]);
+    tls.keyStore = copy_path(&link->copies[COPY_CERT]);
+    tls.privateKey = copy_path(&link->copies[COPY_KEY]);
     tls.privateKeyPassword = options->key_password;
     tls.enableServerCertAuth = options->tls_verify;
     tls.verify = options->tls_verify;
@@ -580,6 +671,8 @@ static int link_try(struct mqtt_link *link, int64_t patience)
     if (link_next_address(link) != 0 || (link->handle == NULL && link_make_handle(link) != 0))
         return -EHOSTUNREACH;
     MQTTAsync_isConnected(link->handle);
+    if (link->url.is_tls)
+        link_renew_files(link);
     pthread_mutex_lock(&link->lock);
     link->state = LINK_CONNECTING;
     link->connection++;
@@ -856,6 +949,7 @@ static void link_free(struct mqtt_link *link)
     MQTTAsync_destroy(&link->anchor);
     if (link->found != NULL)
         freeaddrinfo(link->found);
+    copies_free(link->copies);
     pthread_cond_destroy(&link->changed);
     pthread_mutex_destroy(&link->lock);
     free(link);
@@ -865,7 +959,9 @@ static void link_free(struct mqtt_link *link)
 static struct mqtt_link *link_new(const struct mqtt_options *options, const struct fms_host *host)
 {
     struct mqtt_link *link = calloc(1, sizeof *link);
+    char reason[MQTT_TLS_REASON_SIZE];
     pthread_condattr_t attributes;
+    const char *option;
     int error;
 
     if (link == NULL) {
@@ -874,6 +970,8 @@ static struct mqtt_link *link_new(const struct mqtt_options *options, const stru
     }
     link->options = options;
     link->host = host;
+    for (int i = 0; i < COPIES; i++)
+        link->copies[i].fd = -1;
     mqtt_next_server(options, &link->server, &link->url);
     link->server = options->server.count - 1;
     mqtt_make_client_id(host, link->client_id);
@@ -886,7 +984,9 @@ static struct mqtt_link *link_new(const struct mqtt_options *options, const stru
     error = link_make_anchor(link);
     if (error != MQTTASYNC_SUCCESS)
         fms_fail(host, -ENOMEM, "paho: %s", paho_error(error));
-    else if (mqtt_check_files(options, host) == 0)
+    else if (link->url.is_tls && link_copy_files(link, &option, reason) != 0)
+        fms_fail_option(host, option, -EINVAL, "%s", reason);
+    else
         return link;
     link_free(link);
     return NULL;

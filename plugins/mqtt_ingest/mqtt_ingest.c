@@ -356,7 +356,7 @@ static const char *down_reason(const struct mqtt_ingest *self)
 
     if (reason[0] != '\0')
         return reason;
-    if (!session_is_connected(self->session) && self->mqtt.version == MQTT_5)
+    if (!session_is_connected(self->session) && transport_was_closed(self->transport) && self->mqtt.version == MQTT_5)
         return "the broker closed the connection instead of an answer (does it speak MQTT 5? else set version = 3.1.1)";
     return transport_reason(self->transport);
 }
@@ -523,13 +523,6 @@ static int mqtt_ingest_check(void *instance, const struct fms_host *host)
     return 0;
 }
 
-static int ingest_transport(struct mqtt_ingest *self, const struct fms_host *host)
-{
-    int error = mqtt_check_files(&self->mqtt, host);
-
-    return error != 0 ? error : transport_new(&self->transport, &self->mqtt, self->alpn, host);
-}
-
 static int mqtt_ingest_open(void *instance, const struct fms_host *host)
 {
     struct mqtt_ingest *self = instance;
@@ -537,7 +530,7 @@ static int mqtt_ingest_open(void *instance, const struct fms_host *host)
     self->host = host;
     self->ask_at = FMS_NEVER;
     mqtt_make_client_id(host, self->client_id);
-    return ingest_transport(self, host);
+    return transport_new(&self->transport, &self->mqtt, self->alpn, host);
 }
 
 /* Waits as the lane would. False: the deadline has come. */
@@ -704,8 +697,9 @@ static int mqtt_ingest_probe(void *instance, const struct fms_host *host, int64_
     for (size_t i = 0; filters != NULL && i < self->topic.count; i++)
         filters[i] = mqtt_filter_unshared(self->topic.items[i]);
     self->session = filters != NULL ? session_new(&options) : NULL;
-    error = self->session != NULL && buffer_reserve(self) ? ingest_transport(self, host)
-                                                          : fms_fail(host, -ENOMEM, "out of memory");
+    error = self->session != NULL && buffer_reserve(self)
+                ? transport_new(&self->transport, &self->mqtt, self->alpn, host)
+                : fms_fail(host, -ENOMEM, "out of memory");
     if (error == 0) {
         error = probe_connect(self, deadline);
         if (error == 0)

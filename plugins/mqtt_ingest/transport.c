@@ -6,7 +6,6 @@
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
-#include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <poll.h>
 #include <pthread.h>
@@ -17,6 +16,8 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "../mqtt_common/mqtt_tls.h"
 
 #define CONNECT_PATIENCE (10 * FMS_SECOND) /* for all of it */
 #define ADDRESS_PATIENCE (3 * FMS_SECOND)  /* for one address of several */
@@ -36,8 +37,11 @@ enum step { STEP_NONE, STEP_LOOKUP, STEP_ADDRESS, STEP_CONNECT, STEP_HANDSHAKE, 
 struct transport {
     const struct mqtt_options *options;
     const char *alpn;
-    SSL_CTX *tls; /* NULL: no TLS */
+    const struct fms_host *host;
+    SSL_CTX *tls;                    /* NULL: no TLS */
+    char told[MQTT_TLS_REASON_SIZE]; /* why new files cannot be used */
     char reason[256];
+    bool was_closed;
 
     enum step step;
     int64_t deadline, address_deadline;
@@ -68,6 +72,20 @@ static void say(struct transport *transport, const char *format, ...)
     va_start(args, format);
     vsnprintf(transport->reason, sizeof transport->reason, format, args);
     va_end(args);
+}
+
+/* The connection is over, by errno's word, or (0) because the broker closed it. */
+static void say_closed(struct transport *transport, int error)
+{
+    if (transport->reason[0] != '\0')
+        return;
+    transport->was_closed = error == 0 || error == ECONNRESET || error == EPIPE;
+    say(transport, "%s", error != 0 ? strerror(error) : "the broker closed the connection");
+}
+
+bool transport_was_closed(const struct transport *transport)
+{
+    return transport->was_closed;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- look-up */
@@ -142,64 +160,40 @@ static struct lookup *lookup_new(const struct mqtt_url *url)
 
 /* -------------------------------------------------------------------------------------------------------------- TLS */
 
-static const char *tls_error(void)
+static struct mqtt_tls_files tls_files(const struct mqtt_options *options)
 {
-    unsigned long code = ERR_peek_last_error();
-    const char *text = ERR_reason_error_string(code);
-
-    ERR_clear_error();
-    return text != NULL ? text : "unknown error";
+    return (struct mqtt_tls_files){options->ca_file, options->cert_file, options->key_file};
 }
 
-/* Never a prompt on the terminal. */
-static int give_password(char *to, int size, int is_writing, void *user)
+static int tls_new(struct transport *transport)
 {
-    const char *password = user;
-    size_t length = password != NULL ? strlen(password) : 0;
+    struct mqtt_tls_files files = tls_files(transport->options);
+    char reason[MQTT_TLS_REASON_SIZE];
+    const char *option;
 
-    (void)is_writing;
-    if (length > (size_t)size)
-        return -1;
-    memcpy(to, password != NULL ? password : "", length);
-    return (int)length;
+    transport->tls = mqtt_tls_load(transport->options, &files, &option, reason);
+    return transport->tls != NULL ? 0 : fms_fail_option(transport->host, option, -EINVAL, "%s", reason);
 }
 
-static int tls_load(SSL_CTX *tls, const struct mqtt_options *options, const struct fms_host *host)
+/* Reads the files again, for whoever replaces them does not start us anew. */
+static void tls_renew(struct transport *transport)
 {
-    const char *key_file = options->key_file != NULL ? options->key_file : options->cert_file;
+    struct mqtt_tls_files files = tls_files(transport->options);
+    char reason[MQTT_TLS_REASON_SIZE];
+    const char *option;
+    SSL_CTX *tls = mqtt_tls_load(transport->options, &files, &option, reason);
 
-    if (options->ca_file != NULL ? SSL_CTX_load_verify_locations(tls, options->ca_file, NULL) != 1
-                                 : SSL_CTX_set_default_verify_paths(tls) != 1)
-        return fms_fail_option(host, "ca_file", -EINVAL, "%s: %s", options->ca_file != NULL ? options->ca_file : "",
-                               tls_error());
-    SSL_CTX_set_default_passwd_cb(tls, give_password);
-    SSL_CTX_set_default_passwd_cb_userdata(tls, (void *)(uintptr_t)options->key_password);
-    if (options->cert_file == NULL)
-        return 0;
-    if (SSL_CTX_use_certificate_chain_file(tls, options->cert_file) != 1)
-        return fms_fail_option(host, "cert_file", -EINVAL, "%s: %s", options->cert_file, tls_error());
-    if (SSL_CTX_use_PrivateKey_file(tls, key_file, SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(tls) != 1)
-        return fms_fail_option(host, options->key_file != NULL ? "key_file" : "cert_file", -EINVAL, "%s: %s", key_file,
-                               tls_error());
-    return 0;
-}
-
-static int tls_new(SSL_CTX **result, const struct mqtt_options *options, const struct fms_host *host)
-{
-    SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
-    int error;
-
+    mqtt_tls_tell(transport->host, option, reason, transport->told);
     if (tls == NULL)
-        return fms_fail(host, -ENOMEM, "TLS: %s", tls_error());
-    SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION);
-    SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_verify(tls, options->tls_verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
-    error = tls_load(tls, options, host);
-    if (error != 0)
-        SSL_CTX_free(tls);
-    else
-        *result = tls;
-    return error;
+        return;
+    SSL_CTX_free(transport->tls);
+    transport->tls = tls;
+}
+
+static void say_tls_error(struct transport *transport)
+{
+    mqtt_tls_explain(ERR_peek_last_error(), transport->reason, sizeof transport->reason);
+    ERR_clear_error();
 }
 
 static bool is_address(const char *host)
@@ -231,10 +225,11 @@ static bool tls_protocol(SSL *ssl, const char *alpn)
 
 static int handshake_begin(struct transport *transport)
 {
+    tls_renew(transport);
     transport->ssl = SSL_new(transport->tls);
     if (transport->ssl == NULL || !tls_name(transport->ssl, transport->url.host) ||
         !tls_protocol(transport->ssl, transport->alpn) || SSL_set_fd(transport->ssl, transport->fd) != 1) {
-        say(transport, "TLS: %s", tls_error());
+        say_tls_error(transport);
         return -EPROTO;
     }
     SSL_set_connect_state(transport->ssl);
@@ -254,18 +249,18 @@ static ssize_t tls_outcome(struct transport *transport, int result, short *event
         *events = POLLOUT;
         return -EAGAIN;
     case SSL_ERROR_ZERO_RETURN:
-        say(transport, "the broker closed the connection");
+        say_closed(transport, 0);
         return -EPIPE;
     case SSL_ERROR_SYSCALL:
-        say(transport, "%s", errno != 0 ? strerror(errno) : "the broker closed the connection");
+        say_closed(transport, errno);
         ERR_clear_error();
         return -EPIPE;
     default:
-        verdict = SSL_get_verify_result(transport->ssl);
+        verdict = transport->options->tls_verify ? SSL_get_verify_result(transport->ssl) : X509_V_OK;
         if (verdict != X509_V_OK)
             say(transport, "TLS: the broker's certificate: %s", X509_verify_cert_error_string(verdict));
-        else
-            say(transport, "TLS: %s", tls_error());
+        else if (transport->reason[0] == '\0')
+            say_tls_error(transport);
         ERR_clear_error();
         return -EPIPE;
     }
@@ -283,11 +278,12 @@ int transport_new(struct transport **result, const struct mqtt_options *options,
         return fms_fail(host, -ENOMEM, "out of memory");
     transport->options = options;
     transport->alpn = alpn;
+    transport->host = host;
     transport->fd = -1;
     mqtt_next_server(options, &transport->server, &transport->url);
     transport->server = options->server.count - 1;
     if (transport->url.is_tls)
-        error = tls_new(&transport->tls, options, host);
+        error = tls_new(transport);
     if (error != 0)
         free(transport);
     else
@@ -334,6 +330,7 @@ void transport_open(struct transport *transport, int64_t now)
 {
     transport_close(transport);
     transport->reason[0] = '\0';
+    transport->was_closed = false;
     transport->read_events = POLLIN;
     transport->write_events = POLLOUT;
     transport->deadline = now + CONNECT_PATIENCE;
@@ -413,6 +410,7 @@ static int step_connect(struct transport *transport, int64_t now, struct fms_wai
     else
         getsockopt(transport->fd, SOL_SOCKET, SO_ERROR, &error, &size);
     if (error == 0) {
+        transport->reason[0] = '\0'; /* of addresses before this one; from here on the first reason counts */
         transport->step = transport->tls != NULL ? STEP_HANDSHAKE : STEP_UP;
         return transport->tls != NULL ? handshake_begin(transport) : 0;
     }
@@ -476,25 +474,46 @@ ssize_t transport_read(struct transport *transport, void *to, size_t size)
         return n;
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return -EAGAIN;
-    say(transport, "%s", n == 0 ? "the broker closed the connection" : strerror(errno));
+    say_closed(transport, n == 0 ? 0 : errno);
     return -EPIPE;
+}
+
+/* Writing failed. A broker that refuses our certificate with TLS 1.3 says so after the handshake, and hangs up: what it said
+ * may still be there to be read. */
+static void hear_alert(struct transport *transport)
+{
+    char byte;
+    int n = SSL_read(transport->ssl, &byte, 1);
+
+    if (n <= 0 && SSL_get_error(transport->ssl, n) == SSL_ERROR_SSL) {
+        transport->was_closed = false;
+        say_tls_error(transport);
+    }
+    ERR_clear_error();
 }
 
 ssize_t transport_write(struct transport *transport, const void *from, size_t size)
 {
+    bool is_news;
     ssize_t n;
 
     if (transport->ssl != NULL) {
         errno = 0;
         n = SSL_write(transport->ssl, from, size < INT32_MAX ? (int)size : INT32_MAX);
-        return n > 0 ? n : tls_outcome(transport, (int)n, &transport->write_events);
+        if (n > 0)
+            return n;
+        is_news = transport->reason[0] == '\0';
+        n = tls_outcome(transport, (int)n, &transport->write_events);
+        if (n == -EPIPE && is_news)
+            hear_alert(transport);
+        return n;
     }
     n = send(transport->fd, from, size, MSG_NOSIGNAL);
     if (n > 0)
         return n;
     if (n == 0 || errno == EAGAIN || errno == EINTR)
         return -EAGAIN;
-    say(transport, "%s", strerror(errno));
+    say_closed(transport, errno);
     return -EPIPE;
 }
 

@@ -11,7 +11,7 @@
 
 struct transport;
 
-/* Reads the certificates. 0 or a negative errno, logged. `options`, which mqtt_check has seen, and `alpn` (NULL: none)
+/* Reads the certificates, as each connection does anew. 0 or a negative errno, logged. `options`, which mqtt_check has seen, and `alpn` (NULL: none)
  * outlive it. */
 int transport_new(struct transport **result, const struct mqtt_options *options, const char *alpn,
                   const struct fms_host *host);
@@ -42,5 +42,7 @@ bool transport_wait(const struct transport *transport, bool for_reading, bool fo
 
 /* Why it failed or is over, in words. */
 const char *transport_reason(const struct transport *transport);
+/* The broker closed it and gave no reason, not even by an alert of TLS. */
+bool transport_was_closed(const struct transport *transport);
 
 #endif
