@@ -453,6 +453,8 @@ static void test_broker_never_answers(void **state)
     pair_end(&pair);
 }
 
+/* Packets that cannot be told apart cost the connection, but what was delivered before is acknowledged: also what is settled
+ * only then. */
 static void test_broker_breaks_the_protocol(void **state)
 {
     static const struct {
@@ -461,26 +463,111 @@ static void test_broker_breaks_the_protocol(void **state)
         unsigned reason;
         const char *said;
     } cases[] = {
-        {"\xc0\x00", 2, 0x82, "the broker breaks the protocol: PINGREQ"},
+        {"\x82\x00", 2, 0x82, "the broker breaks the protocol: SUBSCRIBE"},
         {"\x36\x06\x00\x01t\x00\x01\x00", 8, 0x81, "the broker breaks the protocol: PUBLISH: malformed packet"},
         {"\x30\xff\xff\xff\xff\x7f", 6, 0x81, "malformed packet"},
-        {"\x30\x08\x00\x01t\x03\x23\x00\x01x", 10, 0x94, "topic alias invalid"},
-        {"\x30\xff\x7f", 3, 0x95, "packet too large"},
+        {"\x32\x07\x00\x01\x01\x00\x07\x09x", 9, 0x81, "PUBLISH 7 on \"\x01\": malformed packet"},
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct pair pair = pair_up("max_message_size = 4KiB", 16, 1);
+        struct pair pair = pair_up("", 16, 1);
         struct packet packet;
 
+        for (unsigned n = 0; n < 3; n++)
+            wire_publish(&pair.wire, "t", "x", 1, 11 + n, NULL, NULL);
         send_raw(&pair.wire, cases[i].bytes, cases[i].size);
-        packet = wire_expect(&pair.wire, DISCONNECT);
+        pair_until_emitted(&pair, 3);
+        fake_settle(pair.f, 0, FMS_DELIVERED);
+        expect_ack(&pair.wire, PUBACK, 11);
+        assert_false(wire_ready(pair.wire.fd, 100));
+        fake_settle(pair.f, 2, FMS_DELIVERED);
+        fake_settle(pair.f, 1, FMS_DELIVERED);
+        expect_ack(&pair.wire, PUBACK, 12);
+        assert_true(wire_receive(&pair.wire, &packet)); /* and DISCONNECT behind them */
+        assert_int_equal(packet.id, 13);
+        free(packet.body);
+        assert_true(wire_receive(&pair.wire, &packet));
+        assert_int_equal(packet.type, DISCONNECT);
         assert_int_equal(packet.size, 1);
         assert_int_equal(packet.body[0], cases[i].reason);
         free(packet.body);
-        fake_until(pair.f, fake_said(pair.f, cases[i].said) != NULL);
         close(pair.wire.fd);
+        fake_until(pair.f, fake_said(pair.f, cases[i].said) != NULL);
         pair_accept(&pair, true, 1); /* and it tries again */
+        pair_end(&pair);
+    }
+}
+
+/* A sink that settles nothing does not keep it from parting; nor does a broker that does not hang up. */
+static void test_parts_although_nothing_settles(void **state)
+{
+    struct pair pair = pair_up("", 16, 1);
+    struct wire old;
+
+    (void)state;
+    wire_publish(&pair.wire, "t", "x", 1, 7, NULL, NULL);
+    send_raw(&pair.wire, "\x82\x00", 2);
+    free(wire_expect(&pair.wire, DISCONNECT).body);
+    old = pair.wire;
+    pair_accept(&pair, true, 1);
+    assert_false(wire_ready(pair.wire.fd, 100)); /* nothing of the old connection is acknowledged on the new one */
+    close(old.fd);
+    pair_end(&pair);
+}
+
+/* One message of each kind that is odd, in the midst of good ones, sent by a broker that checks nothing: each costs itself at
+ * most, whatever the QoS, and is acknowledged in its turn. */
+static void test_odd_messages_cost_only_themselves(void **state)
+{
+#define ODD(bytes) bytes, sizeof bytes - 1
+    static const struct {
+        const char *body; /* behind the topic "t" and the identifier, or NULL: `whole` */
+        size_t size;
+        const char *fault; /* NULL: a record */
+    } cases[] = {
+        {ODD("\0\1t\0\2\2\1\2x"), NULL},             /* payload format indicator 2 */
+        {ODD("\0\1t\0\2\6\10\0\3a/+x"), NULL},       /* response topic with a wildcard */
+        {ODD("\0\1t\0\2\10\3\0\1a\3\0\1bx"), NULL},  /* two content types */
+        {ODD("\0\1t\0\2\3\41\0\1x"), NULL},          /* what only CONNACK has */
+        {ODD("\0\1t\0\2\7\46\0\1k\0\1\377x"), NULL}, /* a user property whose value is no text */
+        {ODD("\0\1t\0\2\7\46\0\1\377\0\1vx"), "the name of a user property"},
+        {ODD("\0\1t\0\2\7\46\0\1\0\0\1vx"), "the name of a user property"},
+        {ODD("\0\1t\0\2\2\176\0x"), "its properties cannot be told apart"},
+        {ODD("\0\1\377\0\2\0x"), "its topic is no UTF-8, or holds NUL"},
+        {ODD("\0\3a\0b\0\2\0x"), "its topic is no UTF-8, or holds NUL"},
+        {ODD("\0\3a/#\0\2\0x"), "its topic holds a wildcard"},
+        {ODD("\0\0\0\2\0x"), "it has no topic"},
+        {ODD("\0\0\0\2\3\43\0\1x"), "its topic alias stands for nothing"},
+    };
+#undef ODD
+
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
+        unsigned qos = 1 + i % 2, ack = qos == 1 ? PUBACK : PUBREC;
+        struct pair pair = pair_up(qos == 1 ? "qos = 1" : "qos = 2", 16, qos);
+        size_t row = i / 2;
+        struct wire_out out = {.size = 0};
+
+        out_bytes(&out, cases[row].body, cases[row].size);
+        wire_publish(&pair.wire, "t", "0", qos, 1, NULL, NULL);
+        wire_send(&pair.wire, PUBLISH << 4 | qos << 1, &out);
+        wire_publish(&pair.wire, "t", "1", qos, 3, NULL, NULL);
+        pair_until_emitted(&pair, 3);
+        check_record(pair.f, 0, "t", "0");
+        check_record(pair.f, 2, "t", "1");
+        assert_string_equal(fake_record(pair.f, 1)->payload.data, "x");
+        if (cases[row].fault == NULL) {
+            assert_null(fake_rejected(pair.f, 1));
+        } else {
+            assert_non_null(strstr(fake_rejected(pair.f, 1), cases[row].fault));
+            assert_non_null(fake_said(pair.f, cases[row].fault));
+            assert_int_equal(fake_counter(pair.f, "unusable"), 1);
+        }
+        fake_settle_all(pair.f, FMS_DELIVERED);
+        for (unsigned id = 1; id <= 3; id++)
+            expect_ack(&pair.wire, ack, id);
+        assert_int_equal(fake_counter(pair.f, "connections"), 1);
         pair_end(&pair);
     }
 }
@@ -727,6 +814,8 @@ int main(void)
         cmocka_unit_test(test_broker_sends_byte_by_byte),
         cmocka_unit_test(test_broker_never_answers),
         cmocka_unit_test(test_broker_breaks_the_protocol),
+        cmocka_unit_test(test_parts_although_nothing_settles),
+        cmocka_unit_test(test_odd_messages_cost_only_themselves),
         cmocka_unit_test(test_broker_redirects),
         cmocka_unit_test(test_refused_subscription_is_asked_for_again),
         cmocka_unit_test(test_stopped_with_records_in_flight),

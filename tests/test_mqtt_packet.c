@@ -78,8 +78,9 @@ static struct bytes packet_of(uint8_t first, const char *body)
 union any {
     struct packet_connack connack;
     struct packet_publish publish;
-    struct packet_ack ack;
+    uint16_t id;
     struct packet_suback suback;
+    struct packet_disconnect disconnect;
 };
 
 /* Reads whatever it is. The reason code, 0, or 1000: it is not all there. */
@@ -98,13 +99,12 @@ static int read_any(enum packet_version version, const uint8_t *data, size_t siz
     case PACKET_PUBLISH:
         return packet_read_publish(version, &packet, packet.body.size, &any->publish);
     case PACKET_PUBREL:
-        return packet_read_pubrel(version, &packet, &any->ack);
+        return packet_read_id(&packet, &any->id);
     case PACKET_SUBACK:
         return packet_read_suback(version, &packet, &any->suback);
-    case PACKET_PINGRESP:
-        return packet_read_pingresp(&packet);
     case PACKET_DISCONNECT:
-        return packet_read_disconnect(&packet, &any->ack);
+        packet_read_disconnect(&packet, &any->disconnect);
+        return 0;
     default:
         fail_msg("no subscriber reads a packet of type %d", packet.type);
         return -1;
@@ -178,8 +178,7 @@ static void test_remaining_length(void **state)
         {"30 ff ff ff 7f", 1, 5 + 268435455},
         {"30 ff ff ff ff", REASON_MALFORMED, 0},    /* a fifth byte */
         {"30 80 80 80 80 01", REASON_MALFORMED, 0}, /* likewise */
-        {"30 80 00", REASON_MALFORMED, 0},          /* MQTT-1.5.5-1: not the fewest bytes */
-        {"30 ff ff 80 00", REASON_MALFORMED, 0},
+        {"30 80 00", 1, 3},                         /* MQTT-1.5.5-1: not the fewest bytes, but plain enough */
     };
 
     (void)state;
@@ -194,21 +193,23 @@ static void test_remaining_length(void **state)
     }
 }
 
-/* MQTT-2.1.3-1: reserved flags. */
+/* MQTT-2.1.3-1: reserved flags mean nothing. */
 static void test_flags(void **state)
 {
     static const struct {
-        uint8_t type, good;
+        uint8_t type;
         const char *body;
     } rows[] = {
-        {0x20, 0x0, "00 00 00"}, {0x60, 0x2, "00 01"}, {0x90, 0x0, "00 01 00 00"}, {0xd0, 0x0, ""}, {0xe0, 0x0, ""},
+        {0x20, "00 00 00"},
+        {0x60, "00 01"},
+        {0x90, "00 01 00 00"},
+        {0xe0, ""},
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         for (uint8_t flags = 0; flags < 16; flags++) {
-            struct row row = {"MQTT-2.1.3-1", V5, rows[i].type | flags, rows[i].body,
-                              flags == rows[i].good ? 0 : REASON_MALFORMED};
+            struct row row = {"MQTT-2.1.3-1", V5, rows[i].type | flags, rows[i].body, 0};
 
             check_rows(&row, 1);
         }
@@ -217,57 +218,55 @@ static void test_flags(void **state)
 
 /* -------------------------------------------------------------------------------------------------------- 3.2 CONNACK */
 
+/* Malformed is what cannot be told apart; what nobody uses may say what it likes. */
 static void test_connack(void **state)
 {
     static const struct row rows[] = {
         {"3.2", V3, 0x20, "00 00", 0},
         {"3.2.2.2", V3, 0x20, "01 00", 0},
-        {"table 3.1", V3, 0x20, "00 01", 0},
         {"table 3.1", V3, 0x20, "00 05", 0},
-        {"table 3.1", V3, 0x20, "00 06", REASON_MALFORMED},
-        {"3.2.2.1", V3, 0x20, "02 00", REASON_MALFORMED},
-        {"MQTT-3.2.2-4", V3, 0x20, "01 05", REASON_PROTOCOL_ERROR},
+        {"table 3.1: no such code", V3, 0x20, "00 06", 0},
+        {"3.2.2.1", V3, 0x20, "02 00", 0},
+        {"MQTT-3.2.2-4", V3, 0x20, "01 05", 0},
         {"3.2.1", V3, 0x20, "00", REASON_MALFORMED},
-        {"3.2.1", V3, 0x20, "00 00 00", REASON_MALFORMED},
+        {"3.2.1", V3, 0x20, "00 00 00", 0},
         {"3.2", V5, 0x20, "00 00 00", 0},
         {"3.2.2.1.1", V5, 0x20, "01 00 00", 0},
-        {"MQTT-3.2.2-1", V5, 0x20, "80 00 00", REASON_MALFORMED},
-        {"MQTT-3.2.2-6", V5, 0x20, "01 87 00", REASON_PROTOCOL_ERROR},
-        {"MQTT-3.2.2-8", V5, 0x20, "00 01 00", REASON_MALFORMED},
+        {"MQTT-3.2.2-1", V5, 0x20, "80 00 00", 0},
+        {"MQTT-3.2.2-6", V5, 0x20, "01 87 00", 0},
+        {"MQTT-3.2.2-8", V5, 0x20, "00 01 00", 0},
         {"3.2.2.3", V5, 0x20, "00 00", REASON_MALFORMED},
-        {"3.2.2.3.3", V5, 0x20, "00 00 03 21 00 0a", 0},
-        {"3.2.2.3.3", V5, 0x20, "00 00 03 21 00 00", REASON_PROTOCOL_ERROR},
-        {"3.2.2.3.4", V5, 0x20, "00 00 02 24 01", 0},
-        {"3.2.2.3.4", V5, 0x20, "00 00 02 24 02", REASON_PROTOCOL_ERROR},
-        {"3.2.2.3.5", V5, 0x20, "00 00 02 25 02", REASON_PROTOCOL_ERROR},
-        {"3.2.2.3.6", V5, 0x20, "00 00 05 27 00 00 00 00", REASON_PROTOCOL_ERROR},
-        {"3.2.2.3.11", V5, 0x20, "00 00 02 28 02", REASON_PROTOCOL_ERROR},
-        {"3.2.2.3.12", V5, 0x20, "00 00 02 29 02", REASON_PROTOCOL_ERROR},
-        {"3.2.2.3.13", V5, 0x20, "00 00 02 2a 02", REASON_PROTOCOL_ERROR},
-        {"3.2.2.3.2: twice", V5, 0x20, "00 00 0a 11 00 00 00 01 11 00 00 00 01", REASON_PROTOCOL_ERROR},
         {"2.2.2.1: longer than the packet", V5, 0x20, "00 00 04 21 00 0a", REASON_MALFORMED},
-        {"2.2.2.1: shorter than its properties", V5, 0x20, "00 00 02 21 00 0a", REASON_MALFORMED},
-        {"behind the properties", V5, 0x20, "00 00 00 00", REASON_MALFORMED},
-        {"MQTT-1.5.4-1: surrogate", V5, 0x20, "00 00 06 1f 00 03 ed a0 80", REASON_MALFORMED},
-        {"MQTT-1.5.4-1: overlong", V5, 0x20, "00 00 05 1f 00 02 c0 af", REASON_MALFORMED},
-        {"MQTT-1.5.4-2: NUL", V5, 0x20, "00 00 04 1f 00 01 00", REASON_MALFORMED},
-        {"1.5.4-3: BOM", V5, 0x20, "00 00 06 1f 00 03 ef bb bf", 0},
+        {"2.2.2.1: shorter than its properties", V5, 0x20, "00 00 02 21 00 0a", 0},
+        {"behind the properties", V5, 0x20, "00 00 00 00", 0},
     };
-    static const uint8_t reasons[] = {0x00, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89,
-                                      0x8a, 0x8c, 0x90, 0x95, 0x97, 0x99, 0x9a, 0x9b, 0x9c, 0x9d, 0x9f}; /* table 3-1 */
 
     (void)state;
     CHECK(rows);
-    for (unsigned code = 0; code < 256; code++) {
-        char body[16];
-        struct row row = {"table 3-1", V5, 0x20, body,
-                          memchr(reasons, (int)code, sizeof reasons) ? 0 : REASON_MALFORMED};
-
-        snprintf(body, sizeof body, "00 %02x 00", code);
-        check_rows(&row, 1);
-    }
     check_cuts(V3, 0x20, "00 00", 2);
     check_cuts(V5, 0x20, "00 00 0a 11 00 00 0e 10 1f 00 02 'h' 'i'", 13);
+}
+
+/* A value that is forbidden is as if it were absent, and of two the first counts. */
+static void test_connack_forbidden_values(void **state)
+{
+    struct bytes packet = packet_of(0x20,
+                                    "00 00 25 21 00 00 24 02 25 02 27 00 00 00 00 28 02 29 02 2a 02 11 00 00 00 07 11"
+                                    " 00 00 00 08 1f 00 03 ed a0 80 23 00 01");
+    union any any;
+    const struct packet_properties *said = &any.connack.properties;
+
+    (void)state;
+    assert_int_equal(read_any(V5, packet.data, packet.size, &any), 0);
+    assert_int_equal(said->receive_maximum, 65535);
+    assert_int_equal(said->maximum_qos, 2);
+    assert_int_equal(said->maximum_packet_size, PACKET_SIZE_MAX);
+    assert_true(said->retain_available && said->wildcards_available && said->subscription_ids_available &&
+                said->shared_available);
+    assert_int_equal(said->session_expiry, 7);
+    assert_false(said->is_unreadable || packet_has(said, PROPERTY_TOPIC_ALIAS));
+    assert_int_equal(said->ignored, 9);
+    free(packet.data);
 }
 
 static void test_connack_values(void **state)
@@ -313,22 +312,32 @@ static void test_connack_values(void **state)
 static const struct {
     uint8_t identifier;
     const char *value;
-    const char *in; /* C: CONNACK, P: PUBLISH, R: PUBREL, S: SUBACK, D: DISCONNECT */
+    const char *in; /* C: CONNACK, P: PUBLISH, S: SUBACK, D: DISCONNECT */
 } table_2_4[] = {
-    {0x01, "01", "P"},          {0x02, "00 00 00 01", "P"},
-    {0x03, "00 01 'x'", "P"},   {0x08, "00 01 'x'", "P"},
-    {0x09, "00 01 ff", "P"},    {0x0b, "81 01", "P"},
+    {0x01, "01", "P"},
+    {0x02, "00 00 00 01", "P"},
+    {0x03, "00 01 'x'", "P"},
+    {0x08, "00 01 'x'", "P"},
+    {0x09, "00 01 ff", "P"},
+    {0x0b, "81 01", "P"},
     {0x11, "00 00 00 01", "C"}, /* DISCONNECT: of a client only (MQTT-3.14.2-2) */
-    {0x12, "00 01 'x'", "C"},   {0x13, "00 01", "C"},
-    {0x15, "00 01 'x'", "C"},   {0x16, "00 01 ff", "C"},
-    {0x17, "01", ""},           {0x18, "00 00 00 01", ""},
-    {0x19, "01", ""},           {0x1a, "00 01 'x'", "C"},
-    {0x1c, "00 01 'x'", "CD"},  {0x1f, "00 01 'x'", "CRSD"},
-    {0x21, "00 01", "C"},       {0x22, "00 01", "C"},
-    {0x23, "00 01", "P"},       {0x24, "01", "C"},
-    {0x25, "01", "C"},          {0x26, "00 01 'x' 00 01 'y'", "CPRSD"},
-    {0x27, "00 00 00 01", "C"}, {0x28, "01", "C"},
-    {0x29, "01", "C"},          {0x2a, "01", "C"},
+    {0x12, "00 01 'x'", "C"},
+    {0x13, "00 01", "C"},
+    {0x15, "00 01 'x'", "C"},
+    {0x16, "00 01 ff", "C"},
+    {0x1a, "00 01 'x'", "C"},
+    {0x1c, "00 01 'x'", "CD"},
+    {0x1f, "00 01 'x'", "CSD"},
+    {0x21, "00 01", "C"},
+    {0x22, "00 01", "C"},
+    {0x23, "00 01", "P"},
+    {0x24, "01", "C"},
+    {0x25, "01", "C"},
+    {0x26, "00 01 'x' 00 01 'y'", "CPSD"},
+    {0x27, "00 00 00 01", "C"},
+    {0x28, "01", "C"},
+    {0x29, "01", "C"},
+    {0x2a, "01", "C"},
 };
 
 static const struct {
@@ -336,10 +345,20 @@ static const struct {
     uint8_t first;
     const char *head, *tail;
 } carriers[] = {
-    {'C', 0x20, "00 00", ""},    {'P', 0x32, "00 01 't' 00 01", "'p'"},
-    {'R', 0x62, "00 01 00", ""}, {'S', 0x90, "00 01", "00"},
+    {'C', 0x20, "00 00", ""},
+    {'P', 0x32, "00 01 't' 00 01", "'p'"},
+    {'S', 0x90, "00 01", "00"},
     {'D', 0xe0, "00", ""},
 };
+
+/* What read_any has read. */
+static const struct packet_properties *properties_of(char letter, const union any *any)
+{
+    return letter == 'C'   ? &any->connack.properties
+           : letter == 'P' ? &any->publish.properties
+           : letter == 'S' ? &any->suback.properties
+                           : &any->disconnect.properties;
+}
 
 static const char *value_of(unsigned identifier, const char **in)
 {
@@ -353,18 +372,30 @@ static const char *value_of(unsigned identifier, const char **in)
     return "00";
 }
 
-static void check_property(unsigned identifier, size_t carrier, unsigned times, int expected)
+/* What is known costs nothing wherever it stands; what is not known hides what stands behind it, and no more. */
+static void check_property(unsigned identifier, size_t carrier, unsigned times)
 {
     const char *in, *value = value_of(identifier, &in);
-    struct bytes one = from_hex(value);
+    bool may_have = strchr(in, carriers[carrier].letter) != NULL, is_known = strcmp(value, "00") != 0;
+    bool may_repeat = identifier == 0x26 || identifier == 0x0b;
+    struct bytes one = from_hex(value), packet;
+    const struct packet_properties *said;
     char body[256];
     size_t used = (size_t)snprintf(body, sizeof body, "%s %02zx ", carriers[carrier].head, times * (1 + one.size));
-    struct row row = {"table 2-4", V5, carriers[carrier].first, body, expected};
+    union any any;
 
     for (unsigned i = 0; i < times; i++)
         used += (size_t)snprintf(body + used, sizeof body - used, "%02x %s ", identifier, value);
     snprintf(body + used, sizeof body - used, "%s", carriers[carrier].tail);
-    check_rows(&row, 1);
+    packet = packet_of(carriers[carrier].first, body);
+    assert_int_equal(read_any(V5, packet.data, packet.size, &any), 0);
+    said = properties_of(carriers[carrier].letter, &any);
+    if ((said->present != 0) != may_have || said->is_unreadable == is_known)
+        fail_msg("property %02x in %c: present %d, unreadable %d", identifier, carriers[carrier].letter,
+                 said->present != 0, said->is_unreadable);
+    if (is_known)
+        assert_int_equal(said->ignored, !may_have ? times : may_repeat ? 0 : times - 1);
+    free(packet.data);
     free(one.data);
 }
 
@@ -373,13 +404,8 @@ static void test_properties(void **state)
     (void)state;
     for (unsigned identifier = 0; identifier < 0x80; identifier++) {
         for (size_t i = 0; i < sizeof carriers / sizeof carriers[0]; i++) {
-            const char *in;
-            bool may_have = (value_of(identifier, &in), strchr(in, carriers[i].letter) != NULL);
-            bool may_repeat = identifier == 0x26 || identifier == 0x0b;
-
-            check_property(identifier, i, 1, may_have ? 0 : REASON_MALFORMED);
-            if (may_have)
-                check_property(identifier, i, 2, may_repeat ? 0 : REASON_PROTOCOL_ERROR);
+            check_property(identifier, i, 1);
+            check_property(identifier, i, 2);
         }
     }
 }
@@ -419,37 +445,86 @@ static void test_publish(void **state)
         {"3.3", V5, 0x3d, "00 01 'a' 00 0a 00 'p'", 0},
         {"MQTT-3.3.1-4", V3, 0x36, "00 01 'a' 00 0a", REASON_MALFORMED},
         {"MQTT-3.3.1-4", V5, 0x3e, "00 01 'a' 00 0a 00", REASON_MALFORMED},
-        {"MQTT-3.3.1-2", V3, 0x38, "00 01 'a'", REASON_MALFORMED},
-        {"MQTT-3.3.1-2", V5, 0x38, "00 01 'a' 00", REASON_MALFORMED},
-        {"MQTT-2.2.1-4", V3, 0x32, "00 01 'a' 00 00", REASON_PROTOCOL_ERROR},
-        {"MQTT-2.2.1-4", V5, 0x34, "00 01 'a' 00 00 00", REASON_PROTOCOL_ERROR},
-        {"MQTT-4.7.3-1", V3, 0x30, "00 00", REASON_PROTOCOL_ERROR},
-        {"3.3.2.1: no topic, no alias", V5, 0x30, "00 00 00", REASON_PROTOCOL_ERROR},
-        {"3.3.2.3.4: alias", V5, 0x30, "00 00 03 23 00 01", 0},
-        {"MQTT-3.3.2-8: alias 0", V5, 0x30, "00 01 'a' 03 23 00 00", REASON_TOPIC_ALIAS_INVALID},
-        {"MQTT-3.3.2-2: +", V3, 0x30, "00 03 'a' '/' '+'", REASON_MALFORMED},
-        {"MQTT-3.3.2-2: #", V5, 0x30, "00 01 '#' 00", REASON_MALFORMED},
-        {"MQTT-3.3.2-1: UTF-8", V3, 0x30, "00 01 ff", REASON_MALFORMED},
-        {"MQTT-4.7.3-2: NUL", V3, 0x30, "00 02 'a' 00", REASON_MALFORMED},
-        {"MQTT-4.7.3-2: NUL, the eighth", V3, 0x30, "00 0a 7*61 00 61 61", REASON_MALFORMED},
-        {"MQTT-4.7.3-2: NUL, the ninth", V3, 0x30, "00 0a 8*61 00 61", REASON_MALFORMED},
-        {"MQTT-3.3.2-1: across eight", V3, 0x30, "00 0a 7*61 c3 a9 61", 0},
-        {"MQTT-3.3.2-1: UTF-8, the eighth", V3, 0x30, "00 0a 7*61 ff 61 61", REASON_MALFORMED},
+        {"MQTT-3.3.1-2", V3, 0x38, "00 01 'a'", 0},
+        {"MQTT-3.3.1-2", V5, 0x38, "00 01 'a' 00", 0},
         {"4.7.3: longest", V3, 0x30, "0f a0 4000*61", 0},
         {"3.3.2.1: too short", V3, 0x30, "00 02 'a'", REASON_MALFORMED},
         {"3.3.2.2: no identifier", V3, 0x32, "00 01 'a' 00", REASON_MALFORMED},
         {"3.3.2.3: no properties", V5, 0x30, "00 01 'a'", REASON_MALFORMED},
-        {"3.3.2.3.2", V5, 0x30, "00 01 'a' 02 01 02", REASON_PROTOCOL_ERROR},
-        {"3.3.2.3.8", V5, 0x30, "00 01 'a' 02 0b 00", REASON_PROTOCOL_ERROR},
-        {"3.3.2.3.8: varint", V5, 0x30, "00 01 'a' 06 0b ff ff ff ff 7f", REASON_MALFORMED},
-        {"MQTT-3.3.2-14", V5, 0x30, "00 01 'a' 04 08 00 01 '#'", REASON_PROTOCOL_ERROR},
-        {"3.3.2.3.9: content type", V5, 0x30, "00 01 'a' 04 03 00 01 ff", REASON_MALFORMED},
+        {"3.3.2.3: longer than the packet", V5, 0x30, "00 01 'a' 04 01 01", REASON_MALFORMED},
+        {"3.3.2.3: a length of five bytes", V5, 0x30, "00 01 'a' ff ff ff ff 7f", REASON_MALFORMED},
     };
 
     (void)state;
     CHECK(rows);
     check_cuts(V3, 0x32, "00 03 'a' '/' 'b' 00 0a 'p' 'q'", 7);
     check_cuts(V5, 0x34, "00 03 'a' '/' 'b' 00 0a 09 26 00 01 'k' 00 03 'v' 'v' 'v' 'p'", 17);
+}
+
+/* What can be told apart costs the message at most, never the connection; and only where no record can be made of it. */
+static void test_publish_faults(void **state)
+{
+    static const struct {
+        const char *clause;
+        enum packet_version version;
+        const char *body, *fault;
+    } rows[] = {
+        {"MQTT-4.7.3-1", V3, "00 00", "it has no topic"},
+        {"3.3.2.1: no topic, no alias", V5, "00 00 00", "it has no topic"},
+        {"MQTT-3.3.2-8: alias 0", V5, "00 00 03 23 00 00", "it has no topic"},
+        {"3.3.2.3.4: alias", V5, "00 00 03 23 00 01", NULL},
+        {"MQTT-3.3.2-8: alias 0 beside a topic", V5, "00 01 'a' 03 23 00 00", NULL},
+        {"MQTT-3.3.2-2: +", V3, "00 03 'a' '/' '+'", "its topic holds a wildcard"},
+        {"MQTT-3.3.2-2: #", V5, "00 01 '#' 00", "its topic holds a wildcard"},
+        {"MQTT-3.3.2-1: UTF-8", V3, "00 01 ff", "its topic is no UTF-8"},
+        {"MQTT-3.3.2-1: surrogate", V5, "00 03 ed a0 80 00", "its topic is no UTF-8"},
+        {"MQTT-3.3.2-1: overlong", V5, "00 02 c0 af 00", "its topic is no UTF-8"},
+        {"1.5.4-3: BOM", V5, "00 03 ef bb bf 00", NULL},
+        {"MQTT-4.7.3-2: NUL", V3, "00 02 'a' 00", "its topic is no UTF-8, or holds NUL"},
+        {"MQTT-4.7.3-2: NUL, the eighth", V3, "00 0a 7*61 00 61 61", "its topic is no UTF-8, or holds NUL"},
+        {"MQTT-4.7.3-2: NUL, the ninth", V3, "00 0a 8*61 00 61", "its topic is no UTF-8, or holds NUL"},
+        {"MQTT-3.3.2-1: across eight", V3, "00 0a 7*61 c3 a9 61", NULL},
+        {"MQTT-3.3.2-1: UTF-8, the eighth", V3, "00 0a 7*61 ff 61 61", "its topic is no UTF-8"},
+        {"3.3.2.3.2", V5, "00 01 'a' 02 01 02", NULL},
+        {"3.3.2.3.8", V5, "00 01 'a' 02 0b 00", NULL},
+        {"3.3.2.3.8: varint", V5, "00 01 'a' 06 0b ff ff ff ff 7f", "its properties cannot be told apart"},
+        {"2.2.2.2: unknown", V5, "00 01 'a' 02 7e 00", "its properties cannot be told apart"},
+        {"2.2.2.2: longer than all", V5, "00 01 'a' 04 03 00 02 'x'", "its properties cannot be told apart"},
+        {"MQTT-3.3.2-14", V5, "00 01 'a' 04 08 00 01 '#'", NULL},
+        {"3.3.2.3.9: content type", V5, "00 01 'a' 04 03 00 01 ff", NULL},
+        {"3.3.2.3.7: a value is any bytes", V5, "00 01 'a' 07 26 00 01 'k' 00 01 ff", NULL},
+        {"3.3.2.3.7: a name is not", V5, "00 01 'a' 07 26 00 01 ff 00 01 'v'", "the name of a user property"},
+        {"3.3.2.3.7: NUL", V5, "00 01 'a' 07 26 00 01 00 00 01 'v'", "the name of a user property"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct bytes packet = packet_of(0x30, rows[i].body);
+        const char *fault;
+        union any any;
+
+        assert_int_equal(read_any(rows[i].version, packet.data, packet.size, &any), 0);
+        fault = any.publish.fault;
+        if ((fault == NULL) != (rows[i].fault == NULL) || (fault != NULL && strstr(fault, rows[i].fault) != fault))
+            fail_msg("%s: %s", rows[i].clause, fault != NULL ? fault : "no fault");
+        free(packet.data);
+    }
+}
+
+/* MQTT-2.2.1-4: what cannot be acknowledged is a message all the same. */
+static void test_publish_without_identifier(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct bytes packet = packet_of(0x32, i == 0 ? "00 01 'a' 00 00 'p'" : "00 01 'a' 00 00 00 'p'");
+        union any any;
+
+        assert_int_equal(read_any(i == 0 ? V3 : V5, packet.data, packet.size, &any), 0);
+        assert_null(any.publish.fault);
+        assert_int_equal(any.publish.qos, 0);
+        assert_int_equal(any.publish.payload.size, 1);
+        free(packet.data);
+    }
 }
 
 static void test_publish_values(void **state)
@@ -479,13 +554,15 @@ static void test_publish_values(void **state)
     free(packet.data);
 }
 
-/* The head is enough, and any less is said to be too little rather than wrong. */
+/* Topic, identifier and the length of the properties are enough, and any less is said to be too little rather than wrong. */
 static void test_publish_head(void **state)
 {
     static const struct {
         enum packet_version version;
         const char *head;
-    } rows[] = {{V3, "00 03 'a' '/' 'b' 00 0a"}, {V5, "00 03 'a' '/' 'b' 00 0a 09 26 00 01 'k' 00 03 'v' 'v' 'v'"}};
+        size_t least;
+    } rows[] = {{V3, "00 03 'a' '/' 'b' 00 0a", 7},
+                {V5, "00 03 'a' '/' 'b' 00 0a 09 26 00 01 'k' 00 03 'v' 'v' 'v'", 8}};
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -498,9 +575,13 @@ static void test_publish_head(void **state)
 
             memcpy(there, head.data, size);
             packet.body.data = there;
-            assert_int_equal(packet_read_publish(rows[i].version, &packet, size, &publish), size < head.size ? -1 : 0);
-            if (size == head.size)
+            assert_int_equal(packet_read_publish(rows[i].version, &packet, size, &publish),
+                             size < rows[i].least ? -1 : 0);
+            if (size >= rows[i].least) {
                 assert_int_equal(publish.payload.size, 1000000 - head.size);
+                assert_int_equal(publish.id, 10);
+                assert_int_equal(publish.fault == NULL, size == head.size);
+            }
             free(there);
         }
         free(head.data);
@@ -513,16 +594,12 @@ static void test_pubrel(void **state)
 {
     static const struct row rows[] = {
         {"3.6", V3, 0x62, "00 01", 0},
-        {"3.6", V3, 0x62, "00 01 00", REASON_MALFORMED},
+        {"3.6", V3, 0x62, "00 01 00", 0},
         {"3.6", V3, 0x62, "00", REASON_MALFORMED},
-        {"MQTT-2.2.1-3", V3, 0x62, "00 00", REASON_PROTOCOL_ERROR},
         {"3.6.2.1: short form", V5, 0x62, "00 01", 0},
-        {"3.6.2.2: without properties", V5, 0x62, "00 01 92", 0},
         {"3.6.2.2", V5, 0x62, "00 01 00 00", 0},
-        {"table 3-6", V5, 0x62, "00 01 10 00", REASON_MALFORMED},
-        {"table 3-6", V5, 0x62, "00 01 80 00", REASON_MALFORMED},
-        {"3.6.2.2", V5, 0x62, "00 01 00 01", REASON_MALFORMED},
-        {"3.6.2.2", V5, 0x62, "00 01 00 00 00", REASON_MALFORMED},
+        {"table 3-6", V5, 0x62, "00 01 80 00", 0},
+        {"3.6.2.2", V5, 0x62, "00 01 00 01", 0},
     };
 
     (void)state;
@@ -531,57 +608,35 @@ static void test_pubrel(void **state)
 
 static void test_suback(void **state)
 {
-    static const uint8_t granted[] = {0x00, 0x01, 0x02, 0x80, 0x83, 0x87, 0x8f, 0x91, 0x97, 0x9e, 0xa1, 0xa2};
     static const struct row rows[] = {
         {"3.9", V3, 0x90, "00 0a 00", 0},
         {"3.9", V3, 0x90, "00 0a 02 80", 0},
-        {"MQTT-3.9.3-2", V3, 0x90, "00 0a 03", REASON_MALFORMED},
-        {"MQTT-3.9.3-2", V3, 0x90, "00 0a 87", REASON_MALFORMED},
-        {"3.9.3: none", V3, 0x90, "00 0a", REASON_MALFORMED},
+        {"MQTT-3.9.3-2", V3, 0x90, "00 0a 03", 0},
+        {"3.9.3: none", V3, 0x90, "00 0a", 0},
         {"3.9.2", V3, 0x90, "00", REASON_MALFORMED},
-        {"MQTT-2.2.1-3", V3, 0x90, "00 00 00", REASON_PROTOCOL_ERROR},
         {"3.9", V5, 0x90, "00 0a 00 01", 0},
-        {"3.9.3: none", V5, 0x90, "00 0a 00", REASON_MALFORMED},
+        {"3.9.3: none", V5, 0x90, "00 0a 00", 0},
         {"3.9.2.1: no properties", V5, 0x90, "00 0a", REASON_MALFORMED},
+        {"3.9.2.1: longer than the packet", V5, 0x90, "00 0a 02 01", REASON_MALFORMED},
     };
 
     (void)state;
     CHECK(rows);
-    for (unsigned code = 0; code < 256; code++) {
-        char body[32];
-        struct row row = {"table 3-8", V5, 0x90, body,
-                          memchr(granted, (int)code, sizeof granted) ? 0 : REASON_MALFORMED};
-
-        snprintf(body, sizeof body, "00 0a 00 %02x", code);
-        check_rows(&row, 1);
-    }
 }
 
-static void test_pingresp_and_disconnect(void **state)
+static void test_disconnect(void **state)
 {
-    static const uint8_t reasons[] = {0x00, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8b, 0x8d, 0x8e,
-                                      0x8f, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9a,
-                                      0x9b, 0x9c, 0x9d, 0x9e, 0x9f, 0xa0, 0xa1, 0xa2};
     static const struct row rows[] = {
-        {"3.13", V3, 0xd0, "", 0},
-        {"3.13.2", V3, 0xd0, "00", REASON_MALFORMED},
+        {"3.14", V3, 0xe0, "", 0},
         {"3.14.2.1: short form", V5, 0xe0, "", 0},
         {"3.14.2.1: without properties", V5, 0xe0, "8b", 0},
         {"3.14.2.2", V5, 0xe0, "9d 04 1c 00 01 'b'", 0},
-        {"MQTT-3.14.2-2", V5, 0xe0, "00 05 11 00 00 00 00", REASON_MALFORMED},
-        {"3.14.2.2", V5, 0xe0, "00 00 00", REASON_MALFORMED},
+        {"MQTT-3.14.2-2", V5, 0xe0, "00 05 11 00 00 00 00", 0},
+        {"3.14.2.2", V5, 0xe0, "00 05 00", 0},
     };
 
     (void)state;
     CHECK(rows);
-    for (unsigned code = 0; code < 256; code++) {
-        char body[16];
-        struct row row = {"table 3-10", V5, 0xe0, body,
-                          memchr(reasons, (int)code, sizeof reasons) ? 0 : REASON_MALFORMED};
-
-        snprintf(body, sizeof body, "%02x 00", code);
-        check_rows(&row, 1);
-    }
 }
 
 /* ---------------------------------------------------------------------------------------------------------- writing */
@@ -677,14 +732,17 @@ int main(void)
         cmocka_unit_test(test_flags),
         cmocka_unit_test(test_connack),
         cmocka_unit_test(test_connack_values),
+        cmocka_unit_test(test_connack_forbidden_values),
         cmocka_unit_test(test_properties),
         cmocka_unit_test(test_user_properties),
         cmocka_unit_test(test_publish),
+        cmocka_unit_test(test_publish_faults),
+        cmocka_unit_test(test_publish_without_identifier),
         cmocka_unit_test(test_publish_values),
         cmocka_unit_test(test_publish_head),
         cmocka_unit_test(test_pubrel),
         cmocka_unit_test(test_suback),
-        cmocka_unit_test(test_pingresp_and_disconnect),
+        cmocka_unit_test(test_disconnect),
         cmocka_unit_test(test_write_connect),
         cmocka_unit_test(test_write_others),
         cmocka_unit_test(test_write_without_room),

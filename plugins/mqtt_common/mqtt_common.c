@@ -226,6 +226,21 @@ const char *mqtt_topic_fault(struct fms_bytes topic)
     return NULL;
 }
 
+const char *mqtt_show(struct fms_bytes bytes, char to[MQTT_SHOWN_SIZE])
+{
+    const char *from = bytes.data;
+    size_t size = 0, i;
+
+    for (i = 0; i < bytes.size && size < MQTT_SHOWN_SIZE - 8; i++) {
+        if (from[i] != '\0')
+            to[size++] = from[i];
+        else
+            size += (size_t)snprintf(to + size, 5, "\\x00");
+    }
+    snprintf(to + size, MQTT_SHOWN_SIZE - size, "%s", i < bytes.size ? "..." : "");
+    return to;
+}
+
 const char *mqtt_topic_error(const char *topic, size_t size)
 {
     if (size == 0)

@@ -87,6 +87,11 @@ bool mqtt_is_text(const char *text, size_t size);
 /* What is wrong with the topic of a message that came, or NULL: brokers pass on what they should not. */
 const char *mqtt_topic_fault(struct fms_bytes topic);
 
+#define MQTT_SHOWN_SIZE 256
+
+/* Bytes as a log can say them, which escapes all but NUL itself: what is too long is cut. Returns `to`. */
+const char *mqtt_show(struct fms_bytes bytes, char to[MQTT_SHOWN_SIZE]);
+
 /* What is wrong with a topic to publish to, or NULL. */
 const char *mqtt_topic_error(const char *topic, size_t size);
 

@@ -16,12 +16,14 @@
 #include "session.h"
 #include "transport.h"
 
-#define BUFFER_SIZE   (256u * 1024u) /* what is read at once; larger only for a message that needs it */
-#define FLIGHTS_MAX   (1u << 24)     /* not acknowledged: 64 MiB, should a broker go so far */
-#define HEADERS_MAX   1000u          /* that a record can have */
-#define PART_PATIENCE FMS_SECOND     /* with a broker that does not hang up */
+#define BUFFER_SIZE     (256u * 1024u)   /* what is read at once; larger only for a message that needs it */
+#define FLIGHTS_MAX     (1u << 24)       /* not acknowledged: 64 MiB, should a broker go so far */
+#define HEADERS_MAX     1000u            /* that a record can have */
+#define NAMES_KEPT      65536u           /* bytes of headers' names */
+#define PART_PATIENCE   FMS_SECOND       /* with a broker that does not hang up */
+#define SETTLE_PATIENCE (5 * FMS_SECOND) /* with sinks, before a connection is given up */
 
-enum link { LINK_DOWN, LINK_CONNECTING, LINK_UP };
+enum link { LINK_DOWN, LINK_CONNECTING, LINK_UP, LINK_SETTLING, LINK_PARTING };
 
 struct mqtt_ingest {
     struct mqtt_options mqtt;
@@ -39,7 +41,8 @@ struct mqtt_ingest {
     struct session *session;
 
     enum link link;
-    int64_t link_at; /* the next attempt to connect; since when it is up */
+    int64_t link_at;    /* the next attempt to connect; since when it is up */
+    int64_t part_until; /* LINK_SETTLING, LINK_PARTING */
     int64_t last_pause;
     unsigned attempt;
     bool has_connected;   /* ever */
@@ -64,13 +67,17 @@ struct mqtt_ingest {
     size_t names_room;
 };
 
-enum { COUNT_CONNECTIONS, COUNT_PAUSES, COUNT_CUT, COUNT_PROPERTIES };
+enum { COUNT_CONNECTIONS, COUNT_PAUSES, COUNT_CUT, COUNT_UNUSABLE, COUNT_PROPERTIES };
 
 static const struct fms_counter mqtt_ingest_counters[] = {
     [COUNT_CONNECTIONS] = {"connections", "connections made"},
     [COUNT_PAUSES] = {"pauses", "times that the broker was not read because the pipeline was full"},
     [COUNT_CUT] = {"cut", "messages larger than the pipeline, whose payload was passed over"},
-    [COUNT_PROPERTIES] = {"properties_dropped", "user properties beyond the 1000 headers that a record can have"},
+    [COUNT_UNUSABLE] = {"unusable",
+                        "messages of which no record can be made, such as those with a topic that is no UTF-8"},
+    [COUNT_PROPERTIES] = {"properties_dropped",
+                          "properties with values that MQTT forbids, and user properties beyond the 1000 headers that a"
+                          " record can have"},
     {NULL, NULL},
 };
 
@@ -114,6 +121,16 @@ static bool ingest_scratch(struct mqtt_ingest *self, size_t names)
     return self->headers != NULL && names <= self->names_room;
 }
 
+/* What one message with many names needed is not kept for those to come. */
+static void ingest_tidy(struct mqtt_ingest *self)
+{
+    if (self->names_room <= NAMES_KEPT)
+        return;
+    free(self->names);
+    self->names = NULL;
+    self->names_room = 0;
+}
+
 /* User properties become headers. False: no memory. */
 static bool ingest_headers(struct mqtt_ingest *self, const struct session_message *message, struct fms_record *draft)
 {
@@ -136,6 +153,31 @@ static bool ingest_headers(struct mqtt_ingest *self, const struct session_messag
     return true;
 }
 
+/* A message that is not all there, or that no record can be made of: it goes to dead letters. As fms_emit. */
+static int ingest_reject(struct mqtt_ingest *self, const struct session_message *message, struct fms_record *draft)
+{
+    char topic[MQTT_SHOWN_SIZE];
+    int error;
+
+    if (message->is_cut)
+        draft->payload = fms_bytes_of(NULL, 0);
+    if (message->fault == NULL)
+        return fms_emit_rejected(
+            self->host, draft,
+            "its packet of %zu bytes, with a payload of %zu, is larger than max_in_flight_bytes; its"
+            " payload is not kept",
+            message->size, message->payload.size);
+    error = fms_emit_rejected(self->host, draft, "%s (MQTT PUBLISH %u, of %zu bytes%s)", message->fault,
+                              (unsigned)(uint16_t)message->tag[1], message->size,
+                              message->is_cut ? "; its payload is not kept" : "");
+    if (error == 0) {
+        fms_count(self->host, COUNT_UNUSABLE, 1);
+        fms_warn(self->host, "a message on \"%s\" (PUBLISH %u, of %zu bytes) is rejected: %s",
+                 mqtt_show(message->topic, topic), (unsigned)(uint16_t)message->tag[1], message->size, message->fault);
+    }
+    return error;
+}
+
 /* As fms_emit. */
 static int ingest_emit(struct mqtt_ingest *self, const struct session_message *message)
 {
@@ -145,18 +187,21 @@ static int ingest_emit(struct mqtt_ingest *self, const struct session_message *m
         .timestamp = self->read_at,
         .tag = {message->tag[0], message->tag[1]},
     };
+    size_t dropped = message->ignored + (message->user_count > HEADERS_MAX ? message->user_count - HEADERS_MAX : 0);
     int error;
 
     if (!ingest_headers(self, message, &draft))
         return fms_fail(self->host, -ENOMEM, "no memory for %zu headers", message->user_count);
-    error = fms_emit(self->host, &draft);
+    error = message->fault != NULL || message->is_cut ? ingest_reject(self, message, &draft)
+                                                      : fms_emit(self->host, &draft);
+    ingest_tidy(self);
     if (error != 0)
         return error;
     self->unsettled++;
     if (message->is_cut)
         fms_count(self->host, COUNT_CUT, 1);
-    if (message->user_count > HEADERS_MAX)
-        fms_count(self->host, COUNT_PROPERTIES, message->user_count - HEADERS_MAX);
+    if (dropped > 0)
+        fms_count(self->host, COUNT_PROPERTIES, dropped);
     return 0;
 }
 
@@ -195,9 +240,9 @@ static const char *server_of(const struct mqtt_ingest *self)
 /* A loss, or a first attempt that failed, is told once; further attempts say something only when there is news. */
 static void tell_down(struct mqtt_ingest *self, const char *reason)
 {
-    bool was_up = self->link == LINK_UP && session_is_connected(self->session);
+    bool was_up = self->link >= LINK_UP && session_is_connected(self->session);
 
-    if (was_up || (self->link == LINK_UP && self->has_connected && !self->is_reconnecting))
+    if (was_up || (self->link >= LINK_UP && self->has_connected && !self->is_reconnecting))
         fms_warn(self->host, "connection to %s lost: %s; connecting again", server_of(self), reason);
     else if (!self->is_reconnecting)
         fms_warn(self->host, "cannot connect to %s: %s; trying until it works", server_of(self), reason);
@@ -216,7 +261,7 @@ static void link_down(struct mqtt_ingest *self, const char *reason)
 
     if (reason != NULL)
         tell_down(self, reason);
-    if (self->link == LINK_UP && self->has_connected && now - self->link_at > self->last_pause) {
+    if (self->link >= LINK_UP && self->has_connected && now - self->link_at > self->last_pause) {
         self->attempt = 0;
         transport_prove(self->transport);
     }
@@ -400,6 +445,46 @@ static int link_serve(struct mqtt_ingest *self, size_t credit, struct fms_wait *
     return error;
 }
 
+/* The connection is to be given up, but the broker can still be told what is delivered: what is acknowledged does not come
+ * again. So sinks are given some time, and then the broker is let hang up, or what it has not read yet would be lost. */
+static void link_settle(struct mqtt_ingest *self)
+{
+    self->start = self->end = 0;
+    self->is_held = false;
+    self->link = LINK_SETTLING;
+    self->part_until = fms_now(self->host) + SETTLE_PATIENCE;
+}
+
+/* Reads, and forgets. False: the broker has hung up. */
+static bool link_discard(struct mqtt_ingest *self)
+{
+    ssize_t n = transport_read(self->transport, self->buffer, self->buffer_size);
+
+    return n > 0 || n == -EAGAIN;
+}
+
+static void link_parting(struct mqtt_ingest *self, struct fms_wait *wait)
+{
+    int64_t now = fms_now(self->host);
+    bool is_open;
+
+    if (self->link == LINK_SETTLING && (session_is_settled(self->session) || now >= self->part_until)) {
+        session_part(self->session, false);
+        self->link = LINK_PARTING;
+        self->part_until = now + PART_PATIENCE;
+    }
+    is_open = link_flush(self);
+    if (self->link == LINK_PARTING)
+        is_open = is_open && link_discard(self) && now < self->part_until;
+    if (!is_open) {
+        link_down(self, down_reason(self));
+        return;
+    }
+    wait->deadline = self->part_until;
+    if (transport_wait(self->transport, self->link == LINK_PARTING, session_output(self->session).size > 0, wait))
+        wait->deadline = 0;
+}
+
 /* ---------------------------------------------------------------------------------------------------------- the lane */
 
 static int ingest_start(struct mqtt_ingest *self)
@@ -461,9 +546,14 @@ static int link_turn(struct mqtt_ingest *self, size_t credit, struct fms_wait *w
     if (self->link == LINK_UP)
         error = link_serve(self, credit, wait);
     if (error == -EPIPE) {
-        link_down(self, down_reason(self));
+        if (session_is_parting(self->session))
+            link_settle(self);
+        else
+            link_down(self, down_reason(self));
         error = 0;
     }
+    if (self->link >= LINK_SETTLING)
+        link_parting(self, wait);
     if (self->link == LINK_DOWN)
         *wait = (struct fms_wait){-1, 0, self->is_stopping ? FMS_NEVER : self->link_at};
     return error;
@@ -487,7 +577,8 @@ static void mqtt_ingest_settled(void *instance, const struct fms_record *record,
 
     (void)fate;
     self->unsettled--;
-    if (session_settled(self->session, record->tag) || (self->is_stopping && self->unsettled == 0))
+    if (session_settled(self->session, record->tag) || self->link == LINK_SETTLING ||
+        (self->is_stopping && self->unsettled == 0))
         fms_wake(self->host);
 }
 
@@ -556,7 +647,7 @@ static void link_part(struct mqtt_ingest *self)
     struct fms_wait wait;
     ssize_t n;
 
-    if (self->link != LINK_UP)
+    if (self->link < LINK_UP)
         return;
     session_part(self->session, true);
     do {

@@ -65,7 +65,7 @@ static uint32_t read_u32(struct reader *reader)
     return high << 16 | read_u16(reader);
 }
 
-/* MQTT-1.5.5-1: four bytes at most, and the fewest that will do. */
+/* 1.5.5: four bytes at most. */
 static uint32_t read_varint(struct reader *reader)
 {
     uint32_t value = 0;
@@ -74,10 +74,8 @@ static uint32_t read_varint(struct reader *reader)
         uint8_t byte = read_byte(reader);
 
         value |= (uint32_t)(byte & 0x7f) << shift;
-        if ((byte & 0x80) == 0) {
-            reader->is_malformed = reader->is_malformed || (byte == 0 && shift > 0 && !reader->is_short);
+        if ((byte & 0x80) == 0)
             return value;
-        }
     }
     reader->is_malformed = true;
     return 0;
@@ -92,16 +90,6 @@ static struct fms_bytes read_binary(struct reader *reader)
     return fms_bytes_of(at, at != NULL ? size : 0);
 }
 
-/* MQTT-1.5.4: UTF-8 without NUL. */
-static struct fms_bytes read_text(struct reader *reader)
-{
-    struct fms_bytes text = read_binary(reader);
-
-    if (!mqtt_is_utf8(text.data, text.size))
-        reader->is_malformed = true;
-    return text;
-}
-
 int packet_peek(const uint8_t *data, size_t size, struct packet *packet)
 {
     size_t length = 0;
@@ -111,8 +99,6 @@ int packet_peek(const uint8_t *data, size_t size, struct packet *packet)
             return 0;
         length |= (size_t)(data[i] & 0x7f) << 7 * (i - 1);
         if ((data[i] & 0x80) == 0) {
-            if (data[i] == 0 && i > 1)
-                return REASON_MALFORMED;
             packet->type = data[0] >> 4;
             packet->flags = data[0] & 0xf;
             packet->size = 1 + i + length;
@@ -125,32 +111,29 @@ int packet_peek(const uint8_t *data, size_t size, struct packet *packet)
 
 /* ------------------------------------------------------------------------------------------------------- properties */
 
-enum value_type { VALUE_NONE, VALUE_BYTE, VALUE_U16, VALUE_U32, VALUE_VARINT, VALUE_TEXT, VALUE_BINARY, VALUE_PAIR };
+enum value_type { VALUE_NONE, VALUE_BYTE, VALUE_U16, VALUE_U32, VALUE_VARINT, VALUE_BINARY, VALUE_PAIR };
 
 #define IN(type) (1u << (type))
-
-#define PROPERTY_USER            0x26
-#define PROPERTY_SUBSCRIPTION_ID 0x0b
 
 /* Table 2-4, as far as a server sends it. */
 static const struct {
     enum value_type type;
     unsigned packets;
 } properties_table[] = {
-    [0x01] = {VALUE_BYTE, IN(PACKET_PUBLISH)},                         /* payload format indicator */
-    [0x02] = {VALUE_U32, IN(PACKET_PUBLISH)},                          /* message expiry interval */
-    [0x03] = {VALUE_TEXT, IN(PACKET_PUBLISH)},                         /* content type */
-    [0x08] = {VALUE_TEXT, IN(PACKET_PUBLISH)},                         /* response topic */
-    [0x09] = {VALUE_BINARY, IN(PACKET_PUBLISH)},                       /* correlation data */
-    [PROPERTY_SUBSCRIPTION_ID] = {VALUE_VARINT, IN(PACKET_PUBLISH)},   /* may occur again */
-    [PROPERTY_SESSION_EXPIRY] = {VALUE_U32, IN(PACKET_CONNACK)},       /* MQTT-3.14.2-2: not in a server's DISCONNECT */
-    [PROPERTY_ASSIGNED_CLIENT_ID] = {VALUE_TEXT, IN(PACKET_CONNACK)},  /* */
-    [PROPERTY_SERVER_KEEP_ALIVE] = {VALUE_U16, IN(PACKET_CONNACK)},    /* */
-    [0x15] = {VALUE_TEXT, IN(PACKET_CONNACK)},                         /* authentication method */
-    [0x16] = {VALUE_BINARY, IN(PACKET_CONNACK)},                       /* authentication data */
-    [0x1a] = {VALUE_TEXT, IN(PACKET_CONNACK)},                         /* response information */
-    [0x1c] = {VALUE_TEXT, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT)}, /* server reference */
-    [0x1f] = {VALUE_TEXT, IN(PACKET_CONNACK) | IN(PACKET_PUBREL) | IN(PACKET_SUBACK) | IN(PACKET_DISCONNECT)},
+    [0x01] = {VALUE_BYTE, IN(PACKET_PUBLISH)},                       /* payload format indicator */
+    [0x02] = {VALUE_U32, IN(PACKET_PUBLISH)},                        /* message expiry interval */
+    [0x03] = {VALUE_BINARY, IN(PACKET_PUBLISH)},                     /* content type */
+    [0x08] = {VALUE_BINARY, IN(PACKET_PUBLISH)},                     /* response topic */
+    [0x09] = {VALUE_BINARY, IN(PACKET_PUBLISH)},                     /* correlation data */
+    [PROPERTY_SUBSCRIPTION_ID] = {VALUE_VARINT, IN(PACKET_PUBLISH)}, /* may occur again */
+    [PROPERTY_SESSION_EXPIRY] = {VALUE_U32, IN(PACKET_CONNACK)},     /* MQTT-3.14.2-2: not in a server's DISCONNECT */
+    [PROPERTY_ASSIGNED_CLIENT_ID] = {VALUE_BINARY, IN(PACKET_CONNACK)},  /* */
+    [PROPERTY_SERVER_KEEP_ALIVE] = {VALUE_U16, IN(PACKET_CONNACK)},      /* */
+    [0x15] = {VALUE_BINARY, IN(PACKET_CONNACK)},                         /* authentication method */
+    [0x16] = {VALUE_BINARY, IN(PACKET_CONNACK)},                         /* authentication data */
+    [0x1a] = {VALUE_BINARY, IN(PACKET_CONNACK)},                         /* response information */
+    [0x1c] = {VALUE_BINARY, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT)}, /* server reference */
+    [0x1f] = {VALUE_BINARY, IN(PACKET_CONNACK) | IN(PACKET_PUBREL) | IN(PACKET_SUBACK) | IN(PACKET_DISCONNECT)},
     [0x21] = {VALUE_U16, IN(PACKET_CONNACK)},                 /* receive maximum */
     [0x22] = {VALUE_U16, IN(PACKET_CONNACK)},                 /* topic alias maximum */
     [PROPERTY_TOPIC_ALIAS] = {VALUE_U16, IN(PACKET_PUBLISH)}, /* */
@@ -167,11 +150,11 @@ static const struct {
 struct property {
     uint32_t identifier;
     uint32_t number;        /* VALUE_BYTE to VALUE_VARINT */
-    struct fms_bytes value; /* VALUE_TEXT, VALUE_BINARY; VALUE_PAIR: its value */
+    struct fms_bytes value; /* VALUE_BINARY; VALUE_PAIR: its value */
     struct fms_bytes name;
 };
 
-/* False: no such identifier. */
+/* False: no such identifier, so that nobody knows how long it is. */
 static bool read_property(struct reader *reader, struct property *property)
 {
     uint32_t identifier = read_varint(reader);
@@ -192,83 +175,113 @@ static bool read_property(struct reader *reader, struct property *property)
     case VALUE_VARINT:
         property->number = read_varint(reader);
         return true;
-    case VALUE_TEXT:
-        property->value = read_text(reader);
-        return true;
     case VALUE_BINARY:
         property->value = read_binary(reader);
         return true;
     case VALUE_PAIR:
-        property->name = read_text(reader);
-        property->value = read_text(reader);
+        property->name = read_binary(reader);
+        property->value = read_binary(reader);
         return true;
     default:
         return false;
     }
 }
 
-/* Keeps a property. False: a value that the standard forbids. */
-static bool keep_number(struct packet_properties *into, const struct property *property)
+/* MQTT-3.3.2-2, MQTT-3.3.2-14 */
+static bool has_wildcard(struct fms_bytes text)
+{
+    return text.size > 0 && (memchr(text.data, '+', text.size) != NULL || memchr(text.data, '#', text.size) != NULL);
+}
+
+/* MQTT-1.5.4: UTF-8 without NUL. */
+static bool is_text(struct fms_bytes text)
+{
+    return mqtt_is_utf8(text.data, text.size);
+}
+
+/* Whether the standard allows the value. */
+static bool is_allowed(const struct property *property)
+{
+    switch (property->identifier) {
+    case PROPERTY_PAYLOAD_FORMAT:
+    case PROPERTY_MAXIMUM_QOS:
+    case 0x25:
+    case 0x28:
+    case 0x29:
+    case 0x2a:
+        return property->number <= 1;
+    case PROPERTY_SUBSCRIPTION_ID: /* 3.3.2.3.8 */
+    case 0x21:                     /* 3.2.2.3.3 */
+    case 0x27:                     /* 3.2.2.3.6 */
+        return property->number != 0;
+    case PROPERTY_CONTENT_TYPE:
+        return is_text(property->value);
+    case PROPERTY_RESPONSE_TOPIC:
+        return property->value.size > 0 && is_text(property->value) && !has_wildcard(property->value);
+    default:
+        return true;
+    }
+}
+
+static void keep_number(struct packet_properties *into, const struct property *property)
 {
     uint32_t number = property->number;
 
     switch (property->identifier) {
-    case 0x01:
+    case PROPERTY_PAYLOAD_FORMAT:
         into->payload_format = (uint8_t)number;
-        return number <= 1;
-    case 0x02:
+        break;
+    case PROPERTY_MESSAGE_EXPIRY:
         into->message_expiry = number;
-        return true;
-    case PROPERTY_SUBSCRIPTION_ID:
-        return number != 0; /* 3.3.2.3.8 */
+        break;
     case PROPERTY_SESSION_EXPIRY:
         into->session_expiry = number;
-        return true;
+        break;
     case PROPERTY_SERVER_KEEP_ALIVE:
         into->server_keep_alive = (uint16_t)number;
-        return true;
+        break;
     case 0x21:
         into->receive_maximum = (uint16_t)number;
-        return number != 0; /* 3.2.2.3.3 */
+        break;
     case 0x22:
         into->topic_alias_maximum = (uint16_t)number;
-        return true;
+        break;
     case PROPERTY_TOPIC_ALIAS:
         into->topic_alias = (uint16_t)number;
-        return true;
-    case 0x24:
+        break;
+    case PROPERTY_MAXIMUM_QOS:
         into->maximum_qos = (uint8_t)number;
-        return number <= 1; /* 3.2.2.3.4 */
+        break;
     case 0x25:
         into->retain_available = number != 0;
-        return number <= 1;
+        break;
     case 0x27:
         into->maximum_packet_size = number;
-        return number != 0; /* 3.2.2.3.6 */
+        break;
     case 0x28:
         into->wildcards_available = number != 0;
-        return number <= 1;
+        break;
     case 0x29:
         into->subscription_ids_available = number != 0;
-        return number <= 1;
+        break;
     case 0x2a:
         into->shared_available = number != 0;
-        return number <= 1;
+        break;
     default:
-        return true;
+        break;
     }
 }
 
 static void keep_value(struct packet_properties *into, const struct property *property)
 {
     switch (property->identifier) {
-    case 0x03:
+    case PROPERTY_CONTENT_TYPE:
         into->content_type = property->value;
         break;
-    case 0x08:
+    case PROPERTY_RESPONSE_TOPIC:
         into->response_topic = property->value;
         break;
-    case 0x09:
+    case PROPERTY_CORRELATION_DATA:
         into->correlation_data = property->value;
         break;
     case PROPERTY_ASSIGNED_CLIENT_ID:
@@ -283,6 +296,7 @@ static void keep_value(struct packet_properties *into, const struct property *pr
     case PROPERTY_USER:
         into->user_count++;
         into->user_size += property->name.size + property->value.size;
+        into->has_bad_name = into->has_bad_name || !is_text(property->name);
         break;
     default:
         break;
@@ -294,23 +308,24 @@ static bool may_repeat(uint32_t identifier)
     return identifier == PROPERTY_USER || identifier == PROPERTY_SUBSCRIPTION_ID;
 }
 
-/* 2.2.2. An identifier that the packet cannot have is malformed, one that it has twice a protocol error. */
-static int read_each_property(struct reader list, enum packet_type type, struct packet_properties *into)
+static void read_each_property(struct reader list, enum packet_type type, struct packet_properties *into)
 {
     while (reader_left(&list) > 0) {
         struct property property;
 
-        if (!read_property(&list, &property) || is_wrong(&list) ||
-            (properties_table[property.identifier].packets & IN(type)) == 0)
-            return REASON_MALFORMED;
-        if ((into->present >> property.identifier & 1) != 0 && !may_repeat(property.identifier))
-            return REASON_PROTOCOL_ERROR;
+        if (!read_property(&list, &property) || is_wrong(&list)) {
+            into->is_unreadable = true;
+            return;
+        }
+        if ((properties_table[property.identifier].packets & IN(type)) == 0 || !is_allowed(&property) ||
+            ((into->present >> property.identifier & 1) != 0 && !may_repeat(property.identifier))) {
+            into->ignored++;
+            continue;
+        }
         into->present |= UINT64_C(1) << property.identifier;
-        if (!keep_number(into, &property))
-            return REASON_PROTOCOL_ERROR;
+        keep_number(into, &property);
         keep_value(into, &property);
     }
-    return 0;
 }
 
 static const struct packet_properties no_properties = {
@@ -323,18 +338,19 @@ static const struct packet_properties no_properties = {
     .shared_available = true,
 };
 
+/* Of `*into`, which has none yet. */
 static int read_properties(struct reader *reader, enum packet_type type, struct packet_properties *into)
 {
     size_t size = read_varint(reader);
     const uint8_t *data = read_bytes(reader, size);
 
-    *into = no_properties;
     if (is_wrong(reader))
         return REASON_MALFORMED;
-    if (size == 0)
-        return 0;
-    into->all = fms_bytes_of(data, size);
-    return read_each_property(reader_of(into->all), type, into);
+    if (size > 0) {
+        into->all = fms_bytes_of(data, size);
+        read_each_property(reader_of(into->all), type, into);
+    }
+    return 0;
 }
 
 bool packet_next_user(struct fms_bytes *rest, struct fms_bytes *name, struct fms_bytes *value)
@@ -361,58 +377,48 @@ bool packet_next_user(struct fms_bytes *rest, struct fms_bytes *name, struct fms
 
 static const struct {
     uint8_t code;
-    unsigned packets; /* in which a server may send it: table 2-6 */
     const char *text;
 } reasons[] = {
-    {0x00, IN(PACKET_CONNACK) | IN(PACKET_PUBREL) | IN(PACKET_SUBACK) | IN(PACKET_DISCONNECT), "success"},
-    {0x01, IN(PACKET_SUBACK), "granted QoS 1"},
-    {0x02, IN(PACKET_SUBACK), "granted QoS 2"},
-    {0x80, IN(PACKET_CONNACK) | IN(PACKET_SUBACK) | IN(PACKET_DISCONNECT), "unspecified error"},
-    {0x81, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT), "malformed packet"},
-    {0x82, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT), "protocol error"},
-    {0x83, IN(PACKET_CONNACK) | IN(PACKET_SUBACK) | IN(PACKET_DISCONNECT), "implementation specific error"},
-    {0x84, IN(PACKET_CONNACK), "the broker does not speak this version of MQTT: try the other version"},
-    {0x85, IN(PACKET_CONNACK), "the broker refuses the client id"},
-    {0x86, IN(PACKET_CONNACK), "wrong user name or password"},
-    {0x87, IN(PACKET_CONNACK) | IN(PACKET_SUBACK) | IN(PACKET_DISCONNECT), "not authorized"},
-    {0x88, IN(PACKET_CONNACK), "the broker is not available"},
-    {0x89, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT), "the broker is busy"},
-    {0x8a, IN(PACKET_CONNACK), "banned"},
-    {0x8b, IN(PACKET_DISCONNECT), "the broker is shutting down"},
-    {0x8c, IN(PACKET_CONNACK), "bad authentication method"},
-    {0x8d, IN(PACKET_DISCONNECT), "keep alive timeout"},
-    {0x8e, IN(PACKET_DISCONNECT), "another client has connected with this client id: give each its own"},
-    {0x8f, IN(PACKET_SUBACK) | IN(PACKET_DISCONNECT), "topic filter invalid"},
-    {0x90, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT), "topic name invalid"},
-    {0x91, IN(PACKET_SUBACK), "packet identifier in use"},
-    {0x92, IN(PACKET_PUBREL), "packet identifier not found"},
-    {0x93, IN(PACKET_DISCONNECT), "receive maximum exceeded"},
-    {0x94, IN(PACKET_DISCONNECT), "topic alias invalid"},
-    {0x95, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT), "packet too large"},
-    {0x96, IN(PACKET_DISCONNECT), "message rate too high"},
-    {0x97, IN(PACKET_CONNACK) | IN(PACKET_SUBACK) | IN(PACKET_DISCONNECT), "quota exceeded"},
-    {0x98, IN(PACKET_DISCONNECT), "administrative action"},
-    {0x99, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT), "payload format invalid"},
-    {0x9a, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT), "retain not supported"},
-    {0x9b, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT), "QoS not supported"},
-    {0x9c, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT), "use another server"},
-    {0x9d, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT), "server moved"},
-    {0x9e, IN(PACKET_SUBACK) | IN(PACKET_DISCONNECT), "shared subscriptions not supported"},
-    {0x9f, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT), "connection rate exceeded"},
-    {0xa0, IN(PACKET_DISCONNECT), "maximum connect time"},
-    {0xa1, IN(PACKET_SUBACK) | IN(PACKET_DISCONNECT), "subscription identifiers not supported"},
-    {0xa2, IN(PACKET_SUBACK) | IN(PACKET_DISCONNECT), "wildcard subscriptions not supported"},
+    {0x00, "success"},
+    {0x01, "granted QoS 1"},
+    {0x02, "granted QoS 2"},
+    {0x11, "no subscription existed"},
+    {0x80, "unspecified error"},
+    {0x81, "malformed packet"},
+    {0x82, "protocol error"},
+    {0x83, "implementation specific error"},
+    {0x84, "the broker does not speak this version of MQTT: try the other version"},
+    {0x85, "the broker refuses the client id"},
+    {0x86, "wrong user name or password"},
+    {0x87, "not authorized"},
+    {0x88, "the broker is not available"},
+    {0x89, "the broker is busy"},
+    {0x8a, "banned"},
+    {0x8b, "the broker is shutting down"},
+    {0x8c, "bad authentication method"},
+    {0x8d, "keep alive timeout"},
+    {0x8e, "another client has connected with this client id: give each its own"},
+    {0x8f, "topic filter invalid"},
+    {0x90, "topic name invalid"},
+    {0x91, "packet identifier in use"},
+    {0x92, "packet identifier not found"},
+    {0x93, "receive maximum exceeded"},
+    {0x94, "topic alias invalid"},
+    {0x95, "packet too large"},
+    {0x96, "message rate too high"},
+    {0x97, "quota exceeded"},
+    {0x98, "administrative action"},
+    {0x99, "payload format invalid"},
+    {0x9a, "retain not supported"},
+    {0x9b, "QoS not supported"},
+    {0x9c, "use another server"},
+    {0x9d, "server moved"},
+    {0x9e, "shared subscriptions not supported"},
+    {0x9f, "connection rate exceeded"},
+    {0xa0, "maximum connect time"},
+    {0xa1, "subscription identifiers not supported"},
+    {0xa2, "wildcard subscriptions not supported"},
 };
-
-/* MQTT-3.2.2-8 and its like: a code that is not in the packet's table is malformed. */
-static bool is_reason(enum packet_type type, uint8_t code)
-{
-    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++) {
-        if (reasons[i].code == code)
-            return (reasons[i].packets & IN(type)) != 0;
-    }
-    return false;
-}
 
 const char *packet_reason_text(enum packet_version version, int reason)
 {
@@ -432,144 +438,119 @@ const char *packet_reason_text(enum packet_version version, int reason)
 int packet_read_connack(enum packet_version version, const struct packet *packet, struct packet_connack *connack)
 {
     struct reader reader = reader_of(packet->body);
-    uint8_t flags = read_byte(&reader);
-    int error = 0;
 
-    connack->session_present = (flags & 1) != 0;
+    connack->session_present = (read_byte(&reader) & 1) != 0;
     connack->reason = read_byte(&reader);
     connack->properties = no_properties;
-    if (packet->flags != 0 || (flags & 0xfe) != 0) /* MQTT-2.1.3-1, MQTT-3.2.2-1 */
+    if (is_wrong(&reader))
         return REASON_MALFORMED;
-    if (version == PACKET_5 && !is_wrong(&reader))
-        error = read_properties(&reader, PACKET_CONNACK, &connack->properties);
-    if (error != 0)
-        return error;
-    if (is_wrong(&reader) || reader_left(&reader) > 0 ||
-        (version == PACKET_5 ? !is_reason(PACKET_CONNACK, connack->reason) : connack->reason > 5))
-        return REASON_MALFORMED;
-    return connack->session_present && connack->reason != 0 ? REASON_PROTOCOL_ERROR : 0; /* MQTT-3.2.2-6 */
+    return version == PACKET_5 ? read_properties(&reader, PACKET_CONNACK, &connack->properties) : 0;
 }
 
-/* MQTT-3.3.2-2, MQTT-3.3.2-14 */
-static bool has_wildcard(struct fms_bytes text)
+/* 4.7: no wildcards (MQTT-4.7.3-1). */
+const char *packet_topic_fault(struct fms_bytes topic)
 {
-    return text.size > 0 && (memchr(text.data, '+', text.size) != NULL || memchr(text.data, '#', text.size) != NULL);
+    if (!is_text(topic))
+        return "its topic is no UTF-8, or holds NUL";
+    return has_wildcard(topic) ? "its topic holds a wildcard (+ or #)" : NULL;
 }
 
-/* 4.7: at least one character, and no wildcards (MQTT-4.7.3-1). */
-static int check_topic(const struct packet_publish *publish)
+/* A topic has at least one character, and a header a name. */
+static const char *fault_of(const struct packet_publish *publish)
 {
-    const struct fms_bytes *topic = &publish->topic;
+    const struct packet_properties *properties = &publish->properties;
 
-    if (topic->size == 0)
-        return packet_has(&publish->properties, PROPERTY_TOPIC_ALIAS) ? 0 : REASON_PROTOCOL_ERROR;
-    return has_wildcard(*topic) ? REASON_MALFORMED : 0;
+    if (publish->topic.size == 0 && properties->topic_alias == 0)
+        return "it has no topic";
+    if (properties->is_unreadable)
+        return "its properties cannot be told apart";
+    if (properties->has_bad_name)
+        return "the name of a user property is no UTF-8, or holds NUL";
+    return packet_topic_fault(publish->topic);
 }
 
-static int read_publish(enum packet_version version, struct reader *reader, struct packet_publish *publish)
+/* Where the properties are not all there, `left` bytes of the packet are, from their length on. */
+static int read_publish_properties(struct reader *reader, size_t left, struct packet_publish *publish)
 {
-    int error;
+    struct reader ahead = *reader;
+    size_t size = read_varint(&ahead);
+    size_t head = (size_t)(ahead.at - reader->at);
 
-    publish->topic = read_text(reader);
-    publish->id = publish->qos > 0 ? read_u16(reader) : 0;
-    if (is_wrong(reader))
+    if (ahead.is_short && reader_left(reader) < left)
+        return -1;
+    if (is_wrong(&ahead) || size > left - head)
         return REASON_MALFORMED;
-    error = version == PACKET_5 ? read_properties(reader, PACKET_PUBLISH, &publish->properties) : 0;
-    if (error != 0)
-        return error;
-    if (publish->qos > 0 && publish->id == 0) /* MQTT-2.2.1-4 */
-        return REASON_PROTOCOL_ERROR;
-    if (packet_has(&publish->properties, PROPERTY_TOPIC_ALIAS) && publish->properties.topic_alias == 0)
-        return REASON_TOPIC_ALIAS_INVALID; /* MQTT-3.3.2-8 */
-    if (has_wildcard(publish->properties.response_topic))
-        return REASON_PROTOCOL_ERROR;
-    return check_topic(publish);
+    if (size <= reader_left(&ahead))
+        return read_properties(reader, PACKET_PUBLISH, &publish->properties);
+    read_each_property(ahead, PACKET_PUBLISH, &publish->properties); /* the alias may be among those that are there */
+    publish->fault = "its properties are larger than what can be held";
+    publish->payload = fms_bytes_of(NULL, left - head - size);
+    return 0;
 }
 
 int packet_read_publish(enum packet_version version, const struct packet *packet, size_t there,
                         struct packet_publish *publish)
 {
     struct reader reader = reader_of(fms_bytes_of(packet->body.data, there));
-    int error;
+    size_t left;
+    int error = 0;
 
-    publish->dup = (packet->flags & 8) != 0;
-    publish->qos = packet->flags >> 1 & 3;
-    publish->retain = (packet->flags & 1) != 0;
-    publish->properties = no_properties;
-    if (publish->qos == 3 || (publish->qos == 0 && publish->dup)) /* MQTT-3.3.1-4, MQTT-3.3.1-2 */
+    *publish = (struct packet_publish){
+        .qos = packet->flags >> 1 & 3,
+        .dup = (packet->flags & 8) != 0,
+        .retain = (packet->flags & 1) != 0,
+        .properties = no_properties,
+    };
+    if (publish->qos == 3) /* MQTT-3.3.1-4: nobody knows how to acknowledge that */
         return REASON_MALFORMED;
-    error = read_publish(version, &reader, publish);
+    publish->topic = read_binary(&reader);
+    publish->id = publish->qos > 0 ? read_u16(&reader) : 0;
+    left = packet->body.size - (there - reader_left(&reader));
+    if (reader.is_short)
+        return there < packet->body.size ? -1 : REASON_MALFORMED;
+    if (publish->id == 0) /* MQTT-2.2.1-4: there is no acknowledgement without it */
+        publish->qos = 0;
+    if (version == PACKET_5)
+        error = read_publish_properties(&reader, left, publish);
+    if (error != 0 || publish->fault != NULL)
+        return error;
     publish->payload = fms_bytes_of(reader.at, packet->body.size - (there - reader_left(&reader)));
-    return reader.is_short && !reader.is_malformed && there < packet->body.size ? -1 : error;
+    publish->fault = fault_of(publish);
+    return 0;
 }
 
-int packet_read_pubrel(enum packet_version version, const struct packet *packet, struct packet_ack *ack)
+int packet_read_id(const struct packet *packet, uint16_t *id)
 {
     struct reader reader = reader_of(packet->body);
-    int error;
 
-    ack->id = read_u16(&reader);
-    ack->reason = 0;
-    ack->properties = no_properties;
-    if (packet->flags != 2 || reader.is_short) /* MQTT-3.6.1-1 */
-        return REASON_MALFORMED;
-    if (version == PACKET_5 && reader_left(&reader) > 0) { /* 3.6.2.1: both may be left out */
-        ack->reason = read_byte(&reader);
-        error = reader_left(&reader) > 0 ? read_properties(&reader, PACKET_PUBREL, &ack->properties) : 0;
-        if (error != 0)
-            return error;
-    }
-    if (reader_left(&reader) > 0 || !is_reason(PACKET_PUBREL, ack->reason))
-        return REASON_MALFORMED;
-    return ack->id == 0 ? REASON_PROTOCOL_ERROR : 0;
+    *id = read_u16(&reader);
+    return reader.is_short ? REASON_MALFORMED : 0;
 }
 
 int packet_read_suback(enum packet_version version, const struct packet *packet, struct packet_suback *suback)
 {
     struct reader reader = reader_of(packet->body);
-    const uint8_t *codes;
-    int error;
+    int error = 0;
 
     suback->id = read_u16(&reader);
     suback->properties = no_properties;
-    if (packet->flags != 0 || reader.is_short)
+    if (reader.is_short)
         return REASON_MALFORMED;
-    if (version == PACKET_5) {
+    if (version == PACKET_5)
         error = read_properties(&reader, PACKET_SUBACK, &suback->properties);
-        if (error != 0)
-            return error;
-    }
     suback->reasons = fms_bytes_of(reader.at, reader_left(&reader));
-    codes = suback->reasons.data;
-    for (size_t i = 0; i < suback->reasons.size; i++) {
-        if (version == PACKET_5 ? !is_reason(PACKET_SUBACK, codes[i]) : codes[i] > 2 && codes[i] != 0x80)
-            return REASON_MALFORMED; /* MQTT-3.9.3-2 */
-    }
-    if (suback->reasons.size == 0)
-        return REASON_MALFORMED;
-    return suback->id == 0 ? REASON_PROTOCOL_ERROR : 0;
+    return error;
 }
 
-int packet_read_pingresp(const struct packet *packet)
-{
-    return packet->flags != 0 || packet->body.size != 0 ? REASON_MALFORMED : 0;
-}
-
-int packet_read_disconnect(const struct packet *packet, struct packet_ack *disconnect)
+/* Nothing hangs on what cannot be read of it. */
+void packet_read_disconnect(const struct packet *packet, struct packet_disconnect *disconnect)
 {
     struct reader reader = reader_of(packet->body);
-    int error = 0;
 
-    *disconnect = (struct packet_ack){.properties = no_properties};
-    if (packet->flags != 0) /* MQTT-3.14.1-1 */
-        return REASON_MALFORMED;
+    disconnect->properties = no_properties;
+    disconnect->reason = reader_left(&reader) > 0 ? read_byte(&reader) : 0;
     if (reader_left(&reader) > 0)
-        disconnect->reason = read_byte(&reader);
-    if (reader_left(&reader) > 0)
-        error = read_properties(&reader, PACKET_DISCONNECT, &disconnect->properties);
-    if (error != 0)
-        return error;
-    return reader_left(&reader) > 0 || !is_reason(PACKET_DISCONNECT, disconnect->reason) ? REASON_MALFORMED : 0;
+        read_properties(&reader, PACKET_DISCONNECT, &disconnect->properties);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- writing */

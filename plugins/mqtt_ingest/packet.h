@@ -2,7 +2,11 @@
  *
  * Pure: no allocation, no state, no clock. What is read points into the bytes that it was read from and lives as long.
  * Every length is checked before it is used. Names, and clause numbers such as MQTT-3.3.1-4, are the standard's; where
- * the two versions number a rule differently, the number is that of MQTT 5. */
+ * the two versions number a rule differently, the number is that of MQTT 5.
+ *
+ * A packet is malformed only where its fields cannot be told apart. A value that the standard forbids and nobody needs is as if
+ * it were absent; a message of which no record can be made has a fault, in words. So what one publisher writes never costs
+ * the connection that others share. */
 #ifndef MQTT_INGEST_PACKET_H
 #define MQTT_INGEST_PACKET_H
 
@@ -33,6 +37,8 @@ enum packet_type {
 /* 2.4; those that the code itself uses. packet_reason_text knows them all. */
 enum packet_reason {
     REASON_SUCCESS = 0x00,
+    REASON_GRANTED_QOS_2 = 0x02,
+    REASON_NO_SUBSCRIPTION = 0x11,
     REASON_UNSPECIFIED = 0x80,
     REASON_MALFORMED = 0x81,
     REASON_PROTOCOL_ERROR = 0x82,
@@ -64,12 +70,16 @@ struct packet {
  * few bytes to know how long it is; REASON_MALFORMED: a length of more than four bytes. */
 int packet_peek(const uint8_t *data, size_t size, struct packet *packet);
 
-/* Properties (2.2.2.2). What is absent has the value that the standard gives it then. */
+/* Properties (2.2.2.2). What is absent, or forbidden, has the value that the standard gives it when it is absent; of what
+ * occurs twice and may not, the first counts. */
 struct packet_properties {
     uint64_t present;     /* bit n: identifier n occurred */
     struct fms_bytes all; /* as they stand in the packet, for packet_next_user */
     size_t user_count;    /* user properties */
     size_t user_size;     /* bytes of their names and values */
+    size_t ignored;       /* properties with a value that the standard forbids, or that this packet cannot have */
+    bool is_unreadable;   /* behind some place they cannot be told apart; none of those behind it counts */
+    bool has_bad_name;    /* a user property's name is no UTF-8, or holds NUL */
     uint32_t session_expiry, message_expiry, maximum_packet_size;
     uint16_t receive_maximum, topic_alias_maximum, topic_alias, server_keep_alive;
     uint8_t payload_format, maximum_qos;
@@ -80,10 +90,18 @@ struct packet_properties {
 
 /* Identifiers for `present`. */
 enum packet_property {
+    PROPERTY_PAYLOAD_FORMAT = 0x01,
+    PROPERTY_MESSAGE_EXPIRY = 0x02,
+    PROPERTY_CONTENT_TYPE = 0x03,
+    PROPERTY_RESPONSE_TOPIC = 0x08,
+    PROPERTY_CORRELATION_DATA = 0x09,
+    PROPERTY_SUBSCRIPTION_ID = 0x0b,
     PROPERTY_SESSION_EXPIRY = 0x11,
     PROPERTY_ASSIGNED_CLIENT_ID = 0x12,
     PROPERTY_SERVER_KEEP_ALIVE = 0x13,
     PROPERTY_TOPIC_ALIAS = 0x23,
+    PROPERTY_MAXIMUM_QOS = 0x24,
+    PROPERTY_USER = 0x26,
 };
 
 static inline bool packet_has(const struct packet_properties *properties, enum packet_property identifier)
@@ -103,36 +121,38 @@ struct packet_connack {
 struct packet_publish {
     struct fms_bytes topic; /* size 0: only an alias */
     struct fms_bytes payload;
-    uint16_t id; /* 0 at QoS 0 */
+    const char *fault; /* why no record can be made of it; NULL: one can */
+    uint16_t id;       /* 0 at QoS 0 */
     uint8_t qos;
     bool dup, retain;
     struct packet_properties properties;
 };
 
-struct packet_ack {
-    uint16_t id;
+struct packet_disconnect {
     uint8_t reason;
     struct packet_properties properties;
 };
 
 struct packet_suback {
     uint16_t id;
-    struct fms_bytes reasons; /* one byte a filter: 0 to 2 the granted QoS, 0x80 and above a refusal */
+    struct fms_bytes reasons; /* one byte a filter: 0 to 2 the granted QoS, all else a refusal */
     struct packet_properties properties;
 };
 
-/* Each reads the packet whose type its name says and whose whole body is there. 0, or the reason code with which the
- * standard has the connection closed: REASON_MALFORMED, REASON_PROTOCOL_ERROR, REASON_TOPIC_ALIAS_INVALID. */
+/* Each reads the packet whose type its name says and whose whole body is there. 0, or REASON_MALFORMED, with which the
+ * standard has the connection closed. */
 int packet_read_connack(enum packet_version version, const struct packet *packet, struct packet_connack *connack);
-int packet_read_pubrel(enum packet_version version, const struct packet *packet, struct packet_ack *ack);
+int packet_read_id(const struct packet *packet, uint16_t *id); /* of PUBREL, and of any answer */
 int packet_read_suback(enum packet_version version, const struct packet *packet, struct packet_suback *suback);
-int packet_read_pingresp(const struct packet *packet);
-int packet_read_disconnect(const struct packet *packet, struct packet_ack *disconnect); /* MQTT 5 only; no id */
+void packet_read_disconnect(const struct packet *packet, struct packet_disconnect *disconnect);
 
-/* Likewise; but only `there` bytes of the body need be there, as far as the payload begins: payload.size is the whole
+/* Likewise; but only `there` bytes of the body need be there, as far as the packet identifier: payload.size is the whole
  * payload's all the same. -1: more bytes are needed. */
 int packet_read_publish(enum packet_version version, const struct packet *packet, size_t there,
                         struct packet_publish *publish);
+
+/* What is wrong with a topic of at least one byte that a message comes by, in words; or NULL. */
+const char *packet_topic_fault(struct fms_bytes topic);
 
 /* What a reason code says, in words. Never NULL. */
 const char *packet_reason_text(enum packet_version version, int reason);

@@ -5,11 +5,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../mqtt_common/mqtt_common.h"
+
 #define ANSWER_PATIENCE (10 * FMS_SECOND) /* for CONNACK and SUBACK */
 #define OUTPUT_MOST     16384u            /* bytes to be sent beyond which no more acknowledgements are added */
 #define IDENTIFIERS     65536u            /* of packets: two bytes */
 
-enum state { STATE_CLOSED, STATE_CONNECTING, STATE_CONNECTED, STATE_PARTED };
+enum state {
+    STATE_CLOSED,
+    STATE_CONNECTING,
+    STATE_CONNECTED,
+    STATE_PARTING, /* nothing is read any more, but acknowledgements go out */
+    STATE_PARTED,
+};
 
 /* A message that is to be acknowledged on this connection. */
 struct flight {
@@ -39,7 +47,7 @@ struct exchange {
 
 struct alias {
     char *topic;
-    size_t size;
+    uint32_t size, room;
 };
 
 struct filter {
@@ -51,7 +59,10 @@ struct session {
     enum state state;
     bool was_present;
     bool has_connected; /* ever */
-    char reason[256];
+    char reason[512];
+    bool is_leaving;         /* DISCONNECT is to be sent behind the acknowledgements that are ready */
+    uint8_t farewell;        /* its reason code */
+    int64_t farewell_expiry; /* and session expiry; -1: as CONNECT said */
 
     struct filter *filters;
     size_t granted;
@@ -95,7 +106,7 @@ static void aliases_forget(struct session *session)
 {
     for (size_t i = 0; session->aliases != NULL && i < session->options.topic_alias_maximum; i++) {
         free(session->aliases[i].topic);
-        session->aliases[i] = (struct alias){NULL, 0};
+        session->aliases[i] = (struct alias){NULL, 0, 0};
     }
 }
 
@@ -171,27 +182,37 @@ static enum session_event session_give_up(struct session *session, const char *f
     return SESSION_CLOSED;
 }
 
-static void output_disconnect(struct session *session, uint8_t reason, int64_t expiry)
+/* Likewise, but the broker can be told, and what was taken is acknowledged first. */
+static enum session_event session_leave(struct session *session, int reason)
 {
-    enum packet_version version = session->options.version;
-    uint8_t *to = output_reserve(session, 16);
-
-    if (to != NULL)
-        session->output_size += packet_write_disconnect(to, 16, version, reason, expiry);
+    session->farewell = (uint8_t)reason;
+    session->state = STATE_PARTING;
+    return SESSION_CLOSED;
 }
 
 /* The broker breaks a rule: MQTT 5 tells it so (MQTT-4.13.1-1, MQTT-4.13.2-1), 3.1.1 just closes (MQTT-4.8.0-1 there). */
 static enum session_event session_accuse(struct session *session, int reason, const char *packet)
 {
-    if (session->options.version == PACKET_5 && session->state == STATE_CONNECTED)
-        output_disconnect(session, (uint8_t)reason, -1);
-    return session_give_up(session, "the broker breaks the protocol: %s: %s", packet,
-                           packet_reason_text(PACKET_5, reason));
+    bool is_connected = session->state == STATE_CONNECTED;
+
+    session_give_up(session, "the broker breaks the protocol: %s: %s", packet, packet_reason_text(PACKET_5, reason));
+    return is_connected ? session_leave(session, reason) : SESSION_CLOSED;
 }
 
 static enum session_event session_out_of_memory(struct session *session)
 {
-    return session_give_up(session, "out of memory");
+    session_give_up(session, "out of memory");
+    return session_leave(session, REASON_SUCCESS);
+}
+
+bool session_is_parting(const struct session *session)
+{
+    return session->state == STATE_PARTING;
+}
+
+bool session_is_settled(const struct session *session)
+{
+    return session->head == session->tail;
 }
 
 static struct flight *flight_of(const struct session *session, uint64_t number)
@@ -236,10 +257,23 @@ static void output_acknowledgements(struct session *session, size_t most)
     }
 }
 
+/* 3.1.1 has no word for what went wrong. */
+static void output_disconnect(struct session *session)
+{
+    enum packet_version version = session->options.version;
+    uint8_t *to = version == PACKET_5 || session->farewell == REASON_SUCCESS ? output_reserve(session, 16) : NULL;
+
+    session->is_leaving = false;
+    if (to != NULL)
+        session->output_size += packet_write_disconnect(to, 16, version, session->farewell, session->farewell_expiry);
+}
+
 struct fms_bytes session_output(struct session *session)
 {
-    if (session->state == STATE_CONNECTED)
+    if (session->state == STATE_CONNECTED || session->state == STATE_PARTING || session->is_leaving)
         output_acknowledgements(session, OUTPUT_MOST);
+    if (session->is_leaving && session->output_size - session->output_sent < OUTPUT_MOST)
+        output_disconnect(session);
     if (session->output == NULL)
         return fms_bytes_of(NULL, 0);
     return fms_bytes_of(session->output + session->output_sent, session->output_size - session->output_sent);
@@ -290,6 +324,8 @@ void session_end(struct session *session)
     session->state = STATE_CLOSED;
     session->head = session->tail;
     session->output_size = session->output_sent = 0;
+    session->is_leaving = false;
+    session->farewell = REASON_SUCCESS;
     session->wanted = 0;
     session->skip = 0;
     session->is_pinged = false;
@@ -302,10 +338,8 @@ void session_part(struct session *session, bool for_good)
 {
     bool ends = for_good && session->options.clean_start && session->options.session_expiry > 0;
 
-    if (session->state == STATE_CONNECTED) {
-        output_acknowledgements(session, SIZE_MAX);
-        output_disconnect(session, REASON_SUCCESS, ends ? 0 : -1);
-    }
+    session->is_leaving = session->state == STATE_CONNECTED || session->state == STATE_PARTING;
+    session->farewell_expiry = ends ? 0 : -1;
     session->state = STATE_PARTED;
 }
 
@@ -367,18 +401,26 @@ static bool may_subscribe(struct session *session, uint32_t maximum_packet_size)
     return true;
 }
 
+/* What the broker says of a code that is not 0: the address to go to, where it names one, or its own words. */
+static enum session_event session_refused(struct session *session, const char *what, const char *reason,
+                                          const struct packet_properties *said)
+{
+    struct fms_bytes more = said->server_reference.size > 0 ? said->server_reference : said->reason_string;
+    char text[MQTT_SHOWN_SIZE];
+
+    return session_give_up(session, "%s: %s%s%s", what, reason, more.size > 0 ? ": " : "", mqtt_show(more, text));
+}
+
 static enum session_event on_connack(struct session *session, const struct packet *packet)
 {
     struct packet_connack connack;
     int error = packet_read_connack(session->options.version, packet, &connack);
-    struct fms_bytes more = connack.properties.reason_string;
 
     if (error != 0 || session->state != STATE_CONNECTING) /* MQTT-3.2.0-2 */
         return session_accuse(session, error != 0 ? error : REASON_PROTOCOL_ERROR, "CONNACK");
     if (connack.reason != 0)
-        return session_give_up(session, "refused: %s%s%.*s",
-                               packet_reason_text(session->options.version, connack.reason), more.size > 0 ? ": " : "",
-                               (int)(more.size < 100 ? more.size : 100), more.size > 0 ? (const char *)more.data : "");
+        return session_refused(session, "refused", packet_reason_text(session->options.version, connack.reason),
+                               &connack.properties);
     if (!may_subscribe(session, connack.properties.maximum_packet_size))
         return SESSION_CLOSED;
     session->was_present = connack.session_present;
@@ -393,6 +435,7 @@ static enum session_event on_connack(struct session *session, const struct packe
     return SESSION_CONNECTED;
 }
 
+/* An answer to what was not asked is nothing to us; one without a code is a refusal. */
 static enum session_event on_suback(struct session *session, const struct packet *packet,
                                     struct session_message *message)
 {
@@ -403,13 +446,12 @@ static enum session_event on_suback(struct session *session, const struct packet
     if (error != 0)
         return session_accuse(session, error, "SUBACK");
     message->filter = (size_t)suback.id - 1;
-    if (message->filter >= session->options.filter_count || !session->filters[message->filter].is_asked ||
-        suback.reasons.size != 1) /* MQTT-3.8.4-2, MQTT-3.8.4-6 */
-        return session_accuse(session, REASON_PROTOCOL_ERROR, "SUBACK");
+    if (message->filter >= session->options.filter_count || !session->filters[message->filter].is_asked)
+        return SESSION_HUNGRY;
     filter = &session->filters[message->filter];
     filter->is_asked = false;
-    message->reason = *(const uint8_t *)suback.reasons.data;
-    filter->is_granted = message->reason < REASON_UNSPECIFIED;
+    message->reason = suback.reasons.size > 0 ? *(const uint8_t *)suback.reasons.data : REASON_UNSPECIFIED;
+    filter->is_granted = message->reason <= REASON_GRANTED_QOS_2;
     session->granted += filter->is_granted;
     session->asked_at = FMS_NEVER;
     for (size_t i = 0; i < session->options.filter_count; i++) {
@@ -431,47 +473,35 @@ static bool exchange_release(const struct session *session, struct exchange *exc
     return is_known;
 }
 
-/* MQTT-4.3.3-12: the exchange ends, whether we remember it or not. */
+/* MQTT-4.3.3-12: the exchange ends, whether we remember it or not. No message has the identifier 0. */
 static enum session_event on_pubrel(struct session *session, const struct packet *packet)
 {
-    struct packet_ack ack;
-    int error = packet_read_pubrel(session->options.version, packet, &ack);
+    uint16_t id;
+    int error = packet_read_id(packet, &id);
     bool is_known;
     uint8_t *to;
 
     if (error != 0)
         return session_accuse(session, error, "PUBREL");
-    is_known = session->exchanges != NULL && exchange_release(session, &session->exchanges[ack.id]);
+    if (id == 0)
+        return SESSION_HUNGRY;
+    is_known = session->exchanges != NULL && exchange_release(session, &session->exchanges[id]);
     to = output_reserve(session, PACKET_ACK_SIZE);
     if (to == NULL)
         return session_out_of_memory(session);
-    session->output_size += packet_write_ack(to, PACKET_ACK_SIZE, session->options.version, PACKET_PUBCOMP, ack.id,
+    session->output_size += packet_write_ack(to, PACKET_ACK_SIZE, session->options.version, PACKET_PUBCOMP, id,
                                              is_known ? REASON_SUCCESS : REASON_ID_NOT_FOUND);
     return SESSION_HUNGRY;
 }
 
+/* MQTT 3.1.1 knows it from clients only; but whoever sends it hangs up. */
 static enum session_event on_disconnect(struct session *session, const struct packet *packet)
 {
-    struct packet_ack disconnect;
-    int error = packet_read_disconnect(packet, &disconnect);
-    const struct packet_properties *said = &disconnect.properties;
-    struct fms_bytes more = said->server_reference.size > 0 ? said->server_reference : said->reason_string;
+    struct packet_disconnect disconnect;
 
-    if (error != 0)
-        return session_accuse(session, error, "DISCONNECT");
-    return session_give_up(session, "the broker closed the connection: %s%s%.*s",
-                           packet_reason_text(PACKET_5, disconnect.reason), more.size > 0 ? ": " : "",
-                           (int)(more.size < 100 ? more.size : 100), more.size > 0 ? (const char *)more.data : "");
-}
-
-static enum session_event on_pingresp(struct session *session, const struct packet *packet)
-{
-    int error = packet_read_pingresp(packet);
-
-    if (error != 0)
-        return session_accuse(session, error, "PINGRESP");
-    session->is_pinged = false;
-    return SESSION_HUNGRY;
+    packet_read_disconnect(packet, &disconnect);
+    return session_refused(session, "the broker closed the connection", packet_reason_text(PACKET_5, disconnect.reason),
+                           &disconnect.properties);
 }
 
 /* --------------------------------------------------------------------------------------------------------- messages */
@@ -501,31 +531,38 @@ static void ring_add(struct session *session, uint16_t id, uint8_t qos, bool is_
     *flight_of(session, session->tail++) = (struct flight){id, qos, is_ready};
 }
 
-/* The topic of an alias, or the one that it is to stand for (3.3.2.3.4). 0 or a reason code. */
-static int resolve_alias(struct session *session, const struct packet_publish *publish, struct fms_bytes *topic)
+/* The topic of an alias, or the one that it is to stand for (3.3.2.3.4), for which there is room then. False: no memory. An
+ * alias that we did not allow (MQTT-3.3.2-9) costs nothing as long as the topic stands beside it. */
+static bool resolve_alias(struct session *session, struct packet_publish *publish)
 {
-    uint16_t alias = publish->properties.topic_alias;
+    uint16_t number = publish->properties.topic_alias;
+    struct alias *alias = number > 0 && number <= session->options.topic_alias_maximum ? &session->aliases[number - 1]
+                                                                                       : NULL;
+    char *topic;
 
-    *topic = publish->topic;
-    if (!packet_has(&publish->properties, PROPERTY_TOPIC_ALIAS))
-        return 0;
-    if (alias > session->options.topic_alias_maximum) /* MQTT-3.3.2-9 */
-        return REASON_TOPIC_ALIAS_INVALID;
-    if (topic->size == 0)
-        *topic = fms_bytes_of(session->aliases[alias - 1].topic, session->aliases[alias - 1].size);
-    return topic->size == 0 ? REASON_PROTOCOL_ERROR : 0;
+    if (alias == NULL)
+        publish->properties.topic_alias = 0;
+    if (publish->topic.size == 0 && alias != NULL) {
+        publish->topic = fms_bytes_of(alias->topic, alias->size);
+        publish->fault = publish->fault != NULL ? publish->fault : packet_topic_fault(publish->topic);
+    } else if (alias != NULL && publish->topic.size > alias->room) {
+        topic = realloc(alias->topic, publish->topic.size);
+        if (topic == NULL)
+            return false;
+        alias->topic = topic;
+        alias->room = (uint32_t)publish->topic.size;
+    }
+    if (publish->topic.size == 0 && publish->fault == NULL)
+        publish->fault = "its topic alias stands for nothing";
+    return true;
 }
 
-/* Without memory the alias stands for nothing, and its use will end the connection. */
 static void keep_alias(struct session *session, const struct session_message *message)
 {
     struct alias *alias = &session->aliases[message->alias - 1];
 
-    free(alias->topic);
-    alias->topic = malloc(message->topic.size);
-    alias->size = alias->topic != NULL ? message->topic.size : 0;
-    if (alias->topic != NULL)
-        memcpy(alias->topic, message->topic.data, message->topic.size);
+    memcpy(alias->topic, message->topic.data, message->topic.size);
+    alias->size = (uint32_t)message->topic.size;
 }
 
 /* FNV-1a of the topic and the payload, or of its size where it is not all there. */
@@ -572,45 +609,69 @@ static bool is_repeated(struct session *session, const struct packet_publish *pu
     return true;
 }
 
+/* Room for what session_take will keep of a message. False: the connection is over. */
+static bool publish_reserve(struct session *session, struct packet_publish *publish)
+{
+    if (publish->qos > 0 && !ring_reserve(session)) {
+        if (2 * session->ring_size > session->options.flights_max)
+            session_accuse(session, REASON_RECEIVE_MAXIMUM_EXCEEDED, "PUBLISH");
+        else
+            session_out_of_memory(session);
+        return false;
+    }
+    if (publish->qos == 2 && session->exchanges == NULL)
+        session->exchanges = calloc(IDENTIFIERS, sizeof *session->exchanges);
+    if ((publish->qos == 2 && session->exchanges == NULL) || !resolve_alias(session, publish)) {
+        session_out_of_memory(session);
+        return false;
+    }
+    return true;
+}
+
+/* A PUBLISH whose topic or identifier cannot be found, or what stands behind them. */
+static enum session_event accuse_publish(struct session *session, const struct packet_publish *publish, int error)
+{
+    char topic[MQTT_SHOWN_SIZE], packet[MQTT_SHOWN_SIZE + 32];
+
+    if (error < 0)
+        return session_accuse(session, REASON_PACKET_TOO_LARGE, "PUBLISH");
+    snprintf(packet, sizeof packet, "PUBLISH %u on \"%s\"", publish->id, mqtt_show(publish->topic, topic));
+    return session_accuse(session, error, publish->topic.size > 0 ? packet : "PUBLISH");
+}
+
 /* What is kept of it is kept by session_take, so that it can be met again. */
 static enum session_event on_publish(struct session *session, const struct packet *packet, size_t there,
                                      struct session_message *message)
 {
     struct packet_publish publish;
-    struct fms_bytes topic;
+    const struct packet_properties *properties = &publish.properties;
     uint32_t fingerprint;
-    bool is_cut, names_topic;
+    bool is_cut, names_topic, has_users;
     int error = packet_read_publish(session->options.version, packet, there, &publish);
 
-    if (error == 0)
-        error = resolve_alias(session, &publish, &topic);
     if (error != 0)
-        return session_accuse(session, error > 0 ? error : REASON_PACKET_TOO_LARGE, "PUBLISH");
-    if (publish.qos > 0 && !ring_reserve(session))
-        return 2 * session->ring_size > session->options.flights_max
-                   ? session_accuse(session, REASON_RECEIVE_MAXIMUM_EXCEEDED, "PUBLISH")
-                   : session_out_of_memory(session);
-    if (publish.qos == 2 && session->exchanges == NULL) {
-        session->exchanges = calloc(IDENTIFIERS, sizeof *session->exchanges);
-        if (session->exchanges == NULL)
-            return session_out_of_memory(session);
-    }
+        return accuse_publish(session, &publish, error);
+    names_topic = publish.topic.size > 0;
+    if (!publish_reserve(session, &publish))
+        return SESSION_CLOSED;
     is_cut = there < packet->body.size;
-    fingerprint = publish.qos == 2 ? fingerprint_of(topic, publish.payload, is_cut) : 0;
+    fingerprint = publish.qos == 2 ? fingerprint_of(publish.topic, publish.payload, is_cut) : 0;
     if (publish.qos == 2 && is_repeated(session, &publish, fingerprint))
         return SESSION_HUNGRY;
-    names_topic = publish.topic.size > 0;
+    has_users = !properties->is_unreadable && !properties->has_bad_name;
     *message = (struct session_message){
-        .topic = topic,
+        .topic = publish.topic,
         .payload = publish.payload,
+        .fault = publish.fault,
         .is_cut = is_cut,
         .qos = publish.qos,
-        .properties = publish.properties.all,
-        .user_count = publish.properties.user_count,
-        .user_size = publish.properties.user_size,
+        .properties = properties->all,
+        .user_count = has_users ? properties->user_count : 0,
+        .user_size = properties->user_size,
+        .ignored = properties->ignored,
         .tag = {session->tail, (uint64_t)publish.qos << 16 | publish.id},
         .size = packet->size,
-        .alias = names_topic ? publish.properties.topic_alias : 0,
+        .alias = names_topic ? properties->topic_alias : 0,
         .fingerprint = fingerprint,
     };
     return SESSION_MESSAGE;
@@ -677,6 +738,7 @@ bool session_settled(struct session *session, const uint64_t tag[2])
 
 /* ---------------------------------------------------------------------------------------------------------- reading */
 
+/* What answers something that we never said, or asks for nothing, costs nothing. */
 static enum session_event session_dispatch(struct session *session, const struct packet *packet, size_t there,
                                            struct session_message *message)
 {
@@ -684,8 +746,8 @@ static enum session_event session_dispatch(struct session *session, const struct
         "a packet of type 0", "CONNECT", "CONNACK",     "PUBLISH",  "PUBACK",  "PUBREC",   "PUBREL",     "PUBCOMP",
         "SUBSCRIBE",          "SUBACK",  "UNSUBSCRIBE", "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT", "AUTH"};
 
-    if (session->state == STATE_CONNECTING && packet->type != PACKET_CONNACK) /* MQTT-3.2.0-1 */
-        return session_accuse(session, REASON_PROTOCOL_ERROR, names[packet->type]);
+    if (session->state == STATE_CONNECTING && packet->type != PACKET_CONNACK && packet->type != PACKET_DISCONNECT)
+        return session_accuse(session, REASON_PROTOCOL_ERROR, names[packet->type]); /* MQTT-3.2.0-1 */
     switch (packet->type) {
     case PACKET_CONNACK:
         return on_connack(session, packet);
@@ -695,17 +757,22 @@ static enum session_event session_dispatch(struct session *session, const struct
         return on_pubrel(session, packet);
     case PACKET_SUBACK:
         return on_suback(session, packet, message);
-    case PACKET_PINGRESP:
-        return on_pingresp(session, packet);
     case PACKET_DISCONNECT:
-        if (session->options.version == PACKET_5)
-            return on_disconnect(session, packet);
-        break;
-    default:
-        break;
+        return on_disconnect(session, packet);
+    case PACKET_PINGRESP:
+        session->is_pinged = false;
+        return SESSION_HUNGRY;
+    case PACKET_PUBACK:
+    case PACKET_PUBREC:
+    case PACKET_PUBCOMP:
+    case PACKET_UNSUBACK:
+    case PACKET_PINGREQ:
+    case PACKET_AUTH:
+        return SESSION_HUNGRY;
+    default: /* what only a client sends, and the reserved type (MQTT-2.1.2): no broker is there */
+        return session_accuse(session, packet->type == 0 ? REASON_MALFORMED : REASON_PROTOCOL_ERROR,
+                              names[packet->type]);
     }
-    /* What only a client sends, answers to what we never send, and 3.1.1's reserved types (MQTT-2.1.2). */
-    return session_accuse(session, packet->type == 0 ? REASON_MALFORMED : REASON_PROTOCOL_ERROR, names[packet->type]);
 }
 
 void session_heard(struct session *session, int64_t now)
@@ -720,13 +787,11 @@ static bool is_there(struct session *session, const struct packet *packet, size_
     return size >= session->wanted;
 }
 
-/* MQTT-3.1.2-24 and ours: there is no reason for anything but a message to be larger than the buffer. */
+/* There is no reason for anything but a message to be larger than the buffer. A message may be, and may also be larger than
+ * we said we take (MQTT-3.1.2-24): a broker that sends it all the same will send it again. */
 static bool is_too_large(const struct session *session, const struct packet *packet)
 {
-    uint32_t most = session->options.version == PACKET_5 ? session->options.maximum_packet_size : 0;
-
-    return (most > 0 && packet->size > most) ||
-           (packet->size > session->options.buffer_size && packet->type != PACKET_PUBLISH);
+    return packet->size > session->options.buffer_size && packet->type != PACKET_PUBLISH;
 }
 
 enum session_event session_read(struct session *session, struct fms_bytes *input, struct session_message *message)
@@ -805,6 +870,15 @@ int64_t session_deadline(const struct session *session)
     return deadline;
 }
 
+static enum session_event session_unanswered(struct session *session)
+{
+    bool is_connected = session->state == STATE_CONNECTED;
+
+    session_give_up(session, "no answer to %s within %.0f s", is_connected ? "SUBSCRIBE" : "CONNECT",
+                    (double)ANSWER_PATIENCE / (double)FMS_SECOND);
+    return is_connected ? session_leave(session, REASON_SUCCESS) : SESSION_CLOSED;
+}
+
 enum session_event session_tick(struct session *session, int64_t now, bool is_reading)
 {
     uint8_t *to;
@@ -814,9 +888,7 @@ enum session_event session_tick(struct session *session, int64_t now, bool is_re
     if (now < session_deadline(session))
         return SESSION_HUNGRY;
     if (now >= answer_ends(session))
-        return session_give_up(session, "no answer to %s within %.0f s",
-                               session->state == STATE_CONNECTING ? "CONNECT" : "SUBSCRIBE",
-                               (double)ANSWER_PATIENCE / (double)FMS_SECOND);
+        return session_unanswered(session);
     if (session->is_pinged && now >= silence_ends(session))
         return session_give_up(session, "the broker went silent");
     to = output_reserve(session, 2);

@@ -5,7 +5,10 @@
  * far as they were allowed, and what waits to be sent.
  *
  * An acknowledgement is sent when session_settled has said so of its message and of all that came before it on this
- * connection (MQTT-4.6.0-2), and never on another connection than that of the message's last receipt. */
+ * connection (MQTT-4.6.0-2), and never on another connection than that of the message's last receipt.
+ *
+ * Only a packet whose fields cannot be told apart, or that no server may send, costs the connection, and not before what was
+ * taken on it can be acknowledged. A message of which no record can be made is given with its fault. */
 #ifndef MQTT_INGEST_SESSION_H
 #define MQTT_INGEST_SESSION_H
 
@@ -27,7 +30,9 @@ struct session_options {
     uint32_t maximum_packet_size; /* MQTT 5: the broker drops what is larger; 0: not said */
     size_t flights_max; /* most messages that are not acknowledged, a power of two of at least 1024: beyond it the
                                      broker breaks the protocol */
-    size_t buffer_size; /* of packets that are larger only a message is read, and given without its payload */
+    size_t
+        buffer_size; /* of packets that are larger only a message is read, and given without its payload; at least 70,000,
+                                     so that it holds a topic */
 };
 
 struct session;
@@ -44,9 +49,15 @@ void session_begin(struct session *session, int64_t now);
 /* The transport is gone. What was received and not acknowledged will come again. */
 void session_end(struct session *session);
 
-/* We part: what is ready to be acknowledged and DISCONNECT are to be sent, and nothing more is read. With `for_good` a session of MQTT 5 that clean_start began
- * ends at once. */
+/* We part: what is ready to be acknowledged and DISCONNECT are to be sent, and nothing more is read. With `for_good` a session
+ * of MQTT 5 that clean_start began ends at once. */
 void session_part(struct session *session, bool for_good);
+
+/* After SESSION_CLOSED: whether the broker may still hear acknowledgements, and session_part is to follow. */
+bool session_is_parting(const struct session *session);
+
+/* Whether all that was taken on this connection is acknowledged. */
+bool session_is_settled(const struct session *session);
 
 /* Asks again for the subscriptions that were refused. */
 void session_subscribe(struct session *session, int64_t now);
@@ -66,17 +77,19 @@ enum session_event {
     SESSION_GRANTED,   /* SUBACK: for message->filter, of QoS message->reason */
     SESSION_REFUSED,   /* SUBACK: for message->filter, because of message->reason */
     SESSION_MESSAGE,   /* PUBLISH; to be taken with session_take, or met again by the next session_read */
-    SESSION_CLOSED,    /* to be closed once what is to be sent is sent; session_reason says why */
+    SESSION_CLOSED,    /* to be closed, see session_is_parting; session_reason says why */
 };
 
 struct session_message {
     size_t filter;
     int reason;
     struct fms_bytes topic, payload; /* as long as the input, and until session_take */
+    const char *fault;               /* why no record can be made of it; NULL: one can */
     bool is_cut;                     /* payload.data does not hold the payload, only its size is true */
     uint8_t qos;
     struct fms_bytes properties; /* for packet_next_user */
     size_t user_count, user_size;
+    size_t ignored;       /* properties that are not kept: MQTT forbids what they say */
     uint64_t tag[2];      /* for session_settled */
     size_t size;          /* of the packet */
     uint16_t alias;       /* 0: none is to be kept */

@@ -194,13 +194,13 @@ static const char *mqtt_source_headers(struct mqtt_source *self, const MQTTAsync
 /* A message that cannot become a good record goes to the dead letters. As fms_emit. */
 static int mqtt_source_reject(struct mqtt_source *self, const struct fms_record *draft, const char *fault)
 {
+    char topic[MQTT_SHOWN_SIZE];
     int error = fms_emit_rejected(self->host, draft, "%s", fault);
 
     if (error != 0)
         return error;
     fms_count(self->host, COUNT_UNUSABLE, 1);
-    fms_warn(self->host, "a message on \"%.*s\" is rejected: %s",
-             draft->topic.size < 200 ? (int)draft->topic.size : 200, (const char *)draft->topic.data, fault);
+    fms_warn(self->host, "a message on \"%s\" is rejected: %s", mqtt_show(draft->topic, topic), fault);
     return 0;
 }
 

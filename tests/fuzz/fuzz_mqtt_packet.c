@@ -1,5 +1,5 @@
 /* fuzz_mqtt_packet.c - the first byte chooses the version, the rest are packets. What is read lies within the packet, user
- * properties are as many as were counted, and a PUBLISH of which less is there is the same or wants more. */
+ * properties are as many as were counted, and a PUBLISH of which less is there is the same, wants more, or has a fault. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,25 +37,31 @@ static void check_properties(const struct packet *packet, const struct packet_pr
     }
     require(count == properties->user_count && size == properties->user_size);
     require(properties->receive_maximum > 0 && properties->maximum_packet_size > 0 && properties->maximum_qos <= 2);
+    require(properties->payload_format <= 1);
 }
 
 static void check_publish(enum packet_version version, const struct packet *packet)
 {
     struct packet_publish whole, part;
     int error = packet_read_publish(version, packet, packet->body.size, &whole);
+    size_t head;
 
-    require(error >= 0);
+    require(error == 0 || error == REASON_MALFORMED);
     if (error != 0)
         return;
+    head = packet->body.size - whole.payload.size;
     require_within(whole.topic, packet->body);
     require_within(whole.payload, packet->body);
     require((whole.qos > 0) == (whole.id != 0) && whole.qos <= 2);
-    require(whole.topic.size > 0 || whole.properties.topic_alias != 0);
+    require(whole.fault != NULL || whole.topic.size > 0 || whole.properties.topic_alias != 0);
     check_properties(packet, &whole.properties);
-    for (size_t there = packet->body.size; there-- > 0 && there + 64 > packet->body.size - whole.payload.size;) {
+    for (size_t there = packet->body.size; there-- > 0 && there + 64 > head;) {
         error = packet_read_publish(version, packet, there, &part);
-        require(error == (there < packet->body.size - whole.payload.size ? -1 : 0));
-        require(error != 0 || (part.payload.size == whole.payload.size && part.id == whole.id));
+        require(error == 0 || (error == -1 && there < head));
+        if (error != 0)
+            continue;
+        require(part.payload.size == whole.payload.size && part.id == whole.id && part.topic.size == whole.topic.size);
+        require(there < head ? part.fault != NULL : part.fault == whole.fault);
     }
 }
 
@@ -63,24 +69,23 @@ static void check_packet(enum packet_version version, const struct packet *packe
 {
     union {
         struct packet_connack connack;
-        struct packet_ack ack;
+        struct packet_disconnect disconnect;
         struct packet_suback suback;
+        uint16_t id;
     } any;
 
     if (packet->type == PACKET_PUBLISH)
         check_publish(version, packet);
     if (packet->type == PACKET_CONNACK && packet_read_connack(version, packet, &any.connack) == 0)
         check_properties(packet, &any.connack.properties);
-    if (packet->type == PACKET_PUBREL && packet_read_pubrel(version, packet, &any.ack) == 0)
-        check_properties(packet, &any.ack.properties);
-    if (packet->type == PACKET_DISCONNECT && packet_read_disconnect(packet, &any.ack) == 0)
-        check_properties(packet, &any.ack.properties);
-    if (packet->type == PACKET_SUBACK && packet_read_suback(version, packet, &any.suback) == 0) {
-        require_within(any.suback.reasons, packet->body);
-        require(any.suback.id != 0 && any.suback.reasons.size > 0);
+    if (packet->type == PACKET_PUBREL)
+        packet_read_id(packet, &any.id);
+    if (packet->type == PACKET_DISCONNECT) {
+        packet_read_disconnect(packet, &any.disconnect);
+        check_properties(packet, &any.disconnect.properties);
     }
-    if (packet->type == PACKET_PINGRESP)
-        packet_read_pingresp(packet);
+    if (packet->type == PACKET_SUBACK && packet_read_suback(version, packet, &any.suback) == 0)
+        require_within(any.suback.reasons, packet->body);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
