@@ -1,5 +1,8 @@
 /* test_mqtt_source.c - mqtt_source through its table: against a broker played by the test, and against a mosquitto; and
  * whole pipelines from mqtt_source to mqtt_sink, run by the program that stands in ../bin beside FMS_PLUGIN_DIR. */
+#include <netinet/tcp.h>
+#include <stdatomic.h>
+
 #include "mqtt_wire.h"
 
 /* Whether record i has that topic and that number as its payload. */
@@ -737,6 +740,187 @@ static void test_qos_2_is_exactly_once_across_connections(void **state)
     close(listener);
 }
 
+/* The host's back-off, watched: which attempt was the last, and nobody waits. */
+static atomic_uint last_attempt, most_attempts;
+
+static int64_t watched_backoff(const struct fms_host *host, int64_t min, int64_t max, unsigned attempt)
+{
+    (void)host;
+    (void)min;
+    (void)max;
+    last_attempt = attempt;
+    if (attempt > most_attempts)
+        most_attempts = attempt;
+    return FMS_MS;
+}
+
+static struct fake *source_watched(int port, const char *options)
+{
+    struct fake *f = fake_check("mqtt_source", FMS_SOURCE, section(port, "topic = t\n%s", options));
+
+    last_attempt = most_attempts = 0;
+    fake_host(f)->backoff = watched_backoff;
+    assert_int_equal(fake_start(f), 0);
+    fake_poll(f, 16);
+    return f;
+}
+
+/* A broker that hangs up on SUBSCRIBE is come back to ever more slowly, however long its connections last, and the log says
+ * what it did not answer, not each time. */
+static void test_connections_that_come_to_nothing_slow_down(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct fake *f = source_watched(port, "");
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        struct wire wire = broker_accept(listener, NULL, false, NULL);
+
+        free(wire_expect(&wire, SUBSCRIBE).body);
+        poll(NULL, 0, 20); /* longer than the pause before */
+        close(wire.fd);
+    }
+    fake_until(f, fake_said(f, "lost, the 8. one in a row: ") != NULL);
+    assert_non_null(fake_said(f, ", before it had answered SUBSCRIBE to \"t\"; connecting again"));
+    assert_int_equal(fake_count_said(f, "warning: connection to "), 4); /* 1, 2, 4, 8 */
+    assert_true(most_attempts >= 7);
+    fake_stop(f);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+    close(listener);
+}
+
+/* One that answers all and hangs up all the same: perhaps two clients push each other out. */
+static void test_takeovers_are_guessed(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct fake *f = source_watched(port, "client_id = bridge");
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        struct wire wire = broker_accept(listener, NULL, false, NULL);
+
+        broker_grant(&wire, 1);
+        fake_until(f, fake_count_said(f, "subscribed to ") == i + 1);
+        close(wire.fd);
+    }
+    fake_until(f, fake_said(f, "(has another client the client id \"bridge\", too?)") != NULL);
+    fake_stop(f);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+    close(listener);
+}
+
+/* A connection that lasted, and on which all was answered, begins anew with the back-off, and with the first server. */
+static void test_good_connection_resets_the_back_off(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct fake *f = source_watched(port, "");
+    int64_t until = fake_realclock() + FAKE_PATIENCE;
+    struct wire wire;
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        broker_refuse(listener, 0x88);
+    wire = broker_accept(listener, NULL, false, NULL);
+    broker_grant(&wire, 1);
+    assert_true(last_attempt >= 2);
+    assert_false(wire_ready(wire.fd, 5500)); /* the link wants to see it last for 5 s */
+    close(wire.fd);
+    fake_until(f, fake_said(f, "warning: connection to ") != NULL);
+    while (last_attempt != 0 && fake_realclock() < until)
+        poll(NULL, 0, 1);
+    assert_int_equal(last_attempt, 0);
+    fake_stop(f);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+    close(listener);
+}
+
+/* ------------------------------------------------------------------------------------------ what the broker says of itself */
+
+/* The connections of this process to that port on which small packets wait for others. */
+static unsigned count_slow_sockets(int port, unsigned *all)
+{
+    unsigned slow = 0;
+
+    *all = 0;
+    for (int fd = 3; fd < 1024; fd++) {
+        struct sockaddr_in peer = {.sin_family = AF_UNSPEC};
+        socklen_t size = sizeof peer, value_size = sizeof(int);
+        int value = 0;
+
+        if (getpeername(fd, (struct sockaddr *)&peer, &size) != 0 || peer.sin_family != AF_INET ||
+            ntohs(peer.sin_port) != port)
+            continue;
+        assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &value_size), 0);
+        slow += value == 0;
+        ++*all;
+    }
+    return slow;
+}
+
+static void test_broker_says_what_it_does_otherwise(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct wire_out connack = {.size = 0};
+    unsigned sockets;
+    struct asked asked;
+    struct wire wire;
+    struct fake *f;
+
+    (void)state;
+    out_byte(&connack, 19); /* server keep alive */
+    out_two(&connack, 7);
+    out_byte(&connack, 17); /* session expiry */
+    out_two(&connack, 0);
+    out_two(&connack, 60);
+    out_byte(&connack, 36); /* maximum QoS */
+    out_byte(&connack, 0);
+    out_byte(&connack, 37); /* retain available */
+    out_byte(&connack, 0);
+    f = source_watched(port, "client_id = bridge\nclean_start = no");
+    wire = broker_accept(listener, &asked, false, &connack);
+    assert_int_equal(asked.keepalive, 15);
+    free(wire_expect(&wire, DISCONNECT).body);
+    close(wire.fd);
+    wire = broker_accept(listener, &asked, true, &connack);
+    assert_int_equal(asked.keepalive, 7);
+    broker_grant(&wire, 0);
+    fake_until(f, fake_count_said(f, "subscribed to ") == 1);
+    assert_non_null(fake_said(f, "MQTT 5, with a new session"));
+    assert_non_null(
+        fake_said(f, "the broker keeps our session for 60 s only, and not for the 86400 s of session_expiry"));
+    assert_non_null(fake_said(f, "the broker knows no more than QoS 0, and qos = 1"));
+    assert_non_null(fake_said(f, "the broker retains no messages"));
+    assert_int_equal(count_slow_sockets(port, &sockets), 0);
+    assert_int_equal(sockets, 1);
+    wire_publish(&wire, "t", "0", 0, 0, NULL, NULL);
+    fake_until(f, fake_emitted(f) == 1);
+    assert_int_equal(fake_count_said(f, "warning: connection to "), 0);
+    source_end(f);
+    close(wire.fd);
+    close(listener);
+}
+
+static void test_broker_redirects(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct wire_out out = {.data = {0x9c, 9, 28, 0, 6, 'o', 't', 'h', 'e', 'r', '1'}, .size = 11};
+    struct fake *f = source_watched(port, "");
+    struct wire wire = broker_accept(listener, NULL, false, NULL);
+
+    (void)state;
+    broker_grant(&wire, 1);
+    wire_send(&wire, DISCONNECT << 4, &out);
+    fake_until(f, fake_said(f, "lost: the broker closed the connection: Use another server: other1") != NULL);
+    close(wire.fd);
+    fake_stop(f);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+    close(listener);
+}
+
 /* ---------------------------------------------------------------------------------------------------- subscriptions */
 
 static void test_refused_subscription_is_asked_for_again(void **state)
@@ -953,6 +1137,11 @@ int main(void)
         cmocka_unit_test(test_stopped_while_nobody_answers),
         cmocka_unit_test(test_broker_down_at_start_and_restarted),
         cmocka_unit_test(test_qos_2_is_exactly_once_across_connections),
+        cmocka_unit_test(test_connections_that_come_to_nothing_slow_down),
+        cmocka_unit_test(test_takeovers_are_guessed),
+        cmocka_unit_test(test_good_connection_resets_the_back_off),
+        cmocka_unit_test(test_broker_says_what_it_does_otherwise),
+        cmocka_unit_test(test_broker_redirects),
         cmocka_unit_test(test_refused_subscription_is_asked_for_again),
         cmocka_unit_test(test_shared_subscription_divides),
         cmocka_unit_test(test_certificates_are_renewed),

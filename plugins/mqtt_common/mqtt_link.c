@@ -11,9 +11,11 @@
  *   that told of the end has left. */
 #include "mqtt_link.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -28,6 +30,7 @@
 
 #define CONNECT_PATIENCE    (10 * FMS_SECOND)
 #define DISCONNECT_PATIENCE (2 * FMS_SECOND)
+#define GOOD_AFTER          (5 * FMS_SECOND) /* a connection has proved good, if the broker has also done what it was asked */
 #define PACKET_MAX          (INT64_C(268435455) + 5) /* MQTT-1.5.5, MQTT-2.1.4 */
 #define UNSAID_AT_QOS_2     20                       /* mosquitto's default; with 3.1.1 it just hangs up on one more */
 
@@ -58,11 +61,16 @@ struct mqtt_link {
     struct addrinfo *address; /* the one that is tried; NULL: all were */
     struct copy copies[COPIES];
     char told[MQTT_TLS_REASON_SIZE]; /* why new files cannot be used */
+    int keepalive;                   /* seconds */
+    bool stays;                      /* the next attempt goes to the same address */
     bool has_connected;              /* ever */
-    bool is_reconnecting;            /* since a loss that was logged, or a first attempt that failed */
+    bool is_reconnecting;            /* since a loss, or a first attempt that failed */
+    bool is_told;                    /* that */
     int64_t down_since;
     int64_t last_pause;
     unsigned attempt;
+    unsigned losses; /* since a connection that has proved good */
+    struct mqtt_limits told_limits;
 
     _Atomic unsigned connection;
     _Atomic unsigned arrivals; /* messages, twice: odd while one is handed over; paho's thread writes it */
@@ -172,7 +180,14 @@ static void on_connected(void *context, MQTTAsync_successData *data)
 {
     struct mqtt_link *link = context;
     int receive_maximum = link->options->qos == 2 ? UNSAID_AT_QOS_2 : 65535;
-    struct mqtt_limits limits = {data->alt.connect.sessionPresent != 0, receive_maximum, PACKET_MAX, 2, true};
+    struct mqtt_limits limits = {
+        .session_present = data->alt.connect.sessionPresent != 0,
+        .receive_maximum = receive_maximum,
+        .packet_size = PACKET_MAX,
+        .maximum_qos = 2,
+        .can_retain = true,
+        .session_expiry = -1,
+    };
 
     link_connected(link, &limits);
 }
@@ -188,11 +203,14 @@ static void on_connected_5(void *context, MQTTAsync_successData5 *data)
 {
     const MQTTProperties *said = &data->properties;
     struct mqtt_limits limits = {
-        data->alt.connect.sessionPresent != 0,
-        (int)property(said, MQTTPROPERTY_CODE_RECEIVE_MAXIMUM, 65535),
-        property(said, MQTTPROPERTY_CODE_MAXIMUM_PACKET_SIZE, PACKET_MAX),
-        (int)property(said, MQTTPROPERTY_CODE_MAXIMUM_QOS, 2),
-        property(said, MQTTPROPERTY_CODE_RETAIN_AVAILABLE, 1) != 0,
+        .session_present = data->alt.connect.sessionPresent != 0,
+        .receive_maximum = (int)property(said, MQTTPROPERTY_CODE_RECEIVE_MAXIMUM, 65535),
+        .packet_size = property(said, MQTTPROPERTY_CODE_MAXIMUM_PACKET_SIZE, PACKET_MAX),
+        .maximum_qos = (int)property(said, MQTTPROPERTY_CODE_MAXIMUM_QOS, 2),
+        .can_retain = property(said, MQTTPROPERTY_CODE_RETAIN_AVAILABLE, 1) != 0,
+        .has_identifiers = property(said, MQTTPROPERTY_CODE_SUBSCRIPTION_IDENTIFIERS_AVAILABLE, 1) != 0,
+        .session_expiry = property(said, MQTTPROPERTY_CODE_SESSION_EXPIRY_INTERVAL, -1),
+        .keepalive = (int)property(said, MQTTPROPERTY_CODE_SERVER_KEEP_ALIVE, 0),
     };
 
     link_connected(context, &limits);
@@ -260,17 +278,19 @@ static void on_lost(void *context, char *cause)
     link_down(context, "the broker closed the connection, or went silent");
 }
 
-/* MQTT 5: the broker says why. on_lost does not follow. */
+/* MQTT 5: the broker says why, and perhaps which server to use instead. on_lost does not follow. */
 static void on_disconnected(void *context, MQTTProperties *properties, enum MQTTReasonCodes code)
 {
     struct mqtt_link *link = context;
     const char *text = MQTTReasonCode_toString(code);
+    MQTTProperty *server = MQTTProperties_getProperty(properties, MQTTPROPERTY_CODE_SERVER_REFERENCE);
 
-    (void)properties;
     if (code == MQTTREASONCODE_SESSION_TAKEN_OVER)
         link_down(link, "another client has connected with the client id \"%s\": give each its own", link_id(link));
     else
-        link_down(link, "the broker closed the connection: %s", text != NULL ? text : "unknown reason");
+        link_down(link, "the broker closed the connection: %s%s%.*s", text != NULL ? text : "unknown reason",
+                  server != NULL ? ": " : "", server != NULL ? server->value.data.len : 0,
+                  server != NULL ? server->value.data.data : "");
 }
 
 static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message)
@@ -434,15 +454,19 @@ int mqtt_link_subscribe(struct mqtt_link *link, const char *filter, int qos, enu
 static int link_next_address(struct mqtt_link *link)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    bool stays = link->stays;
     int error;
 
-    link->address = link->address != NULL ? link->address->ai_next : NULL;
+    link->stays = false;
+    if (link->address != NULL && !stays)
+        link->address = link->address->ai_next;
     if (link->address != NULL)
         return 0;
     if (link->found != NULL)
         freeaddrinfo(link->found);
     link->found = NULL;
-    mqtt_next_server(link->options, &link->server, &link->url);
+    if (!stays)
+        mqtt_next_server(link->options, &link->server, &link->url);
     error = getaddrinfo(link->url.host, NULL, &hints, &link->found);
     if (error != 0) {
         link_down(link, "%s: %s", link->url.host, gai_strerror(error));
@@ -621,7 +645,7 @@ static int link_send_connect(struct mqtt_link *link)
     connect.context = link;
     connect.serverURIs = &target;
     connect.serverURIcount = 1;
-    connect.keepAliveInterval = (int)((options->keepalive + FMS_SECOND - 1) / FMS_SECOND);
+    connect.keepAliveInterval = link->keepalive;
     connect.connectTimeout = (int)(CONNECT_PATIENCE / FMS_SECOND);
     connect.username = options->username;
     connect.password = options->password;
@@ -647,7 +671,7 @@ static int link_send_connect(struct mqtt_link *link)
 /* What the broker grants must do for what is asked of it. */
 static bool link_suits(struct mqtt_link *link)
 {
-    if (link->limits.maximum_qos < link->options->qos)
+    if (link->role.publishes && link->limits.maximum_qos < link->options->qos)
         link_down(link, "the broker allows QoS %d at most, and qos = %lld", link->limits.maximum_qos,
                   (long long)link->options->qos);
     else if (link->role.needs_retain && !link->limits.can_retain)
@@ -746,32 +770,87 @@ static void link_hang_up(struct mqtt_link *link, bool for_good)
     pthread_mutex_unlock(&link->lock);
 }
 
+/* paho leaves it to TCP to collect small packets, which holds acknowledgements back until the broker has confirmed those before
+ * (Nagle's algorithm), and shows its sockets to nobody: so to all that are connected to that port. */
+static void link_hurry(const struct mqtt_link *link)
+{
+    DIR *descriptors = opendir("/proc/self/fd");
+    struct dirent *entry;
+    int yes = 1;
+
+    while (descriptors != NULL && (entry = readdir(descriptors)) != NULL) {
+        union {
+            struct sockaddr any;
+            struct sockaddr_in in;
+            struct sockaddr_in6 in6;
+            struct sockaddr_storage room;
+        } peer = {.any.sa_family = AF_UNSPEC};
+        socklen_t size = sizeof peer;
+        int fd = atoi(entry->d_name);
+
+        if (getpeername(fd, &peer.any, &size) != 0)
+            continue;
+        if ((peer.any.sa_family == AF_INET && ntohs(peer.in.sin_port) == link->url.port) ||
+            (peer.any.sa_family == AF_INET6 && ntohs(peer.in6.sin6_port) == link->url.port))
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    }
+    if (descriptors != NULL)
+        closedir(descriptors);
+}
+
 /* To the next address, or the first of those behind it of the same name at which somebody answers. 0: connected. Otherwise the
  * reason says why not. */
 static int link_connect(struct mqtt_link *link, int64_t patience)
 {
+    bool is_next, was_new = false;
     int error;
-    bool is_next;
 
     do {
         error = link_try(link, patience);
-        pthread_mutex_lock(&link->lock);
-        is_next = error != 0 && link->is_unreachable && !link_must_go(link) && link->address != NULL &&
-                  link->address->ai_next != NULL;
-        pthread_mutex_unlock(&link->lock);
+        if (error == 0 && link->limits.keepalive > 0 && link->limits.keepalive < link->keepalive) {
+            link->keepalive = link->limits.keepalive; /* MQTT-3.1.2-21; paho hears of it only if we tell it */
+            link->stays = is_next = true;
+            was_new = was_new || !link->limits.session_present;
+        } else {
+            pthread_mutex_lock(&link->lock);
+            is_next = error != 0 && link->is_unreachable && !link_must_go(link) && link->address != NULL &&
+                      link->address->ai_next != NULL;
+            pthread_mutex_unlock(&link->lock);
+        }
         if (is_next)
             link_hang_up(link, false);
     } while (is_next);
+    if (error == 0 && was_new)
+        link->limits.session_present = false; /* only from a moment ago */
+    if (error == 0)
+        link_hurry(link);
     return error;
 }
 
 /* ------------------------------------------------------------------------------------------------ the link's thread */
 
+/* What the broker does otherwise than it was asked to, as often as it changes. */
+static void link_tell_limits(struct mqtt_link *link)
+{
+    const struct mqtt_limits *now = &link->limits, *told = &link->told_limits;
+
+    if (now->session_expiry >= 0 && now->session_expiry < link->role.session_expiry &&
+        now->session_expiry != told->session_expiry)
+        fms_warn(link->host, "the broker keeps our session for %lld s only, and not for the %u s of session_expiry",
+                 (long long)now->session_expiry, link->role.session_expiry);
+    if (now->maximum_qos < link->options->qos && now->maximum_qos != told->maximum_qos)
+        fms_warn(link->host, "the broker knows no more than QoS %d, and qos = %lld", now->maximum_qos,
+                 (long long)link->options->qos);
+    if (!now->can_retain && told->can_retain)
+        fms_info(link->host, "the broker retains no messages");
+    link->told_limits = *now;
+}
+
 static void link_tell_up(struct mqtt_link *link)
 {
     const char *session = link->limits.session_present ? "with the session that the broker kept" : "with a new session";
 
-    if (link->is_reconnecting)
+    if (link->is_reconnecting && link->is_told)
         fms_info(link->host, "connected to %s again after %.1f s, %s", link->url.text,
                  (double)(mqtt_clock() - link->down_since) / (double)FMS_SECOND, session);
     else if (!link->has_connected)
@@ -779,6 +858,7 @@ static void link_tell_up(struct mqtt_link *link)
                  session);
     link->has_connected = true;
     link->is_reconnecting = false;
+    link_tell_limits(link);
 }
 
 static void link_serve(struct mqtt_link *link)
@@ -802,8 +882,38 @@ static void link_serve(struct mqtt_link *link)
         link->role.farewell(link->role.user);
 }
 
-/* A loss, or a first attempt that failed, is told once; further attempts say something only when there is news. */
-static void link_tell_down(struct mqtt_link *link, bool was_up, const char *told)
+/* A connection that was lost. Where one after the other is, without having proved good, not each is told. */
+static void link_tell_loss(struct mqtt_link *link, const char *reason, const char *owed)
+{
+    const char *before = owed[0] != '\0' ? ", before it had answered " : "";
+    char guess[160] = "";
+
+    link->losses++;
+    link->is_told = (link->losses & (link->losses - 1)) == 0;
+    if (link->losses > 3 && owed[0] == '\0')
+        snprintf(guess, sizeof guess, " (has another client the client id \"%.80s\", too?)", link_id(link));
+    if (link->losses == 1)
+        fms_warn(link->host, "connection to %s lost: %s%s%s; connecting again", link->url.text, reason, before, owed);
+    else if (link->is_told)
+        fms_warn(link->host, "connection to %s lost, the %u. one in a row: %s%s%s%s; connecting again, more slowly",
+                 link->url.text, link->losses, reason, before, owed, guess);
+}
+
+/* A first attempt that failed is told once; further ones say something only when there is news, or when the loss before them
+ * was not told. */
+static void link_tell_failure(struct mqtt_link *link, const char *reason, const char *told)
+{
+    bool is_news = !link->is_told || (!link->is_unreachable && strcmp(reason, told) != 0);
+
+    if (!link->is_reconnecting)
+        fms_warn(link->host, "cannot connect to %s: %s; trying until it works", link->url.text, reason);
+    else if (is_news)
+        fms_warn(link->host, "still not connected to %s: %s", link->url.text, reason);
+    link->is_told = true;
+}
+
+/* `owed` is NULL where there was no connection. */
+static void link_tell_down(struct mqtt_link *link, const char *told, const char *owed)
 {
     char reason[sizeof link->reason];
     bool is_wanted;
@@ -814,26 +924,19 @@ static void link_tell_down(struct mqtt_link *link, bool was_up, const char *told
     pthread_mutex_unlock(&link->lock);
     if (!is_wanted)
         return;
-    if (was_up)
-        fms_warn(link->host, "connection to %s lost: %s; connecting again", link->url.text, reason);
-    else if (!link->is_reconnecting)
-        fms_warn(link->host, "cannot connect to %s: %s; trying until it works", link->url.text, reason);
-    else if (strncmp(reason, "refused", 7) == 0 && strcmp(reason, told) != 0)
-        fms_warn(link->host, "still not connected to %s: %s", link->url.text, reason);
+    if (owed != NULL)
+        link_tell_loss(link, reason, owed);
+    else
+        link_tell_failure(link, reason, told);
     if (!link->is_reconnecting)
         link->down_since = mqtt_clock();
     link->is_reconnecting = true;
 }
 
-static void link_pause(struct mqtt_link *link, bool was_up, int64_t up_for)
+static void link_pause(struct mqtt_link *link)
 {
     int64_t until;
 
-    if (was_up && up_for > link->last_pause) {
-        link->attempt = 0;
-        link->server = link->options->server.count - 1;
-        link->address = NULL;
-    }
     link->last_pause = fms_backoff(link->host, link->options->reconnect_min, link->options->reconnect_max,
                                    link->attempt++);
     until = mqtt_clock() + link->last_pause;
@@ -841,6 +944,18 @@ static void link_pause(struct mqtt_link *link, bool was_up, int64_t up_for)
     while (!link_must_go(link) && link_wait(link, until))
         ;
     pthread_mutex_unlock(&link->lock);
+}
+
+/* What came of a connection, once it is over. */
+static void link_judge(struct mqtt_link *link, int64_t up_for, char *owed, size_t size)
+{
+    bool is_good = link->role.down == NULL || link->role.down(link->role.user, owed, size);
+
+    if (!is_good || up_for < GOOD_AFTER || up_for < link->last_pause)
+        return;
+    link->attempt = link->losses = 0;
+    link->server = link->options->server.count - 1;
+    link->address = NULL;
 }
 
 /* Waits until a connection is wanted. False: never again. */
@@ -866,7 +981,7 @@ static bool link_is_wanted(struct mqtt_link *link)
 /* One connection, or one attempt. */
 static void link_turn(struct mqtt_link *link)
 {
-    char told[sizeof link->reason];
+    char told[sizeof link->reason], owed[128] = "";
     int64_t since;
     bool was_up, for_good, was_ours;
 
@@ -884,12 +999,14 @@ static void link_turn(struct mqtt_link *link)
     was_ours = link->state == LINK_UP;
     pthread_mutex_unlock(&link->lock);
     link_hang_up(link, for_good);
-    if (was_up && link->role.down != NULL)
-        link->role.down(link->role.user);
-    if (was_ours)
+    if (was_up)
+        link_judge(link, mqtt_clock() - since, owed, sizeof owed);
+    if (was_ours) {
+        link->stays = true; /* a pause of the pipeline's, and no fault of this address */
         return;
-    link_tell_down(link, was_up, told);
-    link_pause(link, was_up, mqtt_clock() - since);
+    }
+    link_tell_down(link, told, was_up ? owed : NULL);
+    link_pause(link);
 }
 
 static void *link_run(void *argument)
@@ -970,6 +1087,8 @@ static struct mqtt_link *link_new(const struct mqtt_options *options, const stru
     }
     link->options = options;
     link->host = host;
+    link->keepalive = (int)((options->keepalive + FMS_SECOND - 1) / FMS_SECOND);
+    link->told_limits = (struct mqtt_limits){.maximum_qos = 2, .can_retain = true, .session_expiry = -1};
     for (int i = 0; i < COPIES; i++)
         link->copies[i].fd = -1;
     mqtt_next_server(options, &link->server, &link->url);
@@ -1062,6 +1181,7 @@ int mqtt_probe(const struct mqtt_options *options, const struct fms_host *host, 
     if (link == NULL)
         return -EINVAL;
     link->role.clean_start = true;
+    link->role.publishes = more == NULL; /* there is nothing more to ask for */
     error = probe_connect(link, deadline);
     if (error == 0) {
         probe_report(link, mqtt_clock() - start);

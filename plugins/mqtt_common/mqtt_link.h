@@ -28,6 +28,9 @@ struct mqtt_limits {
     int64_t packet_size; /* largest packet that it takes */
     int maximum_qos;
     bool can_retain;
+    bool has_identifiers;   /* of subscriptions; MQTT 5 */
+    int64_t session_expiry; /* seconds that it keeps the session; -1: as it was asked to */
+    int keepalive;          /* seconds; 0: as it was told */
 };
 
 struct mqtt_link;
@@ -40,13 +43,16 @@ struct mqtt_role {
     int receive_maximum;     /* MQTT 5; 0: not said */
     uint32_t packet_maximum; /* MQTT 5: larger ones the broker drops; 0: not said */
     bool keep_handle;        /* paho's handle outlives a connection: it holds our half of a session's QoS 2 */
+    bool publishes;          /* with the QoS of the options, which the broker must allow */
     bool needs_retain;
     struct mqtt_will will;
     void *user;
     void (*up)(void *user);       /* connected */
     int64_t (*work)(void *user);  /* after `up` and each mqtt_link_kick; again when the time comes that it returns */
     void (*farewell)(void *user); /* still connected, but about to disconnect for good */
-    void (*down)(void *user);     /* disconnected; nothing from that connection comes any more */
+    /* Disconnected; nothing from that connection comes any more. Whether the broker did all that it was asked to, so that the
+     * connection was a good one; else `owed` gets what it had not answered, or stays empty. */
+    bool (*down)(void *user, char *owed, size_t size);
     /* paho's thread, under paho's lock. When it returns, paho acknowledges. `connection` counts connections. */
     void (*arrived)(void *user, unsigned connection, char *topic, size_t topic_size, MQTTAsync_message *message);
 };

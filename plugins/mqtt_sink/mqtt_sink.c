@@ -51,7 +51,8 @@ struct mqtt_sink {
     struct place *places;
     uint64_t first, next, end; /* oldest that is not done, next to send, next to fill: modulo `window` */
     size_t unconfirmed, unconfirmed_bytes;
-    bool is_refused; /* a record is to be retried: send and take nothing before all have an answer */
+    bool has_confirmed; /* the broker, on this connection */
+    bool is_refused;    /* a record is to be retried: send and take nothing before all have an answer */
     char refusal[128];
     int64_t progress; /* when something was last confirmed, or first sent; on the link's clock */
 };
@@ -233,6 +234,7 @@ static void mqtt_sink_answered(struct place *place, int code)
     self->unconfirmed--;
     self->unconfirmed_bytes -= place->record->payload.size;
     self->progress = mqtt_clock();
+    self->has_confirmed = true;
     mqtt_sink_settle(self, place, code);
     is_last = self->is_refused && self->unconfirmed == 0;
     may_send = !self->is_refused && self->next != self->end;
@@ -475,13 +477,17 @@ static void mqtt_sink_farewell(void *user)
         mqtt_sink_say(self, self->will_payload, FAREWELL_PATIENCE);
 }
 
-/* What was under way is to be published again. */
-static void mqtt_sink_down(void *user)
+/* What was under way is to be published again. A connection that confirmed none of it was no good one. */
+static bool mqtt_sink_down(void *user, char *owed, size_t size)
 {
     struct mqtt_sink *self = user;
     uint64_t resent = 0;
+    bool is_good;
 
     pthread_mutex_lock(&self->lock);
+    is_good = self->unconfirmed == 0 || self->has_confirmed;
+    if (self->unconfirmed > 0)
+        snprintf(owed, size, "%zu publications", self->unconfirmed);
     for (uint64_t i = self->first; i != self->next; i++) {
         struct place *place = mqtt_sink_place(self, i);
 
@@ -493,9 +499,11 @@ static void mqtt_sink_down(void *user)
     self->next = self->first;
     self->unconfirmed = 0;
     self->unconfirmed_bytes = 0;
+    self->has_confirmed = false;
     pthread_mutex_unlock(&self->lock);
     fms_count(self->host, COUNT_RESENT, resent);
     fms_wake(self->host);
+    return is_good;
 }
 
 /* ----------------------------------------------------------------------------------------------- check, open, close */
@@ -539,6 +547,7 @@ static int mqtt_sink_open(void *instance, const struct fms_host *host)
     struct mqtt_sink *self = instance;
     struct mqtt_role role = {
         .clean_start = true,
+        .publishes = true,
         .needs_retain = self->retain || self->forward_retained || (self->will_topic != NULL && self->will_retain),
         .will = {self->will_topic, self->will_payload, (int)self->will_qos, self->will_retain},
         .user = self,

@@ -69,6 +69,7 @@ struct mqtt_source {
     bool has_told;       /* that it is subscribed; later only what goes wrong is news */
     bool has_session;    /* the broker had granted a subscription */
     unsigned attempt;    /* subscriptions refused in a row */
+    size_t asking;       /* the filter that the broker has not decided yet on this connection; SIZE_MAX: none */
 };
 
 enum {
@@ -435,6 +436,7 @@ static bool mqtt_source_subscribe(struct mqtt_source *self, size_t i)
     int granted = mqtt_link_subscribe(self->link, filter, (int)self->mqtt.qos, retained, SUBSCRIBE_PATIENCE, reason,
                                       sizeof reason);
 
+    self->asking = granted >= 0 || granted == -EACCES ? SIZE_MAX : i;
     if (granted == -EACCES)
         fms_error(self->host,
                   "the broker refuses the subscription to \"%s\": %s; asking again until it is granted (may"
@@ -460,18 +462,39 @@ static void mqtt_source_up(void *user)
         fms_warn(self->host, "the broker does not have our session any more: what was published while we were away is"
                              " lost");
     memset(self->is_subscribed, 0, self->topic.count * sizeof *self->is_subscribed);
+    self->asking = 0;
     fms_count(self->host, COUNT_CONNECTIONS, 1);
 }
 
-static int64_t mqtt_source_work(void *user)
+static bool mqtt_source_down(void *user, char *owed, size_t size)
 {
     struct mqtt_source *self = user;
+
+    if (self->asking == SIZE_MAX)
+        return true;
+    snprintf(owed, size, "SUBSCRIBE to \"%.80s\"", self->topic.items[self->asking]);
+    return false;
+}
+
+/* False: one was refused, or the connection was lost. */
+static bool mqtt_source_subscribe_all(struct mqtt_source *self)
+{
     bool all = true;
 
     for (size_t i = 0; i < self->topic.count; i++) {
         if (!self->is_subscribed[i] && !mqtt_source_subscribe(self, i))
             all = false;
+        if (self->asking != SIZE_MAX)
+            return false;
     }
+    return all;
+}
+
+static int64_t mqtt_source_work(void *user)
+{
+    struct mqtt_source *self = user;
+    bool all = mqtt_source_subscribe_all(self);
+
     self->attempt = all ? 0 : self->attempt + 1;
     if (all && !self->has_told)
         fms_info(self->host, "receives %s%s", self->topic.items[0], self->topic.count > 1 ? " and others" : "");
@@ -615,6 +638,7 @@ static int mqtt_source_open(void *instance, const struct fms_host *host)
         .user = self,
         .up = mqtt_source_up,
         .work = mqtt_source_work,
+        .down = mqtt_source_down,
         .arrived = mqtt_source_arrived,
     };
     pthread_condattr_t attributes;
