@@ -199,6 +199,109 @@ static void test_every_qos_and_version_arrives(void **state)
     mosquitto_free(&broker);
 }
 
+static void publish_retained(const struct wire *wire, const char *topic, const char *payload)
+{
+    static const struct wire_out nothing;
+
+    wire_publish_raw(wire, 1 << 1 | 1, fms_text(topic), 9, &nothing, payload);
+    free(wire_expect(wire, PUBACK).body);
+}
+
+/* Of a retained message and those behind it: which come, at the first connection and at the next. */
+static void test_retained(void **state)
+{
+    static const struct {
+        const char *options;
+        size_t first, second;
+    } rows[] = {
+        {"retained = all\nversion = 5", 1, 0},
+        {"retained = new\nversion = 5", 1, 0},
+        {"retained = none\nversion = 5", 0, 0},
+        {"retained = all\nversion = 3.1.1", 1, 1},
+        {"retained = new\nversion = 3.1.1", 1, 0},
+        {"retained = none\nversion = 3.1.1", 0, 0},
+        {"retained = new\nversion = 3.1.1\nclean_start = yes", 1, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof rows / sizeof rows[0]; i++) {
+        unsigned qos = i % 2 == 0 ? 1 : 2;
+        struct mosquitto broker;
+        struct wire writer;
+        char options[256];
+        struct fake *f;
+        size_t count = rows[i / 2].first;
+
+        mosquitto_up(&broker, "allow_anonymous true\n");
+        writer = client_new(broker.port, "writer", true);
+        publish_retained(&writer, "fms/data", "kept");
+        snprintf(options, sizeof options, "qos = %u\ntopic = fms/#\nclient_id = bridge\n%s%s", qos,
+                 strstr(rows[i / 2].options, "clean") == NULL ? "clean_start = no\n" : "", rows[i / 2].options);
+        f = source_up(broker.port, options);
+        fake_settle_auto(f, FMS_DELIVERED);
+        for (unsigned n = 0; n < 2; n++) { /* two connections */
+            client_publish(&writer, "fms/data", "live", qos, NULL, NULL);
+            count += n == 1 ? 1 + rows[i / 2].second : 1;
+            fake_until(f, fake_emitted(f) == count);
+            check_record(f, count - 1, "fms/data", "live");
+            assert_int_equal(fake_record(f, count - 1)->header_count, 0);
+            if (n == 1)
+                break;
+            wire_idle = f;
+            assert_false(wire_ready(writer.fd, 200)); /* meanwhile the acknowledgements get there */
+            wire_idle = NULL;
+            mosquitto_stop(&broker, SIGTERM);
+            close(writer.fd);
+            fake_until(f, fake_said(f, " lost: ") != NULL);
+            mosquitto_start(&broker);
+            writer = client_new(broker.port, "writer", true);
+            fake_until(f, fake_count_said(f, "connected to ") == 2);
+        }
+        assert_int_equal(fake_emitted(f), count);
+        if (rows[i / 2].first == 1) {
+            check_record(f, 0, "fms/data", "kept");
+            assert_string_equal(fake_record(f, 0)->headers[0].name, "mqtt.retained");
+            assert_string_equal(fake_record(f, 0)->headers[0].value.data, "1");
+        }
+        source_end(f, -1);
+        close(writer.fd);
+        mosquitto_free(&broker);
+    }
+}
+
+/* What MQTT 5 says of a message becomes headers; and no name of a sender's passes for ours. */
+static void test_properties_become_headers(void **state)
+{
+    static const char *const expected[][2] = {
+        {"mqtt.content_type", "json"},
+        {"mqtt.response_topic", "a/b"},
+        {"mqtt.correlation_data", "id"},
+        {"mqtt.message_expiry", "60"},
+        {"mqtt.payload_format", "1"},
+        {"mqtt.retained", "1"},
+        {"unit", "km/h"},
+        {"user.fms.reason", "x"},
+    };
+    static const char body[] = "\0\1t\0\2\66\3\0\4json\10\0\3a/b\11\0\2id\2\0\0\0\74\1\1"
+                               "\46\0\4unit\0\4km/h\46\0\12fms.reason\0\1xp";
+    struct pair pair = pair_up("", 16, 1);
+    const struct fms_record *record;
+    struct wire_out out = {.size = 0};
+
+    (void)state;
+    out_bytes(&out, body, sizeof body - 1);
+    wire_send(&pair.wire, PUBLISH << 4 | 1 << 1 | 1, &out);
+    pair_until_emitted(&pair, 1);
+    record = fake_record(pair.f, 0);
+    assert_string_equal(record->payload.data, "p");
+    assert_int_equal(record->header_count, sizeof expected / sizeof expected[0]);
+    for (size_t i = 0; i < record->header_count; i++) {
+        assert_string_equal(record->headers[i].name, expected[i][0]);
+        assert_string_equal(record->headers[i].value.data, expected[i][1]);
+    }
+    pair_end(&pair);
+}
+
 /* TLS with a client certificate; an unknown authority and a wrong name are refused. */
 static void test_tls(void **state)
 {
@@ -797,13 +900,15 @@ static void test_whatever_is_wrong_with_one_address_the_next_is_tried(void **sta
     expect_all_turns("mqtt_ingest", FMS_SOURCE);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check_names_what_is_wrong),
         cmocka_unit_test(test_check_warns_of_traps),
         cmocka_unit_test(test_certificates_are_read_at_open),
         cmocka_unit_test(test_every_qos_and_version_arrives),
+        cmocka_unit_test(test_retained),
+        cmocka_unit_test(test_properties_become_headers),
         cmocka_unit_test(test_tls),
         cmocka_unit_test(test_acknowledged_when_settled),
         cmocka_unit_test(test_connection_lost_in_flight),
@@ -830,5 +935,7 @@ int main(void)
     };
 
     signal(SIGPIPE, SIG_IGN);
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

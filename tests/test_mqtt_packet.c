@@ -421,7 +421,7 @@ static void test_user_properties(void **state)
     (void)state;
     assert_int_equal(read_any(V5, packet.data, packet.size, &any), 0);
     assert_int_equal(any.publish.properties.user_count, 3);
-    assert_int_equal(any.publish.properties.user_size, 5);
+    assert_int_equal(any.publish.properties.user_size, 2);
     rest = any.publish.properties.all;
     assert_true(packet_next_user(&rest, &name, &value));
     assert_memory_equal(name.data, "a", 1);

@@ -33,6 +33,7 @@ struct mqtt_ingest {
     int64_t receive_maximum;
     int64_t max_message_size;
     int64_t topic_alias_maximum;
+    int retained; /* enum mqtt_retained */
     const char *alpn;
 
     const struct fms_host *host;
@@ -62,12 +63,10 @@ struct mqtt_ingest {
     size_t unsettled;
     bool is_stopping;
 
-    struct fms_header *headers; /* scratch */
-    char *names;
-    size_t names_room;
+    struct mqtt_headers headers;
 };
 
-enum { COUNT_CONNECTIONS, COUNT_PAUSES, COUNT_CUT, COUNT_UNUSABLE, COUNT_PROPERTIES };
+enum { COUNT_CONNECTIONS, COUNT_PAUSES, COUNT_CUT, COUNT_UNUSABLE, COUNT_PROPERTIES, COUNT_RETAINED };
 
 static const struct fms_counter mqtt_ingest_counters[] = {
     [COUNT_CONNECTIONS] = {"connections", "connections made"},
@@ -78,6 +77,8 @@ static const struct fms_counter mqtt_ingest_counters[] = {
     [COUNT_PROPERTIES] = {"properties_dropped",
                           "properties with values that MQTT forbids, and user properties beyond the 1000 headers that a"
                           " record can have"},
+    [COUNT_RETAINED] = {"retained_dropped",
+                        "retained messages that were not wanted, and that MQTT 3.1.1 sends all the same"},
     {NULL, NULL},
 };
 
@@ -87,6 +88,7 @@ static const struct fms_option mqtt_ingest_options[] = {
                  " tcp://localhost:1883"),
     FMS_OPT_LIST(struct mqtt_ingest, topic, FMS_REQUIRED,
                  "topic filters, with + and #; $share/GROUP/FILTER shares the messages with other members of GROUP"),
+    MQTT_RETAINED_OPTION(struct mqtt_ingest),
     FMS_OPT_BOOLEAN(struct mqtt_ingest, clean_start, "yes",
                     "forget what the broker has kept for this client id; no: it keeps what comes while we are away"),
     FMS_OPT_DURATION(struct mqtt_ingest, session_expiry, "1d", 0, INT64_C(4294967294) * FMS_SECOND,
@@ -107,49 +109,49 @@ static const struct fms_option mqtt_ingest_options[] = {
 
 /* ------------------------------------------------------------------------------------------ records out of messages */
 
-/* Room for headers and for their names, which MQTT does not terminate. */
-static bool ingest_scratch(struct mqtt_ingest *self, size_t names)
-{
-    char *room;
-
-    if (self->headers == NULL)
-        self->headers = calloc(HEADERS_MAX, sizeof *self->headers);
-    if (names > self->names_room && (room = realloc(self->names, names)) != NULL) {
-        self->names = room;
-        self->names_room = names;
-    }
-    return self->headers != NULL && names <= self->names_room;
-}
-
 /* What one message with many names needed is not kept for those to come. */
 static void ingest_tidy(struct mqtt_ingest *self)
 {
-    if (self->names_room <= NAMES_KEPT)
+    if (self->headers.names_room <= NAMES_KEPT)
         return;
-    free(self->names);
-    self->names = NULL;
-    self->names_room = 0;
+    free(self->headers.names);
+    self->headers.names = NULL;
+    self->headers.names_room = 0;
 }
 
-/* User properties become headers. False: no memory. */
+static struct mqtt_properties own_properties(const struct session_message *message)
+{
+    const struct packet_properties *said = message->said;
+    struct mqtt_properties own = mqtt_no_properties;
+
+    if (packet_has(said, PROPERTY_CONTENT_TYPE))
+        own.content_type = said->content_type;
+    if (packet_has(said, PROPERTY_RESPONSE_TOPIC))
+        own.response_topic = said->response_topic;
+    if (packet_has(said, PROPERTY_CORRELATION_DATA))
+        own.correlation_data = said->correlation_data;
+    if (packet_has(said, PROPERTY_MESSAGE_EXPIRY))
+        own.message_expiry = said->message_expiry;
+    if (packet_has(said, PROPERTY_PAYLOAD_FORMAT))
+        own.payload_format = said->payload_format;
+    own.is_retained = message->is_retained;
+    return own;
+}
+
+/* Properties become headers. False: no memory. */
 static bool ingest_headers(struct mqtt_ingest *self, const struct session_message *message, struct fms_record *draft)
 {
-    struct fms_bytes rest = message->properties, name, value;
-    char *to;
+    const struct packet_properties *said = message->said;
+    struct mqtt_properties own = own_properties(message);
+    struct fms_bytes rest = said->all, name, value;
+    bool has_users = said->user_count > 0 && !said->is_unreadable && !said->has_bad_name;
 
-    if (message->user_count == 0)
-        return true;
-    if (!ingest_scratch(self, message->user_size + message->user_count))
+    if (!mqtt_headers_begin(&self->headers, &own, has_users ? said->user_count : 0, said->user_size))
         return false;
-    to = self->names;
-    draft->headers = self->headers;
-    while (draft->header_count < HEADERS_MAX && packet_next_user(&rest, &name, &value)) {
-        self->headers[draft->header_count++] = (struct fms_header){to,
-                                                                   value.data != NULL ? value : fms_bytes_of("", 0)};
-        memcpy(to, name.data, name.size);
-        to[name.size] = '\0';
-        to += name.size + 1;
-    }
+    while (has_users && packet_next_user(&rest, &name, &value))
+        mqtt_headers_add(&self->headers, name, value);
+    draft->headers = self->headers.items;
+    draft->header_count = self->headers.count;
     return true;
 }
 
@@ -187,13 +189,15 @@ static int ingest_emit(struct mqtt_ingest *self, const struct session_message *m
         .timestamp = self->read_at,
         .tag = {message->tag[0], message->tag[1]},
     };
-    size_t dropped = message->ignored + (message->user_count > HEADERS_MAX ? message->user_count - HEADERS_MAX : 0);
+    bool has_headers = message->said->present != 0 || message->is_retained;
+    size_t dropped = message->said->ignored;
     int error;
 
-    if (!ingest_headers(self, message, &draft))
-        return fms_fail(self->host, -ENOMEM, "no memory for %zu headers", message->user_count);
+    if (has_headers && !ingest_headers(self, message, &draft))
+        return fms_fail(self->host, -ENOMEM, "no memory for %zu headers", message->said->user_count);
     error = message->fault != NULL || message->is_cut ? ingest_reject(self, message, &draft)
                                                       : fms_emit(self->host, &draft);
+    dropped += has_headers ? self->headers.left_out : 0;
     ingest_tidy(self);
     if (error != 0)
         return error;
@@ -344,6 +348,32 @@ static void on_refused(struct mqtt_ingest *self, const struct session_message *m
 
 /* ---------------------------------------------------------------------------------------------------------- messages */
 
+/* What the broker of MQTT 3.1.1 was not asked for, because it cannot be asked. Where it has kept the session, nothing tells a
+ * subscription that is new to it from one that it has had. */
+static bool is_wanted(const struct mqtt_ingest *self, const struct session_message *message)
+{
+    if (!message->is_retained || self->retained == MQTT_RETAINED_ALL)
+        return true;
+    return self->retained == MQTT_RETAINED_NEW &&
+           (self->mqtt.version == MQTT_5 || (session_is_first(self->session) && !session_was_present(self->session)));
+}
+
+/* As fms_emit; of what is not wanted, the broker hears as of what is delivered. */
+static int link_take(struct mqtt_ingest *self, struct fms_bytes *input, const struct session_message *message)
+{
+    bool is_emitted = is_wanted(self, message);
+    int error = is_emitted ? ingest_emit(self, message) : 0;
+
+    if (error != 0)
+        return error;
+    session_take(self->session, input, message);
+    if (!is_emitted) {
+        session_settled(self->session, message->tag);
+        fms_count(self->host, COUNT_RETAINED, 1);
+    }
+    return 0;
+}
+
 /* Hands on what was read, at most *credit messages, which counts down. 0, -EPIPE: the connection is over, or what fails the
  * pipeline. */
 static int link_parse(struct mqtt_ingest *self, size_t *credit)
@@ -365,10 +395,8 @@ static int link_parse(struct mqtt_ingest *self, size_t *credit)
             error = -EPIPE;
         else if (*credit == 0)
             error = -EAGAIN;
-        else if ((error = ingest_emit(self, &message)) == 0) {
-            session_take(self->session, &input, &message);
+        else if ((error = link_take(self, &input, &message)) == 0)
             --*credit;
-        }
     }
     self->start = self->end - input.size;
     self->is_held = error == -EAGAIN || error == -ESHUTDOWN;
@@ -496,6 +524,7 @@ static int ingest_start(struct mqtt_ingest *self)
         .username = self->mqtt.username,
         .password = self->mqtt.password,
         .clean_start = self->clean_start,
+        .retain_handling = (uint8_t)self->retained,
         .session_expiry = (uint32_t)(self->session_expiry / FMS_SECOND),
         .keepalive = self->mqtt.keepalive,
         .filters = self->topic.items,
@@ -675,8 +704,7 @@ static void mqtt_ingest_close(void *instance)
     }
     transport_free(self->transport);
     free(self->buffer);
-    free(self->headers);
-    free(self->names);
+    mqtt_headers_free(&self->headers);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- probe */
@@ -772,7 +800,7 @@ static int mqtt_ingest_probe(void *instance, const struct fms_host *host, int64_
         .username = self->mqtt.username,
         .password = self->mqtt.password,
         .clean_start = true,
-        .no_retained = true,
+        .retain_handling = MQTT_RETAINED_NONE,
         .keepalive = self->mqtt.keepalive,
         .filters = filters,
         .filter_count = self->topic.count,

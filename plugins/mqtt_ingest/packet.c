@@ -295,7 +295,7 @@ static void keep_value(struct packet_properties *into, const struct property *pr
         break;
     case PROPERTY_USER:
         into->user_count++;
-        into->user_size += property->name.size + property->value.size;
+        into->user_size += property->name.size;
         into->has_bad_name = into->has_bad_name || !is_text(property->name);
         break;
     default:

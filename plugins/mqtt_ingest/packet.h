@@ -76,7 +76,7 @@ struct packet_properties {
     uint64_t present;     /* bit n: identifier n occurred */
     struct fms_bytes all; /* as they stand in the packet, for packet_next_user */
     size_t user_count;    /* user properties */
-    size_t user_size;     /* bytes of their names and values */
+    size_t user_size;     /* bytes of their names */
     size_t ignored;       /* properties with a value that the standard forbids, or that this packet cannot have */
     bool is_unreadable;   /* behind some place they cannot be told apart; none of those behind it counts */
     bool has_bad_name;    /* a user property's name is no UTF-8, or holds NUL */

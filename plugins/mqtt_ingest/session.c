@@ -52,6 +52,7 @@ struct alias {
 
 struct filter {
     bool is_granted, is_asked;
+    bool was_granted; /* ever */
 };
 
 struct session {
@@ -66,6 +67,7 @@ struct session {
 
     struct filter *filters;
     size_t granted;
+    bool is_first;    /* connection on which filters are granted */
     int64_t asked_at; /* CONNECT or SUBSCRIBE; FMS_NEVER: it is answered */
 
     int64_t keepalive; /* the broker's word counts (MQTT-3.1.2-21); 0: none */
@@ -78,10 +80,11 @@ struct session {
     struct flight *ring;
     size_t ring_size; /* a power of two, or 0 */
     uint64_t head, tail;
-    uint64_t first;             /* of this connection */
-    uint32_t connection;        /* 1, 2, ... */
-    struct exchange *exchanges; /* by packet identifier; NULL: no message of QoS 2 has come */
-    struct alias *aliases;      /* [0] is alias 1 */
+    uint64_t first;                /* of this connection */
+    uint32_t connection;           /* 1, 2, ... */
+    struct exchange *exchanges;    /* by packet identifier; NULL: no message of QoS 2 has come */
+    struct alias *aliases;         /* [0] is alias 1 */
+    struct packet_publish publish; /* the latest */
 
     uint8_t *output;
     size_t output_room, output_size, output_sent;
@@ -134,6 +137,11 @@ bool session_is_subscribed(const struct session *session)
 bool session_was_present(const struct session *session)
 {
     return session->was_present;
+}
+
+bool session_is_first(const struct session *session)
+{
+    return session->is_first;
 }
 
 const char *session_reason(const struct session *session)
@@ -330,7 +338,11 @@ void session_end(struct session *session)
     session->skip = 0;
     session->is_pinged = false;
     session->granted = 0;
-    memset(session->filters, 0, session->options.filter_count * sizeof *session->filters);
+    session->is_first = true;
+    for (size_t i = 0; i < session->options.filter_count; i++) {
+        session->filters[i].is_granted = session->filters[i].is_asked = false;
+        session->is_first = session->is_first && !session->filters[i].was_granted;
+    }
     aliases_forget(session);
 }
 
@@ -347,13 +359,14 @@ void session_part(struct session *session, bool for_good)
 static struct packet_subscribe subscribe_of(const struct session *session, size_t filter)
 {
     const struct session_options *options = &session->options;
+    bool is_known = session->filters[filter].was_granted && session->was_present;
 
     return (struct packet_subscribe){
         .version = options->version,
         .id = (uint16_t)(filter + 1),
         .filter = options->filters[filter],
         .qos = options->qos,
-        .retain_handling = options->no_retained ? 2 : 1, /* 1: only where the subscription is new */
+        .retain_handling = options->retain_handling == 0 && is_known ? 1 : options->retain_handling,
     };
 }
 
@@ -452,6 +465,7 @@ static enum session_event on_suback(struct session *session, const struct packet
     filter->is_asked = false;
     message->reason = suback.reasons.size > 0 ? *(const uint8_t *)suback.reasons.data : REASON_UNSPECIFIED;
     filter->is_granted = message->reason <= REASON_GRANTED_QOS_2;
+    filter->was_granted = filter->was_granted || filter->is_granted;
     session->granted += filter->is_granted;
     session->asked_at = FMS_NEVER;
     for (size_t i = 0; i < session->options.filter_count; i++) {
@@ -643,35 +657,31 @@ static enum session_event accuse_publish(struct session *session, const struct p
 static enum session_event on_publish(struct session *session, const struct packet *packet, size_t there,
                                      struct session_message *message)
 {
-    struct packet_publish publish;
-    const struct packet_properties *properties = &publish.properties;
+    struct packet_publish *publish = &session->publish;
     uint32_t fingerprint;
-    bool is_cut, names_topic, has_users;
-    int error = packet_read_publish(session->options.version, packet, there, &publish);
+    bool is_cut, names_topic;
+    int error = packet_read_publish(session->options.version, packet, there, publish);
 
     if (error != 0)
-        return accuse_publish(session, &publish, error);
-    names_topic = publish.topic.size > 0;
-    if (!publish_reserve(session, &publish))
+        return accuse_publish(session, publish, error);
+    names_topic = publish->topic.size > 0;
+    if (!publish_reserve(session, publish))
         return SESSION_CLOSED;
     is_cut = there < packet->body.size;
-    fingerprint = publish.qos == 2 ? fingerprint_of(publish.topic, publish.payload, is_cut) : 0;
-    if (publish.qos == 2 && is_repeated(session, &publish, fingerprint))
+    fingerprint = publish->qos == 2 ? fingerprint_of(publish->topic, publish->payload, is_cut) : 0;
+    if (publish->qos == 2 && is_repeated(session, publish, fingerprint))
         return SESSION_HUNGRY;
-    has_users = !properties->is_unreadable && !properties->has_bad_name;
     *message = (struct session_message){
-        .topic = publish.topic,
-        .payload = publish.payload,
-        .fault = publish.fault,
+        .topic = publish->topic,
+        .payload = publish->payload,
+        .fault = publish->fault,
         .is_cut = is_cut,
-        .qos = publish.qos,
-        .properties = properties->all,
-        .user_count = has_users ? properties->user_count : 0,
-        .user_size = properties->user_size,
-        .ignored = properties->ignored,
-        .tag = {session->tail, (uint64_t)publish.qos << 16 | publish.id},
+        .qos = publish->qos,
+        .is_retained = publish->retain,
+        .said = &publish->properties,
+        .tag = {session->tail, (uint64_t)publish->qos << 16 | publish->id},
         .size = packet->size,
-        .alias = names_topic ? properties->topic_alias : 0,
+        .alias = names_topic ? publish->properties.topic_alias : 0,
         .fingerprint = fingerprint,
     };
     return SESSION_MESSAGE;

@@ -19,7 +19,7 @@ struct session_options {
     const char *client_id;
     const char *username, *password; /* NULL: none */
     bool clean_start;
-    bool no_retained;        /* retained messages are not wanted, even with a new subscription */
+    uint8_t retain_handling; /* MQTT 5 (3.8.3.1): 0, for each filter once in the session's life; 1; 2 */
     uint32_t session_expiry; /* seconds, MQTT 5 */
     int64_t keepalive;
     const char *const *filters; /* at most 65535 */
@@ -65,6 +65,7 @@ void session_subscribe(struct session *session, int64_t now);
 bool session_is_connected(const struct session *session);  /* CONNACK has come */
 bool session_is_subscribed(const struct session *session); /* all filters are granted */
 bool session_was_present(const struct session *session);   /* the broker knew us (MQTT-3.2.2-2) */
+bool session_is_first(const struct session *session);      /* no filter was granted on an earlier connection */
 
 /* Why SESSION_CLOSED was returned, in words; lives until session_begin. */
 const char *session_reason(const struct session *session);
@@ -86,10 +87,9 @@ struct session_message {
     struct fms_bytes topic, payload; /* as long as the input, and until session_take */
     const char *fault;               /* why no record can be made of it; NULL: one can */
     bool is_cut;                     /* payload.data does not hold the payload, only its size is true */
+    bool is_retained;
     uint8_t qos;
-    struct fms_bytes properties; /* for packet_next_user */
-    size_t user_count, user_size;
-    size_t ignored;       /* properties that are not kept: MQTT forbids what they say */
+    const struct packet_properties *said;
     uint64_t tag[2];      /* for session_settled */
     size_t size;          /* of the packet */
     uint16_t alias;       /* 0: none is to be kept */

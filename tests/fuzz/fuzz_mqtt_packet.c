@@ -32,7 +32,7 @@ static void check_properties(const struct packet *packet, const struct packet_pr
     while (packet_next_user(&rest, &name, &value)) {
         require_within(name, packet->body);
         require_within(value, packet->body);
-        size += name.size + value.size;
+        size += name.size;
         count++;
     }
     require(count == properties->user_count && size == properties->user_size);
