@@ -675,6 +675,36 @@ static void test_odd_messages_cost_only_themselves(void **state)
     }
 }
 
+/* A broker that asks without end and does not read is not read either: it finds its socket full, and then all its answers. */
+static void test_broker_that_does_not_read(void **state)
+{
+    struct pair pair = pair_up("version = 3.1.1\nqos = 2", 16, 2);
+    static char pubrels[65536];
+    size_t asked = 0, heard = 0;
+
+    (void)state;
+    wire_idle = NULL;
+    for (size_t i = 0; i < sizeof pubrels; i += 4)
+        memcpy(pubrels + i, "\x62\x02\0\x09", 4);
+    for (int refused = 0; refused < 100 && asked < (size_t)1 << 30;) {
+        ssize_t n = send(pair.wire.fd, pubrels + asked % 4, sizeof pubrels - 4, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        refused = n < 0 ? refused + 1 : 0;
+        asked += n > 0 ? (size_t)n : 0;
+        fake_poll(pair.f, 16);
+    }
+    assert_true(asked < (size_t)1 << 28); /* what two sockets hold, and a buffer */
+    while (heard < asked / 4 * 4) {
+        ssize_t n = recv(pair.wire.fd, pubrels, sizeof pubrels, MSG_DONTWAIT);
+
+        heard += n > 0 ? (size_t)n : 0;
+        fake_poll(pair.f, 16);
+        assert_true(n > 0 || errno == EAGAIN);
+    }
+    assert_int_equal(fake_counter(pair.f, "connections"), 1);
+    pair_end(&pair);
+}
+
 /* It is sent elsewhere: said, with the address, for the address stands in the pipeline file. */
 static void test_broker_redirects(void **state)
 {
@@ -921,6 +951,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_broker_breaks_the_protocol),
         cmocka_unit_test(test_parts_although_nothing_settles),
         cmocka_unit_test(test_odd_messages_cost_only_themselves),
+        cmocka_unit_test(test_broker_that_does_not_read),
         cmocka_unit_test(test_broker_redirects),
         cmocka_unit_test(test_refused_subscription_is_asked_for_again),
         cmocka_unit_test(test_stopped_with_records_in_flight),

@@ -82,6 +82,7 @@ static size_t hex(uint8_t *to, const char *text)
 /* The broker says something. */
 static void say(struct talk *talk, const char *text)
 {
+    assert_true(talk->size + strlen(text) / 2 < sizeof talk->input);
     talk->size += hex(talk->input + talk->size, text);
     session_heard(talk->session, talk->now);
 }
@@ -800,6 +801,39 @@ static void test_qos_2_session_lost(void **state)
     talk_free(talk);
 }
 
+/* A broker that asks and does not read is not heard until it does, and gets no more memory than any other; it loses nothing. */
+static void test_broker_that_does_not_read(void **state)
+{
+    struct talk *talk = talk_up(PACKET_3_1_1);
+    const uint8_t *start = NULL, *end = NULL;
+    size_t asked = 0, heard = 0;
+
+    (void)state;
+    for (int i = 0; i < 100000 || heard < 4 * asked; i++) {
+        struct fms_bytes output;
+
+        if (i < 100000 && talk->size + 4 <= 1024) {
+            say(talk, "62 02 00 09");
+            asked++;
+        }
+        assert_int_equal(next(talk), SESSION_HUNGRY);
+        assert_true(talk->size == 0 || session_is_full(talk->session));
+        output = session_output(talk->session);
+        assert_true(output.size < 16384 + 64);
+        if (start == NULL || (const uint8_t *)output.data < start)
+            start = output.data;
+        if ((const uint8_t *)output.data + output.size > end)
+            end = (const uint8_t *)output.data + output.size;
+        if (i % 3 == 0 && output.size > 3) { /* slowly, and never all */
+            session_sent(talk->session, i < 100000 ? 3 : output.size, talk->now);
+            heard += i < 100000 ? 3 : output.size;
+        }
+    }
+    assert_true(end - start < 65536);
+    assert_int_equal(heard, 4 * asked);
+    talk_free(talk);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- aliases */
 
 static void test_topic_alias(void **state)
@@ -1002,6 +1036,26 @@ static void test_keepalive_without_reading(void **state)
     talk_free(talk);
 }
 
+/* Whoever takes nothing from us for long is as good as away, though it sends. */
+static void test_output_that_is_not_taken(void **state)
+{
+    struct talk *talk = talk_up(PACKET_5);
+
+    (void)state;
+    while (!session_is_full(talk->session)) {
+        say(talk, "62 02 00 09");
+        next(talk);
+    }
+    assert_true(session_is_full(talk->session));
+    assert_int_equal(tick(talk, 1, false), SESSION_HUNGRY);
+    session_sent(talk->session, 1, talk->now); /* as long as something moves */
+    assert_int_equal(tick(talk, 0.1, false), SESSION_HUNGRY);
+    assert_int_equal(tick(talk, 19.8, false), SESSION_HUNGRY);
+    assert_int_equal(tick(talk, 0.2, false), SESSION_CLOSED);
+    assert_string_equal(session_reason(talk->session), "the broker does not read what we send");
+    talk_free(talk);
+}
+
 /* MQTT-3.1.2-21 */
 static void test_server_keep_alive(void **state)
 {
@@ -1111,6 +1165,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_qos_2_released_by_a_lost_connection),
         cmocka_unit_test(test_qos_2_settled_while_away),
         cmocka_unit_test(test_qos_2_session_lost),
+        cmocka_unit_test(test_broker_that_does_not_read),
         cmocka_unit_test(test_topic_alias),
         cmocka_unit_test(test_topic_alias_of_a_message_not_taken),
         cmocka_unit_test(test_topic_alias_of_an_odd_topic),
@@ -1120,6 +1175,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_larger_than_allowed),
         cmocka_unit_test(test_keepalive),
         cmocka_unit_test(test_keepalive_without_reading),
+        cmocka_unit_test(test_output_that_is_not_taken),
         cmocka_unit_test(test_server_keep_alive),
         cmocka_unit_test(test_no_answer),
         cmocka_unit_test(test_part),

@@ -434,42 +434,59 @@ static const char *down_reason(const struct mqtt_ingest *self)
     return transport_reason(self->transport);
 }
 
-static void link_wait(struct mqtt_ingest *self, bool had_credit, size_t credit, struct fms_wait *wait)
+static bool link_may_read(const struct mqtt_ingest *self)
 {
-    bool may_read = !self->is_held && !self->is_stopping;
-    bool is_more = transport_wait(self->transport, may_read, session_output(self->session).size > 0, wait);
+    return !self->is_held && !self->is_stopping && !session_is_full(self->session);
+}
+
+static void link_wait(struct mqtt_ingest *self, bool is_at_once, struct fms_wait *wait)
+{
+    bool is_more = transport_wait(self->transport, link_may_read(self), session_output(self->session).size > 0, wait);
 
     wait->deadline = session_deadline(self->session);
     if (self->ask_at < wait->deadline)
         wait->deadline = self->ask_at;
-    if (is_more || (had_credit && credit == 0))
+    if (is_more || is_at_once)
         wait->deadline = 0;
+}
+
+/* Hands on what was read before, and what can be read now. 0, -EPIPE, or what fails the pipeline. */
+static int link_receive(struct mqtt_ingest *self, size_t *credit)
+{
+    int error = 0;
+
+    if (session_is_full(self->session) && !link_flush(self))
+        return -EPIPE;
+    if (!self->is_stopping)
+        error = link_parse(self, credit);
+    if (error == 0 && link_may_read(self)) {
+        error = link_read(self);
+        if (error == 0)
+            error = link_parse(self, credit);
+    }
+    return error;
 }
 
 /* One turn of a connection that is up. 0, -EPIPE, or what fails the pipeline. */
 static int link_serve(struct mqtt_ingest *self, size_t credit, struct fms_wait *wait)
 {
-    bool was_held = self->is_held, had_credit = credit > 0;
+    bool was_held = self->is_held, was_full, had_credit = credit > 0;
     int64_t now = fms_now(self->host);
-    int error = self->is_stopping ? 0 : link_parse(self, &credit);
+    int error = link_receive(self, &credit);
 
-    if (error == 0 && !self->is_held && !self->is_stopping) {
-        error = link_read(self);
-        if (error == 0)
-            error = link_parse(self, &credit);
-    }
     if (self->is_held && !was_held && !had_credit)
         fms_count(self->host, COUNT_PAUSES, 1);
-    if (error == 0 && session_tick(self->session, now, !self->is_held && !self->is_stopping) == SESSION_CLOSED)
+    if (error == 0 && session_tick(self->session, now, link_may_read(self)) == SESSION_CLOSED)
         error = -EPIPE;
     if (error == 0 && now >= self->ask_at) {
         self->ask_at = FMS_NEVER;
         session_subscribe(self->session, now);
     }
+    was_full = session_is_full(self->session); /* and so what was read may not all be handed on */
     if (!link_flush(self) && error == 0)
         error = -EPIPE;
     if (error == 0)
-        link_wait(self, had_credit, credit, wait);
+        link_wait(self, (had_credit && credit == 0) || (was_full && !session_is_full(self->session)), wait);
     return error;
 }
 

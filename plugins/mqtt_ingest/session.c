@@ -8,7 +8,7 @@
 #include "../mqtt_common/mqtt_common.h"
 
 #define ANSWER_PATIENCE (10 * FMS_SECOND) /* for CONNACK and SUBACK */
-#define OUTPUT_MOST     16384u            /* bytes to be sent beyond which no more acknowledgements are added */
+#define OUTPUT_MOST     16384u            /* bytes to be sent beyond which nothing is added, or read */
 #define IDENTIFIERS     65536u            /* of packets: two bytes */
 
 enum state {
@@ -72,7 +72,8 @@ struct session {
 
     int64_t keepalive; /* the broker's word counts (MQTT-3.1.2-21); 0: none */
     int64_t sent_at, heard_at, pinged_at;
-    bool is_pinged; /* and PINGRESP has not come */
+    int64_t unsent_at; /* since when nothing of what is to be sent could be; FMS_NEVER: there is nothing */
+    bool is_pinged;    /* and PINGRESP has not come */
 
     size_t wanted;
     size_t skip; /* bytes of a payload that are still to be passed over */
@@ -156,14 +157,27 @@ size_t session_wanted(const struct session *session)
 
 /* ----------------------------------------------------------------------------------------------------------- output */
 
-/* Room for `size` more bytes, or NULL. */
+static size_t output_left(const struct session *session)
+{
+    return session->output_size - session->output_sent;
+}
+
+bool session_is_full(const struct session *session)
+{
+    return output_left(session) >= OUTPUT_MOST;
+}
+
+/* Room for `size` more bytes, or NULL. What was sent makes room first. */
 static uint8_t *output_reserve(struct session *session, size_t size)
 {
-    size_t room = session->output_room == 0 ? OUTPUT_MOST + 64 : session->output_room;
+    size_t left = output_left(session), room = session->output_room == 0 ? OUTPUT_MOST + 64 : session->output_room;
     uint8_t *output;
 
-    if (session->output_sent == session->output_size)
-        session->output_sent = session->output_size = 0;
+    if (session->output_sent > 0 && (left == 0 || room < session->output_size + size)) {
+        memmove(session->output, session->output + session->output_sent, left);
+        session->output_size = left;
+        session->output_sent = 0;
+    }
     while (room < session->output_size + size)
         room *= 2;
     if (room > session->output_room) {
@@ -248,7 +262,7 @@ static void exchange_confirm(struct session *session, uint16_t id)
 /* Adds the acknowledgements that are ready, in the order of receipt, until there are `most` bytes to be sent. */
 static void output_acknowledgements(struct session *session, size_t most)
 {
-    while (session->head != session->tail && session->output_size - session->output_sent < most) {
+    while (session->head != session->tail && output_left(session) < most) {
         struct flight *flight = flight_of(session, session->head);
         uint8_t *to;
 
@@ -280,17 +294,18 @@ struct fms_bytes session_output(struct session *session)
 {
     if (session->state == STATE_CONNECTED || session->state == STATE_PARTING || session->is_leaving)
         output_acknowledgements(session, OUTPUT_MOST);
-    if (session->is_leaving && session->output_size - session->output_sent < OUTPUT_MOST)
+    if (session->is_leaving && !session_is_full(session))
         output_disconnect(session);
     if (session->output == NULL)
         return fms_bytes_of(NULL, 0);
-    return fms_bytes_of(session->output + session->output_sent, session->output_size - session->output_sent);
+    return fms_bytes_of(session->output + session->output_sent, output_left(session));
 }
 
 void session_sent(struct session *session, size_t size, int64_t now)
 {
     session->output_sent += size;
     session->sent_at = now;
+    session->unsent_at = FMS_NEVER;
 }
 
 /* --------------------------------------------------------------------------------------------------- the connection */
@@ -320,6 +335,7 @@ void session_begin(struct session *session, int64_t now)
     session->reason[0] = '\0';
     session->keepalive = options->keepalive;
     session->sent_at = session->heard_at = session->pinged_at = now;
+    session->unsent_at = FMS_NEVER;
     session->asked_at = now;
     session->state = STATE_CONNECTING;
     to = output_reserve(session, size);
@@ -806,7 +822,7 @@ static bool is_too_large(const struct session *session, const struct packet *pac
 
 enum session_event session_read(struct session *session, struct fms_bytes *input, struct session_message *message)
 {
-    while (session->state == STATE_CONNECTING || session->state == STATE_CONNECTED) {
+    while ((session->state == STATE_CONNECTING || session->state == STATE_CONNECTED) && !session_is_full(session)) {
         enum session_event event;
         struct packet packet;
         size_t head;
@@ -834,6 +850,7 @@ enum session_event session_read(struct session *session, struct fms_bytes *input
         if (event != SESSION_HUNGRY)
             return event;
     }
+    session->wanted = 0;
     return SESSION_HUNGRY;
 }
 
@@ -867,13 +884,21 @@ static int64_t ping_due(const struct session *session)
     return since + session->keepalive;
 }
 
+/* When a broker that takes nothing more from us is given up. */
+static int64_t unsent_ends(const struct session *session)
+{
+    int64_t patience = session->keepalive > 0 ? session->keepalive : session->options.keepalive;
+
+    return session->unsent_at == FMS_NEVER ? FMS_NEVER : session->unsent_at + 2 * patience;
+}
+
 int64_t session_deadline(const struct session *session)
 {
-    int64_t deadline = FMS_NEVER;
+    int64_t deadline = unsent_ends(session);
 
-    if (session->state == STATE_CONNECTED && session->keepalive > 0)
+    if (session->state == STATE_CONNECTED && session->keepalive > 0 && ping_due(session) < deadline)
         deadline = ping_due(session);
-    if (deadline != FMS_NEVER && session->is_pinged && silence_ends(session) < deadline)
+    if (session->is_pinged && silence_ends(session) < deadline)
         deadline = silence_ends(session);
     if ((session->state == STATE_CONNECTED || session->state == STATE_CONNECTING) && answer_ends(session) < deadline)
         deadline = answer_ends(session);
@@ -895,12 +920,18 @@ enum session_event session_tick(struct session *session, int64_t now, bool is_re
 
     if (!is_reading)
         session->heard_at = now;
+    if (output_left(session) > 0 && session->unsent_at == FMS_NEVER)
+        session->unsent_at = now;
     if (now < session_deadline(session))
         return SESSION_HUNGRY;
     if (now >= answer_ends(session))
         return session_unanswered(session);
     if (session->is_pinged && now >= silence_ends(session))
         return session_give_up(session, "the broker went silent");
+    if (now >= unsent_ends(session))
+        return session_give_up(session, "the broker does not read what we send");
+    if (session->keepalive == 0 || now < ping_due(session))
+        return SESSION_HUNGRY;
     to = output_reserve(session, 2);
     if (to == NULL)
         return session_out_of_memory(session);

@@ -105,6 +105,10 @@ enum session_event session_read(struct session *session, struct fms_bytes *input
 /* The message that session_read has just given is in the pipeline. */
 void session_take(struct session *session, struct fms_bytes *input, const struct session_message *message);
 
+/* Whether so much waits to be sent that nothing more is read before it is: a broker that does not read what it asks for gets no
+ * memory of ours. */
+bool session_is_full(const struct session *session);
+
 /* After SESSION_HUNGRY: how many bytes the input must have for something to come of it; at most buffer_size. */
 size_t session_wanted(const struct session *session);
 
