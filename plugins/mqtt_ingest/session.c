@@ -371,7 +371,13 @@ void session_part(struct session *session, bool for_good)
     session->state = STATE_PARTED;
 }
 
-/* One SUBSCRIBE for each filter, whose place is the packet identifier. */
+/* One SUBSCRIBE for each filter. Its packet identifier tells the filter's place, from the highest down: brokers number their
+ * messages from 1 up, and mochi 2.7 refuses an identifier that one of its messages to us has. */
+static uint16_t id_of(size_t filter)
+{
+    return (uint16_t)(IDENTIFIERS - 1 - filter);
+}
+
 static struct packet_subscribe subscribe_of(const struct session *session, size_t filter)
 {
     const struct session_options *options = &session->options;
@@ -379,7 +385,7 @@ static struct packet_subscribe subscribe_of(const struct session *session, size_
 
     return (struct packet_subscribe){
         .version = options->version,
-        .id = (uint16_t)(filter + 1),
+        .id = id_of(filter),
         .filter = options->filters[filter],
         .qos = options->qos,
         .retain_handling = options->retain_handling == 0 && is_known ? 1 : options->retain_handling,
@@ -474,7 +480,7 @@ static enum session_event on_suback(struct session *session, const struct packet
 
     if (error != 0)
         return session_accuse(session, error, "SUBACK");
-    message->filter = (size_t)suback.id - 1;
+    message->filter = IDENTIFIERS - 1 - suback.id;
     if (message->filter >= session->options.filter_count || !session->filters[message->filter].is_asked)
         return SESSION_HUNGRY;
     filter = &session->filters[message->filter];
@@ -622,13 +628,15 @@ static bool is_of_this_connection(const struct session *session, const struct ex
 }
 
 /* Whether a message of QoS 2 came before and is not released (MQTT-4.3.3-10): it is confirmed, not given again. Sent again
- * on its own connection, as some brokers do in time, one PUBREC will do. */
+ * on its own connection, as some brokers do in time, one PUBREC will do. Only a broker that has used up all identifiers
+ * since, unasked for DUP, means another message, though it says the same. */
 static bool is_repeated(struct session *session, const struct packet_publish *publish, uint32_t fingerprint)
 {
     struct exchange *exchange = &session->exchanges[publish->id];
 
     if (exchange->state == EXCHANGE_NONE || exchange->fingerprint != fingerprint ||
-        (!publish->dup && is_of_this_connection(session, exchange)))
+        (!publish->dup && is_of_this_connection(session, exchange) &&
+         session->tail - last_flight(session, exchange) >= IDENTIFIERS / 2))
         return false;
     if (last_flight(session, exchange) < session->head) { /* acknowledged, or of an earlier connection */
         exchange->last = (uint32_t)session->tail;
