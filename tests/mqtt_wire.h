@@ -817,7 +817,7 @@ static inline void expect_turns(const char *plugin, enum fms_role role, const ch
     for (unsigned i = 0; i < 3; i++)
         listeners[i] = wire_listen_at(i + 2, &port);
     snprintf(ini, sizeof ini, server, port, port, port, port);
-    snprintf(ini + strlen(ini), sizeof ini - strlen(ini), "\nreconnect_min = 20ms\nreconnect_max = 200ms\n%s",
+    snprintf(ini + strlen(ini), sizeof ini - strlen(ini), "\nversion = 5\nreconnect_min = 20ms\nreconnect_max = 200ms\n%s",
              role == FMS_SOURCE ? "topic = t\n" : "");
     f = fake_open(plugin, role, ini);
     wire_idle = role == FMS_SOURCE ? f : NULL;

@@ -903,6 +903,78 @@ static void test_broker_says_what_it_does_otherwise(void **state)
     close(listener);
 }
 
+/* Accepts a connection that asks for MQTT 5 and answers with those bytes, as brokers do that speak 3.1.1 only. */
+static struct wire answer_version_5(int listener, const char *answer, size_t size)
+{
+    struct wire wire = {-1, 5};
+    struct packet packet;
+
+    assert_true(wire_ready(listener, WIRE_PATIENCE));
+    wire.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    packet = wire_expect(&wire, CONNECT);
+    assert_int_equal(packet.body[6], 5);
+    free(packet.body);
+    assert_int_equal(write(wire.fd, answer, size), size);
+    return wire;
+}
+
+static void test_broker_that_speaks_3_1_1_only(void **state)
+{
+    static const struct {
+        const char *answer;
+        size_t size;
+        bool hangs_up; /* else it is silent */
+    } cases[] = {{"\x20\x02\x00\x01", 4, true}, {"\x20\x03\x00\x01\x00", 5, true}, {"", 0, true}, {"", 0, false}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int port = 0, listener = wire_listen(&port);
+        struct fake *f = source_watched(port, "");
+        struct wire first = answer_version_5(listener, cases[i].answer, cases[i].size), wire;
+
+        if (cases[i].hangs_up)
+            close(first.fd);
+        wire = broker_accept(listener, NULL, false, NULL);
+        assert_int_equal(wire.version, 4);
+        broker_grant(&wire, 1);
+        wire_publish(&wire, "t", "0", 1, 1, NULL, NULL);
+        fake_until(f, fake_emitted(f) == 1);
+        assert_non_null(fake_said(f, "MQTT 3.1.1, with a new session"));
+        assert_int_equal(fake_count_said(f, "warning: cannot connect"), 0);
+        source_end(f);
+        if (!cases[i].hangs_up)
+            close(first.fd);
+        close(wire.fd);
+        close(listener);
+    }
+}
+
+/* Where 5 is demanded it is tried again; and a broker that has spoken it is not taken for one that cannot because it hangs up. */
+static void test_version_is_not_given_up_lightly(void **state)
+{
+    for (int demanded = 0; demanded < 2; demanded++) {
+        int port = 0, listener = wire_listen(&port);
+        struct fake *f = source_watched(port, demanded ? "version = 5" : "");
+        struct wire wire;
+
+        (void)state;
+        if (!demanded) {
+            wire = broker_accept(listener, NULL, false, NULL);
+            assert_int_equal(wire.version, 5);
+            broker_grant(&wire, 1);
+            close(wire.fd);
+        }
+        close(answer_version_5(listener, "", 0).fd);
+        close(answer_version_5(listener, "", 0).fd);
+        fake_until(f, fake_said(f, demanded ? "(does it speak MQTT 5? else set version = auto)"
+                                            : "still not connected") != NULL);
+        fake_stop(f);
+        fake_until(f, fake_ended(f));
+        fake_close(f);
+        close(listener);
+    }
+}
+
 static void test_broker_redirects(void **state)
 {
     int port = 0, listener = wire_listen(&port);
@@ -1141,6 +1213,8 @@ int main(void)
         cmocka_unit_test(test_takeovers_are_guessed),
         cmocka_unit_test(test_good_connection_resets_the_back_off),
         cmocka_unit_test(test_broker_says_what_it_does_otherwise),
+        cmocka_unit_test(test_broker_that_speaks_3_1_1_only),
+        cmocka_unit_test(test_version_is_not_given_up_lightly),
         cmocka_unit_test(test_broker_redirects),
         cmocka_unit_test(test_refused_subscription_is_asked_for_again),
         cmocka_unit_test(test_shared_subscription_divides),

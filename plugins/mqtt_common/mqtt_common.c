@@ -444,7 +444,7 @@ void mqtt_advise_session(const struct mqtt_options *options, bool clean_start, i
         fms_advise(host, "client_id",
                    "is another one at each start, so with clean_start = no each start leaves a queue at the"
                    " broker that nobody reads: set one");
-    if (!clean_start && options->version == MQTT_5 && session_expiry == 0)
+    if (!clean_start && options->version != MQTT_3_1_1 && session_expiry == 0)
         fms_advise(host, "session_expiry", "is 0, so the broker forgets the session that clean_start = no asks for");
     if (clean_start && options->qos > 0)
         fms_advise(host, "clean_start",

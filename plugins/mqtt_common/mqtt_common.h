@@ -24,7 +24,7 @@ struct mqtt_options {
     int64_t qos;
 };
 
-enum mqtt_version { MQTT_3_1_1, MQTT_5 };
+enum mqtt_version { MQTT_3_1_1, MQTT_5, MQTT_AUTO };
 
 /* clang-format off */
 #define MQTT_SERVER_HELP                                                                                           \
@@ -32,7 +32,8 @@ enum mqtt_version { MQTT_3_1_1, MQTT_5 };
     " wss:// (443), as in tcp://localhost:1883"
 #define MQTT_OPTIONS(server_help)                                                                                  \
     FMS_OPT_LIST(struct mqtt_options, server, FMS_REQUIRED, server_help),                                          \
-    FMS_OPT_CHOICE(struct mqtt_options, version, "5", "3.1.1|5", "version of MQTT that is spoken"),                \
+    FMS_OPT_CHOICE(struct mqtt_options, version, "auto", "3.1.1|5|auto",                                           \
+                   "version of MQTT that is spoken; auto: 5, or 3.1.1 with a broker that does not know 5"),        \
     FMS_OPT_INTEGER(struct mqtt_options, qos, "1", 0, 2, "quality of service: 0, 1 or 2"),                         \
     FMS_OPT_UNIQUE(struct mqtt_options, client_id, NULL, "MQTT client id",                                         \
                    "name under which the broker knows us, without a like; absent: another one at each start"),     \

@@ -61,6 +61,8 @@ struct mqtt_link {
     struct addrinfo *address; /* the one that is tried; NULL: all were */
     struct copy copies[COPIES];
     char told[MQTT_TLS_REASON_SIZE]; /* why new files cannot be used */
+    enum mqtt_version version;       /* that is tried, or spoken: not MQTT_AUTO */
+    bool has_spoken_5;               /* ever */
     int keepalive;                   /* seconds */
     bool stays;                      /* the next attempt goes to the same address */
     bool has_connected;              /* ever */
@@ -84,6 +86,8 @@ struct mqtt_link {
     int answer;       /* what it was answered: a QoS or a reason code; negative: paho gave it up */
     struct mqtt_limits limits;
     bool is_unreachable; /* nothing has been said: the next address is tried at once */
+    bool is_unspoken;    /* the broker says that it does not speak this version */
+    bool is_unanswered;  /* CONNECT: perhaps for that reason */
     char reason[256];    /* why the connection was refused or lost */
 };
 
@@ -99,7 +103,7 @@ int64_t mqtt_clock(void)
 
 bool mqtt_link_is_5(const struct mqtt_link *link)
 {
-    return link->options->version == MQTT_5;
+    return link->version == MQTT_5;
 }
 
 MQTTAsync mqtt_link_handle(struct mqtt_link *link)
@@ -242,21 +246,29 @@ static const char *connack_text(int code)
     }
 }
 
+static void link_note(struct mqtt_link *link, bool *note, bool value)
+{
+    pthread_mutex_lock(&link->lock);
+    *note = value;
+    link_unlock(link);
+}
+
 /* A connection that did not come about. A reason that TLS gave stands; but paho tells it only until our side of the handshake
  * is done, and what TLS 1.3 has to say of our certificate comes later. */
 static void link_refused(struct mqtt_link *link, int code, const char *message)
 {
     const char *tls = link->url.is_tls ? ", or wants a certificate of ours, or refuses it" : "";
 
+    if (code == 1 || code == MQTTREASONCODE_UNSUPPORTED_PROTOCOL_VERSION)
+        link_note(link, &link->is_unspoken, true);
     if (code > 0 && connack_text(code) != NULL) {
         link_down(link, "refused: %s", connack_text(code));
     } else if (message != NULL && strcmp(message, "TCP connect completion failure") == 0) {
+        link_note(link, &link->is_unanswered, true);
         link_down(link, "the broker closed the connection instead of an answer%s%s", tls,
-                  mqtt_link_is_5(link) ? " (does it speak MQTT 5? else set version = 3.1.1)" : "");
+                  link->options->version == MQTT_5 ? " (does it speak MQTT 5? else set version = auto)" : "");
     } else {
-        pthread_mutex_lock(&link->lock);
-        link->is_unreachable = true;
-        pthread_mutex_unlock(&link->lock);
+        link_note(link, &link->is_unreachable, true);
         link_down(link, "nobody answers there%s%s", link->url.is_tls ? ", or the certificate is not for this host" : "",
                   tls);
     }
@@ -648,7 +660,7 @@ static int link_send_connect(struct mqtt_link *link)
     connect.keepAliveInterval = link->keepalive;
     connect.connectTimeout = (int)(CONNECT_PATIENCE / FMS_SECOND);
     connect.username = options->username;
-    connect.password = options->password;
+    connect.password = options->username != NULL || mqtt_link_is_5(link) ? options->password : NULL; /* MQTT-3.1.2-22 */
     will.topicName = link->role.will.topic;
     will.message = link->role.will.payload;
     will.qos = link->role.will.qos;
@@ -690,7 +702,7 @@ static int link_try(struct mqtt_link *link, int64_t patience)
 
     pthread_mutex_lock(&link->lock);
     link->reason[0] = '\0';
-    link->is_unreachable = false;
+    link->is_unreachable = link->is_unspoken = link->is_unanswered = false;
     pthread_mutex_unlock(&link->lock);
     if (link_next_address(link) != 0 || (link->handle == NULL && link_make_handle(link) != 0))
         return -EHOSTUNREACH;
@@ -708,6 +720,7 @@ static int link_try(struct mqtt_link *link, int64_t patience)
     while (link->state == LINK_CONNECTING && !link->is_stopped && !link->is_closing && link_wait(link, deadline))
         ;
     is_up = link->state == LINK_UP;
+    link->is_unanswered = link->is_unanswered || link->state == LINK_CONNECTING;
     pthread_mutex_unlock(&link->lock);
     if (!is_up)
         link_down(link, "no answer within %.1f s", (double)patience / (double)FMS_SECOND);
@@ -798,6 +811,43 @@ static void link_hurry(const struct mqtt_link *link)
         closedir(descriptors);
 }
 
+/* After an attempt that failed: whether the other version is to be tried, for brokers that speak 3.1.1 only say so, hang up, or
+ * are silent. One that has spoken 5 must say it: to go back because of a hang-up would change what it keeps for us. */
+static bool link_change_version(struct mqtt_link *link)
+{
+    bool is_doubted;
+
+    pthread_mutex_lock(&link->lock);
+    is_doubted = (link->is_unspoken || (link->is_unanswered && !link->has_spoken_5)) && !link_must_go(link);
+    pthread_mutex_unlock(&link->lock);
+    if (!is_doubted || link->options->version != MQTT_AUTO)
+        return false;
+    link->version = link->version == MQTT_5 ? MQTT_3_1_1 : MQTT_5;
+    link->stays = link->version == MQTT_3_1_1;
+    return true;
+}
+
+/* Whether another attempt is to be made at once: with the broker's keepalive (MQTT-3.1.2-21), which paho hears of only from us,
+ * with the other version, or to the next address of the name where nobody answers at this one. */
+static bool link_is_unfinished(struct mqtt_link *link, int error)
+{
+    bool is_next;
+
+    if (error == 0) {
+        link->stays = link->limits.keepalive > 0 && link->limits.keepalive < link->keepalive;
+        link->keepalive = link->stays ? link->limits.keepalive : link->keepalive;
+        return link->stays;
+    }
+    if (link_change_version(link)) {
+        link_hang_up(link, true); /* a handle is for one version */
+        return link->version == MQTT_3_1_1;
+    }
+    pthread_mutex_lock(&link->lock);
+    is_next = link->is_unreachable && !link_must_go(link) && link->address != NULL && link->address->ai_next != NULL;
+    pthread_mutex_unlock(&link->lock);
+    return is_next;
+}
+
 /* To the next address, or the first of those behind it of the same name at which somebody answers. 0: connected. Otherwise the
  * reason says why not. */
 static int link_connect(struct mqtt_link *link, int64_t patience)
@@ -807,23 +857,16 @@ static int link_connect(struct mqtt_link *link, int64_t patience)
 
     do {
         error = link_try(link, patience);
-        if (error == 0 && link->limits.keepalive > 0 && link->limits.keepalive < link->keepalive) {
-            link->keepalive = link->limits.keepalive; /* MQTT-3.1.2-21; paho hears of it only if we tell it */
-            link->stays = is_next = true;
-            was_new = was_new || !link->limits.session_present;
-        } else {
-            pthread_mutex_lock(&link->lock);
-            is_next = error != 0 && link->is_unreachable && !link_must_go(link) && link->address != NULL &&
-                      link->address->ai_next != NULL;
-            pthread_mutex_unlock(&link->lock);
-        }
+        is_next = link_is_unfinished(link, error);
+        was_new = was_new || (error == 0 && !link->limits.session_present);
         if (is_next)
             link_hang_up(link, false);
     } while (is_next);
-    if (error == 0 && was_new)
-        link->limits.session_present = false; /* only from a moment ago */
-    if (error == 0)
+    if (error == 0) {
+        link->limits.session_present = !was_new; /* not one from a moment ago */
+        link->has_spoken_5 = link->has_spoken_5 || mqtt_link_is_5(link);
         link_hurry(link);
+    }
     return error;
 }
 
@@ -856,6 +899,8 @@ static void link_tell_up(struct mqtt_link *link)
     else if (!link->has_connected)
         fms_info(link->host, "connected to %s, MQTT %s, %s", link->url.text, mqtt_link_is_5(link) ? "5" : "3.1.1",
                  session);
+    if (!link->has_connected && link->options->version == MQTT_AUTO && !mqtt_link_is_5(link))
+        fms_info(link->host, "MQTT 3.1.1 is spoken, because the broker did not take 5");
     link->has_connected = true;
     link->is_reconnecting = false;
     link_tell_limits(link);
@@ -1022,13 +1067,6 @@ static void *link_run(void *argument)
 
 /* ------------------------------------------------------------------------------------------------ notes to the link */
 
-static void link_note(struct mqtt_link *link, bool *note, bool value)
-{
-    pthread_mutex_lock(&link->lock);
-    *note = value;
-    link_unlock(link);
-}
-
 void mqtt_link_pause(struct mqtt_link *link, bool paused)
 {
     link_note(link, &link->is_paused, paused);
@@ -1087,6 +1125,7 @@ static struct mqtt_link *link_new(const struct mqtt_options *options, const stru
     }
     link->options = options;
     link->host = host;
+    link->version = options->version == MQTT_3_1_1 ? MQTT_3_1_1 : MQTT_5;
     link->keepalive = (int)((options->keepalive + FMS_SECOND - 1) / FMS_SECOND);
     link->told_limits = (struct mqtt_limits){.maximum_qos = 2, .can_retain = true, .session_expiry = -1};
     for (int i = 0; i < COPIES; i++)

@@ -447,26 +447,16 @@ int packet_read_connack(enum packet_version version, const struct packet *packet
     return version == PACKET_5 ? read_properties(&reader, PACKET_CONNACK, &connack->properties) : 0;
 }
 
-/* 4.7: no wildcards (MQTT-4.7.3-1). */
-const char *packet_topic_fault(struct fms_bytes topic)
-{
-    if (!is_text(topic))
-        return "its topic is no UTF-8, or holds NUL";
-    return has_wildcard(topic) ? "its topic holds a wildcard (+ or #)" : NULL;
-}
-
-/* A topic has at least one character, and a header a name. */
+/* A topic is no filter (MQTT-4.7.3-1), and a header has a name. */
 static const char *fault_of(const struct packet_publish *publish)
 {
     const struct packet_properties *properties = &publish->properties;
 
-    if (publish->topic.size == 0 && properties->topic_alias == 0)
-        return "it has no topic";
     if (properties->is_unreadable)
         return "its properties cannot be told apart";
     if (properties->has_bad_name)
         return "the name of a user property is no UTF-8, or holds NUL";
-    return packet_topic_fault(publish->topic);
+    return publish->topic.size == 0 && properties->topic_alias != 0 ? NULL : mqtt_topic_fault(publish->topic);
 }
 
 /* Where the properties are not all there, `left` bytes of the packet are, from their length on. */

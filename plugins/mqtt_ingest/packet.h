@@ -151,9 +151,6 @@ void packet_read_disconnect(const struct packet *packet, struct packet_disconnec
 int packet_read_publish(enum packet_version version, const struct packet *packet, size_t there,
                         struct packet_publish *publish);
 
-/* What is wrong with a topic of at least one byte that a message comes by, in words; or NULL. */
-const char *packet_topic_fault(struct fms_bytes topic);
-
 /* What a reason code says, in words. Never NULL. */
 const char *packet_reason_text(enum packet_version version, int reason);
 

@@ -580,7 +580,8 @@ static bool resolve_alias(struct session *session, struct packet_publish *publis
         publish->properties.topic_alias = 0;
     if (publish->topic.size == 0 && alias != NULL) {
         publish->topic = fms_bytes_of(alias->topic, alias->size);
-        publish->fault = publish->fault != NULL ? publish->fault : packet_topic_fault(publish->topic);
+        if (publish->fault == NULL && alias->size > 0)
+            publish->fault = mqtt_topic_fault(publish->topic);
     } else if (alias != NULL && publish->topic.size > alias->room) {
         topic = realloc(alias->topic, publish->topic.size);
         if (topic == NULL)
