@@ -267,6 +267,23 @@ static void options_trim(char **text)
         *--end = '\0';
 }
 
+/* The next item of *rest, which becomes what stands behind its comma, or NULL. A comma behind a backslash is one of the item's. */
+static char *options_item(char **rest)
+{
+    char *item = *rest, *to = item;
+
+    for (char *from = item;; from++) {
+        if (from[0] == '\\' && from[1] == ',') {
+            from++;
+        } else if (*from == ',' || *from == '\0') {
+            *rest = *from == ',' ? from + 1 : NULL;
+            *to = '\0';
+            return item;
+        }
+        *to++ = *from;
+    }
+}
+
 /* -EINVAL for an empty item. */
 static int options_list(const char *text, struct options_memory *memory, struct fms_list *list)
 {
@@ -285,13 +302,13 @@ static int options_list(const char *text, struct options_memory *memory, struct 
     items = options_keep(memory, calloc(count, sizeof *items), free);
     if (items == NULL)
         return -ENOMEM;
-    for (size_t i = 0; i < count; i++) {
-        char *item = strsep(&copy, ",");
+    for (count = 0; copy != NULL; count++) {
+        char *item = options_item(&copy);
 
         options_trim(&item);
         if (*item == '\0')
             return -EINVAL;
-        items[i] = item;
+        items[count] = item;
     }
     *list = (struct fms_list){items, count};
     return 0;

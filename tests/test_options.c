@@ -210,6 +210,29 @@ static void every_type(void **state)
     finish(&f);
 }
 
+static void commas_in_items(void **state)
+{
+    static const struct {
+        const char *ini, *items[3];
+    } cases[] = {
+        {"filters = a\\,b, c\n", {"a,b", "c"}},
+        {"filters = \\,\n", {","}},
+        {"filters = a\\b, c\\\\, d\n", {"a\\b", "c\\, d"}},
+        {"filters = ^x{1\\,3}$, y\n", {"^x{1,3}$", "y"}},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct filled f = fill(cases[i].ini);
+        size_t count = 0;
+
+        for (; count < 3 && cases[i].items[count] != NULL; count++)
+            assert_string_equal(f.sample.filters.items[count], cases[i].items[count]);
+        assert_int_equal(f.sample.filters.count, count);
+        finish(&f);
+    }
+}
+
 static void durations_and_sizes(void **state)
 {
     static const struct {
@@ -668,6 +691,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),
         cmocka_unit_test(every_type),
+        cmocka_unit_test(commas_in_items),
         cmocka_unit_test(durations_and_sizes),
         cmocka_unit_test(wrong_values),
         cmocka_unit_test(wrong_templates),
