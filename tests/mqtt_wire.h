@@ -42,7 +42,9 @@ enum {
     PUBCOMP,
     SUBSCRIBE,
     SUBACK,
-    PINGREQ = 12,
+    UNSUBSCRIBE,
+    UNSUBACK,
+    PINGREQ,
     PINGRESP,
     DISCONNECT
 };
@@ -207,7 +209,7 @@ static inline void packet_open(struct packet *packet, int version)
 {
     const unsigned char *at = packet->body;
 
-    if (packet->type >= PUBACK && packet->type <= SUBACK)
+    if (packet->type >= PUBACK && packet->type <= UNSUBACK)
         packet->id = packet_two(at);
     if (packet->type != PUBLISH)
         return;
@@ -817,8 +819,8 @@ static inline void expect_turns(const char *plugin, enum fms_role role, const ch
     for (unsigned i = 0; i < 3; i++)
         listeners[i] = wire_listen_at(i + 2, &port);
     snprintf(ini, sizeof ini, server, port, port, port, port);
-    snprintf(ini + strlen(ini), sizeof ini - strlen(ini), "\nversion = 5\nreconnect_min = 20ms\nreconnect_max = 200ms\n%s",
-             role == FMS_SOURCE ? "topic = t\n" : "");
+    snprintf(ini + strlen(ini), sizeof ini - strlen(ini),
+             "\nversion = 5\nreconnect_min = 20ms\nreconnect_max = 200ms\n%s", role == FMS_SOURCE ? "topic = t\n" : "");
     f = fake_open(plugin, role, ini);
     wire_idle = role == FMS_SOURCE ? f : NULL;
     for (int round = 0; round < 2; round++) {

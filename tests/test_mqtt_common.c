@@ -164,6 +164,74 @@ static void test_headers_become_properties(void **state)
     }
 }
 
+static void test_filters_match(void **state)
+{
+    static const struct {
+        const char *filter, *topic;
+        bool matches;
+    } cases[] = {
+        {"a/b", "a/b", true},     {"a/b", "a/bc", false},     {"a/b", "a", false},      {"a", "a/b", false},
+        {"+/b", "a/b", true},     {"a/+", "a/", true},        {"a/+", "a", false},      {"a/+", "a/b/c", false},
+        {"#", "a/b", true},       {"a/#", "a", true},         {"a/#", "a/b/c", true},   {"a/#", "ab", false},
+        {"+/+", "/a", true},      {"/+", "/a", true},         {"+", "/a", false},       {"#", "$SYS/a", false},
+        {"+/a", "$SYS/a", false}, {"$SYS/#", "$SYS/a", true}, {"a/+/c", "a/b/c", true}, {"a/+/#", "a", false},
+        {"a/+/#", "a/b", true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (mqtt_filter_matches(cases[i].filter, fms_text(cases[i].topic)) != cases[i].matches)
+            fail_msg("%s and %s", cases[i].filter, cases[i].topic);
+    }
+}
+
+static void test_filters_overlap(void **state)
+{
+    static const struct {
+        const char *a, *b;
+        bool overlap;
+    } cases[] = {
+        {"a", "a", true},          {"a", "b", false},       {"a/+", "+/b", true},   {"a/+", "b/+", false},
+        {"a/#", "a", true},        {"a/#", "+", true},      {"a/#", "b/#", false},  {"#", "a/b", true},
+        {"#", "$SYS/#", false},    {"a/+/c", "a/b", false}, {"a/+/c", "a/#", true}, {"a/b/#", "a/+", true},
+        {"a/b/c/#", "a/+", false}, {"+/+", "a", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (mqtt_filters_overlap(cases[i].a, cases[i].b) != cases[i].overlap ||
+            mqtt_filters_overlap(cases[i].b, cases[i].a) != cases[i].overlap)
+            fail_msg("%s and %s", cases[i].a, cases[i].b);
+    }
+}
+
+/* By each of these, and by no other, "a/b" can have come. */
+static void test_filters_of_a_topic(void **state)
+{
+    static const char *const asked[] = {"a/+", "c"}, *const wanted[] = {"#",     "a/#",   "+/#", "a/b/#", "+/b/#",
+                                                                        "a/+/#", "+/+/#", "a/b", "+/b",   "+/+"};
+    const struct fms_list list = {asked, 2};
+    size_t count, wanted_count = sizeof wanted / sizeof wanted[0];
+    char **filters;
+
+    (void)state;
+    count = mqtt_filters_of(fms_text("a/b"), &list, &filters);
+    assert_int_equal(count, wanted_count);
+    for (size_t i = 0; i < wanted_count; i++) {
+        bool is_there = false;
+
+        for (size_t j = 0; j < count; j++)
+            is_there = is_there || strcmp(filters[j], wanted[i]) == 0;
+        if (!is_there)
+            fail_msg("%s is missing", wanted[i]);
+    }
+    free(filters);
+    assert_int_equal(mqtt_filters_of(fms_text("1/2/3/4/5/6/7"), &list, &filters), 128 + 255);
+    free(filters);
+    assert_int_equal(mqtt_filters_of(fms_text("1/2/3/4/5/6/7/8"), &list, &filters), 0);
+    free(filters);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -172,6 +240,9 @@ int main(void)
         cmocka_unit_test(test_too_many_user_properties_are_counted),
         cmocka_unit_test(test_user_properties_come_out_as_they_went_in),
         cmocka_unit_test(test_headers_become_properties),
+        cmocka_unit_test(test_filters_match),
+        cmocka_unit_test(test_filters_overlap),
+        cmocka_unit_test(test_filters_of_a_topic),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -97,6 +97,7 @@ static void test_check_warns_of_traps(void **state)
         {"version = 3.1.1\n", "forgets us while we are disconnected because the pipeline is full"},
         {"client_id = a\nclean_start = no\nsession_expiry = 0\n", "advice: session_expiry: "},
         {"qos = 2\nversion = 3.1.1\n", "advice: qos: with MQTT 3.1.1 paho confirms"},
+        {"topic = a/#, a/+\n", "advice: topic: \"a/#\" and \"a/+\" overlap"},
         {"client_id = a\nclean_start = no\n", NULL},
     };
 
@@ -105,7 +106,8 @@ static void test_check_warns_of_traps(void **state)
         char ini[256];
         struct fake *f;
 
-        snprintf(ini, sizeof ini, "server = tcp://a\ntopic = $share/g/fms/+/data\n%s", cases[i].ini);
+        snprintf(ini, sizeof ini, "server = tcp://a\n%s%s",
+                 strstr(cases[i].ini, "topic") == NULL ? "topic = $share/g/fms/+/data\n" : "", cases[i].ini);
         f = fake_check("mqtt_source", FMS_SOURCE, ini);
         assert_int_equal(fake_error(f), 0);
         assert_int_equal(fake_count_said(f, "info: a message is acknowledged when it is in the pipeline"), i > 0);
@@ -1018,6 +1020,94 @@ static void test_refused_subscription_is_asked_for_again(void **state)
     }
 }
 
+/* After `topic` changed, what the session still has is found by the first message that comes by it, and ended. */
+static void test_subscription_of_yesterday_is_ended(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < 2; v++) {
+        struct mosquitto broker;
+        struct wire writer;
+        char options[128];
+        struct fake *f;
+
+        mosquitto_up(&broker, "allow_anonymous true\n");
+        writer = client_new(broker.port, "writer", true);
+        snprintf(options, sizeof options,
+                 "version = %s\nclient_id = bridge\nclean_start = no\ntopic = old/+/data, kept/#", versions[v]);
+        source_end(source_up(broker.port, 2, options));
+        snprintf(options, sizeof options, "version = %s\nclient_id = bridge\nclean_start = no\ntopic = new/#, kept/#",
+                 versions[v]);
+        f = source_up(broker.port, 2, options);
+        client_publish(&writer, "kept/a", "0", 1, NULL, NULL);
+        client_publish(&writer, "old/a/data", "1", 1, NULL, NULL);
+        fake_until(f, fake_said(f, v == 1 ? "had a subscription to \"old/+/data\", which is not asked for"
+                                          : "\"old/a/data\" came, and all that it can have come by has ended") != NULL);
+        client_publish(&writer, "old/a/data", "2", 1, NULL, NULL);
+        client_publish(&writer, "new/a", "3", 1, NULL, NULL);
+        client_publish(&writer, "kept/a", "4", 1, NULL, NULL);
+        fake_until(f, fake_emitted(f) == 4);
+        check_record(f, 0, "kept/a", "0");
+        check_record(f, 1, "old/a/data", "1");
+        check_record(f, 2, "new/a", "3");
+        check_record(f, 3, "kept/a", "4");
+        assert_int_equal(fake_count_said(f, "warning: "), 1);
+        source_end(f);
+        close(writer.fd);
+        mosquitto_free(&broker);
+    }
+}
+
+/* One that overlaps with what is asked for is known by lacking our identifier; but a new session keeps nothing, and is asked for
+ * no identifiers. */
+static void test_overlapping_subscription_of_yesterday_is_ended(void **state)
+{
+    for (int has_session = 0; has_session < 2; has_session++) {
+        int port = 0, listener = wire_listen(&port);
+        struct wire_out properties = {.data = {11, 1}, .size = has_session ? 2 : 0},
+                        out = {.data = {0, 0, 0, 1}, .size = 4};
+        struct fake *f = fake_open("mqtt_source", FMS_SOURCE,
+                                   section(port, "topic = fms/+/data\nclient_id = bridge\nclean_start = no"));
+        struct packet packet;
+        struct wire wire;
+
+        (void)state;
+        fake_poll(f, 16);
+        wire = broker_accept(listener, NULL, has_session, NULL);
+        packet = wire_expect(&wire, SUBSCRIBE);
+        assert_int_equal(packet.body[2], has_session ? 2 : 0);
+        memcpy(out.data, packet.body, 2);
+        wire_send(&wire, SUBACK << 4, &out);
+        free(packet.body);
+        fake_until(f, fake_count_said(f, "subscribed to ") == 1);
+        wire_publish_raw(&wire, 2, fms_text("fms/a/data"), 1, &properties, "0");
+        free(wire_expect(&wire, PUBACK).body);
+        wire_publish(&wire, "fms/a/data", "0", 1, 2, NULL, NULL); /* once more, by another */
+        for (unsigned filters = 0; has_session && filters < 22;) {
+            struct wire_out answer = {.size = 0};
+
+            packet = wire_expect(&wire, UNSUBSCRIBE);
+            out_two(&answer, packet.id);
+            out_byte(&answer, 0);
+            for (const unsigned char *at = packet.body + 3; at < packet.body + packet.size; at += 2 + packet_two(at)) {
+                bool is_it = packet_two(at) == 5 && memcmp(at + 2, "fms/#", 5) == 0;
+
+                if (packet_two(at) == 10 && memcmp(at + 2, "fms/+/data", 10) == 0)
+                    fail_msg("what is asked for is unsubscribed from");
+                out_byte(&answer, is_it ? 0 : 0x11);
+                filters++;
+            }
+            wire_send(&wire, UNSUBACK << 4, &answer);
+            free(packet.body);
+        }
+        fake_until(f, fake_emitted(f) == 2);
+        if (has_session)
+            fake_until(f, fake_said(f, "had a subscription to \"fms/#\", which is not asked for") != NULL);
+        source_end(f);
+        close(wire.fd);
+        close(listener);
+    }
+}
+
 static void test_shared_subscription_divides(void **state)
 {
     struct mosquitto broker;
@@ -1217,6 +1307,8 @@ int main(void)
         cmocka_unit_test(test_version_is_not_given_up_lightly),
         cmocka_unit_test(test_broker_redirects),
         cmocka_unit_test(test_refused_subscription_is_asked_for_again),
+        cmocka_unit_test(test_subscription_of_yesterday_is_ended),
+        cmocka_unit_test(test_overlapping_subscription_of_yesterday_is_ended),
         cmocka_unit_test(test_shared_subscription_divides),
         cmocka_unit_test(test_certificates_are_renewed),
         cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),

@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#define OVERLAPS_CHECKED 1000 /* filters: each is held against each */
+#define FILTERS_LEVELS   7u   /* of a topic whose filters are to be found: there are 3 * 2^levels */
+#define FILTERS_TOPIC    1024u
+
 /* ----------------------------------------------------------------------------------------------------------- checks */
 
 static const struct scheme {
@@ -423,6 +427,74 @@ static const char *filter_error(const char *filter)
     return NULL;
 }
 
+/* One level and where the next begins, NULL: it is the last. */
+static struct fms_bytes level_of(const char *text, size_t size, const char **next)
+{
+    const char *end = memchr(text, '/', size);
+
+    *next = end != NULL ? end + 1 : NULL;
+    return fms_bytes_of(text, end != NULL ? (size_t)(end - text) : size);
+}
+
+static bool is_level(struct fms_bytes level, const char *text)
+{
+    return level.size == strlen(text) && memcmp(level.data, text, level.size) == 0;
+}
+
+/* MQTT-4.7.2-1: wildcards in the first level do not stand for topics that begin with $. */
+static bool is_shy(const char *filter, const char *other, size_t size)
+{
+    return (filter[0] == '+' || filter[0] == '#') && size > 0 && other[0] == '$';
+}
+
+/* Level by level; `text` is a topic or a filter. "a/#" stands for "a" as well. */
+static bool meets(const char *filter, const char *text, size_t size)
+{
+    const char *end = text + size, *filter_next, *text_next;
+
+    if (is_shy(filter, text, size) || is_shy(text, filter, strlen(filter)))
+        return false;
+    for (;; filter = filter_next, text = text_next) {
+        struct fms_bytes a = level_of(filter, strlen(filter), &filter_next);
+        struct fms_bytes b = level_of(text, (size_t)(end - text), &text_next);
+
+        if (is_level(a, "#") || is_level(b, "#"))
+            return true;
+        if (!is_level(a, "+") && !is_level(b, "+") && (a.size != b.size || memcmp(a.data, b.data, a.size) != 0))
+            return false;
+        if (filter_next == NULL || text_next == NULL)
+            return filter_next == text_next || (filter_next != NULL && strcmp(filter_next, "#") == 0) ||
+                   (text_next != NULL && end - text_next == 1 && *text_next == '#');
+    }
+}
+
+bool mqtt_filter_matches(const char *filter, struct fms_bytes topic)
+{
+    return topic.size > 0 && memchr(topic.data, '+', topic.size) == NULL &&
+           memchr(topic.data, '#', topic.size) == NULL && meets(filter, topic.data, topic.size);
+}
+
+bool mqtt_filters_overlap(const char *a, const char *b)
+{
+    return meets(a, b, strlen(b));
+}
+
+/* A message of both may come twice. The first pair is told. */
+static void advise_overlap(const struct fms_list *filters, const struct fms_host *host)
+{
+    size_t count = filters->count < OVERLAPS_CHECKED ? filters->count : OVERLAPS_CHECKED;
+
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = i + 1; j < count; j++) {
+            if (!mqtt_filters_overlap(mqtt_filter_unshared(filters->items[i]), mqtt_filter_unshared(filters->items[j])))
+                continue;
+            fms_advise(host, "topic", "\"%s\" and \"%s\" overlap: what comes by both may come twice", filters->items[i],
+                       filters->items[j]);
+            return;
+        }
+    }
+}
+
 int mqtt_check_filters(const struct fms_list *filters, const struct fms_host *host)
 {
     for (size_t i = 0; i < filters->count; i++) {
@@ -431,7 +503,76 @@ int mqtt_check_filters(const struct fms_list *filters, const struct fms_host *ho
         if (error != NULL)
             return fms_fail_option(host, "topic", -EINVAL, "\"%s\" %s", filters->items[i], error);
     }
+    advise_overlap(filters, host);
     return 0;
+}
+
+/* The topic with + for each level whose bit is set in `mask`, up to `levels`, and # behind them if there are more or it is
+ * wanted. How many bytes, with the NUL. */
+static size_t write_filter(char *to, struct fms_bytes topic, unsigned levels, unsigned mask, bool has_hash)
+{
+    const char *from = topic.data, *end = from + topic.size;
+    char *start = to;
+
+    for (unsigned i = 0; i < levels; i++) {
+        struct fms_bytes level = level_of(from, (size_t)(end - from), &from);
+
+        if (i > 0)
+            *to++ = '/';
+        if ((mask >> i & 1) != 0)
+            level = fms_text("+");
+        memcpy(to, level.data, level.size);
+        to += level.size;
+    }
+    if (has_hash && levels > 0)
+        *to++ = '/';
+    if (has_hash)
+        *to++ = '#';
+    *to++ = '\0';
+    return (size_t)(to - start);
+}
+
+static bool is_in(const struct fms_list *list, const char *text)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (strcmp(list->items[i], text) == 0)
+            return true;
+    }
+    return false;
+}
+
+size_t mqtt_filters_of(struct fms_bytes topic, const struct fms_list *asked, char ***filters)
+{
+    const char *bytes = topic.data;
+    unsigned levels = 1;
+    size_t most, count = 0;
+    char *to;
+
+    for (size_t i = 0; i < topic.size; i++)
+        levels += bytes[i] == '/';
+    *filters = NULL;
+    if (levels > FILTERS_LEVELS || topic.size > FILTERS_TOPIC)
+        return 0;
+    most = (size_t)3 << levels; /* 2^levels without #, and fewer than twice that with it */
+    *filters = malloc(most * (sizeof **filters + topic.size + sizeof "+/#"));
+    if (*filters == NULL)
+        return 0;
+    to = (char *)(*filters + most);
+    for (unsigned n = 0; n <= levels; n++) {
+        for (unsigned mask = 0; mask < 2u << n; mask++) {
+            bool has_hash = mask < 1u << n;
+
+            if (!has_hash && n < levels)
+                break;
+            (*filters)[count] = to;
+            to += write_filter(to, topic, n, mask & ((1u << n) - 1), has_hash);
+            if (mqtt_filter_matches((*filters)[count], topic) && !is_in(asked, (*filters)[count]))
+                count++;
+            else
+                to = (*filters)[count];
+        }
+    }
+    return count;
 }
 
 void mqtt_advise_session(const struct mqtt_options *options, bool clean_start, int64_t session_expiry,

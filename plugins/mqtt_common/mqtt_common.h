@@ -105,6 +105,17 @@ enum mqtt_retained { MQTT_RETAINED_ALL, MQTT_RETAINED_NEW, MQTT_RETAINED_NONE };
         "messages that the broker has retained: all at each start, only those of subscriptions that are new"           \
         " to the broker, or none")
 
+/* Whether a message with this topic comes by the filter, which is an unshared one. */
+bool mqtt_filter_matches(const char *filter, struct fms_bytes topic);
+
+/* Whether one message can come by both, which are unshared ones. */
+bool mqtt_filters_overlap(const char *a, const char *b);
+
+/* All filters by which a message with this topic can have come, but for those in `asked`: for a session keeps subscriptions that
+ * nobody asks for any more, and tells of none. Their number; 0: there are too many, or no memory. *filters is one block, to be
+ * freed. Shared subscriptions cannot be found so. */
+size_t mqtt_filters_of(struct fms_bytes topic, const struct fms_list *asked, char ***filters);
+
 /* What stands behind $share/GROUP/ in a filter, or all of it. NULL: malformed (MQTT-4.8.2). */
 const char *mqtt_filter_unshared(const char *filter);
 

@@ -83,7 +83,9 @@ struct mqtt_link {
     bool is_paused, is_stopped, is_closing, has_ended, is_kicked;
     bool is_parting;  /* requests are still answered although the link must go */
     bool is_answered; /* the one request that link_await waits for */
-    int answer;       /* what it was answered: a QoS or a reason code; negative: paho gave it up */
+    bool *was_there;  /* what it finds out of filters to unsubscribe from; NULL: nobody asks */
+    size_t was_there_count;
+    int answer; /* what it was answered: a QoS or a reason code; negative: paho gave it up */
     struct mqtt_limits limits;
     bool is_unreachable; /* nothing has been said: the next address is tried at once */
     bool is_unspoken;    /* the broker says that it does not speak this version */
@@ -449,14 +451,63 @@ int mqtt_link_publish(struct mqtt_link *link, const char *topic, const char *pay
                       "a publication", patience, reason, size);
 }
 
+static void add_property(MQTTProperties *list, enum MQTTPropertyCodes code, uint32_t value)
+{
+    MQTTProperty item = {.identifier = code};
+
+    if (code == MQTTPROPERTY_CODE_RECEIVE_MAXIMUM)
+        item.value.integer2 = (unsigned short)value;
+    else
+        item.value.integer4 = value;
+    MQTTProperties_add(list, &item);
+}
+
 int mqtt_link_subscribe(struct mqtt_link *link, const char *filter, int qos, enum mqtt_retained retained,
-                        int64_t patience, char *reason, size_t size)
+                        uint32_t identifier, int64_t patience, char *reason, size_t size)
 {
     MQTTAsync_responseOptions response = link_response(link, true);
+    int sent;
 
     response.subscribeOptions.retainHandling = (unsigned char)retained;
-    return link_await(link, MQTTAsync_subscribe(link->handle, filter, qos, &response), "a subscription", patience,
-                      reason, size);
+    if (identifier > 0)
+        add_property(&response.properties, MQTTPROPERTY_CODE_SUBSCRIPTION_IDENTIFIER, identifier);
+    sent = MQTTAsync_subscribe(link->handle, filter, qos, &response);
+    MQTTProperties_free(&response.properties);
+    return link_await(link, sent, "a subscription", patience, reason, size);
+}
+
+/* One filter has its code elsewhere. */
+static void on_unsubscribed_5(void *context, MQTTAsync_successData5 *data)
+{
+    struct mqtt_link *link = context;
+    size_t count = (size_t)data->alt.unsub.reasonCodeCount;
+
+    pthread_mutex_lock(&link->lock);
+    for (size_t i = 0; link->was_there != NULL && i < count && i < link->was_there_count; i++)
+        link->was_there[i] = (count == 1 ? data->reasonCode : data->alt.unsub.reasonCodes[i]) == MQTTREASONCODE_SUCCESS;
+    pthread_mutex_unlock(&link->lock);
+    link_answer(link, 0);
+}
+
+int mqtt_link_unsubscribe(struct mqtt_link *link, char *const *filters, size_t count, bool *was_there, int64_t patience,
+                          char *reason, size_t size)
+{
+    MQTTAsync_responseOptions response = link_response(link, false);
+    int result;
+
+    memset(was_there, 0, count * sizeof *was_there);
+    if (mqtt_link_is_5(link))
+        response.onSuccess5 = on_unsubscribed_5;
+    pthread_mutex_lock(&link->lock);
+    link->was_there = was_there;
+    link->was_there_count = count;
+    pthread_mutex_unlock(&link->lock);
+    result = link_await(link, MQTTAsync_unsubscribeMany(link->handle, (int)count, filters, &response),
+                        "an unsubscription", patience, reason, size);
+    pthread_mutex_lock(&link->lock);
+    link->was_there = NULL;
+    pthread_mutex_unlock(&link->lock);
+    return result;
 }
 
 /* ---------------------------------------------------------------------------------------------- connect, disconnect */
@@ -611,17 +662,6 @@ static int link_make_handle(struct mqtt_link *link)
     }
     link_down(link, "%s", paho_error(error));
     return -EINVAL;
-}
-
-static void add_property(MQTTProperties *list, enum MQTTPropertyCodes code, uint32_t value)
-{
-    MQTTProperty item = {.identifier = code};
-
-    if (code == MQTTPROPERTY_CODE_RECEIVE_MAXIMUM)
-        item.value.integer2 = (unsigned short)value;
-    else
-        item.value.integer4 = value;
-    MQTTProperties_add(list, &item);
 }
 
 static int link_send_connect(struct mqtt_link *link)

@@ -83,12 +83,17 @@ MQTTAsync mqtt_link_handle(struct mqtt_link *link);
 const struct mqtt_limits *mqtt_link_limits(struct mqtt_link *link);
 bool mqtt_link_is_5(const struct mqtt_link *link);
 
-/* Publishes, or subscribes, and waits for the broker's answer, which is 0 or the QoS that it grants; or a negative
+/* Publishes, or subscribes (identifier 0: none; MQTT 5), and waits for the broker's answer, which is 0 or the QoS that it grants; or a negative
  * errno with the broker's words in `reason`: -EACCES where the broker refused, -ENOTCONN, -ETIMEDOUT. */
 int mqtt_link_publish(struct mqtt_link *link, const char *topic, const char *payload, int qos, bool retain,
                       int64_t patience, char *reason, size_t size);
 int mqtt_link_subscribe(struct mqtt_link *link, const char *filter, int qos, enum mqtt_retained retained,
-                        int64_t patience, char *reason, size_t size);
+                        uint32_t identifier, int64_t patience, char *reason, size_t size);
+
+/* Unsubscribes from all, and waits for the answer. 0, with what was there to unsubscribe from in `was_there`, which only MQTT 5
+ * tells; or as those above. */
+int mqtt_link_unsubscribe(struct mqtt_link *link, char *const *filters, size_t count, bool *was_there, int64_t patience,
+                          char *reason, size_t size);
 
 /* Connects once with a client id of its own, reports what it found, calls `more` while it is connected, disconnects.
  * 0 or -errno, logged. `deadline` is on fms_now's clock. [control] */

@@ -24,6 +24,10 @@
 #define HOLD_GRACE         (6 * FMS_SECOND) /* after one and a half keepalives: mosquitto looks every five seconds */
 #define RESERVE_MAX        256u             /* records' room at which to disconnect; less in a small pipeline */
 #define PARKED_MAX         1000u
+#define OWN_IDENTIFIER     1                /* of all our subscriptions */
+#define UNSUBSCRIBED       8u               /* filters at once: AWS takes no more */
+#define SWEEP_MIN          (2 * FMS_SECOND) /* pause between searches for a subscription, which doubles */
+#define SWEEP_MAX          (3600 * FMS_SECOND)
 #define BOOKKEEPING        300 /* bytes of a message beyond its own, parked or in the pipeline */
 
 /* A message and its topic, as paho made them; freeing them takes no lock of paho's that is held in callbacks. */
@@ -55,10 +59,14 @@ struct mqtt_source {
     struct mqtt_headers headers; /* scratch */
 
     atomic_size_t unsettled; /* emitted, and its fate not yet known */
+    atomic_bool is_watchful; /* what the session kept may bring messages that nobody asked for */
+    atomic_bool is_marked;   /* what was asked for has OWN_IDENTIFIER */
 
-    pthread_mutex_t lock; /* guards `moves`; taken after the lane */
+    pthread_mutex_t lock; /* guards all that follows; taken after the lane */
     pthread_cond_t moved;
-    uint64_t moves; /* how often there may have come room */
+    uint64_t moves;   /* how often there may have come room */
+    char *unasked;    /* the topic of such a message; NULL: none */
+    int64_t sweep_at; /* when it is looked for, at the earliest */
 
     /* paho's thread's. */
     unsigned given_up; /* the connection that the broker must have closed while a message was held */
@@ -69,7 +77,10 @@ struct mqtt_source {
     bool has_told;       /* that it is subscribed; later only what goes wrong is news */
     bool has_session;    /* the broker had granted a subscription */
     unsigned attempt;    /* subscriptions refused in a row */
-    size_t asking;       /* the filter that the broker has not decided yet on this connection; SIZE_MAX: none */
+    bool has_been_up;
+    bool has_old_session; /* from before this process */
+    unsigned sweeps;
+    size_t asking; /* the filter that the broker has not decided yet on this connection; SIZE_MAX: none */
 };
 
 enum {
@@ -399,6 +410,36 @@ static bool mqtt_source_is_wanted(const struct mqtt_source *self, const MQTTAsyn
            (mqtt_link_is_5(self->link) || !mqtt_link_limits(self->link)->session_present);
 }
 
+static bool mqtt_source_matches(const struct mqtt_source *self, struct fms_bytes topic)
+{
+    for (size_t i = 0; i < self->topic.count; i++) {
+        if (mqtt_filter_matches(mqtt_filter_unshared(self->topic.items[i]), topic))
+            return true;
+    }
+    return false;
+}
+
+/* Whether a message came by a subscription of ours, as far as can be told. */
+static bool mqtt_source_is_asked_for(const struct mqtt_source *self, const struct parked *item)
+{
+    if (atomic_load(&self->is_marked))
+        return MQTTProperties_hasProperty(&item->message->properties, MQTTPROPERTY_CODE_SUBSCRIPTION_IDENTIFIER) != 0;
+    return mqtt_source_matches(self, fms_bytes_of(item->topic, item->topic_size));
+}
+
+/* Leaves the link's thread a note to look for the subscription by which it came. */
+static void mqtt_source_suspect(struct mqtt_source *self, const struct parked *item)
+{
+    bool is_news = false;
+
+    pthread_mutex_lock(&self->lock);
+    if (self->unasked == NULL && mqtt_clock() >= self->sweep_at)
+        is_news = (self->unasked = strndup(item->topic, item->topic_size)) != NULL;
+    pthread_mutex_unlock(&self->lock);
+    if (is_news)
+        mqtt_link_kick(self->link);
+}
+
 static void mqtt_source_arrived(void *user, unsigned connection, char *topic, size_t topic_size,
                                 MQTTAsync_message *message)
 {
@@ -407,6 +448,8 @@ static void mqtt_source_arrived(void *user, unsigned connection, char *topic, si
     int qos = message->qos; /* once parked, the message is the lane's, which may have freed it */
     enum taking taking = COMES_AGAIN;
 
+    if (atomic_load(&self->is_watchful) && !mqtt_source_is_asked_for(self, &item))
+        mqtt_source_suspect(self, &item);
     if (!mqtt_source_is_wanted(self, message)) {
         fms_count(self->host, COUNT_RETAINED, 1);
         message_free(&item);
@@ -433,7 +476,8 @@ static bool mqtt_source_subscribe(struct mqtt_source *self, size_t i)
     enum mqtt_retained retained = is_known && self->retained == MQTT_RETAINED_ALL ? MQTT_RETAINED_NEW
                                                                                   : (enum mqtt_retained)self->retained;
     char reason[128];
-    int granted = mqtt_link_subscribe(self->link, filter, (int)self->mqtt.qos, retained, SUBSCRIBE_PATIENCE, reason,
+    int granted = mqtt_link_subscribe(self->link, filter, (int)self->mqtt.qos, retained,
+                                      atomic_load(&self->is_marked) ? OWN_IDENTIFIER : 0, SUBSCRIBE_PATIENCE, reason,
                                       sizeof reason);
 
     self->asking = granted >= 0 || granted == -EACCES ? SIZE_MAX : i;
@@ -457,8 +501,13 @@ static void mqtt_source_up(void *user)
 {
     struct mqtt_source *self = user;
     bool has_memory = !self->clean_start || mqtt_link_is_5(self->link);
+    const struct mqtt_limits *limits = mqtt_link_limits(self->link);
 
-    if (has_memory && self->has_session && !mqtt_link_limits(self->link)->session_present)
+    self->has_old_session = limits->session_present && (self->has_old_session || !self->has_been_up);
+    self->has_been_up = true;
+    atomic_store(&self->is_watchful, false); /* until all is asked for */
+    atomic_store(&self->is_marked, self->has_old_session && limits->has_identifiers);
+    if (has_memory && self->has_session && !limits->session_present)
         fms_warn(self->host, "the broker does not have our session any more: what was published while we were away is"
                              " lost");
     memset(self->is_subscribed, 0, self->topic.count * sizeof *self->is_subscribed);
@@ -490,11 +539,74 @@ static bool mqtt_source_subscribe_all(struct mqtt_source *self)
     return all;
 }
 
+/* Unsubscribes from all by which a message with that topic can have come, and says from what; unless that is none, for it may
+ * have been under way when its subscription ended, or before it had our identifier. */
+static void mqtt_source_unsubscribe(struct mqtt_source *self, const char *topic)
+{
+    bool was_there[UNSUBSCRIBED], is_named = false;
+    char **filters, reason[128];
+    size_t count = mqtt_filters_of(fms_text(topic), &self->topic, &filters), n;
+    int error = 0;
+
+    for (size_t i = 0; i < count && error == 0; i += n) {
+        n = least_of(UNSUBSCRIBED, count - i);
+        error = mqtt_link_unsubscribe(self->link, filters + i, n, was_there, SUBSCRIBE_PATIENCE, reason, sizeof reason);
+        for (size_t j = 0; j < n && error == 0; j++) {
+            if (was_there[j])
+                fms_warn(self->host,
+                         "the session that the broker kept had a subscription to \"%s\", which is not asked for and has"
+                         " ended now: \"%.200s\" came by it",
+                         filters[i + j], topic);
+            is_named = is_named || was_there[j];
+        }
+    }
+    free(filters);
+    if (error != 0 && error != -ENOTCONN)
+        fms_warn(self->host, "the broker does not end a subscription that is not asked for: %s", reason);
+    else if (count == 0 && !mqtt_source_matches(self, fms_text(topic)))
+        fms_warn(
+            self->host,
+            "\"%.200s\" came by a subscription of the session that the broker kept, which is not asked for; which one"
+            " cannot be told: clean_start = yes ends it, once",
+            topic);
+    else if (!mqtt_link_is_5(self->link))
+        fms_warn(
+            self->host,
+            "the session that the broker kept has a subscription that is not asked for: \"%.200s\" came, and all that"
+            " it can have come by has ended now",
+            topic);
+    else if (!is_named)
+        fms_debug(self->host, "\"%.200s\" came by a subscription that is not there any more", topic);
+}
+
+/* Looks for a subscription that is not asked for, if a message came by one. */
+static void mqtt_source_sweep(struct mqtt_source *self)
+{
+    char *topic;
+
+    pthread_mutex_lock(&self->lock);
+    topic = self->unasked;
+    pthread_mutex_unlock(&self->lock);
+    if (topic == NULL)
+        return;
+    mqtt_source_unsubscribe(self, topic);
+    pthread_mutex_lock(&self->lock);
+    self->unasked = NULL;
+    self->sweep_at = mqtt_clock() + (self->sweeps < 11 ? SWEEP_MIN << self->sweeps : SWEEP_MAX);
+    pthread_mutex_unlock(&self->lock);
+    self->sweeps++;
+    free(topic);
+}
+
 static int64_t mqtt_source_work(void *user)
 {
     struct mqtt_source *self = user;
     bool all = mqtt_source_subscribe_all(self);
 
+    if (all) {
+        atomic_store(&self->is_watchful, self->has_old_session);
+        mqtt_source_sweep(self);
+    }
     self->attempt = all ? 0 : self->attempt + 1;
     if (all && !self->has_told)
         fms_info(self->host, "receives %s%s", self->topic.items[0], self->topic.count > 1 ? " and others" : "");
@@ -597,7 +709,7 @@ static int mqtt_source_probe_topics(void *user, struct mqtt_link *link)
     for (size_t i = 0; i < self->topic.count; i++) {
         const char *filter = self->topic.items[i];
         int granted = mqtt_link_subscribe(link, mqtt_filter_unshared(filter), (int)self->mqtt.qos, MQTT_RETAINED_NONE,
-                                          SUBSCRIBE_PATIENCE, reason, sizeof reason);
+                                          0, SUBSCRIBE_PATIENCE, reason, sizeof reason);
 
         if (granted >= 0)
             fms_report(self->host, "topic \"%s\" is granted, with QoS %d", filter, granted);
@@ -619,6 +731,7 @@ static void mqtt_source_free(struct mqtt_source *self)
 {
     while (self->parked != NULL)
         mqtt_source_unpark(self);
+    free(self->unasked);
     free(self->is_subscribed);
     free(self->was_granted);
     mqtt_headers_free(&self->headers);
