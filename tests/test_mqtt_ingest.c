@@ -705,6 +705,135 @@ static void test_broker_that_does_not_read(void **state)
     pair_end(&pair);
 }
 
+/* A broker that knows MQTT 3.1.1 only, and says so, says nothing, or hangs up: it is asked in 3.1.1 by itself, unless MQTT 5 was
+ * demanded. */
+static void test_broker_of_3_1_1_only(void **state)
+{
+    static const struct {
+        const char *answer;
+        size_t size;
+    } rows[] = {{"\x20\x02\x00\x01", 4}, {"\x20\x03\x00\x01\x00", 5}, {"", 0}};
+
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof rows / sizeof rows[0]; i++) {
+        bool is_demanded = i % 2 == 1;
+        struct pair pair = pair_make(is_demanded ? "version = 5" : "", 16);
+        struct wire wire = {.version = 4};
+
+        assert_true(wire_ready(pair.listener, WIRE_PATIENCE));
+        wire.fd = accept4(pair.listener, NULL, NULL, SOCK_CLOEXEC);
+        free(wire_expect(&wire, CONNECT).body);
+        send_raw(&wire, rows[i / 2].answer, rows[i / 2].size);
+        close(wire.fd);
+        pair_accept(&pair, false, 1);
+        assert_int_equal(pair.wire.version, is_demanded ? 5 : 4);
+        assert_non_null(fake_said(pair.f, i < 4 ? "the broker does not speak MQTT 5" : "had not answered CONNECT"));
+        assert_int_equal(fake_said(pair.f, "tries MQTT 3.1.1") == NULL, is_demanded);
+        pair_end(&pair);
+    }
+}
+
+/* Who has spoken MQTT 5 is not taken for another because it hangs up. */
+static void test_broker_of_5_that_hangs_up(void **state)
+{
+    struct pair pair = pair_up("", 16, 1);
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        close(pair.wire.fd);
+        assert_true(wire_ready(pair.listener, WIRE_PATIENCE));
+        pair.wire.fd = accept4(pair.listener, NULL, NULL, SOCK_CLOEXEC);
+    }
+    close(pair.wire.fd);
+    pair_accept(&pair, true, 1);
+    assert_int_equal(pair.wire.version, 5);
+    pair_end(&pair);
+}
+
+/* A broker that hangs up on SUBSCRIBE is asked more and more seldom, the log says what it had not answered, and that a
+ * connection lasts once it does. */
+static void test_back_off_until_a_connection_lasts(void **state)
+{
+    struct pair pair = pair_make("", 16);
+    int64_t paused = 0; /* pauses of at least 10, 20, 40, 80, and then 100 ms */
+
+    (void)state;
+    pair.wire = broker_accept(pair.listener, NULL, false, NULL);
+    for (int i = 0; i < 8; i++) {
+        free(wire_expect(&pair.wire, SUBSCRIBE).body);
+        assert_false(wire_ready(pair.wire.fd, 250)); /* longer than any pause */
+        paused -= fake_realclock();
+        close(pair.wire.fd);
+        pair.wire = broker_accept(pair.listener, NULL, false, NULL);
+        paused += fake_realclock();
+    }
+    broker_grant(&pair.wire, 1);
+    assert_true(paused >= 550 * FMS_MS);
+    assert_non_null(
+        fake_said(pair.f, "lost: the broker closed the connection, and had not answered SUBSCRIBE to \"t\""));
+    assert_non_null(
+        fake_said(pair.f, "does not last: the broker closed the connection, and had not answered SUBSCRIBE"));
+    assert_int_equal(fake_count_said(pair.f, "info: connected to "), 2); /* the first, and the first again */
+    fake_until(pair.f, fake_said(pair.f, "and now it lasts: 8 connections before did not") != NULL);
+    pair_end(&pair);
+}
+
+/* Three in a row that are closed without a word when all was well: a guess. */
+static void test_takeovers_are_guessed(void **state)
+{
+    struct pair pair = pair_up("version = 3.1.1", 16, 1);
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        wire_publish(&pair.wire, "t", "x", 0, 0, NULL, NULL);
+        pair_until_emitted(&pair, (size_t)i + 1);
+        assert_null(fake_said(pair.f, "another client"));
+        close(pair.wire.fd);
+        pair_accept(&pair, true, 1);
+    }
+    assert_non_null(fake_said(pair.f, "does another client have the client id \"bridge\"?"));
+    pair_end(&pair);
+}
+
+/* Whoever never says that it has a session is not blamed for having lost it; whoever has said so, is. */
+static void test_session_that_is_not_present(void **state)
+{
+    struct pair pair = pair_up("", 16, 1);
+
+    (void)state;
+    for (int i = 0; i < 3; i++) { /* never, never, yes, no more */
+        wire_publish(&pair.wire, "t", "x", 0, 0, NULL, NULL);
+        pair_until_emitted(&pair, (size_t)i + 1);
+        close(pair.wire.fd);
+        pair_accept(&pair, i == 1, 1);
+        assert_int_equal(fake_count_said(pair.f, "does not say that it still has our session"), 1);
+        assert_int_equal(fake_count_said(pair.f, "does not have our session any more"), i == 2);
+    }
+    pair_end(&pair);
+}
+
+/* What the broker does not grant is said, once. */
+static void test_limits_are_told_once(void **state)
+{
+    struct pair pair = pair_make("qos = 2\nsession_expiry = 60s", 16);
+    struct wire_out limits = {.size = 0};
+
+    (void)state;
+    out_bytes(&limits, "\x11\0\0\0\x1e\x24\1\x25\0", 9);
+    for (int i = 0; i < 2; i++) {
+        pair.wire = broker_accept(pair.listener, NULL, i == 1, &limits);
+        broker_grant(&pair.wire, 1);
+        wire_publish(&pair.wire, "t", "x", 0, 0, NULL, NULL);
+        pair_until_emitted(&pair, (size_t)i + 1);
+        assert_int_equal(fake_count_said(pair.f, "keeps our session for 30 s, not for session_expiry = 60 s"), 1);
+        assert_int_equal(fake_count_said(pair.f, "Maximum QoS is 1"), 1);
+        assert_int_equal(fake_count_said(pair.f, "retains no messages"), 1);
+        if (i == 0)
+            close(pair.wire.fd);
+    }
+    pair_end(&pair);
+}
+
 /* It is sent elsewhere: said, with the address, for the address stands in the pipeline file. */
 static void test_broker_redirects(void **state)
 {
@@ -868,7 +997,7 @@ static void test_broker_down_at_start_and_restarted(void **state)
     publish_numbers(&writer, 3, 3);
     fake_until(f, check_first_arrivals(f) == 6);
     assert_non_null(fake_said(f, "with the session that the broker kept"));
-    assert_int_equal(fake_count_said(f, " again after "), 2);
+    assert_int_equal(fake_count_said(f, " again after "), 1);
     mosquitto_stop(&broker, SIGKILL); /* which does not */
     assert_int_equal(run_quietly("rm -f '%s/mosquitto.db'", broker.directory), 0);
     mosquitto_start(&broker);
@@ -952,6 +1081,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_parts_although_nothing_settles),
         cmocka_unit_test(test_odd_messages_cost_only_themselves),
         cmocka_unit_test(test_broker_that_does_not_read),
+        cmocka_unit_test(test_broker_of_3_1_1_only),
+        cmocka_unit_test(test_broker_of_5_that_hangs_up),
+        cmocka_unit_test(test_back_off_until_a_connection_lasts),
+        cmocka_unit_test(test_takeovers_are_guessed),
+        cmocka_unit_test(test_session_that_is_not_present),
+        cmocka_unit_test(test_limits_are_told_once),
         cmocka_unit_test(test_broker_redirects),
         cmocka_unit_test(test_refused_subscription_is_asked_for_again),
         cmocka_unit_test(test_stopped_with_records_in_flight),

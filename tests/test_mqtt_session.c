@@ -286,11 +286,12 @@ static void test_refused(void **state)
         const char *connack, *reason;
     } rows[] = {
         {PACKET_3_1_1, "20 02 00 05", "refused: not authorized"},
-        {PACKET_3_1_1, "20 02 00 01", "refused: the broker does not speak this version of MQTT: try the other version"},
+        {PACKET_3_1_1, "20 02 00 06", "refused: unknown reason"},
         {PACKET_5, "20 03 00 86 00", "refused: wrong user name or password"},
         {PACKET_5, "20 09 00 97 06 1f 00 03 'f' 'e' 'e'", "refused: quota exceeded: fee"},
         {PACKET_5, "20 08 00 00 05 27 00 00 00 08",
          "the broker takes packets of at most 8 bytes, and to subscribe to \"a/#\" takes 11"},
+        {PACKET_5, "20 07 00 9c 04 1c 00 01 'b'", "refused: use another server: b"},
     };
 
     (void)state;
@@ -306,6 +307,59 @@ static void test_refused(void **state)
         hears(talk, "");
         talk_free(talk);
     }
+}
+
+/* A broker that does not know the version says so in its own way; and then it is asked in the other. */
+static void test_another_version(void **state)
+{
+    static const struct {
+        enum packet_version version;
+        const char *connack, *reason;
+    } rows[] = {
+        {PACKET_5, "20 02 00 01", "the broker does not speak MQTT 5"},    /* 3.1.1 there, 3.1.2.2 */
+        {PACKET_5, "20 03 00 01 00", "the broker does not speak MQTT 5"}, /* Moquette */
+        {PACKET_5, "20 02 00 00", "the broker does not speak MQTT 5"},
+        {PACKET_5, "20 03 00 84 00", "the broker does not speak MQTT 5"},
+        {PACKET_3_1_1, "20 02 00 01", "the broker does not speak MQTT 3.1.1"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct session_options options = options_of(rows[i].version);
+        struct talk *talk = talk_new(&options);
+
+        session_begin(talk->session, talk->now);
+        session_sent(talk->session, session_output(talk->session).size, talk->now);
+        assert_true(session_is_unheard(talk->session));
+        say(talk, rows[i].connack);
+        assert_int_equal(next(talk), SESSION_CLOSED);
+        assert_true(session_is_foreign(talk->session));
+        assert_false(session_is_unheard(talk->session));
+        assert_string_equal(session_reason(talk->session), rows[i].reason);
+        talk->version = rows[i].version == PACKET_5 ? PACKET_3_1_1 : PACKET_5;
+        session_speak(talk->session, talk->version);
+        up(talk, talk->version == PACKET_5 ? CONNACK_5 : CONNACK_3);
+        assert_false(session_is_foreign(talk->session));
+        talk_free(talk);
+    }
+}
+
+/* What the broker makes of what it was asked for; a Maximum QoS that it cannot have is none. */
+static void test_limits(void **state)
+{
+    struct session_options options = options_of(PACKET_5);
+    struct talk *talk = talk_new(&options);
+
+    (void)state;
+    up(talk, "20 0c 00 00 09 11 00 00 00 1e 24 01 25 00");
+    assert_int_equal(session_limits(talk->session)->session_expiry, 30);
+    assert_int_equal(session_limits(talk->session)->maximum_qos, 1);
+    assert_false(session_limits(talk->session)->can_retain);
+    up(talk, "20 05 00 00 02 24 02");
+    assert_int_equal(session_limits(talk->session)->session_expiry, 60);
+    assert_int_equal(session_limits(talk->session)->maximum_qos, 2);
+    assert_true(session_limits(talk->session)->can_retain);
+    talk_free(talk);
 }
 
 /* ------------------------------------------------------------------------------------------------------ broken rules */
@@ -1108,7 +1162,7 @@ static void test_no_answer(void **state)
     say(talk, "30 04 00 01 't' 00"); /* the answer may stand behind what the session has kept */
     assert_int_equal(tick(talk, 9, true), SESSION_HUNGRY);
     assert_int_equal(tick(talk, 1, true), SESSION_CLOSED);
-    assert_string_equal(session_reason(talk->session), "no answer to SUBSCRIBE within 10 s");
+    assert_string_equal(session_reason(talk->session), "no answer to SUBSCRIBE to \"a/#\" within 10 s");
     talk_free(talk);
 }
 
@@ -1164,6 +1218,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_retain_handling),
         cmocka_unit_test(test_connect_3_1_1),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_another_version),
+        cmocka_unit_test(test_limits),
         cmocka_unit_test(test_violations),
         cmocka_unit_test(test_liberties),
         cmocka_unit_test(test_odd_messages),

@@ -21,7 +21,9 @@
 #define HEADERS_MAX     1000u            /* that a record can have */
 #define NAMES_KEPT      65536u           /* bytes of headers' names */
 #define PART_PATIENCE   FMS_SECOND       /* with a broker that does not hang up */
-#define SETTLE_PATIENCE (5 * FMS_SECOND) /* with sinks, before a connection is given up */
+#define PROVED_AFTER    (2 * FMS_SECOND) /* a connection that has lasted so long, all subscriptions answered, is good */
+#define KICKED_WITHIN   (60 * FMS_SECOND) /* a connection that ends sooner, without a word, may have been taken over */
+#define SETTLE_PATIENCE (5 * FMS_SECOND)  /* with sinks, before a connection is given up */
 
 enum link { LINK_DOWN, LINK_CONNECTING, LINK_UP, LINK_SETTLING, LINK_PARTING };
 
@@ -46,11 +48,19 @@ struct mqtt_ingest {
     int64_t part_until; /* LINK_SETTLING, LINK_PARTING */
     int64_t last_pause;
     unsigned attempt;
-    bool has_connected;   /* ever */
-    bool is_reconnecting; /* since a loss that was logged, or a first attempt that failed */
+    bool has_connected;    /* ever */
+    bool has_spoken_5;     /* ever, with a broker that answered */
+    bool is_up, is_proved; /* this connection: CONNACK has come; it has proved good */
+    bool is_reconnecting;  /* since a loss that was logged, or a first attempt that failed */
+    unsigned fleeting;     /* connections in a row that did not prove good */
+    unsigned kicks;        /* in a row that the broker closed without a word, soon after all was well */
     int64_t down_since;
-    char told[256]; /* the reason of the last attempt that failed */
+    char why[640];  /* room for down_reason */
+    char told[640]; /* the reason of the last attempt that failed */
+    struct session_limits told_limits;
 
+    bool knows_session; /* the broker has said that it had our session */
+    bool has_doubted;
     bool has_told;     /* that it is subscribed */
     bool has_session;  /* the broker had granted a subscription */
     unsigned refusals; /* in a row */
@@ -241,12 +251,13 @@ static const char *server_of(const struct mqtt_ingest *self)
     return transport_server(self->transport)->text;
 }
 
-/* A loss, or a first attempt that failed, is told once; further attempts say something only when there is news. */
+/* A loss, or a first attempt that failed, is told once; further attempts say something only when there is news, and of
+ * connections that do not last the log makes fewer and fewer lines. */
 static void tell_down(struct mqtt_ingest *self, const char *reason)
 {
-    bool was_up = self->link >= LINK_UP && session_is_connected(self->session);
-
-    if (was_up || (self->link >= LINK_UP && self->has_connected && !self->is_reconnecting))
+    if (self->is_up && self->fleeting > 0)
+        fms_warn(self->host, "the connection to %s does not last: %s; connecting again", server_of(self), reason);
+    else if (self->is_up)
         fms_warn(self->host, "connection to %s lost: %s; connecting again", server_of(self), reason);
     else if (!self->is_reconnecting)
         fms_warn(self->host, "cannot connect to %s: %s; trying until it works", server_of(self), reason);
@@ -258,24 +269,77 @@ static void tell_down(struct mqtt_ingest *self, const char *reason)
     self->is_reconnecting = true;
 }
 
+/* A broker of MQTT 3.1.1 that is to tell us of another client with our name can only hang up. */
+static void guess_takeover(struct mqtt_ingest *self, int64_t lasted)
+{
+    bool was_kicked = self->is_up && lasted < KICKED_WITHIN && session_unanswered(self->session) == NULL &&
+                      session_reason(self->session)[0] == '\0' && transport_was_closed(self->transport);
+
+    if (self->is_up)
+        self->kicks = was_kicked ? self->kicks + 1 : 0;
+    if (self->kicks == 3 && was_kicked)
+        fms_warn(self->host,
+                 "the broker has closed three connections in a row without a word: does another client have the client"
+                 " id \"%s\"? Each needs its own",
+                 self->mqtt.client_id != NULL ? self->mqtt.client_id : self->client_id);
+}
+
+/* The other version of MQTT is tried where the broker says that it does not know this one; and where it says nothing at all,
+ * unless it has spoken MQTT 5 before, for then it is something else that keeps it silent. */
+static bool may_speak_another(const struct mqtt_ingest *self)
+{
+    bool is_ignored = self->link >= LINK_UP && session_is_unheard(self->session) &&
+                      (transport_was_closed(self->transport) || session_reason(self->session)[0] != '\0');
+
+    return self->mqtt.version == MQTT_AUTO &&
+           (session_is_foreign(self->session) || (is_ignored && !self->has_spoken_5));
+}
+
+static void speak_another(struct mqtt_ingest *self)
+{
+    bool is_5 = session_version(self->session) == PACKET_5;
+
+    session_speak(self->session, is_5 ? PACKET_3_1_1 : PACKET_5);
+    fms_info(self->host, "tries MQTT %s with %s", is_5 ? "3.1.1" : "5", server_of(self));
+}
+
 /* Hangs up, and comes back after a pause. `reason` NULL: for good. */
 static void link_down(struct mqtt_ingest *self, const char *reason)
 {
-    int64_t now = fms_now(self->host);
+    int64_t now = fms_now(self->host), lasted = now - self->link_at;
 
-    if (reason != NULL)
+    if (reason != NULL) {
         tell_down(self, reason);
-    if (self->link >= LINK_UP && self->has_connected && now - self->link_at > self->last_pause) {
+        guess_takeover(self, lasted);
+        if (may_speak_another(self))
+            speak_another(self);
+    }
+    if (self->is_up && self->is_proved && lasted > self->last_pause) {
         self->attempt = 0;
         transport_prove(self->transport);
     }
+    if (self->is_up)
+        self->fleeting = self->is_proved ? 0 : self->fleeting + 1;
     transport_close(self->transport);
     session_end(self->session);
     self->start = self->end = 0;
-    self->is_held = false;
+    self->is_held = self->is_up = self->is_proved = false;
     self->link = LINK_DOWN;
     self->last_pause = fms_backoff(self->host, self->mqtt.reconnect_min, self->mqtt.reconnect_max, self->attempt++);
     self->link_at = now + self->last_pause;
+}
+
+/* Whether this connection has lasted, and told only where others before it have not. */
+static void link_prove(struct mqtt_ingest *self, int64_t now)
+{
+    if (self->is_proved || now - self->link_at < PROVED_AFTER || session_unanswered(self->session) != NULL)
+        return;
+    self->is_proved = true;
+    if (self->fleeting > 1)
+        fms_info(self->host, "connected to %s again after %.1f s, and now it lasts: %u connections before did not",
+                 server_of(self), (double)(now - self->down_since) / (double)FMS_SECOND, self->fleeting);
+    self->fleeting = 0;
+    self->is_reconnecting = false;
 }
 
 /* Sends what is to be sent, as far as the socket takes it. False: the connection is over. */
@@ -293,24 +357,67 @@ static bool link_flush(struct mqtt_ingest *self)
     }
 }
 
-static void on_connected(struct mqtt_ingest *self)
+static void tell_up(struct mqtt_ingest *self)
 {
     const char *session = session_was_present(self->session) ? "with the session that the broker kept"
                                                              : "with a new session";
-    bool has_memory = !self->clean_start || self->mqtt.version == MQTT_5;
+    const char *version = session_version(self->session) == PACKET_5 ? "5" : "3.1.1";
 
-    if (self->is_reconnecting)
-        fms_info(self->host, "connected to %s again after %.1f s, %s", server_of(self),
-                 (double)(fms_now(self->host) - self->down_since) / (double)FMS_SECOND, session);
+    if (self->fleeting > 1)
+        return; /* link_prove tells it */
+    if (self->is_reconnecting && self->has_connected)
+        fms_info(self->host, "connected to %s again after %.1f s, MQTT %s, %s", server_of(self),
+                 (double)(fms_now(self->host) - self->down_since) / (double)FMS_SECOND, version, session);
     else
-        fms_info(self->host, "connected to %s, MQTT %s, %s", server_of(self),
-                 self->mqtt.version == MQTT_5 ? "5" : "3.1.1", session);
-    if (has_memory && self->has_session && !session_was_present(self->session))
+        fms_info(self->host, "connected to %s, MQTT %s, %s", server_of(self), version, session);
+    self->is_reconnecting = false;
+}
+
+/* Some brokers never say that they have a session, so only who has said so before is believed when it says the contrary. */
+static void tell_session(struct mqtt_ingest *self)
+{
+    bool has_memory = !self->clean_start || session_version(self->session) == PACKET_5;
+
+    if (session_was_present(self->session)) {
+        self->knows_session = true;
+    } else if (has_memory && self->has_session && self->knows_session) {
         fms_warn(self->host, "the broker does not have our session any more: what was published while we were away is"
                              " lost");
+    } else if (has_memory && self->has_session && !self->has_doubted) {
+        fms_warn(self->host,
+                 "the broker does not say that it still has our session: unless it never says so, as ActiveMQ does not,"
+                 " what was published while we were away is lost");
+        self->has_doubted = true;
+    }
+}
+
+/* Each once, until it changes. */
+static void tell_limits(struct mqtt_ingest *self)
+{
+    const struct session_limits *limits = session_limits(self->session), *told = &self->told_limits;
+
+    if (limits->session_expiry < self->session_expiry / FMS_SECOND && limits->session_expiry != told->session_expiry)
+        fms_warn(self->host,
+                 "the broker keeps our session for %u s, not for session_expiry = %lld s: what is published"
+                 " while we are away for longer is lost",
+                 limits->session_expiry, (long long)(self->session_expiry / FMS_SECOND));
+    if (limits->maximum_qos < self->mqtt.qos && limits->maximum_qos != told->maximum_qos)
+        fms_warn(self->host, "the broker's Maximum QoS is %u: it may grant no more than that", limits->maximum_qos);
+    if (!limits->can_retain && told->can_retain && self->retained != MQTT_RETAINED_NONE)
+        fms_info(self->host, "the broker retains no messages");
+    self->told_limits = *limits;
+}
+
+static void on_connected(struct mqtt_ingest *self)
+{
+    tell_up(self);
+    tell_session(self);
+    if (session_version(self->session) == PACKET_5)
+        tell_limits(self);
     fms_count(self->host, COUNT_CONNECTIONS, 1);
+    self->is_up = true;
     self->has_connected = true;
-    self->is_reconnecting = false;
+    self->has_spoken_5 = self->has_spoken_5 || session_version(self->session) == PACKET_5;
     self->told[0] = '\0';
     self->ask_at = FMS_NEVER;
     self->refusals = 0;
@@ -334,7 +441,7 @@ static void on_granted(struct mqtt_ingest *self, const struct session_message *m
 
 static void on_refused(struct mqtt_ingest *self, const struct session_message *message)
 {
-    enum packet_version version = self->mqtt.version == MQTT_5 ? PACKET_5 : PACKET_3_1_1;
+    enum packet_version version = session_version(self->session);
 
     fms_error(self->host,
               "the broker refuses the subscription to \"%s\": %s; asking again until it is granted (may this user read"
@@ -355,7 +462,8 @@ static bool is_wanted(const struct mqtt_ingest *self, const struct session_messa
     if (!message->is_retained || self->retained == MQTT_RETAINED_ALL)
         return true;
     return self->retained == MQTT_RETAINED_NEW &&
-           (self->mqtt.version == MQTT_5 || (session_is_first(self->session) && !session_was_present(self->session)));
+           (session_version(self->session) == PACKET_5 ||
+            (session_is_first(self->session) && !session_was_present(self->session)));
 }
 
 /* As fms_emit; of what is not wanted, the broker hears as of what is delivered. */
@@ -422,16 +530,22 @@ static int link_read(struct mqtt_ingest *self)
     return 0;
 }
 
-/* Why the connection is over: what the session says comes before what the socket says. */
-static const char *down_reason(const struct mqtt_ingest *self)
+/* Why the connection is over: what the session says comes before what the socket says, and with what had no answer. */
+static const char *down_reason(struct mqtt_ingest *self)
 {
-    const char *reason = session_reason(self->session);
+    const char *reason = session_reason(self->session), *filter = session_unanswered(self->session);
 
     if (reason[0] != '\0')
         return reason;
-    if (!session_is_connected(self->session) && transport_was_closed(self->transport) && self->mqtt.version == MQTT_5)
-        return "the broker closed the connection instead of an answer (does it speak MQTT 5? else set version = 3.1.1)";
-    return transport_reason(self->transport);
+    reason = transport_reason(self->transport);
+    if (self->is_up && filter != NULL)
+        snprintf(self->why, sizeof self->why, "%s, and had not answered SUBSCRIBE to \"%.100s\"", reason, filter);
+    else if (!self->is_up && transport_was_closed(self->transport))
+        snprintf(self->why, sizeof self->why, "%s, and had not answered CONNECT%s", reason,
+                 self->mqtt.version == MQTT_5 ? " (does it speak MQTT 5? else leave version out)" : "");
+    else
+        return reason;
+    return self->why;
 }
 
 static bool link_may_read(const struct mqtt_ingest *self)
@@ -446,6 +560,8 @@ static void link_wait(struct mqtt_ingest *self, bool is_at_once, struct fms_wait
     wait->deadline = session_deadline(self->session);
     if (self->ask_at < wait->deadline)
         wait->deadline = self->ask_at;
+    if (self->fleeting > 1 && self->link_at + PROVED_AFTER < wait->deadline)
+        wait->deadline = self->link_at + PROVED_AFTER;
     if (is_more || is_at_once)
         wait->deadline = 0;
 }
@@ -482,6 +598,7 @@ static int link_serve(struct mqtt_ingest *self, size_t credit, struct fms_wait *
         self->ask_at = FMS_NEVER;
         session_subscribe(self->session, now);
     }
+    link_prove(self, now);
     was_full = session_is_full(self->session); /* and so what was read may not all be handed on */
     if (!link_flush(self) && error == 0)
         error = -EPIPE;
@@ -536,7 +653,7 @@ static int ingest_start(struct mqtt_ingest *self)
 {
     size_t records, bytes, window;
     struct session_options options = {
-        .version = self->mqtt.version == MQTT_5 ? PACKET_5 : PACKET_3_1_1,
+        .version = self->mqtt.version == MQTT_3_1_1 ? PACKET_3_1_1 : PACKET_5,
         .client_id = self->mqtt.client_id != NULL ? self->mqtt.client_id : self->client_id,
         .username = self->mqtt.username,
         .password = self->mqtt.password,
@@ -666,6 +783,7 @@ static int mqtt_ingest_open(void *instance, const struct fms_host *host)
 
     self->host = host;
     self->ask_at = FMS_NEVER;
+    self->told_limits = (struct session_limits){UINT32_MAX, 3, true};
     mqtt_make_client_id(host, self->client_id);
     return transport_new(&self->transport, &self->mqtt, self->alpn, host);
 }
@@ -747,7 +865,16 @@ static int probe_connect(struct mqtt_ingest *self, int64_t deadline)
         return fms_fail(self->host, error, "cannot connect to %s: %s", server_of(self),
                         transport_reason(self->transport));
     session_begin(self->session, fms_now(self->host));
+    self->link = LINK_UP;
     return 0;
+}
+
+/* -EAGAIN: another version is to be tried. */
+static int probe_fail(struct mqtt_ingest *self)
+{
+    if (may_speak_another(self))
+        return -EAGAIN;
+    return fms_fail(self->host, -EPIPE, "cannot connect to %s: %s", server_of(self), down_reason(self));
 }
 
 /* Tells of one event. How many subscriptions it has decided; negative: one is refused, or the connection is over. */
@@ -760,16 +887,17 @@ static int probe_tell(struct mqtt_ingest *self, enum session_event event, const 
     case SESSION_CONNECTED:
         fms_report(self->host, "%s answers in %.1f ms, MQTT %s", server_of(self),
                    (double)(fms_now(self->host) - since) / (double)FMS_MS,
-                   self->mqtt.version == MQTT_5 ? "5" : "3.1.1");
+                   session_version(self->session) == PACKET_5 ? "5" : "3.1.1");
         return 0;
     case SESSION_GRANTED:
         fms_report(self->host, "topic \"%s\" is granted, with QoS %d", filter, message->reason);
         return 1;
     case SESSION_REFUSED:
         return fms_fail(self->host, -EACCES, "topic \"%s\": %s", filter,
-                        self->mqtt.version == MQTT_5 ? packet_reason_text(PACKET_5, message->reason) : "refused");
+                        session_version(self->session) == PACKET_5 ? packet_reason_text(PACKET_5, message->reason)
+                                                                   : "refused");
     case SESSION_CLOSED:
-        return fms_fail(self->host, -EPIPE, "cannot connect to %s: %s", server_of(self), session_reason(self->session));
+        return probe_fail(self);
     default:
         return 0;
     }
@@ -787,7 +915,7 @@ static int probe_talk(struct mqtt_ingest *self, int64_t since, int64_t deadline)
         struct fms_bytes input;
 
         if (!link_flush(self) || link_read(self) != 0)
-            return fms_fail(self->host, -EPIPE, "cannot connect to %s: %s", server_of(self), down_reason(self));
+            return probe_fail(self);
         input = fms_bytes_of(self->buffer + self->start, self->end - self->start);
         while ((event = session_read(self->session, &input, &message)) != SESSION_HUNGRY) {
             int result = probe_tell(self, event, &message, since);
@@ -805,6 +933,24 @@ static int probe_talk(struct mqtt_ingest *self, int64_t since, int64_t deadline)
     return decided == self->topic.count ? 0 : fms_fail(self->host, -ETIMEDOUT, "no answer to SUBSCRIBE in time");
 }
 
+/* Once more with MQTT 3.1.1, where the broker knows no other. */
+static int probe_run(struct mqtt_ingest *self, int64_t deadline)
+{
+    int64_t since = fms_now(self->host);
+    int error = probe_connect(self, deadline);
+
+    if (error == 0)
+        error = probe_talk(self, since, deadline);
+    if (error != -EAGAIN)
+        return error;
+    speak_another(self);
+    self->mqtt.version = MQTT_3_1_1;
+    transport_close(self->transport);
+    session_end(self->session);
+    self->start = self->end = 0;
+    return probe_run(self, deadline);
+}
+
 /* Not to a shared subscription, which would take messages from those who share; and under a name of its own, not to push
  * out the pipeline that runs. */
 static int mqtt_ingest_probe(void *instance, const struct fms_host *host, int64_t deadline)
@@ -812,7 +958,7 @@ static int mqtt_ingest_probe(void *instance, const struct fms_host *host, int64_
     struct mqtt_ingest *self = instance;
     const char **filters = calloc(self->topic.count + 1, sizeof *filters);
     struct session_options options = {
-        .version = self->mqtt.version == MQTT_5 ? PACKET_5 : PACKET_3_1_1,
+        .version = self->mqtt.version == MQTT_3_1_1 ? PACKET_3_1_1 : PACKET_5,
         .client_id = self->client_id,
         .username = self->mqtt.username,
         .password = self->mqtt.password,
@@ -825,7 +971,6 @@ static int mqtt_ingest_probe(void *instance, const struct fms_host *host, int64_
         .flights_max = 1024,
         .buffer_size = BUFFER_SIZE,
     };
-    int64_t since = fms_now(host);
     int error;
 
     self->host = host;
@@ -837,9 +982,7 @@ static int mqtt_ingest_probe(void *instance, const struct fms_host *host, int64_
                 ? transport_new(&self->transport, &self->mqtt, self->alpn, host)
                 : fms_fail(host, -ENOMEM, "out of memory");
     if (error == 0) {
-        error = probe_connect(self, deadline);
-        if (error == 0)
-            error = probe_talk(self, since, deadline);
+        error = probe_run(self, deadline);
         session_part(self->session, true);
         link_flush(self);
         transport_free(self->transport);

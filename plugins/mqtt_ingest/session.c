@@ -60,6 +60,8 @@ struct session {
     enum state state;
     bool was_present;
     bool has_connected; /* ever */
+    bool is_foreign, is_heard;
+    struct session_limits limits;
     char reason[512];
     bool is_leaving;         /* DISCONNECT is to be sent behind the acknowledgements that are ready */
     uint8_t farewell;        /* its reason code */
@@ -143,6 +145,40 @@ bool session_was_present(const struct session *session)
 bool session_is_first(const struct session *session)
 {
     return session->is_first;
+}
+
+bool session_is_foreign(const struct session *session)
+{
+    return session->is_foreign;
+}
+
+bool session_is_unheard(const struct session *session)
+{
+    return !session->is_heard;
+}
+
+const struct session_limits *session_limits(const struct session *session)
+{
+    return &session->limits;
+}
+
+const char *session_unanswered(const struct session *session)
+{
+    for (size_t i = 0; i < session->options.filter_count; i++) {
+        if (session->filters[i].is_asked)
+            return session->options.filters[i];
+    }
+    return NULL;
+}
+
+enum packet_version session_version(const struct session *session)
+{
+    return session->options.version;
+}
+
+void session_speak(struct session *session, enum packet_version version)
+{
+    session->options.version = version;
 }
 
 const char *session_reason(const struct session *session)
@@ -333,6 +369,7 @@ void session_begin(struct session *session, int64_t now)
     session->connection++;
     session->first = session->tail;
     session->reason[0] = '\0';
+    session->is_foreign = session->is_heard = false;
     session->keepalive = options->keepalive;
     session->sent_at = session->heard_at = session->pinged_at = now;
     session->unsent_at = FMS_NEVER;
@@ -446,28 +483,65 @@ static enum session_event session_refused(struct session *session, const char *w
     return session_give_up(session, "%s: %s%s%s", what, reason, more.size > 0 ? ": " : "", mqtt_show(more, text));
 }
 
-static enum session_event on_connack(struct session *session, const struct packet *packet)
+/* 3.1.1 has its broker answer CONNECT of a version that it does not know with its own CONNACK, which is shorter, or with its
+ * own code, which MQTT 5 does not know (3.1.2.2 there). */
+static bool answers_as_3_1_1(const struct packet *packet)
 {
-    struct packet_connack connack;
-    int error = packet_read_connack(session->options.version, packet, &connack);
+    const uint8_t *body = packet->body.data;
 
-    if (error != 0 || session->state != STATE_CONNECTING) /* MQTT-3.2.0-2 */
-        return session_accuse(session, error != 0 ? error : REASON_PROTOCOL_ERROR, "CONNACK");
-    if (connack.reason != 0)
-        return session_refused(session, "refused", packet_reason_text(session->options.version, connack.reason),
-                               &connack.properties);
-    if (!may_subscribe(session, connack.properties.maximum_packet_size))
+    return packet->body.size == 2 || (packet->body.size > 2 && body[1] > 0 && body[1] <= 5);
+}
+
+static enum session_event session_foreign(struct session *session)
+{
+    bool is_5 = session->options.version == PACKET_5;
+
+    session->is_foreign = true;
+    return session_give_up(session, "the broker does not speak MQTT %s", is_5 ? "5" : "3.1.1");
+}
+
+static enum session_event on_accepted(struct session *session, const struct packet_connack *connack)
+{
+    const struct packet_properties *said = &connack->properties;
+
+    if (!may_subscribe(session, said->maximum_packet_size))
         return SESSION_CLOSED;
-    session->was_present = connack.session_present;
-    if (!connack.session_present)
+    session->was_present = connack->session_present;
+    if (!connack->session_present)
         session_forget(session);
-    if (packet_has(&connack.properties, PROPERTY_SERVER_KEEP_ALIVE))
-        session->keepalive = connack.properties.server_keep_alive * FMS_SECOND;
+    session->limits = (struct session_limits){
+        .session_expiry = packet_has(said, PROPERTY_SESSION_EXPIRY) ? said->session_expiry
+                                                                    : session->options.session_expiry,
+        .maximum_qos = said->maximum_qos,
+        .can_retain = said->retain_available,
+    };
+    if (packet_has(said, PROPERTY_SERVER_KEEP_ALIVE))
+        session->keepalive = said->server_keep_alive * FMS_SECOND;
     session->has_connected = true;
     session->asked_at = FMS_NEVER;
     session->state = STATE_CONNECTED;
     session_subscribe(session, session->heard_at);
     return SESSION_CONNECTED;
+}
+
+static enum session_event on_connack(struct session *session, const struct packet *packet)
+{
+    enum packet_version version = session->options.version;
+    struct packet_connack connack;
+    int error;
+
+    if (session->state != STATE_CONNECTING) /* MQTT-3.2.0-2 */
+        return session_accuse(session, REASON_PROTOCOL_ERROR, "CONNACK");
+    if (version == PACKET_5 && answers_as_3_1_1(packet))
+        return session_foreign(session);
+    error = packet_read_connack(version, packet, &connack);
+    if (error != 0)
+        return session_accuse(session, error, "CONNACK");
+    if (connack.reason == (version == PACKET_5 ? REASON_UNSUPPORTED_VERSION : 1))
+        return session_foreign(session);
+    if (connack.reason != 0)
+        return session_refused(session, "refused", packet_reason_text(version, connack.reason), &connack.properties);
+    return on_accepted(session, &connack);
 }
 
 /* An answer to what was not asked is nothing to us; one without a code is a refusal. */
@@ -781,6 +855,7 @@ static enum session_event session_dispatch(struct session *session, const struct
         "a packet of type 0", "CONNECT", "CONNACK",     "PUBLISH",  "PUBACK",  "PUBREC",   "PUBREL",     "PUBCOMP",
         "SUBSCRIBE",          "SUBACK",  "UNSUBSCRIBE", "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT", "AUTH"};
 
+    session->is_heard = true;
     if (session->state == STATE_CONNECTING && packet->type != PACKET_CONNACK && packet->type != PACKET_DISCONNECT)
         return session_accuse(session, REASON_PROTOCOL_ERROR, names[packet->type]); /* MQTT-3.2.0-1 */
     switch (packet->type) {
@@ -914,13 +989,16 @@ int64_t session_deadline(const struct session *session)
     return deadline;
 }
 
-static enum session_event session_unanswered(struct session *session)
+static enum session_event session_impatient(struct session *session)
 {
-    bool is_connected = session->state == STATE_CONNECTED;
+    const char *filter = session_unanswered(session);
+    double patience = (double)ANSWER_PATIENCE / (double)FMS_SECOND;
 
-    session_give_up(session, "no answer to %s within %.0f s", is_connected ? "SUBSCRIBE" : "CONNECT",
-                    (double)ANSWER_PATIENCE / (double)FMS_SECOND);
-    return is_connected ? session_leave(session, REASON_SUCCESS) : SESSION_CLOSED;
+    if (session->state != STATE_CONNECTED)
+        return session_give_up(session, "no answer to CONNECT within %.0f s", patience);
+    session_give_up(session, "no answer to SUBSCRIBE to \"%.100s\" within %.0f s", filter != NULL ? filter : "",
+                    patience);
+    return session_leave(session, REASON_SUCCESS);
 }
 
 enum session_event session_tick(struct session *session, int64_t now, bool is_reading)
@@ -934,7 +1012,7 @@ enum session_event session_tick(struct session *session, int64_t now, bool is_re
     if (now < session_deadline(session))
         return SESSION_HUNGRY;
     if (now >= answer_ends(session))
-        return session_unanswered(session);
+        return session_impatient(session);
     if (session->is_pinged && now >= silence_ends(session))
         return session_give_up(session, "the broker went silent");
     if (now >= unsent_ends(session))

@@ -35,6 +35,13 @@ struct session_options {
                                      so that it holds a topic */
 };
 
+/* What the broker makes of what CONNECT asked for (MQTT 5). */
+struct session_limits {
+    uint32_t session_expiry; /* seconds */
+    uint8_t maximum_qos;
+    bool can_retain;
+};
+
 struct session;
 
 /* `options` is copied, and what it points to outlives the session. NULL: no memory. */
@@ -45,6 +52,10 @@ void session_free(struct session *session);
 
 /* The transport is there: CONNECT is to be sent. */
 void session_begin(struct session *session, int64_t now);
+
+/* Which version is spoken. To be changed between two connections only. */
+enum packet_version session_version(const struct session *session);
+void session_speak(struct session *session, enum packet_version version);
 
 /* The transport is gone. What was received and not acknowledged will come again. */
 void session_end(struct session *session);
@@ -66,6 +77,12 @@ bool session_is_connected(const struct session *session);  /* CONNACK has come *
 bool session_is_subscribed(const struct session *session); /* all filters are granted */
 bool session_was_present(const struct session *session);   /* the broker knew us (MQTT-3.2.2-2) */
 bool session_is_first(const struct session *session);      /* no filter was granted on an earlier connection */
+bool session_is_foreign(const struct session *session);    /* the broker says that it does not know this version */
+bool session_is_unheard(const struct session *session);    /* the broker has said nothing on this connection */
+const struct session_limits *session_limits(const struct session *session); /* once it is connected */
+
+/* A filter that was asked for and neither granted nor refused; NULL: there is none. */
+const char *session_unanswered(const struct session *session);
 
 /* Why SESSION_CLOSED was returned, in words; lives until session_begin. */
 const char *session_reason(const struct session *session);
