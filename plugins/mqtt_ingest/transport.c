@@ -366,6 +366,17 @@ static int step_lookup(struct transport *transport, struct fms_wait *wait)
     return 0;
 }
 
+/* A broker that wants no PINGREQ (Server Keep Alive 0) and has gone without a word is noticed within two minutes all the same. */
+static void set_keepalive(int fd)
+{
+    const int yes = 1, idle = 60, interval = 10, count = 6;
+
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+}
+
 /* Begins with the address, or the next that can be begun with. */
 static int step_address(struct transport *transport, int64_t now)
 {
@@ -379,6 +390,7 @@ static int step_address(struct transport *transport, int64_t now)
             continue;
         }
         setsockopt(transport->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+        set_keepalive(transport->fd);
         if (connect(transport->fd, address->ai_addr, address->ai_addrlen) == 0 || errno == EINPROGRESS) {
             transport->address_deadline = address->ai_next != NULL ? now + ADDRESS_PATIENCE : FMS_NEVER;
             transport->step = STEP_CONNECT;
