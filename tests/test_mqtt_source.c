@@ -712,6 +712,30 @@ static void test_broker_down_at_start_and_restarted(void **state)
     mosquitto_free(&broker);
 }
 
+/* ActiveMQ never says that it has kept a session: a doubt is told once, and no loss. */
+static void test_broker_that_never_says_that_it_kept_a_session(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct fake *f = fake_open("mqtt_source", FMS_SOURCE,
+                               section(port, "topic = t\nclient_id = bridge\nclean_start = no"));
+
+    (void)state;
+    fake_poll(f, 16);
+    for (unsigned i = 0; i < 3; i++) {
+        struct wire wire = broker_accept(listener, NULL, false, NULL);
+
+        broker_grant(&wire, 1);
+        fake_until(f, fake_count_said(f, "subscribed to ") == i + 1);
+        close(wire.fd);
+    }
+    assert_int_equal(fake_count_said(f, "the broker does not say that it has kept our session"), 1);
+    assert_null(fake_said(f, "does not have our session any more"));
+    fake_stop(f);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+    close(listener);
+}
+
 /* QoS 2: a message whose exchange the loss of the connection cut is not emitted twice. */
 static void test_qos_2_is_exactly_once_across_connections(void **state)
 {
@@ -1298,6 +1322,7 @@ int main(void)
         cmocka_unit_test(test_stopped_with_records_in_flight),
         cmocka_unit_test(test_stopped_while_nobody_answers),
         cmocka_unit_test(test_broker_down_at_start_and_restarted),
+        cmocka_unit_test(test_broker_that_never_says_that_it_kept_a_session),
         cmocka_unit_test(test_qos_2_is_exactly_once_across_connections),
         cmocka_unit_test(test_connections_that_come_to_nothing_slow_down),
         cmocka_unit_test(test_takeovers_are_guessed),

@@ -79,6 +79,8 @@ struct mqtt_source {
     unsigned attempt;    /* subscriptions refused in a row */
     bool has_been_up;
     bool has_old_session; /* from before this process */
+    bool has_kept;        /* the broker has said once that it kept a session */
+    bool has_doubted;     /* it has not, and that was told */
     unsigned sweeps;
     size_t asking; /* the filter that the broker has not decided yet on this connection; SIZE_MAX: none */
 };
@@ -497,19 +499,35 @@ static bool mqtt_source_subscribe(struct mqtt_source *self, size_t i)
     return granted >= 0;
 }
 
+/* Some brokers never say that they have kept a session, and have. */
+static void mqtt_source_tell_session(struct mqtt_source *self, bool is_present)
+{
+    bool has_memory = !self->clean_start || mqtt_link_is_5(self->link);
+
+    if (is_present)
+        self->has_kept = true;
+    if (is_present || !has_memory || !self->has_session)
+        return;
+    if (self->has_kept)
+        fms_warn(self->host, "the broker does not have our session any more: what was published while we were away is"
+                             " lost");
+    else if (!self->has_doubted)
+        fms_warn(self->host,
+                 "the broker does not say that it has kept our session: if it has not, what was published while"
+                 " we were away is lost");
+    self->has_doubted = true;
+}
+
 static void mqtt_source_up(void *user)
 {
     struct mqtt_source *self = user;
-    bool has_memory = !self->clean_start || mqtt_link_is_5(self->link);
     const struct mqtt_limits *limits = mqtt_link_limits(self->link);
 
     self->has_old_session = limits->session_present && (self->has_old_session || !self->has_been_up);
     self->has_been_up = true;
     atomic_store(&self->is_watchful, false); /* until all is asked for */
     atomic_store(&self->is_marked, self->has_old_session && limits->has_identifiers);
-    if (has_memory && self->has_session && !limits->session_present)
-        fms_warn(self->host, "the broker does not have our session any more: what was published while we were away is"
-                             " lost");
+    mqtt_source_tell_session(self, limits->session_present);
     memset(self->is_subscribed, 0, self->topic.count * sizeof *self->is_subscribed);
     self->asking = 0;
     fms_count(self->host, COUNT_CONNECTIONS, 1);
