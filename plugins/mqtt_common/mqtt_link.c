@@ -733,11 +733,42 @@ static bool link_suits(struct mqtt_link *link)
     return false;
 }
 
+/* Has TCP send small packets at once: paho leaves it to collect them, which holds acknowledgements back until the broker has
+ * confirmed those before (Nagle's algorithm). It shows its sockets to nobody, so this is done to all that are connected to that
+ * port. False: there is none. */
+static bool link_hurry(const struct mqtt_link *link)
+{
+    DIR *descriptors = opendir("/proc/self/fd");
+    struct dirent *entry;
+    bool is_there = false;
+    int yes = 1;
+
+    while (descriptors != NULL && (entry = readdir(descriptors)) != NULL) {
+        union {
+            struct sockaddr any;
+            struct sockaddr_in in;
+            struct sockaddr_in6 in6;
+            struct sockaddr_storage room;
+        } peer = {.any.sa_family = AF_UNSPEC};
+        socklen_t size = sizeof peer;
+        int fd = atoi(entry->d_name);
+
+        if (getpeername(fd, &peer.any, &size) != 0)
+            continue;
+        if ((peer.any.sa_family == AF_INET && ntohs(peer.in.sin_port) == link->url.port) ||
+            (peer.any.sa_family == AF_INET6 && ntohs(peer.in6.sin6_port) == link->url.port))
+            is_there = setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) == 0 || is_there;
+    }
+    if (descriptors != NULL)
+        closedir(descriptors);
+    return is_there;
+}
+
 /* To the next address. 0: connected. Otherwise the reason says why not. */
 static int link_try(struct mqtt_link *link, int64_t patience)
 {
     int64_t deadline = mqtt_clock() + patience;
-    bool is_up;
+    bool is_up, is_late;
     int sent;
 
     pthread_mutex_lock(&link->lock);
@@ -760,8 +791,10 @@ static int link_try(struct mqtt_link *link, int64_t patience)
     while (link->state == LINK_CONNECTING && !link->is_stopped && !link->is_closing && link_wait(link, deadline))
         ;
     is_up = link->state == LINK_UP;
-    link->is_unanswered = link->is_unanswered || link->state == LINK_CONNECTING;
+    is_late = link->state == LINK_CONNECTING;
     pthread_mutex_unlock(&link->lock);
+    if (is_late && link_hurry(link)) /* or it was only the network that did not answer */
+        link_note(link, &link->is_unanswered, true);
     if (!is_up)
         link_down(link, "no answer within %.1f s", (double)patience / (double)FMS_SECOND);
     return is_up && link_suits(link) ? 0 : -EHOSTUNREACH;
@@ -821,34 +854,6 @@ static void link_hang_up(struct mqtt_link *link, bool for_good)
     pthread_mutex_lock(&link->lock);
     link->state = LINK_DOWN;
     pthread_mutex_unlock(&link->lock);
-}
-
-/* paho leaves it to TCP to collect small packets, which holds acknowledgements back until the broker has confirmed those before
- * (Nagle's algorithm), and shows its sockets to nobody: so to all that are connected to that port. */
-static void link_hurry(const struct mqtt_link *link)
-{
-    DIR *descriptors = opendir("/proc/self/fd");
-    struct dirent *entry;
-    int yes = 1;
-
-    while (descriptors != NULL && (entry = readdir(descriptors)) != NULL) {
-        union {
-            struct sockaddr any;
-            struct sockaddr_in in;
-            struct sockaddr_in6 in6;
-            struct sockaddr_storage room;
-        } peer = {.any.sa_family = AF_UNSPEC};
-        socklen_t size = sizeof peer;
-        int fd = atoi(entry->d_name);
-
-        if (getpeername(fd, &peer.any, &size) != 0)
-            continue;
-        if ((peer.any.sa_family == AF_INET && ntohs(peer.in.sin_port) == link->url.port) ||
-            (peer.any.sa_family == AF_INET6 && ntohs(peer.in6.sin6_port) == link->url.port))
-            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    }
-    if (descriptors != NULL)
-        closedir(descriptors);
 }
 
 /* After an attempt that failed: whether the other version is to be tried, for brokers that speak 3.1.1 only say so, hang up, or
