@@ -90,6 +90,7 @@ struct mqtt_link {
     bool is_unreachable; /* nothing has been said: the next address is tried at once */
     bool is_unspoken;    /* the broker says that it does not speak this version */
     bool is_unanswered;  /* CONNECT: perhaps for that reason */
+    bool is_wordless;    /* it ended the connection without a reason */
     char reason[256];    /* why the connection was refused or lost */
 };
 
@@ -288,8 +289,11 @@ static void on_refused_5(void *context, MQTTAsync_failureData5 *data)
 
 static void on_lost(void *context, char *cause)
 {
+    struct mqtt_link *link = context;
+
     (void)cause; /* paho never gives one */
-    link_down(context, "the broker closed the connection, or went silent");
+    link_note(link, &link->is_wordless, true);
+    link_down(link, "the broker closed the connection, or went silent");
 }
 
 /* MQTT 5: the broker says why, and perhaps which server to use instead. on_lost does not follow. */
@@ -773,7 +777,7 @@ static int link_try(struct mqtt_link *link, int64_t patience)
 
     pthread_mutex_lock(&link->lock);
     link->reason[0] = '\0';
-    link->is_unreachable = link->is_unspoken = link->is_unanswered = false;
+    link->is_unreachable = link->is_unspoken = link->is_unanswered = link->is_wordless = false;
     pthread_mutex_unlock(&link->lock);
     if (link_next_address(link) != 0 || (link->handle == NULL && link_make_handle(link) != 0))
         return -EHOSTUNREACH;
@@ -980,7 +984,7 @@ static void link_tell_loss(struct mqtt_link *link, const char *reason, const cha
 
     link->losses++;
     link->is_told = (link->losses & (link->losses - 1)) == 0;
-    if (link->losses > 3 && owed[0] == '\0')
+    if (link->losses > 3 && owed[0] == '\0' && link->is_wordless)
         snprintf(guess, sizeof guess, " (has another client the client id \"%.80s\", too?)", link_id(link));
     if (link->losses == 1)
         fms_warn(link->host, "connection to %s lost: %s%s%s; connecting again", link->url.text, reason, before, owed);
