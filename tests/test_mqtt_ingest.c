@@ -499,6 +499,64 @@ static void test_sink_that_stands_still(void **state)
     }
 }
 
+/* ------------------------------------------------------------------------------------------------- another `topic` */
+
+static size_t count_payload(struct fake *f, const char *payload)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < fake_emitted(f); i++)
+        count += strcmp(fake_record(f, i)->payload.data, payload) == 0;
+    return count;
+}
+
+/* What the session has kept from a start with another `topic` is found by what it brings, and ended: then what is not asked for
+ * does not come, and what is comes once. What had come is delivered. */
+static void test_topic_changed(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < 2; v++) {
+        struct mosquitto broker;
+        struct wire writer, earlier;
+        char options[128];
+        struct fake *f;
+
+        mosquitto_up(&broker, "allow_anonymous true\n");
+        writer = client_new(broker.port, "writer", true);
+        earlier = client_new(broker.port, "bridge", false);
+        client_subscribe(&earlier, "fms/#", 1);
+        client_subscribe(&earlier, "old/+/data", 1);
+        close(earlier.fd);
+        snprintf(options, sizeof options, "version = %s\nclient_id = bridge\nclean_start = no\ntopic = fms/+/data",
+                 versions[v]);
+        f = source_up(broker.port, options);
+        fake_settle_auto(f, FMS_DELIVERED);
+        client_publish(&writer, "old/a/data", "unasked", 1, NULL, NULL);
+        fake_until(f, fake_said(f, v == 1 ? "\"old/+/data\"" : "messages such as those on \"old/a/data\"") != NULL);
+        client_publish(&writer, "fms/a/data", "twice", 1, NULL, NULL); /* with MQTT 5 it shows the other one */
+        client_publish(&writer, "fms/a/other", "unasked", 1, NULL, NULL);
+        fake_until(f, fake_counter(f, "connections") == 1 && count_payload(f, "unasked") >= 2 - v);
+        if (v == 1)
+            fake_until(f, fake_said(f, "\"fms/#\"") != NULL);
+        wire_idle = f;
+        assert_false(wire_ready(writer.fd, 1200)); /* a sweep without a finding is not followed at once by another */
+        client_publish(&writer, "fms/a/other", "unasked", 1, NULL, NULL);
+        assert_false(wire_ready(writer.fd, 200));
+        wire_idle = NULL;
+        client_publish(&writer, "old/a/data", "no", 1, NULL, NULL);
+        client_publish(&writer, "fms/b/other", "no", 1, NULL, NULL);
+        client_publish(&writer, "fms/b/data", "once", 1, NULL, NULL);
+        fake_until(f, count_payload(f, "once") == 1);
+        client_publish(&writer, "fms/b/data", "end", 1, NULL, NULL);
+        fake_until(f, count_payload(f, "end") >= 1);
+        assert_int_equal(count_payload(f, "once"), 1);
+        assert_int_equal(count_payload(f, "no"), 0);
+        source_end(f, -1);
+        close(writer.fd);
+        mosquitto_free(&broker);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------- brokers that misbehave */
 
 static void send_raw(const struct wire *wire, const void *data, size_t size)
@@ -1074,6 +1132,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_qos_2_across_connections),
         cmocka_unit_test(test_full_pipeline),
         cmocka_unit_test(test_sink_that_stands_still),
+        cmocka_unit_test(test_topic_changed),
         cmocka_unit_test(test_broker_closes_in_mid_packet),
         cmocka_unit_test(test_broker_sends_byte_by_byte),
         cmocka_unit_test(test_broker_never_answers),

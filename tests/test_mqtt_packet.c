@@ -680,13 +680,21 @@ static void test_write_connect(void **state)
 
 static void test_write_others(void **state)
 {
-    struct packet_subscribe subscribe = {V3, 10, "a/#", 1, 1};
+    static const char *const filters[] = {"a", "b/"};
+    struct packet_unsubscribe unsubscribe = {V3, 0xfffe, filters, 2};
+    struct packet_subscribe subscribe = {V3, 10, "a/#", 1, 1, 0};
     uint8_t to[256];
 
     (void)state;
     check_written(to, packet_write_subscribe(to, sizeof to, &subscribe), "82 08 00 0a 00 03 'a' '/' '#' 01");
     subscribe.version = V5;
     check_written(to, packet_write_subscribe(to, sizeof to, &subscribe), "82 09 00 0a 00 00 03 'a' '/' '#' 11");
+    subscribe.subscription_id = 300;
+    check_written(to, packet_write_subscribe(to, sizeof to, &subscribe),
+                  "82 0c 00 0a 03 0b ac 02 00 03 'a' '/' '#' 11");
+    check_written(to, packet_write_unsubscribe(to, sizeof to, &unsubscribe), "a2 09 ff fe 00 01 'a' 00 02 'b' '/'");
+    unsubscribe.version = V5;
+    check_written(to, packet_write_unsubscribe(to, sizeof to, &unsubscribe), "a2 0a ff fe 00 00 01 'a' 00 02 'b' '/'");
     check_written(to, packet_write_ack(to, sizeof to, V3, PACKET_PUBACK, 0x1234, 0), "40 02 12 34");
     check_written(to, packet_write_ack(to, sizeof to, V3, PACKET_PUBCOMP, 1, REASON_ID_NOT_FOUND), "70 02 00 01");
     check_written(to, packet_write_ack(to, sizeof to, V5, PACKET_PUBREC, 1, 0), "50 02 00 01");

@@ -13,7 +13,7 @@
 #define FLIGHTS_MAX 8192u
 #define SECOND      FMS_SECOND
 
-static const char *const filters[] = {"a/#", "b"};
+static const char *const filters[] = {"#", "b"};
 
 struct talk {
     struct session *session;
@@ -196,7 +196,7 @@ static void test_connect_and_subscribe(void **state)
     assert_int_equal(next(talk), SESSION_CONNECTED);
     assert_true(session_is_connected(talk->session));
     assert_false(session_was_present(talk->session) || session_is_subscribed(talk->session));
-    hears(talk, "82 09 ff ff 00 00 03 'a' '/' '#' 12  82 07 ff fe 00 00 01 'b' 12");
+    hears(talk, "82 07 ff ff 00 00 01 '#' 12  82 07 ff fe 00 00 01 'b' 12");
     say(talk, "90 04 ff fe 00 01  90 04 ff ff 00 87");
     assert_int_equal(next(talk), SESSION_GRANTED);
     assert_int_equal(talk->message.filter, 1);
@@ -207,7 +207,7 @@ static void test_connect_and_subscribe(void **state)
     assert_int_equal(next(talk), SESSION_HUNGRY);
     assert_false(session_is_subscribed(talk->session));
     session_subscribe(talk->session, talk->now); /* only what was refused */
-    hears(talk, "82 09 ff ff 00 00 03 'a' '/' '#' 12");
+    hears(talk, "82 07 ff ff 00 00 01 '#' 12");
     session_subscribe(talk->session, talk->now); /* and not twice */
     hears(talk, "");
     say(talk, "90 04 ff ff 00 02");
@@ -223,6 +223,8 @@ static void test_connect_and_subscribe(void **state)
     talk_free(talk);
 }
 
+#define ID "0b cf f0 32" /* the subscription identifier of "#", in this process and in each other */
+
 /* 3.8.3.1: 0 for each filter once, and again where the broker has lost the session; 1 and 2 always. */
 static void test_retain_handling(void **state)
 {
@@ -230,10 +232,10 @@ static void test_retain_handling(void **state)
         uint8_t handling;
         const char *first, *again, *lost;
     } rows[] = {
-        {0, "82 09 ff ff 00 00 03 'a' '/' '#' 02", "82 09 ff ff 00 00 03 'a' '/' '#' 12",
-         "82 09 ff ff 00 00 03 'a' '/' '#' 02"},
-        {2, "82 09 ff ff 00 00 03 'a' '/' '#' 22", "82 09 ff ff 00 00 03 'a' '/' '#' 22",
-         "82 09 ff ff 00 00 03 'a' '/' '#' 22"},
+        {0, "82 0b ff ff 04 " ID " 00 01 '#' 02", "82 0b ff ff 04 " ID " 00 01 '#' 12",
+         "82 0b ff ff 04 " ID " 00 01 '#' 02"},
+        {2, "82 0b ff ff 04 " ID " 00 01 '#' 22", "82 0b ff ff 04 " ID " 00 01 '#' 22",
+         "82 0b ff ff 04 " ID " 00 01 '#' 22"},
     };
 
     (void)state;
@@ -274,7 +276,7 @@ static void test_connect_3_1_1(void **state)
         hears(talk, "10 13 00 04 'M' 'Q' 'T' 'T' 04 c2 00 0a 00 01 'c' 00 01 'u' 00 01 'p'");
         say(talk, CONNACK_3);
         assert_int_equal(next(talk), SESSION_CONNECTED);
-        hears(talk, "82 08 ff ff 00 03 'a' '/' '#' 02");
+        hears(talk, "82 06 ff ff 00 01 '#' 02");
     }
     talk_free(talk);
 }
@@ -290,7 +292,7 @@ static void test_refused(void **state)
         {PACKET_5, "20 03 00 86 00", "refused: wrong user name or password"},
         {PACKET_5, "20 09 00 97 06 1f 00 03 'f' 'e' 'e'", "refused: quota exceeded: fee"},
         {PACKET_5, "20 08 00 00 05 27 00 00 00 08",
-         "the broker takes packets of at most 8 bytes, and to subscribe to \"a/#\" takes 11"},
+         "the broker takes packets of at most 8 bytes, and to subscribe to \"#\" takes 13"},
         {PACKET_5, "20 07 00 9c 04 1c 00 01 'b'", "refused: use another server: b"},
     };
 
@@ -959,6 +961,173 @@ static void test_topic_alias_of_an_odd_topic(void **state)
     talk_free(talk);
 }
 
+/* -------------------------------------------------------------------------------------- subscriptions of earlier starts */
+
+static const char *const asked_filters[] = {"new/+", "$share/g/shared"};
+
+static struct talk *talk_with_past(enum packet_version version)
+{
+    struct session_options options = options_of(version);
+    struct talk *talk;
+
+    options.filters = asked_filters;
+    talk = talk_new(&options);
+    up(talk, version == PACKET_5 ? PRESENT_5 : PRESENT_3);
+    return talk;
+}
+
+/* A message of QoS 0 by the subscription with that identifier, as text; taken. */
+static void comes_by(struct talk *talk, const char *topic, const char *id)
+{
+    char text[128] = "";
+    size_t size = strlen(topic), id_size = (strlen(id) + 1) / 3, used;
+
+    used = (size_t)snprintf(text, sizeof text, "30 %02zx 00 %02zx", 3 + size + id_size, size);
+    for (size_t i = 0; i < size; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, " '%c'", topic[i]);
+    snprintf(text + used, sizeof text - used, " %02zx %s", id_size, id);
+    say(talk, text);
+    assert_int_equal(next(talk), SESSION_MESSAGE);
+    take(talk);
+}
+
+/* The filters of the UNSUBSCRIBE that goes out, as "a, b"; "": none does. */
+static const char *unsubscribed(struct talk *talk)
+{
+    static char text[65536];
+    struct fms_bytes output = session_output(talk->session);
+    const uint8_t *at = output.data, *end = at + output.size;
+    struct packet packet;
+    size_t used = 0;
+
+    text[0] = '\0';
+    if (output.size == 0)
+        return text;
+    assert_int_equal(packet_peek(at, output.size, &packet), 1);
+    assert_int_equal(at[0], 0xa2);
+    assert_int_equal(packet.size, output.size);
+    at = (const uint8_t *)packet.body.data + (talk->version == PACKET_5 ? 3 : 2);
+    while (at < end) {
+        size_t size = (size_t)at[0] << 8 | at[1];
+
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%.*s", used > 0 ? ", " : "", (int)size,
+                                 (const char *)at + 2);
+        at += 2 + size;
+    }
+    session_sent(talk->session, output.size, talk->now);
+    return text;
+}
+
+#define NEW_ID "0b b8 c4 50" /* of new/+ */
+
+/* What comes by a subscription that is not ours shows it: all that may have brought the message are unsubscribed, and those that
+ * there were are named. Ours are not among them, nor does what comes by ours lead to anything. */
+static void test_sweep(void **state)
+{
+    struct talk *talk = talk_with_past(PACKET_5);
+
+    (void)state;
+    comes_by(talk, "new/a", NEW_ID);
+    assert_string_equal(unsubscribed(talk), "");
+    comes_by(talk, "new/a", "0b 05"); /* twice: by ours, and by another */
+    assert_string_equal(unsubscribed(talk), "new/a, +/a, +/+, #, new/#, +/#, new/a/#, +/a/#, new/+/#, +/+/#");
+    comes_by(talk, "x", "0b 05"); /* one after the other */
+    assert_string_equal(unsubscribed(talk), "");
+    say(talk, "b0 0d ff fe 00 11 11 00 11 00 11 11 11 11 11");
+    assert_int_equal(next(talk), SESSION_SWEPT);
+    assert_int_equal(talk->message.topic.size, strlen("\"+/+\", \"new/#\""));
+    assert_memory_equal(talk->message.topic.data, "\"+/+\", \"new/#\"", talk->message.topic.size);
+    comes_by(talk, "x", ""); /* the broker gives identifiers, so this one has none of ours */
+    assert_string_equal(unsubscribed(talk), "x, +, #, x/#, +/#");
+    talk_free(talk);
+}
+
+/* 3.1.1 has no identifiers and no answer: what matches none of our filters shows it. */
+static void test_sweep_3_1_1(void **state)
+{
+    struct talk *talk = talk_with_past(PACKET_3_1_1);
+
+    (void)state;
+    say(talk, "30 08 00 05 'n' 'e' 'w' '/' 'a' 'p'");
+    assert_int_equal(next(talk), SESSION_MESSAGE);
+    take(talk);
+    assert_string_equal(unsubscribed(talk), "");
+    say(talk, "30 04 00 01 'x' 'p'");
+    assert_int_equal(next(talk), SESSION_MESSAGE);
+    take(talk);
+    assert_string_equal(unsubscribed(talk), "x, +, #, x/#, +/#");
+    say(talk, "b0 02 ff fe");
+    assert_int_equal(next(talk), SESSION_SWEPT);
+    assert_memory_equal(talk->message.topic.data, "x", 1);
+    talk_free(talk);
+}
+
+/* Sweeps that find nothing are made more and more seldom, and after some of them it is told. */
+static void test_sweep_that_finds_nothing(void **state)
+{
+    struct talk *talk = talk_with_past(PACKET_5);
+
+    (void)state;
+    for (unsigned i = 0; i < 6; i++) {
+        comes_by(talk, "x", "0b 05");
+        assert_string_equal(unsubscribed(talk), "x, +, #, x/#, +/#");
+        say(talk, "b0 08 ff fe 00 11 11 11 11 11");
+        assert_int_equal(next(talk), i == 4 ? SESSION_STRAY : SESSION_HUNGRY);
+        talk->now += (SECOND << i) - 1;
+        comes_by(talk, "x", "0b 05");
+        assert_string_equal(unsubscribed(talk), "");
+        talk->now += 1;
+    }
+    talk_free(talk);
+}
+
+/* In pieces, one after the other, and in our groups, too; a broker that does not answer gets no more. */
+static void test_sweep_in_pieces(void **state)
+{
+    struct session_options options = options_of(PACKET_5);
+    struct talk *talk;
+    size_t pieces = 0;
+    bool has_group = false, has_ours = false;
+
+    (void)state;
+    options.filters = asked_filters + 1;
+    talk = talk_new(&options);
+    up(talk, PRESENT_5);
+    comes_by(talk, "a/b/c/d/e/f", "0b 05");
+    for (const char *text; *(text = unsubscribed(talk)) != '\0'; pieces++) {
+        has_group = has_group || strstr(text, "$share/g/a/b/+/#") != NULL;
+        has_ours = has_ours || strstr(text, "$share/g/shared") != NULL;
+        assert_string_equal(unsubscribed(talk), "");
+        say(talk, "b0 03 ff fe 00"); /* without codes, which is no news */
+        assert_int_equal(next(talk), SESSION_HUNGRY);
+    }
+    assert_int_equal(pieces, 2 * (64 + 127) / 32 + 1);
+    assert_true(has_group && !has_ours);
+    talk_free(talk);
+}
+
+/* Without identifiers where the broker has none, or refuses them. */
+static void test_no_subscription_identifiers(void **state)
+{
+    struct session_options options = options_of(PACKET_5);
+    struct talk *talk = talk_new(&options);
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        session_begin(talk->session, talk->now);
+        session_sent(talk->session, session_output(talk->session).size, talk->now);
+        say(talk, i == 0 ? "20 05 00 00 02 29 00" : CONNACK_5);
+        assert_int_equal(next(talk), SESSION_CONNECTED);
+        if (i == 1) {
+            hears(talk, "82 0b ff ff 04 " ID " 00 01 '#' 12");
+            say(talk, "90 04 ff ff 00 a1");
+            assert_int_equal(next(talk), SESSION_HUNGRY);
+        }
+        hears(talk, "82 07 ff ff 00 00 01 '#' 12");
+    }
+    talk_free(talk);
+}
+
 /* ------------------------------------------------------------------------------------------------------------- sizes */
 
 static void test_byte_by_byte(void **state)
@@ -1162,7 +1331,7 @@ static void test_no_answer(void **state)
     say(talk, "30 04 00 01 't' 00"); /* the answer may stand behind what the session has kept */
     assert_int_equal(tick(talk, 9, true), SESSION_HUNGRY);
     assert_int_equal(tick(talk, 1, true), SESSION_CLOSED);
-    assert_string_equal(session_reason(talk->session), "no answer to SUBSCRIBE to \"a/#\" within 10 s");
+    assert_string_equal(session_reason(talk->session), "no answer to SUBSCRIBE to \"#\" within 10 s");
     talk_free(talk);
 }
 
@@ -1242,6 +1411,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_topic_alias),
         cmocka_unit_test(test_topic_alias_of_a_message_not_taken),
         cmocka_unit_test(test_topic_alias_of_an_odd_topic),
+        cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_sweep_3_1_1),
+        cmocka_unit_test(test_sweep_that_finds_nothing),
+        cmocka_unit_test(test_sweep_in_pieces),
+        cmocka_unit_test(test_no_subscription_identifiers),
         cmocka_unit_test(test_byte_by_byte),
         cmocka_unit_test(test_larger_than_the_buffer),
         cmocka_unit_test(test_properties_larger_than_the_buffer),

@@ -190,6 +190,12 @@ static int ingest_reject(struct mqtt_ingest *self, const struct session_message 
     return error;
 }
 
+/* The properties that become headers. */
+#define HEADERS                                                                                                        \
+    (UINT64_C(1) << PROPERTY_CONTENT_TYPE | UINT64_C(1) << PROPERTY_RESPONSE_TOPIC |                                   \
+     UINT64_C(1) << PROPERTY_CORRELATION_DATA | UINT64_C(1) << PROPERTY_MESSAGE_EXPIRY |                               \
+     UINT64_C(1) << PROPERTY_PAYLOAD_FORMAT | UINT64_C(1) << PROPERTY_USER)
+
 /* As fms_emit. */
 static int ingest_emit(struct mqtt_ingest *self, const struct session_message *message)
 {
@@ -199,7 +205,7 @@ static int ingest_emit(struct mqtt_ingest *self, const struct session_message *m
         .timestamp = self->read_at,
         .tag = {message->tag[0], message->tag[1]},
     };
-    bool has_headers = message->said->present != 0 || message->is_retained;
+    bool has_headers = (message->said->present & HEADERS) != 0 || message->is_retained;
     size_t dropped = message->said->ignored;
     int error;
 
@@ -453,6 +459,35 @@ static void on_refused(struct mqtt_ingest *self, const struct session_message *m
                        fms_backoff(self->host, self->mqtt.reconnect_min, self->mqtt.reconnect_max, self->refusals++);
 }
 
+/* MQTT 3.1.1 does not say which of them there were. */
+static void on_swept(struct mqtt_ingest *self, const struct session_message *message)
+{
+    char text[MQTT_SHOWN_SIZE];
+
+    if (session_version(self->session) == PACKET_5)
+        fms_warn(self->host,
+                 "the broker's session still had %s from an earlier start: unsubscribed, since topic does not"
+                 " ask for it",
+                 mqtt_show(message->topic, text));
+    else
+        fms_warn(
+            self->host,
+            "messages such as those on \"%s\" come by a subscription from an earlier start, which topic does not ask"
+            " for: all that may bring them are unsubscribed",
+            mqtt_show(message->topic, text));
+}
+
+static void on_stray(struct mqtt_ingest *self, const struct session_message *message)
+{
+    char text[MQTT_SHOWN_SIZE];
+
+    fms_warn(self->host,
+             "messages such as those on \"%s\" seem to come by a subscription from an earlier start that cannot be "
+             "found, such"
+             " as one in a group ($share): if they go on, unsubscribe it, or take another client id",
+             mqtt_show(message->topic, text));
+}
+
 /* ---------------------------------------------------------------------------------------------------------- messages */
 
 /* What the broker of MQTT 3.1.1 was not asked for, because it cannot be asked. Where it has kept the session, nothing tells a
@@ -499,6 +534,10 @@ static int link_parse(struct mqtt_ingest *self, size_t *credit)
             on_granted(self, &message);
         else if (event == SESSION_REFUSED)
             on_refused(self, &message);
+        else if (event == SESSION_SWEPT)
+            on_swept(self, &message);
+        else if (event == SESSION_STRAY)
+            on_stray(self, &message);
         else if (event == SESSION_CLOSED)
             error = -EPIPE;
         else if (*credit == 0)
@@ -765,8 +804,8 @@ static int mqtt_ingest_check(void *instance, const struct fms_host *host)
     if (url.is_websocket)
         return fms_fail_option(host, "server", -EINVAL, "\"%s\": no WebSockets here: mqtt_source speaks them",
                                self->mqtt.server.items[0]);
-    if (self->topic.count > 65535)
-        return fms_fail_option(host, "topic", -EINVAL, "has more than 65535 filters");
+    if (self->topic.count > 65534)
+        return fms_fail_option(host, "topic", -EINVAL, "has more than 65534 filters");
     if (self->alpn != NULL && (self->alpn[0] == '\0' || strlen(self->alpn) > 255))
         return fms_fail_option(host, "alpn", -EINVAL, "must have 1 to 255 bytes");
     if (self->alpn != NULL && !url.is_tls)

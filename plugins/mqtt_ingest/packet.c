@@ -234,6 +234,12 @@ static void keep_number(struct packet_properties *into, const struct property *p
     case PROPERTY_MESSAGE_EXPIRY:
         into->message_expiry = number;
         break;
+    case PROPERTY_SUBSCRIPTION_ID:
+        if (into->subscription_id == 0)
+            into->subscription_id = number;
+        else if (into->subscription_id != number)
+            into->has_other_ids = true;
+        break;
     case PROPERTY_SESSION_EXPIRY:
         into->session_expiry = number;
         break;
@@ -656,13 +662,23 @@ size_t packet_write_connect(uint8_t *to, size_t room, const struct packet_connec
     return write_packet(to, room, PACKET_CONNECT << 4, write_connect, connect);
 }
 
+static void write_subscription_id(struct writer *writer, const void *fields)
+{
+    const struct packet_subscribe *subscribe = fields;
+
+    if (subscribe->subscription_id == 0)
+        return;
+    write_byte(writer, PROPERTY_SUBSCRIPTION_ID);
+    write_varint(writer, subscribe->subscription_id);
+}
+
 static void write_subscribe(struct writer *writer, const void *fields)
 {
     const struct packet_subscribe *subscribe = fields;
 
     write_u16(writer, subscribe->id);
     if (subscribe->version == PACKET_5)
-        write_varint(writer, 0);
+        write_list(writer, write_subscription_id, subscribe);
     write_text(writer, subscribe->filter);
     write_byte(writer,
                subscribe->qos | (subscribe->version == PACKET_5 ? (unsigned)subscribe->retain_handling << 4 : 0u));
@@ -671,6 +687,22 @@ static void write_subscribe(struct writer *writer, const void *fields)
 size_t packet_write_subscribe(uint8_t *to, size_t room, const struct packet_subscribe *subscribe)
 {
     return write_packet(to, room, PACKET_SUBSCRIBE << 4 | 2, write_subscribe, subscribe);
+}
+
+static void write_unsubscribe(struct writer *writer, const void *fields)
+{
+    const struct packet_unsubscribe *unsubscribe = fields;
+
+    write_u16(writer, unsubscribe->id);
+    if (unsubscribe->version == PACKET_5)
+        write_varint(writer, 0);
+    for (size_t i = 0; i < unsubscribe->count; i++)
+        write_text(writer, unsubscribe->filters[i]);
+}
+
+size_t packet_write_unsubscribe(uint8_t *to, size_t room, const struct packet_unsubscribe *unsubscribe)
+{
+    return write_packet(to, room, PACKET_UNSUBSCRIBE << 4 | 2, write_unsubscribe, unsubscribe);
 }
 
 size_t packet_write_ack(uint8_t *to, size_t room, enum packet_version version, enum packet_type type, uint16_t id,

@@ -53,6 +53,7 @@ enum packet_reason {
     REASON_PACKET_TOO_LARGE = 0x95,
     REASON_USE_ANOTHER_SERVER = 0x9c,
     REASON_SERVER_MOVED = 0x9d,
+    REASON_NO_SUBSCRIPTION_IDS = 0xa1,
 };
 
 #define PACKET_SIZE_MAX 268435460u /* the largest there can be: 2.1.4 */
@@ -82,6 +83,8 @@ struct packet_properties {
     bool has_bad_name;    /* a user property's name is no UTF-8, or holds NUL */
     uint32_t session_expiry, message_expiry, maximum_packet_size;
     uint16_t receive_maximum, topic_alias_maximum, topic_alias, server_keep_alive;
+    uint32_t subscription_id; /* the first */
+    bool has_other_ids;       /* others than that, too */
     uint8_t payload_format, maximum_qos;
     bool retain_available, wildcards_available, subscription_ids_available, shared_available;
     struct fms_bytes assigned_client_id, reason_string, server_reference, content_type, response_topic,
@@ -135,7 +138,9 @@ struct packet_disconnect {
 
 struct packet_suback {
     uint16_t id;
-    struct fms_bytes reasons; /* one byte a filter: 0 to 2 the granted QoS, all else a refusal */
+    struct fms_bytes
+        reasons; /* one byte a filter: 0 to 2 the granted QoS, all else a refusal. Of UNSUBACK: REASON_SUCCESS
+                                 or REASON_NO_SUBSCRIPTION; of 3.1.1 none */
     struct packet_properties properties;
 };
 
@@ -143,7 +148,8 @@ struct packet_suback {
  * standard has the connection closed. */
 int packet_read_connack(enum packet_version version, const struct packet *packet, struct packet_connack *connack);
 int packet_read_id(const struct packet *packet, uint16_t *id); /* of PUBREL, and of any answer */
-int packet_read_suback(enum packet_version version, const struct packet *packet, struct packet_suback *suback);
+int packet_read_suback(enum packet_version version, const struct packet *packet,
+                       struct packet_suback *suback); /* UNSUBACK */
 void packet_read_disconnect(const struct packet *packet, struct packet_disconnect *disconnect);
 
 /* Likewise; but only `there` bytes of the body need be there, as far as the packet identifier: payload.size is the whole
@@ -173,12 +179,21 @@ struct packet_subscribe {
     uint16_t id;
     const char *filter;
     uint8_t qos;
-    uint8_t retain_handling; /* MQTT 5: 0 to 2 (3.8.3.1) */
+    uint8_t retain_handling;  /* MQTT 5: 0 to 2 (3.8.3.1) */
+    uint32_t subscription_id; /* MQTT 5; 0: none */
+};
+
+struct packet_unsubscribe {
+    enum packet_version version;
+    uint16_t id;
+    const char *const *filters;
+    size_t count;
 };
 
 /* Each returns the packet's size, and has written it if that is at most `room`. No text may exceed 65535 bytes. */
 size_t packet_write_connect(uint8_t *to, size_t room, const struct packet_connect *connect);
 size_t packet_write_subscribe(uint8_t *to, size_t room, const struct packet_subscribe *subscribe);
+size_t packet_write_unsubscribe(uint8_t *to, size_t room, const struct packet_unsubscribe *unsubscribe);
 size_t packet_write_ack(uint8_t *to, size_t room, enum packet_version version, enum packet_type type, uint16_t id,
                         uint8_t reason);
 size_t packet_write_pingreq(uint8_t *to, size_t room);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "../mqtt_common/mqtt_common.h"
+#include "sweep.h"
 
 #define ANSWER_PATIENCE (10 * FMS_SECOND) /* for CONNACK and SUBACK */
 #define OUTPUT_MOST     16384u            /* bytes to be sent beyond which nothing is added, or read */
@@ -55,6 +56,25 @@ struct filter {
     bool was_granted; /* ever */
 };
 
+#define SWEEP_PIECE  32u /* filters that are unsubscribed at once */
+#define SWEEP_GROUPS 4u  /* of shared subscriptions of ours: the old one may have been in one of them */
+#define SWEEP_STRAY  5u  /* sweeps in a row that found nothing, after which that is told */
+
+/* The search for a subscription of an earlier start, which brings messages that nobody asks for, or brings them twice: all that may
+ * have brought one such message are unsubscribed, in pieces, but never one of ours. */
+struct sweep {
+    char topic[SWEEP_TOPIC_MAX];
+    size_t topic_size;
+    size_t next; /* filter to be tried */
+    const char *asked[SWEEP_PIECE];
+    size_t asked_count; /* of the UNSUBSCRIBE that is not answered; 0: no sweep is on */
+    size_t found;
+    unsigned fruitless; /* sweeps in a row */
+    int64_t not_before; /* the next one */
+    char text[SWEEP_PIECE * 256];
+    char names[512]; /* of what was found */
+};
+
 struct session {
     struct session_options options;
     enum state state;
@@ -89,9 +109,32 @@ struct session {
     struct alias *aliases;         /* [0] is alias 1 */
     struct packet_publish publish; /* the latest */
 
+    struct sweep *sweep;          /* NULL: there was none yet */
+    uint32_t subscription_id;     /* of all our filters, and of no other set of them */
+    bool has_ids, refuses_ids;    /* this connection; the broker, ever */
+    bool knows_ids;               /* a message has come with ours */
+    size_t met;                   /* messages on this connection */
+    uint32_t maximum_packet_size; /* the broker's */
+
     uint8_t *output;
     size_t output_room, output_size, output_sent;
 };
+
+/* Whatever their order, another for each set of filters: so it tells subscriptions of ours from those of an earlier start. Three
+ * bytes at most. */
+static uint32_t subscription_id_of(const struct session_options *options)
+{
+    uint32_t sum = 0;
+
+    for (size_t i = 0; i < options->filter_count; i++) {
+        uint32_t hash = 2166136261;
+
+        for (const char *at = options->filters[i]; *at != '\0'; at++)
+            hash = (hash ^ (uint8_t)*at) * 16777619;
+        sum += hash;
+    }
+    return 1 + (sum ^ sum >> 16) % 2097151;
+}
 
 struct session *session_new(const struct session_options *options)
 {
@@ -100,6 +143,7 @@ struct session *session_new(const struct session_options *options)
     if (session == NULL)
         return NULL;
     session->options = *options;
+    session->subscription_id = subscription_id_of(options);
     session->filters = calloc(options->filter_count + 1, sizeof *session->filters);
     session->aliases = calloc((size_t)options->topic_alias_maximum + 1, sizeof *session->aliases);
     if (session->filters != NULL && session->aliases != NULL)
@@ -123,6 +167,7 @@ void session_free(struct session *session)
     free(session->filters);
     free(session->ring);
     free(session->exchanges);
+    free(session->sweep);
     free(session->output);
     free(session);
 }
@@ -391,6 +436,9 @@ void session_end(struct session *session)
     session->skip = 0;
     session->is_pinged = false;
     session->granted = 0;
+    session->met = 0;
+    if (session->sweep != NULL)
+        session->sweep->asked_count = 0;
     session->is_first = true;
     for (size_t i = 0; i < session->options.filter_count; i++) {
         session->filters[i].is_granted = session->filters[i].is_asked = false;
@@ -425,6 +473,7 @@ static struct packet_subscribe subscribe_of(const struct session *session, size_
         .id = id_of(filter),
         .filter = options->filters[filter],
         .qos = options->qos,
+        .subscription_id = session->has_ids ? session->subscription_id : 0,
         .retain_handling = options->retain_handling == 0 && is_known ? 1 : options->retain_handling,
     };
 }
@@ -504,6 +553,9 @@ static enum session_event on_accepted(struct session *session, const struct pack
 {
     const struct packet_properties *said = &connack->properties;
 
+    session->has_ids = session->options.version == PACKET_5 && !session->options.clean_start &&
+                       said->subscription_ids_available && !session->refuses_ids;
+    session->maximum_packet_size = said->maximum_packet_size;
     if (!may_subscribe(session, said->maximum_packet_size))
         return SESSION_CLOSED;
     session->was_present = connack->session_present;
@@ -559,6 +611,13 @@ static enum session_event on_suback(struct session *session, const struct packet
         return SESSION_HUNGRY;
     filter = &session->filters[message->filter];
     filter->is_asked = false;
+    if (session->has_ids && suback.reasons.size > 0 &&
+        *(const uint8_t *)suback.reasons.data == REASON_NO_SUBSCRIPTION_IDS) {
+        session->refuses_ids = true;
+        session->has_ids = false;
+        session_subscribe(session, session->heard_at);
+        return SESSION_HUNGRY;
+    }
     message->reason = suback.reasons.size > 0 ? *(const uint8_t *)suback.reasons.data : REASON_UNSPECIFIED;
     filter->is_granted = message->reason <= REASON_GRANTED_QOS_2;
     filter->was_granted = filter->was_granted || filter->is_granted;
@@ -612,6 +671,177 @@ static enum session_event on_disconnect(struct session *session, const struct pa
     packet_read_disconnect(packet, &disconnect);
     return session_refused(session, "the broker closed the connection", packet_reason_text(PACKET_5, disconnect.reason),
                            &disconnect.properties);
+}
+
+/* --------------------------------------------------------------------------------------- subscriptions of earlier starts */
+
+static bool is_ours(const struct session *session, const char *filter)
+{
+    for (size_t i = 0; i < session->options.filter_count; i++) {
+        if (strcmp(session->options.filters[i], filter) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* "$share/GROUP/" of the n-th of our groups, as a text of *size bytes; NULL: there are not so many. */
+static const char *group_of(const struct session *session, size_t n, size_t *size)
+{
+    for (size_t i = 0; i < session->options.filter_count; i++) {
+        const char *filter = session->options.filters[i], *rest = mqtt_filter_unshared(filter);
+        bool is_known = false;
+
+        *size = rest != NULL ? (size_t)(rest - filter) : 0;
+        for (size_t k = 0; k < i; k++)
+            is_known = is_known || strncmp(session->options.filters[k], filter, *size) == 0;
+        if (*size > 0 && !is_known && n-- == 0)
+            return filter;
+    }
+    return NULL;
+}
+
+/* The filters of the next UNSUBSCRIBE: first as they are, then in each of our groups. */
+static void sweep_fill(struct session *session)
+{
+    struct sweep *sweep = session->sweep;
+    struct fms_bytes topic = fms_bytes_of(sweep->topic, sweep->topic_size);
+    size_t each = sweep_count(topic), used = 0, group_size = 0;
+    char filter[SWEEP_FILTER_MAX + 1];
+
+    for (sweep->asked_count = 0; sweep->asked_count < SWEEP_PIECE; sweep->next++) {
+        size_t group = sweep->next / each, size;
+        const char *prefix = group > 0 ? group_of(session, group - 1, &group_size) : "";
+
+        if (prefix == NULL || group > SWEEP_GROUPS)
+            return;
+        sweep_filter(topic, sweep->next % each, filter);
+        size = group_size + strlen(filter) + 1;
+        if (used + size > sizeof sweep->text || 16 + used + size + 2 * SWEEP_PIECE > session->maximum_packet_size) {
+            if (used > 0)
+                return; /* in the next piece */
+            continue;
+        }
+        memcpy(sweep->text + used, prefix, group_size);
+        memcpy(sweep->text + used + group_size, filter, size - group_size);
+        if (is_ours(session, sweep->text + used))
+            continue;
+        sweep->asked[sweep->asked_count++] = sweep->text + used;
+        used += size;
+    }
+}
+
+static void sweep_ask(struct session *session)
+{
+    struct sweep *sweep = session->sweep;
+    struct packet_unsubscribe unsubscribe = {
+        .version = session->options.version, .id = id_of(session->options.filter_count), .filters = sweep->asked};
+    size_t size;
+    uint8_t *to;
+
+    sweep_fill(session);
+    if (sweep->asked_count == 0)
+        return;
+    unsubscribe.count = sweep->asked_count;
+    size = packet_write_unsubscribe(NULL, 0, &unsubscribe);
+    to = output_reserve(session, size);
+    if (to != NULL)
+        session->output_size += packet_write_unsubscribe(to, size, &unsubscribe);
+    else
+        sweep->asked_count = 0;
+}
+
+static void sweep_begin(struct session *session, struct fms_bytes topic)
+{
+    struct sweep *sweep = session->sweep;
+
+    memcpy(sweep->topic, topic.data, topic.size);
+    sweep->topic_size = topic.size;
+    sweep->next = sweep->found = 0;
+    sweep->names[0] = '\0';
+    sweep_ask(session);
+}
+
+static void sweep_name(struct sweep *sweep, const char *filter)
+{
+    size_t used = strlen(sweep->names);
+
+    sweep->found++;
+    snprintf(sweep->names + used, sizeof sweep->names - used, "%s\"%s\"", used > 0 ? ", " : "", filter);
+}
+
+/* The sweep is over. One that found nothing is not repeated at once: a session keeps messages longer than subscriptions. */
+static enum session_event sweep_end(struct session *session, struct session_message *message)
+{
+    struct sweep *sweep = session->sweep;
+    bool is_known = session->options.version == PACKET_5;
+
+    sweep->fruitless = sweep->found > 0 ? 0 : sweep->fruitless + 1;
+    sweep->not_before = session->heard_at;
+    if (sweep->fruitless > 0)
+        sweep->not_before += FMS_SECOND << (sweep->fruitless < 7 ? sweep->fruitless - 1 : 6);
+    message->topic = sweep->found > 0 ? fms_text(sweep->names) : fms_bytes_of(sweep->topic, sweep->topic_size);
+    if (sweep->found > 0 || (!is_known && sweep->fruitless == 1))
+        return SESSION_SWEPT;
+    return sweep->fruitless == SWEEP_STRAY ? SESSION_STRAY : SESSION_HUNGRY;
+}
+
+static enum session_event on_unsuback(struct session *session, const struct packet *packet,
+                                      struct session_message *message)
+{
+    struct sweep *sweep = session->sweep;
+    struct packet_suback unsuback;
+    const uint8_t *reasons;
+
+    if (packet_read_suback(session->options.version, packet, &unsuback) != 0 || sweep == NULL ||
+        sweep->asked_count == 0 || unsuback.id != id_of(session->options.filter_count))
+        return SESSION_HUNGRY;
+    reasons = unsuback.reasons.data;
+    for (size_t i = 0; i < sweep->asked_count && i < unsuback.reasons.size; i++) {
+        if (reasons[i] == REASON_SUCCESS)
+            sweep_name(sweep, sweep->asked[i]);
+    }
+    sweep_ask(session);
+    return sweep->asked_count > 0 ? SESSION_HUNGRY : sweep_end(session, message);
+}
+
+static bool matches_ours(const struct session *session, struct fms_bytes topic)
+{
+    for (size_t i = 0; i < session->options.filter_count; i++) {
+        const char *filter = mqtt_filter_unshared(session->options.filters[i]);
+
+        if (filter != NULL && sweep_matches(filter, topic))
+            return true;
+    }
+    return false;
+}
+
+/* Whether a message came by a subscription that is not ours. With subscription identifiers that is a look at one number; without,
+ * each of the first messages is compared with our filters, and then one of 64. */
+static bool is_unasked(struct session *session, const struct packet_publish *publish)
+{
+    const struct packet_properties *said = &publish->properties;
+    bool has_id = said->subscription_id != 0;
+    size_t met = session->met++;
+
+    if (has_id && said->subscription_id == session->subscription_id && !said->has_other_ids) {
+        session->knows_ids = true;
+        return false;
+    }
+    if (session->options.clean_start || !session_is_subscribed(session) || publish->fault != NULL)
+        return false;
+    if (session->has_ids && (has_id || session->knows_ids))
+        return true;
+    return (met < 1024 || met % 64 == 0) && !matches_ours(session, publish->topic);
+}
+
+/* A message that came by a subscription that is not ours is in the pipeline. Without memory there is no sweep. */
+static void on_unasked(struct session *session, struct fms_bytes topic)
+{
+    if (session->sweep == NULL)
+        session->sweep = calloc(1, sizeof *session->sweep);
+    if (session->sweep != NULL && session->sweep->asked_count == 0 && session->heard_at >= session->sweep->not_before &&
+        topic.size <= SWEEP_TOPIC_MAX)
+        sweep_begin(session, topic);
 }
 
 /* --------------------------------------------------------------------------------------------------------- messages */
@@ -774,6 +1004,7 @@ static enum session_event on_publish(struct session *session, const struct packe
         .topic = publish->topic,
         .payload = publish->payload,
         .fault = publish->fault,
+        .is_unasked = is_unasked(session, publish),
         .is_cut = is_cut,
         .qos = publish->qos,
         .is_retained = publish->retain,
@@ -811,6 +1042,8 @@ void session_take(struct session *session, struct fms_bytes *input, const struct
 {
     uint16_t id = (uint16_t)message->tag[1];
 
+    if (message->is_unasked)
+        on_unasked(session, message->topic);
     if (message->alias != 0)
         keep_alias(session, message);
     if (message->qos == 2)
@@ -867,6 +1100,8 @@ static enum session_event session_dispatch(struct session *session, const struct
         return on_pubrel(session, packet);
     case PACKET_SUBACK:
         return on_suback(session, packet, message);
+    case PACKET_UNSUBACK:
+        return on_unsuback(session, packet, message);
     case PACKET_DISCONNECT:
         return on_disconnect(session, packet);
     case PACKET_PINGRESP:
@@ -875,7 +1110,6 @@ static enum session_event session_dispatch(struct session *session, const struct
     case PACKET_PUBACK:
     case PACKET_PUBREC:
     case PACKET_PUBCOMP:
-    case PACKET_UNSUBACK:
     case PACKET_PINGREQ:
     case PACKET_AUTH:
         return SESSION_HUNGRY;

@@ -22,7 +22,7 @@ struct session_options {
     uint8_t retain_handling; /* MQTT 5 (3.8.3.1): 0, for each filter once in the session's life; 1; 2 */
     uint32_t session_expiry; /* seconds, MQTT 5 */
     int64_t keepalive;
-    const char *const *filters; /* at most 65535 */
+    const char *const *filters; /* at most 65534 */
     size_t filter_count;
     uint8_t qos;
     uint16_t receive_maximum;     /* MQTT 5; 0: not said */
@@ -95,7 +95,9 @@ enum session_event {
     SESSION_GRANTED,   /* SUBACK: for message->filter, of QoS message->reason */
     SESSION_REFUSED,   /* SUBACK: for message->filter, because of message->reason */
     SESSION_MESSAGE,   /* PUBLISH; to be taken with session_take, or met again by the next session_read */
-    SESSION_CLOSED,    /* to be closed, see session_is_parting; session_reason says why */
+    SESSION_SWEPT, /* subscriptions that nobody asks for are ended: message->topic names them (MQTT 5), or what came by them */
+    SESSION_STRAY,  /* messages keep coming by a subscription that cannot be found, such as message->topic */
+    SESSION_CLOSED, /* to be closed, see session_is_parting; session_reason says why */
 };
 
 struct session_message {
@@ -103,6 +105,7 @@ struct session_message {
     int reason;
     struct fms_bytes topic, payload; /* as long as the input, and until session_take */
     const char *fault;               /* why no record can be made of it; NULL: one can */
+    bool is_unasked;                 /* it came by a subscription that is not ours */
     bool is_cut;                     /* payload.data does not hold the payload, only its size is true */
     bool is_retained;
     uint8_t qos;
