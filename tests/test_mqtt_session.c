@@ -1030,15 +1030,15 @@ static void test_sweep(void **state)
     comes_by(talk, "new/a", NEW_ID);
     assert_string_equal(unsubscribed(talk), "");
     comes_by(talk, "new/a", "0b 05"); /* twice: by ours, and by another */
-    assert_string_equal(unsubscribed(talk), "new/a, +/a, +/+, #, new/#, +/#, new/a/#, +/a/#, new/+/#, +/+/#");
+    assert_string_equal(unsubscribed(talk), "#, new/#, +/#, new/a/#, +/a/#, new/+/#, +/+/#, new/a, +/a, +/+");
     comes_by(talk, "x", "0b 05"); /* one after the other */
     assert_string_equal(unsubscribed(talk), "");
-    say(talk, "b0 0d ff fe 00 11 11 00 11 00 11 11 11 11 11");
+    say(talk, "b0 0d ff fe 00 11 00 11 11 11 11 11 11 11 00");
     assert_int_equal(next(talk), SESSION_SWEPT);
-    assert_int_equal(talk->message.topic.size, strlen("\"+/+\", \"new/#\""));
-    assert_memory_equal(talk->message.topic.data, "\"+/+\", \"new/#\"", talk->message.topic.size);
+    assert_int_equal(talk->message.topic.size, strlen("\"new/#\", \"+/+\""));
+    assert_memory_equal(talk->message.topic.data, "\"new/#\", \"+/+\"", talk->message.topic.size);
     comes_by(talk, "x", ""); /* the broker gives identifiers, so this one has none of ours */
-    assert_string_equal(unsubscribed(talk), "x, +, #, x/#, +/#");
+    assert_string_equal(unsubscribed(talk), "#, x/#, +/#, x, +");
     talk_free(talk);
 }
 
@@ -1055,7 +1055,7 @@ static void test_sweep_3_1_1(void **state)
     say(talk, "30 04 00 01 'x' 'p'");
     assert_int_equal(next(talk), SESSION_MESSAGE);
     take(talk);
-    assert_string_equal(unsubscribed(talk), "x, +, #, x/#, +/#");
+    assert_string_equal(unsubscribed(talk), "#, x/#, +/#, x, +");
     say(talk, "b0 02 ff fe");
     assert_int_equal(next(talk), SESSION_SWEPT);
     assert_memory_equal(talk->message.topic.data, "x", 1);
@@ -1070,7 +1070,7 @@ static void test_sweep_that_finds_nothing(void **state)
     (void)state;
     for (unsigned i = 0; i < 6; i++) {
         comes_by(talk, "x", "0b 05");
-        assert_string_equal(unsubscribed(talk), "x, +, #, x/#, +/#");
+        assert_string_equal(unsubscribed(talk), "#, x/#, +/#, x, +");
         say(talk, "b0 08 ff fe 00 11 11 11 11 11");
         assert_int_equal(next(talk), i == 4 ? SESSION_STRAY : SESSION_HUNGRY);
         talk->now += (SECOND << i) - 1;

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "../mqtt_common/mqtt_common.h"
-#include "sweep.h"
 
 #define ANSWER_PATIENCE (10 * FMS_SECOND) /* for CONNACK and SUBACK */
 #define OUTPUT_MOST     16384u            /* bytes to be sent beyond which nothing is added, or read */
@@ -56,6 +55,7 @@ struct filter {
     bool was_granted; /* ever */
 };
 
+#define SWEEP_TOPIC  1024u
 #define SWEEP_PIECE  32u /* filters that are unsubscribed at once */
 #define SWEEP_GROUPS 4u  /* of shared subscriptions of ours: the old one may have been in one of them */
 #define SWEEP_STRAY  5u  /* sweeps in a row that found nothing, after which that is told */
@@ -63,11 +63,13 @@ struct filter {
 /* The search for a subscription of an earlier start, which brings messages that nobody asks for, or brings them twice: all that may
  * have brought one such message are unsubscribed, in pieces, but never one of ours. */
 struct sweep {
-    char topic[SWEEP_TOPIC_MAX];
+    char topic[SWEEP_TOPIC];
     size_t topic_size;
-    size_t next; /* filter to be tried */
-    const char *asked[SWEEP_PIECE];
-    size_t asked_count; /* of the UNSUBSCRIBE that is not answered; 0: no sweep is on */
+    char **filters; /* that match it */
+    size_t filter_count;
+    size_t next;                    /* to be tried: each as it is, and then in our groups */
+    const char *asked[SWEEP_PIECE]; /* of the UNSUBSCRIBE that is not answered */
+    size_t asked_count;             /* 0: no sweep is on */
     size_t found;
     unsigned fruitless; /* sweeps in a row */
     int64_t not_before; /* the next one */
@@ -167,6 +169,8 @@ void session_free(struct session *session)
     free(session->filters);
     free(session->ring);
     free(session->exchanges);
+    if (session->sweep != NULL)
+        free(session->sweep->filters);
     free(session->sweep);
     free(session->output);
     free(session);
@@ -700,30 +704,28 @@ static const char *group_of(const struct session *session, size_t n, size_t *siz
     return NULL;
 }
 
-/* The filters of the next UNSUBSCRIBE: first as they are, then in each of our groups. */
+/* The filters of the next UNSUBSCRIBE. */
 static void sweep_fill(struct session *session)
 {
     struct sweep *sweep = session->sweep;
-    struct fms_bytes topic = fms_bytes_of(sweep->topic, sweep->topic_size);
-    size_t each = sweep_count(topic), used = 0, group_size = 0;
-    char filter[SWEEP_FILTER_MAX + 1];
+    size_t used = 0, prefix_size = 0;
 
     for (sweep->asked_count = 0; sweep->asked_count < SWEEP_PIECE; sweep->next++) {
-        size_t group = sweep->next / each, size;
-        const char *prefix = group > 0 ? group_of(session, group - 1, &group_size) : "";
+        size_t group = sweep->next / sweep->filter_count, size;
+        const char *prefix = group > 0 ? group_of(session, group - 1, &prefix_size) : "";
+        const char *filter = sweep->filters[sweep->next % sweep->filter_count];
 
         if (prefix == NULL || group > SWEEP_GROUPS)
             return;
-        sweep_filter(topic, sweep->next % each, filter);
-        size = group_size + strlen(filter) + 1;
+        size = prefix_size + strlen(filter) + 1;
         if (used + size > sizeof sweep->text || 16 + used + size + 2 * SWEEP_PIECE > session->maximum_packet_size) {
             if (used > 0)
                 return; /* in the next piece */
             continue;
         }
-        memcpy(sweep->text + used, prefix, group_size);
-        memcpy(sweep->text + used + group_size, filter, size - group_size);
-        if (is_ours(session, sweep->text + used))
+        memcpy(sweep->text + used, prefix, prefix_size);
+        memcpy(sweep->text + used + prefix_size, filter, size - prefix_size);
+        if (group > 0 && is_ours(session, sweep->text + used))
             continue;
         sweep->asked[sweep->asked_count++] = sweep->text + used;
         used += size;
@@ -750,10 +752,16 @@ static void sweep_ask(struct session *session)
         sweep->asked_count = 0;
 }
 
+/* Without memory, and with a topic of too many levels, there is none. */
 static void sweep_begin(struct session *session, struct fms_bytes topic)
 {
+    struct fms_list ours = {session->options.filters, session->options.filter_count};
     struct sweep *sweep = session->sweep;
 
+    free(sweep->filters);
+    sweep->filter_count = mqtt_filters_of(topic, &ours, &sweep->filters);
+    if (sweep->filter_count == 0)
+        return;
     memcpy(sweep->topic, topic.data, topic.size);
     sweep->topic_size = topic.size;
     sweep->next = sweep->found = 0;
@@ -809,7 +817,7 @@ static bool matches_ours(const struct session *session, struct fms_bytes topic)
     for (size_t i = 0; i < session->options.filter_count; i++) {
         const char *filter = mqtt_filter_unshared(session->options.filters[i]);
 
-        if (filter != NULL && sweep_matches(filter, topic))
+        if (filter != NULL && mqtt_filter_matches(filter, topic))
             return true;
     }
     return false;
@@ -840,7 +848,7 @@ static void on_unasked(struct session *session, struct fms_bytes topic)
     if (session->sweep == NULL)
         session->sweep = calloc(1, sizeof *session->sweep);
     if (session->sweep != NULL && session->sweep->asked_count == 0 && session->heard_at >= session->sweep->not_before &&
-        topic.size <= SWEEP_TOPIC_MAX)
+        topic.size <= SWEEP_TOPIC)
         sweep_begin(session, topic);
 }
 

@@ -2,7 +2,8 @@
  * limits; then follow steps: a byte that says what happens, and what it needs.
  *
  * Whatever happens, PUBACKs come in the order of receipt, each for a message of this connection that was settled; a PUBREC is
- * for a message that was; and all that is sent is whole packets that a client may send. */
+ * for a message that was; no subscription that was asked for is ended; and all that is sent is whole packets that a client may
+ * send, of which no more wait than a bound. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +11,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define TAKEN_MAX 512
+#define TAKEN_MAX   512
+#define OUTPUT_MOST (16384u + 16384u) /* and an UNSUBSCRIBE, and some SUBSCRIBEs */
+
+static const char *const filters[] = {"a/#", "b", "$share/g/c"};
 
 struct taken {
     uint64_t tag[2];
@@ -23,6 +27,7 @@ struct taken {
 struct world {
     struct session *session;
     enum packet_version version;
+    size_t filter_count;
     const uint8_t *data;
     size_t size;
     int64_t now;
@@ -65,6 +70,20 @@ static void hear_puback(struct world *world, uint16_t id)
     taken->is_acknowledged = true;
 }
 
+static void hear_unsubscribe(const struct world *world, const struct packet *packet)
+{
+    const uint8_t *at = packet->body.data, *end = at + packet->body.size;
+
+    for (at += world->version == PACKET_5 ? 3 : 2; at < end;) {
+        size_t size = (size_t)at[0] << 8 | at[1];
+
+        require(size > 0 && at + 2 + size <= end);
+        for (size_t i = 0; i < world->filter_count; i++)
+            require(size != strlen(filters[i]) || memcmp(at + 2, filters[i], size) != 0);
+        at += 2 + size;
+    }
+}
+
 static void hear_packet(struct world *world, const struct packet *packet)
 {
     const uint8_t *body = packet->body.data;
@@ -79,6 +98,9 @@ static void hear_packet(struct world *world, const struct packet *packet)
         break;
     case PACKET_PUBCOMP:
         require(id != 0);
+        break;
+    case PACKET_UNSUBSCRIBE:
+        hear_unsubscribe(world, packet);
         break;
     case PACKET_CONNECT:
     case PACKET_SUBSCRIBE:
@@ -114,6 +136,7 @@ static void step_send(struct world *world)
     struct fms_bytes output = session_output(world->session);
     size_t part = next_byte(world);
 
+    require(output.size < OUTPUT_MOST);
     if (part < output.size && part > 0)
         output.size = part;
     hear(world, output);
@@ -166,6 +189,8 @@ static void step_receive(struct world *world)
     left = fms_bytes_of(input, world->received + part);
     session_heard(world->session, world->now);
     while ((event = session_read(world->session, &left, &message)) != SESSION_HUNGRY) {
+        if (event == SESSION_SWEPT || event == SESSION_STRAY)
+            require(message.topic.size > 0);
         if (event == SESSION_CLOSED)
             require(session_reason(world->session)[0] != '\0');
         if (event == SESSION_CLOSED || (event == SESSION_MESSAGE && world->count == TAKEN_MAX))
@@ -206,7 +231,6 @@ static void step_tick(struct world *world)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char *const filters[] = {"a/#", "b", "$share/g/c"};
     static struct world world;
     uint8_t choice = size > 0 ? data[0] : 0;
     struct session_options options = {
@@ -227,6 +251,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(&world, 0, sizeof world);
     world.session = session_new(&options);
     world.version = options.version;
+    world.filter_count = options.filter_count;
     world.data = size > 0 ? data + 1 : data;
     world.size = size > 0 ? size - 1 : 0;
     world.now = 1000 * FMS_SECOND;
@@ -246,6 +271,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             session_subscribe(world.session, world.now);
             break;
         case 4:
+            if ((next_byte(&world) & 3) == 0) { /* between two connections */
+                step_reconnect(&world);
+                break;
+            }
             session_part(world.session, (next_byte(&world) & 1) != 0);
             break;
         case 5:
