@@ -323,6 +323,35 @@ static void test_retained_messages(void **state)
     }
 }
 
+/* MQTT 3.1.1 with clean_start = yes: at each connection the broker sends all that it has retained. */
+static void test_new_retained_messages_come_once_with_3_1_1(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    const struct wire_out nothing = {.size = 0};
+    struct fake *f;
+
+    (void)state;
+    f = fake_open("mqtt_source", FMS_SOURCE, section(port, "topic = t\nversion = 3.1.1\nretained = new"));
+    fake_poll(f, 16);
+    for (size_t i = 0; i < 3; i++) {
+        struct wire wire = broker_accept(listener, NULL, false, NULL);
+
+        broker_grant(&wire, 1);
+        wire_publish_raw(&wire, 3, fms_text("t"), 1, &nothing, "old");
+        free(wire_expect(&wire, PUBACK).body);
+        wire_publish(&wire, "t", "live", 1, 2, NULL, NULL);
+        free(wire_expect(&wire, PUBACK).body);
+        fake_until(f, fake_emitted(f) == i + 2);
+        close(wire.fd);
+    }
+    check_record(f, 0, "t", "old");
+    assert_int_equal(fake_counter(f, "retained_dropped"), 2);
+    fake_stop(f);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+    close(listener);
+}
+
 /* What came at the start does not come again at each reconnection of the same process, where the broker kept the session. */
 static void test_retained_messages_come_once(void **state)
 {
@@ -1311,6 +1340,7 @@ int main(void)
         cmocka_unit_test(test_odd_messages_cost_themselves),
         cmocka_unit_test(test_retained_messages),
         cmocka_unit_test(test_retained_messages_come_once),
+        cmocka_unit_test(test_new_retained_messages_come_once_with_3_1_1),
         cmocka_unit_test(test_secure_websocket),
         cmocka_unit_test(test_full_pipeline_leaves_messages_at_the_broker),
         cmocka_unit_test(test_sink_that_never_settles),

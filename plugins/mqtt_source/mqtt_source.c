@@ -59,6 +59,7 @@ struct mqtt_source {
     struct mqtt_headers headers; /* scratch */
 
     atomic_size_t unsettled; /* emitted, and its fate not yet known */
+    atomic_bool has_been_down;
     atomic_bool is_watchful; /* what the session kept may bring messages that nobody asked for */
     atomic_bool is_marked;   /* what was asked for has OWN_IDENTIFIER */
 
@@ -402,14 +403,15 @@ static enum taking mqtt_source_hold(struct mqtt_source *self, const struct parke
     return COMES_AGAIN;
 }
 
-/* What the broker of MQTT 3.1.1 was not asked for, because it cannot be asked. Where it has kept the session, nothing tells a
- * subscription that is new to it from one that it has had. */
+/* What the broker of MQTT 3.1.1 was not asked for, because it cannot be asked. Where it has kept the session, and after the first
+ * connection, nothing tells a subscription that is new to it from one that it has had. */
 static bool mqtt_source_is_wanted(const struct mqtt_source *self, const MQTTAsync_message *message)
 {
     if (!message->retained || self->retained == MQTT_RETAINED_ALL)
         return true;
     return self->retained == MQTT_RETAINED_NEW &&
-           (mqtt_link_is_5(self->link) || !mqtt_link_limits(self->link)->session_present);
+           (mqtt_link_is_5(self->link) ||
+            (!atomic_load(&self->has_been_down) && !mqtt_link_limits(self->link)->session_present));
 }
 
 static bool mqtt_source_matches(const struct mqtt_source *self, struct fms_bytes topic)
@@ -537,6 +539,7 @@ static bool mqtt_source_down(void *user, char *owed, size_t size)
 {
     struct mqtt_source *self = user;
 
+    atomic_store(&self->has_been_down, true);
     if (self->asking == SIZE_MAX)
         return true;
     snprintf(owed, size, "SUBSCRIBE to \"%.80s\"", self->topic.items[self->asking]);
