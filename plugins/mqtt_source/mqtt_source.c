@@ -173,19 +173,20 @@ static bool keep_property(struct mqtt_properties *own, const MQTTProperty *prope
     }
 }
 
-/* The record's headers. NULL, or why no record can be made of the message. On the lane. */
-static const char *mqtt_source_headers(struct mqtt_source *self, const MQTTAsync_message *message)
+/* The record's headers. NULL, or why no record can be made of the message; *dropped counts properties that are left out. On the
+ * lane. */
+static const char *mqtt_source_headers(struct mqtt_source *self, const MQTTAsync_message *message, size_t *dropped)
 {
     const MQTTProperties *properties = &message->properties;
     struct mqtt_properties own = mqtt_no_properties;
-    size_t names = 0, count = 0, forbidden = 0;
+    size_t names = 0, count = 0;
 
     own.is_retained = message->retained != 0;
     for (int i = 0; i < properties->count; i++) {
         const MQTTProperty *item = &properties->array[i];
 
         if (item->identifier != MQTTPROPERTY_CODE_USER_PROPERTY) {
-            forbidden += !keep_property(&own, item);
+            *dropped += !keep_property(&own, item);
             continue;
         }
         if (!is_utf8(text_of(&item->value.data)))
@@ -201,8 +202,7 @@ static const char *mqtt_source_headers(struct mqtt_source *self, const MQTTAsync
         if (item->identifier == MQTTPROPERTY_CODE_USER_PROPERTY)
             mqtt_headers_add(&self->headers, text_of(&item->value.data), text_of(&item->value.value));
     }
-    if (forbidden + self->headers.left_out > 0)
-        fms_count(self->host, COUNT_PROPERTIES, forbidden + self->headers.left_out);
+    *dropped += self->headers.left_out;
     return NULL;
 }
 
@@ -228,20 +228,21 @@ static int mqtt_source_emit(struct mqtt_source *self, const struct parked *item)
         .payload = fms_bytes_of(message->payloadlen > 0 ? message->payload : "", (size_t)message->payloadlen),
         .timestamp = item->received,
     };
-    const char *fault = mqtt_topic_fault(draft.topic), *header_fault = NULL;
+    const char *fault = mqtt_topic_fault(draft.topic);
+    size_t dropped = 0;
     int error;
 
-    if (message->properties.count > 0 || message->retained)
-        header_fault = mqtt_source_headers(self, message);
-    if (header_fault == NULL && (message->properties.count > 0 || message->retained)) {
-        draft.headers = self->headers.items;
-        draft.header_count = self->headers.count;
+    if (fault == NULL && (message->properties.count > 0 || message->retained)) {
+        fault = mqtt_source_headers(self, message, &dropped);
+        draft.headers = fault == NULL ? self->headers.items : NULL;
+        draft.header_count = fault == NULL ? self->headers.count : 0;
     }
-    fault = fault != NULL ? fault : header_fault;
     atomic_fetch_add(&self->unsettled, 1); /* before: its fate may be known when fms_emit returns */
     error = fault != NULL ? mqtt_source_reject(self, &draft, fault) : fms_emit(self->host, &draft);
     if (error != 0)
         atomic_fetch_sub(&self->unsettled, 1);
+    else if (dropped > 0)
+        fms_count(self->host, COUNT_PROPERTIES, dropped);
     return error;
 }
 
