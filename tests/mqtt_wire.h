@@ -873,7 +873,8 @@ static inline void expect_reconnection(struct mosquitto *broker, struct fake *f)
     fake_until(f, fake_counter(f, "connections") == connections + 1);
 }
 
-/* Files that are replaced are used from the next connection on; as long as they are broken, the old ones stay. */
+/* Files that are replaced are used from the next connection on; as long as they are broken, the old ones stay. The first server
+ * of the list speaks no TLS, so that its handshakes fail and the next is taken. */
 static inline void expect_renewed_certificates(const char *plugin, enum fms_role role)
 {
     int port = wire_free_port();
@@ -890,9 +891,11 @@ static inline void expect_renewed_certificates(const char *plugin, enum fms_role
     use_certificates(&broker, "ca");
     mosquitto_start(&broker);
     snprintf(text, sizeof text,
-             "server = mqtts://localhost:%d\nca_file = %s/ours/ca.pem\ncert_file = %s/ours/client.pem\n"
-             "key_file = %s/ours/client.key\nreconnect_min = 20ms\nreconnect_max = 200ms\n%s",
-             port, broker.directory, broker.directory, broker.directory, role == FMS_SOURCE ? "topic = t\n" : "");
+             "server = mqtts://localhost:%d, mqtts://localhost:%d\nca_file = %s/ours/ca.pem\n"
+             "cert_file = %s/ours/client.pem\nkey_file = %s/ours/client.key\n"
+             "reconnect_min = 20ms\nreconnect_max = 200ms\n%s",
+             broker.port, port, broker.directory, broker.directory, broker.directory,
+             role == FMS_SOURCE ? "topic = t\n" : "");
     f = fake_open(plugin, role, text);
     fake_until(f, fake_count_said(f, "info: connected to ") == 1);
     assert_int_equal(run_quietly("echo broken > '%s/ours/client.pem'", broker.directory), 0);
