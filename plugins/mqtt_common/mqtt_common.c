@@ -113,7 +113,7 @@ void mqtt_next_server(const struct mqtt_options *options, size_t *server, struct
 /* All of one kind, or whoever cuts off what is safe would get us to say the password in the clear. `url` is the first. */
 static int check_servers(const struct mqtt_options *options, const struct fms_host *host, struct mqtt_url *url)
 {
-    struct mqtt_url other;
+    struct mqtt_url other = {.port = 0};
 
     if (options->server.count == 0)
         return fms_fail_option(host, "server", -EINVAL, "names no broker");
@@ -135,7 +135,7 @@ static int check_servers(const struct mqtt_options *options, const struct fms_ho
 
 int mqtt_check(const struct mqtt_options *options, const struct fms_host *host)
 {
-    struct mqtt_url url;
+    struct mqtt_url url = {.port = 0};
 
     if (check_servers(options, host, &url) != 0 || (!url.is_tls && check_tls(options, host) != 0))
         return -EINVAL;
