@@ -554,6 +554,46 @@ static void test_publish_values(void **state)
     free(packet.data);
 }
 
+static void test_subscription_ids(void **state)
+{
+    static const struct {
+        const char *properties;
+        uint32_t id;
+        bool has_others, is_unreadable;
+    } rows[] = {
+        {"02 0b 01", 1, false, false},
+        {"03 0b ac 02", 300, false, false},
+        {"05 0b ff ff ff 7f", 268435455, false, false},
+        {"04 0b 0b 0b 0b", 11, false, false}, /* twice */
+        {"04 0b 05 0b 06", 5, true, false},
+        {"07 0b 05 01 01 0b ac 02", 5, true, false},
+        {"02 0b 00", 0, false, false}, /* 3.3.2.3.8: forbidden */
+        {"04 0b 80 80 00", 0, false, false},
+        {"01 0b", 0, false, true},
+        {"03 0b 80 80", 0, false, true},
+        {"05 0b 80 80 80 80", 0, false, true},
+        {"06 0b 80 80 80 80 01", 0, false, true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char body[64];
+        struct bytes packet;
+        const struct packet_properties *said;
+        union any any;
+
+        snprintf(body, sizeof body, "00 01 't' %s 'p'", rows[i].properties);
+        packet = packet_of(0x30, body);
+        said = &any.publish.properties;
+        assert_int_equal(read_any(V5, packet.data, packet.size, &any), 0);
+        if (said->subscription_id != rows[i].id || said->has_other_ids != rows[i].has_others ||
+            said->is_unreadable != rows[i].is_unreadable)
+            fail_msg("%s: %u", rows[i].properties, said->subscription_id);
+        assert_int_equal(packet_has(said, PROPERTY_SUBSCRIPTION_ID), rows[i].id != 0);
+        free(packet.data);
+    }
+}
+
 /* Topic, identifier and the length of the properties are enough, and any less is said to be too little rather than wrong. */
 static void test_publish_head(void **state)
 {
@@ -747,6 +787,7 @@ int main(void)
         cmocka_unit_test(test_publish_faults),
         cmocka_unit_test(test_publish_without_identifier),
         cmocka_unit_test(test_publish_values),
+        cmocka_unit_test(test_subscription_ids),
         cmocka_unit_test(test_publish_head),
         cmocka_unit_test(test_pubrel),
         cmocka_unit_test(test_suback),

@@ -63,12 +63,32 @@ static size_t make_pubrels(uint8_t *to)
     return AT_ONCE * 4;
 }
 
+/* Writes a packet as a broker sends it that gives subscription identifiers: with the properties of our SUBSCRIBE, after their
+ * length, in place of none. Its size. */
+static size_t with_identifier(uint8_t *to, const uint8_t *packet, const uint8_t *properties)
+{
+    struct packet whole;
+    size_t head, body;
+
+    packet_peek(packet, 128, &whole);
+    head = 2 + ((size_t)((const uint8_t *)whole.body.data)[0] << 8 | ((const uint8_t *)whole.body.data)[1]);
+    head += (whole.flags & 6) != 0 ? 2 : 0;
+    body = whole.body.size + properties[0];
+    to[0] = packet[0];
+    to[1] = (uint8_t)(body & 0x7f) | 0x80;
+    to[2] = (uint8_t)(body >> 7);
+    memcpy(to + 3, whole.body.data, head);
+    memcpy(to + 3 + head, properties, properties[0] + 1u);
+    memcpy(to + 4 + head + properties[0], (const uint8_t *)whole.body.data + head + 1, whole.body.size - head - 1);
+    return 3 + body;
+}
+
 int main(int argc, char **argv)
 {
     static const char *const filters[] = {"fms/+/data"};
     static struct ingest ingest;
     static struct messages messages;
-    static uint8_t packets[AT_ONCE * 256], pubrels[AT_ONCE * 4];
+    static uint8_t packets[AT_ONCE * 256], pubrels[AT_ONCE * 4], packet[256], properties[5];
     struct session_options options = {.version = PACKET_5,
                                       .client_id = "ingest",
                                       .keepalive = 30 * FMS_SECOND,
@@ -86,15 +106,17 @@ int main(int argc, char **argv)
     count = messages_number("COUNT", argv[1], AT_ONCE, UINT32_MAX);
     options.qos = (uint8_t)messages_number("QOS", argv[2], 0, 2);
     messages_make(&messages, 100, options.qos, 128, true);
-    for (unsigned n = 0; n < AT_ONCE; n++, size += messages.packet_size)
-        messages_write(&messages, n, (uint16_t)(n + 1), 1763320419000000000, packets + size);
-
     ingest.session = session_new(&options);
     session_begin(ingest.session, FMS_SECOND);
     send_all(&ingest);
     receive(&ingest, (uint8_t[]){0x20, 3, 0, 0, 0}, 5);
+    memcpy(properties, (const uint8_t *)session_output(ingest.session).data + 4, sizeof properties);
+    for (unsigned n = 0; n < AT_ONCE; n++) {
+        messages_write(&messages, n, (uint16_t)(n + 1), 1763320419000000000, packet);
+        size += with_identifier(packets + size, packet, properties);
+    }
     send_all(&ingest);
-    receive(&ingest, (uint8_t[]){0x90, 4, 0, 1, 0, options.qos}, 6);
+    receive(&ingest, (uint8_t[]){0x90, 4, 0xff, 0xff, 0, options.qos}, 6);
     ingest.sent = 0;
     while (received < count) {
         size_t taken = receive(&ingest, packets, size);

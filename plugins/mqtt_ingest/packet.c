@@ -344,6 +344,25 @@ static const struct packet_properties no_properties = {
     .shared_available = true,
 };
 
+/* What most messages have, read without detours: a subscription identifier and nothing else. False: it is not that. */
+static bool read_subscription_id(const uint8_t *data, size_t size, struct packet_properties *into)
+{
+    uint32_t value = 0;
+
+    if (size > 5 || data[0] != PROPERTY_SUBSCRIPTION_ID || (data[size - 1] & 0x80) != 0)
+        return false;
+    for (size_t i = size - 1; i > 0; i--) {
+        if (i < size - 1 && (data[i] & 0x80) == 0)
+            return false;
+        value = value << 7 | (data[i] & 0x7f);
+    }
+    if (value == 0)
+        return false;
+    into->present = UINT64_C(1) << PROPERTY_SUBSCRIPTION_ID;
+    into->subscription_id = value;
+    return true;
+}
+
 /* Of `*into`, which has none yet. */
 static int read_properties(struct reader *reader, enum packet_type type, struct packet_properties *into)
 {
@@ -354,7 +373,8 @@ static int read_properties(struct reader *reader, enum packet_type type, struct 
         return REASON_MALFORMED;
     if (size > 0) {
         into->all = fms_bytes_of(data, size);
-        read_each_property(reader_of(into->all), type, into);
+        if (type != PACKET_PUBLISH || !read_subscription_id(data, size, into))
+            read_each_property(reader_of(into->all), type, into);
     }
     return 0;
 }
