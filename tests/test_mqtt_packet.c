@@ -236,6 +236,7 @@ static void test_connack(void **state)
         {"MQTT-3.2.2-6", V5, 0x20, "01 87 00", 0},
         {"MQTT-3.2.2-8", V5, 0x20, "00 01 00", 0},
         {"3.2.2.3", V5, 0x20, "00 00", REASON_MALFORMED},
+        {"3.2.2.3: refused, in short", V5, 0x20, "00 86", 0},
         {"2.2.2.1: longer than the packet", V5, 0x20, "00 00 04 21 00 0a", REASON_MALFORMED},
         {"2.2.2.1: shorter than its properties", V5, 0x20, "00 00 02 21 00 0a", 0},
         {"behind the properties", V5, 0x20, "00 00 00 00", 0},

@@ -50,6 +50,7 @@ struct mqtt_ingest {
     unsigned attempt;
     bool has_connected;    /* ever */
     bool has_spoken_5;     /* ever, with a broker that answered */
+    bool is_guess;         /* 3.1.1 is spoken because MQTT 5 was met with silence */
     bool is_up, is_proved; /* this connection: CONNACK has come; it has proved good */
     bool is_reconnecting;  /* since a loss that was logged, or a first attempt that failed */
     unsigned fleeting;     /* connections in a row that did not prove good */
@@ -305,6 +306,7 @@ static void speak_another(struct mqtt_ingest *self)
 {
     bool is_5 = session_version(self->session) == PACKET_5;
 
+    self->is_guess = is_5 && !session_is_foreign(self->session);
     session_speak(self->session, is_5 ? PACKET_3_1_1 : PACKET_5);
     fms_info(self->host, "tries MQTT %s with %s", is_5 ? "3.1.1" : "5", server_of(self));
 }
@@ -317,7 +319,7 @@ static void link_down(struct mqtt_ingest *self, const char *reason)
     if (reason != NULL) {
         tell_down(self, reason);
         guess_takeover(self, lasted);
-        if (may_speak_another(self))
+        if (may_speak_another(self) || (self->is_up && self->is_guess)) /* it may have been silent for another reason */
             speak_another(self);
     }
     if (self->is_up && self->is_proved && lasted > self->last_pause) {

@@ -470,7 +470,9 @@ int packet_read_connack(enum packet_version version, const struct packet *packet
     connack->properties = no_properties;
     if (is_wrong(&reader))
         return REASON_MALFORMED;
-    return version == PACKET_5 ? read_properties(&reader, PACKET_CONNACK, &connack->properties) : 0;
+    if (version == PACKET_3_1_1 || (reader_left(&reader) == 0 && connack->reason >= REASON_UNSPECIFIED))
+        return 0; /* who refuses us may spare the length of no properties, as in other packets */
+    return read_properties(&reader, PACKET_CONNACK, &connack->properties);
 }
 
 /* A topic is no filter (MQTT-4.7.3-1), and a header has a name. */

@@ -455,7 +455,7 @@ void session_part(struct session *session, bool for_good)
 {
     bool ends = for_good && session->options.clean_start && session->options.session_expiry > 0;
 
-    session->is_leaving = session->state == STATE_CONNECTED || session->state == STATE_PARTING;
+    session->is_leaving = session->is_leaving || session->state == STATE_CONNECTED || session->state == STATE_PARTING;
     session->farewell_expiry = ends ? 0 : -1;
     session->state = STATE_PARTED;
 }
@@ -542,7 +542,7 @@ static bool answers_as_3_1_1(const struct packet *packet)
 {
     const uint8_t *body = packet->body.data;
 
-    return packet->body.size == 2 || (packet->body.size > 2 && body[1] > 0 && body[1] <= 5);
+    return packet->body.size >= 2 && body[1] <= 5 && (body[1] > 0 || packet->body.size == 2);
 }
 
 static enum session_event session_foreign(struct session *session)
