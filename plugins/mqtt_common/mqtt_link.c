@@ -63,11 +63,12 @@ struct mqtt_link {
     char told[MQTT_TLS_REASON_SIZE]; /* why new files cannot be used */
     enum mqtt_version version;       /* that is tried, or spoken: not MQTT_AUTO */
     bool has_spoken_5;               /* ever */
-    int keepalive;                   /* seconds */
-    bool stays;                      /* the next attempt goes to the same address */
-    bool has_connected;              /* ever */
-    bool is_reconnecting;            /* since a loss, or a first attempt that failed */
-    bool is_told;                    /* that */
+    bool is_guess;      /* 3.1.1 is spoken because the broker did not answer to 5, which may have had another reason */
+    int keepalive;      /* seconds */
+    bool stays;         /* the next attempt goes to the same address */
+    bool has_connected; /* ever */
+    bool is_reconnecting; /* since a loss, or a first attempt that failed */
+    bool is_told;         /* that */
     int64_t down_since;
     int64_t last_pause;
     unsigned attempt;
@@ -872,6 +873,7 @@ static bool link_change_version(struct mqtt_link *link)
     if (!is_doubted || link->options->version != MQTT_AUTO)
         return false;
     link->version = link->version == MQTT_5 ? MQTT_3_1_1 : MQTT_5;
+    link->is_guess = link->version == MQTT_3_1_1 && !link->is_unspoken;
     link->stays = link->version == MQTT_3_1_1;
     return true;
 }
@@ -1077,7 +1079,7 @@ static void link_turn(struct mqtt_link *link)
 {
     char told[sizeof link->reason], owed[128] = "";
     int64_t since;
-    bool was_up, for_good, was_ours;
+    bool was_up, for_good, was_ours, is_doubtful;
 
     pthread_mutex_lock(&link->lock);
     memcpy(told, link->reason, sizeof told);
@@ -1092,7 +1094,10 @@ static void link_turn(struct mqtt_link *link)
     for_good = link->is_stopped || link->is_closing;
     was_ours = link->state == LINK_UP;
     pthread_mutex_unlock(&link->lock);
-    link_hang_up(link, for_good);
+    is_doubtful = was_up && !was_ours && link->is_guess;
+    link_hang_up(link, for_good || is_doubtful);
+    if (is_doubtful)
+        link->version = MQTT_5;
     if (was_up)
         link_judge(link, mqtt_clock() - since, owed, sizeof owed);
     if (was_ours) {
