@@ -848,6 +848,33 @@ static inline void expect_all_turns(const char *plugin, enum fms_role role)
     expect_turns(plugin, role, "server = tcp://127.0.0.1:%d, tcp://many.test:%d");
 }
 
+/* A server that does not know MQTT 5 is asked in 3.1.1 before the next server is. */
+static inline void expect_other_version(const char *plugin)
+{
+    int port = 0, listeners[2];
+    struct wire wire;
+    char ini[256];
+    struct fake *f;
+
+    for (unsigned i = 0; i < 2; i++)
+        listeners[i] = wire_listen_at(i + 1, &port);
+    snprintf(ini, sizeof ini, "server = tcp://127.0.0.1:%d, tcp://127.0.0.2:%d\nreconnect_min = 20ms\ntopic = t\n",
+             port, port);
+    f = fake_open(plugin, FMS_SOURCE, ini);
+    wire_idle = f;
+    broker_refuse(listeners[0], 0x84);
+    wire = broker_accept(listeners[0], NULL, false, NULL);
+    assert_int_equal(wire.version, 4);
+    broker_grant(&wire, 1);
+    assert_false(wire_ready(listeners[1], 0));
+    wire_idle = NULL;
+    close(wire.fd);
+    fake_stop(f);
+    fake_close(f);
+    for (int i = 0; i < 2; i++)
+        close(listeners[i]);
+}
+
 /* ---------------------------------------------------------------------------------------- certificates that are replaced */
 
 /* Takes those of an authority, `ca` or `other`, into use on both sides. */

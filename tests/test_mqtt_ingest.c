@@ -1117,6 +1117,12 @@ static void test_alerts_of_tls_are_told(void **state)
     expect_alert("mqtt_ingest", FMS_SOURCE, "-tls1_3", true, "TLS: the broker says: unknown ca");
 }
 
+static void test_other_version_at_the_same_server(void **state)
+{
+    (void)state;
+    expect_other_version("mqtt_ingest");
+}
+
 static void test_whatever_is_wrong_with_one_address_the_next_is_tried(void **state)
 {
     (void)state;
@@ -1161,6 +1167,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_unknown_host),
         cmocka_unit_test(test_certificates_are_renewed),
         cmocka_unit_test(test_alerts_of_tls_are_told),
+        cmocka_unit_test(test_other_version_at_the_same_server),
         cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),
         cmocka_unit_test(test_probe),
     };

@@ -1337,6 +1337,12 @@ static void test_certificates_are_renewed(void **state)
     expect_renewed_certificates("mqtt_source", FMS_SOURCE);
 }
 
+static void test_other_version_at_the_same_server(void **state)
+{
+    (void)state;
+    expect_other_version("mqtt_source");
+}
+
 static void test_whatever_is_wrong_with_one_address_the_next_is_tried(void **state)
 {
     (void)state;
@@ -1379,6 +1385,7 @@ int main(void)
         cmocka_unit_test(test_overlapping_subscription_of_yesterday_is_ended),
         cmocka_unit_test(test_shared_subscription_divides),
         cmocka_unit_test(test_certificates_are_renewed),
+        cmocka_unit_test(test_other_version_at_the_same_server),
         cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),
         cmocka_unit_test(test_probe),
         cmocka_unit_test(test_probe_says_what_is_refused),

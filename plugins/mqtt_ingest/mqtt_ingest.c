@@ -307,6 +307,8 @@ static void speak_another(struct mqtt_ingest *self)
     bool is_5 = session_version(self->session) == PACKET_5;
 
     self->is_guess = is_5 && !session_is_foreign(self->session);
+    if (is_5)
+        transport_stay(self->transport);
     session_speak(self->session, is_5 ? PACKET_3_1_1 : PACKET_5);
     fms_info(self->host, "tries MQTT %s with %s", is_5 ? "3.1.1" : "5", server_of(self));
 }

@@ -41,7 +41,7 @@ struct transport {
     SSL_CTX *tls;                    /* NULL: no TLS */
     char told[MQTT_TLS_REASON_SIZE]; /* why new files cannot be used */
     char reason[256];
-    bool was_closed;
+    bool was_closed, stays;
 
     enum step step;
     int64_t deadline, address_deadline;
@@ -326,20 +326,29 @@ void transport_prove(struct transport *transport)
     transport->address = NULL;
 }
 
+void transport_stay(struct transport *transport)
+{
+    transport->stays = true;
+}
+
 void transport_open(struct transport *transport, int64_t now)
 {
+    bool stays = transport->stays;
+
     transport_close(transport);
     transport->reason[0] = '\0';
-    transport->was_closed = false;
+    transport->was_closed = transport->stays = false;
     transport->read_events = POLLIN;
     transport->write_events = POLLOUT;
     transport->deadline = now + CONNECT_PATIENCE;
-    transport->address = transport->address != NULL ? transport->address->ai_next : NULL;
+    if (transport->address != NULL && !stays)
+        transport->address = transport->address->ai_next;
     transport->step = STEP_ADDRESS;
     if (transport->address != NULL)
         return;
     lookup_give_up(transport->lookup);
-    mqtt_next_server(transport->options, &transport->server, &transport->url);
+    if (!stays)
+        mqtt_next_server(transport->options, &transport->server, &transport->url);
     transport->lookup = lookup_new(&transport->url);
     transport->step = STEP_LOOKUP;
 }

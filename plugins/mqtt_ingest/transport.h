@@ -25,6 +25,8 @@ void transport_close(struct transport *transport);
 void transport_finish(struct transport *transport);
 /* This connection has proved good: after it the first server is tried first again. */
 void transport_prove(struct transport *transport);
+/* The next attempt goes to the same address: what was wrong was not the address. */
+void transport_stay(struct transport *transport);
 /* The server that it is or was connected to, or tried last. */
 const struct mqtt_url *transport_server(const struct transport *transport);
 
