@@ -30,49 +30,49 @@ enum link { LINK_DOWN, LINK_CONNECTING, LINK_UP, LINK_SETTLING, LINK_PARTING };
 struct mqtt_ingest {
     struct mqtt_options mqtt;
     struct fms_list topic;
-    bool clean_start;
     int64_t session_expiry;
     int64_t receive_maximum;
     int64_t max_message_size;
     int64_t topic_alias_maximum;
-    int retained; /* enum mqtt_retained */
     const char *alpn;
+    int retained; /* enum mqtt_retained */
+    bool clean_start;
 
+    bool is_stopping;
+    bool is_held; /* a message at the buffer's front found no room */
     const struct fms_host *host;
     char client_id[MQTT_CLIENT_ID_SIZE]; /* the generated one */
     struct transport *transport;
     struct session *session;
 
-    enum link link;
     int64_t link_at;    /* the next attempt to connect; since when it is up */
     int64_t part_until; /* LINK_SETTLING, LINK_PARTING */
     int64_t last_pause;
+    int64_t down_since;
+    enum link link;
     unsigned attempt;
+    unsigned fleeting;     /* connections in a row that did not prove good */
+    unsigned kicks;        /* in a row that the broker closed without a word, soon after all was well */
+    bool is_up, is_proved; /* this connection: CONNACK has come; it has proved good */
+    bool is_reconnecting;  /* since a loss that was logged, or a first attempt that failed */
     bool has_connected;    /* ever */
     bool has_spoken_5;     /* ever, with a broker that answered */
     bool is_guess;         /* 3.1.1 is spoken because MQTT 5 was met with silence */
-    bool is_up, is_proved; /* this connection: CONNACK has come; it has proved good */
-    bool is_reconnecting;  /* since a loss that was logged, or a first attempt that failed */
-    unsigned fleeting;     /* connections in a row that did not prove good */
-    unsigned kicks;        /* in a row that the broker closed without a word, soon after all was well */
-    int64_t down_since;
-    char why[640];  /* room for down_reason */
-    char told[640]; /* the reason of the last attempt that failed */
-    struct session_limits told_limits;
 
     bool knows_session; /* the broker has said that it had our session */
-    bool has_doubted;
-    bool has_told;     /* that it is subscribed */
-    bool has_session;  /* the broker had granted a subscription */
-    unsigned refusals; /* in a row */
-    int64_t ask_at;    /* to ask again; FMS_NEVER */
+    bool has_doubted;   /* whether it ever says so */
+    bool has_session;   /* the broker had granted a subscription */
+    bool has_told;      /* that it is subscribed */
+    unsigned refusals;  /* in a row */
+    int64_t ask_at;     /* to ask again; FMS_NEVER */
+    struct session_limits told_limits;
+    char why[640];  /* room for down_reason */
+    char told[640]; /* the reason of the last attempt that failed */
 
     uint8_t *buffer;
     size_t buffer_size, start, end; /* what was read and not used up */
     int64_t read_at;                /* realtime: when its end came */
-    bool is_held;                   /* a message at its front found no room */
     size_t unsettled;
-    bool is_stopping;
 
     struct mqtt_headers headers;
 };
