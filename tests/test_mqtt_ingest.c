@@ -644,6 +644,8 @@ static void test_broker_breaks_the_protocol(void **state)
         assert_false(wire_ready(pair.wire.fd, 100));
         fake_settle(pair.f, 2, FMS_DELIVERED);
         fake_settle(pair.f, 1, FMS_DELIVERED);
+        fake_poll(pair.f, 16);
+        wire_idle = NULL; /* one turn is enough */
         expect_ack(&pair.wire, PUBACK, 12);
         assert_true(wire_receive(&pair.wire, &packet)); /* and DISCONNECT behind them */
         assert_int_equal(packet.id, 13);
@@ -654,6 +656,7 @@ static void test_broker_breaks_the_protocol(void **state)
         assert_int_equal(packet.body[0], cases[i].reason);
         free(packet.body);
         close(pair.wire.fd);
+        wire_idle = pair.f;
         fake_until(pair.f, fake_said(pair.f, cases[i].said) != NULL);
         pair_accept(&pair, true, 1); /* and it tries again */
         pair_end(&pair);
@@ -1129,6 +1132,40 @@ static void test_whatever_is_wrong_with_one_address_the_next_is_tried(void **sta
     expect_all_turns("mqtt_ingest", FMS_SOURCE);
 }
 
+/* A broker that knows 3.1.1 only, twice asked. */
+static void *old_broker(void *user)
+{
+    int listener = *(int *)user;
+    struct wire wire = {.version = 4};
+
+    wire.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    free(wire_expect(&wire, CONNECT).body);
+    send_raw(&wire, "\x20\x02\x00\x01", 4);
+    close(wire.fd);
+    wire = broker_accept(listener, NULL, false, NULL);
+    broker_grant(&wire, 1);
+    free(wire_expect(&wire, DISCONNECT).body);
+    close(wire.fd);
+    return NULL;
+}
+
+static void test_probe_of_3_1_1_only(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct fake *f = fake_check("mqtt_ingest", FMS_SOURCE, section(port, "topic = t"));
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, old_broker, &listener), 0);
+    assert_int_equal(fake_probe(f, 10 * FMS_SECOND), 0);
+    pthread_join(thread, NULL);
+    assert_non_null(fake_said(f, " ms, MQTT 3.1.1"));
+    assert_non_null(fake_said(f, "report: topic \"t\" is granted, with QoS 1"));
+    assert_int_equal(fake_count_said(f, "error: "), 0);
+    fake_close(f);
+    close(listener);
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
@@ -1170,6 +1207,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_other_version_at_the_same_server),
         cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),
         cmocka_unit_test(test_probe),
+        cmocka_unit_test(test_probe_of_3_1_1_only),
     };
 
     signal(SIGPIPE, SIG_IGN);

@@ -342,7 +342,8 @@ static void link_down(struct mqtt_ingest *self, const char *reason)
 /* Whether this connection has lasted, and told only where others before it have not. */
 static void link_prove(struct mqtt_ingest *self, int64_t now)
 {
-    if (self->is_proved || now - self->link_at < PROVED_AFTER || session_unanswered(self->session) != NULL)
+    if (!self->is_up || self->is_proved || now - self->link_at < PROVED_AFTER ||
+        session_unanswered(self->session) != NULL)
         return;
     self->is_proved = true;
     if (self->fleeting > 1)
@@ -486,9 +487,8 @@ static void on_stray(struct mqtt_ingest *self, const struct session_message *mes
     char text[MQTT_SHOWN_SIZE];
 
     fms_warn(self->host,
-             "messages such as those on \"%s\" seem to come by a subscription from an earlier start that cannot be "
-             "found, such"
-             " as one in a group ($share): if they go on, unsubscribe it, or take another client id",
+             "messages such as those on \"%s\" seem to come by a subscription from an earlier start that cannot be"
+             " found, such as one in a group ($share): if they go on, unsubscribe it, or take another client id",
              mqtt_show(message->topic, text));
 }
 
@@ -603,8 +603,9 @@ static void link_wait(struct mqtt_ingest *self, bool is_at_once, struct fms_wait
     wait->deadline = session_deadline(self->session);
     if (self->ask_at < wait->deadline)
         wait->deadline = self->ask_at;
-    if (self->fleeting > 1 && self->link_at + PROVED_AFTER < wait->deadline)
-        wait->deadline = self->link_at + PROVED_AFTER;
+    if (self->is_up && self->fleeting > 1 && session_unanswered(self->session) == NULL &&
+        self->link_at + PROVED_AFTER < wait->deadline)
+        wait->deadline = self->link_at + PROVED_AFTER; /* to tell that it lasts */
     if (is_more || is_at_once)
         wait->deadline = 0;
 }
@@ -671,14 +672,14 @@ static bool link_discard(struct mqtt_ingest *self)
 static void link_parting(struct mqtt_ingest *self, struct fms_wait *wait)
 {
     int64_t now = fms_now(self->host);
-    bool is_open;
+    bool is_open = link_flush(self);
 
     if (self->link == LINK_SETTLING && (session_is_settled(self->session) || now >= self->part_until)) {
         session_part(self->session, false);
         self->link = LINK_PARTING;
         self->part_until = now + PART_PATIENCE;
+        is_open = is_open && link_flush(self);
     }
-    is_open = link_flush(self);
     if (self->link == LINK_PARTING)
         is_open = is_open && link_discard(self) && now < self->part_until;
     if (!is_open) {

@@ -12,7 +12,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 . "$root/tests/integration/common.sh"
 command -v mosquitto_pub >/dev/null || { echo "skipped: there is no mosquitto_pub"; exit 77; }
 prefix=odd$$
-count=3000
+count=100000
 
 cat >"$work/receiver.ini" <<END
 [pipeline]
@@ -45,15 +45,15 @@ letters() { [ -f "$work/letters" ] && [ "$(wc -l <"$work/letters")" = "$1" ]; }
 start receiver "$work/receiver.ini"
 until_true 40 "the subscription" logged receiver "source: receives"
 large=$(head -c 60000 /dev/zero | tr '\0' x)
-good 1 1000
+good 1 30000
 odd -m indicator -D publish payload-format-indicator 2
 odd -m response -D publish response-topic 'a/+'
 odd -n
-good 1001 2000
+good 30001 60000
 odd -m properties -D publish user-property a "$large" -D publish user-property b "$large" -D publish user-property c "$large" \
   -D publish user-property d "$large" -D publish user-property e "$large"
 head -c 300000 /dev/zero | odd -s
-good 2001 $count
+good 60001 $count
 until_true 60 "all good messages" grep -qx $count "$work/receiver.out"
 until_true 20 "two dead letters" letters 2
 
