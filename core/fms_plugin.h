@@ -417,7 +417,7 @@ static inline size_t fms_json_unescape(const struct fms_host *host, const struct
     return host->json_unescape(string, to);
 }
 
-/* How much may still be emitted: records, and bytes of them with their bookkeeping (some 300 each). [lane] */
+/* How much may still be emitted: records, and bytes of them with their bookkeeping (some 300 each). [lane], and in probe */
 static inline void fms_room(const struct fms_host *host, size_t *records, size_t *bytes)
 {
     host->room(host, records, bytes);
