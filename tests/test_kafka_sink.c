@@ -31,6 +31,22 @@ static bool delivers(struct fake *f, size_t count)
     return fake_count_fate(f, FMS_DELIVERED) == count;
 }
 
+/* A record of so many bytes of payload; such that compress to nothing, or not at all. */
+static void add_large(struct fake *f, size_t size, bool is_random)
+{
+    static unsigned seed = 1;
+    char *payload = malloc(size);
+    struct fms_record record = {.topic = fms_text("t"), .key = fms_text("k"), .payload = {payload, size}};
+
+    memset(payload, 'x', size);
+    for (size_t i = 0; i < size && is_random; i++) {
+        seed = seed * 1103515245 + 12345;
+        payload[i] = (char)(seed >> 16);
+    }
+    fake_add_record(f, &record);
+    free(payload);
+}
+
 /* Offers what was added, until so many records are delivered. */
 static void write_until_delivered(struct fake *f, size_t count)
 {
@@ -59,14 +75,19 @@ static void check_order(struct cluster *cluster, const char *topic, size_t count
     cluster_forget(&messages);
 }
 
-/* Lowers a topic's max.message.bytes. */
-static void cluster_limit(struct cluster *cluster, const char *topic, const char *bytes)
+/* Sets properties of a topic: name, value, ..., NULL. */
+static void cluster_configure(struct cluster *cluster, const char *topic, ...)
 {
     rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(cluster->rk);
     rd_kafka_event_t *event;
+    const char *name;
+    va_list properties;
 
-    rd_kafka_ConfigResource_set_config(resource, "max.message.bytes", bytes);
+    va_start(properties, topic);
+    while ((name = va_arg(properties, const char *)) != NULL)
+        rd_kafka_ConfigResource_set_config(resource, name, va_arg(properties, const char *));
+    va_end(properties);
     rd_kafka_AlterConfigs(cluster->rk, &resource, 1, NULL, queue);
     event = rd_kafka_queue_poll(queue, 20000);
     assert_non_null(event);
@@ -94,6 +115,8 @@ static void test_check_names_what_is_wrong(void **state)
         {"brokers = a:1\ntopic = t\nkafka.transactional.id = x\n", "uses no transactions"},
         {"brokers = a:1\ntopic = t\nkafka.delivery.report.only.error = true\n", "settled by their delivery reports"},
         {"brokers = a:1\ntopic = t\nkafka.dr_cb = x\n", "error: kafka.dr_cb: "},
+        {"brokers = a:1\ntopic = t\ntimestamp = recrod\n", "error: timestamp: is the same for all records"},
+        {"brokers = a:1\ntopic = t\ntopics_max = 0\n", "topics_max"},
     };
 
     (void)state;
@@ -426,8 +449,8 @@ static void test_batch_refusal_finds_the_guilty(void **state)
     f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "kafka.linger.ms = 100\n", topic));
     add_numbered(f, 0, 1);
     write_until_delivered(f, 1);
-    rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
-                                      RD_KAFKA_RESP_ERR_NO_ERROR, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_INVALID_RECORD,
+                                      RD_KAFKA_RESP_ERR_NO_ERROR, RD_KAFKA_RESP_ERR_INVALID_RECORD);
     for (int i = 0; i < 4; i++)
         fake_add(f, "t", "k", i == 0 ? "1" : i == 1 ? "guilty" : i == 2 ? "2" : "3");
     assert_int_equal(fake_write(f), 4);
@@ -450,7 +473,7 @@ static void test_refusals_in_mid_stream_keep_order(void **state)
     if (cluster->mock != NULL)
         skip();
     cluster_topic(cluster, topic, 1);
-    cluster_limit(cluster, topic, "4000");
+    cluster_configure(cluster, topic, "max.message.bytes", "4000", NULL);
     f = fake_open("kafka_sink", FMS_SINK,
                   cluster_ini(cluster, "topic = %s\n" THERE "kafka.batch.num.messages = 10\n", topic));
     memset(large, 'x', sizeof large - 1);
@@ -464,6 +487,498 @@ static void test_refusals_in_mid_stream_keep_order(void **state)
     fake_until(f, fake_count_fate(f, FMS_REJECTED) == 3);
     check_order(cluster, topic, good);
     fake_close(f);
+}
+
+/* What brokers would refuse is rejected before it costs a producer; the limit is theirs to the byte. */
+static void test_limit_is_learned(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("limit");
+    uint64_t restarts;
+    size_t good = 0;
+    struct fake *f;
+
+    if (cluster->mock != NULL)
+        skip();
+    cluster_topic(cluster, topic, 1);
+    cluster_configure(cluster, topic, "max.message.bytes", "4000", NULL);
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE, topic));
+    for (size_t i = 0; i < 10000; i++) {
+        if (i % 1000 == 500)
+            add_large(f, 5000, false);
+        else
+            add_numbered(f, good++, 1);
+    }
+    write_until_delivered(f, good);
+    fake_until(f, fake_count_fate(f, FMS_REJECTED) == 10);
+    assert_in_range(fake_counter(f, "producer_restarts"), 0, 6); /* the first batches may come before the limit */
+    assert_int_equal(cluster_count(cluster, topic, 0), good);
+    restarts = fake_counter(f, "producer_restarts");
+    add_large(f, 3929, false); /* and 71 bytes of Kafka's */
+    add_large(f, 3930, false);
+    write_until_delivered(f, good + 1);
+    assert_int_equal(fake_fate(f, 10001), FMS_REJECTED);
+    assert_non_null(strstr(fake_reason(f, 10001), "too large: 4001 bytes; the topic's max.message.bytes is 4000"));
+    assert_int_equal(fake_counter(f, "producer_restarts"), restarts);
+    fake_close(f);
+}
+
+/* What is compressed may fit though it seems too large; what does not costs itself. */
+static void test_limit_of_what_is_compressed(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("compressed");
+    struct fake *f;
+
+    if (cluster->mock != NULL)
+        skip();
+    cluster_topic(cluster, topic, 1);
+    cluster_configure(cluster, topic, "max.message.bytes", "20000", NULL);
+    f = fake_open("kafka_sink", FMS_SINK,
+                  cluster_ini(cluster, "topic = %s\n" THERE "profile = throughput\nkafka.linger.ms = 50\n", topic));
+    for (size_t i = 0; i < 2000; i++)
+        add_large(f, 200, true);
+    add_large(f, 100000, false);
+    add_large(f, 30000, true);
+    add_large(f, 10, true);
+    write_until_delivered(f, 2002);
+    assert_int_equal(fake_fate(f, 2001), FMS_REJECTED);
+    assert_in_range(fake_counter(f, "producer_restarts"), 1, 3);
+    assert_int_equal(cluster_count(cluster, topic, 0), 2002);
+    fake_close(f);
+}
+
+/* A refusal brings back what was under way with it: the next that seem too large go alone. */
+static void test_compressed_suspects_go_alone(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("suspects");
+    unsigned settles = 0;
+    struct fake *f;
+
+    if (cluster->mock != NULL)
+        skip();
+    cluster_topic(cluster, topic, 1);
+    cluster_configure(cluster, topic, "max.message.bytes", "20000", NULL);
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "profile = throughput\n", topic));
+    add_numbered(f, 0, 2000);
+    for (size_t i = 0; i < 10; i++) {
+        add_large(f, 30000, true);
+        add_numbered(f, 2000 + 500 * i, 500);
+    }
+    write_until_delivered(f, 7000);
+    fake_until(f, fake_count_fate(f, FMS_REJECTED) == 10);
+    for (size_t i = 0; i < 7010; i++)
+        settles += fake_settles(f, i);
+    assert_in_range(settles, 7010, 3 * 7010); /* without, up to 40,000 more */
+    assert_in_range(fake_counter(f, "producer_restarts"), 10, 14);
+    fake_close(f);
+}
+
+/* Where the limit can't be read, refusals teach it. */
+static void test_refusals_teach_the_limit(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("taught");
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    cluster_topic(cluster, topic, 1);
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "kafka.linger.ms = 50\n", topic));
+    rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    for (size_t i = 0; i < 10; i++)
+        add_large(f, 1000, false);
+    write_until_delivered(f, 10); /* in smaller batches */
+    assert_int_equal(fake_counter(f, "producer_restarts"), 1);
+    rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    add_large(f, 5000, false);
+    fake_write(f);
+    fake_until(f, fake_fate(f, 10) == FMS_REJECTED); /* it was alone */
+    add_large(f, 5000, false);
+    add_large(f, 4999, false);
+    write_until_delivered(f, 11);
+    assert_int_equal(fake_fate(f, 11), FMS_REJECTED);
+    assert_int_equal(fake_counter(f, "producer_restarts"), 2);
+    fake_close(f);
+}
+
+/* Of what is not about size, the guilty one of many is found in a few steps, and batches are large again afterwards. */
+static void test_guilty_one_of_many_is_found(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("many");
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    cluster_topic(cluster, topic, 1);
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "kafka.linger.ms = 100\n", topic));
+    rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_INVALID_RECORD,
+                                      RD_KAFKA_RESP_ERR_INVALID_RECORD, RD_KAFKA_RESP_ERR_INVALID_RECORD);
+    fake_add(f, "t", "k", "guilty");
+    add_numbered(f, 0, 255);
+    assert_int_equal(fake_write(f), 256); /* in one batch, then in 16, then one by one */
+    fake_until(f, delivers(f, 255));
+    assert_int_equal(fake_fate(f, 0), FMS_REJECTED);
+    assert_int_equal(fake_counter(f, "producer_restarts"), 3);
+    check_order(cluster, topic, 255);
+    fake_close(f);
+}
+
+/* The same where none is found: a refusal that does not come again. */
+static void test_no_guilty_one(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("none");
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    cluster_topic(cluster, topic, 1);
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "kafka.linger.ms = 100\n", topic));
+    rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_INVALID_RECORD);
+    add_numbered(f, 0, 100);
+    write_until_delivered(f, 100);
+    add_numbered(f, 100, 100);
+    write_until_delivered(f, 200); /* by one that was made without need */
+    assert_int_equal(fake_counter(f, "producer_restarts"), 1);
+    check_order(cluster, topic, 200);
+    fake_close(f);
+}
+
+/* A time that the topic does not take, and a missing key that it needs, are found before they cost a batch. */
+static void test_what_a_topic_demands_is_learned(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("demands");
+    struct fms_record record = {.topic = fms_text("t"), .payload = fms_text("{}")};
+    struct fake *f;
+
+    if (cluster->mock != NULL)
+        skip();
+    cluster_topic(cluster, topic, 1);
+    cluster_configure(cluster, topic, "message.timestamp.after.max.ms", "3600000", "cleanup.policy", "compact", NULL);
+    f = fake_open("kafka_sink", FMS_SINK,
+                  cluster_ini(cluster, "topic = %s\n" THERE "timestamp = ${json:t:-0}\n", topic));
+    fake_add(f, "t", "k", "{}");
+    write_until_delivered(f, 1);
+    for (size_t i = 0; i < 400; i++) {
+        if (i % 100 == 50)
+            fake_add(f, "t", "k", "{\"t\":4102444800}");
+        else if (i % 100 == 60)
+            fake_add_record(f, &record);
+        else
+            fake_add(f, "t", "k", "{}");
+    }
+    write_until_delivered(f, 393);
+    assert_int_equal(fake_count_fate(f, FMS_REJECTED), 8);
+    assert_in_range(fake_counter(f, "producer_restarts"), 0, 4); /* the first batches may come before the answer */
+    fake_close(f);
+}
+
+/* ----------------------------------------------------------------------------------------------------- dead letters */
+
+static void add_letter(struct fake *f, const char *key, size_t size, bool is_random)
+{
+    static char payload[200000];
+    struct fms_header headers[] = {{"trace", {payload, 1500}},
+                                   {"fms.payload", fms_text("theirs")},
+                                   {"fms.reason", fms_text("as the test wants it")},
+                                   {"fms.topic", {payload, 3000}}};
+    struct fms_record letter = {.topic = fms_text("fms/data"),
+                                .key = fms_text(key),
+                                .payload = {payload, size},
+                                .headers = headers,
+                                .header_count = 3};
+    unsigned seed = 7;
+
+    memset(payload, 'x', sizeof payload);
+    for (size_t i = 0; i < size && is_random; i++) {
+        seed = seed * 1103515245 + 12345;
+        payload[i] = (char)(seed >> 16);
+    }
+    letter.header_count = strcmp(key, "all") == 0 ? 4 : 3;
+    fake_add_record(f, &letter);
+}
+
+/* A letter that its topic does not take goes again without payload; then without what the host has not added; then that is
+ * cut. The client's own limit counts as the topic's does. */
+static void check_letters(struct cluster *cluster, const char *topic, const char *options)
+{
+    struct fake *f = fake_open("kafka_sink", FMS_DEAD_LETTER,
+                               cluster_ini(cluster, "topic = %s\n" THERE "%s", topic, options));
+    struct messages messages;
+    static char key[2001];
+
+    memset(key, 'k', sizeof key - 1);
+    add_letter(f, "small", 100, true);
+    add_letter(f, "payload", 5000, true);
+    add_letter(f, key, 10, true);
+    add_letter(f, "all", 5000, true);
+    write_until_delivered(f, 4);
+    assert_int_equal(fake_counter(f, "letters_reduced"), 3);
+    fake_close(f);
+    cluster_read(cluster, topic, 0, &messages);
+    assert_int_equal(messages.count, 4);
+    assert_int_equal(messages.items[0]->len, 100);
+    for (size_t i = 1; i < 4; i++) {
+        assert_null(messages.items[i]->payload);
+        check_header(messages.items[i], "fms.reason", "as the test wants it");
+    }
+    check_header(messages.items[1], "fms.payload", "dropped, 5000 bytes: the letter was larger than its topic takes");
+    assert_int_equal(messages.items[1]->key_len, strlen("payload"));
+    check_header(messages.items[2], "fms.payload",
+                 "dropped, 10 bytes, with the key and other headers: the letter was larger than its topic takes");
+    assert_null(messages.items[2]->key);
+    assert_int_equal(messages.items[3]->key_len, 0);
+    cluster_forget(&messages);
+}
+
+static void test_letter_larger_than_the_client_takes(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("letters");
+
+    cluster_topic(cluster, topic, 1);
+    check_letters(cluster, topic, "kafka.message.max.bytes = 2500\n");
+}
+
+/* Whether what is compressed fits, only its broker can say. */
+static void check_compressed_letter(struct cluster *cluster, const char *topic)
+{
+    struct fake *f = fake_open("kafka_sink", FMS_DEAD_LETTER,
+                               cluster_ini(cluster, "topic = %s\n" THERE "kafka.compression.codec = lz4\n", topic));
+    struct messages messages;
+
+    add_letter(f, "compresses", 100000, false);
+    add_letter(f, "does not", 5000, true);
+    add_letter(f, "after", 10, true);
+    write_until_delivered(f, 3);
+    fake_close(f);
+    cluster_read(cluster, topic, 0, &messages);
+    assert_int_equal(messages.count, 3);
+    assert_int_equal(messages.items[0]->len, 100000);
+    assert_null(messages.items[1]->payload);
+    check_header(messages.items[1], "fms.reason", "as the test wants it");
+    assert_int_equal(messages.items[2]->len, 10);
+    cluster_forget(&messages);
+}
+
+static void test_letter_larger_than_its_topic_takes(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("letters"), *compressed = cluster_name("compressed");
+
+    if (cluster->mock != NULL)
+        skip();
+    cluster_topic(cluster, topic, 1);
+    cluster_configure(cluster, topic, "max.message.bytes", "2500", NULL);
+    check_letters(cluster, topic, "");
+    cluster_topic(cluster, compressed, 1);
+    cluster_configure(cluster, compressed, "max.message.bytes", "1900", NULL); /* "xxx..." compresses */
+    check_compressed_letter(cluster, compressed);
+}
+
+/* There is no other place for it. */
+static void test_letter_without_key_and_header(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("keyless");
+    struct messages messages;
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    f = fake_open(
+        "kafka_sink", FMS_DEAD_LETTER,
+        cluster_ini(cluster, "topic = %s\n" THERE "key = ${json:vehicle_id}\nheader.id = ${json:id}\n", topic));
+    fake_add(f, "t", NULL, "no JSON");
+    write_until_delivered(f, 1);
+    fake_close(f);
+    cluster_read(cluster, topic, 0, &messages);
+    assert_int_equal(messages.count, 1);
+    assert_null(messages.items[0]->key);
+    check_header(messages.items[0], "id", NULL);
+    cluster_forget(&messages);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- topics */
+
+static bool is_there(struct cluster *cluster, const char *topic)
+{
+    const struct rd_kafka_metadata *metadata;
+    bool found = false;
+
+    assert_int_equal(rd_kafka_metadata(cluster->rk, 1, NULL, &metadata, 20000), 0);
+    for (int i = 0; i < metadata->topic_cnt; i++)
+        found = found || strcmp(metadata->topics[i].topic, topic) == 0;
+    rd_kafka_metadata_destroy(metadata);
+    return found;
+}
+
+/* Many topics that are not there, and brokers that would make them: none is made, and the one that is there goes on. */
+static void test_unknown_topics_harm_nobody(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *good = cluster_name("good"), *unknown = cluster_name("unknown");
+    char text[96];
+    struct fake *f;
+
+    if (cluster->mock != NULL)
+        skip();
+    cluster_topic(cluster, good, 1);
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = ${topic}\n" THERE "topics_max = 100\n"));
+    for (size_t round = 0; round < 2; round++) { /* more than are remembered */
+        for (size_t i = 0; i < 4500; i++) {
+            snprintf(text, sizeof text, "%s-%zu", unknown, i);
+            fake_add(f, text, "k", "x");
+            if (i % 225 == 50)
+                fake_add(f, good, "k", "good");
+        }
+    }
+    write_until_delivered(f, 40);
+    fake_until(f, fake_count_fate(f, FMS_REJECTED) == 9000);
+    assert_non_null(strstr(fake_reason(f, 0), "Unknown topic or partition"));
+    assert_int_equal(fake_counter(f, "producer_restarts"), 0);
+    assert_int_equal(cluster_count(cluster, good, 0), 40);
+    snprintf(text, sizeof text, "%s-%d", unknown, 0);
+    assert_false(is_there(cluster, text));
+    fake_close(f);
+}
+
+/* New topics are made, as `partitions` says, and nothing is rejected meanwhile; but no more than topics_max. */
+static void test_new_topics_are_created(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *name = cluster_name("new");
+    char text[96];
+    struct fake *f;
+
+    if (cluster->mock != NULL)
+        skip();
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = ${topic}\npartitions = 1\ntopics_max = 120\n"));
+    for (size_t i = 0; i < 360; i++) {
+        char number[8];
+
+        snprintf(text, sizeof text, "%s-%zu", name, i % 120);
+        snprintf(number, sizeof number, "%zu", i / 120);
+        fake_add(f, text, "k", number);
+    }
+    write_until_delivered(f, 360);
+    assert_int_equal(fake_count_fate(f, FMS_REJECTED), 0);
+    assert_int_equal(fake_counter(f, "producer_restarts"), 0);
+    for (size_t i = 0; i < 120; i += 40) {
+        snprintf(text, sizeof text, "%s-%zu", name, i);
+        check_order(cluster, text, 3);
+    }
+    snprintf(text, sizeof text, "%s-more", name);
+    fake_add(f, text, "k", "x");
+    fake_write(f);
+    fake_until(f, fake_fate(f, 360) == FMS_REJECTED);
+    assert_non_null(strstr(fake_reason(f, 360), "topics_max"));
+    assert_false(is_there(cluster, text));
+    fake_close(f);
+}
+
+/* A topic that is deleted and made anew costs no record. */
+static void test_deleted_topic_comes_back(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *name = cluster_name("deleted");
+    rd_kafka_DeleteTopic_t *deletion = rd_kafka_DeleteTopic_new(name);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(cluster->rk);
+    rd_kafka_event_t *event;
+    struct fake *f;
+
+    if (cluster->mock == NULL) {
+        f = fake_open(
+            "kafka_sink", FMS_SINK,
+            cluster_ini(cluster, "topic = ${topic}\npartitions = 1\nkafka.topic.metadata.refresh.interval.ms = 100\n"));
+        fake_add(f, name, "k", "0");
+        write_until_delivered(f, 1);
+        rd_kafka_DeleteTopics(cluster->rk, &deletion, 1, NULL, queue);
+        event = rd_kafka_queue_poll(queue, 20000);
+        assert_non_null(event);
+        rd_kafka_event_destroy(event);
+        fake_until(f, fake_said(f, "partition count changed from 1 to 0") != NULL); /* librdkafka knows */
+        fake_add(f, name, "k", "0");
+        write_until_delivered(f, 2);
+        assert_int_equal(fake_count_fate(f, FMS_REJECTED), 0);
+        check_order(cluster, name, 1);
+        fake_close(f);
+    }
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_DeleteTopic_destroy(deletion);
+}
+
+/* Where brokers can't be asked, librdkafka finds out. */
+static void test_topics_of_brokers_without_answers(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *good = cluster_name("good");
+    char text[96];
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    cluster_topic(cluster, good, 1);
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = ${topic}\n" THERE));
+    for (size_t i = 0; i < 50; i++) {
+        snprintf(text, sizeof text, "unknown-%zu", i);
+        cluster_topic(cluster, text, 0);
+        rd_kafka_mock_topic_set_error(cluster->mock, text, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+        fake_add(f, i % 10 == 5 ? good : text, "k", "x");
+    }
+    write_until_delivered(f, 5);
+    fake_until(f, fake_count_fate(f, FMS_REJECTED) == 45);
+    assert_int_equal(fake_counter(f, "producer_restarts"), 0);
+    fake_close(f);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- time */
+
+static void test_time_of_a_field(void **state)
+{
+    static const struct {
+        const char *payload;
+        int64_t milliseconds;
+    } cases[] = {
+        {"{\"t\":1763320419}", 1763320419000},
+        {"{\"t\":1763320419.25}", 1763320419250},
+        {"{\"t\":1763320419250}", 1763320419250},
+        {"{\"t\":1763320419250999}", 1763320419250},
+        {"{\"t\":\"1763320419250999999\"}", 1763320419250},
+        {"{\"t\":\"2025-11-16T19:13:39.25Z\"}", 1763320419250},
+        {"{\"t\":\"noon\"}", 1700000000123},
+        {"{\"t\":-5}", 1700000000123},
+        {"{\"t\":1e300}", 1700000000123},
+        {"{}", 1700000000123},
+        {"no JSON", 1700000000123},
+    };
+    size_t count = sizeof cases / sizeof cases[0];
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("time");
+    struct messages messages;
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    if (cluster->mock == NULL)
+        cluster_configure(cluster, topic, "retention.ms", "-1", NULL); /* these times are past */
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "timestamp = ${json:t}\n", topic));
+    for (size_t i = 0; i < count; i++) {
+        struct fms_record record = {.topic = fms_text("t"),
+                                    .key = fms_text("k"),
+                                    .payload = fms_text(cases[i].payload),
+                                    .timestamp = INT64_C(1700000000123) * FMS_MS};
+
+        fake_add_record(f, &record);
+    }
+    write_until_delivered(f, count);
+    assert_int_equal(fake_counter(f, "untimely"), 5);
+    fake_close(f);
+    cluster_read(cluster, topic, 0, &messages);
+    assert_int_equal(messages.count, count);
+    for (size_t i = 0; i < count; i++) {
+        if (rd_kafka_message_timestamp(messages.items[i], NULL) != cases[i].milliseconds)
+            fail_msg("case %zu: %lld", i, (long long)rd_kafka_message_timestamp(messages.items[i], NULL));
+    }
+    cluster_forget(&messages);
 }
 
 static void test_topic_of_the_record(void **state)
@@ -600,6 +1115,21 @@ static void test_fatal_error_while_frozen(void **state)
 
 /* ------------------------------------------------------------------------------------------------------------ probe */
 
+static void check_probe_of_limit(struct cluster *cluster, const char *topic)
+{
+    struct fake *f = fake_check("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE, topic));
+
+    assert_int_equal(fake_probe(f, 10 * FMS_SECOND), 0);
+    assert_non_null(fake_said(f, "takes all that may come: its max.message.bytes is 1048588"));
+    fake_close(f);
+    f = fake_check("kafka_sink", FMS_DEAD_LETTER,
+                   cluster_ini(cluster, "topic = %s\n" THERE "kafka.message.max.bytes = 2000000\n", topic));
+    assert_int_equal(fake_probe(f, 10 * FMS_SECOND), 0);
+    assert_non_null(fake_said(f, "takes messages of at most 1048588 bytes, and up to 2000000 may come"));
+    assert_non_null(fake_said(f, "larger dead letters lose their payload; raise the topic's max.message.bytes"));
+    fake_close(f);
+}
+
 static void test_probe_reports(void **state)
 {
     struct cluster *cluster = *state;
@@ -619,6 +1149,8 @@ static void test_probe_reports(void **state)
     snprintf(text, sizeof text, "report: topic %s is not there", other);
     assert_non_null(fake_said(f, text));
     fake_close(f);
+    if (cluster->mock == NULL)
+        check_probe_of_limit(cluster, topic);
     f = fake_check("kafka_sink", FMS_SINK, "brokers = localhost:1\ntopic = t\n");
     assert_int_equal(fake_probe(f, 500 * FMS_MS), -EHOSTUNREACH);
     fake_close(f);
@@ -641,6 +1173,7 @@ static void test_topic_is_created(void **state)
 
 int main(void)
 {
+
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check_names_what_is_wrong),
         cmocka_unit_test(test_check_warns_of_traps),
@@ -657,6 +1190,21 @@ int main(void)
         TEST(test_too_large_is_rejected),
         TEST(test_batch_refusal_finds_the_guilty),
         TEST(test_refusals_in_mid_stream_keep_order),
+        TEST(test_limit_is_learned),
+        TEST(test_limit_of_what_is_compressed),
+        TEST(test_compressed_suspects_go_alone),
+        TEST(test_refusals_teach_the_limit),
+        TEST(test_guilty_one_of_many_is_found),
+        TEST(test_no_guilty_one),
+        TEST(test_what_a_topic_demands_is_learned),
+        TEST(test_letter_larger_than_the_client_takes),
+        TEST(test_letter_larger_than_its_topic_takes),
+        TEST(test_letter_without_key_and_header),
+        TEST(test_unknown_topics_harm_nobody),
+        TEST(test_new_topics_are_created),
+        TEST(test_deleted_topic_comes_back),
+        TEST(test_topics_of_brokers_without_answers),
+        TEST(test_time_of_a_field),
         TEST(test_topic_of_the_record),
         TEST(test_topic_of_the_pipeline_is_waited_for),
         TEST(test_missing_header_is_rejected),

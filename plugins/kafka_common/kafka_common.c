@@ -140,6 +140,14 @@ bool kafka_conf_is(const rd_kafka_conf_t *conf, const char *name, const char *va
     return rd_kafka_conf_get(conf, name, is, &size) == RD_KAFKA_CONF_OK && strcmp(is, value) == 0;
 }
 
+int64_t kafka_conf_number(const rd_kafka_conf_t *conf, const char *name)
+{
+    char is[32];
+    size_t size = sizeof is;
+
+    return rd_kafka_conf_get(conf, name, is, &size) == RD_KAFKA_CONF_OK ? strtoll(is, NULL, 10) : 0;
+}
+
 static void kafka_set(rd_kafka_conf_t *conf, const char *name, const char *value)
 {
     (void)rd_kafka_conf_set(conf, name, value, NULL, 0);
@@ -607,7 +615,7 @@ static int kafka_or_default(int64_t count)
     return count == 0 ? -1 : (int)count;
 }
 
-static rd_kafka_NewTopic_t *kafka_new_topic(const struct kafka *kafka, const char *name)
+rd_kafka_NewTopic_t *kafka_new_topic(const struct kafka *kafka, const char *name)
 {
     rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, kafka_or_default(kafka->partitions),
                                                        kafka_or_default(kafka->replication), NULL, 0);

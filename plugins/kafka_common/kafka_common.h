@@ -75,6 +75,7 @@ rd_kafka_conf_t *kafka_conf(struct kafka *kafka, const struct fms_host *host, rd
 
 /* The value that a property has in `conf`. */
 bool kafka_conf_is(const rd_kafka_conf_t *conf, const char *name, const char *value);
+int64_t kafka_conf_number(const rd_kafka_conf_t *conf, const char *name);
 
 /* Makes event_fd. 0 or -errno, logged. kafka_release closes it. [control] */
 int kafka_prepare(struct kafka *kafka, const struct fms_host *host);
@@ -109,6 +110,9 @@ void kafka_create(struct kafka *kafka, const char *const *topics, size_t count);
 
 /* Carries that on. True: it is decided; the topics are there, or are not ours to make. Moves wait->deadline. [lane] */
 bool kafka_created(struct kafka *kafka, struct fms_wait *wait);
+
+/* The topic as create_topic's options want it. */
+rd_kafka_NewTopic_t *kafka_new_topic(const struct kafka *kafka, const char *name);
 
 /* Something came from a broker: reports the recovery if none was reachable before. [lane] */
 void kafka_reached(struct kafka *kafka);

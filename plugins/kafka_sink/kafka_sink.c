@@ -6,14 +6,18 @@
  * Order: the idempotent producer never lets a record overtake another that it sends again itself. A record that it
  * gives up for good makes it fail as a whole (enable.gapless.guarantee), so that nothing behind that record gets
  * through. Then, and whenever a record is to be offered again, everything that is still under way is handed back, and a
- * new producer begins where the host offers again. */
+ * new producer begins where the host offers again.
+ *
+ * A new producer is dear, so what brokers would refuse is found before it is produced, by what topics.c knows of their
+ * topics. A refusal that comes all the same is about a batch: the next producer makes smaller ones, until the record that is
+ * meant stands alone in its own. */
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 
-#include "../kafka_common/kafka_common.h"
+#include "kafka_sink.h"
 
-#define TOPICS_MAX      10000            /* handles; then they are all forgotten */
 #define FLIGHT_PATIENCE (5 * FMS_SECOND) /* for the reports of what was sent before a producer is given up */
 #define PURGE_INTERVAL  (50 * FMS_MS)
 #define RESTART_MIN     (100 * FMS_MS) /* between producers while none of them gets a record through */
@@ -23,126 +27,31 @@
 #define REPORT_INTERVAL FMS_MS       /* profile = throughput: how soon after reports the lane looks for more */
 #define REPORT_BACKSTOP (5 * FMS_MS) /* the same while whoever writes looks within the interval */
 
-enum timestamp { TIMESTAMP_NOW, TIMESTAMP_RECORD };
-
-struct kafka_sink {
-    struct kafka kafka; /* first: librdkafka's opaque */
-    const struct fms_template *topic, *key;
-    struct fms_pairs headers;
-    int timestamp; /* enum timestamp */
-
-    char *fixed_topic;         /* when the template depends on no record; else NULL */
-    bool must_create;          /* whether it is there was not decided yet */
-    rd_kafka_topic_t **topics; /* handles, by name */
-    size_t topic_count, topic_capacity;
-    rd_kafka_topic_t *last_topic;
-
-    size_t unsettled; /* taken, and not yet reported */
-    bool is_broken;   /* this producer takes nothing more, and goes when its last record is reported */
-    bool is_closing;
-    bool has_written; /* since the last poll: that one follows each write */
-    unsigned writes;
-    int64_t looked_at;  /* after a write */
-    int64_t reports_at; /* when the lane looks for reports; 0: when the descriptor says that there are some */
-    int64_t broken_at;
-    size_t returned;    /* records to be offered again since it broke */
-    bool is_accused;    /* one of them shared a batch with a record that a broker refused */
-    size_t suspects;    /* so many are sent one by one, to find out which it was */
-    unsigned restarts;  /* since a record's fate was last decided */
-    int64_t restart_at; /* no new producer before */
-};
-
-enum { COUNTER_RESTARTS };
+#define COUNT_PARTS 16 /* of a refused batch, by records: a few round trips each, and few producers */
+#define BYTE_PARTS  4  /* by bytes, when it was too large */
 
 static const struct fms_option kafka_sink_options[] = {
     FMS_OPT_TEMPLATE(struct kafka_sink, topic, FMS_REQUIRED, "topic to produce to"),
     FMS_OPT_TEMPLATE(struct kafka_sink, key, NULL, "key of each message; without it the record's own, if it has one"),
     FMS_OPT_TEMPLATE_PAIRS(struct kafka_sink, headers, "header.",
                            "a header of each message, beside the record's own; of one name, this one"),
-    FMS_OPT_CHOICE(struct kafka_sink, timestamp, "now", "now|record",
-                   "time of each message: when it is produced, or the record's"),
+    FMS_OPT_TEMPLATE(struct kafka_sink, timestamp, "now",
+                     "time of each message: now, when it is produced; record, the record's; or a template such as "
+                     "${json:timestamp}"),
+    FMS_OPT_INTEGER(struct kafka_sink, topics_max, "5000", 1, 100000,
+                    "where the topic depends on the record: topics in use at once, and topics created in one run"),
     KAFKA_OPTIONS(struct kafka_sink),
     FMS_OPT_END,
 };
 
 static const struct fms_counter kafka_sink_counters[] = {
-    {"producer_restarts", "producers given up after an error, with what was under way offered again"},
+    [COUNTER_RESTARTS] = {"producer_restarts",
+                          "producers given up after an error, with what was under way offered again"},
+    [COUNTER_REDUCED] = {"letters_reduced",
+                         "dead letters sent without payload, or more, for their topic takes no more"},
+    [COUNTER_UNTIMELY] = {"untimely", "messages whose time by `timestamp` was none, sent with another"},
     {NULL, NULL},
 };
-
-/* ----------------------------------------------------------------------------------------------------------- topics */
-
-static int topic_compare(rd_kafka_topic_t *handle, struct fms_bytes name)
-{
-    const char *own = rd_kafka_topic_name(handle);
-    size_t size = strlen(own);
-    int order = memcmp(own, name.data, size < name.size ? size : name.size);
-
-    return order != 0 ? order : (size > name.size) - (size < name.size);
-}
-
-/* The place of the first handle whose name is not before `name`. */
-static size_t topic_place(const struct kafka_sink *self, struct fms_bytes name)
-{
-    size_t low = 0, high = self->topic_count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (topic_compare(self->topics[middle], name) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static void topics_forget(struct kafka_sink *self)
-{
-    for (size_t i = 0; i < self->topic_count; i++)
-        rd_kafka_topic_destroy(self->topics[i]);
-    self->topic_count = 0;
-    self->last_topic = NULL;
-}
-
-static rd_kafka_topic_t *topic_add(struct kafka_sink *self, struct fms_bytes name)
-{
-    rd_kafka_topic_t *handle;
-    size_t place;
-
-    if (self->topic_count == self->topic_capacity) {
-        size_t capacity = self->topic_capacity == 0 ? 16 : 2 * self->topic_capacity;
-        rd_kafka_topic_t **topics = realloc(self->topics, capacity * sizeof(*topics));
-
-        if (topics == NULL)
-            return NULL;
-        self->topics = topics;
-        self->topic_capacity = capacity;
-    }
-    if (self->topic_count == TOPICS_MAX)
-        topics_forget(self);
-    handle = rd_kafka_topic_new(self->kafka.rk, name.data, NULL);
-    if (handle == NULL)
-        return NULL;
-    place = topic_place(self, name);
-    memmove(&self->topics[place + 1], &self->topics[place], (self->topic_count++ - place) * sizeof(*self->topics));
-    return self->topics[place] = handle;
-}
-
-/* One handle a topic is kept: producing by name can hold back the first message for up to a second. */
-static rd_kafka_topic_t *topic_find(struct kafka_sink *self, struct fms_bytes name)
-{
-    size_t place;
-
-    if (self->last_topic != NULL && topic_compare(self->last_topic, name) == 0)
-        return self->last_topic;
-    place = topic_place(self, name);
-    if (place < self->topic_count && topic_compare(self->topics[place], name) == 0)
-        self->last_topic = self->topics[place];
-    else
-        self->last_topic = topic_add(self, name);
-    return self->last_topic;
-}
 
 /* ------------------------------------------------------------------------------------------------------------ fates */
 
@@ -153,8 +62,7 @@ static void note_progress(struct kafka_sink *self)
     self->restart_at = 0;
 }
 
-/* What is under way comes back, is offered again in order, and meets a new producer. */
-static void give_up_producer(struct kafka_sink *self)
+void kafka_sink_give_up(struct kafka_sink *self)
 {
     if (self->is_broken)
         return;
@@ -162,80 +70,325 @@ static void give_up_producer(struct kafka_sink *self)
     self->broken_at = fms_now(self->kafka.host);
 }
 
+static bool is_size_refusal(rd_kafka_resp_err_t error)
+{
+    return error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || error == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE ||
+           error == RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE;
+}
+
 /* A refusal of a whole batch: which of its records it is about is known only when each is sent alone. */
 static bool is_batch_refusal(rd_kafka_resp_err_t error)
 {
     switch (error) {
-    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
-    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
     case RD_KAFKA_RESP_ERR_INVALID_MSG:
-    case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
     case RD_KAFKA_RESP_ERR_INVALID_RECORD:
     case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
     case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
         return true;
     default:
-        return false;
+        return is_size_refusal(error);
     }
+}
+
+static void settle_retry(struct kafka_sink *self, const struct fms_record *record, const char *topic, const char *why)
+{
+    self->returned++;
+    fms_retry(self->kafka.host, record, "topic %s: %s", topic, why);
+    kafka_sink_give_up(self);
+}
+
+static void settle_rejected(struct kafka_sink *self, const struct fms_record *record, const char *topic,
+                            const char *why)
+{
+    note_progress(self);
+    fms_reject(self->kafka.host, record, "topic %s: %s", topic, why);
+}
+
+static bool is_missing(rd_kafka_resp_err_t error)
+{
+    return error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || error == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
+           error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
 }
 
 /* A refusal of the topic: final only where the record itself chose it. */
 static bool is_topic_refusal(rd_kafka_resp_err_t error)
 {
-    switch (error) {
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-        return true;
-    default:
-        return false;
-    }
+    return is_missing(error) || error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+           error == RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION;
+}
+
+/* Whether the topic may be there all the same, so that its records have to wait. */
+static bool must_ask_again(struct kafka_sink *self, struct topic *topic, rd_kafka_resp_err_t error)
+{
+    return topic != NULL && !topic->is_fixed && is_missing(error) &&
+           !topic_missed(&self->topics, topic, rd_kafka_err2str(error));
 }
 
 static void settle_refused(struct kafka_sink *self, const struct fms_record *record, rd_kafka_resp_err_t error,
-                           const char *topic, bool was_alone)
+                           struct topic *topic, const char *name)
 {
-    const struct fms_host *host = self->kafka.host;
-    const char *text = rd_kafka_err2str(error);
-
-    if ((is_batch_refusal(error) && was_alone) || (is_topic_refusal(error) && self->fixed_topic == NULL)) {
-        note_progress(self);
-        fms_reject(host, record, "topic %s: %s", topic, text);
+    if (self->fixed != NULL || !is_topic_refusal(error)) {
+        settle_retry(self, record, name, rd_kafka_err2str(error));
         return;
     }
-    self->returned++;
-    self->is_accused = self->is_accused || is_batch_refusal(error);
-    fms_retry(host, record, "topic %s: %s", topic, text);
-    give_up_producer(self);
+    if (topic != NULL && topic->state != TOPIC_REFUSED)
+        topic_refuse(&self->topics, topic, rd_kafka_err2str(error));
+    settle_rejected(self, record, name, rd_kafka_err2str(error));
+}
+
+/* ---------------------------------------------------------------------------------------------------------- refusals */
+
+/* Grows an array to have room for one more. */
+static bool make_room(void **items, size_t count, size_t *capacity, size_t size)
+{
+    size_t more = *capacity == 0 ? 64 : 2 * *capacity;
+    void *grown;
+
+    if (count < *capacity)
+        return true;
+    grown = realloc(*items, more * size);
+    if (grown == NULL)
+        return false;
+    *items = grown;
+    *capacity = more;
+    return true;
+}
+
+static bool wait_for(struct kafka_sink *self, const struct fms_record *record, struct topic *topic, enum letter letter)
+{
+    if (!make_room((void **)&self->waiting, self->waiting_count, &self->waiting_capacity, sizeof *self->waiting))
+        return false;
+    self->waiting[self->waiting_count++] = (struct waiting){record, topic, letter, false};
+    topic->waiting++;
+    return true;
+}
+
+/* The same for one that librdkafka had already: it comes before those of its topic that have been waiting only. */
+static bool wait_again(struct kafka_sink *self, const struct fms_record *record, struct topic *topic,
+                       enum letter letter)
+{
+    size_t place = 0;
+
+    if (!wait_for(self, record, topic, letter))
+        return false;
+    while (self->waiting[place].topic != topic || self->waiting[place].is_back)
+        place++;
+    memmove(&self->waiting[place + 1], &self->waiting[place],
+            (self->waiting_count - 1 - place) * sizeof(*self->waiting));
+    self->waiting[place] = (struct waiting){record, topic, letter, true};
+    return true;
+}
+
+/* Keeps a record of a refused batch until all of it is reported. */
+static void keep_refused(struct kafka_sink *self, const rd_kafka_message_t *message, const struct fms_record *record,
+                         enum letter letter)
+{
+    const char *name = rd_kafka_topic_name(message->rkt);
+    struct topic *topic = self->fixed != NULL ? self->fixed : topics_find(&self->topics, fms_text(name));
+    struct message sent = {.key = {message->key, message->key_len}, .payload = {message->payload, message->len}};
+
+    (void)rd_kafka_message_headers(message, &sent.headers);
+    kafka_sink_give_up(self);
+    if (topic == NULL ||
+        !make_room((void **)&self->refused, self->refused_count, &self->refused_capacity, sizeof *self->refused)) {
+        settle_retry(self, record, name, rd_kafka_err2str(message->err));
+        return;
+    }
+    self->batch += self->batch_topic != message->rkt || self->batch_partition != message->partition;
+    self->batch_topic = message->rkt;
+    self->batch_partition = message->partition;
+    self->refused[self->refused_count++] = (struct refused){record,       topic,       letter,
+                                                            message->err, self->batch, message_size(&sent)};
+    topic->waiting++; /* so that it is not forgotten */
+}
+
+/* It is the one that was meant. */
+static void settle_guilty(struct kafka_sink *self, const struct refused *refused)
+{
+    struct topic *topic = refused->topic;
+
+    note_progress(self);
+    topic->is_wary = topic->is_wary || (self->producer.is_compressed && is_size_refusal(refused->error));
+    if (is_size_refusal(refused->error) && !self->producer.is_compressed)
+        topic_teach(&self->topics, topic, (int64_t)refused->bytes - 1);
+    if (!is_letter(self) || refused->letter == LETTER_CUT ||
+        !wait_for(self, refused->record, topic, refused->letter + 1))
+        settle_rejected(self, refused->record, topic->name, rd_kafka_err2str(refused->error));
+}
+
+/* So many innocent records, or so it seems, were refused with others: the next producer makes smaller batches. */
+static void divide_batch(struct kafka_sink *self, const struct refused *refused, size_t count, size_t bytes)
+{
+    int64_t parts = (int64_t)count / COUNT_PARTS, part = (int64_t)bytes / BYTE_PARTS;
+
+    note_progress(self);
+    if (is_size_refusal(refused->error))
+        topic_teach_batch(refused->topic, part > 1 ? part : 1);
+    else if (self->batch_count == 0 || self->batch_count > parts)
+        self->batch_count = parts > 1 ? parts : 1;
+}
+
+/* Settles the records of what was reported as one batch. Nothing joins one that fills a batch by itself. */
+static void judge_batch(struct kafka_sink *self, const struct refused *refused, size_t count)
+{
+    bool are_single = count == 1 || self->producer.are_single;
+    size_t others = 0, bytes = 0;
+
+    topic_doubt(&self->topics, refused->topic);
+    for (size_t i = 0; i < count; i++) {
+        refused[i].topic->waiting--;
+        if (are_single || (int64_t)refused[i].bytes >= self->producer.batch_bytes) {
+            settle_guilty(self, &refused[i]);
+            continue;
+        }
+        others++;
+        bytes += refused[i].bytes;
+        settle_retry(self, refused[i].record, refused->topic->name, rd_kafka_err2str(refused->error));
+    }
+    if (others > 0)
+        divide_batch(self, refused, others, bytes);
+}
+
+/* All that was under way is reported: which of the refused batches were of one record? */
+static void judge_refused(struct kafka_sink *self)
+{
+    if (self->refused_count > 0)
+        self->batch_count = 0;
+    for (size_t i = 0, count; i < self->refused_count; i += count) {
+        const struct refused *first = &self->refused[i];
+
+        count = 1;
+        while (i + count < self->refused_count && first[count].batch == first->batch)
+            count++;
+        judge_batch(self, first, count);
+    }
+    self->refused_count = 0;
+    self->batch_topic = NULL;
+}
+
+/* -------------------------------------------------------------------------------------------------- delivery reports */
+
+static void settle_delivered(struct kafka_sink *self, const rd_kafka_message_t *message,
+                             const struct fms_record *record, enum letter letter)
+{
+    struct topic *topic = self->topics.tried > 0 && self->fixed == NULL
+                              ? topics_find(&self->topics, fms_text(rd_kafka_topic_name(message->rkt)))
+                              : NULL;
+
+    if (topic != NULL)
+        topic_proved(&self->topics, topic);
+    if (letter != LETTER_WHOLE)
+        fms_count(self->kafka.host, COUNTER_REDUCED, 1);
+    kafka_reached(&self->kafka);
+    note_progress(self);
+    fms_delivered(self->kafka.host, record);
+}
+
+/* The next producer is to be another, as soon as nothing is under way. */
+static void must_renew(struct kafka_sink *self)
+{
+    if (!self->must_replace)
+        self->replace_until = fms_now(self->kafka.host) + FLIGHT_PATIENCE;
+    self->must_replace = true;
+}
+
+/* One less of those among which a refused one was sought. After the last, batches may be large again. */
+static void clear_suspect(struct kafka_sink *self)
+{
+    if (--self->suspects > 0)
+        return;
+    self->batch_count = 0;
+    must_renew(self);
+}
+
+static void settle_failed(struct kafka_sink *self, const rd_kafka_message_t *message, const struct fms_record *record,
+                          enum letter letter)
+{
+    const char *name = rd_kafka_topic_name(message->rkt);
+    struct topic *topic = self->fixed != NULL ? self->fixed : topics_find(&self->topics, fms_text(name));
+
+    if (!must_ask_again(self, topic, message->err))
+        settle_refused(self, record, message->err, topic, name);
+    else if (self->is_broken || !wait_again(self, record, topic, letter))
+        settle_retry(self, record, name, rd_kafka_err2str(message->err));
 }
 
 /* A delivery report. [lane], within rd_kafka_poll */
 static void reported(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
 {
     struct kafka_sink *self = opaque;
-    const struct fms_record *record = message->_private;
-    bool was_alone = self->suspects > 0;
+    uintptr_t word = (uintptr_t)message->_private;
+    const struct fms_record *record = (const void *)(word & ~LETTER_MASK);
+    enum letter letter = (enum letter)(word & LETTER_MASK);
 
     (void)rk;
     self->unsettled--;
     if (self->is_closing)
         return;
-    if (was_alone)
-        self->suspects--;
-    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        kafka_reached(&self->kafka);
-        note_progress(self);
-        fms_delivered(self->kafka.host, record);
-        return;
-    }
-    settle_refused(self, record, message->err, rd_kafka_topic_name(message->rkt), was_alone);
+    self->may_wait_no_longer = self->waiting_count > 0;
+    self->is_alone = self->is_alone && self->unsettled > 0;
+    if (self->suspects > 0)
+        clear_suspect(self);
+    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+        settle_delivered(self, message, record, letter);
+    else if (is_batch_refusal(message->err))
+        keep_refused(self, message, record, letter);
+    else
+        settle_failed(self, message, record, letter);
 }
 
 /* --------------------------------------------------------------------------------------------------------- producer */
 
 static const struct kafka_setting no_settings[] = {{NULL, NULL}};
+
+static bool is_configured(const struct kafka_sink *self, const char *property)
+{
+    for (size_t i = 0; i < self->kafka.properties.count; i++) {
+        if (strcmp(self->kafka.properties.items[i].name, property) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void lower(rd_kafka_conf_t *conf, const char *name, int64_t most)
+{
+    char text[32];
+
+    snprintf(text, sizeof text, "%lld", (long long)most);
+    if (most < kafka_conf_number(conf, name))
+        rd_kafka_conf_set(conf, name, text, NULL, 0);
+}
+
+/* Batches as small as topics and refusals want them. */
+static void configure_batches(struct kafka_sink *self, rd_kafka_conf_t *conf)
+{
+    lower(conf, "batch.size", topics_batch_bytes(&self->topics));
+    if (self->batch_count > 0)
+        lower(conf, "batch.num.messages", self->batch_count);
+}
+
+static struct producer producer_of(const rd_kafka_conf_t *conf)
+{
+    struct producer producer = {
+        .batch_bytes = kafka_conf_number(conf, "batch.size"),
+        .are_single = kafka_conf_is(conf, "batch.num.messages", "1"),
+        .is_compressed = !kafka_conf_is(conf, "compression.codec", "none"),
+        .is_creating = kafka_conf_is(conf, "allow.auto.create.topics", "true"),
+    };
+
+    return producer;
+}
+
+/* Topics of records are created as the options say; by brokers, as they are configured, only where they can't be asked. */
+static bool may_brokers_create(const struct kafka_sink *self)
+{
+    return self->kafka.create_topic && (self->fixed != NULL || self->topics.is_mute);
+}
+
+static bool must_let_brokers_create(const struct kafka_sink *self)
+{
+    return may_brokers_create(self) && !self->producer.is_creating && !is_configured(self, "allow.auto.create.topics");
+}
 
 static rd_kafka_conf_t *producer_conf(struct kafka_sink *self)
 {
@@ -243,6 +396,12 @@ static rd_kafka_conf_t *producer_conf(struct kafka_sink *self)
 
     if (kafka_conf_is(conf, "enable.idempotence", "true"))
         rd_kafka_conf_set(conf, "enable.gapless.guarantee", "true", NULL, 0);
+    if (!is_configured(self, "allow.auto.create.topics"))
+        rd_kafka_conf_set(conf, "allow.auto.create.topics", may_brokers_create(self) ? "true" : "false", NULL, 0);
+    if (self->fixed_topic == NULL && !is_configured(self, "topic.metadata.propagation.max.ms"))
+        rd_kafka_conf_set(conf, "topic.metadata.propagation.max.ms", "1000", NULL,
+                          0); /* it is asked when all else is known */
+    configure_batches(self, conf);
     rd_kafka_conf_set_dr_msg_cb(conf, reported);
     return conf;
 }
@@ -250,22 +409,40 @@ static rd_kafka_conf_t *producer_conf(struct kafka_sink *self)
 static int producer_start(struct kafka_sink *self)
 {
     rd_kafka_queue_t *queue;
-    int error = kafka_start(&self->kafka, RD_KAFKA_PRODUCER, producer_conf(self));
+    rd_kafka_conf_t *conf = producer_conf(self);
+    int error;
 
+    self->producer = self->kafka.next != NULL ? self->next_producer : producer_of(conf);
+    error = kafka_start(&self->kafka, RD_KAFKA_PRODUCER, conf);
     if (error != 0)
         return error;
     queue = rd_kafka_queue_get_main(self->kafka.rk);
     kafka_watch(&self->kafka, queue);
     rd_kafka_queue_destroy(queue);
+    topics_start(&self->topics);
+    self->is_alone = false;
+    self->may_wait_no_longer = self->waiting_count > 0;
     if (self->must_create)
         kafka_create(&self->kafka, (const char *const *)&self->fixed_topic, 1);
     return 0;
 }
 
+/* Whether files of certificates or keys have changed, and a producer is made of them. */
+static bool has_next_producer(struct kafka_sink *self, struct fms_wait *wait)
+{
+    rd_kafka_conf_t *conf;
+
+    if (self->is_broken || !kafka_has_new_files(&self->kafka, wait))
+        return false;
+    conf = producer_conf(self);
+    self->next_producer = producer_of(conf);
+    return kafka_renew(&self->kafka, RD_KAFKA_PRODUCER, conf);
+}
+
 static void producer_stop(struct kafka_sink *self)
 {
     rd_kafka_purge(self->kafka.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
-    topics_forget(self);
+    topics_stop(&self->topics);
     kafka_stop(&self->kafka, 0);
 }
 
@@ -280,11 +457,46 @@ static int producer_replace(struct kafka_sink *self)
     self->restart_at = fms_now(self->kafka.host) +
                        fms_backoff(self->kafka.host, RESTART_MIN, RESTART_MAX, self->restarts++);
     producer_stop(self);
-    self->suspects = self->is_accused ? self->returned : self->suspects;
-    self->is_accused = false;
+    self->suspects = self->batch_count > 0 ? self->returned : 0;
     self->returned = 0;
     self->is_broken = false;
+    self->must_replace = false;
     return producer_start(self);
+}
+
+/* Waits until nothing is under way; but not for ever, for others wait as well. */
+static int producer_renew(struct kafka_sink *self, struct fms_wait *wait)
+{
+    if (self->unsettled > 0) {
+        if (fms_now(self->kafka.host) >= self->replace_until)
+            kafka_sink_give_up(self);
+        if (wait->deadline > self->replace_until)
+            wait->deadline = self->replace_until;
+        return 0;
+    }
+    fms_debug(self->kafka.host, "starting a new producer: batches change their size");
+    producer_stop(self);
+    self->must_replace = false;
+    fms_wake(self->kafka.host);
+    return producer_start(self);
+}
+
+/* What waits is offered again with what was under way, but dead letters of which less is to be sent. */
+static void return_waiting(struct kafka_sink *self)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < self->waiting_count; i++) {
+        struct waiting waiting = self->waiting[i];
+
+        if (waiting.letter != LETTER_WHOLE) {
+            self->waiting[kept++] = waiting;
+            continue;
+        }
+        waiting.topic->waiting--;
+        settle_retry(self, waiting.record, waiting.topic->name, "records before it have to be offered again");
+    }
+    self->waiting_count = kept;
 }
 
 /* Fetches the reports of a broken producer. What it holds in its queue comes back at once; what was sent has some time,
@@ -294,6 +506,7 @@ static int producer_wind_up(struct kafka_sink *self, struct fms_wait *wait)
     int flags = RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_NON_BLOCKING;
     int64_t now = fms_now(self->kafka.host);
 
+    return_waiting(self);
     if (self->unsettled > 0) {
         if (now - self->broken_at > FLIGHT_PATIENCE)
             flags |= RD_KAFKA_PURGE_F_INFLIGHT;
@@ -304,6 +517,7 @@ static int producer_wind_up(struct kafka_sink *self, struct fms_wait *wait)
         wait->deadline = now + PURGE_INTERVAL;
         return 0;
     }
+    judge_refused(self);
     if (now < self->restart_at) {
         if (wait->deadline > self->restart_at)
             wait->deadline = self->restart_at;
@@ -315,169 +529,189 @@ static int producer_wind_up(struct kafka_sink *self, struct fms_wait *wait)
 
 /* ---------------------------------------------------------------------------------------------------------- writing */
 
-/* A message on its way to librdkafka. */
-struct message {
-    const struct fms_record *record;
-    rd_kafka_topic_t *topic;
-    struct fms_bytes key;
-    rd_kafka_headers_t *headers; /* NULL: to be sent plain */
-};
-
-/* Without headers and time a message costs half as much. */
-static bool is_plain(const struct kafka_sink *self, const struct fms_record *record)
+static void *opaque_of(const struct message *message)
 {
-    return record->header_count == 0 && self->headers.count == 0 && self->timestamp == TIMESTAMP_NOW;
+    return (void *)((uintptr_t)message->record | (uintptr_t)message->letter);
 }
 
-static bool is_overridden(const struct kafka_sink *self, const char *header)
+static rd_kafka_resp_err_t produce_plain(rd_kafka_topic_t *handle, const struct message *message)
 {
-    for (size_t i = 0; i < self->headers.count; i++) {
-        if (strcmp(self->headers.items[i].name, header) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* False: the record was settled. */
-static bool expand(struct kafka_sink *self, const char *option, const struct fms_template *text,
-                   const struct fms_record *record, struct fms_bytes *value)
-{
-    switch (fms_expand(self->kafka.host, text, record, value)) {
-    case 0:
-        return true;
-    case -ENOENT:
-        fms_reject(self->kafka.host, record, "%s: %s", option, (const char *)value->data);
-        return false;
-    default:
-        self->returned++;
-        fms_retry(self->kafka.host, record, "%s: no memory", option);
-        give_up_producer(self);
-        return false;
-    }
-}
-
-/* False: the record was settled. */
-static bool make_headers(struct kafka_sink *self, const struct fms_record *record, rd_kafka_headers_t **headers)
-{
-    *headers = rd_kafka_headers_new(record->header_count + self->headers.count);
-    for (size_t i = 0; i < record->header_count; i++) {
-        const struct fms_header *header = &record->headers[i];
-
-        if (!is_overridden(self, header->name))
-            rd_kafka_header_add(*headers, header->name, -1, header->value.data, (ssize_t)header->value.size);
-    }
-    for (size_t i = 0; i < self->headers.count; i++) {
-        const struct fms_pair *pair = &self->headers.items[i];
-        struct fms_bytes value;
-
-        if (!expand(self, pair->option, pair->text, record, &value)) {
-            rd_kafka_headers_destroy(*headers);
-            return false;
-        }
-        rd_kafka_header_add(*headers, pair->name, -1, value.data, (ssize_t)value.size);
-    }
-    return true;
-}
-
-/* False: the record was settled. */
-static bool choose_topic(struct kafka_sink *self, const struct fms_record *record, rd_kafka_topic_t **topic)
-{
-    struct fms_bytes name = fms_text(self->fixed_topic);
-    const char *error = NULL;
-
-    if (self->fixed_topic == NULL) {
-        if (!expand(self, "topic", self->topic, record, &name))
-            return false;
-        error = kafka_topic_error(name.data, name.size);
-    }
-    if (error != NULL) {
-        fms_reject(self->kafka.host, record, "topic: \"%.*s\" %s", (int)(name.size < 80 ? name.size : 80),
-                   (const char *)name.data, error);
-        return false;
-    }
-    *topic = topic_find(self, name);
-    if (*topic == NULL) {
-        settle_refused(self, record, rd_kafka_last_error(), name.data, true);
-        return false;
-    }
-    return true;
-}
-
-/* False: the record was settled. */
-static bool make_message(struct kafka_sink *self, const struct fms_record *record, struct message *message)
-{
-    message->record = record;
-    message->key = record->key;
-    message->headers = NULL;
-    return (self->key == NULL || expand(self, "key", self->key, record, &message->key)) &&
-           choose_topic(self, record, &message->topic) &&
-           (is_plain(self, record) || make_headers(self, record, &message->headers));
-}
-
-static rd_kafka_resp_err_t produce_plain(const struct message *message)
-{
-    const struct fms_record *record = message->record;
-
-    if (rd_kafka_produce(message->topic, RD_KAFKA_PARTITION_UA, 0, (void *)(uintptr_t)record->payload.data,
-                         record->payload.size, message->key.data, message->key.size, (void *)(uintptr_t)record) == 0)
+    if (rd_kafka_produce(handle, RD_KAFKA_PARTITION_UA, 0, (void *)(uintptr_t)message->payload.data,
+                         message->payload.size, message->key.data, message->key.size, opaque_of(message)) == 0)
         return RD_KAFKA_RESP_ERR_NO_ERROR;
     return rd_kafka_last_error();
 }
 
-static rd_kafka_resp_err_t produce_full(struct kafka_sink *self, const struct message *message)
+static rd_kafka_resp_err_t produce_full(struct kafka_sink *self, rd_kafka_topic_t *handle, struct message *message)
 {
-    const struct fms_record *record = message->record;
     rd_kafka_vu_t arguments[] = {
-        {.vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = message->topic},
-        {.vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = {(void *)(uintptr_t)record->payload.data, record->payload.size}},
+        {.vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = handle},
+        {.vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = {(void *)(uintptr_t)message->payload.data, message->payload.size}},
         {.vtype = RD_KAFKA_VTYPE_KEY, .u.mem = {(void *)(uintptr_t)message->key.data, message->key.size}},
-        {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = (void *)(uintptr_t)record},
+        {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = opaque_of(message)},
         {.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = message->headers},
-        {.vtype = RD_KAFKA_VTYPE_TIMESTAMP,
-         .u.i64 = self->timestamp == TIMESTAMP_RECORD ? record->timestamp / FMS_MS : 0 /* now */},
+        {.vtype = RD_KAFKA_VTYPE_TIMESTAMP, .u.i64 = message->time},
     };
     rd_kafka_error_t *error = rd_kafka_produceva(self->kafka.rk, arguments, sizeof arguments / sizeof arguments[0]);
     rd_kafka_resp_err_t code;
 
-    if (error == NULL)
+    if (error == NULL) {
+        message->headers = NULL;
         return RD_KAFKA_RESP_ERR_NO_ERROR;
+    }
     code = rd_kafka_error_code(error);
     rd_kafka_error_destroy(error);
-    rd_kafka_headers_destroy(message->headers);
     return code;
 }
 
-/* What librdkafka did not take. False: it stays with the host. */
-static bool settle_unproduced(struct kafka_sink *self, const struct message *message, rd_kafka_resp_err_t error)
+static rd_kafka_resp_err_t hand_over(struct kafka_sink *self, struct message *message)
 {
-    if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL && self->unsettled > 0)
+    rd_kafka_topic_t *handle = topic_handle(&self->topics, message->topic);
+
+    if (handle == NULL)
+        return rd_kafka_last_error();
+    return message->headers == NULL ? produce_plain(handle, message) : produce_full(self, handle, message);
+}
+
+static rd_kafka_resp_err_t hand_over_with_care(struct kafka_sink *self, struct message *message, char *why, size_t size)
+{
+    rd_kafka_resp_err_t error = message_foresee(self, message, why, size);
+    bool is_alone = message_must_go_alone(self, message);
+
+    if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+        error = is_alone && self->unsettled > 0 ? RD_KAFKA_RESP_ERR__QUEUE_FULL : hand_over(self, message);
+    self->is_alone = is_alone && error == RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (message->headers != NULL)
+        rd_kafka_headers_destroy(message->headers);
+    return error;
+}
+
+/* What librdkafka did not take. False: it stays where it is. */
+static bool settle_unproduced(struct kafka_sink *self, const struct message *message, rd_kafka_resp_err_t error,
+                              const char *why)
+{
+    char text[256];
+
+    if ((error == RD_KAFKA_RESP_ERR__QUEUE_FULL && self->unsettled > 0) || must_ask_again(self, message->topic, error))
         return false;
     if (error == RD_KAFKA_RESP_ERR__FATAL) {
-        give_up_producer(self);
+        kafka_sink_give_up(self);
         return false;
     }
-    settle_refused(self, message->record, error, rd_kafka_topic_name(message->topic), true);
+    snprintf(text, sizeof text, "%s%s", rd_kafka_err2str(error), why);
+    if (is_batch_refusal(error))
+        settle_rejected(self, message->record, message->topic->name, text);
+    else
+        settle_refused(self, message->record, error, message->topic, message->topic->name);
     return true;
+}
+
+/* Whether the record was taken. Of a dead letter that is too large, less is sent. */
+static bool produce(struct kafka_sink *self, const struct fms_record *record, struct topic *topic, enum letter letter)
+{
+    for (;; letter++) {
+        rd_kafka_resp_err_t error;
+        struct message message;
+        char why[160];
+
+        why[0] = '\0';
+        if (!message_make(self, record, topic, letter, &message))
+            return true;
+        error = message_is_fine(&message) ? hand_over(self, &message)
+                                          : hand_over_with_care(self, &message, why, sizeof why);
+        if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
+            self->unsettled++;
+            return true;
+        }
+        if (!is_letter(self) || error != RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || letter == LETTER_CUT)
+            return settle_unproduced(self, &message, error, why);
+    }
+}
+
+/* The topic that a record chooses. NULL: it has none; *is_taken says whether the record was settled. */
+static struct topic *choose_topic(struct kafka_sink *self, const struct fms_record *record, bool *is_taken)
+{
+    bool must_wait = false;
+    struct topic *topic;
+    struct fms_bytes name;
+    const char *error;
+
+    *is_taken = true;
+    if (!message_expand(self, "topic", self->topic, record, &name))
+        return NULL;
+    error = kafka_topic_error(name.data, name.size);
+    if (error != NULL) {
+        fms_reject(self->kafka.host, record, "topic: \"%.*s\" %s", (int)(name.size < 80 ? name.size : 80),
+                   (const char *)name.data, error);
+        return NULL;
+    }
+    topic = topics_get(&self->topics, name, &must_wait);
+    if (topic != NULL)
+        return topic;
+    *is_taken = !must_wait || self->unsettled + self->waiting_count == 0;
+    if (*is_taken)
+        fms_reject(self->kafka.host, record, "topic %s: there is no room for it, with %zu in use; see topics_max",
+                   (const char *)name.data, self->topics.count - self->topics.refused);
+    return NULL;
 }
 
 /* Whether the record was taken. */
 static bool write_one(struct kafka_sink *self, const struct fms_record *record)
 {
-    rd_kafka_resp_err_t error;
-    struct message message;
+    struct topic *topic = self->fixed;
+    bool is_taken;
 
-    if (!make_message(self, record, &message))
+    if (topic == NULL) {
+        topic = choose_topic(self, record, &is_taken);
+        if (topic == NULL)
+            return is_taken;
+    }
+    if (topic->state == TOPIC_ASKED || topic->waiting > 0)
+        return wait_for(self, record, topic, LETTER_WHOLE);
+    if (topic->state == TOPIC_REFUSED) {
+        settle_rejected(self, record, topic->name, topic->refusal);
         return true;
-    error = message.headers == NULL ? produce_plain(&message) : produce_full(self, &message);
-    if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return settle_unproduced(self, &message, error);
-    self->unsettled++;
-    return true;
+    }
+    return produce(self, record, topic, LETTER_WHOLE) ||
+           (topic->state == TOPIC_ASKED && wait_for(self, record, topic, LETTER_WHOLE));
 }
 
 static bool may_write(const struct kafka_sink *self)
 {
-    return !self->is_broken && !self->must_create && (self->suspects == 0 || self->unsettled == 0);
+    return !self->is_broken && !self->must_create && !self->must_replace && !self->is_alone;
+}
+
+/* Whether one of those that wait can do so no longer. */
+static bool write_waiting_one(struct kafka_sink *self, const struct waiting *waiting)
+{
+    struct topic *topic = waiting->topic;
+
+    if (topic->state == TOPIC_REFUSED) {
+        settle_rejected(self, waiting->record, topic->name, topic->refusal);
+        return true;
+    }
+    return topic->state != TOPIC_ASKED && topic->pass != self->pass && may_write(self) &&
+           produce(self, waiting->record, topic, waiting->letter);
+}
+
+/* Writes those whose topics have been decided, each after those before it of its topic. */
+static void write_waiting(struct kafka_sink *self)
+{
+    size_t kept = 0;
+
+    self->may_wait_no_longer = false;
+    self->pass++;
+    for (size_t i = 0; i < self->waiting_count; i++) {
+        struct waiting waiting = self->waiting[i];
+
+        if (write_waiting_one(self, &waiting)) {
+            waiting.topic->waiting--;
+            continue;
+        }
+        waiting.topic->pass = self->pass;
+        self->waiting[kept++] = waiting;
+    }
+    self->waiting_count = kept;
 }
 
 static int kafka_sink_write(void *instance, const struct fms_record *const *records, size_t count)
@@ -527,6 +761,31 @@ static void look_after_writes(struct kafka_sink *self)
     self->looked_at = now;
 }
 
+/* Asks for topics and their limits, and lets go what waited for that. */
+static void look_for_topics(struct kafka_sink *self, struct fms_wait *wait)
+{
+    if (self->has_written && !topics_is_busy(&self->topics) && self->writes % WRITES_PER_LOOK != 0) {
+        if (wait->deadline > self->topics.round_at)
+            wait->deadline = self->topics.round_at;
+    } else if (topics_poll(&self->topics, wait)) {
+        if (topics_batch_bytes(&self->topics) < self->producer.batch_bytes || must_let_brokers_create(self))
+            must_renew(self);
+        self->may_wait_no_longer = true;
+        fms_wake(self->kafka.host);
+    }
+    if (self->may_wait_no_longer && may_write(self))
+        write_waiting(self);
+}
+
+static void look_for_creation(struct kafka_sink *self, struct fms_wait *wait)
+{
+    if (!kafka_created(&self->kafka, wait) || !self->must_create)
+        return;
+    self->must_create = false;
+    topic_doubt(&self->topics, self->fixed);
+    fms_wake(self->kafka.host);
+}
+
 static int kafka_sink_poll(void *instance, struct fms_wait *wait)
 {
     struct kafka_sink *self = instance;
@@ -535,21 +794,22 @@ static int kafka_sink_poll(void *instance, struct fms_wait *wait)
         look_after_writes(self);
     else
         look_for_reports(self);
-    self->has_written = false;
     if (self->reports_at == 0) {
         wait->fd = self->kafka.event_fd;
         wait->events = POLLIN;
     } else {
         wait->deadline = self->reports_at;
     }
-    if (kafka_created(&self->kafka, wait) && self->must_create) {
-        self->must_create = false;
-        fms_wake(self->kafka.host);
-    }
-    if (self->kafka.is_fatal || (!self->is_broken && kafka_has_new_files(&self->kafka, wait) &&
-                                 kafka_renew(&self->kafka, RD_KAFKA_PRODUCER, producer_conf(self))))
-        give_up_producer(self);
-    return self->is_broken ? producer_wind_up(self, wait) : 0;
+    look_for_creation(self, wait);
+    look_for_topics(self, wait);
+    self->has_written = false;
+    if (has_next_producer(self, wait))
+        must_renew(self);
+    if (self->kafka.is_fatal)
+        kafka_sink_give_up(self);
+    if (self->is_broken)
+        return producer_wind_up(self, wait);
+    return self->must_replace ? producer_renew(self, wait) : 0;
 }
 
 /* -------------------------------------------------------------------------------------------- check, open and close */
@@ -562,6 +822,18 @@ static const char *find_fixed_topic(const struct kafka_sink *self, const struct 
     return fms_expand(host, self->topic, NULL, &text) == 0 ? text.data : NULL;
 }
 
+/* Where each message's time comes from; -1: from a word that is none of these. */
+static int find_time(const struct kafka_sink *self, const struct fms_host *host)
+{
+    struct fms_bytes text;
+
+    if (fms_expand(host, self->timestamp, NULL, &text) != 0)
+        return TIMESTAMP_FIELD;
+    if (strcmp(text.data, "now") == 0)
+        return TIMESTAMP_NOW;
+    return strcmp(text.data, "record") == 0 ? TIMESTAMP_RECORD : -1;
+}
+
 static int kafka_sink_check(void *instance, const struct fms_host *host)
 {
     struct kafka_sink *self = instance;
@@ -571,11 +843,42 @@ static int kafka_sink_check(void *instance, const struct fms_host *host)
 
     if (reason != NULL)
         error = fms_fail_option(host, "topic", -EINVAL, "\"%s\" %s", topic, reason);
+    if (find_time(self, host) < 0)
+        error = fms_fail_option(host, "timestamp", -EINVAL,
+                                "is the same for all records, and neither now nor record; a field of the payload is "
+                                "${json:NAME}");
     if (self->key == NULL && host->role == FMS_SINK)
         fms_advise(host, NULL,
                    "no key: unless the records carry one, those of a vehicle are spread over the partitions "
                    "and change places; set key, for example to ${json:vehicle_id}");
     return error;
+}
+
+/* Whether what may come fits. */
+static void probe_limits(struct kafka_sink *self, const struct fms_host *host, const char *topic, int64_t deadline)
+{
+    rd_kafka_conf_t *conf = kafka_conf(&self->kafka, host, RD_KAFKA_PRODUCER, no_settings);
+    int64_t most = kafka_conf_number(conf, "message.max.bytes");
+    struct topic_limits limits;
+    rd_kafka_resp_err_t error;
+    size_t records, room;
+
+    rd_kafka_conf_destroy(conf);
+    fms_room(host, &records, &room);
+    most = room < (size_t)most ? (int64_t)room : most;
+    error = topics_probe(&self->kafka, topic, &limits, deadline);
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+        fms_report(host, "topic %s: its max.message.bytes can't be read: %s", topic, rd_kafka_err2str(error));
+    else if (limits.size >= most)
+        fms_report(host, "topic %s takes all that may come: its max.message.bytes is %lld", topic,
+                   (long long)limits.size);
+    else
+        fms_report(host,
+                   "topic %s takes messages of at most %lld bytes, and up to %lld may come (max_in_flight_bytes, "
+                   "kafka.message.max.bytes): %s; raise the topic's max.message.bytes",
+                   topic, (long long)limits.size, (long long)most,
+                   host->role == FMS_DEAD_LETTER ? "larger dead letters lose their payload"
+                                                 : "larger ones are rejected");
 }
 
 static int kafka_sink_probe(void *instance, const struct fms_host *host, int64_t deadline)
@@ -585,27 +888,53 @@ static int kafka_sink_probe(void *instance, const struct fms_host *host, int64_t
     rd_kafka_conf_t *conf = kafka_conf(&self->kafka, host, RD_KAFKA_PRODUCER, no_settings);
     int error = kafka_probe(&self->kafka, RD_KAFKA_PRODUCER, conf, &topic, topic != NULL, deadline);
 
-    if (error == 0)
-        kafka_stop(&self->kafka, 0);
-    return error;
+    if (error != 0)
+        return error;
+    if (topic != NULL)
+        probe_limits(self, host, topic, deadline);
+    kafka_stop(&self->kafka, 0);
+    return 0;
+}
+
+static int open_topics(struct kafka_sink *self, const struct fms_host *host)
+{
+    const char *topic = find_fixed_topic(self, host);
+    int error = topics_open(&self->topics, &self->kafka, self->topics_max);
+
+    if (error != 0 || topic == NULL)
+        return error;
+    self->fixed_topic = strdup(topic);
+    self->fixed = topics_fix(&self->topics, topic);
+    if (self->fixed_topic == NULL || self->fixed == NULL)
+        return -ENOMEM;
+    self->must_create = self->kafka.create_topic;
+    if (!self->must_create)
+        topic_doubt(&self->topics, self->fixed);
+    return 0;
+}
+
+static void release(struct kafka_sink *self)
+{
+    topics_close(&self->topics);
+    kafka_release(&self->kafka);
+    free(self->waiting);
+    free(self->refused);
+    free(self->fixed_topic);
 }
 
 static int kafka_sink_open(void *instance, const struct fms_host *host)
 {
     struct kafka_sink *self = instance;
     int error = kafka_prepare(&self->kafka, host);
-    const char *topic;
 
     if (error != 0)
         return error;
-    topic = find_fixed_topic(self, host);
-    self->fixed_topic = topic != NULL ? strdup(topic) : NULL;
-    self->must_create = self->fixed_topic != NULL && self->kafka.create_topic;
-    error = producer_start(self);
-    if (error != 0) {
-        kafka_release(&self->kafka);
-        free(self->fixed_topic);
-    }
+    self->time_from = (enum timestamp)find_time(self, host);
+    error = open_topics(self, host);
+    if (error == 0)
+        error = producer_start(self);
+    if (error != 0)
+        release(self);
     return error;
 }
 
@@ -616,9 +945,7 @@ static void kafka_sink_close(void *instance)
     self->is_closing = true;
     if (self->kafka.rk != NULL)
         producer_stop(self);
-    kafka_release(&self->kafka);
-    free(self->topics);
-    free(self->fixed_topic);
+    release(self);
 }
 
 FMS_PLUGIN(.name = "kafka_sink", .version = FMS_VERSION, .summary = "Produces records to Kafka",
