@@ -33,6 +33,14 @@ struct refused {
     size_t bytes;
 };
 
+/* What a producer was made to be. */
+struct producer {
+    int64_t batch_bytes; /* its largest batch; a record that is larger is one by itself */
+    bool are_single;     /* all batches are of one record */
+    bool is_compressed;
+    bool is_creating; /* brokers may create topics for it */
+};
+
 struct kafka_sink {
     struct kafka kafka; /* first: librdkafka's opaque */
     const struct fms_template *topic, *key;
@@ -46,9 +54,7 @@ struct kafka_sink {
     bool must_create;    /* whether it is there was not decided yet */
     struct topics topics;
 
-    bool is_creating;    /* with this producer, brokers may create topics */
-    bool is_compressed;  /* by it */
-    int64_t batch_bytes; /* its largest batch; a record that is larger is one by itself */
+    struct producer producer, next_producer;
     int64_t batch_count; /* records in its largest batch, when a refused one is sought; 0: as configured */
     size_t suspects;     /* that many are sent in such batches */
     bool is_alone;       /* what is under way is one record that may be too large */

@@ -224,14 +224,14 @@ bool message_make(struct kafka_sink *self, const struct fms_record *record, stru
 
 bool message_must_go_alone(const struct kafka_sink *self, const struct message *message)
 {
-    return message->topic->is_wary && self->is_compressed &&
+    return message->topic->is_wary && self->producer.is_compressed &&
            message_size(message) > (size_t)message->topic->limits.size;
 }
 
 /* What compresses may be smaller than it seems. */
 static bool is_too_large(const struct kafka_sink *self, const struct message *message)
 {
-    return message->topic->limits.size != NO_LIMIT && !self->is_compressed &&
+    return message->topic->limits.size != NO_LIMIT && !self->producer.is_compressed &&
            message_size(message) > (size_t)message->topic->limits.size;
 }
 
