@@ -563,16 +563,16 @@ static enum fms_verdict host_refuse(const struct fms_host *host, const struct fm
     return FMS_KEPT;
 }
 
-/* The fields of a record, or of a draft, which are found anew. NULL: out of memory, or a record that was settled before. */
-static struct json_cache *fields_of(struct stage *stage, const struct fms_record *public, const char *function)
+/* The fields of what is no live record: of a draft they are found anew. NULL: out of memory, or it was settled before. */
+static struct json_cache *draft_fields(struct stage *stage, const struct fms_record *public, const char *function)
 {
     struct lane *lane = stage->lane;
-    struct record *record = record_made(lane, public);
-    size_t size;
+    size_t size = json_cache_size(lane->paths);
 
-    if (record != NULL)
-        return record->magic == RECORD_ALIVE || record_alive(stage, public, function) != NULL ? record->json : NULL;
-    size = json_cache_size(lane->paths);
+    if (record_made(lane, public) != NULL) {
+        record_alive(stage, public, function); /* says that it is not */
+        return NULL;
+    }
     if (size > lane->draft_json_size) {
         free(lane->draft_json);
         lane->draft_json = malloc(size);
@@ -581,6 +581,13 @@ static struct json_cache *fields_of(struct stage *stage, const struct fms_record
     if (lane->draft_json != NULL)
         memset(lane->draft_json, 0, size);
     return lane->draft_json;
+}
+
+static inline struct json_cache *fields_of(struct stage *stage, const struct fms_record *public, const char *function)
+{
+    struct record *record = record_made(stage->lane, public);
+
+    return record != NULL && record->magic == RECORD_ALIVE ? record->json : draft_fields(stage, public, function);
 }
 
 static int host_expand(const struct fms_host *host, const struct fms_template *text, const struct fms_record *public,

@@ -702,7 +702,7 @@ static bool json_document(struct json_scan *scan, const struct json_node *root)
 }
 
 /* An array is no object, but what paths find in it is there: all of it, and items by their number. */
-static void json_fill(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload)
+void json_fill(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload)
 {
     struct json_scan scan;
 
@@ -721,13 +721,6 @@ static void json_fill(struct json_paths *paths, struct json_cache *cache, struct
     } else {
         cache->state = CACHE_OBJECT;
     }
-}
-
-int json_find(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload)
-{
-    if (cache->state == CACHE_UNSEEN)
-        json_fill(paths, cache, payload);
-    return cache->state == CACHE_OBJECT ? 0 : -EBADMSG;
 }
 
 void json_why(const struct json_cache *cache, char *to, size_t size)

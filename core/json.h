@@ -3,6 +3,7 @@
 #ifndef FMS_JSON_H
 #define FMS_JSON_H
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,8 +41,15 @@ size_t json_cache_size(const struct json_paths *paths); /* 0 when there are no p
 
 #define JSON_NOWHERE UINT32_MAX
 
+void json_fill(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload); /* for json_find */
+
 /* Fills the cache if that has not been done. 0, or -EBADMSG for what is no JSON object. One thread at a time per `paths`. */
-int json_find(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload);
+static inline int json_find(struct json_paths *paths, struct json_cache *cache, struct fms_bytes payload)
+{
+    if (cache->state == CACHE_UNSEEN)
+        json_fill(paths, cache, payload);
+    return cache->state == CACHE_OBJECT ? 0 : -EBADMSG;
+}
 
 /* Why the payload is no JSON object, and at which byte: at most JSON_WHY with the NUL byte. */
 #define JSON_WHY 96

@@ -114,6 +114,7 @@ struct stage {
     size_t kept_bytes;             /* transforms: the charges of what they keep */
     bool is_full;                  /* sinks: it took less than offered; wait for a settlement or a wake */
     bool is_retrying;              /* sinks: nothing is offered until `taken` is 0 and `retry_at` has come */
+    bool is_troubled;              /* sinks: since its first retry, until it delivers again */
     unsigned attempt;              /* sinks: retries in a row */
     int64_t retry_at, retry_since; /* sinks: 0: none */
 };
@@ -222,10 +223,22 @@ struct lane {
 extern _Thread_local struct lane *lane_current;
 
 /* record.c: memory of records. A record's public part is what plugins see. */
-struct record *record_of(const struct fms_record *public);
+static inline struct record *record_of(const struct fms_record *public)
+{
+    return (struct record *)((char *)(uintptr_t) public - offsetof(struct record, public));
+}
+
 /* The same of any pointer: NULL where the lane did not make it, but a plugin. A record's headers, be there none, begin at a
  * known distance behind it; a draft's are elsewhere, and so is what a copy of a record leads to. */
-struct record *record_made(const struct lane *lane, const struct fms_record *public);
+static inline struct record *record_made(const struct lane *lane, const struct fms_record *public)
+{
+    struct record *record = record_of(public);
+    bool is_made = (uintptr_t) public->headers == (uintptr_t)record + lane->record_head &&
+                   (record->magic == RECORD_ALIVE || record->magic == RECORD_FREED);
+
+    return is_made ? record : NULL;
+}
+
 /* The bytes that a record would take, more than max_in_flight_bytes if memory cannot hold it; SIZE_MAX for a malformed
  * draft. With `share`, for a dead letter, without what it has from that record: topic, key, payload, and the headers that
  * lie in its memory. */

@@ -26,11 +26,6 @@
 #define RECORD_TOO_LARGE      (SIZE_MAX - 1)
 #define RECORD_LETTER_HEADERS 5u /* that a dead letter has besides */
 
-struct record *record_of(const struct fms_record *public)
-{
-    return (struct record *)((char *)(uintptr_t) public - offsetof(struct record, public));
-}
-
 static size_t record_class(size_t size)
 {
     size_t class = size <= POOL_SMALLEST ? 0 : 64 - (size_t)__builtin_clzll((size - 1) / POOL_SMALLEST);
@@ -82,22 +77,6 @@ static uint64_t record_data_size(const struct fms_record *draft, const struct re
     return sum;
 }
 
-/* Where a record's headers begin, behind which all its bytes are. */
-static size_t record_head(const struct lane *lane)
-{
-    return align8(sizeof(struct record) + record_slots(lane) * sizeof(struct slot)) +
-           align8(json_cache_size(lane->paths));
-}
-
-struct record *record_made(const struct lane *lane, const struct fms_record *public)
-{
-    struct record *record = record_of(public);
-    bool is_made = (uintptr_t) public->headers == (uintptr_t)record + lane->record_head &&
-                   (record->magic == RECORD_ALIVE || record->magic == RECORD_FREED);
-
-    return is_made ? record : NULL;
-}
-
 /* SIZE_MAX for a malformed draft; RECORD_TOO_LARGE for what memory cannot hold, where that is less than 64 bits tell. */
 static size_t record_size(const struct lane *lane, const struct fms_record *draft, const struct record *share)
 {
@@ -107,7 +86,8 @@ static size_t record_size(const struct lane *lane, const struct fms_record *draf
         return SIZE_MAX;
     if (data > RECORD_TOO_LARGE / 2)
         return RECORD_TOO_LARGE;
-    return record_head(lane) + draft->header_count * sizeof(struct fms_header) + (size_t)data;
+    return align8(sizeof(struct record) + record_slots(lane) * sizeof(struct slot)) +
+           align8(json_cache_size(lane->paths)) + draft->header_count * sizeof(struct fms_header) + (size_t)data;
 }
 
 static size_t class_charge(size_t class, size_t size)
@@ -198,7 +178,6 @@ static void copy_draft(struct record *record, const struct fms_record *draft, co
 struct record *record_new(struct lane *lane, const struct fms_record *draft, size_t charge, const struct record *share)
 {
     size_t slots = record_slots(lane), cache = json_cache_size(lane->paths), class = record_class(charge);
-    size_t head = record_head(lane);
     struct record *record = pool_take(lane, class);
     char *end;
 
@@ -207,17 +186,20 @@ struct record *record_new(struct lane *lane, const struct fms_record *draft, siz
     if (record == NULL)
         return NULL;
     ASAN_UNPOISON_MEMORY_REGION(record, charge);
-    if (lane->record_head != head)
-        lane->record_head = head; /* the first record only: other threads read it */
-    end = (char *)record + head;
+    end = (char *)record + align8(sizeof *record + slots * sizeof(struct slot));
     memset(record, 0, offsetof(struct record, public));
     for (size_t i = 0; i < slots; i++)
         record->slots[i] = (struct slot){.state = SLOT_NONE};
     record->magic = RECORD_ALIVE;
     record->size_class = (uint32_t) class;
     record->charge = charge;
-    if (cache > 0)
-        record->json = memset(end - align8(cache), 0, cache);
+    if (cache > 0) {
+        record->json = (struct json_cache *)(void *)end;
+        memset(record->json, 0, cache);
+        end += align8(cache);
+    }
+    if (lane->record_head != (size_t)(end - (char *)record))
+        lane->record_head = (size_t)(end - (char *)record); /* the first record only: other threads read it */
     copy_draft(record, draft, share, end);
     lane->in_flight_bytes += record->charge;
     return record;

@@ -292,6 +292,7 @@ static void retry_begin(struct stage *sink, const char *reason)
     if (sink->attempt == 0)
         sink->retry_since = lane_now();
     sink->is_retrying = true;
+    sink->is_troubled = true;
     sink->retry_at = 0;
 }
 
@@ -348,15 +349,23 @@ static void check_order(struct stage *sink, const struct record *record)
     }
 }
 
+/* The first deliveries since it had to retry. */
+static void settle_troubled(struct stage *sink, const struct record *record)
+{
+    if (sink->is_retrying) {
+        check_order(sink, record);
+        return;
+    }
+    log_line(FMS_LOG_INFO, sink->lane->options.name, sink->name, "delivers again, after %.1f s",
+             (double)(lane_now() - sink->retry_since) / (double)FMS_SECOND);
+    sink->attempt = 0;
+    sink->is_troubled = false;
+}
+
 static void settle_delivered(struct stage *sink, struct record *record)
 {
-    if (sink->is_retrying)
-        check_order(sink, record);
-    if (sink->attempt > 0 && !sink->is_retrying) {
-        log_line(FMS_LOG_INFO, sink->lane->options.name, sink->name, "delivers again, after %.1f s",
-                 (double)(lane_now() - sink->retry_since) / (double)FMS_SECOND);
-        sink->attempt = 0;
-    }
+    if (sink->is_troubled)
+        settle_troubled(sink, record);
     queue_remove(sink, record);
     settle_release(sink->lane, record);
 }
@@ -607,7 +616,7 @@ static void check_again(struct stage *transform, enum fms_verdict verdict)
 }
 
 /* Calls the transform; true: the record goes on. */
-static bool transform_one(struct stage *transform, struct record *record, bool *again)
+static inline bool transform_one(struct stage *transform, struct record *record, bool *again)
 {
     struct lane *lane = transform->lane;
     const struct call *outer = call_begin(transform, CALL_WORK);

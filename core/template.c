@@ -461,13 +461,15 @@ static void template_number(struct value *value, int64_t number)
 static void template_json(const struct fms_template *text, const struct part *part, const struct fms_record *record,
                           struct json_cache *cache, struct value *value)
 {
-    struct fms_json found;
+    const struct json_slot *slot;
 
-    if (cache == NULL || json_get(text->paths, cache, record->payload, (int)part->number, &found) != 0 ||
-        found.type <= FMS_JSON_NULL)
+    if (cache == NULL || (json_find(text->paths, cache, record->payload) != 0 && cache->state != CACHE_ARRAY))
         return;
-    value->bytes = found.text;
-    value->escaped = found.escaped;
+    slot = &cache->slots[part->number];
+    if (slot->type <= FMS_JSON_NULL)
+        return;
+    value->bytes = fms_bytes_of((const char *)record->payload.data + slot->offset, slot->size);
+    value->escaped = slot->escaped;
 }
 
 static void template_value(const struct fms_template *text, const struct part *part, const struct fms_record *record,
