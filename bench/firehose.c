@@ -1,10 +1,11 @@
 /* firehose.c - an MQTT broker that does nothing but send: messages to one subscriber, as fast as it takes them.
  *
  *   firehose SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]]     QoS 1, 128 bytes, 100 vehicles
+ *   firehose --odd COUNT                                  so many messages with some odd ones (odd.c) among them
  *
  * It prints "port N", takes one connection at a time, of MQTT 3.1.1 or 5, honours receive maximum, counts what is acknowledged,
- * and prints "acknowledged N in S s" when the time, which begins with the first subscription, is over and all is acknowledged. A
- * client that leaves and comes back gets again what it has not acknowledged. */
+ * and prints "acknowledged N in S s, over N connections" when the time, which begins with the first subscription, is over, or the
+ * count is reached, and all is acknowledged. A client that leaves and comes back gets again what it has not acknowledged. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #include "messages.h"
+#include "odd.h"
 
 #define ROOM (256u * 1024u) /* at least; a packet fits */
 
@@ -31,6 +33,8 @@ struct firehose {
     double seconds, began; /* 0: nobody has subscribed yet */
     bool is_subscribed, has_left;
     uint64_t sent, acknowledged;
+    uint64_t most, odd; /* how many in all, and each how manieth is odd until every kind has come; 0: no end, none */
+    unsigned connections;
     unsigned vehicles;
     size_t payload;
     struct messages messages;
@@ -54,16 +58,30 @@ static void die(const char *what)
 
 /* ---------------------------------------------------------------------------------------------------------- messages */
 
+/* Which odd message number `n` is; ODD_KINDS: none. */
+static unsigned odd_kind(const struct firehose *hose, uint64_t n)
+{
+    return hose->odd > 0 && n % hose->odd == hose->odd - 1 && n / hose->odd < ODD_KINDS ? (unsigned)(n / hose->odd)
+                                                                                        : ODD_KINDS;
+}
+
 static void fill(struct firehose *hose)
 {
     int64_t time = messages_now();
 
     hose->out_sent = hose->out_size = 0;
-    while (hose->out_size + hose->messages.packet_size <= hose->room &&
+    while (hose->out_size + hose->messages.packet_size <= ROOM + hose->payload && hose->sent != hose->most &&
            (hose->qos == 0 || hose->sent - hose->acknowledged < hose->window)) {
-        messages_write(&hose->messages, hose->sent, (uint16_t)(hose->sent % 65535 + 1), time,
-                       hose->out + hose->out_size);
-        hose->out_size += hose->messages.packet_size;
+        unsigned char *to = hose->out + hose->out_size;
+        unsigned kind = odd_kind(hose, hose->sent);
+        uint16_t id = (uint16_t)(hose->sent % 65535 + 1);
+
+        if (kind < ODD_KINDS) {
+            hose->out_size += odd_write(kind, id, to);
+        } else {
+            messages_write(&hose->messages, hose->sent, id, time, to);
+            hose->out_size += hose->messages.packet_size;
+        }
         hose->sent++;
     }
 }
@@ -175,6 +193,7 @@ static void take_client(struct firehose *hose)
     if (hose->fd < 0)
         die("accept");
     setsockopt(hose->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    hose->connections++;
     hose->sent = hose->acknowledged;
     hose->in_size = hose->out_size = hose->out_sent = 0;
     hose->is_subscribed = hose->has_left = false;
@@ -209,7 +228,8 @@ static bool turn(struct firehose *hose, bool may_send)
 static void stream(struct firehose *hose)
 {
     for (;;) {
-        bool is_over = hose->began > 0 && now() - hose->began >= hose->seconds;
+        bool is_over = hose->most > 0 ? hose->sent == hose->most
+                                      : hose->began > 0 && now() - hose->began >= hose->seconds;
 
         if (is_over && (hose->qos == 0 || hose->acknowledged == hose->sent))
             return;
@@ -220,6 +240,28 @@ static void stream(struct firehose *hose)
     }
 }
 
+static void parse(struct firehose *hose, int argc, char **argv)
+{
+    bool is_odd = argc == 3 && strcmp(argv[1], "--odd") == 0;
+
+    if (argc < 2 || (!is_odd && argv[1][0] == '-')) {
+        fprintf(stderr, "usage: firehose SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]] | firehose --odd COUNT\n");
+        exit(2);
+    }
+    hose->qos = 1;
+    hose->payload = 128;
+    hose->vehicles = 100;
+    if (is_odd) {
+        hose->most = messages_number("COUNT", argv[2], 100, 1000000000);
+        hose->odd = hose->most / (ODD_KINDS + 1);
+        return;
+    }
+    hose->seconds = (double)messages_number("SECONDS", argv[1], 1, 86400);
+    hose->qos = argc > 2 ? (unsigned)messages_number("QOS", argv[2], 0, 1) : hose->qos;
+    hose->payload = argc > 3 ? messages_number("PAYLOAD-BYTES", argv[3], 128, 1048576) : hose->payload;
+    hose->vehicles = argc > 4 ? (unsigned)messages_number("VEHICLES", argv[4], 1, 99999) : hose->vehicles;
+}
+
 int main(int argc, char **argv)
 {
     static struct firehose hose;
@@ -227,15 +269,8 @@ int main(int argc, char **argv)
     socklen_t size = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM, 0);
 
-    if (argc < 2) {
-        fprintf(stderr, "usage: firehose SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]]\n");
-        return 2;
-    }
-    hose.seconds = (double)messages_number("SECONDS", argv[1], 1, 86400);
-    hose.qos = argc > 2 ? (unsigned)messages_number("QOS", argv[2], 0, 1) : 1;
-    hose.payload = argc > 3 ? messages_number("PAYLOAD-BYTES", argv[3], 128, 1048576) : 128;
-    hose.vehicles = argc > 4 ? (unsigned)messages_number("VEHICLES", argv[4], 1, 99999) : 100;
-    hose.room = ROOM + hose.payload;
+    parse(&hose, argc, argv);
+    hose.room = ROOM + hose.payload + (hose.odd > 0 ? ODD_ROOM : 0);
     hose.out = malloc(hose.room);
     if (hose.out == NULL)
         die("memory");
@@ -247,8 +282,9 @@ int main(int argc, char **argv)
     fflush(stdout);
     take_client(&hose);
     stream(&hose);
-    printf("acknowledged %llu in %.3f s\n", (unsigned long long)(hose.qos > 0 ? hose.acknowledged : hose.sent),
-           now() - hose.began);
+    printf("acknowledged %llu in %.3f s, over %u connection%s\n",
+           (unsigned long long)(hose.qos > 0 ? hose.acknowledged : hose.sent), now() - hose.began, hose.connections,
+           hose.connections == 1 ? "" : "s");
     fflush(stdout);
     close(listener);
     while (turn(&hose, false)) /* until the client leaves, which would look for a broker that is gone */

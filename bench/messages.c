@@ -35,8 +35,7 @@ static void make_payload(struct messages *messages, unsigned vehicle, char *to)
     memcpy(to + at, "\"}", 2);
 }
 
-/* A remaining length (MQTT 5, 1.5.5). */
-static size_t write_length(unsigned char *to, size_t length)
+size_t messages_write_length(unsigned char *to, size_t length)
 {
     size_t n = 0;
 
@@ -54,7 +53,7 @@ static void make_packet(struct messages *messages, unsigned vehicle, bool is_5, 
     size_t topic_size = (size_t)sprintf(topic, "fms/v%05u/data", vehicle), size = 1;
 
     packet[0] = (unsigned char)(0x30 | messages->qos << 1);
-    size += write_length(packet + 1, 2 + topic_size + (messages->qos > 0 ? 2 : 0) + is_5 + messages->payload);
+    size += messages_write_length(packet + 1, 2 + topic_size + (messages->qos > 0 ? 2 : 0) + is_5 + messages->payload);
     packet[size++] = 0;
     packet[size++] = (unsigned char)topic_size;
     memcpy(packet + size, topic, topic_size);

@@ -23,6 +23,9 @@ void messages_make(struct messages *messages, unsigned vehicles, unsigned qos, s
  * `sent` is Unix time in nanoseconds; `id`, of 1 to 65535, is for QoS 1. */
 void messages_write(const struct messages *messages, uint64_t n, uint16_t id, int64_t sent, unsigned char *to);
 
+/* A variable byte integer (MQTT 5, 1.5.5); returns its size, 1 to 4. */
+size_t messages_write_length(unsigned char *to, size_t length);
+
 /* How many of the first `count` messages are of vehicle `vehicle`. */
 uint64_t messages_of(const struct messages *messages, unsigned vehicle, uint64_t count);
 
