@@ -397,6 +397,9 @@ static int hold_in_poll(void *instance, size_t credit, struct fms_wait *wait)
     return FMS_END;
 }
 
+static pthread_t holder;
+static atomic_bool has_left;
+
 static void *enter_and_hold(void *instance)
 {
     struct habit *self = instance;
@@ -404,11 +407,10 @@ static void *enter_and_hold(void *instance)
     fms_enter(self->host);
     hold_the_lane();
     fms_leave(self->host);
+    has_left = true;
     fms_wake(self->host);
     return NULL;
 }
-
-static pthread_t holder;
 
 static int hold_between(void *instance, size_t credit, struct fms_wait *wait)
 {
@@ -647,7 +649,8 @@ static void drive(struct fake *f)
         fake_capacity(f, 4);
         for (size_t i = 0; i < 2 && !fake_ended(f); i++) {
             fake_poll(f, 3 + i * 3);
-            usleep(row->table.source_poll == hold_between ? 1000 : 0);
+            while (row->table.source_poll == hold_between && !has_left) /* it is joined in the next poll, on the lane */
+                usleep(1000);
         }
         fake_settle_all(f, FMS_DELIVERED);
         return;
@@ -668,6 +671,7 @@ static void is_named_by_the_fake_host(void **state)
 
     row = *state;
     was_told = false;
+    has_left = false;
     is_fake = true;
     said[0] = '\0';
     alarm(PATIENCE);
