@@ -12,15 +12,16 @@
 
 static pthread_mutex_t control = PTHREAD_MUTEX_INITIALIZER; /* of who begins and ends; taken before `lock` */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* guards what follows, and lane.watched */
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t changed;                              /* made with the thread */
 static struct lane *lanes;
 static pthread_t thread;
 
-static int64_t now(clockid_t clock)
+/* Not lane_now, which tests set. */
+static int64_t now(void)
 {
     struct timespec time;
 
-    clock_gettime(clock, &time);
+    clock_gettime(CLOCK_MONOTONIC, &time);
     return time.tv_sec * FMS_SECOND + time.tv_nsec;
 }
 
@@ -46,14 +47,14 @@ static void *watch(void *user)
 {
     pthread_mutex_lock(&lock);
     while (lanes != NULL) {
-        int64_t pause = FMS_SECOND, at = now(CLOCK_MONOTONIC), until;
+        int64_t pause = FMS_SECOND, at = now(), until;
         struct timespec time;
 
         for (struct lane *lane = lanes; lane != NULL; lane = lane->watched.next) {
             look(lane, at);
             pause = lane->patience / LOOKS < pause ? lane->patience / LOOKS : pause;
         }
-        until = now(CLOCK_REALTIME) + pause;
+        until = at + pause;
         time = (struct timespec){until / FMS_SECOND, until % FMS_SECOND};
         pthread_cond_timedwait(&changed, &lock, &time);
     }
@@ -63,13 +64,20 @@ static void *watch(void *user)
 
 static int start(void)
 {
+    pthread_condattr_t monotonic;
     sigset_t all, before;
     int error;
 
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are others' */
     error = pthread_create(&thread, NULL, watch, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0)
+        pthread_cond_destroy(&changed);
     return error;
 }
 
@@ -101,7 +109,9 @@ void watch_end(struct lane *lane)
     is_last = lanes == NULL;
     pthread_cond_signal(&changed);
     pthread_mutex_unlock(&lock);
-    if (is_last)
+    if (is_last) {
         pthread_join(thread, NULL);
+        pthread_cond_destroy(&changed);
+    }
     pthread_mutex_unlock(&control);
 }
