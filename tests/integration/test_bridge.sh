@@ -152,8 +152,8 @@ case_bad_payload() {
   [ "$(letter 0 'key: the payload is no JSON object')" = 1 ] || fail "no letter for the empty payload"
   [ "$(letter 16 'key: the payload is no JSON object')" = 1 ] || fail "no letter for the NUL byte"
   [ "$(letter 3000027 'topic fms-data-stream: .*too large')" = 1 ] || fail "no letter for the large payload"
-  [ "$(letter -1 'with a payload of 20000000 bytes')" = 1 ] || fail "no letter for the huge payload"
-  [ "$(letter -1 'with a payload of 268000000 bytes')" = 1 ] || fail "no letter for the largest payload"
+  [ "$(letter -1 '.*with a payload of 20000000')" = 1 ] || fail "no letter for the huge payload"
+  [ "$(letter -1 '.*with a payload of 268000000')" = 1 ] || fail "no letter for the largest payload"
 }
 
 # The topic of the dead letters was there before, with Kafka's limit of 1 MiB: a letter that it does not take loses its payload,
