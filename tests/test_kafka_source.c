@@ -825,10 +825,11 @@ static void test_ends_though_its_topic_came_back_smaller(void **state)
     cluster_delete(cluster, topic);
     fake_until(f, fake_said(f, "changed from 4 to 0") != NULL);
     cluster_topic(cluster, topic, 2);
-    produce_numbered(cluster, topic, 0, 20, 30);
-    produce_numbered(cluster, topic, 1, 30, 40);
-    fake_until(f, fake_emitted(f) >= 20);
-    assert_true(has_come(f, topic, 20, 30) && has_come(f, topic, 30, 40));
+    produce_numbered(cluster, topic, 0, 20,
+                     24); /* fewer than were there: the group's offset is above them whenever it asks */
+    produce_numbered(cluster, topic, 1, 24, 28);
+    fake_until(f, fake_emitted(f) >= 8);
+    assert_true(has_come(f, topic, 20, 28));
     fake_close(f);
 }
 

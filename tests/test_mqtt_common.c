@@ -18,7 +18,7 @@ static void expect_header(const struct mqtt_headers *headers, size_t i, const ch
 
 static void test_nothing_costs_nothing(void **state)
 {
-    struct mqtt_headers headers = {NULL};
+    struct mqtt_headers headers = {0};
 
     (void)state;
     assert_true(mqtt_headers_begin(&headers, &mqtt_no_properties, 0, 0));
@@ -38,7 +38,7 @@ static void test_properties_become_headers(void **state)
         .is_retained = true,
     };
     const struct mqtt_properties few = {.message_expiry = 0, .payload_format = -1, .content_type = {"", 0}};
-    struct mqtt_headers headers = {NULL};
+    struct mqtt_headers headers = {0};
 
     (void)state;
     assert_true(mqtt_headers_begin(&headers, &own, 1, 4));
@@ -61,7 +61,7 @@ static void test_properties_become_headers(void **state)
 static void test_too_many_user_properties_are_counted(void **state)
 {
     const struct mqtt_properties own = {.message_expiry = 1, .payload_format = 1};
-    struct mqtt_headers headers = {NULL};
+    struct mqtt_headers headers = {0};
 
     (void)state;
     assert_true(mqtt_headers_begin(&headers, &own, 1005, 2010));
@@ -92,7 +92,7 @@ static void test_user_properties_come_out_as_they_went_in(void **state)
         {"fms", "fms"},
     };
     size_t count = sizeof cases / sizeof cases[0], size = 0;
-    struct mqtt_headers headers = {NULL};
+    struct mqtt_headers headers = {0};
 
     (void)state;
     for (size_t i = 0; i < count; i++)

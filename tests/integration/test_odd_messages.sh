@@ -71,6 +71,7 @@ start receiver "$work/receiver.ini"
 until_true 40 "the subscription" logged receiver "source: receives" 2
 good 1 1
 until_true 40 "the last message" lines receiver $((count + 4))
-[ "$(wc -l <"$work/receiver.out")" = $((count + 4)) ] && [ "$(tail -n 1 "$work/receiver.out")" = 1 ] && letters 2 ||
+if [ "$(wc -l <"$work/receiver.out")" != $((count + 4)) ] || [ "$(tail -n 1 "$work/receiver.out")" != 1 ] || ! letters 2; then
   fail "something came again"
+fi
 echo "$count good messages and 5 odd ones: nothing lost, nothing came twice"
