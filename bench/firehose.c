@@ -8,6 +8,7 @@
  * count is reached, and all is acknowledged. A client that leaves and comes back gets again what it has not acknowledged. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <math.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
@@ -33,7 +34,7 @@ struct firehose {
     double seconds, began; /* 0: nobody has subscribed yet */
     bool is_subscribed, has_left;
     uint64_t sent, acknowledged;
-    uint64_t most, odd; /* how many in all, and each how manieth is odd until every kind has come; 0: no end, none */
+    uint64_t most, odd; /* how many in all; each how manieth is odd until every kind has come, 0: none */
     unsigned connections;
     unsigned vehicles;
     size_t payload;
@@ -70,7 +71,7 @@ static void fill(struct firehose *hose)
     int64_t time = messages_now();
 
     hose->out_sent = hose->out_size = 0;
-    while (hose->out_size + hose->messages.packet_size <= ROOM + hose->payload && hose->sent != hose->most &&
+    while (hose->out_size + hose->messages.packet_size <= ROOM + hose->payload && hose->sent < hose->most &&
            (hose->qos == 0 || hose->sent - hose->acknowledged < hose->window)) {
         unsigned char *to = hose->out + hose->out_size;
         unsigned kind = odd_kind(hose, hose->sent);
@@ -228,8 +229,7 @@ static bool turn(struct firehose *hose, bool may_send)
 static void stream(struct firehose *hose)
 {
     for (;;) {
-        bool is_over = hose->most > 0 ? hose->sent == hose->most
-                                      : hose->began > 0 && now() - hose->began >= hose->seconds;
+        bool is_over = hose->sent == hose->most || (hose->began > 0 && now() - hose->began >= hose->seconds);
 
         if (is_over && (hose->qos == 0 || hose->acknowledged == hose->sent))
             return;
@@ -254,8 +254,10 @@ static void parse(struct firehose *hose, int argc, char **argv)
     if (is_odd) {
         hose->most = messages_number("COUNT", argv[2], 100, 1000000000);
         hose->odd = hose->most / (ODD_KINDS + 1);
+        hose->seconds = INFINITY;
         return;
     }
+    hose->most = UINT64_MAX;
     hose->seconds = (double)messages_number("SECONDS", argv[1], 1, 86400);
     hose->qos = argc > 2 ? (unsigned)messages_number("QOS", argv[2], 0, 1) : hose->qos;
     hose->payload = argc > 3 ? messages_number("PAYLOAD-BYTES", argv[3], 128, 1048576) : hose->payload;
