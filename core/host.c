@@ -613,12 +613,15 @@ static int host_expand(const struct fms_host *host, const struct fms_template *t
 static int host_json_path(const struct fms_host *host, const char *path)
 {
     struct stage *stage = stage_of(host);
+    int index;
 
     if (stage->is_open) {
         host_misuse(stage, "called fms_json_path after open");
         return -EPERM;
     }
-    return json_paths_add(stage->lane->paths, path);
+    index = json_paths_add(stage->lane->paths, path);
+    record_layout(stage->lane);
+    return index;
 }
 
 static int host_json_get(const struct fms_host *host, const struct fms_record *public, int path, struct fms_json *value)

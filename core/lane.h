@@ -190,7 +190,8 @@ struct lane {
 
     struct record *pool[RECORD_CLASSES]; /* freed records by size class: the latest, which the cache still has, first */
     size_t pool_bytes;
-    size_t record_head; /* where a record's headers begin */
+    size_t record_json; /* where a record's JSON cache begins */
+    size_t record_head; /* where its headers begin; they end the cache, if there is any */
     struct graves {
         struct record *ring[RECORD_QUARANTINE];
         size_t next;
@@ -239,6 +240,8 @@ static inline struct record *record_made(const struct lane *lane, const struct f
     return is_made ? record : NULL;
 }
 
+/* Where the parts of a record lie: after each change of sinks or paths, none of which comes once there are records. */
+void record_layout(struct lane *lane);
 /* The bytes that a record would take, more than max_in_flight_bytes if memory cannot hold it; SIZE_MAX for a malformed
  * draft. With `share`, for a dead letter, without what it has from that record: topic, key, payload, and the headers that
  * lie in its memory. */

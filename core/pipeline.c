@@ -350,6 +350,7 @@ static int load_into(struct lane *lane, const char *path, const struct pipeline_
     if (add_sections(lane, stand_ins) != 0)
         return -EINVAL;
     finish_stages(lane);
+    record_layout(lane);
     return check_stages(lane);
 }
 

@@ -43,6 +43,12 @@ static size_t record_slots(const struct lane *lane)
     return lane->sink_count + (lane->dead_letter != NULL);
 }
 
+void record_layout(struct lane *lane)
+{
+    lane->record_json = align8(sizeof(struct record) + record_slots(lane) * sizeof(struct slot));
+    lane->record_head = lane->record_json + align8(json_cache_size(lane->paths));
+}
+
 /* Whether data and size belong together. No value is a TiB, so the sum of all values of a record is a number of 64 bits. */
 static bool is_sound(struct fms_bytes bytes)
 {
@@ -84,10 +90,9 @@ static size_t record_size(const struct lane *lane, const struct fms_record *draf
 
     if (data == UINT64_MAX)
         return SIZE_MAX;
-    if (data > RECORD_TOO_LARGE / 2)
+    if (sizeof(size_t) < sizeof data && data > RECORD_TOO_LARGE / 2)
         return RECORD_TOO_LARGE;
-    return align8(sizeof(struct record) + record_slots(lane) * sizeof(struct slot)) +
-           align8(json_cache_size(lane->paths)) + draft->header_count * sizeof(struct fms_header) + (size_t)data;
+    return lane->record_head + draft->header_count * sizeof(struct fms_header) + (size_t)data;
 }
 
 static size_t class_charge(size_t class, size_t size)
@@ -177,16 +182,14 @@ static void copy_draft(struct record *record, const struct fms_record *draft, co
 
 struct record *record_new(struct lane *lane, const struct fms_record *draft, size_t charge, const struct record *share)
 {
-    size_t slots = record_slots(lane), cache = json_cache_size(lane->paths), class = record_class(charge);
+    size_t slots = record_slots(lane), cache = lane->record_head - lane->record_json, class = record_class(charge);
     struct record *record = pool_take(lane, class);
-    char *end;
 
     if (record == NULL)
         record = charge % CACHE_LINE == 0 ? aligned_alloc(CACHE_LINE, charge) : malloc(charge);
     if (record == NULL)
         return NULL;
     ASAN_UNPOISON_MEMORY_REGION(record, charge);
-    end = (char *)record + align8(sizeof *record + slots * sizeof(struct slot));
     memset(record, 0, offsetof(struct record, public));
     for (size_t i = 0; i < slots; i++)
         record->slots[i] = (struct slot){.state = SLOT_NONE};
@@ -194,13 +197,10 @@ struct record *record_new(struct lane *lane, const struct fms_record *draft, siz
     record->size_class = (uint32_t) class;
     record->charge = charge;
     if (cache > 0) {
-        record->json = (struct json_cache *)(void *)end;
+        record->json = (struct json_cache *)(void *)((char *)record + lane->record_json);
         memset(record->json, 0, cache);
-        end += align8(cache);
     }
-    if (lane->record_head != (size_t)(end - (char *)record))
-        lane->record_head = (size_t)(end - (char *)record); /* the first record only: other threads read it */
-    copy_draft(record, draft, share, end);
+    copy_draft(record, draft, share, (char *)record + lane->record_head);
     lane->in_flight_bytes += record->charge;
     return record;
 }

@@ -98,6 +98,7 @@ static struct stage *rig_add(enum fms_role role, const char *name, struct fms_pl
         lane->sink_count += role == FMS_SINK; /* the dead letter's comes last */
         lane->dead_letter = role == FMS_SINK ? NULL : stage;
     }
+    record_layout(lane);
     return stage;
 }
 

@@ -19,6 +19,7 @@ static int setup(void **state)
     lane.sink_count = 1;
     lane.sinks[0] = &sinks[0];
     lane.options.max_in_flight_bytes = 1 << 20;
+    record_layout(&lane);
     return lane.paths == NULL;
 }
 
@@ -29,6 +30,18 @@ static int teardown(void **state)
     record_pool_free(&lane);
     json_paths_free(lane.paths);
     return 0;
+}
+
+static void add_path(const char *path)
+{
+    assert_true(json_paths_add(lane.paths, path) >= 0);
+    record_layout(&lane);
+}
+
+static void set_sinks(size_t count)
+{
+    lane.sink_count = count;
+    record_layout(&lane);
 }
 
 static struct fms_record draft_of(const char *payload)
@@ -139,7 +152,7 @@ static void a_draft_is_told_from_a_record(void **state)
     struct record *records[3];
 
     (void)state;
-    json_paths_add(lane.paths, "a");
+    add_path("a");
     draft.headers = &header;
     draft.header_count = 1;
     *exact = draft;
@@ -187,10 +200,10 @@ static void everything_is_aligned(void **state)
         struct fms_record draft = draft_of("12345");
         struct record *record;
 
-        assert_true(json_paths_add(lane.paths, paths[i]) >= 0);
+        add_path(paths[i]);
         draft.headers = &header;
         draft.header_count = 1;
-        lane.sink_count = 1 + i % 3;
+        set_sinks(1 + i % 3);
         record = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
         assert_int_equal((uintptr_t)record->public.headers % _Alignof(struct fms_header), 0);
         assert_non_null(record->json);
@@ -207,8 +220,8 @@ static void the_json_cache_is_empty(void **state)
     struct fms_record draft = draft_of("{}");
 
     (void)state;
-    assert_int_equal(json_paths_add(lane.paths, "a"), 0);
-    assert_int_equal(json_paths_add(lane.paths, "b"), 1);
+    add_path("a");
+    add_path("b");
     for (size_t i = 0; i < 200; i++) {
         struct record *record = record_new(&lane, &draft, record_charge(&lane, &draft, NULL), NULL);
 
@@ -231,14 +244,14 @@ static void a_charge_covers_slots_cache_headers_and_values(void **state)
 
     (void)state;
     assert_true(plain >= least && plain < 2 * least + 256);
-    lane.sink_count = 20;
+    set_sinks(20);
     assert_true(record_charge(&lane, &draft, NULL) >= least + 19 * sizeof(struct slot));
     for (size_t i = 0; i < 30; i++)
         headers[i] = (struct fms_header){"a name of some length", {"and a value", 11}};
     draft.headers = headers;
     draft.header_count = 30;
     assert_true(record_charge(&lane, &draft, NULL) >= least + 19 * sizeof(struct slot) + 30 * (sizeof *headers + 34));
-    assert_int_equal(json_paths_add(lane.paths, "x"), 0);
+    add_path("x");
     draft = draft_of_size(32 * 1024);
     assert_true(record_charge(&lane, &draft, NULL) >= 32 * 1024 + json_cache_size(lane.paths));
 }

@@ -594,6 +594,7 @@ static void add_stage(enum fms_role role, const char *name, struct fms_plugin ta
         lane.transforms[lane.transform_count++] = stage;
     else
         lane.sinks[lane.sink_count++] = stage;
+    record_layout(&lane);
     host_fill(stage, role);
     habit_open(stage->instance, &stage->host);
     stage->is_open = true;
