@@ -288,9 +288,26 @@ static const char *json_skip_plain(const char *at, const char *end)
 
 /* ---------------------------------------------------------------------------------------------------------- members */
 
+#define BIT(c) (UINT64_C(1) << (c))
+
+/* Whether it stands between names and values. */
+static bool json_is_between(char c)
+{
+    return (unsigned char)c < 64 &&
+           ((BIT(' ') | BIT('\n') | BIT('\r') | BIT('\t') | BIT(',') | BIT(':')) >> c & 1) != 0;
+}
+
 static const char *json_skip_text(const char *at, const char *end)
 {
-    while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t' || *at == ',' || *at == ':'))
+    while (at < end && json_is_between(*at))
+        at++;
+    return at;
+}
+
+/* Behind the number, true, false or null that begins at `at`. */
+static const char *json_skip_literal(const char *at, const char *end)
+{
+    while (at < end && (unsigned char)*at > ' ' && *at != ',' && (*at | 0x20) != '}') /* ] is } without that bit */
         at++;
     return at;
 }
@@ -343,8 +360,7 @@ static inline struct fms_json json_take_value(const char **at, const char *end)
             value.type = FMS_JSON_BOOLEAN;
         else if (**at == 'n')
             value.type = FMS_JSON_NULL;
-        while (*at < end && **at != ',' && **at != '}' && **at != ']' && (unsigned char)**at > ' ')
-            ++*at;
+        *at = json_skip_literal(*at, end);
     }
     value.text.size = (size_t)(*at - (const char *)value.text.data);
     return value;
