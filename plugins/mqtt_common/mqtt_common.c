@@ -189,13 +189,15 @@ static bool are_plain(const unsigned char eight[8])
 bool mqtt_is_utf8(const char *text, size_t size)
 {
     const unsigned char *at = (const unsigned char *)text;
+    size_t left = size, n;
     uint32_t value = 0;
-    size_t n;
 
-    for (; size >= 8 && are_plain(at); size -= 8)
+    for (; left >= 8 && are_plain(at); left -= 8)
         at += 8;
-    for (; size > 0; at += n, size -= n) {
-        n = *at < 0x80 ? *at != 0 : utf8_next(at, size, &value);
+    if (left < 8 && size >= 8 && are_plain(at + left - 8)) /* with some of those before it */
+        return true;
+    for (; left > 0; at += n, left -= n) {
+        n = *at < 0x80 ? *at != 0 : utf8_next(at, left, &value);
         if (n == 0)
             return false;
     }
