@@ -344,10 +344,8 @@ static void kafka_error(rd_kafka_t *rk, int error, const char *reason, void *opa
     }
 }
 
-void kafka_reached(struct kafka *kafka)
+void kafka_recovered(struct kafka *kafka)
 {
-    if (kafka->down_since == 0)
-        return;
     fms_info(kafka->host, "brokers are reachable again, after %.1f s",
              (double)(fms_now(kafka->host) - kafka->down_since) / (double)FMS_SECOND);
     kafka->down_since = 0;

@@ -115,7 +115,12 @@ bool kafka_created(struct kafka *kafka, struct fms_wait *wait);
 rd_kafka_NewTopic_t *kafka_new_topic(const struct kafka *kafka, const char *name);
 
 /* Something came from a broker: reports the recovery if none was reachable before. [lane] */
-void kafka_reached(struct kafka *kafka);
+void kafka_recovered(struct kafka *kafka);
+static inline void kafka_reached(struct kafka *kafka)
+{
+    if (kafka->down_since != 0)
+        kafka_recovered(kafka);
+}
 
 /* Why a topic can't have that name, or NULL. */
 const char *kafka_topic_error(const char *name, size_t size);

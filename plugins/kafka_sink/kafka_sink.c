@@ -325,8 +325,10 @@ static void reported(rd_kafka_t *rk, const rd_kafka_message_t *message, void *op
     self->unsettled--;
     if (self->is_closing)
         return;
-    self->may_wait_no_longer = self->waiting_count > 0;
-    self->is_alone = self->is_alone && self->unsettled > 0;
+    if (self->waiting_count > 0)
+        self->may_wait_no_longer = true;
+    if (self->is_alone)
+        self->is_alone = self->unsettled > 0;
     if (self->suspects > 0)
         clear_suspect(self);
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -534,12 +536,11 @@ static void *opaque_of(const struct message *message)
     return (void *)((uintptr_t)message->record | (uintptr_t)message->letter);
 }
 
-static rd_kafka_resp_err_t produce_plain(rd_kafka_topic_t *handle, const struct message *message)
+/* False: rd_kafka_last_error says why. */
+static bool produce_plain(rd_kafka_topic_t *handle, struct fms_bytes key, struct fms_bytes payload, void *opaque)
 {
-    if (rd_kafka_produce(handle, RD_KAFKA_PARTITION_UA, 0, (void *)(uintptr_t)message->payload.data,
-                         message->payload.size, message->key.data, message->key.size, opaque_of(message)) == 0)
-        return RD_KAFKA_RESP_ERR_NO_ERROR;
-    return rd_kafka_last_error();
+    return rd_kafka_produce(handle, RD_KAFKA_PARTITION_UA, 0, (void *)(uintptr_t)payload.data, payload.size, key.data,
+                            key.size, opaque) == 0;
 }
 
 static rd_kafka_resp_err_t produce_full(struct kafka_sink *self, rd_kafka_topic_t *handle, struct message *message)
@@ -568,9 +569,11 @@ static rd_kafka_resp_err_t hand_over(struct kafka_sink *self, struct message *me
 {
     rd_kafka_topic_t *handle = topic_handle(&self->topics, message->topic);
 
-    if (handle == NULL)
-        return rd_kafka_last_error();
-    return message->headers == NULL ? produce_plain(handle, message) : produce_full(self, handle, message);
+    if (message->headers != NULL && handle != NULL)
+        return produce_full(self, handle, message);
+    if (handle != NULL && produce_plain(handle, message->key, message->payload, opaque_of(message)))
+        return RD_KAFKA_RESP_ERR_NO_ERROR;
+    return rd_kafka_last_error();
 }
 
 static rd_kafka_resp_err_t hand_over_with_care(struct kafka_sink *self, struct message *message, char *why, size_t size)
@@ -617,8 +620,9 @@ static bool produce(struct kafka_sink *self, const struct fms_record *record, st
         why[0] = '\0';
         if (!message_make(self, record, topic, letter, &message))
             return true;
-        error = message_is_fine(&message) ? hand_over(self, &message)
-                                          : hand_over_with_care(self, &message, why, sizeof why);
+        error = message.headers == NULL && message_is_fine(topic, message.key, message.payload)
+                    ? hand_over(self, &message)
+                    : hand_over_with_care(self, &message, why, sizeof why);
         if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
             self->unsettled++;
             return true;
@@ -626,6 +630,23 @@ static bool produce(struct kafka_sink *self, const struct fms_record *record, st
         if (!is_letter(self) || error != RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || letter == LETTER_CUT)
             return settle_unproduced(self, &message, error, why);
     }
+}
+
+/* The way of most records: as they are, but for the key, to a topic that takes them. Whether the record was taken; if not, it
+ * is for `produce`. */
+static bool produce_at_once(struct kafka_sink *self, const struct fms_record *record, struct topic *topic)
+{
+    struct fms_bytes key = record->key;
+
+    if (record->header_count > 0 || !self->adds_nothing || topic->handle == NULL)
+        return false;
+    if (self->key != NULL && !message_expand(self, "key", self->key, record, &key))
+        return true;
+    if (!message_is_fine(topic, key, record->payload) ||
+        !produce_plain(topic->handle, key, record->payload, (void *)(uintptr_t)record))
+        return false;
+    self->unsettled++;
+    return true;
 }
 
 /* The topic that a record chooses. NULL: it has none; *is_taken says whether the record was settled. */
@@ -672,7 +693,7 @@ static bool write_one(struct kafka_sink *self, const struct fms_record *record)
         settle_rejected(self, record, topic->name, topic->refusal);
         return true;
     }
-    return produce(self, record, topic, LETTER_WHOLE) ||
+    return produce_at_once(self, record, topic) || produce(self, record, topic, LETTER_WHOLE) ||
            (topic->state == TOPIC_ASKED && wait_for(self, record, topic, LETTER_WHOLE));
 }
 
@@ -930,6 +951,7 @@ static int kafka_sink_open(void *instance, const struct fms_host *host)
     if (error != 0)
         return error;
     self->time_from = (enum timestamp)find_time(self, host);
+    self->adds_nothing = self->headers.count == 0 && self->time_from == TIMESTAMP_NOW;
     error = open_topics(self, host);
     if (error == 0)
         error = producer_start(self);

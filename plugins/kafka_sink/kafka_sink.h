@@ -49,6 +49,7 @@ struct kafka_sink {
     int64_t topics_max;
 
     enum timestamp time_from;
+    bool adds_nothing;   /* to a record: neither headers nor a time */
     char *fixed_topic;   /* when the template depends on no record; else NULL */
     struct topic *fixed; /* that one */
     bool must_create;    /* whether it is there was not decided yet */
@@ -104,22 +105,31 @@ static inline bool is_letter(const struct kafka_sink *self)
 /* What is under way comes back, is offered again in order, and meets a new producer. [lane] */
 void kafka_sink_give_up(struct kafka_sink *self);
 
-/* A template's text for a record, and so a message's. False: the record was settled. [lane] */
-bool message_expand(struct kafka_sink *self, const char *option, const struct fms_template *text,
-                    const struct fms_record *record, struct fms_bytes *value);
+/* What becomes of a record for which fms_expand has failed: see message_expand. */
+bool message_lacks(struct kafka_sink *self, const char *option, const struct fms_template *text,
+                   const struct fms_record *record, int error, struct fms_bytes *value);
+
+/* A template's text for a record. False: the record was settled. [lane] */
+static inline bool message_expand(struct kafka_sink *self, const char *option, const struct fms_template *text,
+                                  const struct fms_record *record, struct fms_bytes *value)
+{
+    int error = fms_expand(self->kafka.host, text, record, value);
+
+    return error == 0 || message_lacks(self, option, text, record, error, value);
+}
+
+/* Likewise its message. */
 bool message_make(struct kafka_sink *self, const struct fms_record *record, struct topic *topic, enum letter letter,
                   struct message *message);
 
 #define BATCH_OVERHEAD  61u /* Kafka's RecordBatch: bytes before its first record */
 #define RECORD_OVERHEAD 39u /* of a record without headers, at most */
 
-/* At a glance: its topic takes it. */
-static inline bool message_is_fine(const struct message *message)
+/* At a glance: the topic takes a message without headers. */
+static inline bool message_is_fine(const struct topic *topic, struct fms_bytes key, struct fms_bytes payload)
 {
-    const struct topic_limits *limits = &message->topic->limits;
-
-    return message->headers == NULL && (!limits->needs_key || message->key.data != NULL) &&
-           message->key.size + message->payload.size + BATCH_OVERHEAD + RECORD_OVERHEAD <= (size_t)limits->size;
+    return (!topic->limits.needs_key || key.data != NULL) &&
+           key.size + payload.size + BATCH_OVERHEAD + RECORD_OVERHEAD <= (size_t)topic->limits.size;
 }
 
 /* Bytes of a batch of this one message, uncompressed, as brokers count them. */

@@ -46,8 +46,7 @@ size_t message_size(const struct message *message)
 /* Without headers and time a message costs half as much. */
 static bool is_plain(const struct kafka_sink *self, const struct message *message)
 {
-    return message->record->header_count == 0 && self->headers.count == 0 && self->time_from == TIMESTAMP_NOW &&
-           message->letter == LETTER_WHOLE;
+    return message->record->header_count == 0 && self->adds_nothing && message->letter == LETTER_WHOLE;
 }
 
 static bool is_overridden(const struct kafka_sink *self, const char *header)
@@ -60,25 +59,21 @@ static bool is_overridden(const struct kafka_sink *self, const char *header)
 }
 
 /* A dead letter goes without what is missing, for there is no other place for it. */
-bool message_expand(struct kafka_sink *self, const char *option, const struct fms_template *text,
-                    const struct fms_record *record, struct fms_bytes *value)
+bool message_lacks(struct kafka_sink *self, const char *option, const struct fms_template *text,
+                   const struct fms_record *record, int error, struct fms_bytes *value)
 {
-    switch (fms_expand(self->kafka.host, text, record, value)) {
-    case 0:
-        return true;
-    case -ENOENT:
-        if (is_letter(self) && text != self->topic) {
-            *value = fms_bytes_of(NULL, 0);
-            return true;
-        }
-        fms_reject(self->kafka.host, record, "%s: %s", option, (const char *)value->data);
-        return false;
-    default:
+    if (error != -ENOENT) {
         self->returned++;
         fms_retry(self->kafka.host, record, "%s: no memory", option);
         kafka_sink_give_up(self);
         return false;
     }
+    if (is_letter(self) && text != self->topic) {
+        *value = fms_bytes_of(NULL, 0);
+        return true;
+    }
+    fms_reject(self->kafka.host, record, "%s: %s", option, (const char *)value->data);
+    return false;
 }
 
 static void add_header(rd_kafka_headers_t *headers, const char *name, struct fms_bytes value)

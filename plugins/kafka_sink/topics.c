@@ -26,10 +26,10 @@ static const struct topic_limits no_limits = {NO_LIMIT, NO_LIMIT, NO_LIMIT, fals
 
 /* ------------------------------------------------------------------------------------------------------------ table */
 
-static int name_compare(const char *own, struct fms_bytes name)
+static int topic_compare(const struct topic *topic, struct fms_bytes name)
 {
-    size_t size = strlen(own);
-    int order = name.data == NULL ? 0 : memcmp(own, name.data, size < name.size ? size : name.size);
+    size_t size = topic->name_size;
+    int order = name.data == NULL ? 0 : memcmp(topic->name, name.data, size < name.size ? size : name.size);
 
     return order != 0 ? order : (size > name.size) - (size < name.size);
 }
@@ -42,7 +42,7 @@ static size_t topics_place(const struct topics *topics, struct fms_bytes name)
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (name_compare(topics->items[middle]->name, name) < 0)
+        if (topic_compare(topics->items[middle], name) < 0)
             low = middle + 1;
         else
             high = middle;
@@ -54,7 +54,7 @@ struct topic *topics_find(const struct topics *topics, struct fms_bytes name)
 {
     size_t place = topics_place(topics, name);
 
-    return place < topics->count && name_compare(topics->items[place]->name, name) == 0 ? topics->items[place] : NULL;
+    return place < topics->count && topic_compare(topics->items[place], name) == 0 ? topics->items[place] : NULL;
 }
 
 static void topic_want(struct topics *topics, struct topic *topic, enum topic_want want)
@@ -142,6 +142,7 @@ static struct topic *topics_add(struct topics *topics, struct fms_bytes name)
     if (topic == NULL)
         return NULL;
     memcpy(topic->name, name.data, name.size);
+    topic->name_size = name.size;
     topic->limits = no_limits;
     topic->batch_bytes = NO_LIMIT;
     topic->used = topics->round;
@@ -169,7 +170,7 @@ struct topic *topics_get(struct topics *topics, struct fms_bytes name, bool *mus
 {
     struct topic *topic = topics->last;
 
-    if (topic == NULL || name_compare(topic->name, name) != 0)
+    if (topic == NULL || topic_compare(topic, name) != 0)
         topic = topics_find(topics, name);
     if (topic != NULL) {
         if (topic->state == TOPIC_REFUSED && topic->waiting == 0 && has_room(topics) &&

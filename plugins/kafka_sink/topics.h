@@ -45,6 +45,7 @@ struct topic {
     int64_t taught_at;   /* when a refusal has lowered them */
     bool is_wary;        /* it refused what is compressed, not long ago */
     int64_t batch_bytes; /* no batch may be larger: as the limit says, or less, as refusals have taught */
+    size_t name_size;
     char name[];
 };
 
