@@ -61,6 +61,7 @@ struct fms_template {
     struct part *parts;
     size_t count;
     bool is_single; /* one part, whose characters stay: the value's own bytes will do */
+    bool uses_json;
     struct json_paths *paths;
     struct scratch *scratch;
 };
@@ -301,6 +302,7 @@ static int template_add_reference(const struct compiler *c, const struct referen
     part = template_add(c->text, kind);
     if (part == NULL)
         return -ENOMEM;
+    c->text->uses_json = c->text->uses_json || kind == PART_JSON;
     part->number = number;
     part->text = strdup(argument);
     part->fallback = fallback == NULL ? NULL : strdup(fallback);
@@ -620,9 +622,5 @@ int template_expand(const struct fms_template *text, const struct fms_record *re
 
 bool template_uses_json(const struct fms_template *text)
 {
-    for (size_t i = 0; i < text->count; i++) {
-        if (text->parts[i].kind == PART_JSON)
-            return true;
-    }
-    return false;
+    return text->uses_json;
 }
