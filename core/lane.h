@@ -190,8 +190,8 @@ struct lane {
 
     struct record *pool[RECORD_CLASSES]; /* freed records by size class: the latest, which the cache still has, first */
     size_t pool_bytes;
-    size_t record_json; /* where a record's JSON cache begins */
-    size_t record_head; /* where its headers begin; they end the cache, if there is any */
+    size_t record_json; /* where a record's JSON cache begins; it may be none */
+    size_t record_head; /* where its headers begin, which is where that ends */
     struct graves {
         struct record *ring[RECORD_QUARANTINE];
         size_t next;

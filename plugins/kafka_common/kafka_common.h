@@ -114,8 +114,9 @@ bool kafka_created(struct kafka *kafka, struct fms_wait *wait);
 /* The topic as create_topic's options want it. */
 rd_kafka_NewTopic_t *kafka_new_topic(const struct kafka *kafka, const char *name);
 
+void kafka_recovered(struct kafka *kafka); /* for kafka_reached */
+
 /* Something came from a broker: reports the recovery if none was reachable before. [lane] */
-void kafka_recovered(struct kafka *kafka);
 static inline void kafka_reached(struct kafka *kafka)
 {
     if (kafka->down_since != 0)
