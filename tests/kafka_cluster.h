@@ -113,6 +113,40 @@ static inline const char *cluster_name(const char *text)
     return name;
 }
 
+/* An authority's certificate, which nothing is signed by. */
+#define CLUSTER_AUTHORITY                                                                                              \
+    "-----BEGIN CERTIFICATE-----\n"                                                                                    \
+    "MIIBdzCCAR2gAwIBAgIUJdfyI7UI3wZ1B8C6kGolt/ZHL3gwCgYIKoZIzj0EAwIw\n"                                               \
+    "EDEOMAwGA1UEAwwFZmxlZXQwIBcNMjYxMTI4MTk0NTMyWhgPMjEyNjExMDQxOTQ1\n"                                               \
+    "MzJaMBAxDjAMBgNVBAMMBWZsZWV0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n"                                               \
+    "y/zu5RrET9IYHuME7i2949TMXZqNT/6vPzmg7vGsLemVMjzH6ERKff5HbzZ/EQ/C\n"                                               \
+    "GGlQNyF4bZiRiZnMfuRDv6NTMFEwHQYDVR0OBBYEFGDW7xxGZ5SZTJTg7OpVIeEX\n"                                               \
+    "ukR9MB8GA1UdIwQYMBaAFGDW7xxGZ5SZTJTg7OpVIeEXukR9MA8GA1UdEwEB/wQF\n"                                               \
+    "MAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIgZrTgUXu4kem3sFRI3RGZsyRS2OA/u14j\n"                                               \
+    "9yXpq0ZTHpgCIQCxJ1ZjCt5y8PgMJHm+WkAjQbsJqDTyTgmp7KL1Q/yRsg==\n"                                                   \
+    "-----END CERTIFICATE-----\n"
+
+/* A file of this process that holds the text, or, with NULL, is not there; valid until the next call. */
+static inline const char *cluster_file(const char *text)
+{
+    static char path[64];
+    char made[80];
+    FILE *file;
+
+    snprintf(path, sizeof path, "/tmp/fms-kafka-%ld.pem", (long)getpid());
+    snprintf(made, sizeof made, "%s.new", path);
+    if (text == NULL) {
+        unlink(path);
+        return path;
+    }
+    file = fopen(made, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(rename(made, path), 0);
+    return path;
+}
+
 /* The error in an administrator's answer, the first one's where it is about several topics. */
 static inline rd_kafka_resp_err_t cluster_answer(rd_kafka_queue_t *queue)
 {

@@ -169,6 +169,71 @@ static void test_secrets_stay_secret(void **state)
     fake_close(f);
 }
 
+/* ---------------------------------------------------------------------------------------------- certificates, keys */
+
+#define TLS "brokers = localhost:1\ntopic = t\nkafka.security.protocol = ssl\nkafka.ssl.ca.location = "
+
+static void test_open_needs_good_files(void **state)
+{
+    static const struct {
+        const char *text, *said;
+    } cases[] = {{NULL, "No such file"}, {"no certificate", "ssl.ca.location failed"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *path = cluster_file(cases[i].text);
+        char ini[256], said[256];
+        struct fake *f;
+
+        snprintf(ini, sizeof ini, TLS "%s\n", path);
+        snprintf(said, sizeof said, "error: kafka.ssl.ca.location: %s: %s", path, cases[i].said);
+        f = fake_check("kafka_sink", FMS_SINK, ini);
+        assert_int_equal(fake_error(f), 0);
+        assert_int_equal(fake_start(f), -EINVAL);
+        assert_non_null(fake_said(f, said));
+        fake_close(f);
+        f = fake_check("kafka_sink", FMS_SINK, ini);
+        assert_int_equal(fake_probe(f, FMS_SECOND), -EINVAL);
+        assert_non_null(fake_said(f, said));
+        fake_close(f);
+        snprintf(ini, sizeof ini, "brokers = localhost:1\ntopic = t\nkafka.ssl.ca.location = %s\n", path);
+        fake_close(fake_open("kafka_sink", FMS_SINK, ini)); /* without TLS, nobody needs it */
+    }
+    cluster_file(NULL);
+}
+
+/* Whatever has become of the files, a producer that is replaced for another reason has a successor. */
+static void test_old_files_stay_while_new_ones_are_no_good(void **state)
+{
+    static const char *const broken[] = {NULL, "no certificate"};
+    const char *path = cluster_file(CLUSTER_AUTHORITY);
+    char ini[256];
+    struct fake *f;
+
+    (void)state;
+    snprintf(ini, sizeof ini, TLS "%s\n" THERE "kafka.message.timeout.ms = 100\n", path);
+    f = fake_open("kafka_sink", FMS_SINK, ini);
+    for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
+        size_t restarts = fake_counter(f, "producer_restarts");
+
+        cluster_file(broken[i]);
+        if (i == 0)
+            add_numbered(f, 0, 1);
+        fake_write(f);
+        fake_until(f, fake_counter(f, "producer_restarts") > restarts);
+        assert_int_equal(fake_error(f), 0);
+        fake_until(f, fake_count_said(f, "so those that were read before stay: kafka.ssl.ca.location: ") == i + 1);
+        fake_until(f, fake_unsettled(f) == 0);
+    }
+    assert_non_null(fake_said(f, "before stay: kafka.ssl.ca.location: /tmp/"));
+    assert_null(fake_said(f, "a new client takes over"));
+    cluster_file(CLUSTER_AUTHORITY);
+    fake_until(f, fake_said(f, "a new client takes over") != NULL);
+    assert_int_equal(fake_error(f), 0);
+    fake_close(f);
+    cluster_file(NULL);
+}
+
 /* --------------------------------------------------------------------------------------------------------- delivery */
 
 static void check_header(const rd_kafka_message_t *message, const char *name, const char *value)
@@ -1174,13 +1239,15 @@ static void test_topic_is_created(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, cluster_setup, cluster_teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
 
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check_names_what_is_wrong),
         cmocka_unit_test(test_check_warns_of_traps),
         TEST(test_secrets_stay_secret),
+        cmocka_unit_test(test_open_needs_good_files),
+        cmocka_unit_test(test_old_files_stay_while_new_ones_are_no_good),
         TEST(test_message_is_complete),
         TEST(test_absent_is_not_empty),
         TEST(test_confirmed_late),
@@ -1218,5 +1285,7 @@ int main(void)
         TEST(test_topic_is_created),
     };
 
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,12 +5,14 @@
 #include "kafka_common.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <syslog.h>
 #include <time.h>
@@ -192,21 +194,32 @@ static int kafka_check_producer(const struct kafka *kafka, const struct fms_host
 }
 
 /* The property as it stands in the file; NULL: it does not. */
-static const char *kafka_option(const struct kafka *kafka, const char *name)
+static const struct fms_pair *kafka_property(const struct kafka *kafka, const char *name)
 {
-    const char *option = NULL;
+    const struct fms_pair *pair = NULL;
 
     for (size_t i = 0; i < kafka->properties.count; i++) {
         if (strcmp(kafka->properties.items[i].name, name) == 0)
-            option = kafka->properties.items[i].option;
+            pair = &kafka->properties.items[i];
     }
-    return option;
+    return pair;
+}
+
+static const char *kafka_option(const struct kafka *kafka, const char *name)
+{
+    const struct fms_pair *pair = kafka_property(kafka, name);
+
+    return pair != NULL ? pair->option : NULL;
+}
+
+static bool kafka_has_tls(const rd_kafka_conf_t *conf)
+{
+    return kafka_conf_is(conf, "security.protocol", "ssl") || kafka_conf_is(conf, "security.protocol", "sasl_ssl");
 }
 
 static void kafka_advise_security(const struct kafka *kafka, const struct fms_host *host, const rd_kafka_conf_t *conf)
 {
-    bool is_tls = kafka_conf_is(conf, "security.protocol", "ssl") ||
-                  kafka_conf_is(conf, "security.protocol", "sasl_ssl");
+    bool is_tls = kafka_has_tls(conf);
 
     if (is_tls && kafka_conf_is(conf, "enable.ssl.certificate.verification", "false"))
         fms_advise(host, kafka_option(kafka, "enable.ssl.certificate.verification"),
@@ -264,10 +277,214 @@ const char *kafka_topic_error(const char *name, size_t size)
     return NULL;
 }
 
+/* ----------------------------------------------------------------------------------------------- certificates, keys */
+
+#define LOOK_INTERVAL (5 * FMS_SECOND)
+
+/* What librdkafka reads whenever a client is made. It reads copies, which were found to be good: so that there is something to go
+ * back to, whatever has become of the files. */
+static const char *const kafka_files[KAFKA_FILES] = {
+    "ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location",
+};
+
+/* What is wrong with them. */
+struct fault {
+    const char *option; /* to blame; NULL: none in particular */
+    char reason[512];
+};
+
+/* NULL: that property names no file. */
+static const struct fms_pair *kafka_file(const struct kafka *kafka, size_t i)
+{
+    const struct fms_pair *pair = kafka_property(kafka, kafka_files[i]);
+
+    if (pair == NULL || pair->value[0] == '\0' || strcmp(pair->value, "probe") == 0) /* librdkafka searches itself */
+        return NULL;
+    return pair;
+}
+
+/* FNV-1a over what changes when a file is written, replaced, or made readable. */
+static uint64_t kafka_stamp_file(uint64_t stamp, const char *path)
+{
+    struct stat is = {0};
+    uint64_t words[] = {0, 0, 0, 0, 0};
+
+    if (stat(path, &is) == 0) {
+        words[0] = is.st_dev;
+        words[1] = is.st_ino;
+        words[2] = (uint64_t)is.st_size;
+        words[3] = (uint64_t)is.st_ctim.tv_sec;
+        words[4] = (uint64_t)is.st_ctim.tv_nsec;
+    }
+    for (size_t i = 0; i < COUNT(words); i++)
+        stamp = (stamp ^ words[i]) * UINT64_C(0x100000001b3);
+    return stamp;
+}
+
+/* 0: no property names a file. */
+static uint64_t kafka_stamp(const struct kafka *kafka)
+{
+    uint64_t stamp = 0;
+
+    for (size_t i = 0; i < KAFKA_FILES; i++) {
+        const struct fms_pair *file = kafka_file(kafka, i);
+
+        if (file != NULL)
+            stamp = kafka_stamp_file(stamp == 0 ? UINT64_C(0xcbf29ce484222325) : stamp, file->value);
+    }
+    return stamp;
+}
+
+static void copies_close(struct kafka_copy copies[KAFKA_FILES])
+{
+    for (size_t i = 0; i < KAFKA_FILES; i++) {
+        if (copies[i].path[0] != '\0')
+            close(copies[i].fd);
+        copies[i].path[0] = '\0';
+    }
+}
+
+/* 0 or -errno. */
+static int copy_all(int to, int from)
+{
+    char buffer[4096];
+    ssize_t n;
+
+    while ((n = read(from, buffer, sizeof buffer)) > 0) {
+        if (write(to, buffer, (size_t)n) != n)
+            return -ENOSPC;
+    }
+    return n < 0 ? -errno : 0;
+}
+
+/* A directory of authorities is not copied: OpenSSL looks into it at each connection. 0 or -errno. */
+static int copy_make(struct kafka_copy *copy, const char *path)
+{
+    struct stat is;
+    int error, from;
+
+    if (stat(path, &is) == 0 && S_ISDIR(is.st_mode))
+        return 0;
+    from = open(path, O_RDONLY | O_CLOEXEC);
+    if (from < 0)
+        return -errno;
+    copy->fd = memfd_create("fmspipe", MFD_CLOEXEC);
+    error = copy->fd < 0 ? -errno : copy_all(copy->fd, from);
+    close(from);
+    if (copy->fd >= 0)
+        snprintf(copy->path, sizeof copy->path, "/proc/self/fd/%d", copy->fd);
+    return error;
+}
+
+/* Copies the files as they are now. False: one can't be read. copies_close closes what there is. */
+static bool copies_make(const struct kafka *kafka, struct kafka_copy copies[KAFKA_FILES], struct fault *fault)
+{
+    for (size_t i = 0; i < KAFKA_FILES; i++) {
+        const struct fms_pair *file = kafka_file(kafka, i);
+        int error = file != NULL ? copy_make(&copies[i], file->value) : 0;
+
+        if (error == 0)
+            continue;
+        fault->option = file->option;
+        snprintf(fault->reason, sizeof fault->reason, "%s: %s", file->value, strerror(-error));
+        return false;
+    }
+    return true;
+}
+
+/* Whoever is to blame for what librdkafka says. */
+static void fault_find(const struct kafka *kafka, struct fault *fault, const char *error)
+{
+    *fault = (struct fault){.option = NULL};
+    snprintf(fault->reason, sizeof fault->reason, "%s", error);
+    for (size_t i = 0; i < KAFKA_FILES; i++) {
+        const struct fms_pair *file = kafka_file(kafka, i);
+
+        if (file == NULL || strstr(error, kafka_files[i]) == NULL)
+            continue;
+        fault->option = file->option;
+        snprintf(fault->reason, sizeof fault->reason, "%s: %s", file->value, error);
+    }
+}
+
+/* A client that reads the copies. NULL: it can't be made of them. Takes `conf`. */
+static rd_kafka_t *client_make(const struct kafka *kafka, const struct kafka_copy copies[KAFKA_FILES],
+                               rd_kafka_type_t type, rd_kafka_conf_t *conf, struct fault *fault)
+{
+    char error[256];
+    rd_kafka_t *rk;
+
+    for (size_t i = 0; i < KAFKA_FILES; i++) {
+        if (copies[i].path[0] != '\0')
+            kafka_set(conf, kafka_files[i], copies[i].path);
+    }
+    rk = rd_kafka_new(type, conf, error, sizeof error);
+    if (rk != NULL)
+        return rk;
+    rd_kafka_conf_destroy(conf);
+    fault_find(kafka, fault, error);
+    return NULL;
+}
+
+bool kafka_has_new_files(struct kafka *kafka, struct fms_wait *wait)
+{
+    int64_t now;
+
+    if (kafka->files == 0)
+        return false;
+    now = fms_now(kafka->host);
+    if (now >= kafka->files_at) {
+        kafka->files_at = now + LOOK_INTERVAL;
+        if (kafka_stamp(kafka) != kafka->files)
+            return true;
+    }
+    if (wait->deadline > kafka->files_at)
+        wait->deadline = kafka->files_at;
+    return false;
+}
+
+/* Whether a client can be made of the copies. That one has no brokers, and so is ended at once. Takes `conf`. */
+static bool copies_are_good(const struct kafka *kafka, const struct kafka_copy copies[KAFKA_FILES],
+                            rd_kafka_type_t type, rd_kafka_conf_t *conf, struct fault *fault)
+{
+    rd_kafka_t *rk;
+
+    kafka_set(conf, "bootstrap.servers", "");
+    rd_kafka_conf_set_log_cb(conf, NULL);
+    rk = client_make(kafka, copies, type, conf, fault);
+    if (rk != NULL)
+        rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    return rk != NULL;
+}
+
+bool kafka_renew(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf)
+{
+    struct kafka_copy copies[KAFKA_FILES] = {{.path = ""}};
+    struct fault fault;
+    bool are_good;
+
+    kafka->files = kafka_stamp(kafka);
+    are_good = copies_make(kafka, copies, &fault);
+    if (are_good)
+        are_good = copies_are_good(kafka, copies, type, conf, &fault);
+    else
+        rd_kafka_conf_destroy(conf);
+    if (are_good) {
+        copies_close(kafka->copies);
+        memcpy(kafka->copies, copies, sizeof copies);
+        fms_info(kafka->host, "certificates or keys have changed: a new client takes over");
+        return true;
+    }
+    copies_close(copies);
+    fms_warn(kafka->host,
+             "certificates or keys have changed, but can't be used, so those that were read before stay: %s%s%s",
+             fault.option != NULL ? fault.option : "", fault.option != NULL ? ": " : "", fault.reason);
+    return false;
+}
+
 /* ----------------------------------------------------------------------------------------------------------- client */
 
 #define STOP_PATIENCE 10 /* seconds */
-#define LOOK_INTERVAL (5 * FMS_SECOND)
 
 /* A client that is being destroyed, by a thread of its own: librdkafka 2.0 waits for ever for what it has lost count of, such as a
  * broker of partitions that are no more. */
@@ -322,10 +539,8 @@ static const char *kafka_hint(const struct kafka *kafka)
 {
     if (kafka->has_said_why)
         return "";
-    for (size_t i = 0; i < kafka->properties.count; i++) {
-        if (strcmp(kafka->properties.items[i].name, "security.protocol") == 0)
-            return "; does it expect another kafka.security.protocol?";
-    }
+    if (kafka_property(kafka, "security.protocol") != NULL)
+        return "; does it expect another kafka.security.protocol?";
     return "; does it expect TLS or a login? See kafka.security.protocol";
 }
 
@@ -379,98 +594,28 @@ int kafka_prepare(struct kafka *kafka, const struct fms_host *host)
 
 void kafka_release(struct kafka *kafka)
 {
-    if (kafka->next != NULL)
-        rd_kafka_destroy(kafka->next);
-    kafka->next = NULL;
+    copies_close(kafka->copies);
     close(kafka->event_fd);
-}
-
-/* FNV-1a over what changes when a file is written, replaced, or made readable. */
-static uint64_t kafka_stamp_file(uint64_t stamp, const char *path)
-{
-    struct stat is = {0};
-    uint64_t words[] = {0, 0, 0, 0, 0};
-
-    if (stat(path, &is) == 0) {
-        words[0] = is.st_dev;
-        words[1] = is.st_ino;
-        words[2] = (uint64_t)is.st_size;
-        words[3] = (uint64_t)is.st_ctim.tv_sec;
-        words[4] = (uint64_t)is.st_ctim.tv_nsec;
-    }
-    for (size_t i = 0; i < COUNT(words); i++)
-        stamp = (stamp ^ words[i]) * UINT64_C(0x100000001b3);
-    return stamp;
-}
-
-/* 0: no property names a file. */
-static uint64_t kafka_stamp(const struct kafka *kafka)
-{
-    uint64_t stamp = 0;
-
-    for (size_t i = 0; i < kafka->properties.count; i++) {
-        const struct fms_pair *pair = &kafka->properties.items[i];
-        size_t size = strlen(pair->name);
-
-        if (strncmp(pair->name, "ssl.", 4) == 0 && size > 9 && strcmp(pair->name + size - 9, ".location") == 0)
-            stamp = kafka_stamp_file(stamp == 0 ? UINT64_C(0xcbf29ce484222325) : stamp, pair->value);
-    }
-    return stamp;
-}
-
-bool kafka_has_new_files(struct kafka *kafka, struct fms_wait *wait)
-{
-    int64_t now;
-
-    if (kafka->files == 0)
-        return false;
-    now = fms_now(kafka->host);
-    if (now >= kafka->files_at) {
-        kafka->files_at = now + LOOK_INTERVAL;
-        if (kafka_stamp(kafka) != kafka->files)
-            return true;
-    }
-    if (wait->deadline > kafka->files_at)
-        wait->deadline = kafka->files_at;
-    return false;
-}
-
-bool kafka_renew(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf)
-{
-    char error[512];
-
-    kafka->files = kafka_stamp(kafka);
-    if (kafka->next != NULL)
-        rd_kafka_destroy(kafka->next);
-    kafka->next = rd_kafka_new(type, conf, error, sizeof error);
-    if (kafka->next != NULL) {
-        fms_info(kafka->host, "certificates or keys have changed: a new client takes over");
-        return true;
-    }
-    rd_kafka_conf_destroy(conf);
-    fms_warn(kafka->host,
-             "certificates or keys have changed, but can't be used, so those that were read before stay: %s", error);
-    return false;
 }
 
 int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf)
 {
-    char error[512];
+    bool is_first = kafka->files == 0 && kafka_has_tls(conf);
+    struct fault fault;
 
     kafka->is_fatal = false;
-    if (kafka->next != NULL) {
-        kafka->rk = kafka->next;
-        kafka->next = NULL;
+    if (is_first)
+        kafka->files = kafka_stamp(kafka);
+    if (is_first && !copies_make(kafka, kafka->copies, &fault)) {
         rd_kafka_conf_destroy(conf);
+        return fms_fail_option(kafka->host, fault.option, -EINVAL, "%s", fault.reason);
+    }
+    kafka->rk = client_make(kafka, kafka->copies, type, conf, &fault);
+    if (kafka->rk != NULL)
         return 0;
-    }
-    kafka->files = kafka_stamp(kafka);
-    kafka->rk = rd_kafka_new(type, conf, error, sizeof error);
-    if (kafka->rk == NULL) {
-        rd_kafka_conf_destroy(conf);
-        return fms_fail(kafka->host, -EINVAL, "librdkafka can't be started: %s; see brokers and kafka.*", error);
-    }
-    return 0;
+    if (fault.option != NULL)
+        return fms_fail_option(kafka->host, fault.option, -EINVAL, "%s", fault.reason);
+    return fms_fail(kafka->host, -EINVAL, "librdkafka can't be started: %s; see brokers and kafka.*", fault.reason);
 }
 
 static void ending_forget(const struct ending *ending)
@@ -808,6 +953,7 @@ int kafka_probe(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf
     int64_t round_trip = 0;
     int failed = kafka_start(kafka, type, conf);
 
+    copies_close(kafka->copies); /* this client has read them, and is the only one */
     if (failed != 0)
         return failed;
     error = kafka_ask_metadata(kafka, &metadata, deadline, &round_trip);

@@ -10,6 +10,13 @@
 
 #include "fms_plugin.h"
 
+#define KAFKA_FILES 5 /* properties that name files of certificates or keys */
+
+struct kafka_copy {
+    char path[32]; /* empty: there is none */
+    int fd;        /* in memory */
+};
+
 /* The first member of both plugins' instances; it is librdkafka's opaque, too. */
 struct kafka {
     const char *brokers;
@@ -35,9 +42,9 @@ struct kafka {
     int64_t answering_at; /* since when the cluster is known to answer; 0: it is not */
     unsigned ask_attempt;
 
-    uint64_t files;   /* a stamp of those that the client has read certificates and keys from; 0: there are none */
+    uint64_t files;   /* a stamp of those of certificates and keys as they were last read; 0: there are none */
     int64_t files_at; /* when to look at them again */
-    rd_kafka_t *next; /* a client made of new ones, which kafka_start takes */
+    struct kafka_copy copies[KAFKA_FILES]; /* of those that were good: clients are made of these */
 };
 
 enum kafka_profile { KAFKA_REALTIME, KAFKA_THROUGHPUT };
@@ -81,7 +88,7 @@ int64_t kafka_conf_number(const rd_kafka_conf_t *conf, const char *name);
 int kafka_prepare(struct kafka *kafka, const struct fms_host *host);
 void kafka_release(struct kafka *kafka);
 
-/* Makes the client, or takes the one that kafka_renew has made; takes `conf`. 0 or -errno, logged. [control], [lane] */
+/* Makes the client; the first one reads the files of certificates and keys. Takes `conf`. 0 or -errno, logged. [control], [lane] */
 int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf);
 
 /* Destroys it; flags as for rd_kafka_destroy_flags. No message, topic or queue of it may be left. Where librdkafka does not come to
@@ -91,12 +98,12 @@ void kafka_stop(struct kafka *kafka, int flags);
 /* Destroys it as kafka_stop, but on a thread that nobody waits for. [lane] */
 void kafka_leave(struct kafka *kafka, int flags);
 
-/* Whether files of certificates or keys have changed since the client read them. Looks at them every few seconds. Moves
+/* Whether files of certificates or keys have changed since they were last read. Looks at them every few seconds. Moves
  * wait->deadline. [lane] */
 bool kafka_has_new_files(struct kafka *kafka, struct fms_wait *wait);
 
-/* Makes a client of the new files, which the next kafka_start takes. False: they can't be used, which is logged; those that were
- * read stay. Takes `conf`. [lane] */
+/* Reads the new files, of which the next clients are made. False: they can't be used, which is logged; those that were read before
+ * stay. Takes `conf`. [lane] */
 bool kafka_renew(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf);
 
 /* Lets the queue write to event_fd when something comes into it while it is empty. */

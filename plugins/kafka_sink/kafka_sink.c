@@ -414,7 +414,7 @@ static int producer_start(struct kafka_sink *self)
     rd_kafka_conf_t *conf = producer_conf(self);
     int error;
 
-    self->producer = self->kafka.next != NULL ? self->next_producer : producer_of(conf);
+    self->producer = producer_of(conf);
     error = kafka_start(&self->kafka, RD_KAFKA_PRODUCER, conf);
     if (error != 0)
         return error;
@@ -427,18 +427,6 @@ static int producer_start(struct kafka_sink *self)
     if (self->must_create)
         kafka_create(&self->kafka, (const char *const *)&self->fixed_topic, 1);
     return 0;
-}
-
-/* Whether files of certificates or keys have changed, and a producer is made of them. */
-static bool has_next_producer(struct kafka_sink *self, struct fms_wait *wait)
-{
-    rd_kafka_conf_t *conf;
-
-    if (self->is_broken || !kafka_has_new_files(&self->kafka, wait))
-        return false;
-    conf = producer_conf(self);
-    self->next_producer = producer_of(conf);
-    return kafka_renew(&self->kafka, RD_KAFKA_PRODUCER, conf);
 }
 
 static void producer_stop(struct kafka_sink *self)
@@ -824,7 +812,7 @@ static int kafka_sink_poll(void *instance, struct fms_wait *wait)
     look_for_creation(self, wait);
     look_for_topics(self, wait);
     self->has_written = false;
-    if (has_next_producer(self, wait))
+    if (kafka_has_new_files(&self->kafka, wait) && kafka_renew(&self->kafka, RD_KAFKA_PRODUCER, producer_conf(self)))
         must_renew(self);
     if (self->kafka.is_fatal)
         kafka_sink_give_up(self);

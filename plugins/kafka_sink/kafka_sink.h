@@ -55,7 +55,7 @@ struct kafka_sink {
     bool must_create;    /* whether it is there was not decided yet */
     struct topics topics;
 
-    struct producer producer, next_producer;
+    struct producer producer;
     int64_t batch_count; /* records in its largest batch, when a refused one is sought; 0: as configured */
     size_t suspects;     /* that many are sent in such batches */
     bool is_alone;       /* what is under way is one record that may be too large */

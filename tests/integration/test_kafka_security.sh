@@ -98,6 +98,12 @@ authority "$work/broken.pem"
 for name in again renewed; do until_true 60 "$name keeps the old ones" logged $name "those that were read before stay"; done
 known=$(wc -l <"$work/again.out")
 until_true 60 "more records" lines again $((known + 100))
+rights --remove "${write_rights[@]}"
+until_true 60 "a new producer while they are unusable" logged renewed "starting a new producer"
+rights --add "${write_rights[@]}"
+until_true 60 "that it delivers with the old ones" logged renewed "delivers again"
+known=$(wc -l <"$work/again.out")
+until_true 60 "records of the new producer" lines again $((known + 100))
 authority "$work/other.pem"
 for name in again renewed; do
   until_true 60 "a new client" logged $name "a new client takes over"
