@@ -173,6 +173,30 @@ static void test_record_is_complete(void **state)
     fake_close(f);
 }
 
+/* Producers may say any. */
+static void test_time_beyond_nanoseconds_is_unknown(void **state)
+{
+    static const struct {
+        int64_t said, is;
+    } cases[] = {
+        {INT64_MAX / FMS_MS, INT64_MAX / FMS_MS * FMS_MS}, {INT64_MAX / FMS_MS + 1, 0}, {INT64_MAX, 0}, {-5, 0}};
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("time");
+    size_t count = sizeof cases / sizeof cases[0];
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster); /* a real one refuses them by default, and deletes what is that old */
+    cluster_topic(cluster, topic, 1);
+    for (size_t i = 0; i < count; i++)
+        cluster_produce_record(cluster, topic, 0, "k", "{}", NULL, cases[i].said);
+    f = open_source(cluster, topic, cluster_name("time"), "");
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_until(f, fake_emitted(f) == count);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(fake_record(f, i)->timestamp, cases[i].is);
+    fake_close(f);
+}
+
 static void test_latest_skips_and_earliest_does_not(void **state)
 {
     struct cluster *cluster = *state;
@@ -940,13 +964,14 @@ static void test_probe_reports(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, cluster_setup, cluster_teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check_names_what_is_wrong),
         cmocka_unit_test(test_check_warns_of_latest),
         cmocka_unit_test(test_check_warns_of_open_doors),
         TEST(test_record_is_complete),
+        TEST(test_time_beyond_nanoseconds_is_unknown),
         TEST(test_latest_skips_and_earliest_does_not),
         TEST(test_refused_is_kept),
         TEST(test_long_blocked_is_paused),
@@ -976,5 +1001,7 @@ int main(void)
         TEST(test_probe_reports),
     };
 
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -252,7 +252,7 @@ static bool look(struct search *search)
 static bool read_note(const rd_kafka_topic_partition_t *element, int64_t *first, int32_t *partitions)
 {
     char *note = note_of(element);
-    bool is_read = note != NULL && sscanf(note, NOTE, first, partitions) == 2;
+    bool is_read = note != NULL && sscanf(note, NOTE, first, partitions) == 2 && *first >= 0;
 
     free(note);
     return is_read;

@@ -768,17 +768,24 @@ static size_t read_headers(struct kafka_source *self, const rd_kafka_message_t *
     return n;
 }
 
+/* In nanoseconds. 0: nobody has said it, or it is one that they can't say. */
+static int64_t time_of(const rd_kafka_message_t *message)
+{
+    int64_t time = rd_kafka_message_timestamp(message, NULL);
+
+    return time > 0 && time <= INT64_MAX / FMS_MS ? time * FMS_MS : 0;
+}
+
 /* 0: emitted, or not ours any more; -EAGAIN: no room; another negative errno fails the pipeline. */
 static int emit_message(struct kafka_source *self, const rd_kafka_message_t *message)
 {
     struct partition *partition = partition_of(self, message);
-    int64_t timestamp = rd_kafka_message_timestamp(message, NULL);
     struct fms_record draft = {
         .topic = fms_text(rd_kafka_topic_name(message->rkt)),
         .key = bytes_or_absent(message->key, message->key_len),
         .payload = bytes_or_absent(message->payload, message->len),
         .headers = self->headers,
-        .timestamp = timestamp > 0 ? timestamp * FMS_MS : 0,
+        .timestamp = time_of(message),
     };
     int error;
 
