@@ -1,6 +1,7 @@
 /* test_kafka_sink.c - kafka_sink through its table, against a mock cluster with faults, or a real Kafka: see
  * kafka_cluster.h. */
 #include <errno.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../plugins/kafka_common/kafka_common.h"
@@ -1049,6 +1050,34 @@ static void test_time_of_a_field(void **state)
     cluster_forget(&messages);
 }
 
+/* Kafka has no times before 1970. */
+static void test_time_before_1970_is_now(void **state)
+{
+    struct fms_record record = {
+        .topic = fms_text("t"), .key = fms_text("k"), .payload = fms_text("{}"), .timestamp = -5 * FMS_SECOND};
+    static const char *const froms[] = {"record", "${json:t}"};
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("past");
+    int64_t now = (int64_t)time(NULL) * 1000;
+    struct messages messages;
+
+    cluster_topic(cluster, topic, 1);
+    for (size_t i = 0; i < 2; i++) {
+        struct fake *f = fake_open("kafka_sink", FMS_SINK,
+                                   cluster_ini(cluster, "topic = %s\n" THERE "timestamp = %s\n", topic, froms[i]));
+
+        fake_add_record(f, &record);
+        write_until_delivered(f, 1);
+        assert_int_equal(fake_counter(f, "untimely"), 1);
+        fake_close(f);
+    }
+    cluster_read(cluster, topic, 0, &messages);
+    assert_int_equal(messages.count, 2);
+    for (size_t i = 0; i < messages.count; i++)
+        assert_true(rd_kafka_message_timestamp(messages.items[i], NULL) >= now);
+    cluster_forget(&messages);
+}
+
 static void test_topic_of_the_record(void **state)
 {
     struct cluster *cluster = *state;
@@ -1275,6 +1304,7 @@ int main(int argc, char **argv)
         TEST(test_deleted_topic_comes_back),
         TEST(test_topics_of_brokers_without_answers),
         TEST(test_time_of_a_field),
+        TEST(test_time_before_1970_is_now),
         TEST(test_topic_of_the_record),
         TEST(test_topic_of_the_pipeline_is_waited_for),
         TEST(test_missing_header_is_rejected),

@@ -166,17 +166,18 @@ static bool read_time(struct fms_bytes text, int64_t *time)
 
 static int64_t time_of(struct kafka_sink *self, const struct fms_record *record)
 {
+    int64_t time = record->timestamp > 0 ? record->timestamp / FMS_MS : 0, said;
     struct fms_bytes text;
-    int64_t time;
 
     if (self->time_from == TIMESTAMP_NOW)
         return 0;
-    if (self->time_from == TIMESTAMP_RECORD)
-        return record->timestamp / FMS_MS;
-    if (fms_expand(self->kafka.host, self->timestamp, record, &text) == 0 && read_time(text, &time))
+    if (self->time_from == TIMESTAMP_RECORD && record->timestamp >= 0)
         return time;
+    if (self->time_from == TIMESTAMP_FIELD && fms_expand(self->kafka.host, self->timestamp, record, &text) == 0 &&
+        read_time(text, &said))
+        return said;
     fms_count(self->kafka.host, COUNTER_UNTIMELY, 1);
-    return record->timestamp / FMS_MS;
+    return time;
 }
 
 /* By how many milliseconds a message's time lies beyond what its topic takes, for certain; below 0: before it. */
