@@ -269,9 +269,10 @@ static inline void wire_confirm(const struct wire *wire, unsigned type, unsigned
 static inline struct packet wire_expect(const struct wire *wire, unsigned type)
 {
     static const struct wire_out nothing;
+    int64_t until = fake_realclock() + WIRE_PATIENCE * FMS_MS; /* pings alone would go on for ever */
     struct packet packet;
 
-    while (wire_receive(wire, &packet)) {
+    while (fake_realclock() < until && wire_receive(wire, &packet)) {
         if (packet.type == type)
             return packet;
         if (packet.type == PINGREQ)
