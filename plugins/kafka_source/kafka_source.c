@@ -1031,8 +1031,9 @@ static void consumer_replace(struct kafka_source *self)
 
 static int replacement_serve(struct kafka_source *self, struct fms_wait *wait)
 {
-    bool is_closed = rd_kafka_consumer_closed(self->kafka.rk);
+    bool is_closed = rd_kafka_consumer_closed(self->kafka.rk), must_create = self->seen != NULL && !self->is_subscribed;
     rd_kafka_event_t *event;
+    int error;
 
     while ((event = rd_kafka_queue_poll(self->closing, 0)) != NULL) {
         if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE) {
@@ -1052,7 +1053,10 @@ static int replacement_serve(struct kafka_source *self, struct fms_wait *wait)
     self->is_committing = self->is_subscribed = self->is_paused = false;
     kafka_leave(&self->kafka, is_closed ? 0 : RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     wait->deadline = fms_now(self->kafka.host);
-    return consumer_start(self, self->kafka.host);
+    error = consumer_start(self, self->kafka.host);
+    if (error == 0 && must_create)
+        kafka_create(&self->kafka, self->fixed_topics, self->fixed_count);
+    return error;
 }
 
 static int kafka_source_poll(void *instance, size_t credit, struct fms_wait *wait)
@@ -1075,8 +1079,7 @@ static int kafka_source_poll(void *instance, size_t credit, struct fms_wait *wai
         error = search_serve(self, wait);
     if (error == 0 && self->seen != NULL && kafka_created(&self->kafka, wait) && !self->is_subscribed)
         error = subscribe(self);
-    if (error == 0 && self->is_subscribed && self->search == NULL && !self->must_answer &&
-        kafka_has_new_files(&self->kafka, wait) &&
+    if (error == 0 && self->search == NULL && !self->must_answer && kafka_has_new_files(&self->kafka, wait) &&
         kafka_renew(&self->kafka, RD_KAFKA_CONSUMER, make_conf(self, self->kafka.host)))
         consumer_replace(self);
     return error;

@@ -88,8 +88,13 @@ echo "SCRAM-SHA-256: read"
 # --- certificates that change while both run: unusable, another authority's, the right ones again
 right=$FMS_KAFKA_CA
 authority() { cp "$1" "$work/ca.new" && mv "$work/ca.new" "$work/ca.pem"; }
-authority "$right"
 export FMS_KAFKA_CA=$work/ca.pem
+authority "$work/other.pem"
+start late --log-level=debug "$here/secure_reader.ini"
+until_true 60 "the first authority, a wrong one" logged late "certificate verify failed"
+authority "$right"
+until_true 60 "the right one, before it ever was connected" logged late "1 partition assigned"
+stop late TERM
 start again --log-level=debug "$here/secure_reader.ini"
 start renewed --log-level=debug "$here/secure_writer.ini"
 until_true 60 "the first records" lines again 100
