@@ -470,7 +470,7 @@ static void test_retry_keeps_order(void **state)
     rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_NO_ERROR,
                                       RD_KAFKA_RESP_ERR_NO_ERROR, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
     add_numbered(f, 0, 200);
-    assert_int_equal(fake_write(f), 200);
+    assert_true(fake_write(f) > 0); /* all, where librdkafka's thread does not see the refusal meanwhile */
     /* However late the lane comes to see the refusal, nothing gets past it. */
     while (!rd_kafka_fatal_error(client_of(f), reason, sizeof reason) && cluster_count(cluster, topic, 0) < 199)
         assert_true(fake_realclock() < until);
@@ -577,7 +577,7 @@ static void test_limit_is_learned(void **state)
     }
     write_until_delivered(f, good);
     fake_until(f, fake_count_fate(f, FMS_REJECTED) == 10);
-    assert_in_range(fake_counter(f, "producer_restarts"), 0, 6); /* the first batches may come before the limit */
+    assert_in_range(fake_counter(f, "producer_restarts"), 0, 10); /* they may all come before the limit is known */
     assert_int_equal(cluster_count(cluster, topic, 0), good);
     restarts = fake_counter(f, "producer_restarts");
     add_large(f, 3929, false); /* and 71 bytes of Kafka's */
