@@ -232,6 +232,10 @@ if [[ $kafka == real ]]; then
 fi
 
 check "links go with a real Kafka" ends_with 2 "$sandbox" --links --kafka=mock -- true
+check "a topic goes with the mock Kafka" ends_with 2 "$sandbox" --kafka-topic=there --kafka=real -- true
+# shellcheck disable=SC2016 # the sandbox's command expands it
+[[ $kafka == real ]] || check "the mock Kafka has that topic" says 'topic "there" with 1 partitions' \
+    "$sandbox" --kafka-topic=there --mqtt=none -- sh -c 'kcat -b "$FMS_KAFKA" -L'
 "$sandbox" "--kafka=${kafka/mock/none}" "--mqtt=$mqtt" --links -- "$self" "$sandbox" "$kafka" "$mqtt" links
 check "no link without --links" says "--links" "${quick[@]}" "$sandbox" ctl mqtt cut
 check "nothing is left of the links" nothing_is_left

@@ -53,6 +53,7 @@ static const char help[] =
     "  --kafka-port=PORT    for the real Kafka; default: a free one\n"
     "  --kafka-secure       a second listener of the real Kafka, which demands TLS, a user and rights\n"
     "  --kafka-brokers=N    for the mock cluster, 1 to 16; default: 1\n"
+    "  --kafka-topic=NAME   that the mock cluster has from the start; it makes others when asked for them\n"
     "  --mqtt=mosquitto     mosquitto (default)\n"
     "  --mqtt=artemis       Apache ActiveMQ Artemis, from the jars that 'scripts/fetch-jars artemis' brought\n"
     "  --mqtt=none          no MQTT broker\n"
@@ -380,6 +381,8 @@ static void options_check(const struct sandbox *sandbox)
         usage_error("--kafka-secure goes with --kafka=real");
     if (sandbox->kafka.node_count != 1 && sandbox->kafka.kind != &kafka_mock_kind)
         usage_error("--kafka-brokers goes with --kafka=mock");
+    if (sandbox->kafka.topic != NULL && sandbox->kafka.kind != &kafka_mock_kind)
+        usage_error("--kafka-topic goes with --kafka=mock");
     if (sandbox->kafka.has_link && sandbox->kafka.kind == &kafka_mock_kind)
         usage_error("--links goes with --kafka=real or none: the mock cluster tells clients its own address");
     if (sandbox->mqtt.wanted_port != 0 && sandbox->mqtt.kind == NULL)
@@ -391,11 +394,24 @@ static void options_check(const struct sandbox *sandbox)
 /* Returns where COMMAND stands in argv. */
 static int options_parse(struct sandbox *sandbox, int argc, char **argv)
 {
-    enum { KAFKA, KAFKA_PORT, KAFKA_BROKERS, KAFKA_SECURE, MQTT, MQTT_PORT, MQTT_SECURE, LINKS, VERBOSE, HELP };
+    enum {
+        KAFKA,
+        KAFKA_PORT,
+        KAFKA_BROKERS,
+        KAFKA_TOPIC,
+        KAFKA_SECURE,
+        MQTT,
+        MQTT_PORT,
+        MQTT_SECURE,
+        LINKS,
+        VERBOSE,
+        HELP
+    };
     static const struct option options[] = {
         {"kafka", required_argument, NULL, KAFKA},
         {"kafka-port", required_argument, NULL, KAFKA_PORT},
         {"kafka-brokers", required_argument, NULL, KAFKA_BROKERS},
+        {"kafka-topic", required_argument, NULL, KAFKA_TOPIC},
         {"kafka-secure", no_argument, NULL, KAFKA_SECURE},
         {"mqtt", required_argument, NULL, MQTT},
         {"mqtt-port", required_argument, NULL, MQTT_PORT},
@@ -417,6 +433,9 @@ static int options_parse(struct sandbox *sandbox, int argc, char **argv)
             break;
         case KAFKA_BROKERS:
             sandbox->kafka.node_count = number_parse("kafka-brokers", optarg, 1, NODES_LIMIT);
+            break;
+        case KAFKA_TOPIC:
+            sandbox->kafka.topic = optarg;
             break;
         case KAFKA_SECURE:
             sandbox->kafka.is_secured = true;

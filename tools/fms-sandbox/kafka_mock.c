@@ -30,6 +30,8 @@ static int mock_prepare(struct broker *broker)
         return fail(-EIO, "the mock Kafka: librdkafka gives no mock cluster of %d brokers", broker->node_count);
     }
     broker->mock = cluster;
+    if (broker->topic != NULL && rd_kafka_mock_topic_create(cluster, broker->topic, 1, 1) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return fail(-EINVAL, "the mock Kafka: it makes no topic %s", broker->topic);
     servers = rd_kafka_mock_cluster_bootstraps(cluster);
     length = strlen(servers);
     if (length >= sizeof(broker->address))

@@ -88,8 +88,9 @@ struct broker {
     const char *variable;           /* the environment variable that carries the address */
     const struct broker_kind *kind; /* NULL: not the sandbox's */
     struct sandbox *sandbox;
-    int wanted_port; /* 0: any */
-    int node_count;  /* mock Kafka only */
+    int wanted_port;   /* 0: any */
+    int node_count;    /* mock Kafka only */
+    const char *topic; /* that a mock Kafka has from the start; NULL: none */
 
     enum broker_state state;
     bool end_expected; /* the sandbox itself is ending it */
