@@ -1478,6 +1478,7 @@ static void test_bad_configuration(void **state)
         {FMS_SINK, "-", "rotate_size = 1MiB\n", "error: rotate_size: does not go with path = -"},
         {FMS_SINK, "-", "sync = always\n", "error: sync: always does not go with path = -"},
         {FMS_SINK, "-", "append = no\n", "error: append: no does not go with path = -"},
+        {FMS_DEAD_LETTER, "p", "format = payload\n", "error: format: payload is not for dead letters"},
         {FMS_SINK, "/dev/null", "sync = always\n", "error: sync: /dev/null is no regular file"},
         {FMS_SINK, "/dev/null", "rotate_size = 1\n", "error: rotate_size: /dev/null is no regular file"},
     };

@@ -18,8 +18,9 @@
 
 static const struct fms_option file_options[] = {
     FMS_OPT_STRING(struct file, path, FMS_REQUIRED, "file of lines; -: standard input or output"),
-    FMS_OPT_CHOICE(struct file, format, "payload", "payload|record",
-                   "payload: each line is a payload as it is; record: a JSON object with topic, key, time and headers, too"),
+    FMS_OPT_CHOICE(struct file, format, "auto", "auto|payload|record",
+                   "payload: each line is a payload as it is; record: a JSON object with topic, key, time and headers, too; "
+                   "auto: record for dead letters, else payload"),
     OPTION(follow, bool, FMS_BOOLEAN, "no", 0, 0, NULL,
            "at the end of the file wait for more, through rotation and truncation", FMS_SOURCE),
     OPTION(start, int, FMS_CHOICE, "beginning", 0, 0, "beginning|end",
@@ -148,6 +149,10 @@ static int file_check_sink(const struct file *self, const struct fms_host *host)
 {
     bool is_stdout = strcmp(self->path, "-") == 0;
 
+    if (host->role == FMS_DEAD_LETTER && self->format == FORMAT_PAYLOAD)
+        return fms_fail_option(host, "format", -EINVAL,
+                               "payload is not for dead letters: it keeps neither the reason nor a payload that is no "
+                               "line, whose letter would be refused; leave `format` out");
     if (is_stdout && self->rotate_size > 0)
         return fms_fail_option(host, "rotate_size", -EINVAL, "does not go with path = -: standard output has no name");
     if (is_stdout && self->sync == SYNC_ALWAYS)
@@ -159,8 +164,10 @@ static int file_check_sink(const struct file *self, const struct fms_host *host)
 
 static int file_check(void *instance, const struct fms_host *host)
 {
-    const struct file *self = instance;
+    struct file *self = instance;
 
+    if (self->format == FORMAT_AUTO)
+        self->format = host->role == FMS_DEAD_LETTER ? FORMAT_RECORD : FORMAT_PAYLOAD;
     return host->role == FMS_SOURCE ? file_check_source(self, host) : file_check_sink(self, host);
 }
 

@@ -4,7 +4,7 @@
 
 #include <fms_plugin.h>
 
-enum format { FORMAT_PAYLOAD, FORMAT_RECORD };
+enum format { FORMAT_AUTO, FORMAT_PAYLOAD, FORMAT_RECORD };
 enum start { START_BEGINNING, START_END };
 enum on_bad_line { BAD_LINE_STOP, BAD_LINE_SKIP };
 enum sync { SYNC_CLOSE, SYNC_ALWAYS };
@@ -13,7 +13,7 @@ enum { COUNTER_BAD_LINES, COUNTER_ROTATIONS, COUNTER_WRITE_ERRORS };
 
 struct file {
     const char *path; /* "-": standard input or output */
-    int format;
+    int format;       /* from check on one of the latter two */
 
     /* The source's. */
     bool follow;
