@@ -232,21 +232,31 @@ static int dead_letter_send_bare(struct stage *stage, struct record *letter, con
     return 0;
 }
 
+/* What helps where a rejection stops the pipeline. */
+static const char *rejection_remedy(const struct stage *stage)
+{
+    const struct stage *dead_letter = stage->lane->dead_letter;
+
+    return dead_letter == NULL    ? "add a [dead_letter] section or set on_reject = drop"
+           : stage == dead_letter ? "let [dead_letter] take every record, or set on_reject = drop"
+                                  : "there was no memory for its dead letter";
+}
+
 /* A rejection that does not become a dead letter. */
 static void reject_by_policy(struct stage *stage, struct record *record, const char *reason)
 {
     struct lane *lane = stage->lane;
+    const char *what = stage == lane->dead_letter ? "dead letter" : "record";
 
     if (lane->options.on_reject == ON_REJECT_DROP) {
-        log_line(FMS_LOG_WARN, lane->options.name, stage->name, "record dropped (on_reject = drop): %s", reason);
+        log_line(FMS_LOG_WARN, lane->options.name, stage->name, "%s dropped (on_reject = drop): %s", what, reason);
         root_of(record)->dropped = true;
         settle_release(lane, record);
         return;
     }
     log_line(FMS_LOG_ERROR, lane->options.name, stage->name,
-             "record rejected: %s; the pipeline stops and the record stays unacknowledged (on_reject = stop): add a"
-             " [dead_letter] section or set on_reject = drop",
-             reason);
+             "%s rejected: %s; the pipeline stops and the record stays unacknowledged (on_reject = stop): %s", what,
+             reason, rejection_remedy(stage));
     stick(lane, record);
     lane_fail(lane);
 }

@@ -878,6 +878,9 @@ static void a_rejected_letter_stops(void **state)
     assert_int_equal(rig.lane.left, 1);
     assert_int_equal(source.told[5], 0);
     assert_int_equal(source.told_count, 9);
+    assert_said("0 dead_letter: dead letter rejected: ");
+    assert_said("(on_reject = stop): let [dead_letter] take every record, or set on_reject = drop");
+    assert_not_said("add a [dead_letter] section");
 }
 
 static void a_rejected_letter_is_dropped(void **state)
