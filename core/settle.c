@@ -202,6 +202,27 @@ static int dead_letter_send(struct stage *stage, struct record *root, const char
     return 0;
 }
 
+#define BARE_REASON 70 /* bytes of a reason that a bare letter keeps */
+
+/* The reason of a bare letter, which must not be larger than the letter that was refused: some of it, and, if what is left
+ * out makes room for that, why the rest is missing. */
+static struct fms_bytes bare_reason(const struct fms_record *letter, char *text, size_t size)
+{
+    static const char why[] = "; without payload and headers";
+    size_t own = letter->header_count - LETTER_HEADERS, left_out = letter->payload.size, n;
+    struct fms_bytes reason = letter->headers[own].value;
+    const char *c = reason.data;
+
+    for (size_t i = 0; i < own; i++)
+        left_out += letter->headers[i].value.size;
+    n = reason.size < BARE_REASON ? reason.size : BARE_REASON;
+    while (n > 0 && (c[n] & 0xc0) == 0x80) /* a whole character; behind the last one is a NUL */
+        n--;
+    left_out += reason.size - n;
+    snprintf(text, size, "%.*s%s", (int)n, c, left_out >= strlen(why) ? why : "");
+    return fms_text(text);
+}
+
 /* A dead letter that was refused goes once more with what it is about alone: neither payload nor headers of the record's
  * own, which are what a far end may find too large. */
 static int dead_letter_send_bare(struct stage *stage, struct record *letter, const char *refusal)
@@ -210,20 +231,16 @@ static int dead_letter_send_bare(struct stage *stage, struct record *letter, con
     struct fms_header headers[LETTER_HEADERS];
     struct fms_record draft = letter->public;
     struct record *root = letter->parent, *bare;
-    char *reason = NULL;
+    char reason[BARE_REASON + 40];
 
     if (draft.payload.data == NULL && draft.header_count == LETTER_HEADERS)
         return -E2BIG;
     draft.payload = fms_bytes_of(NULL, 0);
     memcpy(headers, draft.headers + draft.header_count - LETTER_HEADERS, sizeof headers);
+    headers[0].value = bare_reason(&letter->public, reason, sizeof reason);
     draft.headers = headers;
     draft.header_count = LETTER_HEADERS;
-    if (asprintf(&reason, "%.*s; without payload and headers, for with them the dead letter was refused: %s",
-                 (int)headers[0].value.size, (const char *)headers[0].value.data, refusal) < 0)
-        return -ENOMEM;
-    headers[0].value = fms_text(reason);
     bare = record_new(lane, &draft, record_charge(lane, &draft, root), root);
-    free(reason);
     if (bare == NULL)
         return -ENOMEM;
     dead_letter_queue(lane, root, bare);

@@ -969,8 +969,11 @@ static void an_odd_message_stops_where_on_reject_says(void **state)
 static struct {
     struct fms_record draft;
     bool is_rejected; /* by the source */
-    size_t refused;   /* letters larger than `most` */
+    const char *why;
+    size_t refused; /* letters larger than `most` */
     size_t most;
+    bool refuses_first;
+    size_t size, refused_size;     /* of the last letter, and of the last that was refused */
     char reason[1024], text[1024]; /* fms.reason; names of headers */
     size_t topic_size, key_size, payload_size, header_count;
     bool has_payload;
@@ -984,7 +987,7 @@ static int odd_poll(void *instance, size_t credit, struct fms_wait *wait)
     (void)wait;
     self->next = 1;
     if (odd.is_rejected)
-        assert_int_equal(fms_emit_rejected(self->host, &odd.draft, "odd"), 0);
+        assert_int_equal(fms_emit_rejected(self->host, &odd.draft, "%s", odd.why), 0);
     else
         assert_int_equal(fms_emit(self->host, &odd.draft), 0);
     rig_watch();
@@ -1013,8 +1016,10 @@ static int odd_write(void *instance, const struct fms_record *const *records, si
     for (size_t i = 0; i < records[0]->header_count; i++)
         size += records[0]->headers[i].value.size;
     rig_watch();
-    if (size > odd.most) {
+    odd.size = size;
+    if (size > odd.most || (odd.refuses_first && odd.refused == 0)) {
         odd.refused++;
+        odd.refused_size = size;
         fms_reject(self->host, records[0], "of %zu bytes", size);
         return 1;
     }
@@ -1029,6 +1034,7 @@ static void odd_begin(void)
     memset(&odd, 0, sizeof odd);
     draft_fill(&odd.draft, 0, 100);
     odd.most = SIZE_MAX;
+    odd.why = "odd";
     table.source_poll = odd_poll;
     memset(&source, 0, sizeof source);
     rig_add(FMS_SOURCE, "source", table, &source);
@@ -1144,11 +1150,41 @@ static void a_refused_letter_goes_again_bare(void **state)
     assert_false(odd.has_payload);
     assert_int_equal(odd.topic_size, strlen("a/topic"));
     assert_string_equal(odd.text, "fms.reason fms.pipeline fms.stage fms.topic fms.time ");
-    assert_non_null(
-        strstr(odd.reason, "odd; without payload and headers, for with them the dead letter was refused: of "));
+    assert_string_equal(odd.reason, "odd; without payload and headers");
     assert_int_equal(rig.lane.counts.rejected, 1);
     assert_int_equal(rig.lane.counts.dead_letters, 1);
     assert_said("1 dead_letter: dead letter refused, it goes again without payload and headers: of ");
+}
+
+/* Whoever refused a letter for its size is not given a larger one; what is left of the reason is whole characters. */
+static void a_bare_letter_is_no_larger(void **state)
+{
+    static const char *const reasons[] = {"odd",
+                                          "seventy bytes, just as many as a bare letter keeps of a longer reason.",
+                                          "more than seventy bytes, and the seventieth is within a character: "
+                                          "..\xe2\x82\xac, which is left out, too, as it would be none"};
+    static const char *const kept[] = {"odd", "seventy bytes, just as many as a bare letter keeps of a longer reason.",
+                                       "more than seventy bytes, and the seventieth is within a character: .."};
+    static const size_t sizes[] = {0, 1, 28, 29, 1000};
+
+    for (size_t i = 0; i < 3 * 5; i++) {
+        char expected[128];
+        bool has_room = sizes[i % 5] >= 29 || i / 5 == 2;
+
+        rig_teardown(state);
+        rig_setup(state);
+        odd_begin();
+        odd.is_rejected = odd.refuses_first = true;
+        odd.why = reasons[i / 5];
+        odd.draft.payload = fms_bytes_of(odd_bytes, sizes[i % 5]);
+        odd.draft.header_count = 0;
+        lane_run(&rig.lane);
+        assert_all_delivered(1);
+        assert_int_equal(odd.refused, 1);
+        assert_true(odd.size <= odd.refused_size);
+        snprintf(expected, sizeof expected, "%s%s", kept[i / 5], has_room ? "; without payload and headers" : "");
+        assert_string_equal(odd.reason, expected);
+    }
 }
 
 static void a_bare_letter_that_is_refused_goes_nowhere(void **state)
@@ -3474,6 +3510,7 @@ int main(int argc, char **argv)
         CASE(too_many_headers_are_left_out),
         CASE(a_letter_s_headers_are_replaced),
         CASE(a_refused_letter_goes_again_bare),
+        CASE(a_bare_letter_is_no_larger),
         CASE(a_bare_letter_that_is_refused_goes_nowhere),
         CASE(a_transform_passes_drops_and_rejects),
         CASE(a_transform_passes_later),
