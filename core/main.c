@@ -55,7 +55,8 @@ struct arguments {
 struct runner {
     struct lane *lane;
     pthread_t thread;
-    int ended_fd;
+    int ended_fd; /* written to at either of these */
+    _Atomic bool has_failed;
     _Atomic bool has_ended;
     bool was_joined;
 };
@@ -64,9 +65,9 @@ struct runner {
 #define CLOSE_PATIENCE  (5 * FMS_SECOND)
 #define SECOND_PATIENCE (100 * FMS_MS)
 
-/* Since the first signal; 0: there was none. */
 struct stopping {
-    int64_t since, until;
+    int64_t since;        /* when the pipelines were told to stop, for whatever reason; 0: they were not */
+    int64_t signalled_at; /* by the first signal; 0: there was none */
 };
 
 /* -------------------------------------------------------------------------------------------------------- arguments */
@@ -311,16 +312,26 @@ static int test(const struct arguments *arguments)
 
 /* -------------------------------------------------------------------------------------------------------------- run */
 
+static void tell(const struct runner *runner)
+{
+    uint64_t one = 1;
+
+    if (write(runner->ended_fd, &one, sizeof one) < 0)
+        abort(); /* an eventfd that cannot count to 2^64 */
+}
+
 static void *run_thread(void *user)
 {
     struct runner *runner = user;
-    uint64_t one = 1;
 
     lane_run(runner->lane);
+    runner->has_failed = runner->lane->has_failed;
+    if (runner->has_failed)
+        tell(runner);             /* now: a plugin may not return from its close */
     pipeline_close(runner->lane); /* here, so that one that takes its time holds up nobody, nor the second signal */
+    runner->has_failed = runner->lane->has_failed;
     runner->has_ended = true;
-    if (write(runner->ended_fd, &one, sizeof one) < 0)
-        abort(); /* an eventfd that cannot count to 2^64 */
+    tell(runner);
     return NULL;
 }
 
@@ -350,14 +361,23 @@ static int open_all(struct lane **lanes, size_t count)
     return 0;
 }
 
-static void stop_all(struct runner *runners, size_t count)
+static void stop_all(struct runner *runners, size_t count, struct stopping *stopping)
 {
+    if (stopping->since == 0)
+        stopping->since = lane_now();
     for (size_t i = 0; i < count; i++)
         lane_stop(runners[i].lane);
 }
 
+/* Whether the others are to stop, too. */
+static bool is_last(const struct runner *runner, const char *until)
+{
+    return runner->has_failed ||
+           (runner->was_joined && until != NULL && strcmp(until, runner->lane->options.name) == 0);
+}
+
 /* Joins those that have ended; how many still run. Stops the others when one has failed or was to be the last. */
-static size_t join_ended(struct runner *runners, size_t count, const char *until)
+static size_t join_ended(struct runner *runners, size_t count, const char *until, struct stopping *stopping)
 {
     size_t running = 0;
 
@@ -369,9 +389,9 @@ static size_t join_ended(struct runner *runners, size_t count, const char *until
         } else if (!runner->was_joined) {
             pthread_join(runner->thread, NULL);
             runner->was_joined = true;
-            if (runner->lane->has_failed || (until != NULL && strcmp(until, runner->lane->options.name) == 0))
-                stop_all(runners, count);
         }
+        if (stopping->since == 0 && is_last(runner, until))
+            stop_all(runners, count, stopping);
     }
     return running;
 }
@@ -387,16 +407,17 @@ static _Noreturn void end_at_once(void)
     _exit(EXIT_FAILED);
 }
 
-/* When a stopping process ends even if a plugin does not return: after the longest drain_timeout, and a while to close. */
-static int64_t last_moment(const struct runner *runners, size_t count)
+/* When a stopping process ends even if a plugin does not return: after the longest drain_timeout of those that still run, and
+ * a while to close. */
+static int64_t last_moment(const struct runner *runners, size_t count, const struct stopping *stopping)
 {
     int64_t longest = 0;
 
     for (size_t i = 0; i < count; i++) {
-        if (runners[i].lane->options.drain_timeout > longest)
+        if (!runners[i].has_ended && runners[i].lane->options.drain_timeout > longest)
             longest = runners[i].lane->options.drain_timeout;
     }
-    return lane_now() + longest + CLOSE_PATIENCE;
+    return stopping->since + longest + CLOSE_PATIENCE;
 }
 
 /* Names those that have not ended. */
@@ -416,50 +437,50 @@ static _Noreturn void end_unclosed(const struct runner *runners, size_t count)
 static void take_signal(struct runner *runners, size_t count, const struct signalfd_siginfo *info,
                         struct stopping *stopping)
 {
-    if (stopping->since == 0) {
-        stopping->since = lane_now();
-        stopping->until = last_moment(runners, count);
-        stop_all(runners, count);
+    if (stopping->signalled_at == 0) {
+        stopping->signalled_at = lane_now();
+        stop_all(runners, count, stopping);
         log_line(FMS_LOG_INFO, NULL, NULL, "%s: stopping; a second signal ends at once", signal_name(info));
-    } else if (lane_now() - stopping->since > SAME_SIGNAL) {
+    } else if (lane_now() - stopping->signalled_at > SAME_SIGNAL) {
         log_line(FMS_LOG_WARN, NULL, NULL, "second signal: ending at once, without settling what is in flight");
         end_at_once();
     }
 }
 
 /* In milliseconds, for poll(). */
-static int time_left(const struct stopping *stopping)
+static int time_left(const struct runner *runners, size_t count, const struct stopping *stopping)
 {
-    int64_t left = stopping->until - lane_now();
+    int64_t left = last_moment(runners, count, stopping) - lane_now();
 
     if (stopping->since == 0 || left / FMS_MS >= INT_MAX)
         return -1;
     return left > 0 ? (int)(left / FMS_MS) + 1 : 0;
 }
 
-static void wait_for_all(struct runner *runners, size_t count, int signal_fd, int ended_fd, const char *until)
+static void wait_for_all(struct runner *runners, size_t count, int signal_fd, int ended_fd, const char *until,
+                         struct stopping *stopping)
 {
     struct pollfd fds[2] = {{signal_fd, POLLIN, 0}, {ended_fd, POLLIN, 0}};
-    struct stopping stopping = {0, 0};
     struct signalfd_siginfo info;
     uint64_t drained;
 
-    while (join_ended(runners, count, until) > 0) {
-        int ready = poll(fds, 2, time_left(&stopping));
+    while (join_ended(runners, count, until, stopping) > 0) {
+        int ready = poll(fds, 2, time_left(runners, count, stopping));
 
-        if (ready == 0 && time_left(&stopping) == 0)
+        if (ready == 0 && time_left(runners, count, stopping) == 0)
             end_unclosed(runners, count);
         if (ready <= 0)
             continue;
         if (read(ended_fd, &drained, sizeof drained) < 0 && errno != EAGAIN)
             return;
         if (read(signal_fd, &info, sizeof info) == sizeof info)
-            take_signal(runners, count, &info, &stopping);
+            take_signal(runners, count, &info, stopping);
     }
 }
 
 /* After a failure those that were started, and those that are still to be, stop at once. */
-static void start_all(struct runner *runners, struct lane **lanes, size_t count, int ended_fd)
+static void start_all(struct runner *runners, struct lane **lanes, size_t count, int ended_fd,
+                      struct stopping *stopping)
 {
     for (size_t i = 0; i < count; i++) {
         runners[i].lane = lanes[i];
@@ -472,7 +493,7 @@ static void start_all(struct runner *runners, struct lane **lanes, size_t count,
         log_line(FMS_LOG_ERROR, lanes[i]->options.name, NULL, "cannot start a thread");
         runners[i].has_ended = runners[i].was_joined = true;
         lanes[i]->has_failed = true;
-        stop_all(runners, count);
+        stop_all(runners, count, stopping);
     }
 }
 
@@ -496,11 +517,12 @@ static int run_open(struct lane **lanes, size_t count, int signal_fd, const char
 {
     struct runner *runners = calloc(count, sizeof *runners);
     int ended_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    struct stopping stopping = {0, 0};
     int result = EXIT_FAILED;
 
     if (runners != NULL && ended_fd >= 0) {
-        start_all(runners, lanes, count, ended_fd);
-        wait_for_all(runners, count, signal_fd, ended_fd, until);
+        start_all(runners, lanes, count, ended_fd, &stopping);
+        wait_for_all(runners, count, signal_fd, ended_fd, until, &stopping);
         result = result_of(lanes, count);
     }
     for (size_t i = 0; i < count; i++)

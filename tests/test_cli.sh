@@ -415,6 +415,14 @@ done
 
 # A plugin that does not return is not waited for either: verify_sink prints when it is closed. (The thread sanitizer flushes
 # standard output even in _exit, and so would wait for it.)
+unclosed() {
+    if grep -q __tsan_init "$fmspipe"; then
+        kill -KILL "$child"
+        ended 137
+    else
+        ended 1
+    fi
+}
 cat >unclosed.ini <<'END'
 [pipeline]
 drain_timeout = 10ms
@@ -430,7 +438,41 @@ child=$!
 wait_for err "unclosed: starts"
 kill -TERM "$child"
 wait_for err "unclosed: a plugin has not returned"
-if grep -q __tsan_init "$fmspipe"; then kill -KILL "$child"; ended 137; else ended 1; fi
+unclosed
+
+# Nor beside a pipeline that has failed, with no signal at all; nor is one with a long drain_timeout waited for that has ended;
+# and the first signal that comes meanwhile is a first one.
+cat >failing.ini <<'END'
+[pipeline]
+drain_timeout = 1h
+[source]
+plugin = fms_sim
+rate = 0
+count = 1
+[transform check]
+plugin = fms_check
+field.never = string
+[sink null]
+plugin = null_sink
+END
+: >err
+"$fmspipe" unclosed.ini failing.ini >pipe 2>err &
+child=$!
+wait_for err "failing: failed"
+kill -TERM "$child"
+wait_for err "SIGTERM: stopping; a second signal ends at once"
+wait_for err "unclosed: a plugin has not returned"
+unclosed
+grep -q "failing: a plugin has not returned" err && fail "it has returned"
+grep -q "second signal: ending" err && fail "the first signal was taken for a second one"
+
+# Nor one that fails and does not return itself.
+sed -e 's/^drain_timeout = .*/drain_timeout = 10ms/' -e "s/null/verify/" failing.ini >both.ini
+: >err
+"$fmspipe" both.ini >pipe 2>err &
+child=$!
+wait_for err "both: a plugin has not returned"
+unclosed
 exec 3>&-
 
 # Standard error that nobody reads: more is logged than it holds, records flow on, and signals are obeyed.
