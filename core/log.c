@@ -370,7 +370,7 @@ void log_flush(int64_t timeout)
 
     pthread_mutex_lock(&log_lock);
     for (; log_has_thread && (log_first != NULL || log_dropped > 0); now = log_now()) {
-        int64_t until = log_writes_since > 0 ? log_writes_since + LOG_PATIENCE : FMS_NEVER;
+        int64_t until = (log_writes_since > 0 ? log_writes_since : now) + LOG_PATIENCE; /* or it is about to begin */
         struct timespec at;
 
         if (until > deadline)

@@ -372,6 +372,15 @@ static const char *received_until(const char *end)
     return received;
 }
 
+/* Not even while the write has yet to begin. The first test: so it begins with a thread that is still to be made. */
+static void a_flush_does_not_wait_for_nobody(void **state)
+{
+    (void)state;
+    log_line(FMS_LOG_INFO, NULL, NULL, "one of which nobody reads");
+    log_flush(FMS_NEVER);
+    received_until("one of which nobody reads");
+}
+
 static void who_logs_never_waits_and_what_was_dropped_is_counted(void **state)
 {
     const char *lines, *told;
@@ -401,6 +410,7 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_flush_does_not_wait_for_nobody, setup_full_pipe, teardown_full_pipe),
         CASE(a_line_has_time_level_pipeline_and_stage),
         CASE(pipeline_and_stage_may_be_absent),
         CASE(a_configuration_error_names_its_place),
