@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The three rules by which the tree stays readable: usage: test_dependencies.sh ROOT
 set -euo pipefail
-cd "$1"
+cd -P "$1"
 bad=0
 complain() { echo "$*" >&2; bad=1; }
 
@@ -29,8 +29,7 @@ strays() {
   while read -r name; do
     path=$name
     case $name in
-      '"'*/*) path=$(realpath -- "${file%/*}/${name:1:-1}" 2>/dev/null) && path=${path#"$PWD"/} || path= ;;
-      '"'*) path= && [ -f "${file%/*}/${name:1:-1}" ] && path=${file%/*}/${name:1:-1} ;;
+      '"'*) path=$(realpath -e -- "${file%/*}/${name:1:-1}" 2>/dev/null) && path=${path#"$PWD"/} || path= ;;
       '<'*) is_ours "${name:1:-1}" || continue ;;
     esac
     for pattern; do

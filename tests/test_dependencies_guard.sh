@@ -26,6 +26,9 @@ planted $plugin '#include "lane.h"' 'null_sink.c includes "lane.h"'
 planted $plugin '#include "../../core/lane.h"' 'includes "../../core/lane.h"'
 planted $plugin '#include "../../core/fms_plugin.h"' 'includes "../../core/fms_plugin.h"'
 planted $plugin "#include \"$root/core/lane.h\"" 'core/lane.h", which is neither'
+ln -s ../../core/lane.h "$work/plugins/null_sink/own.h"
+planted $plugin '#include "own.h"' 'includes "own.h"'
+rm "$work/plugins/null_sink/own.h"
 planted $plugin '#include <lane.h>' 'includes <lane.h>'
 planted $plugin '#include <../core/lane.h>' 'includes <../core/lane.h>'
 planted $plugin '#include <core/lane.h>' 'includes <core/lane.h>'
