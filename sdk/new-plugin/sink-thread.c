@@ -36,12 +36,14 @@ static const struct fms_option example_options[] = {
 static int example_deliver(const struct example *self, const struct fms_record *record)
 {
     FILE *file = fopen(self->path, "a");
+    int has_failed;
 
     if (file == NULL)
         return -errno;
     fwrite(record->payload.data, 1, record->payload.size, file);
     putc('\n', file);
-    return fclose(file) == 0 ? 0 : -errno;
+    has_failed = ferror(file);
+    return fclose(file) != 0 ? -errno : has_failed ? -EIO : 0;
 }
 
 static void *example_run(void *instance)

@@ -28,8 +28,8 @@ static int example_write(void *instance, const struct fms_record *const *records
         fwrite(records[i]->payload.data, 1, records[i]->payload.size, stdout);
         putchar('\n');
     }
-    if (fflush(stdout) != 0)
-        return fms_fail(self->host, -errno, "standard output: %s", strerror(errno));
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return fms_fail(self->host, -EIO, "standard output: %s", strerror(errno));
     for (size_t i = 0; i < count; i++)
         fms_delivered(self->host, records[i]);
     return (int)count;
