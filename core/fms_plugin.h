@@ -12,8 +12,8 @@
  * Threads, in brackets at each function:
  *   [control]  a thread that builds or dismantles a pipeline: check, probe, open, close. Never at the same time as
  *              [lane] functions of the same pipeline.
- *   [lane]     the pipeline's one thread of control. Whatever runs there needs no lock and must not block: who holds it for
- *              seconds is warned of.
+ *   [lane]     the pipeline's one thread of control. Whatever runs there needs no lock and must not block: who holds it
+ *              for seconds is warned of.
  *   [any]      any thread, a library's callback too.
  * The host checks this at run time and names the plugin that broke it.
  *
@@ -171,7 +171,7 @@ struct fms_option {
 
 #define FMS_REQUIRED "\001"
 
-/* The offset of a field, after a check at compile time that it has the type T that the option or the host puts there. */
+/* The offset of a field, checked at compile time to have the type T that the option or the host puts there. */
 #ifdef __cplusplus
 extern "C++" {
 template <typename T, typename Field> struct fms_is_same {
@@ -319,8 +319,8 @@ static inline int64_t fms_backoff(const struct fms_host *host, int64_t min, int6
 
 /* A source's record enters the pipeline; all of `draft` is copied, once, before this returns.
  * 0: taken, and source_settled will tell its fate. A record larger than max_in_flight_bytes is taken and rejected.
- * -EAGAIN: no room now. Stop taking input and keep this one, to emit it before any other; source_poll is called when there
- * is room for it.
+ * -EAGAIN: no room now. Stop taking input and keep this one, to emit it before any other; source_poll is called when
+ * there is room for it.
  * -ESHUTDOWN: the pipeline takes nothing more; forget it unacknowledged. -EINVAL: a malformed draft, logged.
  * [lane], or any thread between fms_enter and fms_leave */
 static inline int fms_emit(const struct fms_host *host, const struct fms_record *draft)
@@ -329,19 +329,20 @@ static inline int fms_emit(const struct fms_host *host, const struct fms_record 
 }
 
 /* fms_emit_rejected(host, draft, "reason", ...): a source's message that cannot become a good record. It enters the
- * pipeline as by fms_emit and is rejected at once under the source's name: so it goes to dead letters, or where on_reject
- * says. Returns as fms_emit; source_settled tells its fate as of any other. What does not fit max_in_flight_bytes is left
- * out, the topic last; of more than 1000 headers, all. Threads as fms_emit. */
+ * pipeline as by fms_emit and is rejected at once under the source's name: so it goes to dead letters, or where
+ * on_reject says. Returns as fms_emit; source_settled tells its fate as of any other. What does not fit
+ * max_in_flight_bytes is left out, the topic last; of more than 1000 headers, all. Threads as fms_emit. */
 #define fms_emit_rejected(host, ...) ((host)->emit_rejected((host), __VA_ARGS__))
 
 /* A transform makes a record out of another, and may do so several times; the parent is delivered when it was dropped
- * (FMS_DROP, or settled later) and all its children are. It may be rejected instead, and then ends when they are delivered.
- * The child's tag is its parent's.
- * 0: taken. -EAGAIN: no room; return FMS_AGAIN, remembering how many children were emitted, and the next call is for the
- * same record; in transform_poll, try again in the next one. -EMSGSIZE: no room, and there will never be any, for nothing
- * else is in flight; reject the record, at once or when its other children are emitted, or return FMS_AGAIN, and the host
- * rejects it. -EINVAL: a malformed draft, or a parent that the transform has not, as it has settled it or passed it on;
- * -EPERM: from a thread that is not the lane, or by no transform: these are named, and the pipeline stops. [lane] */
+ * (FMS_DROP, or settled later) and all its children are. It may be rejected instead, and then ends when they are
+ * delivered. The child's tag is its parent's.
+ * 0: taken. -EAGAIN: no room; return FMS_AGAIN, remembering how many children were emitted, and the next call is for
+ * the same record; in transform_poll, try again in the next one. -EMSGSIZE: no room, and there will never be any, for
+ * nothing else is in flight; reject the record, at once or when its other children are emitted, or return FMS_AGAIN,
+ * and the host rejects it. -EINVAL: a malformed draft, or a parent that the transform has not, as it has settled it or
+ * passed it on; -EPERM: from a thread that is not the lane, or by no transform: these are named, and the pipeline
+ * stops. [lane] */
 static inline int fms_emit_child(const struct fms_host *host, const struct fms_record *parent,
                                  const struct fms_record *draft)
 {
@@ -361,10 +362,10 @@ static inline void fms_delivered(const struct fms_host *host, const struct fms_r
     host->settle(host, record, FMS_DELIVERED);
 }
 
-/* fms_retry(host, record, "reason", ...): not delivered; the host offers it again, after a pause, in emit order. Sinks only.
- * From here on the host offers nothing until all that the sink took is settled; the sink must not deliver a later record of
- * the same key either, and what it still holds it settles as retry too. So only the lane may say it: a thread of the
- * sink's own leaves it to sink_poll, which it asks for with fms_wake, and rests until then. [lane] */
+/* fms_retry(host, record, "reason", ...): not delivered; the host offers it again, after a pause, in emit order. Sinks
+ * only. From here on the host offers nothing until all that the sink took is settled; the sink must not deliver a later
+ * record of the same key either, and what it still holds it settles as retry too. So only the lane may say it: a thread
+ * of the sink's own leaves it to sink_poll, which it asks for with fms_wake, and rests until then. [lane] */
 #define fms_retry(host, record, ...) ((host)->refuse((host), (record), FMS_RETRY, __VA_ARGS__))
 
 /* fms_reject(host, record, "reason", ...): it can never be delivered, and why. Transforms: `return fms_reject(...)`.
@@ -373,9 +374,9 @@ static inline void fms_delivered(const struct fms_host *host, const struct fms_r
 
 /* The text of a template for this record. 0: *value is the text, followed by a NUL byte, until the next call with the
  * same template or until the record is settled. -ENOENT: something it names is missing and has no default; *value says
- * what, for fms_reject. Templates of the same pipeline parse a record's JSON together, once; of a draft that the caller made
- * itself (each value NUL-terminated), anew at each call. With record NULL, the text if it is the same for all records, else -ENOENT. [lane], and in
- * check, probe and open */
+ * what, for fms_reject. Templates of the same pipeline parse a record's JSON together, once; of a draft that the caller
+ * made itself (each value NUL-terminated), anew at each call. With record NULL, the text if it is the same for all
+ * records, else -ENOENT. [lane], and in check, probe and open */
 static inline int fms_expand(const struct fms_host *host, const struct fms_template *text,
                              const struct fms_record *record, struct fms_bytes *value)
 {
@@ -389,35 +390,35 @@ static inline int fms_json_path(const struct fms_host *host, const char *path)
     return host->json_path(host, path);
 }
 
-/* The field of a record's payload. All fields that a pipeline's stages and templates name are found together, in one pass,
- * the first time that one is asked for. 0, with value->type FMS_JSON_MISSING where there is none; of a key that stands more
- * than once the last counts. -EBADMSG: the payload is no JSON object (RFC 8259), and value->text says why and at which byte,
- * for fms_reject, until the next call; in a payload that is an array, "" is all of it and "0.speed" a field of its first item.
- * A value lives as long as the record; of a draft that the caller made itself, whose fields are found anew at each call, as
- * long as its payload. [lane] */
+/* The field of a record's payload. All fields that a pipeline's stages and templates name are found together, in one
+ * pass, the first time that one is asked for. 0, with value->type FMS_JSON_MISSING where there is none; of a key that
+ * stands more than once the last counts. -EBADMSG: the payload is no JSON object (RFC 8259), and value->text says why
+ * and at which byte, for fms_reject, until the next call; in a payload that is an array, "" is all of it and "0.speed"
+ * a field of its first item. A value lives as long as the record; of a draft that the caller made itself, whose fields
+ * are found anew at each call, as long as its payload. [lane] */
 static inline int fms_json_get(const struct fms_host *host, const struct fms_record *record, int path,
                                struct fms_json *value)
 {
     return host->json_get(host, record, path, value);
 }
 
-/* The next member of an object, or the next item of an array, whose name is FMS_JSON_MISSING, in the order in which they stand.
- * *rest begins as the text of an FMS_JSON_OBJECT or FMS_JSON_ARRAY that fms_json_get or this function gave, and shrinks.
- * False: there is none. [any] */
+/* The next member of an object, or the next item of an array, whose name is FMS_JSON_MISSING, in the order in which
+ * they stand. *rest begins as the text of an FMS_JSON_OBJECT or FMS_JSON_ARRAY that fms_json_get or this function gave,
+ * and shrinks. False: there is none. [any] */
 static inline bool fms_json_next(const struct fms_host *host, struct fms_bytes *rest, struct fms_json *name,
                                  struct fms_json *value)
 {
     return host->json_next(rest, name, value);
 }
 
-/* A string's text with its escapes decoded, as UTF-8, into `to`, which has room for string->text.size bytes. Returns how
- * many there are; no NUL byte follows. [any] */
+/* A string's text with its escapes decoded, as UTF-8, into `to`, which has room for string->text.size bytes. Returns
+ * how many there are; no NUL byte follows. [any] */
 static inline size_t fms_json_unescape(const struct fms_host *host, const struct fms_json *string, char *to)
 {
     return host->json_unescape(string, to);
 }
 
-/* How much may still be emitted: records, and bytes of them with their bookkeeping (some 300 each). [lane], and in probe */
+/* How much may still be emitted: records, and bytes of them with their bookkeeping, some 300 each. [lane], in probe */
 static inline void fms_room(const struct fms_host *host, size_t *records, size_t *bytes)
 {
     host->room(host, records, bytes);
@@ -507,8 +508,8 @@ struct fms_plugin {
     /* Source: take no more input. What is already on its way may still be emitted until source_poll, which goes on
      * being called with credit 0, returns FMS_END; then what is in flight is settled, and the source is closed. Where
      * records are left whose fate nobody decides any more (rejected under on_reject = stop, a sink that failed), it is
-     * closed without FMS_END once the others are told and it does not wait to write. NULL: the source needs no notice and
-     * is not polled again. [lane] */
+     * closed without FMS_END once the others are told and it does not wait to write. NULL: the source needs no notice
+     * and is not polled again. [lane] */
     void (*source_stop)(void *instance);
 
     /* Transform: see enum fms_verdict. [lane] */
@@ -520,8 +521,8 @@ struct fms_plugin {
 
     /* Sink: takes the first n of `count` records (1..256) in emit order and returns n; the host offers the rest when
      * one of this sink's records is settled or it calls fms_wake. Each taken record is settled exactly once, now or
-     * later, in any order, from any thread, but fms_retry on the lane. `records` is valid for the call, a record until it is settled. A negative
-     * errno fails the pipeline. [lane] */
+     * later, in any order, from any thread, but fms_retry on the lane. `records` is valid for the call, a record until
+     * it is settled. A negative errno fails the pipeline. [lane] */
     int (*sink_write)(void *instance, const struct fms_record *const *records, size_t count);
     /* Sink: called at the start, after writes, and when `wait` says. 0 or a negative errno. [lane] */
     int (*sink_poll)(void *instance, struct fms_wait *wait);

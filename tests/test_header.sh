@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The option table and FMS_HOST hold a field to its type, in C and in C++: the right one compiles without a warning, any other does
-# not, and the compiler says what is wrong in a sentence. usage: test_header.sh ROOT
+# not, and the compiler says what is wrong in a sentence. No line of a comment is too long. usage: test_header.sh ROOT
 set -euo pipefail
 root=$1
 work=$(mktemp -d)
@@ -57,3 +57,7 @@ for language in c cc; do
   grep -q 'must have the type' "$work/log" || fail "$language: nobody says what FMS_HOST has against a bool"
 done
 echo "a field of another type is named"
+
+# Its comments are what authors of plugins read, and clang-format does not wrap them.
+awk 'length > 120 && !/^#/ { print FILENAME ":" FNR ": " $0 }' "$root/core/fms_plugin.h" >"$work/log"
+[ ! -s "$work/log" ] || fail "these lines of fms_plugin.h are longer than 120 characters"
