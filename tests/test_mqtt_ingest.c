@@ -557,12 +557,37 @@ static void test_topic_changed(void **state)
     }
 }
 
-/* ------------------------------------------------------------------------------------------- brokers that misbehave */
-
 static void send_raw(const struct wire *wire, const void *data, size_t size)
 {
     assert_int_equal(send(wire->fd, data, size, MSG_NOSIGNAL), size);
 }
+
+/* A broker that hangs up on UNSUBSCRIBE has what came before it acknowledged, is named, and is asked twice and no more. */
+static void test_broker_hangs_up_on_unsubscribe(void **state)
+{
+    static const char unasked[] = "\x32\x09\x00\x01t\x00\x05\x02\x0b\x05x";
+    struct pair pair = pair_up("", 16, 1);
+
+    (void)state;
+    fake_settle_auto(pair.f, FMS_DELIVERED);
+    for (int i = 0; i < 4; i++) {
+        send_raw(&pair.wire, unasked, sizeof unasked - 1);
+        expect_ack(&pair.wire, PUBACK, 5);
+        if (i < 2)
+            free(wire_expect(&pair.wire, UNSUBSCRIBE).body);
+        else
+            assert_false(wire_ready(pair.wire.fd, 100));
+        close(pair.wire.fd);
+        pair_accept(&pair, true, 1);
+        assert_non_null(fake_said(pair.f, "and had not answered UNSUBSCRIBE from \"#\""));
+        assert_int_equal(fake_count_said(pair.f, "the broker is not asked again to end subscriptions"), i > 0);
+        assert_false(wire_ready(pair.wire.fd, 1100)); /* the next sweep is put off */
+    }
+    assert_null(fake_said(pair.f, "another client"));
+    pair_end(&pair);
+}
+
+/* ------------------------------------------------------------------------------------------- brokers that misbehave */
 
 static void test_broker_closes_in_mid_packet(void **state)
 {
@@ -1182,6 +1207,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_full_pipeline),
         cmocka_unit_test(test_sink_that_stands_still),
         cmocka_unit_test(test_topic_changed),
+        cmocka_unit_test(test_broker_hangs_up_on_unsubscribe),
         cmocka_unit_test(test_broker_closes_in_mid_packet),
         cmocka_unit_test(test_broker_sends_byte_by_byte),
         cmocka_unit_test(test_broker_never_answers),

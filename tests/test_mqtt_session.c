@@ -1031,10 +1031,13 @@ static void test_sweep(void **state)
     comes_by(talk, "new/a", NEW_ID);
     assert_string_equal(unsubscribed(talk), "");
     comes_by(talk, "new/a", "0b 05"); /* twice: by ours, and by another */
-    assert_string_equal(unsubscribed(talk), "#, new/#, +/#, new/a/#, +/a/#, new/+/#, +/+/#, new/a, +/a, +/+");
+    assert_string_equal(unsubscribed(talk), "#, new/#, +/#, new/a/#, +/a/#, new/+/#, +/+/#, new/a");
     comes_by(talk, "x", "0b 05"); /* one after the other */
     assert_string_equal(unsubscribed(talk), "");
-    say(talk, "b0 0d ff fe 00 11 00 11 11 11 11 11 11 11 00");
+    say(talk, "b0 0b ff fe 00 11 00 11 11 11 11 11 11");
+    assert_int_equal(next(talk), SESSION_HUNGRY);
+    assert_string_equal(unsubscribed(talk), "+/a, +/+");
+    say(talk, "b0 05 ff fe 00 11 00");
     assert_int_equal(next(talk), SESSION_SWEPT);
     assert_int_equal(talk->message.topic.size, strlen("\"new/#\", \"+/+\""));
     assert_memory_equal(talk->message.topic.data, "\"new/#\", \"+/+\"", talk->message.topic.size);
@@ -1082,6 +1085,36 @@ static void test_sweep_that_finds_nothing(void **state)
     talk_free(talk);
 }
 
+/* A broker that hangs up on UNSUBSCRIBE has been acknowledged what came before, and is asked twice at most. */
+static void test_sweep_that_costs_the_connection(void **state)
+{
+    struct talk *talk = talk_with_past(PACKET_5);
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        say(talk, "32 09 00 01 'x' 00 05 02 0b 05 'p'");
+        assert_int_equal(next(talk), SESSION_MESSAGE);
+        take(talk);
+        hears(talk, "");
+        assert_true(session_settled(talk->session, talk->message.tag));
+        hears(talk,
+              i % 2 == 1
+                  ? "40 02 00 05"
+                  : "40 02 00 05 a2 16 ff fe 00 00 01 '#' 00 03 'x' '/' '#' 00 03 '+' '/' '#' 00 01 'x' 00 01 '+'");
+        assert_int_equal(session_unswept(talk->session) != NULL, i % 2 == 0);
+        assert_true(session_may_sweep(talk->session) || i == 3);
+        if (i == 1)
+            talk->now += SECOND; /* the second comes later */
+        up(talk, PRESENT_5);
+        assert_null(session_unswept(talk->session));
+    }
+    assert_false(session_may_sweep(talk->session));
+    talk->now += 1000 * SECOND;
+    comes_by(talk, "x", "0b 05");
+    hears(talk, "");
+    talk_free(talk);
+}
+
 /* In pieces, one after the other, and in our groups, too; a broker that does not answer gets no more. */
 static void test_sweep_in_pieces(void **state)
 {
@@ -1102,7 +1135,7 @@ static void test_sweep_in_pieces(void **state)
         say(talk, "b0 03 ff fe 00"); /* without codes, which is no news */
         assert_int_equal(next(talk), SESSION_HUNGRY);
     }
-    assert_int_equal(pieces, 2 * (64 + 127) / 32 + 1);
+    assert_int_equal(pieces, 2 * (64 + 127) / 8 + 1);
     assert_true(has_group && !has_ours);
     talk_free(talk);
 }
@@ -1417,6 +1450,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_sweep),
         cmocka_unit_test(test_sweep_3_1_1),
         cmocka_unit_test(test_sweep_that_finds_nothing),
+        cmocka_unit_test(test_sweep_that_costs_the_connection),
         cmocka_unit_test(test_sweep_in_pieces),
         cmocka_unit_test(test_no_subscription_identifiers),
         cmocka_unit_test(test_byte_by_byte),

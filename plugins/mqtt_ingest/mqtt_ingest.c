@@ -280,7 +280,8 @@ static void tell_down(struct mqtt_ingest *self, const char *reason)
 static void guess_takeover(struct mqtt_ingest *self, int64_t lasted)
 {
     bool was_kicked = self->is_up && lasted < KICKED_WITHIN && session_unanswered(self->session) == NULL &&
-                      session_reason(self->session)[0] == '\0' && transport_was_closed(self->transport);
+                      session_unswept(self->session) == NULL && session_reason(self->session)[0] == '\0' &&
+                      transport_was_closed(self->transport);
 
     if (self->is_up)
         self->kicks = was_kicked ? self->kicks + 1 : 0;
@@ -313,6 +314,19 @@ static void speak_another(struct mqtt_ingest *self)
     fms_info(self->host, "tries MQTT %s with %s", is_5 ? "3.1.1" : "5", server_of(self));
 }
 
+/* A broker that will not have UNSUBSCRIBE is not worth the connection. */
+static void session_over(struct mqtt_ingest *self)
+{
+    bool was_sweeping = session_unswept(self->session) != NULL;
+
+    session_end(self->session);
+    if (was_sweeping && !session_may_sweep(self->session) && !self->is_stopping)
+        fms_warn(self->host,
+                 "connections have ended instead of an answer to UNSUBSCRIBE, so the broker is not asked again"
+                 " to end subscriptions from an earlier start: what they bring goes on coming until"
+                 " clean_start = yes, once, ends them");
+}
+
 /* Hangs up, and comes back after a pause. `reason` NULL: for good. */
 static void link_down(struct mqtt_ingest *self, const char *reason)
 {
@@ -331,7 +345,7 @@ static void link_down(struct mqtt_ingest *self, const char *reason)
     if (self->is_up)
         self->fleeting = self->is_proved ? 0 : self->fleeting + 1;
     transport_close(self->transport);
-    session_end(self->session);
+    session_over(self);
     self->start = self->end = 0;
     self->is_held = self->is_up = self->is_proved = false;
     self->link = LINK_DOWN;
@@ -577,12 +591,16 @@ static int link_read(struct mqtt_ingest *self)
 static const char *down_reason(struct mqtt_ingest *self)
 {
     const char *reason = session_reason(self->session), *filter = session_unanswered(self->session);
+    const char *old_filter = session_unswept(self->session);
 
     if (reason[0] != '\0')
         return reason;
     reason = transport_reason(self->transport);
     if (self->is_up && filter != NULL)
         snprintf(self->why, sizeof self->why, "%s, and had not answered SUBSCRIBE to \"%.100s\"", reason, filter);
+    else if (old_filter != NULL)
+        snprintf(self->why, sizeof self->why, "%s, and had not answered UNSUBSCRIBE from \"%.100s\"", reason,
+                 old_filter);
     else if (!self->is_up && transport_was_closed(self->transport))
         snprintf(self->why, sizeof self->why, "%s, and had not answered CONNECT%s", reason,
                  self->mqtt.version == MQTT_5 ? " (does it speak MQTT 5? else leave version out)" : "");

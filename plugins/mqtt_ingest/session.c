@@ -56,9 +56,11 @@ struct filter {
 };
 
 #define SWEEP_TOPIC  1024u
-#define SWEEP_PIECE  32u /* filters that are unsubscribed at once */
-#define SWEEP_GROUPS 4u  /* of shared subscriptions of ours: the old one may have been in one of them */
-#define SWEEP_STRAY  5u  /* sweeps in a row that found nothing, after which that is told */
+#define SWEEP_PIECE  8u /* filters that are unsubscribed at once: AWS IoT hangs up on more */
+#define SWEEP_GROUPS 4u /* of shared subscriptions of ours: the old one may have been in one of them */
+#define SWEEP_STRAY  5u /* sweeps in a row that found nothing, after which that is told */
+#define SWEEP_DEATHS                                                                                                   \
+    2u /* connections in a row that ended instead of an answer, after which there is no sweep any more */
 
 /* The search for a subscription of an earlier start, which brings messages that nobody asks for, or brings them twice: all that may
  * have brought one such message are unsubscribed, in pieces, but never one of ours. */
@@ -70,10 +72,14 @@ struct sweep {
     size_t next;                    /* to be tried: each as it is, and then in our groups */
     const char *asked[SWEEP_PIECE]; /* of the UNSUBSCRIBE that is not answered */
     size_t asked_count;             /* 0: no sweep is on */
+    bool is_due;                    /* it is to be sent, behind the acknowledgements of all flights before `after` */
+    uint64_t after;
     size_t found;
     unsigned fruitless; /* sweeps in a row */
+    bool has_told;      /* that they find nothing */
+    unsigned deaths;    /* connections in a row that ended with an UNSUBSCRIBE open */
     int64_t not_before; /* the next one */
-    char text[SWEEP_PIECE * 256];
+    char text[SWEEP_PIECE * 1024];
     char names[512]; /* of what was found */
 };
 
@@ -218,6 +224,18 @@ const char *session_unanswered(const struct session *session)
             return session->options.filters[i];
     }
     return NULL;
+}
+
+const char *session_unswept(const struct session *session)
+{
+    const struct sweep *sweep = session->sweep;
+
+    return sweep != NULL && sweep->asked_count > 0 && !sweep->is_due ? sweep->asked[0] : NULL;
+}
+
+bool session_may_sweep(const struct session *session)
+{
+    return session->sweep == NULL || session->sweep->deaths < SWEEP_DEATHS;
 }
 
 enum packet_version session_version(const struct session *session)
@@ -375,10 +393,39 @@ static void output_disconnect(struct session *session)
         session->output_size += packet_write_disconnect(to, 16, version, session->farewell, session->farewell_expiry);
 }
 
+/* One SUBSCRIBE for each filter. Its packet identifier tells the filter's place, from the highest down: brokers number their
+ * messages from 1 up, and mochi 2.7 refuses an identifier that one of its messages to us has. */
+static uint16_t id_of(size_t filter)
+{
+    return (uint16_t)(IDENTIFIERS - 1 - filter);
+}
+
+/* The sweep's next UNSUBSCRIBE. Some brokers hang up on it; so what came before it is acknowledged first, or would come again for
+ * ever. */
+static void output_unsubscribe(struct session *session)
+{
+    struct sweep *sweep = session->sweep;
+    struct packet_unsubscribe unsubscribe = {.version = session->options.version,
+                                             .id = id_of(session->options.filter_count),
+                                             .filters = sweep->asked,
+                                             .count = sweep->asked_count};
+    size_t size = packet_write_unsubscribe(NULL, 0, &unsubscribe);
+    uint8_t *to = output_reserve(session, size);
+
+    sweep->is_due = false;
+    if (to != NULL)
+        session->output_size += packet_write_unsubscribe(to, size, &unsubscribe);
+    else
+        sweep->asked_count = 0;
+}
+
 struct fms_bytes session_output(struct session *session)
 {
     if (session->state == STATE_CONNECTED || session->state == STATE_PARTING || session->is_leaving)
         output_acknowledgements(session, OUTPUT_MOST);
+    if (session->state == STATE_CONNECTED && session->sweep != NULL && session->sweep->is_due &&
+        session->head >= session->sweep->after && !session_is_full(session))
+        output_unsubscribe(session);
     if (session->is_leaving && !session_is_full(session))
         output_disconnect(session);
     if (session->output == NULL)
@@ -429,6 +476,30 @@ void session_begin(struct session *session, int64_t now)
         session->output_size += packet_write_connect(to, size, &connect);
 }
 
+/* One that found nothing is not repeated at once: a session keeps messages longer than subscriptions. */
+static void sweep_put_off(struct session *session)
+{
+    struct sweep *sweep = session->sweep;
+
+    sweep->not_before = session->heard_at;
+    if (sweep->fruitless > 0)
+        sweep->not_before += FMS_SECOND << (sweep->fruitless < 7 ? sweep->fruitless - 1 : 6);
+}
+
+/* Whoever ends the connection instead of answering UNSUBSCRIBE is not asked again and again. */
+static void sweep_abort(struct session *session)
+{
+    struct sweep *sweep = session->sweep;
+
+    if (session_unswept(session) != NULL) {
+        sweep->deaths++;
+        sweep->fruitless++;
+        sweep_put_off(session);
+    }
+    sweep->asked_count = 0;
+    sweep->is_due = false;
+}
+
 void session_end(struct session *session)
 {
     session->state = STATE_CLOSED;
@@ -442,7 +513,7 @@ void session_end(struct session *session)
     session->granted = 0;
     session->met = 0;
     if (session->sweep != NULL)
-        session->sweep->asked_count = 0;
+        sweep_abort(session);
     session->is_first = true;
     for (size_t i = 0; i < session->options.filter_count; i++) {
         session->filters[i].is_granted = session->filters[i].is_asked = false;
@@ -458,13 +529,6 @@ void session_part(struct session *session, bool for_good)
     session->is_leaving = session->is_leaving || session->state == STATE_CONNECTED || session->state == STATE_PARTING;
     session->farewell_expiry = ends ? 0 : -1;
     session->state = STATE_PARTED;
-}
-
-/* One SUBSCRIBE for each filter. Its packet identifier tells the filter's place, from the highest down: brokers number their
- * messages from 1 up, and mochi 2.7 refuses an identifier that one of its messages to us has. */
-static uint16_t id_of(size_t filter)
-{
-    return (uint16_t)(IDENTIFIERS - 1 - filter);
 }
 
 static struct packet_subscribe subscribe_of(const struct session *session, size_t filter)
@@ -732,24 +796,15 @@ static void sweep_fill(struct session *session)
     }
 }
 
-static void sweep_ask(struct session *session)
+/* The next UNSUBSCRIBE goes out when all that was taken before `after` is acknowledged. False: there is none. */
+static bool sweep_ask(struct session *session, uint64_t after)
 {
     struct sweep *sweep = session->sweep;
-    struct packet_unsubscribe unsubscribe = {
-        .version = session->options.version, .id = id_of(session->options.filter_count), .filters = sweep->asked};
-    size_t size;
-    uint8_t *to;
 
     sweep_fill(session);
-    if (sweep->asked_count == 0)
-        return;
-    unsubscribe.count = sweep->asked_count;
-    size = packet_write_unsubscribe(NULL, 0, &unsubscribe);
-    to = output_reserve(session, size);
-    if (to != NULL)
-        session->output_size += packet_write_unsubscribe(to, size, &unsubscribe);
-    else
-        sweep->asked_count = 0;
+    sweep->is_due = sweep->asked_count > 0;
+    sweep->after = after;
+    return sweep->is_due;
 }
 
 /* Without memory, and with a topic of too many levels, there is none. */
@@ -766,7 +821,7 @@ static void sweep_begin(struct session *session, struct fms_bytes topic)
     sweep->topic_size = topic.size;
     sweep->next = sweep->found = 0;
     sweep->names[0] = '\0';
-    sweep_ask(session);
+    sweep_ask(session, session->tail);
 }
 
 static void sweep_name(struct sweep *sweep, const char *filter)
@@ -777,20 +832,22 @@ static void sweep_name(struct sweep *sweep, const char *filter)
     snprintf(sweep->names + used, sizeof sweep->names - used, "%s\"%s\"", used > 0 ? ", " : "", filter);
 }
 
-/* The sweep is over. One that found nothing is not repeated at once: a session keeps messages longer than subscriptions. */
+/* The sweep is over. */
 static enum session_event sweep_end(struct session *session, struct session_message *message)
 {
     struct sweep *sweep = session->sweep;
     bool is_known = session->options.version == PACKET_5;
 
     sweep->fruitless = sweep->found > 0 ? 0 : sweep->fruitless + 1;
-    sweep->not_before = session->heard_at;
-    if (sweep->fruitless > 0)
-        sweep->not_before += FMS_SECOND << (sweep->fruitless < 7 ? sweep->fruitless - 1 : 6);
+    sweep->has_told = sweep->has_told && sweep->found == 0;
+    sweep_put_off(session);
     message->topic = sweep->found > 0 ? fms_text(sweep->names) : fms_bytes_of(sweep->topic, sweep->topic_size);
     if (sweep->found > 0 || (!is_known && sweep->fruitless == 1))
         return SESSION_SWEPT;
-    return sweep->fruitless == SWEEP_STRAY ? SESSION_STRAY : SESSION_HUNGRY;
+    if (sweep->fruitless < SWEEP_STRAY || sweep->has_told)
+        return SESSION_HUNGRY;
+    sweep->has_told = true;
+    return SESSION_STRAY;
 }
 
 static enum session_event on_unsuback(struct session *session, const struct packet *packet,
@@ -801,15 +858,15 @@ static enum session_event on_unsuback(struct session *session, const struct pack
     const uint8_t *reasons;
 
     if (packet_read_suback(session->options.version, packet, &unsuback) != 0 || sweep == NULL ||
-        sweep->asked_count == 0 || unsuback.id != id_of(session->options.filter_count))
+        sweep->asked_count == 0 || sweep->is_due || unsuback.id != id_of(session->options.filter_count))
         return SESSION_HUNGRY;
+    sweep->deaths = 0;
     reasons = unsuback.reasons.data;
     for (size_t i = 0; i < sweep->asked_count && i < unsuback.reasons.size; i++) {
         if (reasons[i] == REASON_SUCCESS)
             sweep_name(sweep, sweep->asked[i]);
     }
-    sweep_ask(session);
-    return sweep->asked_count > 0 ? SESSION_HUNGRY : sweep_end(session, message);
+    return sweep_ask(session, session->head) ? SESSION_HUNGRY : sweep_end(session, message);
 }
 
 static bool matches_ours(const struct session *session, struct fms_bytes topic)
@@ -847,8 +904,8 @@ static void on_unasked(struct session *session, struct fms_bytes topic)
 {
     if (session->sweep == NULL)
         session->sweep = calloc(1, sizeof *session->sweep);
-    if (session->sweep != NULL && session->sweep->asked_count == 0 && session->heard_at >= session->sweep->not_before &&
-        topic.size <= SWEEP_TOPIC)
+    if (session->sweep != NULL && session->sweep->asked_count == 0 && session_may_sweep(session) &&
+        session->heard_at >= session->sweep->not_before && topic.size <= SWEEP_TOPIC)
         sweep_begin(session, topic);
 }
 
@@ -1050,14 +1107,14 @@ void session_take(struct session *session, struct fms_bytes *input, const struct
 {
     uint16_t id = (uint16_t)message->tag[1];
 
-    if (message->is_unasked)
-        on_unasked(session, message->topic);
     if (message->alias != 0)
         keep_alias(session, message);
     if (message->qos == 2)
         exchange_begin(session, &session->exchanges[id], message);
     if (message->qos > 0)
         ring_add(session, id, message->qos, false);
+    if (message->is_unasked)
+        on_unasked(session, message->topic);
     use_up(session, input, message->size);
 }
 

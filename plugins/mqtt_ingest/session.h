@@ -84,6 +84,12 @@ const struct session_limits *session_limits(const struct session *session); /* o
 /* A filter that was asked for and neither granted nor refused; NULL: there is none. */
 const char *session_unanswered(const struct session *session);
 
+/* A filter of an earlier start that is unsubscribed without an answer yet; NULL: there is none. */
+const char *session_unswept(const struct session *session);
+
+/* False: connections have ended instead of such an answer, one after the other, and none is asked for any more. */
+bool session_may_sweep(const struct session *session);
+
 /* Why SESSION_CLOSED was returned, in words; lives until session_begin. */
 const char *session_reason(const struct session *session);
 
