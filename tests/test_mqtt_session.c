@@ -1346,6 +1346,43 @@ static void test_server_keep_alive(void **state)
     talk_free(talk);
 }
 
+/* An identifier that is used anew and never released withholds all acknowledgements: not for ever, as long as we read. */
+static void test_never_released(void **state)
+{
+    struct talk *talk = talk_up(PACKET_5);
+    uint64_t a[2], b[2], c[2];
+
+    (void)state;
+    assert_true(is_new(talk, FIRST, 'a', a));
+    session_settled(talk->session, a);
+    hears(talk, "50 02 00 09");
+    assert_true(is_new(talk, FIRST, 'b', b));
+    message(talk, 1, 7, c);
+    assert_int_equal(tick(talk, 0, true), SESSION_HUNGRY);
+    assert_true(session_deadline(talk->session) > talk->now);
+    session_settled(talk->session, b);
+    session_settled(talk->session, c);
+    for (int i = 0; i < 130; i++) { /* of which 100 s pass without reading */
+        if (tick(talk, i == 0 ? 0 : 1, i < 29 || i > 128) != SESSION_HUNGRY)
+            fail_msg("after %d s: %s", i, session_reason(talk->session));
+        session_sent(talk->session, session_output(talk->session).size, talk->now); /* PINGREQ */
+        say(talk, "d0 00");
+        assert_int_equal(next(talk), SESSION_HUNGRY);
+        if (i == 0)
+            assert_int_equal(session_deadline(talk->session), talk->now + 10 * SECOND);
+    }
+    assert_true(session_deadline(talk->session) <= talk->now + SECOND);
+    assert_int_equal(tick(talk, 1, true), SESSION_CLOSED);
+    assert_non_null(
+        strstr(session_reason(talk->session), "another message by identifier 9, which it has not released"));
+    part(talk);
+    hears(talk, "e0 01 82");
+    up(talk, PRESENT_5);
+    assert_false(is_new(talk, AGAIN, 'b', b));
+    hears(talk, "50 02 00 09");
+    talk_free(talk);
+}
+
 static void test_no_answer(void **state)
 {
     struct session_options options = options_of(PACKET_5);
@@ -1462,6 +1499,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_output_that_is_not_taken),
         cmocka_unit_test(test_server_keep_alive),
         cmocka_unit_test(test_no_answer),
+        cmocka_unit_test(test_never_released),
         cmocka_unit_test(test_part),
     };
 

@@ -8,8 +8,10 @@
 #include "../mqtt_common/mqtt_common.h"
 
 #define ANSWER_PATIENCE (10 * FMS_SECOND) /* for CONNACK and SUBACK */
-#define OUTPUT_MOST     16384u            /* bytes to be sent beyond which nothing is added, or read */
-#define IDENTIFIERS     65536u            /* of packets: two bytes */
+#define RELEASE_PATIENCE                                                                                               \
+    (30 * FMS_SECOND)      /* for PUBREL, behind all that a broker sends ahead, as long as that is read */
+#define OUTPUT_MOST 16384u /* bytes to be sent beyond which nothing is added, or read */
+#define IDENTIFIERS 65536u /* of packets: two bytes */
 
 enum state {
     STATE_CLOSED,
@@ -111,8 +113,11 @@ struct session {
     struct flight *ring;
     size_t ring_size; /* a power of two, or 0 */
     uint64_t head, tail;
-    uint64_t first;                /* of this connection */
-    uint32_t connection;           /* 1, 2, ... */
+    uint64_t first;      /* of this connection */
+    uint32_t connection; /* 1, 2, ... */
+    uint64_t withheld;   /* the flight at the head, that waits for PUBREL of another of its identifier */
+    int64_t withheld_at; /* since when; FMS_NEVER: it does not */
+    int64_t ticked_at;
     struct exchange *exchanges;    /* by packet identifier; NULL: no message of QoS 2 has come */
     struct alias *aliases;         /* [0] is alias 1 */
     struct packet_publish publish; /* the latest */
@@ -345,10 +350,16 @@ static struct flight *flight_of(const struct session *session, uint64_t number)
     return &session->ring[number & (session->ring_size - 1)];
 }
 
+/* Whether PUBREC waits until an earlier message of its identifier is released. */
+static bool is_withheld(const struct session *session, const struct flight *flight)
+{
+    return flight->qos == 2 && session->exchanges[flight->id].unreleased == session->connection;
+}
+
 static bool may_acknowledge(const struct session *session, const struct flight *flight)
 {
     return flight->is_ready && (session->skip == 0 || session->head + 1 != session->tail) &&
-           (flight->qos != 2 || session->exchanges[flight->id].unreleased != session->connection);
+           !is_withheld(session, flight);
 }
 
 /* PUBREC goes out for the message at the head. */
@@ -468,7 +479,7 @@ void session_begin(struct session *session, int64_t now)
     session->is_foreign = session->is_heard = false;
     session->keepalive = options->keepalive;
     session->sent_at = session->heard_at = session->pinged_at = now;
-    session->unsent_at = FMS_NEVER;
+    session->unsent_at = session->withheld_at = FMS_NEVER;
     session->asked_at = now;
     session->state = STATE_CONNECTING;
     to = output_reserve(session, size);
@@ -504,6 +515,11 @@ void session_end(struct session *session)
 {
     session->state = STATE_CLOSED;
     session->head = session->tail;
+    if (session->ring_size > IDENTIFIERS) { /* what one connection needed is not kept for the next */
+        free(session->ring);
+        session->ring = NULL;
+        session->ring_size = 0;
+    }
     session->output_size = session->output_sent = 0;
     session->is_leaving = false;
     session->farewell = REASON_SUCCESS;
@@ -1275,12 +1291,41 @@ static int64_t unsent_ends(const struct session *session)
     return session->unsent_at == FMS_NEVER ? FMS_NEVER : session->unsent_at + 2 * patience;
 }
 
+/* Whether all acknowledgements wait for a PUBREL. */
+static bool awaits_release(const struct session *session)
+{
+    return session->state == STATE_CONNECTED && session->head != session->tail &&
+           flight_of(session, session->head)->is_ready && is_withheld(session, flight_of(session, session->head));
+}
+
+static void watch_release(struct session *session, int64_t now, bool is_reading)
+{
+    if (!awaits_release(session)) {
+        session->withheld_at = FMS_NEVER;
+    } else if (session->withheld_at == FMS_NEVER || session->withheld != session->head) {
+        session->withheld = session->head;
+        session->withheld_at = now;
+    } else if (!is_reading) {
+        session->withheld_at += now - session->ticked_at;
+    }
+    session->ticked_at = now;
+}
+
+static int64_t release_ends(const struct session *session)
+{
+    if (!awaits_release(session))
+        return FMS_NEVER;
+    return session->withheld_at == FMS_NEVER ? 0 : session->withheld_at + RELEASE_PATIENCE; /* 0: to be noted */
+}
+
 int64_t session_deadline(const struct session *session)
 {
     int64_t deadline = unsent_ends(session);
 
     if (session->state == STATE_CONNECTED && session->keepalive > 0 && ping_due(session) < deadline)
         deadline = ping_due(session);
+    if (release_ends(session) < deadline)
+        deadline = release_ends(session);
     if (session->is_pinged && silence_ends(session) < deadline)
         deadline = silence_ends(session);
     if ((session->state == STATE_CONNECTED || session->state == STATE_CONNECTING) && answer_ends(session) < deadline)
@@ -1300,6 +1345,17 @@ static enum session_event session_impatient(struct session *session)
     return session_leave(session, REASON_SUCCESS);
 }
 
+/* It will not go on: what it has not heard it sends again on another connection, where no release is awaited. */
+static enum session_event session_unreleased(struct session *session)
+{
+    session_give_up(
+        session,
+        "the broker breaks the protocol: it calls another message by identifier %u, which it has not released"
+        " (PUBREL) for %.0f s",
+        flight_of(session, session->head)->id, (double)RELEASE_PATIENCE / (double)FMS_SECOND);
+    return session_leave(session, REASON_PROTOCOL_ERROR);
+}
+
 enum session_event session_tick(struct session *session, int64_t now, bool is_reading)
 {
     uint8_t *to;
@@ -1308,10 +1364,13 @@ enum session_event session_tick(struct session *session, int64_t now, bool is_re
         session->heard_at = now;
     if (output_left(session) > 0 && session->unsent_at == FMS_NEVER)
         session->unsent_at = now;
+    watch_release(session, now, is_reading);
     if (now < session_deadline(session))
         return SESSION_HUNGRY;
     if (now >= answer_ends(session))
         return session_impatient(session);
+    if (now >= release_ends(session))
+        return session_unreleased(session);
     if (session->is_pinged && now >= silence_ends(session))
         return session_give_up(session, "the broker went silent");
     if (now >= unsent_ends(session))
