@@ -1085,6 +1085,34 @@ static void test_sweep_that_finds_nothing(void **state)
     talk_free(talk);
 }
 
+/* A filter that is refused ends no search; but only when all are answered does it begin. */
+static void test_sweep_beside_a_refused_filter(void **state)
+{
+    static const char *const two[] = {"new/+", "b"};
+    struct session_options options = options_of(PACKET_5);
+    struct talk *talk;
+
+    (void)state;
+    options.filters = two;
+    options.filter_count = 2;
+    talk = talk_new(&options);
+    session_begin(talk->session, talk->now);
+    say(talk, PRESENT_5);
+    assert_int_equal(next(talk), SESSION_CONNECTED);
+    session_sent(talk->session, session_output(talk->session).size, talk->now);
+    say(talk, "90 04 ff ff 00 02");
+    assert_int_equal(next(talk), SESSION_GRANTED);
+    comes_by(talk, "x", "0b 05");
+    assert_string_equal(unsubscribed(talk), "");
+    say(talk, "90 04 ff fe 00 87");
+    assert_int_equal(next(talk), SESSION_REFUSED);
+    comes_by(talk, "b", "0b 05"); /* by one of an earlier start that is refused now */
+    assert_string_equal(unsubscribed(talk), "");
+    comes_by(talk, "x", "0b 05");
+    assert_string_equal(unsubscribed(talk), "#, x/#, +/#, x, +");
+    talk_free(talk);
+}
+
 /* A broker that hangs up on UNSUBSCRIBE has been acknowledged what came before, and is asked twice at most. */
 static void test_sweep_that_costs_the_connection(void **state)
 {
@@ -1487,6 +1515,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_sweep),
         cmocka_unit_test(test_sweep_3_1_1),
         cmocka_unit_test(test_sweep_that_finds_nothing),
+        cmocka_unit_test(test_sweep_beside_a_refused_filter),
         cmocka_unit_test(test_sweep_that_costs_the_connection),
         cmocka_unit_test(test_sweep_in_pieces),
         cmocka_unit_test(test_no_subscription_identifiers),

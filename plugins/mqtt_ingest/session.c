@@ -897,7 +897,8 @@ static bool matches_ours(const struct session *session, struct fms_bytes topic)
 }
 
 /* Whether a message came by a subscription that is not ours. With subscription identifiers that is a look at one number; without,
- * each of the first messages is compared with our filters, and then one of 64. */
+ * each of the first messages is compared with our filters, and then one of 64. All filters must be answered first; what comes by
+ * an earlier subscription to one that was refused is asked for all the same. */
 static bool is_unasked(struct session *session, const struct packet_publish *publish)
 {
     const struct packet_properties *said = &publish->properties;
@@ -908,10 +909,10 @@ static bool is_unasked(struct session *session, const struct packet_publish *pub
         session->knows_ids = true;
         return false;
     }
-    if (session->options.clean_start || !session_is_subscribed(session) || publish->fault != NULL)
+    if (session->options.clean_start || session->asked_at != FMS_NEVER || publish->fault != NULL)
         return false;
     if (session->has_ids && (has_id || session->knows_ids))
-        return true;
+        return session_is_subscribed(session) || !matches_ours(session, publish->topic);
     return (met < 1024 || met % 64 == 0) && !matches_ours(session, publish->topic);
 }
 
