@@ -487,7 +487,8 @@ static const char *fault_of(const struct packet_publish *publish)
     return publish->topic.size == 0 && properties->topic_alias != 0 ? NULL : mqtt_topic_fault(publish->topic);
 }
 
-/* Where the properties are not all there, `left` bytes of the packet are, from their length on. */
+/* Where the properties are not all there, `left` bytes of the packet are, from their length on. What stands behind a length that
+ * is none, or is larger than the packet, is taken for the payload. -1: more bytes are needed. */
 static int read_publish_properties(struct reader *reader, size_t left, struct packet_publish *publish)
 {
     struct reader ahead = *reader;
@@ -496,14 +497,40 @@ static int read_publish_properties(struct reader *reader, size_t left, struct pa
 
     if (ahead.is_short && reader_left(reader) < left)
         return -1;
-    if (is_wrong(&ahead) || size > left - head)
-        return REASON_MALFORMED;
+    if (is_wrong(&ahead) || size > left - head) {
+        publish->fault = "its properties cannot be told apart";
+        publish->payload = fms_bytes_of(ahead.at, left - head);
+        return 0;
+    }
     if (size <= reader_left(&ahead))
         return read_properties(reader, PACKET_PUBLISH, &publish->properties);
     read_each_property(ahead, PACKET_PUBLISH, &publish->properties); /* the alias may be among those that are there */
     publish->fault = "its properties are larger than what can be held";
     publish->payload = fms_bytes_of(NULL, left - head - size);
     return 0;
+}
+
+/* Topic and identifier. Without an identifier there is no acknowledgement (MQTT-2.2.1-4), so that is a message of QoS 0; and nobody
+ * knows how to acknowledge QoS 3 (MQTT-3.3.1-4). Where the
+ * reader is short, all that holds only of a packet that is all there. */
+static void read_publish_head(struct reader *reader, struct packet_publish *publish)
+{
+    const uint8_t *start = reader->at;
+
+    publish->topic = read_binary(reader);
+    if (reader->is_short) {
+        publish->fault = "its topic is longer than its packet";
+        publish->topic = reader->end - start > 2 ? fms_bytes_of(start + 2, (size_t)(reader->end - start) - 2)
+                                                 : fms_bytes_of(NULL, 0);
+    } else if (publish->qos == 3) {
+        publish->fault = "its QoS is 3, which there is not";
+    } else if (publish->qos > 0) {
+        publish->id = read_u16(reader);
+        if (reader->is_short)
+            publish->fault = "its packet ends before the packet identifier";
+    }
+    if (publish->id == 0)
+        publish->qos = 0;
 }
 
 int packet_read_publish(enum packet_version version, const struct packet *packet, size_t there,
@@ -519,17 +546,14 @@ int packet_read_publish(enum packet_version version, const struct packet *packet
         .retain = (packet->flags & 1) != 0,
         .properties = no_properties,
     };
-    if (publish->qos == 3) /* MQTT-3.3.1-4: nobody knows how to acknowledge that */
-        return REASON_MALFORMED;
-    publish->topic = read_binary(&reader);
-    publish->id = publish->qos > 0 ? read_u16(&reader) : 0;
+    read_publish_head(&reader, publish);
+    if (reader.is_short && there < packet->body.size)
+        return -1;
     left = packet->body.size - (there - reader_left(&reader));
-    if (reader.is_short)
-        return there < packet->body.size ? -1 : REASON_MALFORMED;
-    if (publish->id == 0) /* MQTT-2.2.1-4: there is no acknowledgement without it */
-        publish->qos = 0;
-    if (version == PACKET_5)
+    if (publish->fault == NULL && version == PACKET_5)
         error = read_publish_properties(&reader, left, publish);
+    else
+        publish->payload = fms_bytes_of(reader.at, left);
     if (error != 0 || publish->fault != NULL)
         return error;
     publish->payload = fms_bytes_of(reader.at, packet->body.size - (there - reader_left(&reader)));

@@ -4,7 +4,7 @@
  * Every length is checked before it is used. Names, and clause numbers such as MQTT-3.3.1-4, are the standard's; where
  * the two versions number a rule differently, the number is that of MQTT 5.
  *
- * A packet is malformed only where its fields cannot be told apart. A value that the standard forbids and nobody needs is as if
+ * A packet is malformed only where its fields cannot be told apart, and a message never is. A value that the standard forbids and nobody needs is as if
  * it were absent; a message of which no record can be made has a fault, in words. So what one publisher writes never costs
  * the connection that others share. */
 #ifndef MQTT_INGEST_PACKET_H
@@ -152,8 +152,8 @@ int packet_read_suback(enum packet_version version, const struct packet *packet,
                        struct packet_suback *suback); /* UNSUBACK */
 void packet_read_disconnect(const struct packet *packet, struct packet_disconnect *disconnect);
 
-/* Likewise; but only `there` bytes of the body need be there, as far as the packet identifier: payload.size is the whole
- * payload's all the same. -1: more bytes are needed. */
+/* Of a message only `there` bytes of the body need be there, as far as the packet identifier: payload.size is the whole payload's
+ * all the same. 0, whatever is wrong with it; or -1: more bytes are needed. */
 int packet_read_publish(enum packet_version version, const struct packet *packet, size_t there,
                         struct packet_publish *publish);
 

@@ -1053,17 +1053,6 @@ static bool publish_reserve(struct session *session, struct packet_publish *publ
     return true;
 }
 
-/* A PUBLISH whose topic or identifier cannot be found, or what stands behind them. */
-static enum session_event accuse_publish(struct session *session, const struct packet_publish *publish, int error)
-{
-    char topic[MQTT_SHOWN_SIZE], packet[MQTT_SHOWN_SIZE + 32];
-
-    if (error < 0)
-        return session_accuse(session, REASON_PACKET_TOO_LARGE, "PUBLISH");
-    snprintf(packet, sizeof packet, "PUBLISH %u on \"%s\"", publish->id, mqtt_show(publish->topic, topic));
-    return session_accuse(session, error, publish->topic.size > 0 ? packet : "PUBLISH");
-}
-
 /* What is kept of it is kept by session_take, so that it can be met again. */
 static enum session_event on_publish(struct session *session, const struct packet *packet, size_t there,
                                      struct session_message *message)
@@ -1071,10 +1060,10 @@ static enum session_event on_publish(struct session *session, const struct packe
     struct packet_publish *publish = &session->publish;
     uint32_t fingerprint;
     bool is_cut, names_topic;
-    int error = packet_read_publish(session->options.version, packet, there, publish);
 
-    if (error != 0)
-        return accuse_publish(session, publish, error);
+    if (packet_read_publish(session->options.version, packet, there, publish) !=
+        0) /* the buffer holds as much as it takes */
+        return session_accuse(session, REASON_PACKET_TOO_LARGE, "PUBLISH");
     names_topic = publish->topic.size > 0;
     if (!publish_reserve(session, publish))
         return SESSION_CLOSED;

@@ -7,8 +7,8 @@
  * An acknowledgement is sent when session_settled has said so of its message and of all that came before it on this
  * connection (MQTT-4.6.0-2), and never on another connection than that of the message's last receipt.
  *
- * Only a packet whose fields cannot be told apart, or that no server may send, costs the connection, and not before what was
- * taken on it can be acknowledged. A message of which no record can be made is given with its fault. */
+ * Only a packet whose end or whose fields cannot be told, or that no server may send, costs the connection, and not before what was
+ * taken on it can be acknowledged. No message does: one of which no record can be made is given with its fault. */
 #ifndef MQTT_INGEST_SESSION_H
 #define MQTT_INGEST_SESSION_H
 

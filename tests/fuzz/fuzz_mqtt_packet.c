@@ -46,9 +46,7 @@ static void check_publish(enum packet_version version, const struct packet *pack
     int error = packet_read_publish(version, packet, packet->body.size, &whole);
     size_t head;
 
-    require(error == 0 || error == REASON_MALFORMED);
-    if (error != 0)
-        return;
+    require(error == 0);
     head = packet->body.size - whole.payload.size;
     require_within(whole.topic, packet->body);
     require_within(whole.payload, packet->body);
