@@ -994,6 +994,20 @@ static void comes_by(struct talk *talk, const char *topic, const char *id)
     take(talk);
 }
 
+/* Likewise, in MQTT 3.1.1. */
+static void comes_at_qos_0(struct talk *talk, const char *topic)
+{
+    char text[128];
+    size_t size = strlen(topic), used;
+
+    used = (size_t)snprintf(text, sizeof text, "30 %02zx 00 %02zx", 2 + size, size);
+    for (size_t i = 0; i < size; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, " '%c'", topic[i]);
+    say(talk, text);
+    assert_int_equal(next(talk), SESSION_MESSAGE);
+    take(talk);
+}
+
 /* The filters of the UNSUBSCRIBE that goes out, as "a, b"; "": none does. */
 static const char *unsubscribed(struct talk *talk)
 {
@@ -1084,6 +1098,88 @@ static void test_sweep_that_finds_nothing(void **state)
         assert_string_equal(unsubscribed(talk), "");
         talk->now += 1;
     }
+    talk_free(talk);
+}
+
+/* Of a topic with many levels not all filters can be tried: those with # are, and what is not found so is told. */
+static void test_sweep_of_many_levels(void **state)
+{
+    (void)state;
+    EACH_VERSION(version)
+    {
+        struct talk *talk = talk_with_past(version);
+
+        for (unsigned i = 0; i < 5; i++) {
+            if (version == PACKET_5)
+                comes_by(talk, "1/2/3/4/5/6/7/8", "0b 05");
+            else
+                comes_at_qos_0(talk, "1/2/3/4/5/6/7/8");
+            assert_string_equal(unsubscribed(talk), "#, 1/#, 1/2/#, 1/2/3/#, 1/2/3/4/#, 1/2/3/4/5/#, 1/2/3/4/5/6/#, "
+                                                    "1/2/3/4/5/6/7/#");
+            say(talk, version == PACKET_5 ? "b0 0b ff fe 00 11 11 11 11 11 11 11 11" : "b0 02 ff fe");
+            assert_int_equal(next(talk), SESSION_HUNGRY);
+            assert_string_equal(unsubscribed(talk), "1/2/3/4/5/6/7/8/#, 1/2/3/4/5/6/7/8");
+            say(talk, version == PACKET_5 ? "b0 05 ff fe 00 11 11" : "b0 02 ff fe");
+            assert_int_equal(next(talk), i == 4                              ? SESSION_STRAY
+                                         : i == 0 && version == PACKET_3_1_1 ? SESSION_SWEPT
+                                                                             : SESSION_HUNGRY);
+            talk->now += SECOND << i;
+        }
+        talk_free(talk);
+    }
+}
+
+/* Of a topic that is too long its beginning is. */
+static void test_sweep_of_a_long_topic(void **state)
+{
+    struct session_options options = options_of(PACKET_5);
+    struct talk *talk;
+
+    (void)state;
+    options.filters = asked_filters;
+    options.buffer_size = 8192;
+    talk = talk_new(&options);
+    up(talk, PRESENT_5);
+    say(talk, "30 bd 17 0b b8 'a' '/'"); /* 3,000 bytes */
+    memset(talk->input + talk->size, 'b', 2998);
+    talk->size += 2998;
+    say(talk, "02 0b 05");
+    assert_int_equal(next(talk), SESSION_MESSAGE);
+    take(talk);
+    assert_string_equal(unsubscribed(talk), "#, a/#");
+    talk_free(talk);
+}
+
+/* All that may bring the message is ours, so there is nothing to ask for: that is a sweep that finds nothing, too. */
+static void test_sweep_of_nothing(void **state)
+{
+    static const char *const ours[] = {"#", "x/#", "+/#", "x", "+"};
+    struct session_options options = options_of(PACKET_5);
+    struct talk *talk;
+    unsigned told = 0;
+
+    (void)state;
+    options.filters = ours;
+    options.filter_count = 5;
+    talk = talk_new(&options);
+    session_begin(talk->session, talk->now);
+    say(talk, PRESENT_5);
+    assert_int_equal(next(talk), SESSION_CONNECTED);
+    session_sent(talk->session, session_output(talk->session).size, talk->now);
+    say(talk, "90 04 ff ff 00 02  90 04 ff fe 00 02  90 04 ff fd 00 02  90 04 ff fc 00 02  90 04 ff fb 00 02");
+    while (next(talk) == SESSION_GRANTED)
+        ;
+    assert_true(session_is_subscribed(talk->session));
+    for (unsigned i = 0; i < 8; i++) {
+        comes_by(talk, "x", "0b 05");
+        assert_string_equal(unsubscribed(talk), "");
+        if (next(talk) == SESSION_STRAY) {
+            assert_memory_equal(talk->message.topic.data, "x", 1);
+            told += i == 4 ? 1 : 100;
+        }
+        talk->now += 64 * SECOND;
+    }
+    assert_int_equal(told, 1);
     talk_free(talk);
 }
 
@@ -1517,6 +1613,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_sweep),
         cmocka_unit_test(test_sweep_3_1_1),
         cmocka_unit_test(test_sweep_that_finds_nothing),
+        cmocka_unit_test(test_sweep_of_many_levels),
+        cmocka_unit_test(test_sweep_of_a_long_topic),
+        cmocka_unit_test(test_sweep_of_nothing),
         cmocka_unit_test(test_sweep_beside_a_refused_filter),
         cmocka_unit_test(test_sweep_that_costs_the_connection),
         cmocka_unit_test(test_sweep_in_pieces),

@@ -492,7 +492,7 @@ static void on_swept(struct mqtt_ingest *self, const struct session_message *mes
         fms_warn(
             self->host,
             "messages such as those on \"%s\" come by a subscription from an earlier start, which topic does not ask"
-            " for: all that may bring them are unsubscribed",
+            " for: what may bring them is unsubscribed",
             mqtt_show(message->topic, text));
 }
 

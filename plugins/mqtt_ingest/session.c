@@ -67,13 +67,14 @@ struct filter {
 /* The search for a subscription of an earlier start, which brings messages that nobody asks for, or brings them twice: all that may
  * have brought one such message are unsubscribed, in pieces, but never one of ours. */
 struct sweep {
-    char topic[SWEEP_TOPIC];
+    char topic[SWEEP_TOPIC]; /* its beginning */
     size_t topic_size;
     char **filters; /* that match it */
     size_t filter_count;
     size_t next;                    /* to be tried: each as it is, and then in our groups */
     const char *asked[SWEEP_PIECE]; /* of the UNSUBSCRIBE that is not answered */
     size_t asked_count;             /* 0: no sweep is on */
+    bool is_void;                   /* there was nothing to ask for: to be told by session_read */
     bool is_due;                    /* it is to be sent, behind the acknowledgements of all flights before `after` */
     uint64_t after;
     size_t found;
@@ -508,7 +509,7 @@ static void sweep_abort(struct session *session)
         sweep_put_off(session);
     }
     sweep->asked_count = 0;
-    sweep->is_due = false;
+    sweep->is_due = sweep->is_void = false;
 }
 
 void session_end(struct session *session)
@@ -790,7 +791,10 @@ static void sweep_fill(struct session *session)
     struct sweep *sweep = session->sweep;
     size_t used = 0, prefix_size = 0;
 
-    for (sweep->asked_count = 0; sweep->asked_count < SWEEP_PIECE; sweep->next++) {
+    sweep->asked_count = 0;
+    if (sweep->filter_count == 0)
+        return;
+    for (; sweep->asked_count < SWEEP_PIECE; sweep->next++) {
         size_t group = sweep->next / sweep->filter_count, size;
         const char *prefix = group > 0 ? group_of(session, group - 1, &prefix_size) : "";
         const char *filter = sweep->filters[sweep->next % sweep->filter_count];
@@ -805,7 +809,7 @@ static void sweep_fill(struct session *session)
         }
         memcpy(sweep->text + used, prefix, prefix_size);
         memcpy(sweep->text + used + prefix_size, filter, size - prefix_size);
-        if (group > 0 && is_ours(session, sweep->text + used))
+        if (is_ours(session, sweep->text + used))
             continue;
         sweep->asked[sweep->asked_count++] = sweep->text + used;
         used += size;
@@ -823,7 +827,38 @@ static bool sweep_ask(struct session *session, uint64_t after)
     return sweep->is_due;
 }
 
-/* Without memory, and with a topic of too many levels, there is none. */
+/* Of a topic with too many levels for all filters to be tried: # behind each of its levels, and itself, as far as it is not too
+ * long. As mqtt_filters_of. */
+static size_t long_filters_of(struct fms_bytes topic, char ***filters)
+{
+    size_t size = topic.size < SWEEP_TOPIC ? topic.size : SWEEP_TOPIC, most = 3, count = 0;
+    const char *bytes = topic.data;
+    char *to;
+
+    for (size_t i = 0; i < size; i++)
+        most += bytes[i] == '/';
+    *filters = malloc(most * (sizeof **filters + size + sizeof "/#"));
+    if (*filters == NULL)
+        return 0;
+    to = (char *)(*filters + most);
+    for (size_t i = 0; i <= size; i++) {
+        bool is_whole = i == topic.size;
+
+        if (i > 0 && !is_whole && (i == size || bytes[i] != '/'))
+            continue;
+        (*filters)[count] = to;
+        to += 1 + snprintf(to, i + sizeof "/#", "%.*s%s#", (int)i, bytes, i > 0 ? "/" : "");
+        count += mqtt_filter_matches((*filters)[count], topic);
+        if (is_whole) {
+            (*filters)[count++] = to;
+            memcpy(to, bytes, i);
+            to[i] = '\0';
+        }
+    }
+    return count;
+}
+
+/* Without memory nothing is asked. */
 static void sweep_begin(struct session *session, struct fms_bytes topic)
 {
     struct fms_list ours = {session->options.filters, session->options.filter_count};
@@ -831,13 +866,15 @@ static void sweep_begin(struct session *session, struct fms_bytes topic)
 
     free(sweep->filters);
     sweep->filter_count = mqtt_filters_of(topic, &ours, &sweep->filters);
-    if (sweep->filter_count == 0)
-        return;
-    memcpy(sweep->topic, topic.data, topic.size);
-    sweep->topic_size = topic.size;
+    if (sweep->filter_count == 0) {
+        free(sweep->filters);
+        sweep->filter_count = long_filters_of(topic, &sweep->filters);
+    }
+    sweep->topic_size = topic.size < SWEEP_TOPIC ? topic.size : SWEEP_TOPIC;
+    memcpy(sweep->topic, topic.data, sweep->topic_size);
     sweep->next = sweep->found = 0;
     sweep->names[0] = '\0';
-    sweep_ask(session, session->tail);
+    sweep->is_void = !sweep_ask(session, session->tail);
 }
 
 static void sweep_name(struct sweep *sweep, const char *filter)
@@ -852,13 +889,14 @@ static void sweep_name(struct sweep *sweep, const char *filter)
 static enum session_event sweep_end(struct session *session, struct session_message *message)
 {
     struct sweep *sweep = session->sweep;
-    bool is_known = session->options.version == PACKET_5;
+    bool is_known = session->options.version == PACKET_5, is_void = sweep->is_void;
 
+    sweep->is_void = false;
     sweep->fruitless = sweep->found > 0 ? 0 : sweep->fruitless + 1;
     sweep->has_told = sweep->has_told && sweep->found == 0;
     sweep_put_off(session);
     message->topic = sweep->found > 0 ? fms_text(sweep->names) : fms_bytes_of(sweep->topic, sweep->topic_size);
-    if (sweep->found > 0 || (!is_known && sweep->fruitless == 1))
+    if (sweep->found > 0 || (!is_known && sweep->fruitless == 1 && !is_void))
         return SESSION_SWEPT;
     if (sweep->fruitless < SWEEP_STRAY || sweep->has_told)
         return SESSION_HUNGRY;
@@ -922,7 +960,7 @@ static void on_unasked(struct session *session, struct fms_bytes topic)
     if (session->sweep == NULL)
         session->sweep = calloc(1, sizeof *session->sweep);
     if (session->sweep != NULL && session->sweep->asked_count == 0 && session_may_sweep(session) &&
-        session->heard_at >= session->sweep->not_before && topic.size <= SWEEP_TOPIC)
+        session->heard_at >= session->sweep->not_before)
         sweep_begin(session, topic);
 }
 
@@ -1211,6 +1249,8 @@ static bool is_too_large(const struct session *session, const struct packet *pac
 
 enum session_event session_read(struct session *session, struct fms_bytes *input, struct session_message *message)
 {
+    if (session->sweep != NULL && session->sweep->is_void && sweep_end(session, message) == SESSION_STRAY)
+        return SESSION_STRAY;
     while ((session->state == STATE_CONNECTING || session->state == STATE_CONNECTED) && !session_is_full(session)) {
         enum session_event event;
         struct packet packet;
