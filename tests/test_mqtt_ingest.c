@@ -1190,6 +1190,48 @@ static void test_probe_of_3_1_1_only(void **state)
     close(listener);
 }
 
+/* Hangs up, in either version, and then another that refuses. */
+static void *bad_brokers(void *user)
+{
+    const int *listeners = user;
+
+    broker_refuse(listeners[0], 0);
+    broker_refuse(listeners[0], 0);
+    broker_refuse(listeners[1], 0x88);
+    return NULL;
+}
+
+/* Whatever is wrong with the first servers: where the pipeline runs, the probe succeeds; and where all are bad, it fails. */
+static void test_probe_of_several_servers(void **state)
+{
+    struct mosquitto broker;
+
+    (void)state;
+    mosquitto_up(&broker, "allow_anonymous true\n");
+    for (int is_good = 0; is_good < 2; is_good++) {
+        int port = 0, listeners[2] = {wire_listen_at(2, &port), wire_listen_at(3, &port)};
+        char ini[512];
+        pthread_t thread;
+        struct fake *f;
+
+        snprintf(ini, sizeof ini,
+                 "server = tcp://127.0.0.1:%d, tcp://127.0.0.2:%d, tcp://127.0.0.3:%d, tcp://127.0.0.1:%d\ntopic = t\n",
+                 port, port, port, is_good ? broker.port : port);
+        f = fake_check("mqtt_ingest", FMS_SOURCE, ini);
+        assert_int_equal(pthread_create(&thread, NULL, bad_brokers, listeners), 0);
+        assert_int_equal(fake_probe(f, 30 * FMS_SECOND) == 0, is_good);
+        pthread_join(thread, NULL);
+        assert_non_null(fake_said(f, "127.0.0.2:"));
+        assert_non_null(fake_said(f, "refused: the broker is not available; the next address is tried"));
+        assert_int_equal(fake_count_said(f, "granted, with QoS 1"), is_good);
+        assert_int_equal(fake_count_said(f, "error: "), !is_good);
+        fake_close(f);
+        close(listeners[0]);
+        close(listeners[1]);
+    }
+    mosquitto_free(&broker);
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
@@ -1233,6 +1275,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),
         cmocka_unit_test(test_probe),
         cmocka_unit_test(test_probe_of_3_1_1_only),
+        cmocka_unit_test(test_probe_of_several_servers),
     };
 
     signal(SIGPIPE, SIG_IGN);

@@ -906,37 +906,38 @@ static void mqtt_ingest_close(void *instance)
 
 /* ------------------------------------------------------------------------------------------------------------- probe */
 
-/* Until there is a connection to one of the servers, or there was none. 0 or a negative errno. */
+/* Ends one attempt as the pipeline would: -EAGAIN: another version is to be tried, or the next server. */
+static int probe_fail(struct mqtt_ingest *self, int error, const char *reason)
+{
+    if (may_speak_another(self) && session_version(self->session) == PACKET_5) {
+        speak_another(self);
+        return -EAGAIN;
+    }
+    if (transport_is_last(self->transport))
+        return fms_fail(self->host, error, "cannot connect to %s: %s", server_of(self), reason);
+    fms_report(self->host, "%s: %s; the next address is tried", server_of(self), reason);
+    if (self->mqtt.version == MQTT_AUTO)
+        session_speak(self->session, PACKET_5);
+    return -EAGAIN;
+}
+
+/* Until there is a connection, or there is none. 0, or as probe_fail. */
 static int probe_connect(struct mqtt_ingest *self, int64_t deadline)
 {
     struct fms_wait wait;
-    int error = -EAGAIN;
+    int error;
 
-    for (size_t i = 0; i < self->mqtt.server.count && error != 0; i++) {
-        if (i > 0)
-            fms_report(self->host, "%s: %s", server_of(self), transport_reason(self->transport));
-        transport_open(self->transport, fms_now(self->host));
-        do {
-            wait = (struct fms_wait){-1, 0, FMS_NEVER};
-            error = transport_connect(self->transport, fms_now(self->host), &wait);
-        } while (error == -EAGAIN && wait_for_it(self, &wait, deadline));
-        if (error == -EAGAIN)
-            return fms_fail(self->host, -ETIMEDOUT, "cannot connect to %s: no answer in time", server_of(self));
-    }
+    do {
+        wait = (struct fms_wait){-1, 0, FMS_NEVER};
+        error = transport_connect(self->transport, fms_now(self->host), &wait);
+    } while (error == -EAGAIN && wait_for_it(self, &wait, deadline));
+    if (error == -EAGAIN)
+        return probe_fail(self, -ETIMEDOUT, "no answer in time");
     if (error != 0)
-        return fms_fail(self->host, error, "cannot connect to %s: %s", server_of(self),
-                        transport_reason(self->transport));
+        return probe_fail(self, error, transport_reason(self->transport));
     session_begin(self->session, fms_now(self->host));
     self->link = LINK_UP;
     return 0;
-}
-
-/* -EAGAIN: another version is to be tried. */
-static int probe_fail(struct mqtt_ingest *self)
-{
-    if (may_speak_another(self))
-        return -EAGAIN;
-    return fms_fail(self->host, -EPIPE, "cannot connect to %s: %s", server_of(self), down_reason(self));
 }
 
 /* Tells of one event. How many subscriptions it has decided; negative: one is refused, or the connection is over. */
@@ -959,13 +960,13 @@ static int probe_tell(struct mqtt_ingest *self, enum session_event event, const 
                         session_version(self->session) == PACKET_5 ? packet_reason_text(PACKET_5, message->reason)
                                                                    : "refused");
     case SESSION_CLOSED:
-        return probe_fail(self);
+        return probe_fail(self, -EPIPE, down_reason(self));
     default:
         return 0;
     }
 }
 
-/* Until each subscription is decided. */
+/* Until each subscription is decided. 0, -EACCES, or as probe_fail. */
 static int probe_talk(struct mqtt_ingest *self, int64_t since, int64_t deadline)
 {
     size_t decided = 0;
@@ -977,7 +978,7 @@ static int probe_talk(struct mqtt_ingest *self, int64_t since, int64_t deadline)
         struct fms_bytes input;
 
         if (!link_flush(self) || link_read(self) != 0)
-            return probe_fail(self);
+            return probe_fail(self, -EPIPE, down_reason(self));
         input = fms_bytes_of(self->buffer + self->start, self->end - self->start);
         while ((event = session_read(self->session, &input, &message)) != SESSION_HUNGRY) {
             int result = probe_tell(self, event, &message, since);
@@ -992,25 +993,32 @@ static int probe_talk(struct mqtt_ingest *self, int64_t since, int64_t deadline)
         link_flush(self);
         transport_wait(self->transport, true, session_output(self->session).size > 0, &wait);
     } while (decided < self->topic.count && wait_for_it(self, &wait, deadline));
-    return decided == self->topic.count ? 0 : fms_fail(self->host, -ETIMEDOUT, "no answer to SUBSCRIBE in time");
+    if (decided == self->topic.count)
+        return 0;
+    return probe_fail(self, -ETIMEDOUT,
+                      session_is_connected(self->session) ? "no answer to SUBSCRIBE in time"
+                                                          : "no answer to CONNECT in time");
 }
 
-/* Once more with MQTT 3.1.1, where the broker knows no other. */
+/* Server by server, until one will do. Each but the last has half of the time that is left. */
 static int probe_run(struct mqtt_ingest *self, int64_t deadline)
 {
-    int64_t since = fms_now(self->host);
-    int error = probe_connect(self, deadline);
+    int error;
 
-    if (error == 0)
-        error = probe_talk(self, since, deadline);
-    if (error != -EAGAIN)
-        return error;
-    speak_another(self);
-    self->mqtt.version = MQTT_3_1_1;
-    transport_close(self->transport);
-    session_end(self->session);
-    self->start = self->end = 0;
-    return probe_run(self, deadline);
+    do {
+        int64_t since = fms_now(self->host), until = deadline;
+
+        transport_open(self->transport, since);
+        session_end(self->session);
+        self->start = self->end = 0;
+        self->link = LINK_CONNECTING;
+        if (!transport_is_last(self->transport))
+            until = since + (deadline - since) / 2;
+        error = probe_connect(self, until);
+        if (error == 0)
+            error = probe_talk(self, since, until);
+    } while (error == -EAGAIN);
+    return error;
 }
 
 /* Not to a shared subscription, which would take messages from those who share; and under a name of its own, not to push

@@ -331,6 +331,12 @@ void transport_stay(struct transport *transport)
     transport->stays = true;
 }
 
+bool transport_is_last(const struct transport *transport)
+{
+    return transport->server + 1 == transport->options->server.count &&
+           (transport->address == NULL || transport->address->ai_next == NULL);
+}
+
 void transport_open(struct transport *transport, int64_t now)
 {
     bool stays = transport->stays;

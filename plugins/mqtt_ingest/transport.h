@@ -27,6 +27,8 @@ void transport_finish(struct transport *transport);
 void transport_prove(struct transport *transport);
 /* The next attempt goes to the same address: what was wrong was not the address. */
 void transport_stay(struct transport *transport);
+/* All addresses of all servers were tried: the next attempt begins with the first server again. */
+bool transport_is_last(const struct transport *transport);
 /* The server that it is or was connected to, or tried last. */
 const struct mqtt_url *transport_server(const struct transport *transport);
 
