@@ -865,7 +865,47 @@ static void test_back_off_until_a_connection_lasts(void **state)
     assert_non_null(
         fake_said(pair.f, "does not last: the broker closed the connection, and had not answered SUBSCRIBE"));
     assert_int_equal(fake_count_said(pair.f, "info: connected to "), 2); /* the first, and the first again */
+    fake_clock_set(pair.f, fms_now(fake_host(pair.f)) + 31 * FMS_SECOND, fms_realtime(fake_host(pair.f)));
     fake_until(pair.f, fake_said(pair.f, "and now it lasts: 8 connections before did not") != NULL);
+    pair_end(&pair);
+}
+
+/* So is one that grants everything and hangs up soon: the pauses grow, and the log does not. */
+static void test_back_off_although_all_is_granted(void **state)
+{
+    struct pair pair = pair_make("", 16);
+    int64_t now = fms_now(fake_host(pair.f)), paused = 0; /* pauses of 20, 40, 80, and then 160 ms */
+
+    (void)state;
+    fake_clock_set(pair.f, now, fms_realtime(fake_host(pair.f)));
+    for (int i = 0; i < 8; i++) {
+        pair_accept(&pair, i > 0, 1);
+        wire_publish(&pair.wire, "t", "x", 0, 0, NULL, NULL); /* behind SUBACK */
+        pair_until_emitted(&pair, (size_t)i + 1);
+        fake_clock_step(pair.f, 5 * FMS_SECOND);
+        fake_poll(pair.f, 16);
+        close(pair.wire.fd);
+        for (int n = 0; n < WIRE_PATIENCE && fake_count_said(pair.f, "connecting again") == (size_t)i; n++)
+            assert_false(wire_ready(pair.listener, 1));
+        for (paused = 0; paused < FMS_SECOND && !wire_ready(pair.listener, 2); paused += 10 * FMS_MS)
+            fake_clock_step(pair.f, 10 * FMS_MS);
+    }
+    assert_true(paused >= 140 * FMS_MS);
+    assert_int_equal(fake_count_said(pair.f, "info: connected to "), 2);
+    pair_accept(&pair, true, 1);
+    pair_end(&pair);
+}
+
+/* A broker that says nothing in either version: the log says once that another is tried, until there is a connection. */
+static void test_versions_tried_are_told_once(void **state)
+{
+    struct pair pair = pair_make("", 16);
+
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        broker_refuse(pair.listener, 0);
+    pair_accept(&pair, false, 1);
+    assert_int_equal(fake_count_said(pair.f, "tries MQTT "), 1);
     pair_end(&pair);
 }
 
@@ -1259,6 +1299,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_broker_of_3_1_1_only),
         cmocka_unit_test(test_broker_of_5_that_hangs_up),
         cmocka_unit_test(test_back_off_until_a_connection_lasts),
+        cmocka_unit_test(test_back_off_although_all_is_granted),
+        cmocka_unit_test(test_versions_tried_are_told_once),
         cmocka_unit_test(test_takeovers_are_guessed),
         cmocka_unit_test(test_session_that_is_not_present),
         cmocka_unit_test(test_limits_are_told_once),

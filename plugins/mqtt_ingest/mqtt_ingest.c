@@ -16,12 +16,12 @@
 #include "session.h"
 #include "transport.h"
 
-#define BUFFER_SIZE     (256u * 1024u)   /* what is read at once; larger only for a message that needs it */
-#define FLIGHTS_MAX     (1u << 24)       /* not acknowledged: 64 MiB, should a broker go so far */
-#define HEADERS_MAX     1000u            /* that a record can have */
-#define NAMES_KEPT      65536u           /* bytes of headers' names */
-#define PART_PATIENCE   FMS_SECOND       /* with a broker that does not hang up */
-#define PROVED_AFTER    (2 * FMS_SECOND) /* a connection that has lasted so long, all subscriptions answered, is good */
+#define BUFFER_SIZE     (256u * 1024u)    /* what is read at once; larger only for a message that needs it */
+#define FLIGHTS_MAX     (1u << 24)        /* not acknowledged: 64 MiB, should a broker go so far */
+#define HEADERS_MAX     1000u             /* that a record can have */
+#define NAMES_KEPT      65536u            /* bytes of headers' names */
+#define PART_PATIENCE   FMS_SECOND        /* with a broker that does not hang up */
+#define PROVED_AFTER    (30 * FMS_SECOND) /* a connection that has lasted so long, all subscriptions answered, is good */
 #define KICKED_WITHIN   (60 * FMS_SECOND) /* a connection that ends sooner, without a word, may have been taken over */
 #define SETTLE_PATIENCE (5 * FMS_SECOND)  /* with sinks, before a connection is given up */
 
@@ -58,6 +58,7 @@ struct mqtt_ingest {
     bool has_connected;    /* ever */
     bool has_spoken_5;     /* ever, with a broker that answered */
     bool is_guess;         /* 3.1.1 is spoken because MQTT 5 was met with silence */
+    bool has_told_version; /* that another is tried, since the last connection */
 
     bool knows_session; /* the broker has said that it had our session */
     bool has_doubted;   /* whether it ever says so */
@@ -311,7 +312,9 @@ static void speak_another(struct mqtt_ingest *self)
     if (is_5)
         transport_stay(self->transport);
     session_speak(self->session, is_5 ? PACKET_3_1_1 : PACKET_5);
-    fms_info(self->host, "tries MQTT %s with %s", is_5 ? "3.1.1" : "5", server_of(self));
+    if (!self->has_told_version)
+        fms_info(self->host, "tries MQTT %s with %s", is_5 ? "3.1.1" : "5", server_of(self));
+    self->has_told_version = true;
 }
 
 /* A broker that will not have UNSUBSCRIBE is not worth the connection. */
@@ -442,6 +445,7 @@ static void on_connected(struct mqtt_ingest *self)
     fms_count(self->host, COUNT_CONNECTIONS, 1);
     self->is_up = true;
     self->has_connected = true;
+    self->has_told_version = false;
     self->has_spoken_5 = self->has_spoken_5 || session_version(self->session) == PACKET_5;
     self->told[0] = '\0';
     self->ask_at = FMS_NEVER;
