@@ -749,6 +749,7 @@ static void test_odd_messages_cost_only_themselves(void **state)
             assert_null(fake_rejected(pair.f, 1));
         } else {
             assert_non_null(strstr(fake_rejected(pair.f, 1), cases[row].fault));
+            assert_non_null(strstr(fake_rejected(pair.f, 1), " on \""));
             assert_non_null(fake_said(pair.f, cases[row].fault));
             assert_int_equal(fake_counter(pair.f, "unusable"), 1);
         }
@@ -758,6 +759,30 @@ static void test_odd_messages_cost_only_themselves(void **state)
         assert_int_equal(fake_counter(pair.f, "connections"), 1);
         pair_end(&pair);
     }
+}
+
+/* Each kind of fault is told by itself, once; what the pipeline logs of each message names its topic. */
+static void test_each_fault_is_told(void **state)
+{
+    static const char *const bodies[] = {"\1\377x", "\1#x", "\1#x", "\1+x", "\1\377x"};
+    struct pair pair = pair_up("version = 3.1.1\nqos = 0", 16, 0);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        struct wire_out out = {.size = 0};
+
+        out_byte(&out, 0);
+        out_bytes(&out, bodies[i], 3);
+        wire_send(&pair.wire, PUBLISH << 4, &out);
+        pair_until_emitted(&pair, i + 1);
+    }
+    assert_non_null(
+        strstr(fake_rejected(pair.f, 3), "its topic holds a wildcard (+ or #) (MQTT PUBLISH 0 on \"+\", of 6 bytes)"));
+    assert_int_equal(fake_count_said(pair.f, "info: a message on "), 2);
+    assert_non_null(
+        fake_said(pair.f, "a message on \"#\" is the first that is rejected because its topic holds a wildcard"));
+    assert_int_equal(fake_count_said(pair.f, "warning: "), 0);
+    pair_end(&pair);
 }
 
 /* A broker that asks without end and does not read is not read either: it finds its socket full, and then all its answers. */
@@ -1295,6 +1320,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_broker_breaks_the_protocol),
         cmocka_unit_test(test_parts_although_nothing_settles),
         cmocka_unit_test(test_odd_messages_cost_only_themselves),
+        cmocka_unit_test(test_each_fault_is_told),
         cmocka_unit_test(test_broker_that_does_not_read),
         cmocka_unit_test(test_broker_of_3_1_1_only),
         cmocka_unit_test(test_broker_of_5_that_hangs_up),

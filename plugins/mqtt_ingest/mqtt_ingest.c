@@ -20,6 +20,7 @@
 #define FLIGHTS_MAX     (1u << 24)        /* not acknowledged: 64 MiB, should a broker go so far */
 #define HEADERS_MAX     1000u             /* that a record can have */
 #define NAMES_KEPT      65536u            /* bytes of headers' names */
+#define FAULTS_TOLD     16u               /* there are fewer */
 #define PART_PATIENCE   FMS_SECOND        /* with a broker that does not hang up */
 #define PROVED_AFTER    (30 * FMS_SECOND) /* a connection that has lasted so long, all subscriptions answered, is good */
 #define KICKED_WITHIN   (60 * FMS_SECOND) /* a connection that ends sooner, without a word, may have been taken over */
@@ -76,6 +77,7 @@ struct mqtt_ingest {
     size_t unsettled;
 
     struct mqtt_headers headers;
+    const char *faults_told[FAULTS_TOLD];
 };
 
 enum { COUNT_CONNECTIONS, COUNT_PAUSES, COUNT_CUT, COUNT_UNUSABLE, COUNT_PROPERTIES, COUNT_RETAINED };
@@ -167,12 +169,27 @@ static bool ingest_headers(struct mqtt_ingest *self, const struct session_messag
     return true;
 }
 
-/* A message that is not all there, or that no record can be made of: it goes to dead letters. As fms_emit. */
+/* The log holds back lines that are like others, whatever their fault: so the first of each is told by itself. */
+static void tell_fault(struct mqtt_ingest *self, const char *fault, const char *topic)
+{
+    for (size_t i = 0; i < FAULTS_TOLD; i++) {
+        if (self->faults_told[i] == fault)
+            return;
+        if (self->faults_told[i] != NULL)
+            continue;
+        self->faults_told[i] = fault;
+        fms_info(self->host, "a message on \"%s\" is the first that is rejected because %s", topic, fault);
+        return;
+    }
+}
+
+/* A message that is not all there, or that no record can be made of: it goes to dead letters. As fms_emit, which logs it. */
 static int ingest_reject(struct mqtt_ingest *self, const struct session_message *message, struct fms_record *draft)
 {
     char topic[MQTT_SHOWN_SIZE];
     int error;
 
+    mqtt_show(message->topic, topic);
     if (message->is_cut)
         draft->payload = fms_bytes_of(NULL, 0);
     if (message->fault == NULL)
@@ -181,13 +198,12 @@ static int ingest_reject(struct mqtt_ingest *self, const struct session_message 
             "its packet of %zu bytes, with a payload of %zu, is larger than max_in_flight_bytes; its"
             " payload is not kept",
             message->size, message->payload.size);
-    error = fms_emit_rejected(self->host, draft, "%s (MQTT PUBLISH %u, of %zu bytes%s)", message->fault,
-                              (unsigned)(uint16_t)message->tag[1], message->size,
+    error = fms_emit_rejected(self->host, draft, "%s (MQTT PUBLISH %u on \"%s\", of %zu bytes%s)", message->fault,
+                              (unsigned)(uint16_t)message->tag[1], topic, message->size,
                               message->is_cut ? "; its payload is not kept" : "");
     if (error == 0) {
         fms_count(self->host, COUNT_UNUSABLE, 1);
-        fms_warn(self->host, "a message on \"%s\" (PUBLISH %u, of %zu bytes) is rejected: %s",
-                 mqtt_show(message->topic, topic), (unsigned)(uint16_t)message->tag[1], message->size, message->fault);
+        tell_fault(self, message->fault, topic);
     }
     return error;
 }
