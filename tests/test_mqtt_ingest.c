@@ -951,6 +951,25 @@ static void test_takeovers_are_guessed(void **state)
     pair_end(&pair);
 }
 
+/* A broker that restarts closes without a word, too, but is away then. */
+static void test_restarts_are_no_takeovers(void **state)
+{
+    struct pair pair = pair_up("version = 3.1.1", 16, 1);
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        wire_publish(&pair.wire, "t", "x", 0, 0, NULL, NULL);
+        pair_until_emitted(&pair, (size_t)i + 1);
+        close(pair.listener);
+        close(pair.wire.fd);
+        fake_until(pair.f, fake_count_said(pair.f, "still not connected to ") == (size_t)i + 1);
+        pair.listener = wire_listen(&pair.port);
+        pair_accept(&pair, true, 1);
+    }
+    assert_null(fake_said(pair.f, "another client"));
+    pair_end(&pair);
+}
+
 /* Whoever never says that it has a session is not blamed for having lost it; whoever has said so, is. */
 static void test_session_that_is_not_present(void **state)
 {
@@ -962,7 +981,7 @@ static void test_session_that_is_not_present(void **state)
         pair_until_emitted(&pair, (size_t)i + 1);
         close(pair.wire.fd);
         pair_accept(&pair, i == 1, 1);
-        assert_int_equal(fake_count_said(pair.f, "does not say that it still has our session"), 1);
+        assert_int_equal(fake_count_said(pair.f, "info: the broker does not say that it still has our session"), 1);
         assert_int_equal(fake_count_said(pair.f, "does not have our session any more"), i == 2);
     }
     pair_end(&pair);
@@ -1328,6 +1347,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_back_off_although_all_is_granted),
         cmocka_unit_test(test_versions_tried_are_told_once),
         cmocka_unit_test(test_takeovers_are_guessed),
+        cmocka_unit_test(test_restarts_are_no_takeovers),
         cmocka_unit_test(test_session_that_is_not_present),
         cmocka_unit_test(test_limits_are_told_once),
         cmocka_unit_test(test_broker_redirects),

@@ -23,7 +23,7 @@
 #define FAULTS_TOLD     16u               /* there are fewer */
 #define PART_PATIENCE   FMS_SECOND        /* with a broker that does not hang up */
 #define PROVED_AFTER    (30 * FMS_SECOND) /* a connection that has lasted so long, all subscriptions answered, is good */
-#define KICKED_WITHIN   (60 * FMS_SECOND) /* a connection that ends sooner, without a word, may have been taken over */
+#define KICKED_WITHIN   (10 * FMS_SECOND) /* a connection that ends sooner, without a word, may have been taken over */
 #define SETTLE_PATIENCE (5 * FMS_SECOND)  /* with sinks, before a connection is given up */
 
 enum link { LINK_DOWN, LINK_CONNECTING, LINK_UP, LINK_SETTLING, LINK_PARTING };
@@ -53,7 +53,7 @@ struct mqtt_ingest {
     enum link link;
     unsigned attempt;
     unsigned fleeting;     /* connections in a row that did not prove good */
-    unsigned kicks;        /* in a row that the broker closed without a word, soon after all was well */
+    unsigned kicks;        /* attempts in a row that the broker closed without a word, soon after all was well */
     bool is_up, is_proved; /* this connection: CONNACK has come; it has proved good */
     bool is_reconnecting;  /* since a loss that was logged, or a first attempt that failed */
     bool has_connected;    /* ever */
@@ -293,15 +293,15 @@ static void tell_down(struct mqtt_ingest *self, const char *reason)
     self->is_reconnecting = true;
 }
 
-/* A broker of MQTT 3.1.1 that is to tell us of another client with our name can only hang up. */
+/* A broker of MQTT 3.1.1 that is to tell us of another client with our name can only hang up. It does so soon, and is there for the
+ * next attempt, as one that restarts is not. */
 static void guess_takeover(struct mqtt_ingest *self, int64_t lasted)
 {
     bool was_kicked = self->is_up && lasted < KICKED_WITHIN && session_unanswered(self->session) == NULL &&
                       session_unswept(self->session) == NULL && session_reason(self->session)[0] == '\0' &&
                       transport_was_closed(self->transport);
 
-    if (self->is_up)
-        self->kicks = was_kicked ? self->kicks + 1 : 0;
+    self->kicks = was_kicked ? self->kicks + 1 : 0;
     if (self->kicks == 3 && was_kicked)
         fms_warn(self->host,
                  "the broker has closed three connections in a row without a word: does another client have the client"
@@ -428,7 +428,7 @@ static void tell_session(struct mqtt_ingest *self)
         fms_warn(self->host, "the broker does not have our session any more: what was published while we were away is"
                              " lost");
     } else if (has_memory && self->has_session && !self->has_doubted) {
-        fms_warn(self->host,
+        fms_info(self->host,
                  "the broker does not say that it still has our session: unless it never says so, as ActiveMQ does not,"
                  " what was published while we were away is lost");
         self->has_doubted = true;
