@@ -7,11 +7,10 @@
 
 #include "../mqtt_common/mqtt_common.h"
 
-#define ANSWER_PATIENCE (10 * FMS_SECOND) /* for CONNACK and SUBACK */
-#define RELEASE_PATIENCE                                                                                               \
-    (30 * FMS_SECOND)      /* for PUBREL, behind all that a broker sends ahead, as long as that is read */
-#define OUTPUT_MOST 16384u /* bytes to be sent beyond which nothing is added, or read */
-#define IDENTIFIERS 65536u /* of packets: two bytes */
+#define ANSWER_PATIENCE  (10 * FMS_SECOND) /* for CONNACK and SUBACK */
+#define RELEASE_PATIENCE (30 * FMS_SECOND) /* for PUBREL, behind all that a broker sends ahead; while it is read */
+#define OUTPUT_MOST      16384u            /* bytes to be sent beyond which nothing is added, or read */
+#define IDENTIFIERS      65536u            /* of packets: two bytes */
 
 enum state {
     STATE_CLOSED,
@@ -61,8 +60,7 @@ struct filter {
 #define SWEEP_PIECE  8u /* filters that are unsubscribed at once: AWS IoT hangs up on more */
 #define SWEEP_GROUPS 4u /* of shared subscriptions of ours: the old one may have been in one of them */
 #define SWEEP_STRAY  5u /* sweeps in a row that found nothing, after which that is told */
-#define SWEEP_DEATHS                                                                                                   \
-    2u /* connections in a row that ended instead of an answer, after which there is no sweep any more */
+#define SWEEP_DEATHS 2u /* connections in a row that ended instead of an answer: then no sweep is made any more */
 
 /* The search for a subscription of an earlier start, which brings messages that nobody asks for, or brings them twice: all that may
  * have brought one such message are unsubscribed, in pieces, but never one of ours. */
