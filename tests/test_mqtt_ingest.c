@@ -921,6 +921,29 @@ static void test_back_off_although_all_is_granted(void **state)
     pair_end(&pair);
 }
 
+/* What is guessed of one server is not held against the next. */
+static void test_guess_is_for_one_server(void **state)
+{
+    int port = 0, listeners[2] = {wire_listen_at(1, &port), wire_listen_at(2, &port)};
+    char ini[256];
+    struct fake *f;
+    struct wire wire;
+
+    (void)state;
+    snprintf(ini, sizeof ini, "server = tcp://127.0.0.1:%d, tcp://127.0.0.2:%d\nreconnect_min = 20ms\ntopic = t\n",
+             port, port);
+    f = fake_open("mqtt_ingest", FMS_SOURCE, ini);
+    wire_idle = f;
+    broker_refuse(listeners[0], 0);
+    close(listeners[0]); /* before it is asked in 3.1.1 */
+    wire = broker_accept(listeners[1], NULL, false, NULL);
+    assert_int_equal(wire.version, 5);
+    broker_grant(&wire, 1);
+    source_end(f, wire.fd);
+    close(wire.fd);
+    close(listeners[1]);
+}
+
 /* A broker that says nothing in either version: the log says once that another is tried, until there is a connection. */
 static void test_versions_tried_are_told_once(void **state)
 {
@@ -1345,6 +1368,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_broker_of_5_that_hangs_up),
         cmocka_unit_test(test_back_off_until_a_connection_lasts),
         cmocka_unit_test(test_back_off_although_all_is_granted),
+        cmocka_unit_test(test_guess_is_for_one_server),
         cmocka_unit_test(test_versions_tried_are_told_once),
         cmocka_unit_test(test_takeovers_are_guessed),
         cmocka_unit_test(test_restarts_are_no_takeovers),

@@ -354,7 +354,7 @@ static void link_down(struct mqtt_ingest *self, const char *reason)
     if (reason != NULL) {
         tell_down(self, reason);
         guess_takeover(self, lasted);
-        if (may_speak_another(self) || (self->is_up && self->is_guess)) /* it may have been silent for another reason */
+        if (may_speak_another(self) || self->is_guess) /* it may have been silent for another reason */
             speak_another(self);
     }
     if (self->is_up && self->is_proved && lasted > self->last_pause) {
