@@ -168,6 +168,10 @@ static void test_secrets_stay_secret(void **state)
                    "kafka.sasl.password = \n");
     assert_null(fake_said(f, "s3cr3t"));
     fake_close(f);
+    f = fake_check("kafka_sink", FMS_SINK, "brokers = fleet:s3cr3t@a:1\ntopic = t\n");
+    assert_int_equal(fake_error(f), -EINVAL);
+    assert_null(fake_said(f, "s3cr3t"));
+    fake_close(f);
 }
 
 /* ---------------------------------------------------------------------------------------------- certificates, keys */

@@ -55,6 +55,7 @@ static void test_check_names_what_is_wrong(void **state)
         const char *ini, *said;
     } cases[] = {
         {"brokers = a:1\ngroup = g\ntopic = fms data\n", "error: topic: \"fms data\" has other characters"},
+        {"brokers = fleet:word@a:1\ngroup = g\ntopic = t\n", "error: brokers: must be host:port alone"},
         {"brokers = a:1\ngroup = g\ntopic = ^fms(\n", "error: topic: \"^fms(\" is no regular expression"},
         {"brokers = a:1\ngroup = g\ntopic = t\nkafka.group.id = x\n", "use the option group"},
         {"brokers = a:1\ngroup = g\ntopic = t\nkafka.enable.auto.commit = true\n", "only what is settled is committed"},

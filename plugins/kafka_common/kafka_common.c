@@ -237,6 +237,11 @@ static int kafka_check_brokers(const struct kafka *kafka, const struct fms_host 
 {
     if (kafka->brokers[strspn(kafka->brokers, ", ")] == '\0')
         return fms_fail_option(host, "brokers", -EINVAL, "is empty: name at least one broker as host:port");
+    if (strpbrk(kafka->brokers, "@/") !=
+        NULL) /* not shown: a password may stand there, and librdkafka logs addresses */
+        return fms_fail_option(host, "brokers", -EINVAL,
+                               "must be host:port alone, separated by commas: a user name and a password go into "
+                               "kafka.sasl.username and kafka.sasl.password, a scheme into kafka.security.protocol");
     return 0;
 }
 
