@@ -108,6 +108,10 @@ static void test_check_names_what_is_wrong(void **state)
         {"brokers = a:1\ntopic = fms data\n", "error: topic: \"fms data\" has other characters"},
         {"brokers = a:1\ntopic = .\n", "error: topic: \".\" can't be"},
         {"brokers = ,\ntopic = t\n", "error: brokers: is empty"},
+        {"brokers = b:1, user:word@a:1\ntopic = t\n", "error: brokers: must be host:port alone"},
+        {"brokers = sasl_ssl://a:1\ntopic = t\n", "a scheme into kafka.security.protocol"},
+        {"brokers = a:1\ntopic = __consumer_offsets\n",
+         "error: topic: \"__consumer_offsets\" is a topic of Kafka's own"},
         {"brokers = a:1\ntopic = t\nkafka.linger.mss = 5\n", "error: kafka.linger.mss: librdkafka"},
         {"brokers = a:1\ntopic = t\nkafka.linger.ms = soon\n", "error: kafka.linger.ms: "},
         {"brokers = a:1\ntopic = t\nkafka.acks = 0\n", "error: kafka.acks: can't be set: no broker would confirm"},
@@ -872,6 +876,73 @@ static void test_letter_without_key_and_header(void **state)
     cluster_forget(&messages);
 }
 
+/* A topic that a dead letter may be without is no place for it. */
+static void test_letter_needs_a_topic(void **state)
+{
+    static const struct {
+        const char *topic, *lacks; /* NULL: nothing */
+    } cases[] = {
+        {"dead-${json:vehicle_id}", "vehicle_id"},
+        {"dead-${key}", "key"},
+        {"dead-${topic[1]}", "level 1"},
+        {"dead-${header:site}", "site"},
+        {"dead-${json:vehicle_id:-unknown}", NULL},
+        {"dead-${header:fms.stage}", NULL},
+        {"${topic}", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char ini[128];
+        struct fake *f;
+
+        snprintf(ini, sizeof ini, "brokers = a:1\nkey = k\ntopic = %s\n", cases[i].topic);
+        f = fake_check("kafka_sink", FMS_DEAD_LETTER, ini);
+        assert_int_equal(fake_error(f), cases[i].lacks == NULL ? 0 : -EINVAL);
+        if (cases[i].lacks != NULL)
+            assert_non_null(strstr(fake_said(f, "error: topic: lacks a default"), cases[i].lacks));
+        fake_close(f);
+        f = fake_check("kafka_sink", FMS_SINK, ini); /* there it is rejected, and so goes to the dead letters */
+        assert_int_equal(fake_error(f), 0);
+        fake_close(f);
+    }
+}
+
+/* Whatever a letter names, there is a topic for it. */
+static void test_letter_with_an_odd_topic(void **state)
+{
+    static char large[60000];
+    static const struct {
+        struct fms_bytes named;
+        const char *topic;
+    } cases[] = {
+        {{"", 0}, "_"},
+        {{"..", 2}, ".._"},
+        {{"a/+", 3}, "a__"},
+        {{"n\0l", 3}, "n_l"},
+        {{"M\xc3\xbcnchen\xff", 9}, "M__nchen_"},
+        {{"__consumer_offsets", 18}, "__consumer_offsets_"},
+        {{large, sizeof large}, NULL},
+    };
+    struct cluster *cluster = *state;
+    size_t count = sizeof cases / sizeof cases[0];
+    char cut[250] = "";
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    memset(large, 'x', sizeof large);
+    memset(cut, 'x', 249);
+    f = fake_open("kafka_sink", FMS_DEAD_LETTER, cluster_ini(cluster, "topic = ${topic}\n" THERE));
+    for (size_t i = 0; i < count; i++) {
+        cluster_topic(cluster, cases[i].topic == NULL ? cut : cases[i].topic, 1);
+        fake_add_record(f, &(struct fms_record){.topic = cases[i].named, .payload = fms_text("x")});
+    }
+    write_until_delivered(f, count);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(cluster_count(cluster, cases[i].topic == NULL ? cut : cases[i].topic, 0), 1);
+    fake_close(f);
+}
+
 /* ----------------------------------------------------------------------------------------------------------- topics */
 
 static bool is_there(struct cluster *cluster, const char *topic)
@@ -1112,6 +1183,68 @@ static void test_topic_of_the_record(void **state)
     fake_close(f);
 }
 
+/* What Kafka keeps for itself is neither produced to nor made, whoever names it. */
+static void test_internal_topics_are_refused(void **state)
+{
+    static const char *const internal[] = {"__consumer_offsets", "__transaction_state", "__share_group_state",
+                                           "__cluster_metadata"};
+    struct cluster *cluster = *state;
+    struct fake *f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = ${topic}\n"));
+    size_t count = sizeof internal / sizeof internal[0];
+
+    for (size_t i = 0; i < count; i++)
+        fake_add(f, internal[i], "k", "x");
+    assert_int_equal(fake_write(f), count);
+    assert_int_equal(fake_count_fate(f, FMS_REJECTED), count);
+    assert_non_null(strstr(fake_reason(f, 0), "\"__consumer_offsets\" is a topic of Kafka's own"));
+    assert_int_equal(fake_counter(f, "producer_restarts"), 0);
+    fake_close(f);
+}
+
+/* Whether the next record to that topic is rejected without that its brokers are asked. */
+static bool is_refused_at_once(struct fake *f, const char *topic)
+{
+    size_t rejected = fake_count_fate(f, FMS_REJECTED);
+
+    fake_add(f, topic, "k", "x");
+    fake_write(f);
+    return fake_count_fate(f, FMS_REJECTED) == rejected + 1;
+}
+
+/* Lets the broker refuse the next record, and waits until a new producer has taken over, in which time hardly moves. */
+static void refuse_next(struct fake *f, struct cluster *cluster, unsigned restarts)
+{
+    rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    assert_false(is_refused_at_once(f, "denied"));
+    fake_until(f, (fake_clock_step(f, FMS_MS), fake_unsettled(f) == 0));
+    fake_until(f, (fake_clock_step(f, FMS_MS), fake_counter(f, "producer_restarts") == restarts));
+    assert_int_equal(fake_count_fate(f, FMS_DELIVERED), 0);
+}
+
+/* Whoever names a topic that refuses what it is sent costs the others a producer less and less often. */
+static void test_topic_refused_again_is_refused_for_longer(void **state)
+{
+    static const int64_t seconds[] = {10, 20, 40, 80, 160, 320, 320};
+    struct cluster *cluster = *state;
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    cluster_topic(cluster, "denied", 1);
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = ${topic}\n" THERE));
+    fake_clock_set(f, FMS_SECOND, 1800000000 * FMS_SECOND);
+    for (unsigned i = 0; i < sizeof seconds / sizeof seconds[0]; i++) {
+        refuse_next(f, cluster, i + 1);
+        fake_clock_step(f, (seconds[i] - 5) * FMS_SECOND);
+        assert_true(is_refused_at_once(f, "denied"));
+        fake_clock_step(f, 5 * FMS_SECOND);
+        for (int turn = 0; turn < 3; turn++) /* a new round may begin, in which it is not forgotten */
+            fake_turn(f, fake_realclock() + FAKE_PATIENCE, "a turn");
+    }
+    assert_false(is_refused_at_once(f, "denied"));
+    fake_until(f, (fake_clock_step(f, FMS_MS), fake_count_fate(f, FMS_DELIVERED) == 1));
+    fake_close(f);
+}
+
 static void test_topic_of_the_pipeline_is_waited_for(void **state)
 {
     struct cluster *cluster = *state;
@@ -1229,6 +1362,12 @@ static void check_probe_of_limit(struct cluster *cluster, const char *topic)
     assert_non_null(fake_said(f, "takes messages of at most 1048588 bytes, and up to 2000000 may come"));
     assert_non_null(fake_said(f, "larger dead letters lose their payload; raise the topic's max.message.bytes"));
     fake_close(f);
+    cluster_configure(cluster, topic, "max.message.bytes", "1000", NULL);
+    f = fake_check("kafka_sink", FMS_DEAD_LETTER, cluster_ini(cluster, "topic = %s\n" THERE, topic));
+    assert_int_equal(fake_probe(f, 10 * FMS_SECOND), 0);
+    assert_non_null(
+        fake_said(f, "takes messages of at most 1000 bytes, and what is left of a dead letter may have 1024"));
+    fake_close(f);
 }
 
 static void test_probe_reports(void **state)
@@ -1303,6 +1442,8 @@ int main(int argc, char **argv)
         TEST(test_letter_larger_than_the_client_takes),
         TEST(test_letter_larger_than_its_topic_takes),
         TEST(test_letter_without_key_and_header),
+        cmocka_unit_test(test_letter_needs_a_topic),
+        TEST(test_letter_with_an_odd_topic),
         TEST(test_unknown_topics_harm_nobody),
         TEST(test_new_topics_are_created),
         TEST(test_deleted_topic_comes_back),
@@ -1310,6 +1451,8 @@ int main(int argc, char **argv)
         TEST(test_time_of_a_field),
         TEST(test_time_before_1970_is_now),
         TEST(test_topic_of_the_record),
+        TEST(test_internal_topics_are_refused),
+        TEST(test_topic_refused_again_is_refused_for_longer),
         TEST(test_topic_of_the_pipeline_is_waited_for),
         TEST(test_missing_header_is_rejected),
         TEST(test_full_queue_pushes_back),

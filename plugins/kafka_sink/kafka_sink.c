@@ -27,6 +27,9 @@
 #define REPORT_INTERVAL FMS_MS       /* profile = throughput: how soon after reports the lane looks for more */
 #define REPORT_BACKSTOP (5 * FMS_MS) /* the same while whoever writes looks within the interval */
 
+#define TOPIC_NAME_MOST 249  /* characters, in Kafka */
+#define LETTER_LEAST    1024 /* bytes that the smallest dead letter may take, LETTER_CUT */
+
 #define COUNT_PARTS 16 /* of a refused batch, by records: a few round trips each, and few producers */
 #define BYTE_PARTS  4  /* by bytes, when it was too large */
 
@@ -132,7 +135,7 @@ static void settle_refused(struct kafka_sink *self, const struct fms_record *rec
         return;
     }
     if (topic != NULL && topic->state != TOPIC_REFUSED)
-        topic_refuse(&self->topics, topic, rd_kafka_err2str(error));
+        topic_refuse_again(&self->topics, topic, rd_kafka_err2str(error));
     settle_rejected(self, record, name, rd_kafka_err2str(error));
 }
 
@@ -637,9 +640,39 @@ static bool produce_at_once(struct kafka_sink *self, const struct fms_record *re
     return true;
 }
 
+/* Why no record can go to a topic of that name, or NULL. What brokers keep for themselves they would refuse at the price of a
+ * producer, or make as nobody wants it. */
+static const char *topic_error(struct fms_bytes name)
+{
+    static const char *const internal[] = {"__consumer_offsets", "__transaction_state", "__share_group_state",
+                                           "__cluster_metadata"};
+
+    for (size_t i = 0; i < sizeof internal / sizeof internal[0]; i++) {
+        if (name.size == strlen(internal[i]) && memcmp(name.data, internal[i], name.size) == 0)
+            return "is a topic of Kafka's own";
+    }
+    return kafka_topic_error(name.data, name.size);
+}
+
+/* What comes nearest to a name that can't be one. */
+static struct fms_bytes letter_topic(struct fms_bytes name, char text[TOPIC_NAME_MOST + 1])
+{
+    const char *named = name.data;
+    size_t size = 0;
+
+    for (; size < name.size && size < TOPIC_NAME_MOST; size++)
+        text[size] = named[size] == '.' || kafka_topic_error(&named[size], 1) == NULL ? named[size] : '_';
+    text[size] = '\0';
+    if (topic_error((struct fms_bytes){text, size}) != NULL) /* "", ".", "..", and Kafka's own: all of them short */
+        text[size++] = '_';
+    text[size] = '\0';
+    return (struct fms_bytes){text, size};
+}
+
 /* The topic that a record chooses. NULL: it has none; *is_taken says whether the record was settled. */
 static struct topic *choose_topic(struct kafka_sink *self, const struct fms_record *record, bool *is_taken)
 {
+    char near[TOPIC_NAME_MOST + 1];
     bool must_wait = false;
     struct topic *topic;
     struct fms_bytes name;
@@ -648,8 +681,10 @@ static struct topic *choose_topic(struct kafka_sink *self, const struct fms_reco
     *is_taken = true;
     if (!message_expand(self, "topic", self->topic, record, &name))
         return NULL;
-    error = kafka_topic_error(name.data, name.size);
-    if (error != NULL) {
+    error = topic_error(name);
+    if (error != NULL && is_letter(self)) {
+        name = letter_topic(name, near);
+    } else if (error != NULL) {
         fms_reject(self->kafka.host, record, "topic: \"%.*s\" %s", (int)(name.size < 80 ? name.size : 80),
                    (const char *)name.data, error);
         return NULL;
@@ -843,15 +878,38 @@ static int find_time(const struct kafka_sink *self, const struct fms_host *host)
     return strcmp(text.data, "record") == 0 ? TIMESTAMP_RECORD : -1;
 }
 
+/* Whether a dead letter that has only what each has finds its topic. */
+static int check_letter_topic(const struct kafka_sink *self, const struct fms_host *host)
+{
+    struct fms_header headers[] = {{"fms.reason", fms_text("why")},
+                                   {"fms.pipeline", fms_text(host->pipeline)},
+                                   {"fms.stage", fms_text("stage")},
+                                   {"fms.topic", fms_text("topic")},
+                                   {"fms.time", fms_text("2026-11-28T10:00:00Z")}};
+    struct fms_record letter = {
+        .topic = fms_text("topic"), .headers = headers, .header_count = sizeof headers / sizeof headers[0]};
+    struct fms_bytes text;
+
+    if (host->role != FMS_DEAD_LETTER || fms_expand(host, self->topic, &letter, &text) != -ENOENT)
+        return 0;
+    return fms_fail_option(
+        host, "topic", -EINVAL,
+        "lacks a default for what a dead letter may be without, so that some would have no topic: %s; write "
+        "one, as in ${json:vehicle_id:-unknown}",
+        (const char *)text.data);
+}
+
 static int kafka_sink_check(void *instance, const struct fms_host *host)
 {
     struct kafka_sink *self = instance;
     const char *topic = find_fixed_topic(self, host);
-    const char *reason = topic != NULL ? kafka_topic_error(topic, strlen(topic)) : NULL;
+    const char *reason = topic != NULL ? topic_error(fms_text(topic)) : NULL;
     int error = kafka_check(&self->kafka, host, RD_KAFKA_PRODUCER);
 
     if (reason != NULL)
         error = fms_fail_option(host, "topic", -EINVAL, "\"%s\" %s", topic, reason);
+    if (check_letter_topic(self, host) != 0)
+        error = -EINVAL;
     if (find_time(self, host) < 0)
         error = fms_fail_option(host, "timestamp", -EINVAL,
                                 "is the same for all records, and neither now nor record; a field of the payload is "
@@ -878,6 +936,12 @@ static void probe_limits(struct kafka_sink *self, const struct fms_host *host, c
     error = topics_probe(&self->kafka, topic, &limits, deadline);
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
         fms_report(host, "topic %s: its max.message.bytes can't be read: %s", topic, rd_kafka_err2str(error));
+    else if (limits.size < LETTER_LEAST && host->role == FMS_DEAD_LETTER)
+        fms_report(
+            host,
+            "topic %s takes messages of at most %lld bytes, and what is left of a dead letter may have %d: one that "
+            "does not fit is lost or stops the pipeline (on_reject); raise the topic's max.message.bytes",
+            topic, (long long)limits.size, LETTER_LEAST);
     else if (limits.size >= most)
         fms_report(host, "topic %s takes all that may come: its max.message.bytes is %lld", topic,
                    (long long)limits.size);

@@ -105,8 +105,8 @@ static inline bool is_letter(const struct kafka_sink *self)
 /* What is under way comes back, is offered again in order, and meets a new producer. [lane] */
 void kafka_sink_give_up(struct kafka_sink *self);
 
-bool message_lacks(struct kafka_sink *self, const char *option, const struct fms_template *text,
-                   const struct fms_record *record, int error, struct fms_bytes *value); /* for message_expand */
+bool message_lacks(struct kafka_sink *self, const char *option, const struct fms_record *record, int error,
+                   struct fms_bytes *value); /* for message_expand */
 
 /* A template's text for a record. False: the record was settled. [lane] */
 static inline bool message_expand(struct kafka_sink *self, const char *option, const struct fms_template *text,
@@ -114,7 +114,7 @@ static inline bool message_expand(struct kafka_sink *self, const char *option, c
 {
     int error = fms_expand(self->kafka.host, text, record, value);
 
-    return error == 0 || message_lacks(self, option, text, record, error, value);
+    return error == 0 || message_lacks(self, option, record, error, value);
 }
 
 /* Likewise its message. */

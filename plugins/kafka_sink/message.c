@@ -59,8 +59,8 @@ static bool is_overridden(const struct kafka_sink *self, const char *header)
 }
 
 /* A dead letter goes without what is missing, for there is no other place for it. */
-bool message_lacks(struct kafka_sink *self, const char *option, const struct fms_template *text,
-                   const struct fms_record *record, int error, struct fms_bytes *value)
+bool message_lacks(struct kafka_sink *self, const char *option, const struct fms_record *record, int error,
+                   struct fms_bytes *value)
 {
     if (error != -ENOENT) {
         self->returned++;
@@ -68,7 +68,7 @@ bool message_lacks(struct kafka_sink *self, const char *option, const struct fms
         kafka_sink_give_up(self);
         return false;
     }
-    if (is_letter(self) && text != self->topic) {
+    if (is_letter(self)) {
         *value = fms_bytes_of(NULL, 0);
         return true;
     }

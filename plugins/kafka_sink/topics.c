@@ -14,6 +14,7 @@
 #define ROUND               (60 * FMS_SECOND) /* between questions for limits */
 #define REST                10u               /* rounds after which an unused topic is forgotten */
 #define REFUSED_FOR         (10 * FMS_SECOND) /* then the topic may have been made */
+#define RELAPSES_MOST       5u                /* that double it: to five minutes */
 #define ANSWER_PATIENCE     (10 * FMS_SECOND)
 #define CONTROLLER_PATIENCE (2 * FMS_SECOND) /* of a cluster that answers, but names none */
 #define PROBE_PATIENCE      (3 * FMS_SECOND)
@@ -208,10 +209,16 @@ void topic_refuse(struct topics *topics, struct topic *topic, const char *why)
     topics_forget_refused(topics, topic);
     free(topic->refusal);
     topic->refusal = refusal;
-    topic->refused_until = fms_now(topics->kafka->host) + REFUSED_FOR;
+    topic->refused_until = fms_now(topics->kafka->host) + (REFUSED_FOR << topic->relapses);
     topic_want(topics, topic, WANT_NOTHING);
     topic_enter(topics, topic, TOPIC_REFUSED);
     topic_drop_handle(topic);
+}
+
+void topic_refuse_again(struct topics *topics, struct topic *topic, const char *why)
+{
+    topic_refuse(topics, topic, why);
+    topic->relapses += topic->relapses < RELAPSES_MOST;
 }
 
 void topic_proved(struct topics *topics, struct topic *topic)
@@ -591,9 +598,11 @@ static void topics_turn(struct topics *topics, int64_t now)
         topic->is_wary = false;
         if (topic->is_asked || topic->waiting > 0)
             continue;
+        if (topic->state == TOPIC_THERE && now - topic->asked_at > ROUND)
+            topic->relapses = 0;
         if (topic->state == TOPIC_THERE && topic->want == WANT_NOTHING)
             topic_want(topics, topic, WANT_LIMITS);
-        if ((topic->state == TOPIC_REFUSED && now >= topic->refused_until) ||
+        if ((topic->state == TOPIC_REFUSED && topic->relapses == 0 && now >= topic->refused_until) ||
             (!topic->is_fixed && topics->round - topic->used > REST))
             topics_remove(topics, i);
     }

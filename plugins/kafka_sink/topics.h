@@ -40,6 +40,7 @@ struct topic {
     int64_t ask_at;    /* not before */
     int64_t asked_at;  /* since when it is asked for */
     int64_t refused_until;
+    unsigned relapses; /* so often it refused what librdkafka had been given, since it last was good for a round */
     char *refusal;
     struct topic_limits limits;
     int64_t taught_at;   /* when a refusal has lowered them */
@@ -101,6 +102,8 @@ void topic_proved(struct topics *topics, struct topic *topic);
  * wait. */
 bool topic_missed(struct topics *topics, struct topic *topic, const char *why);
 void topic_refuse(struct topics *topics, struct topic *topic, const char *why);
+/* The same of what was produced, which costs a producer: each time for twice as long as before. */
+void topic_refuse_again(struct topics *topics, struct topic *topic, const char *why);
 /* A broker refused what should have fitted: its limits are asked for anew. */
 void topic_doubt(struct topics *topics, struct topic *topic);
 
