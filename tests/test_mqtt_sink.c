@@ -391,6 +391,157 @@ static void test_impossible_records_are_rejected(void **state)
     play_end(&play);
 }
 
+/* -------------------------------------------------------------------------------- records that the broker does not take */
+
+/* Offers what is to be retried again, until all is settled for good; how often. */
+static int offer_until_settled(struct fake *f)
+{
+    int offers = 0;
+
+    do {
+        assert_true(offers++ < 100);
+        fake_write(f);
+        fake_until(f, fake_unsettled(f) == 0);
+    } while (fake_count_fate(f, FMS_RETRY) > 0);
+    return offers;
+}
+
+/* Three records on a connection that ends when the first has come, as when the broker hangs up on it. */
+static void hang_up_on(struct play *play, int first, bool is_alone, unsigned reason)
+{
+    struct wire_out out = {.data = {(unsigned char)reason}, .size = 1};
+
+    for (int i = first; i < (is_alone ? first + 1 : 3); i++)
+        expect_number(&play->wire, i);
+    if (is_alone)
+        assert_false(wire_ready(play->wire.fd, 50));
+    if (reason != 0)
+        wire_send(&play->wire, DISCONNECT << 4, &out);
+    close(play->wire.fd);
+    play->wire = broker_accept(play->listener, NULL, false, NULL);
+}
+
+/* Two connections are lost for what nobody knows, three for the record that is then sent alone. */
+static void test_a_record_that_costs_the_connection_is_rejected(void **state)
+{
+    static const unsigned reasons[] = {0, 0x90};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct play play;
+
+        play_start(&play, NULL, "");
+        add_numbered(play.f, 0, 3);
+        for (int loss = 0; loss < 5; loss++)
+            hang_up_on(&play, 0, loss >= 2, reasons[i]);
+        fake_until(play.f, fake_fate(play.f, 0) == FMS_REJECTED);
+        assert_non_null(strstr(fake_reason(play.f, 0), "\"fms/data\""));
+        assert_non_null(strstr(fake_reason(play.f, 0), i == 0 ? "closed the connection" : "Topic name invalid"));
+        wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 1), 0);
+        wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 2), 0);
+        fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 2);
+        add_numbered(play.f, 0, 2); /* the next to that topic is not given as long */
+        hang_up_on(&play, 0, true, reasons[i]);
+        fake_until(play.f, fake_fate(play.f, 3) == FMS_REJECTED);
+        wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 1), 0);
+        fake_until(play.f, fake_fate(play.f, 4) == FMS_DELIVERED);
+        play_end(&play);
+    }
+}
+
+static void test_an_end_for_another_reason_costs_no_record(void **state)
+{
+    static const struct {
+        unsigned reason;
+        const char *options;
+    } cases[] = {{0x8b, ""} /* shutting down */, {0x87, "topic = fms/data"} /* not authorized */};
+
+    (void)state;
+    for (size_t c = 0; c < 2; c++) {
+        struct play play;
+
+        play_start(&play, NULL, cases[c].options);
+        add_numbered(play.f, 0, 3);
+        for (int loss = 0; loss < 6; loss++)
+            hang_up_on(&play, 0, loss >= 2, cases[c].reason);
+        for (int i = 0; i < 3; i++)
+            wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, i), 0);
+        fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 3);
+        play_end(&play);
+    }
+}
+
+/* Where the record chose its topic it is that one's fault; where all go to one topic, the right to it may come back. */
+static void test_not_authorized_is_rejected_where_the_record_chose(void **state)
+{
+    (void)state;
+    for (int chosen = 0; chosen < 2; chosen++) {
+        struct play play;
+
+        play_start(&play, NULL, chosen ? "window = 1" : "window = 1\ntopic = fms/data");
+        add_numbered(play.f, 0, 2);
+        for (int i = 0; i < 5; i++) {
+            wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 0), 0x87);
+            fake_until(play.f, fake_unsettled(play.f) == 0);
+            assert_int_equal(fake_fate(play.f, 0), chosen && i == 4 ? FMS_REJECTED : FMS_RETRY);
+            fake_write(play.f);
+        }
+        if (chosen)
+            assert_non_null(strstr(fake_reason(play.f, 0), "Not authorized: \"fms/data\""));
+        for (int i = chosen; i < 2; i++) {
+            wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, i), 0);
+            fake_until(play.f, fake_fate(play.f, (size_t)i) == FMS_DELIVERED);
+            fake_write(play.f);
+        }
+        play_end(&play);
+    }
+}
+
+/* A broker that refuses everything: each record has its tries, whatever was found of the one before. */
+static void test_not_authorized_waits_while_nothing_is_taken(void **state)
+{
+    struct play play;
+
+    (void)state;
+    play_start(&play, NULL, "window = 1");
+    add_numbered(play.f, 0, 2);
+    for (int i = 0; i < 10; i++) {
+        wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, i / 5), 0x87);
+        fake_until(play.f, fake_unsettled(play.f) == 0);
+        assert_int_equal(fake_fate(play.f, (size_t)i / 5), i % 5 == 4 ? FMS_REJECTED : FMS_RETRY);
+        fake_write(play.f);
+    }
+    play_end(&play);
+}
+
+/* mosquitto hangs up on a topic of more than 200 levels, and does not authorize one that begins with $SYS or $share. */
+static void test_what_mosquitto_does_not_take_costs_that_record(void **state)
+{
+    static char deep[512] = "x";
+    const char *const topics[] = {"g/1", deep, "$SYS/x", "g/2", "$share/g/x", deep, "g/3", "$SYS/x", "g/4"};
+    size_t count = sizeof topics / sizeof topics[0];
+    struct mosquitto broker;
+    struct fake *f;
+
+    (void)state;
+    for (int i = 0; i < 250; i++)
+        strcat(deep, "/x");
+    mosquitto_up(&broker, "allow_anonymous true\n");
+    f = fake_open("mqtt_sink", FMS_SINK, section(broker.port, "version = 5"));
+    for (size_t i = 0; i < count; i++)
+        fake_add(f, topics[i], NULL, "1");
+    offer_until_settled(f);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(fake_fate(f, i), topics[i][0] == 'g' ? FMS_DELIVERED : FMS_REJECTED);
+        if (topics[i][0] == '$')
+            assert_non_null(strstr(fake_reason(f, i), "Not authorized"));
+        if (topics[i][0] != 'g')
+            assert_non_null(strstr(fake_reason(f, i), topics[i][0] == 'x' ? "\"x/x/x" : topics[i]));
+    }
+    fake_close(f);
+    mosquitto_free(&broker);
+}
+
 /* -------------------------------------------------------------------------------------------------------- mosquitto */
 
 static void test_every_qos_and_version_arrives(void **state)
@@ -800,6 +951,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_window_bounds_what_is_under_way),
         cmocka_unit_test(test_too_large_for_the_broker_is_rejected),
         cmocka_unit_test(test_impossible_records_are_rejected),
+        cmocka_unit_test(test_a_record_that_costs_the_connection_is_rejected),
+        cmocka_unit_test(test_an_end_for_another_reason_costs_no_record),
+        cmocka_unit_test(test_not_authorized_is_rejected_where_the_record_chose),
+        cmocka_unit_test(test_not_authorized_waits_while_nothing_is_taken),
+        cmocka_unit_test(test_what_mosquitto_does_not_take_costs_that_record),
         cmocka_unit_test(test_every_qos_and_version_arrives),
         cmocka_unit_test(test_qos_2_with_3_1_1_does_not_ask_too_much),
         cmocka_unit_test(test_headers_become_user_properties),

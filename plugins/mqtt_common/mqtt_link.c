@@ -92,6 +92,7 @@ struct mqtt_link {
     bool is_unspoken;    /* the broker says that it does not speak this version */
     bool is_unanswered;  /* CONNECT: perhaps for that reason */
     bool is_wordless;    /* it ended the connection without a reason */
+    bool is_blaming;     /* it ended the connection, perhaps for a message of ours */
     char reason[256];    /* why the connection was refused or lost */
 };
 
@@ -294,7 +295,29 @@ static void on_lost(void *context, char *cause)
 
     (void)cause; /* paho never gives one */
     link_note(link, &link->is_wordless, true);
+    link_note(link, &link->is_blaming, true);
     link_down(link, "the broker closed the connection, or went silent");
+}
+
+/* Whether DISCONNECT can be the answer to a message. */
+static bool link_is_blaming(const struct mqtt_link *link, enum MQTTReasonCodes code)
+{
+    switch (code) {
+    case MQTTREASONCODE_UNSPECIFIED_ERROR:
+    case MQTTREASONCODE_MALFORMED_PACKET:
+    case MQTTREASONCODE_PROTOCOL_ERROR:
+    case MQTTREASONCODE_IMPLEMENTATION_SPECIFIC_ERROR:
+    case MQTTREASONCODE_TOPIC_NAME_INVALID:
+    case MQTTREASONCODE_PACKET_TOO_LARGE:
+    case MQTTREASONCODE_PAYLOAD_FORMAT_INVALID:
+    case MQTTREASONCODE_RETAIN_NOT_SUPPORTED:
+    case MQTTREASONCODE_QOS_NOT_SUPPORTED:
+        return true;
+    case MQTTREASONCODE_NOT_AUTHORIZED:
+        return !link->role.has_one_topic;
+    default:
+        return false;
+    }
 }
 
 /* MQTT 5: the broker says why, and perhaps which server to use instead. on_lost does not follow. */
@@ -304,6 +327,7 @@ static void on_disconnected(void *context, MQTTProperties *properties, enum MQTT
     const char *text = MQTTReasonCode_toString(code);
     MQTTProperty *server = MQTTProperties_getProperty(properties, MQTTPROPERTY_CODE_SERVER_REFERENCE);
 
+    link_note(link, &link->is_blaming, link_is_blaming(link, code));
     if (code == MQTTREASONCODE_SESSION_TAKEN_OVER)
         link_down(link, "another client has connected with the client id \"%s\": give each its own", link_id(link));
     else
@@ -778,7 +802,7 @@ static int link_try(struct mqtt_link *link, int64_t patience)
 
     pthread_mutex_lock(&link->lock);
     link->reason[0] = '\0';
-    link->is_unreachable = link->is_unspoken = link->is_unanswered = link->is_wordless = false;
+    link->is_unreachable = link->is_unspoken = link->is_unanswered = link->is_wordless = link->is_blaming = false;
     pthread_mutex_unlock(&link->lock);
     if (link_next_address(link) != 0 || (link->handle == NULL && link_make_handle(link) != 0))
         return -EHOSTUNREACH;
@@ -1045,8 +1069,14 @@ static void link_pause(struct mqtt_link *link)
 /* What came of a connection, once it is over. */
 static void link_judge(struct mqtt_link *link, int64_t up_for, char *owed, size_t size)
 {
-    bool is_good = link->role.down == NULL || link->role.down(link->role.user, owed, size);
+    char why[sizeof link->reason];
+    bool has_blamed, is_good;
 
+    pthread_mutex_lock(&link->lock);
+    has_blamed = link->is_blaming;
+    memcpy(why, link->reason, sizeof why);
+    pthread_mutex_unlock(&link->lock);
+    is_good = link->role.down == NULL || link->role.down(link->role.user, has_blamed ? why : NULL, owed, size);
     if (!is_good || up_for < GOOD_AFTER || up_for < link->last_pause)
         return;
     link->attempt = link->losses = 0;

@@ -45,14 +45,16 @@ struct mqtt_role {
     bool keep_handle;        /* paho's handle outlives a connection: it holds our half of a session's QoS 2 */
     bool publishes;          /* with the QoS of the options, which the broker must allow */
     bool needs_retain;
+    bool has_one_topic; /* to which it publishes: where it may not, that is no message's fault */
     struct mqtt_will will;
     void *user;
     void (*up)(void *user);       /* connected */
     int64_t (*work)(void *user);  /* after `up` and each mqtt_link_kick; again when the time comes that it returns */
     void (*farewell)(void *user); /* still connected, but about to disconnect for good */
     /* Disconnected; nothing from that connection comes any more. Whether the broker did all that it was asked to, so that the
-     * connection was a good one; else `owed` gets what it had not answered, or stays empty. */
-    bool (*down)(void *user, char *owed, size_t size);
+     * connection was a good one; else `owed` gets what it had not answered, or stays empty. `why` is its reason to hang up, which
+     * can have been a message of ours; NULL: no message was. */
+    bool (*down)(void *user, const char *why, char *owed, size_t size);
     /* paho's thread, under paho's lock. When it returns, paho acknowledges. `connection` counts connections. */
     void (*arrived)(void *user, unsigned connection, char *topic, size_t topic_size, MQTTAsync_message *message);
 };

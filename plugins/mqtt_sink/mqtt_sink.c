@@ -4,7 +4,8 @@
  * window of our own, a ring that the lane fills, the link's thread sends from, and paho's callbacks settle; paho's own
  * buffers scan lists and stall. When the connection breaks, paho's client is thrown away with all that it had under
  * way, and what the ring still holds is published again in emit order: nothing is lost or overtaken, but what the
- * broker had and could not confirm comes twice, at QoS 2 too. */
+ * broker had and could not confirm comes twice, at QoS 2 too. A record for which the broker hangs up each time is found
+ * by sending one at a time. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -18,6 +19,13 @@
 /* More than a socket takes would wait in paho's queue, which it does not free together with the client. */
 #define UNCONFIRMED_BYTES (64 * 1024)
 
+/* When a record is to blame, and not the broker or the network. */
+#define FRUITLESS_MAX                                                                                                  \
+    2 /* connections in a row that were lost before anything was confirmed; then records go out one by one */
+#define LOSSES_MAX   3  /* connections that a record has cost alone */
+#define DENIALS_MAX  5  /* times in a row that one topic was not authorized */
+#define TOPICS_KNOWN 32 /* of each kind that is remembered */
+
 #define OWN_PROPERTIES 5 /* that a message can have beside user properties */
 
 enum place_state { PLACE_DONE, PLACE_WAITING, PLACE_SENT, PLACE_REFUSED };
@@ -29,6 +37,14 @@ struct place {
     char *topic; /* buffer that stays with the place */
     size_t topic_room;
     enum place_state state;
+    int code;        /* that the broker refused it with */
+    unsigned losses; /* connections that it has cost alone */
+};
+
+/* The last topics of a kind, by their hashes: what becomes of one more record shall not take as long to find out. */
+struct topics {
+    uint64_t hashes[TOPICS_KNOWN];
+    unsigned count; /* ever */
 };
 
 struct mqtt_sink {
@@ -54,6 +70,13 @@ struct mqtt_sink {
     bool has_confirmed; /* the broker, on this connection */
     bool is_refused;    /* a record is to be retried: send and take nothing before all have an answer */
     char refusal[128];
+    bool has_fixed_topic; /* the same for all records; set before the link is there */
+    bool has_granted;     /* the broker has taken something since all was given back to the host */
+    uint64_t denied;      /* the topic that was not authorized last */
+    unsigned denials;     /* in a row */
+    bool is_alone;        /* what is under way */
+    unsigned fruitless;   /* connections in a row */
+    struct topics denied_topics, costly_topics;
     int64_t progress; /* when something was last confirmed, or first sent; on the link's clock */
 };
 
@@ -95,6 +118,33 @@ static struct place *mqtt_sink_place(struct mqtt_sink *self, uint64_t number)
     return &self->places[number % (uint64_t)self->window];
 }
 
+/* FNV-1a */
+static uint64_t hash_of(const char *topic)
+{
+    uint64_t hash = UINT64_C(14695981039346656037);
+
+    for (; *topic != '\0'; topic++)
+        hash = (hash ^ (unsigned char)*topic) * UINT64_C(1099511628211);
+    return hash;
+}
+
+static bool topics_have(const struct topics *topics, const char *topic)
+{
+    uint64_t hash = topics->count > 0 ? hash_of(topic) : 0;
+
+    for (unsigned i = 0; i < topics->count && i < TOPICS_KNOWN; i++) {
+        if (topics->hashes[i] == hash)
+            return true;
+    }
+    return false;
+}
+
+static void topics_add(struct topics *topics, const char *topic)
+{
+    if (!topics_have(topics, topic))
+        topics->hashes[topics->count++ % TOPICS_KNOWN] = hash_of(topic);
+}
+
 /* --------------------------------------------------------------------------------------------- the ring fills: lane */
 
 /* Copies the topic into the place. 0, or what the record was rejected for. */
@@ -131,21 +181,54 @@ static int mqtt_sink_fill(struct mqtt_sink *self, struct place *place, const str
     return 0;
 }
 
+static void mqtt_sink_reject(struct mqtt_sink *self, const struct place *place, int code)
+{
+    const char *text = MQTTReasonCode_toString((enum MQTTReasonCodes)code);
+
+    fms_reject(self->host, place->record, "the broker refuses it: %s: \"%.200s\"",
+               text != NULL ? text : "unknown reason", place->topic);
+}
+
+/* Called with the lock held, of the first record that was refused: it alone counts, for that behind it may come out otherwise
+ * next time. Whether it is to be rejected, for the broker does not grant the topic that the record chose. Where the topic is the
+ * same for all, a right that was revoked would lose the whole stream: that waits. */
+static bool mqtt_sink_is_denied(struct mqtt_sink *self, const struct place *place)
+{
+    uint64_t topic = hash_of(place->topic);
+
+    if (place->code != MQTTREASONCODE_NOT_AUTHORIZED || self->has_fixed_topic) {
+        self->denials = 0;
+        return false;
+    }
+    self->denials = topic == self->denied ? self->denials + 1 : 1;
+    self->denied = topic;
+    if (self->denials < DENIALS_MAX)
+        return false;
+    self->denials = 0;
+    topics_add(&self->denied_topics, place->topic);
+    return true;
+}
+
 /* All under way have an answer and one is a refusal: the host gets back what is left, in emit order. On the lane, so
  * that it offers nothing newer in between. */
 static void mqtt_sink_give_back(struct mqtt_sink *self)
 {
+    bool is_first = true;
+
     pthread_mutex_lock(&self->lock);
     if (self->is_refused && self->unconfirmed == 0) {
         for (; self->first != self->end; self->first++) {
             struct place *place = mqtt_sink_place(self, self->first);
 
-            if (place->state != PLACE_DONE)
+            if (place->state == PLACE_REFUSED && is_first && mqtt_sink_is_denied(self, place))
+                mqtt_sink_reject(self, place, place->code);
+            else if (place->state != PLACE_DONE)
                 fms_retry(self->host, place->record, "%s", self->refusal);
+            is_first = is_first && place->state != PLACE_REFUSED;
             place->state = PLACE_DONE;
         }
         self->next = self->end;
-        self->is_refused = false;
+        self->is_refused = self->has_granted = false;
     }
     pthread_mutex_unlock(&self->lock);
 }
@@ -170,6 +253,7 @@ static int mqtt_sink_write(void *instance, const struct fms_record *const *recor
         pthread_mutex_lock(&self->lock);
         place->record = records[taken];
         place->state = PLACE_WAITING;
+        place->losses = 0;
         self->end++;
         pthread_mutex_unlock(&self->lock);
         room--;
@@ -199,29 +283,36 @@ static void mqtt_sink_free_place(struct mqtt_sink *self, struct place *place)
         self->next = self->first;
 }
 
-static bool is_permanent(int code)
+/* Called with the lock held. Not authorized is that too where it was often so, and the broker takes other topics. */
+static bool mqtt_sink_is_permanent(const struct mqtt_sink *self, const struct place *place, int code)
 {
     return code == MQTTREASONCODE_PAYLOAD_FORMAT_INVALID || code == MQTTREASONCODE_TOPIC_NAME_INVALID ||
-           code == MQTTREASONCODE_PACKET_TOO_LARGE;
+           code == MQTTREASONCODE_PACKET_TOO_LARGE ||
+           (code == MQTTREASONCODE_NOT_AUTHORIZED && self->has_granted &&
+            topics_have(&self->denied_topics, place->topic));
 }
 
 /* Called with the lock held. What becomes of a record that the broker confirmed (code 0) or refused. */
 static void mqtt_sink_settle(struct mqtt_sink *self, struct place *place, int code)
 {
-    const char *text = code != 0 ? MQTTReasonCode_toString((enum MQTTReasonCodes)code) : NULL;
+    if (code != 0 && !mqtt_sink_is_permanent(self, place, code)) {
+        const char *text = MQTTReasonCode_toString((enum MQTTReasonCodes)code);
 
-    if (code != 0 && !is_permanent(code)) {
         if (!self->is_refused)
             snprintf(self->refusal, sizeof self->refusal, "the broker refuses a message to %.60s: %s", place->topic,
                      text != NULL ? text : "unknown reason");
         self->is_refused = true;
         place->state = PLACE_REFUSED;
+        place->code = code;
         return;
     }
-    if (code == 0)
+    if (code == 0) {
+        self->has_granted = true;
+        self->fruitless = 0;
         fms_delivered(self->host, place->record);
-    else
-        fms_reject(self->host, place->record, "the broker refuses it: %s", text);
+    } else {
+        mqtt_sink_reject(self, place, code);
+    }
     mqtt_sink_free_place(self, place);
 }
 
@@ -369,11 +460,18 @@ static size_t mqtt_sink_packet_size(struct mqtt_sink *self, const struct place *
     return 1 + length_size(size) + size;
 }
 
+/* Called with the lock held. Whether a record is to be sent alone, so that what the broker does is its answer to that one. */
+static bool mqtt_sink_goes_alone(const struct mqtt_sink *self, const struct place *place)
+{
+    return self->fruitless >= FRUITLESS_MAX || topics_have(&self->costly_topics, place->topic);
+}
+
 /* The next record to publish, marked as sent; NULL: none, or no more now. */
 static struct place *mqtt_sink_next(struct mqtt_sink *self)
 {
     size_t most = (size_t)mqtt_link_limits(self->link)->receive_maximum;
     struct place *place = NULL;
+    bool is_alone = false;
 
     pthread_mutex_lock(&self->lock);
     while (self->next != self->end && mqtt_sink_place(self, self->next)->state != PLACE_WAITING)
@@ -383,9 +481,14 @@ static struct place *mqtt_sink_next(struct mqtt_sink *self)
     if (place != NULL && self->unconfirmed > 0 &&
         self->unconfirmed_bytes + place->record->payload.size > UNCONFIRMED_BYTES)
         place = NULL;
+    if (place != NULL)
+        is_alone = mqtt_sink_goes_alone(self, place);
+    if (self->unconfirmed > 0 && (is_alone || self->is_alone))
+        place = NULL;
     if (place != NULL) {
         if (self->unconfirmed == 0)
             self->progress = mqtt_clock();
+        self->is_alone = is_alone;
         place->state = PLACE_SENT;
         self->unconfirmed++;
         self->unconfirmed_bytes += place->record->payload.size;
@@ -477,8 +580,23 @@ static void mqtt_sink_farewell(void *user)
         mqtt_sink_say(self, self->will_payload, FAREWELL_PATIENCE);
 }
 
+/* Called with the lock held. The broker hung up on a record that was sent alone: after some more of that it is rejected. One that
+ * comes much later is the network's, or the broker's own end. */
+static void mqtt_sink_blame(struct mqtt_sink *self, struct place *place, const char *why)
+{
+    bool is_known = topics_have(&self->costly_topics, place->topic);
+
+    if (mqtt_clock() - self->progress > self->mqtt.keepalive || (++place->losses < LOSSES_MAX && !is_known))
+        return;
+    fms_reject(self->host, place->record,
+               "the broker does not take it, and the connection ends when it is sent: %s: \"%.200s\"", why,
+               place->topic);
+    topics_add(&self->costly_topics, place->topic);
+    mqtt_sink_free_place(self, place);
+}
+
 /* What was under way is to be published again. A connection that confirmed none of it was no good one. */
-static bool mqtt_sink_down(void *user, char *owed, size_t size)
+static bool mqtt_sink_down(void *user, const char *why, char *owed, size_t size)
 {
     struct mqtt_sink *self = user;
     uint64_t resent = 0;
@@ -488,6 +606,8 @@ static bool mqtt_sink_down(void *user, char *owed, size_t size)
     is_good = self->unconfirmed == 0 || self->has_confirmed;
     if (self->unconfirmed > 0)
         snprintf(owed, size, "%zu publications", self->unconfirmed);
+    if (!is_good)
+        self->fruitless++;
     for (uint64_t i = self->first; i != self->next; i++) {
         struct place *place = mqtt_sink_place(self, i);
 
@@ -495,11 +615,13 @@ static bool mqtt_sink_down(void *user, char *owed, size_t size)
             continue;
         place->state = PLACE_WAITING;
         resent++;
+        if (self->is_alone && why != NULL)
+            mqtt_sink_blame(self, place, why);
     }
     self->next = self->first;
     self->unconfirmed = 0;
     self->unconfirmed_bytes = 0;
-    self->has_confirmed = false;
+    self->has_confirmed = self->is_alone = false;
     pthread_mutex_unlock(&self->lock);
     fms_count(self->host, COUNT_RESENT, resent);
     fms_wake(self->host);
@@ -556,9 +678,11 @@ static int mqtt_sink_open(void *instance, const struct fms_host *host)
         .farewell = mqtt_sink_farewell,
         .down = mqtt_sink_down,
     };
+    struct fms_bytes fixed;
     int error;
 
     self->host = host;
+    self->has_fixed_topic = role.has_one_topic = fms_expand(host, self->topic, NULL, &fixed) == 0;
     pthread_mutex_init(&self->lock, NULL);
     self->places = calloc((size_t)self->window, sizeof *self->places);
     for (int64_t i = 0; i < self->window && self->places != NULL; i++)

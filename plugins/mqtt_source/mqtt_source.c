@@ -536,10 +536,11 @@ static void mqtt_source_up(void *user)
     fms_count(self->host, COUNT_CONNECTIONS, 1);
 }
 
-static bool mqtt_source_down(void *user, char *owed, size_t size)
+static bool mqtt_source_down(void *user, const char *why, char *owed, size_t size)
 {
     struct mqtt_source *self = user;
 
+    (void)why;
     atomic_store(&self->has_been_down, true);
     if (self->asking == SIZE_MAX)
         return true;
