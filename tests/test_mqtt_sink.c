@@ -66,7 +66,7 @@ static void test_check_names_what_is_wrong(void **state)
          "error: server: \"...@a\" must not hold a user name: use username and password"},
         {"server = tcp://a, tcp://me:se/cret@a\n", "error: server: \"...@a\" must end after host and port"},
         {"server =\n", "server"},
-        {"server = ssl://a, tcp://b\n", "error: server: \"tcp://b\" is of another kind than \"ssl://a\""},
+        {"server = ssl://a, tcp://b\n", "error: server: \"tcp://b\" is of another kind than the first"},
         {"server = ws://a, tcp://b\n", "is of another kind"},
         {"server = tcp://a/path\n", "must end after host and port"},
         {"server = tcp://a\nca_file = ca.pem\n", "error: ca_file: is for TLS"},
@@ -79,6 +79,29 @@ static void test_check_names_what_is_wrong(void **state)
 
     (void)state;
     expect_refused("mqtt_sink", FMS_SINK, cases, sizeof cases / sizeof cases[0]);
+}
+
+/* A comma in a password splits it, so that no part looks like one. */
+static void test_check_shows_no_part_of_a_password(void **state)
+{
+    static const struct refusal cases[] = {
+        {"server = tcp://user:hush,hush@h\n", "error: server: \"tcp://user\" has no port"},
+        {"server = tcp://user:1,hush@h:1883\n", "error: server: \"...@h\" must begin with"},
+        {"server = tcp://user:hush@hush,hush@h\n", "error: server: address 1 must not hold a user name"},
+        {"server = tcp://user:1,hush,hush@h\n", "error: server: address 2 must begin with"},
+        {"server = tcp://a, tcp://user:hush,hush@h\n", "error: server: \"tcp://user\" has no port"},
+        {"server = tcp://a, tcp://user/hush,hush@h\n", "error: server: \"tcp://user\" must end after"},
+        {"server = user:hush,hush@h\n", "error: server: \"user\" must begin with"},
+    };
+
+    (void)state;
+    expect_refused("mqtt_sink", FMS_SINK, cases, sizeof cases / sizeof cases[0]);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct fake *f = fake_check("mqtt_sink", FMS_SINK, cases[i].ini);
+
+        assert_null(fake_said(f, "hush"));
+        fake_close(f);
+    }
 }
 
 static void test_check_warns_of_traps(void **state)
@@ -938,6 +961,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check_names_what_is_wrong),
+        cmocka_unit_test(test_check_shows_no_part_of_a_password),
         cmocka_unit_test(test_check_warns_of_traps),
         cmocka_unit_test(test_open_needs_readable_files),
         cmocka_unit_test(test_delivered_when_confirmed_out_of_order),

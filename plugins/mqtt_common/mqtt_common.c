@@ -110,25 +110,41 @@ void mqtt_next_server(const struct mqtt_options *options, size_t *server, struct
     mqtt_url_parse(options->server.items[*server], url);
 }
 
+/* What an address is called that is wrong. It may hold a password, or a part of one that had a comma in it: so only scheme and
+ * host are shown, or what stands behind the last @ of the list, or its place in that. */
+static void name_server(const struct fms_list *servers, size_t i, char *name, size_t size)
+{
+    const char *text = servers->items[i], *user = strrchr(text, '@'), *host = strstr(text, "://"), *rest;
+
+    host = host != NULL ? host + 3 : text;
+    host += strcspn(host, host[0] == '[' ? "]/" : ":/");
+    if (user != NULL && i + 1 == servers->count)
+        snprintf(name, size, "\"...%.*s\"", (int)strcspn(user, ":/"), user);
+    else if (user != NULL || (i > 0 && scheme_of(text, &rest) == NULL))
+        snprintf(name, size, "address %zu", i + 1);
+    else
+        snprintf(name, size, "\"%.*s\"", (int)(host - text), text);
+}
+
 /* All of one kind, or whoever cuts off what is safe would get us to say the password in the clear. `url` is the first. */
 static int check_servers(const struct mqtt_options *options, const struct fms_host *host, struct mqtt_url *url)
 {
     struct mqtt_url other = {.port = 0};
+    char name[300];
 
     if (options->server.count == 0)
         return fms_fail_option(host, "server", -EINVAL, "names no broker");
     for (size_t i = 0; i < options->server.count; i++) {
-        const char *text = options->server.items[i], *user = strrchr(text, '@'); /* a password may stand before it */
-        const char *error = mqtt_url_parse(text, i == 0 ? url : &other);
+        const char *error = mqtt_url_parse(options->server.items[i], i == 0 ? url : &other);
 
+        name_server(&options->server, i, name, sizeof name);
         if (error != NULL)
-            return fms_fail_option(host, "server", -EINVAL, "\"%s%s\" %s", user != NULL ? "..." : "",
-                                   user != NULL ? user : text, error);
+            return fms_fail_option(host, "server", -EINVAL, "%s %s", name, error);
         if (i > 0 && (other.is_tls != url->is_tls || other.is_websocket != url->is_websocket))
             return fms_fail_option(host, "server", -EINVAL,
-                                   "\"%s\" is of another kind than \"%s\": all must use TLS or none, and all WebSockets"
+                                   "%s is of another kind than the first: all must use TLS or none, and all WebSockets"
                                    " or none",
-                                   text, options->server.items[0]);
+                                   name);
     }
     return 0;
 }
