@@ -62,7 +62,8 @@ struct mqtt_link {
     struct copy copies[COPIES];
     char told[MQTT_TLS_REASON_SIZE]; /* why new files cannot be used */
     enum mqtt_version version;       /* that is tried, or spoken: not MQTT_AUTO */
-    bool has_spoken_5;               /* ever */
+    size_t asked;                    /* the server that this is about */
+    uint64_t has_spoken_5;           /* ever: a bit for each server, the 65th has that of the first */
     bool is_guess;      /* 3.1.1 is spoken because the broker did not answer to 5, which may have had another reason */
     int keepalive;      /* seconds */
     bool stays;         /* the next attempt goes to the same address */
@@ -268,6 +269,9 @@ static void link_refused(struct mqtt_link *link, int code, const char *message)
         link_note(link, &link->is_unspoken, true);
     if (code > 0 && connack_text(code) != NULL) {
         link_down(link, "refused: %s", connack_text(code));
+    } else if (message != NULL && strcmp(message, "CONNACK return code") == 0) {
+        link_note(link, &link->is_unanswered, true);
+        link_down(link, "the answer is none of MQTT (code %d)", code);
     } else if (message != NULL && strcmp(message, "TCP connect completion failure") == 0) {
         link_note(link, &link->is_unanswered, true);
         link_down(link, "the broker closed the connection instead of an answer%s%s", tls,
@@ -541,6 +545,39 @@ int mqtt_link_unsubscribe(struct mqtt_link *link, char *const *filters, size_t c
 
 /* ---------------------------------------------------------------------------------------------- connect, disconnect */
 
+/* As paho's functions: MQTTASYNC_SUCCESS, or why not. */
+static int link_make_anchor(struct mqtt_link *link)
+{
+    return MQTTAsync_createWithOptions(&link->anchor, link->url.text, link->client_id, MQTTCLIENT_PERSISTENCE_NONE,
+                                       NULL, NULL);
+}
+
+static void link_drop_handle(struct mqtt_link *link)
+{
+    link_make_anchor(link); /* without memory for it there is none */
+    MQTTAsync_destroy(&link->handle);
+}
+
+static uint64_t server_bit(const struct mqtt_link *link)
+{
+    return UINT64_C(1) << (link->server % 64);
+}
+
+/* Before an attempt at another address: what was found of a server's version says nothing of the next one, and a guess not even
+ * of the next address. */
+static void link_forget_version(struct mqtt_link *link)
+{
+    bool is_known = link->server == link->asked && !link->is_guess;
+
+    link->asked = link->server;
+    if (is_known || link->options->version != MQTT_AUTO || link->version == MQTT_5)
+        return;
+    if (link->handle != NULL)
+        link_drop_handle(link); /* it is for one version */
+    link->version = MQTT_5;
+    link->is_guess = false;
+}
+
 /* The next address of the server's name, or the first of the next server's; for whatever is wrong with one, the others
  * shall be tried. Asks for the name here: paho would do so under its lock, and an unknown name can take long. */
 static int link_next_address(struct mqtt_link *link)
@@ -552,13 +589,15 @@ static int link_next_address(struct mqtt_link *link)
     link->stays = false;
     if (link->address != NULL && !stays)
         link->address = link->address->ai_next;
+    if (link->address == NULL && !stays)
+        mqtt_next_server(link->options, &link->server, &link->url);
+    if (!stays)
+        link_forget_version(link);
     if (link->address != NULL)
         return 0;
     if (link->found != NULL)
         freeaddrinfo(link->found);
     link->found = NULL;
-    if (!stays)
-        mqtt_next_server(link->options, &link->server, &link->url);
     error = getaddrinfo(link->url.host, NULL, &hints, &link->found);
     if (error != 0) {
         link_down(link, "%s: %s", link->url.host, gai_strerror(error));
@@ -659,19 +698,6 @@ static void link_renew_files(struct mqtt_link *link)
 
     link_copy_files(link, &option, reason);
     mqtt_tls_tell(link->host, option, reason, link->told);
-}
-
-/* As paho's functions: MQTTASYNC_SUCCESS, or why not. */
-static int link_make_anchor(struct mqtt_link *link)
-{
-    return MQTTAsync_createWithOptions(&link->anchor, link->url.text, link->client_id, MQTTCLIENT_PERSISTENCE_NONE,
-                                       NULL, NULL);
-}
-
-static void link_drop_handle(struct mqtt_link *link)
-{
-    link_make_anchor(link); /* without memory for it there is none */
-    MQTTAsync_destroy(&link->handle);
 }
 
 static int link_make_handle(struct mqtt_link *link)
@@ -892,7 +918,8 @@ static bool link_change_version(struct mqtt_link *link)
     bool is_doubted;
 
     pthread_mutex_lock(&link->lock);
-    is_doubted = (link->is_unspoken || (link->is_unanswered && !link->has_spoken_5)) && !link_must_go(link);
+    is_doubted = (link->is_unspoken || (link->is_unanswered && (link->has_spoken_5 & server_bit(link)) == 0)) &&
+                 !link_must_go(link);
     pthread_mutex_unlock(&link->lock);
     if (!is_doubted || link->options->version != MQTT_AUTO)
         return false;
@@ -939,7 +966,7 @@ static int link_connect(struct mqtt_link *link, int64_t patience)
     } while (is_next);
     if (error == 0) {
         link->limits.session_present = !was_new; /* not one from a moment ago */
-        link->has_spoken_5 = link->has_spoken_5 || mqtt_link_is_5(link);
+        link->has_spoken_5 |= mqtt_link_is_5(link) ? server_bit(link) : 0;
         link_hurry(link);
     }
     return error;

@@ -20,11 +20,10 @@
 #define UNCONFIRMED_BYTES (64 * 1024)
 
 /* When a record is to blame, and not the broker or the network. */
-#define FRUITLESS_MAX                                                                                                  \
-    2 /* connections in a row that were lost before anything was confirmed; then records go out one by one */
-#define LOSSES_MAX   3  /* connections that a record has cost alone */
-#define DENIALS_MAX  5  /* times in a row that one topic was not authorized */
-#define TOPICS_KNOWN 32 /* of each kind that is remembered */
+#define FRUITLESS_MAX 2  /* connections in a row that confirmed nothing; then records go out one by one */
+#define LOSSES_MAX    3  /* connections that a record has cost alone */
+#define DENIALS_MAX   5  /* times in a row that one topic was not authorized */
+#define TOPICS_KNOWN  32 /* of each kind that is remembered */
 
 #define OWN_PROPERTIES 5 /* that a message can have beside user properties */
 
