@@ -510,27 +510,23 @@ static int read_publish_properties(struct reader *reader, size_t left, struct pa
     return 0;
 }
 
-/* Topic and identifier. Without an identifier there is no acknowledgement (MQTT-2.2.1-4), so that is a message of QoS 0; and nobody
- * knows how to acknowledge QoS 3 (MQTT-3.3.1-4). Where the
- * reader is short, all that holds only of a packet that is all there. */
-static void read_publish_head(struct reader *reader, struct packet_publish *publish)
+/* What can be known of a message whose topic or identifier does not fit into its packet, or of QoS 3 (MQTT-3.3.1-4). Nobody knows
+ * how to acknowledge that, so it is one of QoS 0. */
+static void read_broken_publish(const struct reader *reader, size_t left, const struct packet *packet,
+                                struct packet_publish *publish)
 {
-    const uint8_t *start = reader->at;
+    size_t size = packet->body.size;
 
-    publish->topic = read_binary(reader);
-    if (reader->is_short) {
+    if (size < 2 || publish->topic.data == NULL) {
         publish->fault = "its topic is longer than its packet";
-        publish->topic = reader->end - start > 2 ? fms_bytes_of(start + 2, (size_t)(reader->end - start) - 2)
-                                                 : fms_bytes_of(NULL, 0);
-    } else if (publish->qos == 3) {
-        publish->fault = "its QoS is 3, which there is not";
-    } else if (publish->qos > 0) {
-        publish->id = read_u16(reader);
-        if (reader->is_short)
-            publish->fault = "its packet ends before the packet identifier";
+        publish->topic = fms_bytes_of((const uint8_t *)packet->body.data + (size > 2 ? 2 : 0), size > 2 ? size - 2 : 0);
+    } else {
+        publish->fault = publish->qos == 3 ? "its QoS is 3, which there is not"
+                                           : "its packet ends before the packet identifier";
     }
-    if (publish->id == 0)
-        publish->qos = 0;
+    publish->payload = fms_bytes_of(reader->at, left);
+    publish->id = 0;
+    publish->qos = 0;
 }
 
 int packet_read_publish(enum packet_version version, const struct packet *packet, size_t there,
@@ -546,14 +542,19 @@ int packet_read_publish(enum packet_version version, const struct packet *packet
         .retain = (packet->flags & 1) != 0,
         .properties = no_properties,
     };
-    read_publish_head(&reader, publish);
+    publish->topic = read_binary(&reader);
+    publish->id = publish->qos == 1 || publish->qos == 2 ? read_u16(&reader) : 0;
+    left = packet->body.size - (there - reader_left(&reader));
     if (reader.is_short && there < packet->body.size)
         return -1;
-    left = packet->body.size - (there - reader_left(&reader));
-    if (publish->fault == NULL && version == PACKET_5)
+    if (reader.is_short || publish->qos == 3) {
+        read_broken_publish(&reader, left, packet, publish);
+        return 0;
+    }
+    if (publish->id == 0) /* MQTT-2.2.1-4: there is no acknowledgement without it */
+        publish->qos = 0;
+    if (version == PACKET_5)
         error = read_publish_properties(&reader, left, publish);
-    else
-        publish->payload = fms_bytes_of(reader.at, left);
     if (error != 0 || publish->fault != NULL)
         return error;
     publish->payload = fms_bytes_of(reader.at, packet->body.size - (there - reader_left(&reader)));
