@@ -1174,6 +1174,38 @@ static void test_overlapping_subscription_of_yesterday_is_ended(void **state)
     }
 }
 
+/* A subscription that is refused today, and asked for again and again, does not hide one of yesterday. */
+static void test_refused_subscription_hides_none_of_yesterday(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct packet packet;
+    struct wire wire;
+    char ini[256];
+    struct fake *f;
+
+    (void)state;
+    snprintf(ini, sizeof ini,
+             "server = tcp://127.0.0.1:%d\ntopic = fms/#, secret/#\nclient_id = bridge\nclean_start = no\n"
+             "reconnect_min = 60s\nreconnect_max = 60s\n",
+             port);
+    f = fake_open("mqtt_source", FMS_SOURCE, ini);
+    fake_poll(f, 16);
+    wire = broker_accept(listener, NULL, true, NULL);
+    broker_grant(&wire, 1);
+    broker_grant(&wire, 0x87);
+    fake_until(f, fake_said(f, "refuses the subscription to \"secret/#\"") != NULL);
+    poll(NULL, 0, 100); /* that is said before it watches out */
+    wire_publish(&wire, "old/a", "0", 1, 7, NULL, NULL);
+    fake_until(f, fake_emitted(f) == 1);
+    packet = wire_expect(&wire, UNSUBSCRIBE);
+    free(packet.body);
+    fake_stop(f);
+    close(wire.fd);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+    close(listener);
+}
+
 static void test_shared_subscription_divides(void **state)
 {
     struct mosquitto broker;
@@ -1430,9 +1462,11 @@ int main(void)
         cmocka_unit_test(test_refused_subscription_is_asked_for_again),
         cmocka_unit_test(test_subscription_of_yesterday_is_ended),
         cmocka_unit_test(test_overlapping_subscription_of_yesterday_is_ended),
+        cmocka_unit_test(test_refused_subscription_hides_none_of_yesterday),
         cmocka_unit_test(test_shared_subscription_divides),
         cmocka_unit_test(test_certificates_are_renewed),
         cmocka_unit_test(test_other_version_at_the_same_server),
+        cmocka_unit_test(test_the_next_server_is_asked_in_5),
         cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),
         cmocka_unit_test(test_probe),
         cmocka_unit_test(test_probe_says_what_is_refused),

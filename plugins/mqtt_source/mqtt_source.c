@@ -78,6 +78,7 @@ struct mqtt_source {
     bool has_told;       /* that it is subscribed; later only what goes wrong is news */
     bool has_session;    /* the broker had granted a subscription */
     unsigned attempt;    /* subscriptions refused in a row */
+    int64_t ask_at;      /* for what was refused; 0: at once */
     bool has_been_up;
     bool has_old_session; /* from before this process */
     bool has_kept;        /* the broker has said once that it kept a session */
@@ -533,6 +534,7 @@ static void mqtt_source_up(void *user)
     mqtt_source_tell_session(self, limits->session_present);
     memset(self->is_subscribed, 0, self->topic.count * sizeof *self->is_subscribed);
     self->asking = 0;
+    self->ask_at = 0;
     fms_count(self->host, COUNT_CONNECTIONS, 1);
 }
 
@@ -624,19 +626,22 @@ static void mqtt_source_sweep(struct mqtt_source *self)
 static int64_t mqtt_source_work(void *user)
 {
     struct mqtt_source *self = user;
-    bool all = mqtt_source_subscribe_all(self);
+    bool is_due = mqtt_clock() >= self->ask_at, all = is_due && mqtt_source_subscribe_all(self);
 
-    if (all) {
+    if (self->asking == SIZE_MAX) { /* all have an answer, if only a refusal */
         atomic_store(&self->is_watchful, self->has_old_session);
         mqtt_source_sweep(self);
     }
-    self->attempt = all ? 0 : self->attempt + 1;
+    if (!is_due)
+        return self->ask_at;
     if (all && !self->has_told)
         fms_info(self->host, "receives %s%s", self->topic.items[0], self->topic.count > 1 ? " and others" : "");
     self->has_told = self->has_told || all;
-    return all ? FMS_NEVER
-               : mqtt_clock() +
-                     fms_backoff(self->host, self->mqtt.reconnect_min, self->mqtt.reconnect_max, self->attempt - 1);
+    self->attempt = all ? 0 : self->attempt + 1;
+    self->ask_at = all ? 0
+                       : mqtt_clock() + fms_backoff(self->host, self->mqtt.reconnect_min, self->mqtt.reconnect_max,
+                                                    self->attempt - 1);
+    return all ? FMS_NEVER : self->ask_at;
 }
 
 /* --------------------------------------------------------------------------------------------------------- the lane */
