@@ -556,6 +556,64 @@ static void test_first_topic_begins_at_its_beginning(void **state)
     fake_close(f);
 }
 
+/* Nobody knows of its first run: what latest skips then is told aloud, and earliest skips nothing. */
+static void test_first_topic_made_while_stopped(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("unseen"), *latest = cluster_name("latest"), *earliest = cluster_name("earliest");
+    char pattern[80];
+    struct fake *f;
+
+    snprintf(pattern, sizeof pattern, "^%s.*", topic);
+    f = open_start(cluster, pattern, latest, "latest");
+    fake_until(f, fake_said(f, "waiting for a topic: ") != NULL);
+    fake_close(f);
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 20);
+    f = open_start(cluster, pattern, latest, "latest");
+    fake_until(f, fake_said(f, "1 partition assigned") != NULL);
+    assert_non_null(fake_said(f, "warning: group "));
+    assert_non_null(fake_said(f, "as start = latest says: 20 offsets before that are skipped"));
+    fake_close(f);
+    f = open_start(cluster, pattern, earliest, "earliest");
+    fake_until(f, fake_emitted(f) >= 20);
+    assert_true(has_come(f, topic, 0, 20));
+    assert_null(fake_said(f, "warning: group "));
+    fake_close(f);
+}
+
+/* Kafka forgets a group's offsets with their topic; the recipe for what must lose nothing is earliest. */
+static void test_topic_is_made_anew_while_stopped(void **state)
+{
+    static const char *const starts[] = {"latest", "earliest"};
+    struct cluster *cluster = *state;
+
+    CLUSTER_NEEDS_REAL(cluster);
+    for (size_t i = 0; i < 2; i++) {
+        const char *topic = cluster_name(starts[i]), *group = cluster_name("again");
+        int64_t until = fake_realclock() + FAKE_PATIENCE;
+        struct fake *f;
+
+        cluster_topic(cluster, topic, 1);
+        f = open_start(cluster, topic, group, starts[i]);
+        fake_until(f, fake_said(f, "1 partition assigned") != NULL);
+        fake_close(f);
+        cluster_delete(cluster, topic);
+        cluster_topic(cluster, topic, 1);
+        while (cluster_committed(cluster, group, topic, 0) >= 0)
+            assert_true(fake_realclock() < until);
+        produce_numbered(cluster, topic, 0, 0, 20);
+        f = open_start(cluster, topic, group, starts[i]);
+        fake_until(f, fake_said(f, "1 partition assigned") != NULL);
+        if (i == 0)
+            assert_non_null(fake_said(f, "as start = latest says: 20 offsets before that are skipped"));
+        else
+            fake_until(f, fake_emitted(f) >= 20);
+        assert_true(has_come(f, topic, 0, i == 0 ? 0 : 20));
+        fake_close(f);
+    }
+}
+
 static void test_group_without_a_message_knows_where_it_was(void **state)
 {
     struct cluster *cluster = *state;
@@ -568,6 +626,7 @@ static void test_group_without_a_message_knows_where_it_was(void **state)
     fake_until(f, fake_said(f, "1 partition assigned") != NULL);
     assert_non_null(fake_said(f, "is new, and begins in "));
     assert_non_null(fake_said(f, "as start = latest says: 3 offsets before that are skipped"));
+    assert_non_null(fake_said(f, "warning: group "));
     fake_close(f);
     assert_int_equal(cluster_committed(cluster, group, topic, 0), 3);
     produce_numbered(cluster, topic, 0, 3, 5);
@@ -984,6 +1043,8 @@ int main(int argc, char **argv)
         TEST(test_added_partition_begins_at_its_beginning),
         TEST(test_topic_found_later_begins_at_its_beginning),
         TEST(test_first_topic_begins_at_its_beginning),
+        TEST(test_first_topic_made_while_stopped),
+        TEST(test_topic_is_made_anew_while_stopped),
         TEST(test_group_without_a_message_knows_where_it_was),
         TEST(test_beginning_is_committed_first),
         TEST(test_members_agree_where_the_group_began),

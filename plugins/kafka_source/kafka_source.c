@@ -526,9 +526,10 @@ static void tell_beginnings(struct kafka_source *self, const struct search *sear
 
     tally(search, PLACE_START, &told);
     if (told.count > 0)
-        fms_info(host, "group %s%s begins in %s as start = %s says: %lld offsets before that are skipped", self->group,
-                 search->is_new_group ? " is new, and" : "", tally_name(&told, name), self->start,
-                 (long long)told.offsets);
+        host->log(host, told.offsets > 0 ? FMS_LOG_WARN : FMS_LOG_INFO,
+                  "group %s%s begins in %s as start = %s says: %lld offsets before that are skipped", self->group,
+                  search->is_new_group ? " is new, and" : "", tally_name(&told, name), self->start,
+                  (long long)told.offsets);
     tally(search, PLACE_LATER, &told);
     if (told.count > 0)
         fms_info(host, "group %s: %s %s not there when the group began: begins at the beginning, with %lld offsets",
