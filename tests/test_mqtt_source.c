@@ -866,12 +866,13 @@ static void test_takeovers_are_guessed(void **state)
     close(listener);
 }
 
-/* A connection that lasted, and on which all was answered, begins anew with the back-off, and with the first server. */
+/* A connection that lasted, and on which all was answered, begins anew with the back-off, and with the first server; one that
+ * is lost after some seconds does not. */
 static void test_good_connection_resets_the_back_off(void **state)
 {
     int port = 0, listener = wire_listen(&port);
-    struct fake *f = source_watched(port, "");
-    int64_t until = fake_realclock() + FAKE_PATIENCE;
+    struct fake *f = source_watched(port, "keepalive = 60s");
+    int64_t until;
     struct wire wire;
 
     (void)state;
@@ -880,9 +881,15 @@ static void test_good_connection_resets_the_back_off(void **state)
     wire = broker_accept(listener, NULL, false, NULL);
     broker_grant(&wire, 1);
     assert_true(last_attempt >= 2);
-    assert_false(wire_ready(wire.fd, 5500)); /* the link wants to see it last for 5 s */
+    assert_false(wire_ready(wire.fd, 6000));
     close(wire.fd);
-    fake_until(f, fake_said(f, "warning: connection to ") != NULL);
+    wire = broker_accept(listener, NULL, false, NULL);
+    broker_grant(&wire, 1);
+    assert_true(last_attempt >= 3);
+    assert_false(wire_ready(wire.fd, 30500)); /* the link wants to see it last for 30 s */
+    close(wire.fd);
+    fake_until(f, fake_count_said(f, "warning: connection to ") == 2);
+    until = fake_realclock() + FAKE_PATIENCE;
     while (last_attempt != 0 && fake_realclock() < until)
         poll(NULL, 0, 1);
     assert_int_equal(last_attempt, 0);

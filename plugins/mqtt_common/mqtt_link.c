@@ -30,7 +30,7 @@
 
 #define CONNECT_PATIENCE    (10 * FMS_SECOND)
 #define DISCONNECT_PATIENCE (2 * FMS_SECOND)
-#define GOOD_AFTER          (5 * FMS_SECOND) /* a connection has proved good, if the broker has also done what it was asked */
+#define GOOD_AFTER          (30 * FMS_SECOND) /* a connection has proved good, if the broker has also done what it was asked */
 #define PACKET_MAX          (INT64_C(268435455) + 5) /* MQTT-1.5.5, MQTT-2.1.4 */
 #define UNSAID_AT_QOS_2     20                       /* mosquitto's default; with 3.1.1 it just hangs up on one more */
 
