@@ -263,7 +263,7 @@ static void link_note(struct mqtt_link *link, bool *note, bool value)
  * is done, and what TLS 1.3 has to say of our certificate comes later. */
 static void link_refused(struct mqtt_link *link, int code, const char *message)
 {
-    const char *tls = link->url.is_tls ? ", or wants a certificate of ours, or refuses it" : "";
+    const char *tls = link->url.is_tls ? "; perhaps it wants a certificate of ours, or refuses it" : "";
 
     if (code == 1 || code == MQTTREASONCODE_UNSUPPORTED_PROTOCOL_VERSION)
         link_note(link, &link->is_unspoken, true);
@@ -278,8 +278,10 @@ static void link_refused(struct mqtt_link *link, int code, const char *message)
                   link->options->version == MQTT_5 ? " (does it speak MQTT 5? else set version = auto)" : "");
     } else {
         link_note(link, &link->is_unreachable, true);
-        link_down(link, "nobody answers there%s%s", link->url.is_tls ? ", or the certificate is not for this host" : "",
-                  tls);
+        link_down(link, "nobody answers there%s",
+                  link->url.is_tls ? ", or the certificate is not for this host, or the broker wants a certificate of"
+                                     " ours, or refuses it"
+                                   : "");
     }
 }
 
@@ -1038,11 +1040,11 @@ static void link_tell_loss(struct mqtt_link *link, const char *reason, const cha
     link->losses++;
     link->is_told = (link->losses & (link->losses - 1)) == 0;
     if (link->losses > 3 && owed[0] == '\0' && link->is_wordless)
-        snprintf(guess, sizeof guess, " (has another client the client id \"%.80s\", too?)", link_id(link));
+        snprintf(guess, sizeof guess, " (does another client use the client id \"%.80s\"?)", link_id(link));
     if (link->losses == 1)
         fms_warn(link->host, "connection to %s lost: %s%s%s; connecting again", link->url.text, reason, before, owed);
     else if (link->is_told)
-        fms_warn(link->host, "connection to %s lost, the %u. one in a row: %s%s%s%s; connecting again, more slowly",
+        fms_warn(link->host, "connection to %s lost, %u times in a row now: %s%s%s%s; connecting again, more slowly",
                  link->url.text, link->losses, reason, before, owed, guess);
 }
 

@@ -516,7 +516,7 @@ static void mqtt_source_tell_session(struct mqtt_source *self, bool is_present)
         fms_warn(self->host, "the broker does not have our session any more: what was published while we were away is"
                              " lost");
     else if (!self->has_doubted)
-        fms_warn(self->host,
+        fms_info(self->host,
                  "the broker does not say that it has kept our session: if it has not, what was published while"
                  " we were away is lost");
     self->has_doubted = true;
