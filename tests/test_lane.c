@@ -1159,10 +1159,12 @@ static void a_refused_letter_goes_again_bare(void **state)
 /* Whoever refused a letter for its size is not given a larger one; what is left of the reason is whole characters. */
 static void a_bare_letter_is_no_larger(void **state)
 {
-    static const char *const reasons[] = {"odd",
-                                          "seventy bytes, just as many as a bare letter keeps of a longer reason.",
-                                          "more than seventy bytes, and the seventieth is within a character: "
-                                          "..\xe2\x82\xac, which is left out, too, as it would be none"};
+    static const char *const reasons[] = {
+        "odd",
+        "seventy bytes, just as many as a bare letter keeps of a longer reason.",
+        ("more than seventy bytes, and the seventieth is within a character: "
+         "..\xe2\x82\xac, which is left out, too, as it would be none"),
+    };
     static const char *const kept[] = {"odd", "seventy bytes, just as many as a bare letter keeps of a longer reason.",
                                        "more than seventy bytes, and the seventieth is within a character: .."};
     static const size_t sizes[] = {0, 1, 28, 29, 1000};
