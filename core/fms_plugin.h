@@ -69,7 +69,7 @@ struct fms_record {
     struct fms_bytes key;
     struct fms_bytes payload;
     const struct fms_header *headers;
-    size_t header_count; /* 0..1000; a dead letter has up to 5 more */
+    size_t header_count; /* 0..1000 */
     int64_t timestamp;   /* nanoseconds since 1970 UTC; 0 where unknown */
     uint64_t tag[2];     /* the source's own words (an offset, a packet id); only the source may give them a meaning */
 };
@@ -318,7 +318,8 @@ static inline int64_t fms_backoff(const struct fms_host *host, int64_t min, int6
 }
 
 /* A source's record enters the pipeline; all of `draft` is copied, once, before this returns.
- * 0: taken, and source_settled will tell its fate. A record larger than max_in_flight_bytes is taken and rejected.
+ * 0: taken, and source_settled will tell its fate. A record that is larger than max_in_flight_bytes, or has more than
+ * 1000 headers, is taken and rejected.
  * -EAGAIN: no room now. Stop taking input and keep this one, to emit it before any other; source_poll is called when
  * there is room for it.
  * -ESHUTDOWN: the pipeline takes nothing more; forget it unacknowledged. -EINVAL: a malformed draft, logged.
@@ -331,7 +332,8 @@ static inline int fms_emit(const struct fms_host *host, const struct fms_record 
 /* fms_emit_rejected(host, draft, "reason", ...): a source's message that cannot become a good record. It enters the
  * pipeline as by fms_emit and is rejected at once under the source's name: so it goes to dead letters, or where
  * on_reject says. Returns as fms_emit; source_settled tells its fate as of any other. What does not fit
- * max_in_flight_bytes is left out, the topic last; of more than 1000 headers, all. Threads as fms_emit. */
+ * max_in_flight_bytes is left out, the topic last; headers behind the 995th, too, for a dead letter has 5 of its own.
+ * Threads as fms_emit. */
 #define fms_emit_rejected(host, ...) ((host)->emit_rejected((host), __VA_ARGS__))
 
 /* A transform makes a record out of another, and may do so several times; the parent is delivered when it was dropped
@@ -339,8 +341,8 @@ static inline int fms_emit(const struct fms_host *host, const struct fms_record 
  * delivered. The child's tag is its parent's.
  * 0: taken. -EAGAIN: no room; return FMS_AGAIN, remembering how many children were emitted, and the next call is for
  * the same record; in transform_poll, try again in the next one. -EMSGSIZE: no room, and there will never be any, for
- * nothing else is in flight; reject the record, at once or when its other children are emitted, or return FMS_AGAIN,
- * and the host rejects it. -EINVAL: a malformed draft, or a parent that the transform has not, as it has settled it or
+ * nothing else is in flight, or a child with more than 1000 headers; reject the record, at once or when its other
+ * children are emitted, or return FMS_AGAIN, and the host rejects it. -EINVAL: a malformed draft, or a parent that the transform has not, as it has settled it or
  * passed it on; -EPERM: from a thread that is not the lane, or by no transform: these are named, and the pipeline
  * stops. [lane] */
 static inline int fms_emit_child(const struct fms_host *host, const struct fms_record *parent,

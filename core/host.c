@@ -282,8 +282,7 @@ static int emit_check(struct stage *stage, const char *function)
 
 static int emit_malformed(struct stage *stage)
 {
-    host_misuse(stage,
-                "emitted a malformed record: more than 1000 headers, one without a name, or a size without data");
+    host_misuse(stage, "emitted a malformed record: a header without a name, or a size without data");
     return -EINVAL;
 }
 
@@ -302,6 +301,8 @@ static struct record *emit_new(struct lane *lane, const struct fms_record *draft
     lane->counts.emitted++;
     return record;
 }
+
+#define LETTER_OWN_HEADERS (RECORD_MAX_HEADERS - RECORD_LETTER_HEADERS)
 
 struct stub {
     struct fms_record draft;
@@ -346,19 +347,26 @@ static void stub_make(struct stub *stub, const struct lane *lane, const struct f
         stub_loses(stub, "its key");
     with = stub->draft;
     with.headers = draft->headers;
-    with.header_count = draft->header_count;
+    with.header_count = draft->header_count < LETTER_OWN_HEADERS ? draft->header_count : LETTER_OWN_HEADERS;
     if (!stub_widen(stub, lane, with))
         stub_loses(stub, "its headers");
+    else if (with.header_count < draft->header_count)
+        stub_loses(stub, "its headers behind the 995th");
     with = stub->draft;
     with.payload = draft->payload;
     if (!stub_widen(stub, lane, with))
         stub_loses(stub, "its payload");
 }
 
-/* So many headers that there cannot be such a record are no mistake of the source's, but its message's. */
+/* So many headers that there cannot be such a record are no mistake of the plugin's, but its message's. */
+static bool has_too_many_headers(const struct fms_record *draft)
+{
+    return draft->header_count > RECORD_MAX_HEADERS;
+}
+
 static bool is_malformed(const struct lane *lane, struct fms_record draft)
 {
-    if (draft.header_count > RECORD_MAX_HEADERS)
+    if (has_too_many_headers(&draft))
         draft.header_count = 0;
     return record_charge(lane, &draft, NULL) == SIZE_MAX;
 }
@@ -407,8 +415,9 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
     if (error != 0)
         return error;
     charge = record_charge(lane, draft, NULL);
-    if (charge == SIZE_MAX)
-        return emit_malformed(stage);
+    if (charge == SIZE_MAX) /* malformed, as that finds, or */
+        return host_emit_rejected(host, draft, "with %zu headers it has more than the %u that a record may have",
+                                  draft->header_count, RECORD_MAX_HEADERS);
     if (lane->is_refused)
         check_refused(stage, draft);
     if (charge > (size_t)lane->options.max_in_flight_bytes)
@@ -458,6 +467,13 @@ static int emit_child_later(struct stage *stage, struct record *parent, int posi
     return is_hopeless ? -EMSGSIZE : -EAGAIN;
 }
 
+/* Of a child with more headers than a record may have. */
+static int emit_child_never(struct stage *stage, struct record *parent)
+{
+    stage->is_refused = stage->is_hopeless = settle_is_in_hand(stage, parent);
+    return -EMSGSIZE;
+}
+
 static int host_emit_child(const struct fms_host *host, const struct fms_record *parent, const struct fms_record *draft)
 {
     struct stage *stage = stage_of(host);
@@ -470,10 +486,12 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
         return -EPERM;
     from = record_alive(stage, parent, "fms_emit_child");
     charge = record_charge(lane, draft, NULL);
-    if (from == NULL || charge == SIZE_MAX || from->kept_by != stage->index + 1) {
+    if (from == NULL || (charge == SIZE_MAX && is_malformed(lane, *draft)) || from->kept_by != stage->index + 1) {
         host_misuse(stage, "called fms_emit_child with a malformed record, or for a parent that it has not");
         return -EINVAL;
     }
+    if (charge == SIZE_MAX)
+        return emit_child_never(stage, from);
     child = has_room(lane, position, charge) ? record_new(lane, draft, charge, NULL) : NULL;
     if (child == NULL)
         return emit_child_later(stage, from, position);

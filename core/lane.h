@@ -58,7 +58,8 @@ struct record {
     struct slot slots[]; /* one for each sink, the dead letter's last; the first serves the lists of transforms too */
 };
 
-#define RECORD_MAX_HEADERS 1000u
+#define RECORD_MAX_HEADERS    1000u
+#define RECORD_LETTER_HEADERS 5u /* of these, in a dead letter, that are the host's */
 
 #define RECORD_CLASSES    8u  /* of size, up to 32 KiB; what is larger goes to malloc and back */
 #define RECORD_QUARANTINE 64u /* freed records of a class that stay dead for a while */
@@ -105,7 +106,8 @@ struct stage {
     int64_t stalled_since;         /* on lane_now's clock */
 
     struct record_list waiting; /* transforms: records that wait for room for children */
-    bool is_refused;            /* transforms: fms_emit_child has said -EAGAIN in this call */
+    bool is_refused;            /* transforms: fms_emit_child has said -EAGAIN or -EMSGSIZE in this call, */
+    bool is_hopeless;           /* and the latter, whatever room there may be later */
 
     size_t slot;                   /* sinks: which of a record's slots; transforms: 0 */
     struct record *head, *tail;    /* sinks: the queue; transforms: what they keep */

@@ -19,12 +19,11 @@
 #define ASAN_UNPOISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
 #endif
 
-#define POOL_SMALLEST         256u /* bytes of class 0; each next class is twice as large */
-#define POOL_SHARE            4u   /* what is kept beyond the quarantine: this part of max_in_flight_bytes */
-#define CACHE_LINE            64u  /* bytes */
-#define PREFETCHED            384u /* bytes of a record */
-#define RECORD_TOO_LARGE      (SIZE_MAX - 1)
-#define RECORD_LETTER_HEADERS 5u /* that a dead letter has besides */
+#define POOL_SMALLEST    256u /* bytes of class 0; each next class is twice as large */
+#define POOL_SHARE       4u   /* what is kept beyond the quarantine: this part of max_in_flight_bytes */
+#define CACHE_LINE       64u  /* bytes */
+#define PREFETCHED       384u /* bytes of a record */
+#define RECORD_TOO_LARGE (SIZE_MAX - 1)
 
 static size_t record_class(size_t size)
 {
@@ -65,12 +64,11 @@ static bool is_shared(const struct record *share, const void *data)
 static uint64_t record_data_size(const struct fms_record *draft, const struct record *share)
 {
     bool shared = share != NULL;
-    size_t most = RECORD_MAX_HEADERS + (shared ? RECORD_LETTER_HEADERS : 0);
     uint64_t sum = shared ? 0 : (uint64_t)draft->topic.size + draft->key.size + draft->payload.size + 3;
 
     if (!shared && !(is_sound(draft->topic) && is_sound(draft->key) && is_sound(draft->payload)))
         return UINT64_MAX;
-    if (draft->header_count > most || (draft->header_count > 0 && draft->headers == NULL))
+    if (draft->header_count > RECORD_MAX_HEADERS || (draft->header_count > 0 && draft->headers == NULL))
         return UINT64_MAX;
     for (size_t i = 0; i < draft->header_count; i++) {
         const struct fms_header *header = &draft->headers[i];

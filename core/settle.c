@@ -129,39 +129,56 @@ static struct record *root_of(struct record *record)
     return record;
 }
 
-#define LETTER_HEADERS 5
-
 static bool is_letter_header(const char *name)
 {
-    static const char *const names[LETTER_HEADERS] = {"fms.reason", "fms.pipeline", "fms.stage", "fms.topic",
-                                                      "fms.time"};
+    static const char *const names[RECORD_LETTER_HEADERS] = {"fms.reason", "fms.pipeline", "fms.stage", "fms.topic",
+                                                             "fms.time"};
     bool found = false;
 
-    for (size_t i = 0; i < LETTER_HEADERS && !found && strncmp(name, "fms.", 4) == 0; i++)
+    for (size_t i = 0; i < RECORD_LETTER_HEADERS && !found && strncmp(name, "fms.", 4) == 0; i++)
         found = strcmp(name, names[i]) == 0;
     return found;
 }
 
-/* The dead letter is the record as the source emitted it, whatever transforms made of it: so it can be replayed. */
+/* The headers of the record's own that its letter has room for, into `to`; returns how many. */
+static size_t letter_headers(const struct fms_record *record, struct fms_header *to, size_t *left_out)
+{
+    size_t n = 0;
+
+    *left_out = 0;
+    for (size_t i = 0; i < record->header_count; i++) {
+        if (is_letter_header(record->headers[i].name))
+            continue; /* a letter that came back has them of its first time */
+        if (n < RECORD_MAX_HEADERS - RECORD_LETTER_HEADERS)
+            to[n++] = record->headers[i];
+        else
+            ++*left_out;
+    }
+    return n;
+}
+
+/* The dead letter is the record as the source emitted it, whatever transforms made of it: so it can be replayed. What it has
+ * no room for is told in its reason. */
 static struct record *dead_letter_new(struct stage *stage, struct record *root, const char *reason)
 {
     struct lane *lane = stage->lane;
-    struct fms_header *headers = calloc(root->public.header_count + LETTER_HEADERS, sizeof *headers);
+    struct fms_header *headers = calloc(root->public.header_count + RECORD_LETTER_HEADERS, sizeof *headers);
     struct fms_record draft = root->public;
     struct record *letter;
     struct timespec now;
     struct tm tm;
     char when[40];
-    size_t n = 0;
+    char *longer = NULL;
+    size_t n, left_out;
 
     if (headers == NULL)
         return NULL;
     clock_gettime(CLOCK_REALTIME, &now);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now.tv_sec, &tm));
-    for (size_t i = 0; i < root->public.header_count; i++) { /* a letter that came back has them of its first time */
-        if (!is_letter_header(root->public.headers[i].name))
-            headers[n++] = root->public.headers[i];
-    }
+    n = letter_headers(&root->public, headers, &left_out);
+    if (left_out > 0 && asprintf(&longer, "%s; its last %zu headers are left out, for a record has %u at most", reason,
+                                 left_out, RECORD_MAX_HEADERS) >= 0)
+        reason = longer;
     headers[n++] = (struct fms_header){"fms.reason", fms_text(reason)};
     headers[n++] = (struct fms_header){"fms.pipeline", fms_text(lane->options.name)};
     headers[n++] = (struct fms_header){"fms.stage", fms_text(stage->name)};
@@ -170,6 +187,7 @@ static struct record *dead_letter_new(struct stage *stage, struct record *root, 
     draft.headers = headers;
     draft.header_count = n;
     letter = record_new(lane, &draft, record_charge(lane, &draft, root), root);
+    free(longer);
     free(headers);
     return letter;
 }
@@ -209,7 +227,7 @@ static int dead_letter_send(struct stage *stage, struct record *root, const char
 static struct fms_bytes bare_reason(const struct fms_record *letter, char *text, size_t size)
 {
     static const char why[] = "; without payload and headers";
-    size_t own = letter->header_count - LETTER_HEADERS, left_out = letter->payload.size, n;
+    size_t own = letter->header_count - RECORD_LETTER_HEADERS, left_out = letter->payload.size, n;
     struct fms_bytes reason = letter->headers[own].value;
     const char *c = reason.data;
 
@@ -228,18 +246,18 @@ static struct fms_bytes bare_reason(const struct fms_record *letter, char *text,
 static int dead_letter_send_bare(struct stage *stage, struct record *letter, const char *refusal)
 {
     struct lane *lane = stage->lane;
-    struct fms_header headers[LETTER_HEADERS];
+    struct fms_header headers[RECORD_LETTER_HEADERS];
     struct fms_record draft = letter->public;
     struct record *root = letter->parent, *bare;
     char reason[BARE_REASON + 40];
 
-    if (draft.payload.data == NULL && draft.header_count == LETTER_HEADERS)
+    if (draft.payload.data == NULL && draft.header_count == RECORD_LETTER_HEADERS)
         return -E2BIG;
     draft.payload = fms_bytes_of(NULL, 0);
-    memcpy(headers, draft.headers + draft.header_count - LETTER_HEADERS, sizeof headers);
+    memcpy(headers, draft.headers + draft.header_count - RECORD_LETTER_HEADERS, sizeof headers);
     headers[0].value = bare_reason(&letter->public, reason, sizeof reason);
     draft.headers = headers;
-    draft.header_count = LETTER_HEADERS;
+    draft.header_count = RECORD_LETTER_HEADERS;
     bare = record_new(lane, &draft, record_charge(lane, &draft, root), root);
     if (bare == NULL)
         return -ENOMEM;
@@ -642,6 +660,21 @@ static void check_again(struct stage *transform, enum fms_verdict verdict)
     transform->is_refused = false;
 }
 
+/* What FMS_AGAIN asks for; true: to wait. */
+static bool again_waits(struct stage *transform, struct record *record)
+{
+    char *reason = NULL;
+
+    if (!transform->is_hopeless)
+        return true;
+    transform->is_hopeless = false;
+    if (asprintf(&reason, "what %s makes of it has more than the %u headers that a record may have", transform->name,
+                 RECORD_MAX_HEADERS) < 0)
+        reason = NULL;
+    settle_reject(transform, record, reason);
+    return false;
+}
+
 /* Calls the transform; true: the record goes on. */
 static inline bool transform_one(struct stage *transform, struct record *record, bool *again)
 {
@@ -666,10 +699,11 @@ static inline bool transform_one(struct stage *transform, struct record *record,
     } else {
         record->kept_by = 0;
         goes_on = verdict == FMS_PASS;
-        *again = verdict == FMS_AGAIN;
         if (verdict == FMS_DROP) {
             settle_release(lane, record);
-        } else if (!goes_on && !*again) {
+        } else if (verdict == FMS_AGAIN) {
+            *again = again_waits(transform, record);
+        } else if (!goes_on) {
             host_misuse(transform, "transform returned %d, which is no verdict", (int)verdict);
             stick(lane, record);
         }

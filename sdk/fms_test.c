@@ -38,10 +38,11 @@
 #define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
 #endif
 
-#define FAKE_BLOCK       256 /* records in one allocation */
-#define FAKE_HOLD        (5 * FMS_SECOND)
-#define FAKE_COUNTERS    64
-#define FAKE_MAX_HEADERS 1000
+#define FAKE_BLOCK          256 /* records in one allocation */
+#define FAKE_HOLD           (5 * FMS_SECOND)
+#define FAKE_COUNTERS       64
+#define FAKE_MAX_HEADERS    1000
+#define FAKE_LETTER_HEADERS 5 /* that a dead letter has of its own */
 
 enum fake_state { FAKE_OUTPUT, FAKE_OFFERED, FAKE_TAKEN, FAKE_SETTLED, FAKE_WITHDRAWN };
 
@@ -399,7 +400,7 @@ static void fake_blocks_free(struct fake_block *block)
 
 static bool fake_malformed(const struct fms_record *draft)
 {
-    bool bad = draft->header_count > FAKE_MAX_HEADERS || (draft->header_count > 0 && draft->headers == NULL) ||
+    bool bad = (draft->header_count > 0 && draft->headers == NULL) ||
                (draft->topic.data == NULL && draft->topic.size > 0) ||
                (draft->key.data == NULL && draft->key.size > 0) ||
                (draft->payload.data == NULL && draft->payload.size > 0);
@@ -600,9 +601,11 @@ static int fake_emit(struct fake *f, const char *function, const struct fms_reco
     return error;
 }
 
-static int fake_host_emit(const struct fms_host *host, const struct fms_record *draft)
+/* Of more headers than a record may have, as many as its dead letter has room for. */
+static void fake_cut_headers(struct fms_record *draft)
 {
-    return fake_emit(fake_of(host), "fms_emit", draft, NULL);
+    if (draft->header_count > FAKE_MAX_HEADERS)
+        draft->header_count = FAKE_MAX_HEADERS - FAKE_LETTER_HEADERS;
 }
 
 static int fake_host_emit_rejected(const struct fms_host *host, const struct fms_record *draft, const char *reason, ...)
@@ -611,12 +614,19 @@ static int fake_host_emit_rejected(const struct fms_host *host, const struct fms
     va_list args;
     char *text;
 
-    if (kept.header_count > FAKE_MAX_HEADERS)
-        kept.header_count = 0;
+    fake_cut_headers(&kept);
     va_start(args, reason);
     text = fake_vformat("", NULL, reason, args);
     va_end(args);
     return fake_emit(fake_of(host), "fms_emit_rejected", &kept, text);
+}
+
+static int fake_host_emit(const struct fms_host *host, const struct fms_record *draft)
+{
+    if (draft->header_count > FAKE_MAX_HEADERS && draft->headers != NULL)
+        return fake_host_emit_rejected(host, draft, "with %zu headers it has more than the %d that a record may have",
+                                       draft->header_count, FAKE_MAX_HEADERS);
+    return fake_emit(fake_of(host), "fms_emit", draft, NULL);
 }
 
 /* Called with the lock held. The input of which this is the live copy, or NULL after saying what is wrong. */
@@ -641,6 +651,7 @@ static int fake_host_emit_child(const struct fms_host *host, const struct fms_re
                                 const struct fms_record *draft)
 {
     struct fake *f = fake_of(host);
+    bool is_hopeless = draft->payload.size > f->largest || draft->header_count > FAKE_MAX_HEADERS;
     struct fake_input *input;
     int error;
 
@@ -649,9 +660,9 @@ static int fake_host_emit_child(const struct fms_host *host, const struct fms_re
     input = error == 0 ? fake_live(f, parent, "fms_emit_child") : NULL;
     if (error == 0 && input == NULL)
         error = -EINVAL;
-    else if (error == 0 && (draft->payload.size > f->largest || f->out_count >= f->capacity)) {
+    else if (error == 0 && (is_hopeless || f->out_count >= f->capacity)) {
         f->child_refused = input->offer->state == FAKE_OFFERED;
-        error = draft->payload.size > f->largest ? -EMSGSIZE : -EAGAIN;
+        error = is_hopeless ? -EMSGSIZE : -EAGAIN;
     } else if (error == 0) {
         struct fms_record child = *draft;
 

@@ -784,7 +784,7 @@ static void two_sinks_that_reject_make_two_letters(void **state)
     assert_all_delivered(7);
 }
 
-/* A thousand headers are the most that a record may have; a letter of such a record has five more. */
+/* A thousand headers are the most that a record may have, and that its letter has, five of which are not its own. */
 static struct fms_header many_headers[1000];
 
 static int source_poll_many_headers(void *instance, size_t credit, struct fms_wait *wait)
@@ -806,7 +806,10 @@ static int source_poll_many_headers(void *instance, size_t credit, struct fms_wa
 
 static int count_headers(void *instance, const struct fms_record *const *records, size_t count)
 {
-    ((struct sink *)instance)->parameter = records[0]->header_count;
+    struct sink *self = instance;
+
+    self->parameter = records[0]->header_count;
+    header_text(records[0], "fms.reason", letters[0].reason, sizeof letters[0].reason);
     return sink_write_at_once(instance, records, count);
 }
 
@@ -822,7 +825,8 @@ static void a_record_with_all_headers_becomes_a_letter(void **state)
     add_sink(1, "dead_letter", dead);
     lane_run(&rig.lane);
     assert_all_delivered(1);
-    assert_int_equal(sinks[1].parameter, 1005);
+    assert_int_equal(sinks[1].parameter, 1000);
+    assert_non_null(strstr(letters[0].reason, "; its last 5 headers are left out, for a record has 1000 at most"));
 }
 
 static void on_reject_stop_leaves_that_record_alone(void **state)
@@ -1099,22 +1103,39 @@ static void a_topic_above_the_bound_is_cut(void **state)
 }
 
 /* More than a record may have: they cost themselves, and the source breaks no rule with them. */
+static struct fms_header too_many_headers[1001];
+
+static void odd_begin_too_many_headers(void)
+{
+    for (size_t i = 0; i < 1001; i++)
+        too_many_headers[i] = (struct fms_header){"h", fms_text("v")};
+    odd_begin();
+    odd.draft.headers = too_many_headers;
+    odd.draft.header_count = 1001;
+}
+
 static void too_many_headers_are_left_out(void **state)
 {
-    static struct fms_header headers[1001];
-
     (void)state;
-    for (size_t i = 0; i < 1001; i++)
-        headers[i] = (struct fms_header){"h", fms_text("v")};
-    odd_begin();
+    odd_begin_too_many_headers();
     odd.is_rejected = true;
-    odd.draft.headers = headers;
-    odd.draft.header_count = 1001;
     lane_run(&rig.lane);
     assert_all_delivered(1);
-    assert_int_equal(odd.header_count, 5);
+    assert_int_equal(odd.header_count, 1000);
     assert_int_equal(odd.payload_size, 100);
-    assert_string_equal(odd.reason, "odd; left out for its size: its headers");
+    assert_string_equal(odd.reason, "odd; left out for its size: its headers behind the 995th");
+}
+
+static void too_many_headers_cost_their_record(void **state)
+{
+    (void)state;
+    odd_begin_too_many_headers();
+    lane_run(&rig.lane);
+    assert_false(rig.lane.has_failed);
+    assert_all_delivered(1);
+    assert_int_equal(odd.header_count, 1000);
+    assert_int_equal(odd.payload_size, 100);
+    assert_non_null(strstr(odd.reason, "with 1001 headers it has more than the 1000 that a record may have"));
 }
 
 /* What came out of dead letters and goes there again says why it is there this time. */
@@ -1574,6 +1595,43 @@ static void a_family_that_can_never_fit_is_rejected(void **state)
     assert_non_null(strstr(letters[0].reason, "does not fit max_in_flight_bytes = 16384"));
     assert_int_equal(sinks[0].count, 490);
     assert_all_delivered(500);
+}
+
+/* One header more than a record may have, of every 50th; what it says of those comes from `parameter`. */
+static enum fms_verdict big_headed_transform(void *instance, const struct fms_record *record)
+{
+    struct transform *self = instance;
+    struct fms_record draft = *record;
+
+    if (record->tag[0] % 50 != 49)
+        return FMS_PASS;
+    draft.headers = too_many_headers;
+    draft.header_count = 1001;
+    assert_int_equal(fms_emit_child(self->host, record, &draft), -EMSGSIZE);
+    return self->size == 0 ? FMS_AGAIN : fms_reject(self->host, record, "has more than 1000 headers");
+}
+
+static void a_child_with_too_many_headers_costs_its_record(void **state)
+{
+    struct fms_plugin table = {.transform = big_headed_transform};
+
+    for (size_t i = 0; i < 1001; i++)
+        too_many_headers[i] = (struct fms_header){"h", fms_text("v")};
+    for (size_t rejects = 0; rejects < 2; rejects++) {
+        add_source(500);
+        add_transform(0, "transform", table)->size = rejects;
+        add_sink(0, "sink", slow_table);
+        add_dead_letter();
+        lane_run(&rig.lane);
+        assert_false(rig.lane.has_failed);
+        assert_int_equal(letter_count, 10);
+        assert_string_equal(letters[0].stage, "transform");
+        assert_non_null(strstr(letters[0].reason, "has more than "));
+        assert_int_equal(sinks[0].count, 490);
+        assert_all_delivered(500);
+        rig_teardown(state);
+        rig_setup(state);
+    }
 }
 
 /* Three children of every 50th record, none of which the next transform can make its own of: each is that one's to lose. */
@@ -2301,7 +2359,7 @@ static int poll_malformed(void *instance, size_t credit, struct fms_wait *wait)
     if (self->large_at == 0) {
         draft.headers = &header;
     } else if (self->large_at == 1) {
-        draft.header_count = 1001;
+        draft.headers = NULL;
     } else {
         draft.payload = fms_bytes_of(NULL, 5);
     }
@@ -3510,6 +3568,7 @@ int main(int argc, char **argv)
         CASE(headers_above_the_bound_are_left_out),
         CASE(a_topic_above_the_bound_is_cut),
         CASE(too_many_headers_are_left_out),
+        CASE(too_many_headers_cost_their_record),
         CASE(a_letter_s_headers_are_replaced),
         CASE(a_refused_letter_goes_again_bare),
         CASE(a_bare_letter_is_no_larger),
@@ -3527,6 +3586,7 @@ int main(int argc, char **argv)
         CASE(families_of_families_wait_for_room),
         CASE(the_source_leaves_room_to_one_that_waits),
         CASE(a_family_that_can_never_fit_is_rejected),
+        CASE(a_child_with_too_many_headers_costs_its_record),
         CASE(a_child_that_can_never_fit_is_told_and_costs_only_itself),
         CASE(what_waits_further_along_is_no_reason_to_give_up),
         CASE(the_second_can_never_fit),
