@@ -548,7 +548,7 @@ static void test_full_disk(void **state)
 }
 
 /* Spoils entry 1. */
-static void damage(const char *bytes, size_t size)
+static void damage(const void *bytes, size_t size)
 {
     MDB_val key = {8, "\0\0\0\0\0\0\0\1"}, value = {size, (void *)(uintptr_t)bytes};
     MDB_env *env;
@@ -565,11 +565,11 @@ static void damage(const char *bytes, size_t size)
     mdb_env_close(env);
 }
 
-static void test_damage_is_named(void **state)
+/* What is damaged costs itself: the bytes go where rejected records go, and what stands behind them is handed on. */
+static void test_damage_costs_itself(void **state)
 {
     static const struct fms_bytes bad[] = {
         {"", 0},
-        {"\2", 1},
         {"\1\0\0\0\0\0\0\0\0\0\0\377\0\0\0t", 16},
         {"\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0x", 24},
         {"\1\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\2\0\0\0n\0\0\0\0", 32},
@@ -583,11 +583,69 @@ static void test_damage_is_named(void **state)
         store_numbers(0, 3);
         damage(bad[i].data, bad[i].size);
         f = open_source("");
-        assert_int_equal(fake_poll(f, 10), -EBADMSG);
-        assert_non_null(fake_said(f, ": entry 1 is damaged: "));
-        assert_numbers(f, 1, 0);
+        fake_until(f, fake_emitted(f) == 3);
+        assert_null(fake_rejected(f, 0));
+        assert_non_null(strstr(fake_rejected(f, 1), ": entry 1 is damaged: "));
+        assert_int_equal(fake_record(f, 1)->payload.size, bad[i].size);
+        assert_null(fake_rejected(f, 2));
         fake_close(f);
     }
+}
+
+/* Records of a version to come are not thrown away. */
+static void test_another_version_is_named(void **state)
+{
+    struct fake *f;
+
+    fresh(state);
+    store_numbers(0, 3);
+    damage("\2", 1);
+    f = open_source("");
+    assert_int_equal(fake_poll(f, 10), -EBADMSG);
+    assert_non_null(
+        fake_said(f, ": entry 1 is of a version that this fmspipe does not know: use the one that wrote it"));
+    assert_numbers(f, 1, 0);
+    fake_close(f);
+}
+
+/* Dead letters once had five headers more than a record may have; one that a spool still holds must not stop it. */
+static void test_headers_of_old_letters(void **state)
+{
+    static unsigned char entry[23 + 1005 * 10] = {1, 1005 & 0xff, 1005 >> 8};
+    struct fake *f;
+
+    for (size_t i = 0; i < 1005; i++)
+        memcpy(entry + 23 + i * 10, "\3\0\0\0h\0\0\0\0\0", 10);
+    fresh(state);
+    store_numbers(0, 3);
+    damage(entry, sizeof entry);
+    f = open_source("");
+    fake_until(f, fake_emitted(f) == 3);
+    assert_null(fake_rejected(f, 0));
+    assert_non_null(strstr(fake_rejected(f, 1), "with 1005 headers it has more than the 1000"));
+    assert_null(fake_rejected(f, 2));
+    fake_close(f);
+}
+
+/* As many as a record may have, there and back. */
+static void test_a_thousand_headers(void **state)
+{
+    static struct fms_header headers[1000];
+    const struct fms_record draft = {.payload = fms_text("p"), .headers = headers, .header_count = 1000};
+    struct fake *f;
+
+    fresh(state);
+    for (size_t i = 0; i < 1000; i++)
+        headers[i] = (struct fms_header){"h", fms_text("v")};
+    f = open_sink("");
+    fake_add_record(f, &draft);
+    assert_int_equal(fake_write(f), 1);
+    fake_close(f);
+    f = open_source("");
+    fake_until(f, fake_emitted(f) == 1);
+    assert_null(fake_rejected(f, 0));
+    assert_int_equal(fake_record(f, 0)->header_count, 1000);
+    fake_close(f);
 }
 
 static void test_foreign_files_are_named(void **state)
@@ -666,7 +724,10 @@ int main(void)
         TEST(test_reader_is_killed),
         TEST(test_two_processes),
         TEST(test_full_disk),
-        TEST(test_damage_is_named),
+        TEST(test_damage_costs_itself),
+        TEST(test_another_version_is_named),
+        TEST(test_headers_of_old_letters),
+        TEST(test_a_thousand_headers),
         TEST(test_foreign_files_are_named),
         TEST(test_check_and_probe),
     };

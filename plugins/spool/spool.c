@@ -225,16 +225,31 @@ static void spool_advance(struct spool *self)
         self->remove_at = fms_now(self->host) + REMOVE_PAUSE;
 }
 
-/* 0: emitted; -EAGAIN: no room. */
-static int spool_emit(struct spool *self, uint64_t number, struct fms_bytes entry)
+/* What is damaged is rejected as it stands, with what of its topic and key can be read. */
+static int spool_emit_entry(struct spool *self, uint64_t number, struct fms_bytes entry)
 {
     struct fms_record draft;
     const char *wrong = spool_record_read(entry, self->headers, &draft);
+
+    if (!spool_record_is_known(entry))
+        return fms_fail(self->host, -EBADMSG,
+                        "%s: entry %" PRIu64 " is of a version that this fmspipe does not know: use the one that wrote"
+                        " it, or move the directory away to go on",
+                        self->path, number);
+    draft.tag[0] = number;
+    if (wrong == NULL)
+        return fms_emit(self->host, &draft);
+    draft.payload = entry;
+    draft.headers = NULL;
+    draft.header_count = 0;
+    return fms_emit_rejected(self->host, &draft, "%s: entry %" PRIu64 " is damaged: %s", self->path, number, wrong);
+}
+
+/* 0: emitted; -EAGAIN: no room. */
+static int spool_emit(struct spool *self, uint64_t number, struct fms_bytes entry)
+{
     int error;
 
-    if (wrong != NULL)
-        return fms_fail(self->host, -EBADMSG, "%s: entry %" PRIu64 " is damaged: %s; move the directory away to go on",
-                        self->path, number, wrong);
     self->is_stuck = number != self->next && self->head != self->next;
     if (self->is_stuck)
         return -EAGAIN; /* the sink has dropped what comes next: go on behind it when all before it is settled */
@@ -242,8 +257,7 @@ static int spool_emit(struct spool *self, uint64_t number, struct fms_bytes entr
         self->head = self->next = number;
     if (!spool_reserve(self, number))
         return fms_fail(self->host, -ENOMEM, "no memory for what is in flight");
-    draft.tag[0] = number;
-    error = fms_emit(self->host, &draft);
+    error = spool_emit_entry(self, number, entry);
     if (error != 0)
         return error;
     *spool_place(self, number) = 0;

@@ -93,13 +93,18 @@ static struct fms_bytes get_bytes(struct reader *reader)
     return bytes;
 }
 
+bool spool_record_is_known(struct fms_bytes from)
+{
+    return from.size == 0 || *(const unsigned char *)from.data == VERSION;
+}
+
 const char *spool_record_read(struct fms_bytes from, struct fms_header *headers, struct fms_record *draft)
 {
     struct reader reader = {from.data, from.size, false};
 
     *draft = (struct fms_record){.headers = headers};
     if (get(&reader, 1) != VERSION)
-        return "it is of a version that this fmspipe does not know";
+        return "it has no version";
     draft->header_count = (size_t)get(&reader, 2);
     draft->timestamp = (int64_t)get(&reader, 8);
     draft->topic = get_bytes(&reader);

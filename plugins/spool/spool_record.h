@@ -4,13 +4,16 @@
 
 #include <fms_plugin.h>
 
-#define SPOOL_HEADERS_MAX 1005 /* of a record, or of a dead letter */
+#define SPOOL_HEADERS_MAX 1005 /* of a record 1000; but dead letters once had 5 more */
 
 /* The bytes that a record takes. */
 size_t spool_record_size(const struct fms_record *record);
 
 /* Writes them to `to`, which has room for spool_record_size. */
 void spool_record_write(const struct fms_record *record, void *to);
+
+/* Whether they are of this version, as far as they are there. */
+bool spool_record_is_known(struct fms_bytes from);
 
 /* Reads them into *draft, which points into `from`, with its headers in `headers`, SPOOL_HEADERS_MAX of them. NULL, or
  * what is wrong with the bytes: every length is checked. */
