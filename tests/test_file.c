@@ -647,11 +647,19 @@ static void test_line_of_max_line(void **state)
 
     (void)state;
     write_text("file", "12345\n123456\n1234\n12345");
-    f = source("max_line = 5\n");
+    f = source("max_line = 5\non_bad_line = stop\n");
     fake_settle_auto(f, FMS_DELIVERED);
     assert_int_equal(fake_poll(f, 100), -EBADMSG);
     assert_payloads(f, 0, "12345 ");
-    assert_non_null(fake_said(f, "/file: line 2 is bad: it is longer than max_line; on_bad_line = skip leaves"));
+    assert_non_null(fake_said(f, "/file: line 2 is bad: it is longer than max_line (on_bad_line = stop)"));
+    fake_close(f);
+    f = source("max_line = 5\n");
+    poll_all(f);
+    assert_int_equal(fake_emitted(f), 4);
+    assert_non_null(strstr(fake_rejected(f, 1), "/file: line 2 is bad: it is longer than max_line"));
+    assert_null(payload(f, 1).data);
+    for (size_t i = 0; i < 4; i++)
+        assert_true(i == 1 || fake_rejected(f, i) == NULL);
     fake_close(f);
     read_all("max_line = 5\non_bad_line = skip\n", "12345 1234 12345 ");
     write_text("file", "123456");
@@ -669,7 +677,7 @@ static void test_crlf(void **state)
     write_text("file", "12345\r\n123456\r\n12345\r\n123456\n12345\r");
     read_all("crlf = yes\nmax_line = 5\non_bad_line = skip\n", "12345 12345 12345 ");
     write_text("file", "12345\r");
-    f = source("crlf = yes\nmax_line = 5\nfollow = yes\n");
+    f = source("crlf = yes\nmax_line = 5\nfollow = yes\non_bad_line = stop\n");
     fake_settle_auto(f, FMS_DELIVERED);
     assert_true(fake_poll(f, 100) >= 0);
     assert_int_equal(fake_emitted(f), 0);
@@ -741,6 +749,15 @@ static void test_bad_lines(void **state)
         append_text("file", bad[i][0]);
         append_text("file", "\n{\"payload\":\"2\"}\n");
         f = source("format = record\n");
+        poll_all(f);
+        assert_int_equal(fake_emitted(f), 3);
+        assert_non_null(strstr(fake_rejected(f, 1), "/file: line 2 is bad: "));
+        assert_non_null(strstr(fake_rejected(f, 1), bad[i][1]));
+        assert_bytes(payload(f, 1), fms_text(bad[i][0]));
+        assert_true(fake_rejected(f, 0) == NULL && fake_rejected(f, 2) == NULL);
+        assert_int_equal(fake_counter(f, "bad_lines"), 1);
+        fake_close(f);
+        f = source("format = record\non_bad_line = stop\n");
         assert_int_equal(fake_poll(f, 100), -EBADMSG);
         assert_payloads(f, 0, "1 ");
         assert_non_null(fake_said(f, "/file: line 2 is bad: "));
@@ -767,8 +784,9 @@ static void test_thousand_headers(void **state)
             append_text("file", i == 0 ? "[\"a\",\"b\"]" : ",[\"a\",\"b\"]");
         append_text("file", "]}\n");
         f = source("format = record\n");
-        assert_int_equal(fake_poll(f, 100), headers == 1000 ? FMS_END : -EBADMSG);
-        assert_int_equal(fake_emitted(f), headers == 1000);
+        poll_all(f);
+        assert_int_equal(fake_emitted(f), 1);
+        assert_int_equal(fake_rejected(f, 0) == NULL, headers == 1000);
         fake_close(f);
     }
 }
@@ -1005,12 +1023,12 @@ static void test_line_numbers_go_on(void **state)
 
     (void)state;
     write_text("file", "{}\n{}\n{}\nx\n");
-    f = source("format = record\nposition = @/pos\n");
+    f = source("format = record\nposition = @/pos\non_bad_line = stop\n");
     fake_settle_auto(f, FMS_DELIVERED);
     assert_int_equal(fake_poll(f, 100), -EBADMSG);
     assert_non_null(fake_said(f, "line 4 is bad"));
     close_in_flight(f);
-    f = source("format = record\nposition = @/pos\n");
+    f = source("format = record\nposition = @/pos\non_bad_line = stop\n");
     assert_int_equal(fake_poll(f, 100), -EBADMSG);
     assert_int_equal(fake_emitted(f), 0);
     assert_non_null(fake_said(f, "line 4 is bad"));
@@ -1417,13 +1435,13 @@ static void test_time_of_a_payload(void **state)
 
         write_text("file", lines[i].line);
         f = source("time = a.t\n");
-        assert_int_equal(fake_poll(f, 10), lines[i].time != 0 ? FMS_END : -EBADMSG);
-        if (lines[i].time != 0) {
-            assert_int_equal(fake_record(f, 0)->timestamp, lines[i].time);
-            assert_bytes(payload(f, 0), fms_text(lines[i].line));
-        } else {
-            assert_non_null(fake_said(f, lines[i].said));
-        }
+        assert_int_equal(fake_poll(f, 10), FMS_END);
+        assert_int_equal(fake_record(f, 0)->timestamp, lines[i].time);
+        assert_bytes(payload(f, 0), fms_text(lines[i].line));
+        if (lines[i].time == 0)
+            assert_non_null(strstr(fake_rejected(f, 0), lines[i].said));
+        else
+            assert_null(fake_rejected(f, 0));
         fake_close(f);
     }
     write_text("file", "{\"t\":1763320419}\n{\"t\":1763320421}\n");

@@ -38,8 +38,9 @@ static const struct fms_option file_options[] = {
     OPTION(max_line, int64_t, FMS_SIZE, "1MiB", 1, INT64_C(1) << 30, NULL, "a longer line is a bad one", FMS_SOURCE),
     OPTION(crlf, bool, FMS_BOOLEAN, "no", 0, 0, NULL,
            "a carriage return at the end of a line is not part of it", FMS_SOURCE),
-    OPTION(on_bad_line, int, FMS_CHOICE, "stop", 0, 0, "stop|skip",
-           "what to do with a line that is no record; skip: count it, log it, go on", FMS_SOURCE),
+    OPTION(on_bad_line, int, FMS_CHOICE, "reject", 0, 0, "reject|stop|skip",
+           "what to do with a line that is no record; reject: it goes to dead letters, or where on_reject says; skip: count "
+           "it, log it, go on", FMS_SOURCE),
     OPTION(topic, const char *, FMS_STRING, NULL, 0, 0, NULL,
            "with format = payload: topic of the records; absent: empty", FMS_SOURCE),
     OPTION(key, const char *, FMS_STRING, NULL, 0, 0, NULL,

@@ -52,6 +52,8 @@ struct source {
 
     bool is_ready; /* `draft` is the line in hand */
     struct fms_record draft;
+    const char *wrong; /* why it is to be rejected, or NULL */
+    char where[64];
     struct record_reader reader;
 
     bool has_begun; /* to keep time */
@@ -286,42 +288,57 @@ static const char *source_read_payload(struct source *self, struct fms_bytes lin
     return file->time == NULL ? NULL : source_read_time(self);
 }
 
-/* 0: go on behind it; -EBADMSG: it stops the pipeline. */
-static int source_bad_line(struct source *self, const char *wrong)
+/* Where the line stands, for messages; valid until the next call. */
+static const char *source_place(struct source *self)
 {
     const struct lines *lines = &self->lines;
-    char where[64];
 
-    snprintf(where, sizeof where, lines->number > 0 ? "line %" PRIu64 : "the line at byte %" PRIu64,
-             lines->number > 0 ? lines->number : (uint64_t)lines->offset);
+    snprintf(self->where, sizeof self->where, lines->number > 0 ? "%s line %" PRIu64 : "%s the line at byte %" PRIu64,
+             self->is_behind ? " (rotated):" : ":", lines->number > 0 ? lines->number : (uint64_t)lines->offset);
+    return self->where;
+}
+
+/* A bad line that is rejected: as it stands, but for one that was not read whole. */
+static void source_reject_line(struct source *self, struct fms_bytes line, const char *wrong)
+{
+    const struct file *file = self->file;
+
+    self->draft = (struct fms_record){
+        .topic = fms_text(file->topic != NULL ? file->topic : ""), .key = fms_text(file->key), .payload = line};
+    self->wrong = wrong;
+    self->is_ready = true;
+}
+
+/* 0: it is in hand, to be rejected, or left out; -EBADMSG: it stops the pipeline. */
+static int source_bad_line(struct source *self, struct fms_bytes line, const char *wrong)
+{
+    const char *path = self->file->path;
+
     fms_count(self->host, COUNTER_BAD_LINES, 1);
     if (self->file->on_bad_line == BAD_LINE_STOP)
-        return fms_fail(self->host, -EBADMSG, "%s%s: %s is bad: %s; on_bad_line = skip leaves such lines out",
-                        self->file->path, self->is_behind ? " (rotated)" : "", where, wrong);
-    fms_warn(self->host, "%s%s: %s is bad, and left out: %s", self->file->path, self->is_behind ? " (rotated)" : "",
-             where, wrong);
+        return fms_fail(self->host, -EBADMSG, "%s%s is bad: %s (on_bad_line = stop)", path, source_place(self), wrong);
+    if (self->file->on_bad_line == BAD_LINE_REJECT) {
+        source_reject_line(self, line, wrong);
+        return 0;
+    }
+    fms_warn(self->host, "%s%s is bad, and left out: %s", path, source_place(self), wrong);
+    lines_pass(&self->lines);
+    source_save_soon(self);
     return 0;
 }
 
-/* Makes a draft of the line. 0, also for a bad one that is left out, or -EBADMSG. */
+/* Makes a draft of the line. 0, also for a bad one, or -EBADMSG. */
 static int source_take_line(struct source *self, int kind, struct fms_bytes line)
 {
     const char *wrong = "it is longer than max_line";
-    int error;
 
     if (kind == LINES_LINE)
         wrong = self->file->format == FORMAT_RECORD
                     ? record_read(&self->reader, line, fms_realtime(self->host), &self->draft)
                     : source_read_payload(self, line);
+    self->wrong = NULL;
     self->is_ready = wrong == NULL;
-    if (self->is_ready)
-        return 0;
-    error = source_bad_line(self, wrong);
-    if (error == 0) {
-        lines_pass(&self->lines);
-        source_save_soon(self);
-    }
-    return error;
+    return self->is_ready ? 0 : source_bad_line(self, kind == LINES_LINE ? line : fms_bytes_of(NULL, 0), wrong);
 }
 
 /* ------------------------------------------------------------------------------------------------- the end of a file */
@@ -441,7 +458,9 @@ static int source_emit(struct source *self)
     if (!source_reserve(self))
         return fms_fail(self->host, -ENOMEM, "no memory for %zu lines in flight", 2 * self->size);
     self->draft.tag[0] = self->tail;
-    error = fms_emit(self->host, &self->draft);
+    error = self->wrong == NULL ? fms_emit(self->host, &self->draft)
+                                : fms_emit_rejected(self->host, &self->draft, "%s%s is bad: %s", self->file->path,
+                                                    source_place(self), self->wrong);
     if (error != 0)
         return error;
     self->places[self->tail++ & (self->size - 1)] = (struct place){self->lines.offset, self->lines.number, false};
