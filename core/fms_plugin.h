@@ -272,8 +272,9 @@ struct fms_host {
         FMS_PRINTF(3, 4);
 };
 
-/* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats is held back,
- * longer each time, and then says how often it came. [any] */
+/* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats (the same format, and
+ * the same text but for quoted parts and words that hold a digit) is held back, longer each time, and then says how often
+ * it came. [any] */
 #define fms_error(host, ...) ((host)->log((host), FMS_LOG_ERROR, __VA_ARGS__))
 #define fms_warn(host, ...)  ((host)->log((host), FMS_LOG_WARN, __VA_ARGS__))
 #define fms_info(host, ...)  ((host)->log((host), FMS_LOG_INFO, __VA_ARGS__))

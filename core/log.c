@@ -5,8 +5,10 @@
  * that it cannot be made non-blocking. The queue is bounded; what finds no room in it is dropped and counted, and the count is
  * told when there is room again.
  *
- * A repeated warning is recognised by its stage and the address of its format, since plugins are never unloaded: no
- * caller has to think of it, and texts that differ only in a number count as repetitions. */
+ * A repeated warning is recognised by its stage, the address of its format, since plugins are never unloaded, and its kind: its
+ * text without what stands in quotes and without words that hold a digit. So no caller has to think of it, texts that differ
+ * only in a number count as repetitions, and a reason that another has given ("record goes to dead letters: %s") is told apart
+ * from the next. What a peer may choose of a text has a bound: beyond LOG_KINDS new kinds of a format it is thinned as one. */
 #include "log.h"
 
 #include <ctype.h>
@@ -19,7 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOG_KNOWN    256          /* repeating messages remembered; a newer one takes the place of an older one */
+#define LOG_KNOWN    256 /* repeating messages remembered; a newer one takes the place of an older one */
+#define LOG_KINDS    16  /* new kinds of a stage and format that are told apart within ... */
+#define LOG_LEARNS   (64 * FMS_SECOND)
 #define LOG_QUEUE    (256u << 10) /* bytes of lines that wait to be written */
 #define LOG_PATIENCE FMS_SECOND   /* a write that lasts longer has nobody who reads: log_flush does not wait for it */
 #define LOG_AT_EXIT  (5 * FMS_SECOND)
@@ -33,9 +37,12 @@ struct log_queued {
 struct log_known {
     const char *format;
     const char *stage;
-    int64_t next; /* not before, monotonic */
+    uint64_t kind; /* 0: any */
+    int64_t next;  /* not before, monotonic */
     int64_t pause;
     unsigned held_back;
+    unsigned learnt; /* kinds of it, since, if it is of any kind */
+    int64_t learns_since;
 };
 
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -43,7 +50,7 @@ static enum log_format log_format = LOG_TEXT;
 static enum fms_level log_most = FMS_LOG_INFO;
 static log_sink log_user_sink;
 static void *log_user;
-static struct log_known log_known[LOG_KNOWN];
+static struct log_known log_known[LOG_KNOWN], log_kinds[LOG_KNOWN]; /* of any kind; by kind */
 
 /* All under log_lock. The line that is being written is the queue's first until it is. */
 static struct log_queued *log_first, *log_last;
@@ -69,6 +76,7 @@ void log_redirect(log_sink sink, void *user)
     log_user_sink = sink;
     log_user = user;
     memset(log_known, 0, sizeof log_known);
+    memset(log_kinds, 0, sizeof log_kinds);
     pthread_mutex_unlock(&log_lock);
 }
 
@@ -409,44 +417,75 @@ static void log_out(enum fms_level level, const char *pipeline, const char *stag
     }
 }
 
-static void log_format_out(enum fms_level level, const char *pipeline, const char *stage, unsigned held_back,
-                           const char *format, va_list args)
+/* The bytes of what a text begins with: a word, what stands in quotes, or another character; and whether that makes its kind. */
+static size_t log_piece(const char *text, bool *makes_kind)
 {
-    char buffer[512];
-    char *text = buffer;
-    char *longer = NULL;
-    va_list again;
-    int n;
+    size_t size = 0;
 
-    va_copy(again, args);
-    n = vsnprintf(buffer, sizeof buffer, format, args);
-    if (n >= (int)sizeof buffer && vasprintf(&longer, format, again) >= 0)
-        text = longer;
-    va_end(again);
-    log_redact(text);
-    if (held_back > 0) {
-        char *counted = NULL;
-
-        if (asprintf(&counted, "%s (and %u more like it)", text, held_back) >= 0)
-            log_out(level, pipeline, stage, counted);
-        free(counted);
-    } else {
-        log_out(level, pipeline, stage, text);
+    *makes_kind = *text != '"';
+    if (*text == '"') {
+        size = 1 + strcspn(text + 1, "\"");
+        return size + (text[size] == '"');
     }
-    free(longer);
+    for (; isalnum((unsigned char)text[size]); size++)
+        *makes_kind = *makes_kind && !isdigit((unsigned char)text[size]);
+    return size > 0 ? size : 1;
+}
+
+static uint64_t log_kind(const char *text)
+{
+    uint64_t kind = UINT64_C(14695981039346656037); /* FNV */
+
+    while (*text != '\0') {
+        bool makes_kind;
+        size_t size = log_piece(text, &makes_kind);
+
+        for (size_t i = 0; i < size && makes_kind; i++)
+            kind = (kind ^ (unsigned char)text[i]) * UINT64_C(1099511628211);
+        text += size;
+    }
+    return kind | 1;
+}
+
+static struct log_known *log_place(struct log_known *table, const char *stage, const char *format, uint64_t kind)
+{
+    return &table[((uintptr_t)format / 8 + (uintptr_t)stage / 16 * 31 + (kind >> 32)) % LOG_KNOWN];
+}
+
+static bool log_knows(const struct log_known *known, const char *stage, const char *format, uint64_t kind)
+{
+    return known->format == format && known->stage == stage && known->kind == kind;
+}
+
+/* What this message repeats. */
+static struct log_known *log_find(const char *stage, const char *format, const char *text, int64_t now)
+{
+    struct log_known *any = log_place(log_known, stage, format, 0), *known;
+    uint64_t kind = log_kind(text);
+
+    if (!log_knows(any, stage, format, 0))
+        *any = (struct log_known){.format = format, .stage = stage, .next = now, .learns_since = now};
+    if (now - any->learns_since >= LOG_LEARNS) {
+        any->learns_since = now;
+        any->learnt = 0;
+    }
+    known = log_place(log_kinds, stage, format, kind);
+    if (log_knows(known, stage, format, kind))
+        return known;
+    if (any->learnt == LOG_KINDS)
+        return any;
+    any->learnt++;
+    *known = (struct log_known){.format = format, .stage = stage, .kind = kind, .next = now};
+    return known;
 }
 
 /* Called with the lock held. Whether this message may go out now; *held_back is how many before it did not. `stage` is
  * the name of the stage or, for lack of one, the pipeline's. */
-static bool log_may(const char *stage, const char *format, unsigned *held_back)
+static bool log_may(const char *stage, const char *format, const char *text, unsigned *held_back)
 {
-    size_t hash = ((uintptr_t)format / 8 + (uintptr_t)stage / 16 * 31) % LOG_KNOWN;
-    struct log_known *known = &log_known[hash];
     int64_t now = log_now();
+    struct log_known *known = log_find(stage, format, text, now);
 
-    *held_back = 0;
-    if (known->format != format || known->stage != stage)
-        *known = (struct log_known){format, stage, now, 0, 0};
     if (now < known->next) {
         known->held_back++;
         return false;
@@ -461,13 +500,39 @@ static bool log_may(const char *stage, const char *format, unsigned *held_back)
     return true;
 }
 
-void log_vline(enum fms_level level, const char *pipeline, const char *stage, const char *format, va_list args)
+/* Called with the lock held. */
+static void log_text(enum fms_level level, const char *pipeline, const char *stage, const char *format, char *text)
 {
     unsigned held_back = 0;
+    char *counted = NULL;
+
+    log_redact(text);
+    if (level <= FMS_LOG_WARN && !log_may(stage != NULL ? stage : pipeline, format, text, &held_back))
+        return;
+    if (held_back == 0)
+        log_out(level, pipeline, stage, text);
+    else if (asprintf(&counted, "%s (and %u more like it)", text, held_back) >= 0)
+        log_out(level, pipeline, stage, counted);
+    free(counted);
+}
+
+void log_vline(enum fms_level level, const char *pipeline, const char *stage, const char *format, va_list args)
+{
+    char buffer[512];
+    char *longer = NULL;
+    va_list again;
+    int n;
 
     pthread_mutex_lock(&log_lock);
-    if (level <= log_most && (level > FMS_LOG_WARN || log_may(stage != NULL ? stage : pipeline, format, &held_back)))
-        log_format_out(level, pipeline, stage, held_back, format, args);
+    if (level <= log_most) {
+        va_copy(again, args);
+        n = vsnprintf(buffer, sizeof buffer, format, args);
+        if (n < (int)sizeof buffer || vasprintf(&longer, format, again) < 0)
+            longer = NULL;
+        va_end(again);
+        log_text(level, pipeline, stage, format, longer != NULL ? longer : buffer);
+        free(longer);
+    }
     pthread_mutex_unlock(&log_lock);
 }
 

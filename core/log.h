@@ -19,8 +19,8 @@ void log_redirect(log_sink sink, void *user);
  * not. */
 void log_flush(int64_t timeout);
 
-/* pipeline and stage may be NULL. Warnings and errors that repeat (same stage, same format) are held back for 1 s, 2 s,
- * ... 64 s, and the next one says how many were. */
+/* pipeline and stage may be NULL. Warnings and errors that repeat (same stage, same format, same text but for quoted parts and
+ * words that hold a digit) are held back for 1 s, 2 s, ... 64 s, and the next one says how many were. */
 void log_line(enum fms_level level, const char *pipeline, const char *stage, const char *format, ...) FMS_PRINTF(4, 5);
 void log_vline(enum fms_level level, const char *pipeline, const char *stage, const char *format, va_list args);
 

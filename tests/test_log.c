@@ -308,6 +308,50 @@ static void pipelines_do_not_hold_each_other_back(void **state)
     assert_int_equal(count_lines(), 2);
 }
 
+static void reject(const char *reason)
+{
+    static const char stage[] = "sink";
+
+    log_line(FMS_LOG_WARN, "p", stage, "record goes to dead letters: %s", reason);
+}
+
+/* A thousand of one fault, each with another number, name and place, do not hide the one of another. */
+static void the_first_of_each_kind_is_told(void **state)
+{
+    static const char *const others[] = {"key: the field is missing", "no JSON: , expected at byte 7",
+                                         "no JSON: } expected at byte 7", "the topic \"a\" is gone"};
+    char reason[128];
+
+    (void)state;
+    for (int i = 0; i < 1000; i++) {
+        snprintf(reason, sizeof reason, "of %d bytes, on \"fms/%c/%d\" of veh%da: too large", i, 'a' + i % 26, i, i);
+        reject(reason);
+    }
+    assert_int_equal(count_lines(), 1);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        reject(others[i]);
+        reject(others[i]);
+        assert_int_equal(count_lines(), i + 2);
+        assert_non_null(strstr(logged(), others[i]));
+    }
+    reject("of 5 bytes, on \"\" of veh5: too large");
+    reject("the topic \"b and no more");
+    assert_int_equal(count_lines(), 6); /* the latter is of a kind of its own */
+}
+
+/* Who chooses what a reason says does not choose how much is logged. */
+static void kinds_have_a_bound(void **state)
+{
+    char reason[64];
+
+    (void)state;
+    for (int i = 0; i < 26 * 26 * 26; i++) {
+        snprintf(reason, sizeof reason, "no such word: %c%c%c", 'a' + i / 676, 'a' + i / 26 % 26, 'a' + i % 26);
+        reject(reason);
+    }
+    assert_in_range(count_lines(), 10, 25); /* the latter for a slow machine */
+}
+
 static void a_repetition_says_how_many_were_held_back(void **state)
 {
     static const char stage[] = "sink";
@@ -426,6 +470,8 @@ int main(void)
         CASE(json_is_utf8_whatever_comes),
         CASE(repetitions_are_held_back),
         CASE(pipelines_do_not_hold_each_other_back),
+        CASE(the_first_of_each_kind_is_told),
+        CASE(kinds_have_a_bound),
         CASE(a_repetition_says_how_many_were_held_back),
         cmocka_unit_test_setup_teardown(who_logs_never_waits_and_what_was_dropped_is_counted, setup_full_pipe,
                                         teardown_full_pipe),
