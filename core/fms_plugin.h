@@ -496,8 +496,8 @@ struct fms_plugin {
      * to do, for the host is kept by `.host`. [control] */
     int (*open)(void *instance, const struct fms_host *host);
     /* Stops. Records that are not settled by now are given up unacknowledged; afterwards no thread of the plugin may
-     * call the host. Sources are closed first. A process that stops waits for all of them until 5 s after
-     * drain_timeout. What fms_fail says in here makes the run a failed one, for what can be judged only when nothing
+     * call the host. Sources are closed first. The plugins of a pipeline have 5 s for it together,
+     * after which a process in which nothing else runs ends without them. What fms_fail says in here makes the run a failed one, for what can be judged only when nothing
      * more comes. [control] */
     void (*close)(void *instance);
 

@@ -55,8 +55,9 @@ struct arguments {
 struct runner {
     struct lane *lane;
     pthread_t thread;
-    int ended_fd; /* written to at either of these */
+    int ended_fd; /* written to at each of these */
     _Atomic bool has_failed;
+    _Atomic int64_t closes_since; /* 0: not yet */
     _Atomic bool has_ended;
     bool was_joined;
 };
@@ -326,8 +327,8 @@ static void *run_thread(void *user)
 
     lane_run(runner->lane);
     runner->has_failed = runner->lane->has_failed;
-    if (runner->has_failed)
-        tell(runner);             /* now: a plugin may not return from its close */
+    runner->closes_since = lane_now();
+    tell(runner);                 /* now: a plugin may not return from its close */
     pipeline_close(runner->lane); /* here, so that one that takes its time holds up nobody, nor the second signal */
     runner->has_failed = runner->lane->has_failed;
     runner->has_ended = true;
@@ -407,17 +408,26 @@ static _Noreturn void end_at_once(void)
     _exit(EXIT_FAILED);
 }
 
-/* When a stopping process ends even if a plugin does not return: after the longest drain_timeout of those that still run, and
- * a while to close. */
+/* When this one is waited for no more: a while after it began to close, or should have. */
+static int64_t last_moment_of(const struct runner *runner, const struct stopping *stopping)
+{
+    if (runner->closes_since != 0)
+        return runner->closes_since + CLOSE_PATIENCE;
+    return stopping->since != 0 ? stopping->since + runner->lane->options.drain_timeout + CLOSE_PATIENCE : FMS_NEVER;
+}
+
+/* When the process ends even if a plugin does not return: when none is waited for any more. Those that have ended meanwhile say
+ * so by themselves. */
 static int64_t last_moment(const struct runner *runners, size_t count, const struct stopping *stopping)
 {
-    int64_t longest = 0;
+    int64_t last = -1;
 
     for (size_t i = 0; i < count; i++) {
-        if (!runners[i].has_ended && runners[i].lane->options.drain_timeout > longest)
-            longest = runners[i].lane->options.drain_timeout;
+        int64_t moment = runners[i].has_ended ? -1 : last_moment_of(&runners[i], stopping);
+
+        last = moment > last ? moment : last;
     }
-    return stopping->since + longest + CLOSE_PATIENCE;
+    return last >= 0 ? last : FMS_NEVER;
 }
 
 /* Names those that have not ended. */
@@ -426,8 +436,9 @@ static _Noreturn void end_unclosed(const struct runner *runners, size_t count)
     for (size_t i = 0; i < count; i++) {
         if (!runners[i].has_ended)
             log_line(FMS_LOG_ERROR, runners[i].lane->options.name, NULL,
-                     "a plugin has not returned %lld s after drain_timeout; the process ends without it",
-                     (long long)(CLOSE_PATIENCE / FMS_SECOND));
+                     "a plugin has not returned %lld s after %s; the process ends without it",
+                     (long long)(CLOSE_PATIENCE / FMS_SECOND),
+                     runners[i].closes_since != 0 ? "its pipeline began to close" : "drain_timeout");
     }
     end_at_once();
 }
@@ -452,7 +463,7 @@ static int time_left(const struct runner *runners, size_t count, const struct st
 {
     int64_t left = last_moment(runners, count, stopping) - lane_now();
 
-    if (stopping->since == 0 || left / FMS_MS >= INT_MAX)
+    if (left / FMS_MS >= INT_MAX)
         return -1;
     return left > 0 ? (int)(left / FMS_MS) + 1 : 0;
 }

@@ -473,6 +473,25 @@ sed -e 's/^drain_timeout = .*/drain_timeout = 10ms/' -e "s/null/verify/" failing
 child=$!
 wait_for err "both: a plugin has not returned"
 unclosed
+
+# Nor one of a pipeline that has ended well by itself.
+cat >alone.ini <<'END'
+[pipeline]
+drain_timeout = 1h
+[source]
+plugin = fms_sim
+rate = 0
+count = 1
+sequence = yes
+[sink verify]
+plugin = verify_sink
+END
+: >err
+"$fmspipe" alone.ini >pipe 2>err &
+child=$!
+wait_for err "alone: a plugin has not returned"
+said err "after its pipeline began to close; the process ends without it"
+unclosed
 exec 3>&-
 
 # Standard error that nobody reads: more is logged than it holds, records flow on, and signals are obeyed.
