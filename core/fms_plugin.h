@@ -520,7 +520,8 @@ struct fms_plugin {
     enum fms_verdict (*transform)(void *instance, const struct fms_record *record);
     /* Transform: called at the start and when `wait` says. 0 or a negative errno. [lane] */
     int (*transform_poll)(void *instance, struct fms_wait *wait);
-    /* Transform: no more records will come; pass or settle what is kept. [lane] */
+    /* Transform: pass or settle what is kept, for the source was told to stop or has ended. What is kept of records that
+     * come after that is flushed by another call. [lane] */
     void (*transform_flush)(void *instance);
 
     /* Sink: takes the first n of `count` records (1..256) in emit order and returns n; the host offers the rest when

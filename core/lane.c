@@ -244,15 +244,24 @@ static void log_counts(const struct lane *lane, enum fms_level level, const char
              (unsigned long long)counts->dropped, (unsigned long long)counts->retried, lane->in_flight);
 }
 
-/* No more records come to a transform once the source has ended and nothing waits at it or before it. */
+/* Once for all when the source has ended. Before, while it was told to stop, each time that something is kept: it may end only
+ * when it knows the fates of its records. */
+static bool must_flush(const struct stage *transform)
+{
+    if (transform->lane->state == LANE_DRAINING)
+        return !transform->has_ended;
+    return transform->taken > 0 && !transform->is_dead && transform->plugin->table.transform_flush != NULL;
+}
+
+/* None of those at which, or before which, records wait: these are still to come. */
 static void flush_transforms(struct lane *lane)
 {
     for (size_t i = 0; i < lane->transform_count && lane->transforms[i]->waiting.head == NULL; i++) {
         struct stage *transform = lane->transforms[i];
 
-        if (transform->has_ended)
+        if (!must_flush(transform))
             continue;
-        transform->has_ended = true;
+        transform->has_ended = lane->state == LANE_DRAINING;
         if (transform->plugin->table.transform_flush != NULL) {
             call_begin(transform, CALL_STOP);
             transform->plugin->table.transform_flush(transform->instance);
@@ -346,7 +355,7 @@ static void deliver(struct lane *lane)
     do {
         settle_run(lane);
         settle_advance_waiting(lane);
-        if (lane->state == LANE_DRAINING)
+        if (lane->state >= LANE_STOPPING)
             flush_transforms(lane);
     } while (settle_offer(lane) || lane->has_settled || lane->done.head != NULL);
 }

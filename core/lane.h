@@ -92,7 +92,7 @@ struct stage {
     size_t index; /* in lane.stages */
     bool is_open;
     bool is_dead;              /* it failed or finished: not called any more */
-    bool has_ended;            /* the source returned FMS_END; the transform was flushed */
+    bool has_ended;            /* the source returned FMS_END; the transform was flushed after that */
     _Atomic bool has_finished; /* it called fms_finish; any thread */
     _Atomic bool has_told;     /* it logged an error; any thread */
 

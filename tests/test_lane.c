@@ -2997,6 +2997,51 @@ static void stragglers_that_wait_for_room_are_still_taken(void **state)
     assert_true(source.large_at > 0);
 }
 
+/* Ends when it knows the fates of all its records, as what acknowledges them does; a straggler comes after the stop. */
+static int waiting_poll(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct source *self = instance;
+
+    (void)wait;
+    if (!self->has_stopped) {
+        for (; credit > 0 && self->next < 50; credit--)
+            source_emit(self);
+        lane_stop(&rig.lane);
+    } else if (self->next < self->total && self->told_count == self->next) {
+        source_emit(self);
+    }
+    return self->told_count == self->total ? FMS_END : 0;
+}
+
+static void waiting_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
+{
+    source_settled(instance, record, fate);
+    fms_wake(((struct source *)instance)->host);
+}
+
+/* What a transform keeps for long holds up no source that waits for it before it ends. */
+static void what_is_kept_is_flushed_for_a_source_that_waits(void **state)
+{
+    struct fms_plugin waiting = {
+        .source_poll = waiting_poll, .source_settled = waiting_settled, .source_stop = source_stop};
+    struct fms_plugin keeping = {.transform = keeping_transform, .transform_flush = keeping_flush};
+
+    (void)state;
+    memset(&source, 0, sizeof source);
+    source.total = 53;
+    rig.lane.options.drain_timeout = 86400 * FMS_SECOND;
+    rig_add(FMS_SOURCE, "source", waiting, &source);
+    add_transform(0, "transform first", keeping);
+    add_transform(1, "transform second", keeping);
+    add_sink(0, "sink", slow_table);
+    add_dead_letter();
+    lane_run(&rig.lane);
+    assert_false(rig.lane.has_failed);
+    assert_all_delivered(53);
+    assert_int_equal(transforms[0].flushes, 5); /* of fifty, of each straggler, and at the end */
+    assert_not_said("drain_timeout");
+}
+
 /* A source that acknowledges over a pipe what is settled, and has ended when all is: so it waits for a stuck record. */
 static struct {
     struct source source; /* first: its functions serve */
@@ -3634,6 +3679,7 @@ int main(int argc, char **argv)
         CASE(draining_ends_with_its_deadline),
         CASE(a_stop_during_a_drain_is_seen),
         CASE(drain_timeout_bounds_a_drain),
+        CASE(what_is_kept_is_flushed_for_a_source_that_waits),
         CASE(stragglers_are_still_taken),
         CASE(stragglers_that_wait_for_room_are_still_taken),
         CASE(a_source_that_waits_for_a_stuck_record_is_released),
