@@ -1354,7 +1354,9 @@ static void check_probe_of_limit(struct cluster *cluster, const char *topic)
     struct fake *f = fake_check("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE, topic));
 
     assert_int_equal(fake_probe(f, 10 * FMS_SECOND), 0);
-    assert_non_null(fake_said(f, "takes all that may come: its max.message.bytes is 1048588"));
+    assert_non_null(fake_said(f,
+                              "takes all that is sent: its max.message.bytes is 1048588, and kafka.message.max.bytes "
+                              "allows 1000000; larger ones are rejected"));
     fake_close(f);
     f = fake_check("kafka_sink", FMS_DEAD_LETTER,
                    cluster_ini(cluster, "topic = %s\n" THERE "kafka.message.max.bytes = 2000000\n", topic));

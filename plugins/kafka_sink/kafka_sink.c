@@ -921,18 +921,22 @@ static int kafka_sink_check(void *instance, const struct fms_host *host)
     return error;
 }
 
-/* Whether what may come fits. */
+/* Whether what may be sent fits the topic; what may come and is not sent is told, too. */
 static void probe_limits(struct kafka_sink *self, const struct fms_host *host, const char *topic, int64_t deadline)
 {
     rd_kafka_conf_t *conf = kafka_conf(&self->kafka, host, RD_KAFKA_PRODUCER, no_settings);
     int64_t most = kafka_conf_number(conf, "message.max.bytes");
+    const char *larger = host->role == FMS_DEAD_LETTER ? "larger dead letters lose their payload"
+                                                       : "larger ones are rejected";
+    bool is_client_s; /* the lower bound of what is sent */
     struct topic_limits limits;
     rd_kafka_resp_err_t error;
     size_t records, room;
 
     rd_kafka_conf_destroy(conf);
     fms_room(host, &records, &room);
-    most = room < (size_t)most ? (int64_t)room : most;
+    is_client_s = (size_t)most < room;
+    most = is_client_s ? most : (int64_t)room;
     error = topics_probe(&self->kafka, topic, &limits, deadline);
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
         fms_report(host, "topic %s: its max.message.bytes can't be read: %s", topic, rd_kafka_err2str(error));
@@ -943,15 +947,14 @@ static void probe_limits(struct kafka_sink *self, const struct fms_host *host, c
             "does not fit is lost or stops the pipeline (on_reject); raise the topic's max.message.bytes",
             topic, (long long)limits.size, LETTER_LEAST);
     else if (limits.size >= most)
-        fms_report(host, "topic %s takes all that may come: its max.message.bytes is %lld", topic,
-                   (long long)limits.size);
+        fms_report(host, "topic %s takes all that is sent: its max.message.bytes is %lld, and %s allows %lld%s%s",
+                   topic, (long long)limits.size, is_client_s ? "kafka.message.max.bytes" : "max_in_flight_bytes",
+                   (long long)most, is_client_s ? "; " : "", is_client_s ? larger : "");
     else
         fms_report(host,
                    "topic %s takes messages of at most %lld bytes, and up to %lld may come (max_in_flight_bytes, "
                    "kafka.message.max.bytes): %s; raise the topic's max.message.bytes",
-                   topic, (long long)limits.size, (long long)most,
-                   host->role == FMS_DEAD_LETTER ? "larger dead letters lose their payload"
-                                                 : "larger ones are rejected");
+                   topic, (long long)limits.size, (long long)most, larger);
 }
 
 static int kafka_sink_probe(void *instance, const struct fms_host *host, int64_t deadline)
