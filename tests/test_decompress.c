@@ -96,6 +96,26 @@ static const char *decompressed(const char *ini, struct fms_bytes payload)
 #define ASSERT_DATA(ini, data, expected)                                                                               \
     assert_string_equal(decompressed(ini, fms_bytes_of((data).bytes, (data).size)), expected)
 
+/* Rejected, as data of that format, for this reason; what it says of a place ends with `at`, unless that is SIZE_MAX. */
+static void assert_refused(const char *ini, int format, struct data data, const char *reason, size_t at)
+{
+    char expected[128];
+    int n = snprintf(expected, sizeof expected, "%s: %s", formats[format], reason);
+
+    if (at != SIZE_MAX)
+        snprintf(expected + n, sizeof expected - (size_t)n, " at byte %zu", at);
+    ASSERT_DATA(ini, data, expected);
+}
+
+static void assert_too_large(int format, struct data data, size_t most)
+{
+    char ini[64], reason[64];
+
+    snprintf(ini, sizeof ini, "max_size = %zu\n", most);
+    snprintf(reason, sizeof reason, "it is more than max_size = %zu bytes", most);
+    assert_refused(ini, format, data, reason, SIZE_MAX);
+}
+
 static void test_each_format(void **state)
 {
     char ini[64];
@@ -151,7 +171,7 @@ static void test_sizes(void **state)
 static void test_bombs(void **state)
 {
     size_t size = 64 * 1024 * 1024;
-    char *zeros = calloc(1, size), reason[128];
+    char *zeros = calloc(1, size);
 
     (void)state;
     assert_non_null(zeros);
@@ -159,8 +179,7 @@ static void test_bombs(void **state)
         struct data data = compressed(i, zeros, size);
 
         assert_true(data.size < 100000);
-        snprintf(reason, sizeof reason, "%s: it is more than max_size = 100000 bytes", formats[i]);
-        ASSERT_DATA("max_size = 100000\n", data, reason);
+        assert_too_large(i, data, 100000);
         free(data.bytes);
     }
     free(zeros);
@@ -169,8 +188,6 @@ static void test_bombs(void **state)
 /* Of pieces that become nothing there are no more than time allows. */
 static void test_much_of_nothing(void **state)
 {
-    char reason[128];
-
     (void)state;
     for (int i = 0; i < FORMATS; i += ZSTD) {
         struct data piece = compressed_text(i, ""), data = {NULL, 0};
@@ -179,8 +196,7 @@ static void test_much_of_nothing(void **state)
             append(&data, piece.bytes, piece.size);
         ASSERT_DATA("max_size = 1000\n", data, "");
         append(&data, piece.bytes, piece.size);
-        snprintf(reason, sizeof reason, "%s: it is more than max_size = 1000 bytes", formats[i]);
-        ASSERT_DATA("max_size = 1000\n", data, reason);
+        assert_too_large(i, data, 1000);
         free(data.bytes);
         free(piece.bytes);
     }
@@ -215,13 +231,13 @@ static void test_several_members(void **state)
     append_data(&data, compressed_text(GZIP, ""));
     append_data(&data, compressed_text(GZIP, "1}"));
     ASSERT_DATA("", data, "{\"a\":1}");
-    ASSERT_DATA("max_size = 6\n", data, "gzip: it is more than max_size = 6 bytes");
+    assert_too_large(GZIP, data, 6);
     free(data.bytes);
     data = compressed_text(ZSTD, "{\"a\":");
     append(&data, "\x50\x2a\x4d\x18\x03\x00\x00\x00xyz", 11); /* a frame to be skipped */
     append_data(&data, compressed_text(ZSTD, "1}"));
     ASSERT_DATA("", data, "{\"a\":1}");
-    ASSERT_DATA("max_size = 6\n", data, "zstd: it is more than max_size = 6 bytes");
+    assert_too_large(ZSTD, data, 6);
     free(data.bytes);
 }
 
@@ -229,8 +245,6 @@ static void test_several_members(void **state)
 
 static void test_every_truncation(void **state)
 {
-    char reason[128];
-
     (void)state;
     for (int i = 0; i < FORMATS; i++) {
         struct data data = compressed_text(i, MISSION);
@@ -239,8 +253,7 @@ static void test_every_truncation(void **state)
             struct data part = {malloc(size), size};
 
             memcpy(part.bytes, data.bytes, size);
-            snprintf(reason, sizeof reason, "%s: it ends too early, at byte %zu", formats[i], size);
-            ASSERT_DATA("", part, reason);
+            assert_refused("", i, part, "it ends too early,", size);
             free(part.bytes);
         }
         free(data.bytes);
@@ -249,17 +262,15 @@ static void test_every_truncation(void **state)
 
 static void test_what_stands_behind(void **state)
 {
-    char reason[128];
-
     (void)state;
     for (int i = 0; i < FORMATS; i++) {
         struct data data = compressed_text(i, MISSION);
+        size_t end = data.size;
 
-        snprintf(reason, sizeof reason, "%s: something else stands behind it, at byte %zu", formats[i], data.size);
         append(&data, "\0", 1);
-        ASSERT_DATA("", data, reason);
+        assert_refused("", i, data, "something else stands behind it,", end);
         append(&data, MISSION, 20);
-        ASSERT_DATA("", data, reason);
+        assert_refused("", i, data, "something else stands behind it,", end);
         free(data.bytes);
     }
 }
@@ -293,16 +304,14 @@ static void test_every_corruption(void **state)
 static void test_what_is_wrong_is_named(void **state)
 {
     struct data data = compressed_text(GZIP, MISSION);
-    char reason[64];
 
     (void)state;
     data.bytes[data.size - 8] = (char)~data.bytes[data.size - 8];
-    snprintf(reason, sizeof reason, "gzip: incorrect data check at byte %zu", data.size - 4);
-    ASSERT_DATA("", data, reason);
+    assert_refused("", GZIP, data, "incorrect data check", data.size - 4);
     free(data.bytes);
     data = compressed_text(ZSTD, MISSION);
     data.bytes[4] |= 0x08; /* reserved: has to be 0 */
-    ASSERT_DATA("", data, "zstd: Unsupported frame parameter at byte 0");
+    assert_refused("", ZSTD, data, "Unsupported frame parameter", 0);
     free(data.bytes);
     assert_string_equal(decompressed("format = zlib\n", fms_bytes_of("\x78\xbb\x00\x00\x00\x01xx", 8)),
                         "zlib: it needs a dictionary at byte 6");
@@ -386,45 +395,66 @@ static const char *with_header(const char *ini, const char *name, struct fms_byt
 
 static void test_header(void **state)
 {
-    struct data gzip = compressed_text(GZIP, MISSION), zlib = compressed_text(ZLIB, MISSION);
-    struct data zstd = compressed_text(ZSTD, MISSION), plain = {(char *)(uintptr_t) "{}", 2};
+    static const char coding[] = "content-encoding";
+    struct data none = {NULL, 0}, plain = {(char *)(uintptr_t) "{}", 2}, data[FORMATS];
+    const struct {
+        const char *ini, *name, *value;
+        struct data *payload;
+        const char *expected;
+    } cases[] = {
+        {"", coding, "gzip", &data[GZIP], "a,b, " MISSION},
+        {"", "Content-Encoding", "X-GZip", &data[GZIP], "a,b, " MISSION},
+        {"", coding, "deflate", &data[ZLIB], "a,b, " MISSION},
+        {"", coding, "zstd", &data[ZSTD], "a,b, " MISSION},
+        {"format = gzip\n", coding, "br", &data[GZIP], "a,b, " MISSION},
+        {"header = coding\n", "coding", "gzip", &data[GZIP], "a,b, " MISSION},
+        {"header =\n", coding, "br", &data[GZIP], "a,content-encoding,b, " MISSION},
+        {"otherwise = pass\n", coding, "identity", &plain, "a,content-encoding,b, {}"},
+        {"otherwise = pass\n", coding, NULL, &plain, "a,content-encoding,b, {}"},
+        {"otherwise = pass\n", coding, "br", &plain,
+         "the header content-encoding is \"br\", which is none of gzip, deflate, zstd and identity"},
+        {"otherwise = pass\n", coding, "gzip", &none, "a,content-encoding,b, "},
+        {"otherwise = pass\n", coding, "gzip", &plain, "gzip: incorrect header check at byte 2"},
+        {"", coding, "identity", &data[GZIP], "the payload is not compressed: its header content-encoding says so"},
+    };
 
     (void)state;
-    assert_string_equal(with_header("", "content-encoding", fms_text("gzip"), gzip), "a,b, " MISSION);
-    assert_string_equal(with_header("", "Content-Encoding", fms_text("X-GZip"), gzip), "a,b, " MISSION);
-    assert_string_equal(with_header("", "content-encoding", fms_text("deflate"), zlib), "a,b, " MISSION);
-    assert_string_equal(with_header("", "content-encoding", fms_text("zstd"), zstd), "a,b, " MISSION);
-    assert_string_equal(with_header("format = gzip\n", "content-encoding", fms_text("br"), gzip), "a,b, " MISSION);
-    assert_string_equal(with_header("header = coding\n", "coding", fms_text("gzip"), gzip), "a,b, " MISSION);
-    assert_string_equal(with_header("header =\n", "content-encoding", fms_text("br"), gzip),
-                        "a,content-encoding,b, " MISSION);
-    assert_string_equal(with_header("otherwise = pass\n", "content-encoding", fms_text("identity"), plain),
-                        "a,content-encoding,b, {}");
-    assert_string_equal(with_header("otherwise = pass\n", "content-encoding", fms_bytes_of(NULL, 0), plain),
-                        "a,content-encoding,b, {}");
-    assert_string_equal(with_header("otherwise = pass\n", "content-encoding", fms_text("br"), plain),
-                        "the header content-encoding is \"br\", which is none of gzip, deflate, zstd and identity");
-    assert_string_equal(with_header("otherwise = pass\n", "content-encoding", fms_text("gzip"), (struct data){NULL, 0}),
-                        "a,content-encoding,b, ");
-    assert_string_equal(with_header("otherwise = pass\n", "content-encoding", fms_text("gzip"), plain),
-                        "gzip: incorrect header check at byte 2");
-    free(gzip.bytes);
-    free(zlib.bytes);
-    free(zstd.bytes);
+    for (int i = 0; i < FORMATS; i++)
+        data[i] = compressed_text(i, MISSION);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_string_equal(with_header(cases[i].ini, cases[i].name, fms_text(cases[i].value), *cases[i].payload),
+                            cases[i].expected);
+    for (int i = 0; i < FORMATS; i++)
+        free(data[i].bytes);
 }
 
 /* --------------------------------------------------------------------------------------------------------------- room */
 
-static void test_no_room(void **state)
+static void add_text(struct fake *f, int format, const char *text)
+{
+    struct data data = compressed_text(format, text);
+
+    fake_add_record(f, &(struct fms_record){.topic = {"t", 1}, .payload = {data.bytes, data.size}});
+    free(data.bytes);
+}
+
+/* With two records, and no room for what becomes of the first. */
+static struct fake *open_without_room(void)
 {
     struct fake *f = fake_open("decompress", FMS_TRANSFORM, "");
-    struct data first = compressed_text(GZIP, MISSION), second = compressed_text(ZSTD, "{}");
 
-    (void)state;
-    fake_add_record(f, &(struct fms_record){.topic = {"t", 1}, .payload = {first.bytes, first.size}});
-    fake_add_record(f, &(struct fms_record){.topic = {"t", 1}, .payload = {second.bytes, second.size}});
+    add_text(f, GZIP, MISSION);
+    add_text(f, ZSTD, "{}");
     fake_capacity(f, 0);
     assert_int_equal(fake_write(f), 0);
+    return f;
+}
+
+static void test_no_room(void **state)
+{
+    struct fake *f = open_without_room();
+
+    (void)state;
     assert_int_equal(fake_write(f), 0);
     fake_capacity(f, 1);
     assert_int_equal(fake_write(f), 1);
@@ -435,21 +465,14 @@ static void test_no_room(void **state)
     assert_string_equal(fake_record(f, 1)->payload.data, "{}");
     assert_int_equal(fake_count_fate(f, FMS_DELIVERED), 2);
     fake_close(f);
-    free(first.bytes);
-    free(second.bytes);
 }
 
 /* What waited for room that never came is not what the next record becomes. */
 static void test_never_any_room(void **state)
 {
-    struct fake *f = fake_open("decompress", FMS_TRANSFORM, "");
-    struct data first = compressed_text(GZIP, MISSION), second = compressed_text(ZSTD, "{}");
+    struct fake *f = open_without_room();
 
     (void)state;
-    fake_add_record(f, &(struct fms_record){.topic = {"t", 1}, .payload = {first.bytes, first.size}});
-    fake_add_record(f, &(struct fms_record){.topic = {"t", 1}, .payload = {second.bytes, second.size}});
-    fake_capacity(f, 0);
-    assert_int_equal(fake_write(f), 0);
     fake_capacity(f, 1);
     fake_largest(f, 2);
     assert_int_equal(fake_write(f), 2);
@@ -457,8 +480,6 @@ static void test_never_any_room(void **state)
     assert_string_equal(fake_record(f, 0)->payload.data, "{}");
     assert_int_equal(fake_parent(f, 0), 1);
     fake_close(f);
-    free(first.bytes);
-    free(second.bytes);
 }
 
 int main(void)

@@ -123,6 +123,8 @@ static enum fms_verdict decompress_otherwise(struct decompress *self, const stru
         fms_count(self->host, COUNTER_PASSED, 1);
         return FMS_PASS;
     }
+    if (record->payload.data != NULL && self->format == FORMAT_AUTO && decompress_header(self, record) != NULL)
+        return fms_reject(self->host, record, "the payload is not compressed: its header %s says so", self->header);
     return fms_reject(self->host, record, "the payload is not compressed: %s",
                       record->payload.data == NULL  ? "it is absent (a tombstone)"
                       : self->format == FORMAT_AUTO ? "it is neither gzip, zlib nor zstd data"
