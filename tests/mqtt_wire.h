@@ -27,6 +27,7 @@
 #include <cmocka.h>
 
 #include "fms_test.h"
+#include "refusal.h"
 
 #define WIRE_PATIENCE 20000 /* ms */
 
@@ -768,23 +769,6 @@ static inline const char *section(int port, const char *format, ...)
     va_end(args);
     strcat(text, "\n");
     return text;
-}
-
-struct refusal {
-    const char *ini, *said;
-};
-
-/* Sections that check refuses, and what it says. */
-static inline void expect_refused(const char *plugin, enum fms_role role, const struct refusal *cases, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        struct fake *f = fake_check(plugin, role, cases[i].ini);
-
-        assert_int_equal(fake_error(f), -EINVAL);
-        if (fake_said(f, cases[i].said) == NULL)
-            fail_msg("case %zu: not said: %s", i, cases[i].said);
-        fake_close(f);
-    }
 }
 
 /* ----------------------------------------------------------------------------------------- many addresses, many servers */

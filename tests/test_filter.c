@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "fms_test.h"
+#include "refusal.h"
 
 #define TIME (INT64_C(1763320419) * FMS_SECOND + 123456789)
 
@@ -195,16 +195,6 @@ static void test_bad_json_is_kept(void **state)
     fake_close(f);
 }
 
-static void check_refusal(const char *ini, const char *said)
-{
-    struct fake *f = fake_check("filter", FMS_TRANSFORM, ini);
-
-    assert_int_not_equal(fake_error(f), 0);
-    if (fake_said(f, said) == NULL)
-        fail_msg("%s: %s", ini, fake_said(f, "error: "));
-    fake_close(f);
-}
-
 static void test_bad_configuration(void **state)
 {
     char deep[512] = "condition = a";
@@ -213,12 +203,13 @@ static void test_bad_configuration(void **state)
     for (int i = 0; i < 70; i++)
         strcat(deep, ".a");
     strcat(deep, " = 1\n");
-    check_refusal("", "condition is missing");
-    check_refusal("condition = speed == 90\n", "error: condition: column 7: expected a comparison");
-    check_refusal("condition =\n", "expected a text that is not empty");
-    check_refusal(deep, "is no path such as position.lat");
-    check_refusal("condition = a = 1\naction = pass\n", "action");
-    check_refusal("condition = a = 1\non_bad_json = ignore\n", "on_bad_json");
+    expect_refusal("filter", FMS_TRANSFORM, "", "condition is missing");
+    expect_refusal("filter", FMS_TRANSFORM, "condition = speed == 90\n",
+                   "error: condition: column 7: expected a comparison");
+    expect_refusal("filter", FMS_TRANSFORM, "condition =\n", "expected a text that is not empty");
+    expect_refusal("filter", FMS_TRANSFORM, deep, "is no path such as position.lat");
+    expect_refusal("filter", FMS_TRANSFORM, "condition = a = 1\naction = pass\n", "action");
+    expect_refusal("filter", FMS_TRANSFORM, "condition = a = 1\non_bad_json = ignore\n", "on_bad_json");
 }
 
 int main(void)

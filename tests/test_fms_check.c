@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "fms_test.h"
+#include "refusal.h"
 
 #define NOW (INT64_C(1763320419) * FMS_SECOND)
 #define MISSION                                                                                                        \
@@ -479,17 +479,6 @@ static void test_repaired_record_keeps_the_rest(void **state)
 
 /* ----------------------------------------------------------------------------------------------------- configuration */
 
-static void assert_refused(const char *ini, const char *text)
-{
-    struct fake *f = fake_check("fms_check", FMS_TRANSFORM, ini);
-
-    if (fake_error(f) != -EINVAL || fake_said(f, text) == NULL)
-        print_error("%s: %s\n", ini, fake_said(f, "error"));
-    assert_int_equal(fake_error(f), -EINVAL);
-    assert_non_null(fake_said(f, text));
-    fake_close(f);
-}
-
 static void test_bad_rules(void **state)
 {
     static const char *const rules[][2] = {
@@ -525,25 +514,26 @@ static void test_bad_rules(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         snprintf(ini, sizeof ini, "field.a = any\nfield.x = %s\n", rules[i][0]);
-        assert_refused(ini, rules[i][1]);
-        assert_refused(ini, "error: field.x: ");
+        expect_refusal("fms_check", FMS_TRANSFORM, ini, rules[i][1]);
+        expect_refusal("fms_check", FMS_TRANSFORM, ini, "error: field.x: ");
     }
 }
 
 static void test_bad_configuration(void **state)
 {
     (void)state;
-    assert_refused("field.a..b = any\n", "error: field.a..b: \"a..b\" is no path");
-    assert_refused("timestamp = a.\n", "error: timestamp: \"a.\" is no path");
-    assert_refused("timestamp =\nmax_age = 1s\n", "error: timestamp: is empty");
-    assert_refused("timestamp =\nmax_ahead = 1s\n", "error: timestamp: is empty");
-    assert_refused("timestamp =\nother_units = repair\n", "error: timestamp: is empty");
-    assert_refused("timestamp =\niso8601 = allow\n", "error: timestamp: is empty");
-    assert_refused("field.timestamp = string\nmax_age = 1s\n",
+    expect_refusal("fms_check", FMS_TRANSFORM, "field.a..b = any\n", "error: field.a..b: \"a..b\" is no path");
+    expect_refusal("fms_check", FMS_TRANSFORM, "timestamp = a.\n", "error: timestamp: \"a.\" is no path");
+    expect_refusal("fms_check", FMS_TRANSFORM, "timestamp =\nmax_age = 1s\n", "error: timestamp: is empty");
+    expect_refusal("fms_check", FMS_TRANSFORM, "timestamp =\nmax_ahead = 1s\n", "error: timestamp: is empty");
+    expect_refusal("fms_check", FMS_TRANSFORM, "timestamp =\nother_units = repair\n", "error: timestamp: is empty");
+    expect_refusal("fms_check", FMS_TRANSFORM, "timestamp =\niso8601 = allow\n", "error: timestamp: is empty");
+    expect_refusal("fms_check", FMS_TRANSFORM, "field.timestamp = string\nmax_age = 1s\n",
                    "error: field.timestamp: the rule of the time (timestamp = timestamp) must be number or integer");
-    assert_refused("field.timestamp = any\niso8601 = repair\n",
+    expect_refusal("fms_check", FMS_TRANSFORM, "field.timestamp = any\niso8601 = repair\n",
                    "error: field.timestamp: the rule of the time (timestamp = timestamp) must be number or integer");
-    assert_refused("iso8601 = allow\n", "the rule of the time (timestamp = timestamp) must be any or string");
+    expect_refusal("fms_check", FMS_TRANSFORM, "iso8601 = allow\n",
+                   "the rule of the time (timestamp = timestamp) must be any or string");
 }
 
 int main(void)

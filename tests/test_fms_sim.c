@@ -1,5 +1,5 @@
 /* test_fms_sim.c - what the simulated fleet sends, when, and that its drives are those of vehicles. */
-#include "fms_test.h"
+#include "refusal.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -290,25 +290,20 @@ static void test_topics(void **state)
     fake_close(f);
 }
 
-static void expect_bad(const char *ini, const char *text)
-{
-    struct fake *f = fake_check("fms_sim", FMS_SOURCE, ini);
-
-    assert_int_equal(fake_error(f), -EINVAL);
-    assert_non_null(fake_said(f, text));
-    fake_close(f);
-}
-
 static void test_bad_options(void **state)
 {
+    static const struct refusal cases[] = {
+        {"topic = fms/${json:plant}\n", "error: topic: only ${key}"},
+        {"prefix = bus\"\n", "error: prefix: no quotes"},
+        {"prefix = 0123456789012345678901234567890123456789012345678901234567890123456789\n", "prefix: at most"},
+        {"vehicles = 0\n", "vehicles"},
+        {"rate = -2\n", "rate"},
+        {"interval = 0\n", "interval"},
+        {"counts = somewhere\n", "error: counts: needs sequence = yes"},
+    };
+
     (void)state;
-    expect_bad("topic = fms/${json:plant}\n", "error: topic: only ${key}");
-    expect_bad("prefix = bus\"\n", "error: prefix: no quotes");
-    expect_bad("prefix = 0123456789012345678901234567890123456789012345678901234567890123456789\n", "prefix: at most");
-    expect_bad("vehicles = 0\n", "vehicles");
-    expect_bad("rate = -2\n", "rate");
-    expect_bad("interval = 0\n", "interval");
-    expect_bad("counts = somewhere\n", "error: counts: needs sequence = yes");
+    expect_refused("fms_sim", FMS_SOURCE, cases, sizeof cases / sizeof *cases);
 }
 
 int main(void)

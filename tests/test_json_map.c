@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "fms_test.h"
+#include "refusal.h"
 
 static char said[4096];
 
@@ -355,7 +355,7 @@ static void test_the_rest_of_the_record_stays(void **state)
 
 static void test_bad_configuration(void **state)
 {
-    static const char *const bad[][2] = {
+    static const struct refusal bad[] = {
         {"", "error: there is nothing to do: expected keep, drop, rename.OLD, set.NAME or convert.NAME"},
         {"keep =\n", "error: there is nothing to do"},
         {"keep = a\ndrop = b\n", "error: drop: keep says already what stays"},
@@ -372,15 +372,7 @@ static void test_bad_configuration(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        struct fake *f = fake_check("json_map", FMS_TRANSFORM, bad[i][0]);
-
-        assert_int_equal(fake_error(f), -EINVAL);
-        if (fake_said(f, bad[i][1]) == NULL)
-            print_error("%s: %s\n", bad[i][0], fake_said(f, "error"));
-        assert_non_null(fake_said(f, bad[i][1]));
-        fake_close(f);
-    }
+    expect_refused("json_map", FMS_TRANSFORM, bad, sizeof bad / sizeof *bad);
 }
 
 int main(void)

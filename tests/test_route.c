@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "fms_test.h"
+#include "refusal.h"
 
 #define TIME    (INT64_C(1763320419) * FMS_SECOND)
 #define PAYLOAD "{\"vehicle_id\":\"raspi-001\",\"fleet\":\"north\",\"empty\":\"\"}"
@@ -230,25 +230,19 @@ static void test_waits_for_room(void **state)
     fake_close(f);
 }
 
-static void check_refusal(const char *ini, const char *said)
-{
-    struct fake *f = fake_check("route", FMS_TRANSFORM, ini);
-
-    assert_int_not_equal(fake_error(f), 0);
-    if (fake_said(f, said) == NULL)
-        fail_msg("%s: %s", ini, fake_said(f, "error: "));
-    fake_close(f);
-}
-
 static void test_bad_configuration(void **state)
 {
+    static const struct refusal cases[] = {
+        {"", "topic is missing"},
+        {"topic = ${env:FMS_NOT_SET:-}\n", "expected a text that is not empty"},
+        {"topic = ${vehicle_id}\n", "unknown reference ${vehicle_id}"},
+        {"topic = a\nkey = ${json:}\n", "column 1: expected a path"},
+        {"topic = a\nheader. = x\n", "header."},
+        {"topic = a\nheader.x = ${headr:y}\n", "did you mean ${header:...}"},
+    };
+
     (void)state;
-    check_refusal("", "topic is missing");
-    check_refusal("topic = ${env:FMS_NOT_SET:-}\n", "expected a text that is not empty");
-    check_refusal("topic = ${vehicle_id}\n", "unknown reference ${vehicle_id}");
-    check_refusal("topic = a\nkey = ${json:}\n", "column 1: expected a path");
-    check_refusal("topic = a\nheader. = x\n", "header.");
-    check_refusal("topic = a\nheader.x = ${headr:y}\n", "did you mean ${header:...}");
+    expect_refused("route", FMS_TRANSFORM, cases, sizeof cases / sizeof *cases);
 }
 
 static void test_drop_headers(void **state)

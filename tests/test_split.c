@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "fms_test.h"
+#include "refusal.h"
 
 static char said[8192];
 
@@ -291,21 +291,13 @@ static void test_many_items(void **state)
 
 static void test_bad_configuration(void **state)
 {
-    static const char *const bad[][2] = {
+    static const struct refusal bad[] = {
         {LINES "path = a\n", "error: path: is for format = array; lines have none"},
         {"path = a..b\n", "error: path: \"a..b\" is no path"},
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        struct fake *f = fake_check("split", FMS_TRANSFORM, bad[i][0]);
-
-        assert_int_equal(fake_error(f), -EINVAL);
-        if (fake_said(f, bad[i][1]) == NULL)
-            print_error("%s: %s\n", bad[i][0], fake_said(f, "error"));
-        assert_non_null(fake_said(f, bad[i][1]));
-        fake_close(f);
-    }
+    expect_refused("split", FMS_TRANSFORM, bad, sizeof bad / sizeof *bad);
 }
 
 int main(void)

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "fms_test.h"
+#include "refusal.h"
 
 #define START (1000 * FMS_SECOND)
 
@@ -428,25 +428,19 @@ static void test_long_keys(void **state)
     fake_close(f);
 }
 
-static void check_refusal(const char *ini, const char *said)
-{
-    struct fake *f = fake_check("throttle", FMS_TRANSFORM, ini);
-
-    assert_int_not_equal(fake_error(f), 0);
-    if (fake_said(f, said) == NULL)
-        fail_msg("%s: %s", ini, fake_said(f, "error: "));
-    fake_close(f);
-}
-
 static void test_bad_configuration(void **state)
 {
+    static const struct refusal cases[] = {
+        {"", "interval is missing"},
+        {"interval = 0\n", "interval"},
+        {"interval = 8d\n", "interval"},
+        {"interval = 1s\nwhich = last\n", "which"},
+        {"interval = 1s\nmax_keys = 0\n", "max_keys"},
+        {"interval = 1s\nkey = ${json:a..b}\n", "column 1: expected a path"},
+    };
+
     (void)state;
-    check_refusal("", "interval is missing");
-    check_refusal("interval = 0\n", "interval");
-    check_refusal("interval = 8d\n", "interval");
-    check_refusal("interval = 1s\nwhich = last\n", "which");
-    check_refusal("interval = 1s\nmax_keys = 0\n", "max_keys");
-    check_refusal("interval = 1s\nkey = ${json:a..b}\n", "column 1: expected a path");
+    expect_refused("throttle", FMS_TRANSFORM, cases, sizeof cases / sizeof *cases);
 }
 
 int main(void)
