@@ -272,9 +272,9 @@ struct fms_host {
         FMS_PRINTF(3, 4);
 };
 
-/* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats (the same format, and
- * the same text but for quoted parts and words that hold a digit) is held back, longer each time, and then says how often
- * it came. [any] */
+/* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats (the same
+ * format, and the same text but for quoted parts and words that hold a digit) is held back, longer each time, and then
+ * says how often it came. [any] */
 #define fms_error(host, ...) ((host)->log((host), FMS_LOG_ERROR, __VA_ARGS__))
 #define fms_warn(host, ...)  ((host)->log((host), FMS_LOG_WARN, __VA_ARGS__))
 #define fms_info(host, ...)  ((host)->log((host), FMS_LOG_INFO, __VA_ARGS__))
@@ -343,9 +343,9 @@ static inline int fms_emit(const struct fms_host *host, const struct fms_record 
  * 0: taken. -EAGAIN: no room; return FMS_AGAIN, remembering how many children were emitted, and the next call is for
  * the same record; in transform_poll, try again in the next one. -EMSGSIZE: no room, and there will never be any, for
  * nothing else is in flight, or a child with more than 1000 headers; reject the record, at once or when its other
- * children are emitted, or return FMS_AGAIN, and the host rejects it. -EINVAL: a malformed draft, or a parent that the transform has not, as it has settled it or
- * passed it on; -EPERM: from a thread that is not the lane, or by no transform: these are named, and the pipeline
- * stops. [lane] */
+ * children are emitted, or return FMS_AGAIN, and the host rejects it. -EINVAL: a malformed draft, or a parent that the
+ * transform has not, as it has settled it or passed it on; -EPERM: from a thread that is not the lane, or by no
+ * transform: these are named, and the pipeline stops. [lane] */
 static inline int fms_emit_child(const struct fms_host *host, const struct fms_record *parent,
                                  const struct fms_record *draft)
 {
@@ -496,9 +496,9 @@ struct fms_plugin {
      * to do, for the host is kept by `.host`. [control] */
     int (*open)(void *instance, const struct fms_host *host);
     /* Stops. Records that are not settled by now are given up unacknowledged; afterwards no thread of the plugin may
-     * call the host. Sources are closed first. The plugins of a pipeline have 5 s for it together,
-     * after which a process in which nothing else runs ends without them. What fms_fail says in here makes the run a failed one, for what can be judged only when nothing
-     * more comes. [control] */
+     * call the host. Sources are closed first. The plugins of a pipeline have 5 s for it together, after which a
+     * process in which nothing else runs ends without them. What fms_fail says in here makes the run a failed one, for
+     * what can be judged only when nothing more comes. [control] */
     void (*close)(void *instance);
 
     /* Source: takes input and emits at most `credit` records (0: none, but keep connections alive), then says in
@@ -520,8 +520,8 @@ struct fms_plugin {
     enum fms_verdict (*transform)(void *instance, const struct fms_record *record);
     /* Transform: called at the start and when `wait` says. 0 or a negative errno. [lane] */
     int (*transform_poll)(void *instance, struct fms_wait *wait);
-    /* Transform: pass or settle what is kept, for the source was told to stop or has ended. What is kept of records that
-     * come after that is flushed by another call. [lane] */
+    /* Transform: pass or settle what is kept, for the source was told to stop or has ended. What is kept of records
+     * that come after that is flushed by another call. [lane] */
     void (*transform_flush)(void *instance);
 
     /* Sink: takes the first n of `count` records (1..256) in emit order and returns n; the host offers the rest when
