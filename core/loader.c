@@ -13,6 +13,7 @@
 
 #include "log.h"
 #include "options.h"
+#include "words.h"
 
 #define LOADER_MAX_ABI 64 /* how far to look for the ABI of a plugin that has not ours */
 #define STRING_(x)     #x
@@ -265,7 +266,7 @@ static const struct plugin *loader_not_found(const char *name, struct where wher
     if (strchr(name, '/') != NULL)
         return loader_error(where, "there is no plugin file %s", name);
     loader_names(names, sizeof names / sizeof *names, &count);
-    near = options_nearest(name, (const char *const *)names, count);
+    near = words_nearest(name, (const char *const *)names, count);
     if (near != NULL)
         loader_error(where, "there is no plugin \"%s\"; did you mean \"%s\"?", name, near);
     else

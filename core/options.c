@@ -5,7 +5,6 @@
  * holds is never looked at for a second ${. */
 #include "options.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 
 #include "log.h"
 #include "template.h"
+#include "words.h"
 
 #define OPTIONS_ERRORS 20 /* of a section that are logged; the others are counted */
 #define OPTIONS_TEXT   512
@@ -548,62 +548,6 @@ int options_check_table(const struct fms_option *table, size_t instance_size, ch
     return result;
 }
 
-/* ------------------------------------------------------------------------------------------------------ the nearest */
-
-#define OPTIONS_WORD 63
-
-static size_t options_min(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Edits from one word to the other: a character more, less, changed, or two swapped; case does not matter. */
-static size_t options_distance(const char *a, size_t a_size, const char *b, size_t b_size)
-{
-    size_t rows[3][OPTIONS_WORD + 1];
-    size_t *before = rows[0], *last = rows[1], *now = rows[2];
-
-    for (size_t j = 0; j <= b_size; j++)
-        last[j] = j;
-    for (size_t i = 1; i <= a_size; i++) {
-        size_t *free_row = before;
-
-        now[0] = i;
-        for (size_t j = 1; j <= b_size; j++) {
-            bool same = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
-
-            now[j] = options_min(options_min(last[j], now[j - 1]) + 1, last[j - 1] + !same);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                now[j] = options_min(now[j], before[j - 2] + 1);
-        }
-        before = last;
-        last = now;
-        now = free_row;
-    }
-    return last[b_size];
-}
-
-const char *options_nearest(const char *word, const char *const *words, size_t count)
-{
-    size_t size = strlen(word);
-    size_t least = SIZE_MAX;
-    const char *nearest = NULL;
-
-    for (size_t i = 0; i < count && size <= OPTIONS_WORD; i++) {
-        size_t other = strlen(words[i]);
-        size_t distance;
-
-        if (other > OPTIONS_WORD)
-            continue;
-        distance = options_distance(word, size, words[i], other);
-        if (distance < least && 3 * distance <= (size > other ? size : other)) {
-            least = distance;
-            nearest = words[i];
-        }
-    }
-    return nearest;
-}
-
 /* -------------------------------------------------------------------------------------------------------- a section */
 
 struct options_filler {
@@ -733,14 +677,14 @@ static const char *options_role_name(uint32_t roles)
 static bool options_nearest_pair(const struct options_filler *filler, const char *key, char *text, size_t size)
 {
     const char *dot = strchr(key, '.');
-    char prefix[OPTIONS_WORD + 2];
+    char prefix[WORDS_LONGEST + 2];
 
-    if (dot == NULL || dot - key >= OPTIONS_WORD)
+    if (dot == NULL || dot - key >= WORDS_LONGEST)
         return false;
     snprintf(prefix, sizeof prefix, "%.*s", (int)(dot + 1 - key), key);
     for (const struct fms_option *option = filler->table; option->name != NULL; option++)
         if (options_is_pairs(option) && options_has_role(option, filler->role) &&
-            options_nearest(prefix, &option->name, 1) != NULL) {
+            words_nearest(prefix, &option->name, 1) != NULL) {
             snprintf(text, size, "%s%s", option->name, dot[1] == '\0' ? "NAME" : dot + 1);
             return true;
         }
@@ -751,7 +695,7 @@ static void options_unknown(struct options_filler *filler, const struct config_e
 {
     const char *of = filler->plugin == NULL ? "" : " of ";
     const char *plugin = filler->plugin == NULL ? "" : filler->plugin;
-    char near_pair[2 * OPTIONS_WORD + 2];
+    char near_pair[2 * WORDS_LONGEST + 2];
     const char *words[256];
     const char *near;
     size_t count = 0;
@@ -766,7 +710,7 @@ static void options_unknown(struct options_filler *filler, const struct config_e
             return;
         }
     }
-    near = options_nearest(entry->key, words, count);
+    near = words_nearest(entry->key, words, count);
     if ((near == NULL || near[strlen(near) - 1] == '.') &&
         options_nearest_pair(filler, entry->key, near_pair, sizeof near_pair))
         near = near_pair;

@@ -27,7 +27,4 @@ int options_check_table(const struct fms_option *table, size_t instance_size, ch
 /* What the option takes, in words: "1ms to 60m", "yes, no", "at least 1KiB". */
 void options_accepts(const struct fms_option *option, char *text, size_t size);
 
-/* The nearest of `count` words by edit distance, or NULL when none is near. */
-const char *options_nearest(const char *word, const char *const *words, size_t count);
-
 #endif

@@ -10,6 +10,7 @@
 
 #include "log.h"
 #include "test.h"
+#include "words.h"
 
 /* Of max_in_flight_bytes: what memory can be addressed, within reason. */
 #define MOST_BYTES (SIZE_MAX / 2 < UINT64_C(1) << 46 ? (int64_t)(SIZE_MAX / 2) : INT64_C(1) << 46)
@@ -186,7 +187,7 @@ static size_t section_kind(const struct config_section *section)
 
 static int unknown_section(struct lane *lane, const struct config_section *section)
 {
-    const char *near = options_nearest(section->kind, section_kinds, SECTION_KINDS);
+    const char *near = words_nearest(section->kind, section_kinds, SECTION_KINDS);
 
     if (near != NULL)
         return section_error(lane, section, "unknown section [%s]; did you mean [%s]?", section->kind, near);

@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "options.h"
+#include "words.h"
 
 enum part_kind {
     PART_LITERAL,
@@ -183,7 +183,7 @@ static int template_unknown(const struct compiler *c, char *inside)
     for (size_t i = 0; i < REFERENCES; i++)
         words[i] = references[i].word;
     inside[length] = '\0';
-    near = options_nearest(inside, words, REFERENCES);
+    near = words_nearest(inside, words, REFERENCES);
     for (size_t i = 0; i < REFERENCES; i++)
         if (near == words[i])
             return template_fail(c, "unknown reference ${%s%s}; did you mean ${%s%s}?", inside, more, near,

@@ -16,6 +16,7 @@
 
 #include "log.h"
 #include "template.h"
+#include "words.h"
 
 /* ----------------------------------------------------------------------------------------------- failing allocation */
 
@@ -603,7 +604,7 @@ static void nearest(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const char *found = options_nearest(cases[i][0], words, sizeof words / sizeof words[0]);
+        const char *found = words_nearest(cases[i][0], words, sizeof words / sizeof words[0]);
 
         if (cases[i][1] == NULL)
             assert_null(found);
@@ -612,8 +613,8 @@ static void nearest(void **state)
     }
     memset(longer, 'a', sizeof longer);
     longer[sizeof longer - 1] = '\0';
-    assert_null(options_nearest(longer, words, 5));
-    assert_null(options_nearest("topic", words, 0));
+    assert_null(words_nearest(longer, words, 5));
+    assert_null(words_nearest("topic", words, 0));
 }
 
 /* ---------------------------------------------------------------------------------------------------- out of memory */
