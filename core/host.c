@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "clock.h"
 #include "lane.h"
 #include "log.h"
 #include "template.h"
@@ -133,64 +134,23 @@ static void host_count(const struct fms_host *host, size_t counter, uint64_t n)
 
 /* ------------------------------------------------------------------------------------------------------------- time */
 
-static int64_t clock_read(clockid_t clock)
-{
-    struct timespec now;
-
-    clock_gettime(clock, &now);
-    return now.tv_sec * FMS_SECOND + now.tv_nsec;
-}
-
-static _Atomic int64_t set_now = -1, set_realtime; /* -1: the system's clocks */
-
-void lane_clock_set(int64_t now, int64_t realtime)
-{
-    set_realtime = realtime;
-    set_now = now;
-}
-
-bool lane_clock_is_set(void)
-{
-    return set_now >= 0;
-}
-
-void lane_clock_move(int64_t now)
-{
-    if (now <= set_now)
-        return;
-    set_realtime += now - set_now;
-    set_now = now;
-}
-
-int64_t lane_now(void)
-{
-    int64_t now = atomic_load_explicit(&set_now, memory_order_relaxed);
-
-    return now >= 0 ? now : clock_read(CLOCK_MONOTONIC);
-}
-
-int64_t lane_realtime(void)
-{
-    return lane_clock_is_set() ? set_realtime : clock_read(CLOCK_REALTIME);
-}
-
 static int64_t host_now(const struct fms_host *host)
 {
     (void)host;
-    return lane_now();
+    return clock_now();
 }
 
 static int64_t host_realtime(const struct fms_host *host)
 {
     (void)host;
-    return lane_realtime();
+    return clock_realtime();
 }
 
 /* Jitter need not be good, only different in each process and thread: splitmix64 over the clock. */
 static uint64_t host_random(void)
 {
     static _Atomic uint64_t state;
-    uint64_t x = atomic_fetch_add(&state, UINT64_C(0x9e3779b97f4a7c15)) + (uint64_t)lane_now();
+    uint64_t x = atomic_fetch_add(&state, UINT64_C(0x9e3779b97f4a7c15)) + (uint64_t)clock_now();
 
     x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);

@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 
 #define LANE_PATIENCE (3 * FMS_SECOND)
@@ -122,7 +123,7 @@ static bool may_stall(const struct stage *stage)
 
 static void look_for_stalls(struct lane *lane, int64_t now)
 {
-    if (now < lane->stalls_at || lane_clock_is_set())
+    if (now < lane->stalls_at || clock_is_set())
         return;
     lane->stalls_at = now + lane->stall_after / STALL_LOOKS;
     for (size_t i = 0; i < lane->stage_count; i++) {
@@ -144,7 +145,7 @@ static void look_for_stalls(struct lane *lane, int64_t now)
 
 static void poll_stages(struct lane *lane)
 {
-    int64_t now = lane_now();
+    int64_t now = clock_now();
 
     look_for_stalls(lane, now);
     for (size_t i = 0; i < lane->stage_count; i++) {
@@ -207,7 +208,7 @@ static void poll_source(struct lane *lane)
     uint64_t emitted = lane->counts.emitted;
     int result;
 
-    if (source_is_over(lane) || lane->state > LANE_STOPPING || !stage_is_due(source, lane_now()))
+    if (source_is_over(lane) || lane->state > LANE_STOPPING || !stage_is_due(source, clock_now()))
         return;
     stage_will_wait(source);
     lane->in_source = true;
@@ -277,12 +278,12 @@ static void flush_transforms(struct lane *lane)
 static void bound_drain(struct lane *lane)
 {
     if (lane->drain_until == FMS_NEVER)
-        lane->drain_until = lane_now() + lane->options.drain_timeout;
+        lane->drain_until = clock_now() + lane->options.drain_timeout;
 }
 
 static bool is_late(const struct lane *lane)
 {
-    return lane->drain_until != FMS_NEVER && lane_now() >= lane->drain_until;
+    return lane->drain_until != FMS_NEVER && clock_now() >= lane->drain_until;
 }
 
 static void begin_stop(struct lane *lane)
@@ -342,7 +343,7 @@ static void log_stats(struct lane *lane)
 {
     int64_t now;
 
-    if (lane->options.stats_interval == 0 || (now = lane_now()) < lane->stats_at)
+    if (lane->options.stats_interval == 0 || (now = clock_now()) < lane->stats_at)
         return;
     if (lane->stats_at != 0)
         log_counts(lane, FMS_LOG_INFO, "so far");
@@ -368,7 +369,7 @@ static bool waits_in_vain(const struct lane *lane)
     const struct stage *source = lane->source;
 
     return lane->state == LANE_STOPPING && lane->in_flight > 0 && !settle_is_pending(lane) &&
-           !stage_is_due(source, lane_now()) && (source->wait.fd < 0 || (source->wait.events & POLLOUT) == 0);
+           !stage_is_due(source, clock_now()) && (source->wait.fd < 0 || (source->wait.events & POLLOUT) == 0);
 }
 
 static void lane_turn(struct lane *lane)
@@ -414,7 +415,7 @@ static int64_t next_deadline(struct lane *lane)
     }
     if (lane->options.stats_interval != 0)
         next = earliest(next, lane->stats_at);
-    if (!lane_clock_is_set())
+    if (!clock_is_set())
         next = earliest(next, lane->stalls_at); /* always, so that a library's thread need not wake the lane for it */
     return next;
 }
@@ -448,8 +449,8 @@ static void lane_sleep(struct lane *lane, int64_t at_most)
     struct pollfd fds[LANE_MAX_STAGES + 1];
     struct stage *polled[LANE_MAX_STAGES + 1];
     size_t n = fill_polled(lane, fds, polled);
-    int64_t until = earliest(next_deadline(lane), at_most), now = lane_now();
-    bool is_skipped = lane_clock_is_set() && until != FMS_NEVER;
+    int64_t until = earliest(next_deadline(lane), at_most), now = clock_now();
+    bool is_skipped = clock_is_set() && until != FMS_NEVER;
     int64_t pause = until <= now || is_skipped ? 0 : until - now;
     struct timespec timeout = {pause / FMS_SECOND, pause % FMS_SECOND};
     const struct call *calling = atomic_load_explicit(&lane->calling, memory_order_relaxed); /* in fms_drain */
@@ -460,7 +461,7 @@ static void lane_sleep(struct lane *lane, int64_t at_most)
     lane_current = NULL;
     pthread_mutex_unlock(&lane->lock);
     if (ppoll(fds, n, until == FMS_NEVER ? NULL : &timeout, NULL) == 0 && is_skipped)
-        lane_clock_move(until);
+        clock_move(until);
     pthread_mutex_lock(&lane->lock);
     lane_current = lane;
     lane->sleeps_until = 0; /* awake: nobody needs to wake it */
@@ -505,7 +506,7 @@ size_t lane_drain(struct lane *lane, int64_t deadline)
         return lane->in_flight;
     }
     deliver(lane);
-    while (lane->in_flight > 0 && settle_is_pending(lane) && lane_now() < deadline && !is_late(lane) &&
+    while (lane->in_flight > 0 && settle_is_pending(lane) && clock_now() < deadline && !is_late(lane) &&
            !lane->must_fail) {
         if (lane->must_stop || lane->must_finish)
             bound_drain(lane);

@@ -103,7 +103,7 @@ struct stage {
 
     struct call calls[CALL_KINDS]; /* by enum call_kind */
     bool has_moved;                /* something of what it took was settled since `stalled_since` */
-    int64_t stalled_since;         /* on lane_now's clock */
+    int64_t stalled_since;         /* on clock_now */
 
     struct record_list waiting; /* transforms: records that wait for room for children */
     bool is_refused;            /* transforms: fms_emit_child has said -EAGAIN or -EMSGSIZE in this call, */
@@ -312,13 +312,6 @@ void lane_wake(struct lane *lane);  /* any thread */
 void lane_enter(struct lane *lane); /* any thread but the lane */
 void lane_leave(struct lane *lane);
 size_t lane_drain(struct lane *lane, int64_t deadline); /* lane, in source_poll */
-int64_t lane_now(void);
-int64_t lane_realtime(void);
-/* From here on both clocks stand at these times, and the lane, instead of sleeping, moves them on to its next deadline. For
- * `fmspipe test`, which runs one lane at a time. */
-void lane_clock_set(int64_t now, int64_t realtime);
-bool lane_clock_is_set(void);
-void lane_clock_move(int64_t now); /* never back */
 /* Calls transform_poll or sink_poll. */
 void stage_poll(struct stage *stage);
 /* An operation returned a negative errno: the stage is dead, and the pipeline fails. */

@@ -15,11 +15,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
+#include "thread.h"
 
 #define LOG_KNOWN    256 /* repeating messages remembered; a newer one takes the place of an older one */
 #define LOG_KINDS    16  /* new kinds of a stage and format that are told apart within ... */
@@ -252,14 +254,6 @@ static char *log_render(enum fms_level level, const char *pipeline, const char *
 
 /* ------------------------------------------------------------------------------------------------------- the writer */
 
-static int64_t log_now(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * FMS_SECOND + now.tv_nsec;
-}
-
 /* A line in one write, so that lines of several processes do not mix. What cannot be written is lost: there is nobody left
  * to tell. */
 static void log_write(const char *line, size_t size)
@@ -319,7 +313,7 @@ static void log_write_first(void)
 {
     struct log_queued *first = log_first;
 
-    log_writes_since = log_now();
+    log_writes_since = clock_monotonic();
     pthread_mutex_unlock(&log_lock);
     log_write(first->line, first->size);
     pthread_mutex_lock(&log_lock);
@@ -348,23 +342,15 @@ static void log_at_exit(void)
     log_flush(LOG_AT_EXIT);
 }
 
-/* Called with the lock held. The thread takes no signals: they are for whoever waits for them. */
+/* Called with the lock held. */
 static bool log_start(void)
 {
-    pthread_condattr_t monotonic;
-    sigset_t all, before;
     pthread_t thread;
 
     if (log_has_thread)
         return true;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&log_changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    log_has_thread = pthread_create(&thread, NULL, log_run, NULL) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    clock_cond_init(&log_changed);
+    log_has_thread = thread_start(&thread, log_run, NULL) == 0;
     if (log_has_thread) {
         pthread_detach(thread);
         atexit(log_at_exit);
@@ -374,10 +360,10 @@ static bool log_start(void)
 
 void log_flush(int64_t timeout)
 {
-    int64_t now = log_now(), deadline = timeout < FMS_NEVER - now ? now + timeout : FMS_NEVER;
+    int64_t now = clock_monotonic(), deadline = timeout < FMS_NEVER - now ? now + timeout : FMS_NEVER;
 
     pthread_mutex_lock(&log_lock);
-    for (; log_has_thread && (log_first != NULL || log_dropped > 0); now = log_now()) {
+    for (; log_has_thread && (log_first != NULL || log_dropped > 0); now = clock_monotonic()) {
         int64_t until = (log_writes_since > 0 ? log_writes_since : now) + LOG_PATIENCE; /* or it is about to begin */
         struct timespec at;
 
@@ -385,7 +371,7 @@ void log_flush(int64_t timeout)
             until = deadline;
         if (now >= until)
             break;
-        at = (struct timespec){until / FMS_SECOND, until % FMS_SECOND};
+        at = clock_timespec(until);
         pthread_cond_timedwait(&log_changed, &log_lock, &at);
     }
     pthread_mutex_unlock(&log_lock);
@@ -483,7 +469,7 @@ static struct log_known *log_find(const char *stage, const char *format, const c
  * the name of the stage or, for lack of one, the pipeline's. */
 static bool log_may(const char *stage, const char *format, const char *text, unsigned *held_back)
 {
-    int64_t now = log_now();
+    int64_t now = clock_monotonic();
     struct log_known *known = log_find(stage, format, text, now);
 
     if (now < known->next) {

@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "describe.h"
 #include "log.h"
 #include "new_plugin.h"
@@ -365,7 +366,7 @@ static int open_all(struct lane **lanes, size_t count)
 static void stop_all(struct runner *runners, size_t count, struct stopping *stopping)
 {
     if (stopping->since == 0)
-        stopping->since = lane_now();
+        stopping->since = clock_now();
     for (size_t i = 0; i < count; i++)
         lane_stop(runners[i].lane);
 }
@@ -449,10 +450,10 @@ static void take_signal(struct runner *runners, size_t count, const struct signa
                         struct stopping *stopping)
 {
     if (stopping->signalled_at == 0) {
-        stopping->signalled_at = lane_now();
+        stopping->signalled_at = clock_now();
         stop_all(runners, count, stopping);
         log_line(FMS_LOG_INFO, NULL, NULL, "%s: stopping; a second signal ends at once", signal_name(info));
-    } else if (lane_now() - stopping->signalled_at > SAME_SIGNAL) {
+    } else if (clock_now() - stopping->signalled_at > SAME_SIGNAL) {
         log_line(FMS_LOG_WARN, NULL, NULL, "second signal: ending at once, without settling what is in flight");
         end_at_once();
     }
@@ -461,7 +462,7 @@ static void take_signal(struct runner *runners, size_t count, const struct signa
 /* In milliseconds, for poll(). */
 static int time_left(const struct runner *runners, size_t count, const struct stopping *stopping)
 {
-    int64_t left = last_moment(runners, count, stopping) - lane_now();
+    int64_t left = last_moment(runners, count, stopping) - clock_now();
 
     if (left / FMS_MS >= INT_MAX)
         return -1;

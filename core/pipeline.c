@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "clock.h"
 #include "log.h"
 #include "test.h"
 #include "words.h"
@@ -516,7 +517,7 @@ int pipeline_probe(struct lane *lane, int64_t timeout)
         if (stage->plugin->table.probe == NULL)
             fms_report(&stage->host, "nothing to connect");
         else if (stage_result(stage, "probe",
-                              stage->plugin->table.probe(stage->instance, &stage->host, lane_now() + timeout)) != 0)
+                              stage->plugin->table.probe(stage->instance, &stage->host, clock_now() + timeout)) != 0)
             failed++;
     }
     return failed;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "clock.h"
 #include "lane.h"
 #include "log.h"
 
@@ -335,7 +336,7 @@ static void retry_begin(struct stage *sink, const char *reason)
     log_line(FMS_LOG_WARN, sink->lane->options.name, sink->name, "not delivered, will be offered again: %s",
              reason != NULL ? reason : "no reason was given");
     if (sink->attempt == 0)
-        sink->retry_since = lane_now();
+        sink->retry_since = clock_now();
     sink->is_retrying = true;
     sink->is_troubled = true;
     sink->retry_at = 0;
@@ -402,7 +403,7 @@ static void settle_troubled(struct stage *sink, const struct record *record)
         return;
     }
     log_line(FMS_LOG_INFO, sink->lane->options.name, sink->name, "delivers again, after %.1f s",
-             (double)(lane_now() - sink->retry_since) / (double)FMS_SECOND);
+             (double)(clock_now() - sink->retry_since) / (double)FMS_SECOND);
     sink->attempt = 0;
     sink->is_troubled = false;
 }
@@ -442,8 +443,8 @@ static void settle_one(struct stage *sink, struct record *record)
         settle_reject(sink, record, reason);
     }
     if (sink->is_retrying && sink->taken == 0 && sink->retry_at == 0)
-        sink->retry_at = lane_now() + fms_backoff(&sink->host, sink->lane->options.retry_min,
-                                                  sink->lane->options.retry_max, sink->attempt++);
+        sink->retry_at = clock_now() + fms_backoff(&sink->host, sink->lane->options.retry_min,
+                                                   sink->lane->options.retry_max, sink->attempt++);
 }
 
 static void settle_list(struct lane *lane, struct slot_list *lists)
@@ -585,7 +586,7 @@ static bool offer_sink(struct stage *sink)
     if (sink->is_dead)
         return false;
     if (sink->is_retrying) {
-        if (sink->retry_at == 0 || lane_now() < sink->retry_at)
+        if (sink->retry_at == 0 || clock_now() < sink->retry_at)
             return false;
         sink->is_retrying = false;
         sink->is_full = false;

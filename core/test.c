@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "clock.h"
 #include "lane.h"
 #include "log.h"
 #include "options.h"
@@ -515,7 +516,7 @@ static bool run_test(struct run *run, const char *path)
     struct lane *lane;
     bool has_run;
 
-    lane_clock_set(FMS_SECOND, run->options.now * FMS_SECOND);
+    clock_set(FMS_SECOND, run->options.now * FMS_SECOND);
     lane = pipeline_load_with(path, &stand_ins);
     has_run = lane != NULL && pipeline_open(lane) == 0;
     if (has_run) {

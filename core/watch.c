@@ -2,11 +2,10 @@
  *
  * A plugin that waits on the lane stops its whole pipeline, for ever perhaps, so nobody on the lane could tell; and a clock
  * read around each call would cost each record. Each call therefore only leaves its name in lane.calling. */
-#include <signal.h>
-#include <time.h>
-
+#include "clock.h"
 #include "lane.h"
 #include "log.h"
+#include "thread.h"
 
 #define LOOKS 3u /* in the time that a call may take: more than one, for the whole process may have stood still */
 
@@ -15,15 +14,6 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* guards what follo
 static pthread_cond_t changed;                              /* made with the thread */
 static struct lane *lanes;
 static pthread_t thread;
-
-/* Not lane_now, which tests set. */
-static int64_t now(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * FMS_SECOND + time.tv_nsec;
-}
 
 static void look(struct lane *lane, int64_t at)
 {
@@ -47,7 +37,7 @@ static void *watch(void *user)
 {
     pthread_mutex_lock(&lock);
     while (lanes != NULL) {
-        int64_t pause = FMS_SECOND, at = now(), until;
+        int64_t pause = FMS_SECOND, at = clock_monotonic(), until;
         struct timespec time;
 
         for (struct lane *lane = lanes; lane != NULL; lane = lane->watched.next) {
@@ -55,7 +45,7 @@ static void *watch(void *user)
             pause = lane->patience / LOOKS < pause ? lane->patience / LOOKS : pause;
         }
         until = at + pause;
-        time = (struct timespec){until / FMS_SECOND, until % FMS_SECOND};
+        time = clock_timespec(until);
         pthread_cond_timedwait(&changed, &lock, &time);
     }
     pthread_mutex_unlock(&lock);
@@ -64,18 +54,10 @@ static void *watch(void *user)
 
 static int start(void)
 {
-    pthread_condattr_t monotonic;
-    sigset_t all, before;
     int error;
 
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are others' */
-    error = pthread_create(&thread, NULL, watch, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    clock_cond_init(&changed);
+    error = thread_start(&thread, watch, NULL);
     if (error != 0)
         pthread_cond_destroy(&changed);
     return error;
