@@ -18,6 +18,7 @@
 #include "new_plugin.h"
 #include "pipeline.h"
 #include "test.h"
+#include "test_section.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_CONFIGURATION = 2 };
 
@@ -200,7 +201,7 @@ static const struct fms_plugin *table_of(const char *word)
     const struct plugin *plugin;
 
     sections[0].options = pipeline_option_table();
-    sections[1].options = test_option_table();
+    sections[1].options = test_section_options();
     for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {
         if (strcmp(word, sections[i].name) == 0)
             return &sections[i];

@@ -10,7 +10,7 @@
 
 #include "clock.h"
 #include "log.h"
-#include "test.h"
+#include "test_section.h"
 #include "words.h"
 
 /* Of max_in_flight_bytes: what memory can be addressed, within reason. */
@@ -205,7 +205,7 @@ static int check_section(struct lane *lane, const struct config_section *section
     if (kind == SECTION_KINDS)
         return unknown_section(lane, section);
     if (strcmp(section->kind, "test") == 0)
-        return test_check(lane->config, section);
+        return test_section_check(lane->config, section);
     if (strcmp(section->kind, "transform") == 0 || strcmp(section->kind, "sink") == 0)
         return 0;
     if (sole[kind] != NULL)
