@@ -1,0 +1,222 @@
+/* command.c - what fmspipe can be told to do. */
+#include "command.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "loader.h"
+#include "new_plugin.h"
+#include "pipeline.h"
+#include "runner.h"
+#include "test.h"
+#include "test_section.h"
+
+int command_misused(const char *what, const char *value)
+{
+    fprintf(stderr, "fmspipe: %s%s%s; see fmspipe --help\n", what, value != NULL ? ": " : "",
+            value != NULL ? value : "");
+    return EXIT_CONFIGURATION;
+}
+
+/* ------------------------------------------------------------------------------------------------ plugins, describe */
+
+static void print_plugin(const struct plugin *plugin, void *user)
+{
+    static const char *const names[] = {"source", "transform", "sink"};
+    static const enum fms_role roles[] = {FMS_SOURCE, FMS_TRANSFORM, FMS_SINK};
+    char text[64] = "";
+    size_t n = 0;
+
+    (void)user;
+    for (size_t i = 0; i < 3; i++) {
+        if (loader_has_role(plugin, roles[i]))
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", n > 0 ? ", " : "", names[i]);
+    }
+    printf("%-14s %-9s %-12s %s\n", plugin->table.name, plugin->table.version, text, plugin->table.summary);
+}
+
+static int plugins(const struct arguments *arguments)
+{
+    (void)arguments;
+    loader_each(print_plugin, NULL);
+    return ferror(stdout) ? EXIT_FAILED : EXIT_DONE;
+}
+
+/* A plugin's table, or what stands for one where the word means a section; NULL after an error. */
+static const struct fms_plugin *table_of(const char *word)
+{
+    static struct fms_plugin sections[] = {
+        {.name = "pipeline", .version = FMS_VERSION, .summary = "The options of the [pipeline] section"},
+        {.name = "test", .version = FMS_VERSION, .summary = "The options of the [test NAME] sections"},
+    };
+    const struct plugin *plugin;
+
+    sections[0].options = pipeline_option_table();
+    sections[1].options = test_section_options();
+    for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {
+        if (strcmp(word, sections[i].name) == 0)
+            return &sections[i];
+    }
+    plugin = loader_load(word, "describe", 0);
+    return plugin != NULL ? &plugin->table : NULL;
+}
+
+static int describe(const struct arguments *arguments)
+{
+    for (size_t i = 0; i < arguments->count; i++) {
+        const struct fms_plugin *table = table_of(arguments->words[i]);
+
+        if (table == NULL)
+            return EXIT_CONFIGURATION;
+        describe_plugin(table, arguments->format, stdout);
+    }
+    return ferror(stdout) ? EXIT_FAILED : EXIT_DONE;
+}
+
+static int make_plugin(const struct arguments *arguments)
+{
+    const char *directory = arguments->count > 1 ? arguments->words[1] : NULL;
+    int error;
+
+    if (arguments->type == NULL)
+        return command_misused("new-plugin needs --type=source, transform, sink or sink-thread", NULL);
+    if (arguments->count > 2)
+        return command_misused("new-plugin takes a name and a folder", arguments->words[2]);
+    error = new_plugin(arguments->words[0], arguments->type, directory);
+    if (error == 0)
+        printf("next: cd %s, and see README.md there\n", directory != NULL ? directory : arguments->words[0]);
+    return error == -EINVAL ? EXIT_CONFIGURATION : error != 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+/* ----------------------------------------------------------------------------------------------------- check, probe */
+
+static void free_all(struct lane **lanes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        pipeline_free(lanes[i]);
+    free(lanes);
+}
+
+/* A failure that may pass by itself is not told as a mistake of the file, after which nobody would start us again. */
+static int load_failure(int error)
+{
+    return error == ENOMEM || error == EMFILE || error == ENFILE || error == EIO ? EXIT_FAILED : EXIT_CONFIGURATION;
+}
+
+/* All pipelines of the command line: 0, or the exit status after an error in any of them, when there are none. */
+static int load_all(const struct arguments *arguments, struct lane ***all)
+{
+    struct lane **lanes = *all = calloc(arguments->count, sizeof *lanes);
+    int status = EXIT_DONE, failure;
+    size_t good = 0;
+
+    if (lanes == NULL)
+        return EXIT_FAILED;
+    for (size_t i = 0; i < arguments->count; i++) {
+        lanes[good] = pipeline_load(arguments->words[i]);
+        failure = lanes[good] == NULL ? load_failure(errno) : EXIT_DONE;
+        status = failure > status ? failure : status;
+        good += lanes[good] != NULL;
+    }
+    if (status == EXIT_DONE && pipeline_check_together(lanes, good) != 0)
+        status = EXIT_CONFIGURATION;
+    if (status != EXIT_DONE)
+        free_all(lanes, good);
+    return status;
+}
+
+static int check(const struct arguments *arguments)
+{
+    struct lane **lanes;
+    int status = load_all(arguments, &lanes);
+
+    if (status != EXIT_DONE)
+        return status;
+    for (size_t i = 0; i < arguments->count; i++)
+        printf("%s: ok\n", arguments->words[i]);
+    free_all(lanes, arguments->count);
+    return EXIT_DONE;
+}
+
+static int probe(const struct arguments *arguments)
+{
+    struct lane **lanes;
+    int status = load_all(arguments, &lanes);
+    int failed = 0;
+
+    if (status != EXIT_DONE)
+        return status;
+    for (size_t i = 0; i < arguments->count; i++)
+        failed += pipeline_probe(lanes[i], arguments->timeout);
+    free_all(lanes, arguments->count);
+    return failed > 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+static int test(const struct arguments *arguments)
+{
+    size_t passed = 0, failed = 0;
+
+    for (size_t i = 0; i < arguments->count; i++) {
+        if (test_run_file(arguments->words[i], &passed, &failed) != 0)
+            return EXIT_CONFIGURATION;
+    }
+    printf("%zu passed, %zu failed\n", passed, failed);
+    return failed > 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+static bool has_pipeline(struct lane **lanes, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(lanes[i]->options.name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int run(const struct arguments *arguments)
+{
+    struct lane **lanes;
+    int status = load_all(arguments, &lanes);
+
+    if (status != EXIT_DONE)
+        return status;
+    if (arguments->until != NULL && !has_pipeline(lanes, arguments->count, arguments->until))
+        status = command_misused("--until names no pipeline of this command", arguments->until);
+    else if (runner_run(lanes, arguments->count, arguments->until) != 0)
+        status = EXIT_FAILED;
+    free_all(lanes, arguments->count);
+    return status;
+}
+
+/* -------------------------------------------------------------------------------------------------------- the table */
+
+static const struct command commands[] = {
+    {"run", "FILE...", "run pipelines until they end, or until SIGINT, SIGTERM or SIGHUP", 1, FMS_LOG_INFO, run},
+    {"check", "FILE...", "check pipeline files without connecting", 1, FMS_LOG_INFO, check},
+    {"probe", "FILE...", "connect every stage once and report", 1, FMS_LOG_INFO, probe},
+    {"test", "FILE...", "run the [test NAME] sections: transforms only, nothing is connected", 1, FMS_LOG_ERROR, test},
+    {"plugins", "", "list the plugins that can be found", 0, FMS_LOG_INFO, plugins},
+    {"describe", "PLUGIN...", "options of plugins; `pipeline` and `test`: those of these sections", 1, FMS_LOG_INFO,
+     describe},
+    {"new-plugin", "NAME [DIR]", "make a folder with a plugin to begin with; needs --type", 1, FMS_LOG_INFO,
+     make_plugin},
+};
+#define COMMANDS (sizeof commands / sizeof commands[0])
+
+const struct command *command_find(const char *name)
+{
+    const struct command *found = NULL;
+
+    for (size_t i = 0; i < COMMANDS && found == NULL; i++)
+        found = strcmp(commands[i].name, name) == 0 ? &commands[i] : NULL;
+    return found;
+}
+
+void command_usage(FILE *out)
+{
+    fputs("usage: fmspipe [OPTION...] [COMMAND] FILE...\n\n", out);
+    for (size_t i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-10s %-11s  %s%s\n", commands[i].name, commands[i].words, commands[i].summary,
+                i == 0 ? "; this is done where no COMMAND is given" : "");
+}
