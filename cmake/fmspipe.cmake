@@ -47,9 +47,25 @@ target_include_directories(fms_plugin_header INTERFACE
   $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 configure_file(${PROJECT_SOURCE_DIR}/core/fms_plugin.h ${PROJECT_BINARY_DIR}/include/fms_plugin.h COPYONLY)
 
+# fms_find(TARGET...): the libraries that these targets stand for, where they are used and nowhere else, so that a plugin which
+# is not built needs none.
+macro(fms_find)
+  foreach(target ${ARGN})
+    string(REGEX REPLACE "::.*" "" package ${target})
+    string(REGEX REPLACE ".*::" "" module ${target})
+    if(package STREQUAL PkgConfig AND NOT TARGET ${target})
+      pkg_check_modules(${module} REQUIRED IMPORTED_TARGET GLOBAL ${module})
+    elseif(NOT package STREQUAL target AND NOT TARGET ${target})
+      find_package(OpenSSL REQUIRED) # the paho package names its targets
+      find_package(${package} REQUIRED)
+    endif()
+  endforeach()
+endmacro()
+
 # fms_plugin(NAME SOURCES a.c ... [LIBRARIES ...]): plugins/NAME.so
 function(fms_plugin name)
   cmake_parse_arguments(arg "" "" "SOURCES;LIBRARIES" ${ARGN})
+  fms_find(${arg_LIBRARIES})
   add_library(${name} MODULE ${arg_SOURCES})
   set_target_properties(${name} PROPERTIES PREFIX "" C_VISIBILITY_PRESET hidden
     LIBRARY_OUTPUT_DIRECTORY ${FMS_PLUGIN_OUTPUT_DIRECTORY})
