@@ -24,20 +24,20 @@ static double cpu_seconds(void)
 /* Nanoseconds a record, or below 0 after an error. */
 static double run_once(const char *path)
 {
-    struct lane *lane = pipeline_load(path);
+    struct pipeline *pipeline = pipeline_load(path);
     double before, nanoseconds = -1;
 
-    if (lane == NULL)
+    if (pipeline == NULL)
         return -1;
-    if (pipeline_open(lane) == 0) {
+    if (pipeline_open(pipeline) == 0) {
         before = cpu_seconds();
-        lane_run(lane);
-        nanoseconds = (cpu_seconds() - before) * 1e9 / (double)lane->counts.delivered;
-        if (lane->has_failed || lane->left > 0 || lane->counts.delivered == 0)
+        lane_run(pipeline);
+        nanoseconds = (cpu_seconds() - before) * 1e9 / (double)pipeline->counts.delivered;
+        if (pipeline->has_failed || pipeline->left > 0 || pipeline->counts.delivered == 0)
             nanoseconds = -1;
-        pipeline_close(lane);
+        pipeline_close(pipeline);
     }
-    pipeline_free(lane);
+    pipeline_free(pipeline);
     return nanoseconds;
 }
 

@@ -91,11 +91,11 @@ static int make_plugin(const struct arguments *arguments)
 
 /* ----------------------------------------------------------------------------------------------------- check, probe */
 
-static void free_all(struct lane **lanes, size_t count)
+static void free_all(struct pipeline **pipelines, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        pipeline_free(lanes[i]);
-    free(lanes);
+        pipeline_free(pipelines[i]);
+    free(pipelines);
 }
 
 /* A failure that may pass by itself is not told as a mistake of the file, after which nobody would start us again. */
@@ -105,51 +105,51 @@ static int load_failure(int error)
 }
 
 /* All pipelines of the command line: 0, or the exit status after an error in any of them, when there are none. */
-static int load_all(const struct arguments *arguments, struct lane ***all)
+static int load_all(const struct arguments *arguments, struct pipeline ***all)
 {
-    struct lane **lanes = *all = calloc(arguments->count, sizeof *lanes);
+    struct pipeline **pipelines = *all = calloc(arguments->count, sizeof *pipelines);
     int status = EXIT_DONE, failure;
     size_t good = 0;
 
-    if (lanes == NULL)
+    if (pipelines == NULL)
         return EXIT_FAILED;
     for (size_t i = 0; i < arguments->count; i++) {
-        lanes[good] = pipeline_load(arguments->words[i]);
-        failure = lanes[good] == NULL ? load_failure(errno) : EXIT_DONE;
+        pipelines[good] = pipeline_load(arguments->words[i]);
+        failure = pipelines[good] == NULL ? load_failure(errno) : EXIT_DONE;
         status = failure > status ? failure : status;
-        good += lanes[good] != NULL;
+        good += pipelines[good] != NULL;
     }
-    if (status == EXIT_DONE && pipeline_check_together(lanes, good) != 0)
+    if (status == EXIT_DONE && pipeline_check_together(pipelines, good) != 0)
         status = EXIT_CONFIGURATION;
     if (status != EXIT_DONE)
-        free_all(lanes, good);
+        free_all(pipelines, good);
     return status;
 }
 
 static int check(const struct arguments *arguments)
 {
-    struct lane **lanes;
-    int status = load_all(arguments, &lanes);
+    struct pipeline **pipelines;
+    int status = load_all(arguments, &pipelines);
 
     if (status != EXIT_DONE)
         return status;
     for (size_t i = 0; i < arguments->count; i++)
         printf("%s: ok\n", arguments->words[i]);
-    free_all(lanes, arguments->count);
+    free_all(pipelines, arguments->count);
     return EXIT_DONE;
 }
 
 static int probe(const struct arguments *arguments)
 {
-    struct lane **lanes;
-    int status = load_all(arguments, &lanes);
+    struct pipeline **pipelines;
+    int status = load_all(arguments, &pipelines);
     int failed = 0;
 
     if (status != EXIT_DONE)
         return status;
     for (size_t i = 0; i < arguments->count; i++)
-        failed += pipeline_probe(lanes[i], arguments->timeout);
-    free_all(lanes, arguments->count);
+        failed += pipeline_probe(pipelines[i], arguments->timeout);
+    free_all(pipelines, arguments->count);
     return failed > 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
@@ -165,10 +165,10 @@ static int test(const struct arguments *arguments)
     return failed > 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
-static bool has_pipeline(struct lane **lanes, size_t count, const char *name)
+static bool has_pipeline(struct pipeline **pipelines, size_t count, const char *name)
 {
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(lanes[i]->options.name, name) == 0)
+        if (strcmp(pipelines[i]->options.name, name) == 0)
             return true;
     }
     return false;
@@ -176,16 +176,16 @@ static bool has_pipeline(struct lane **lanes, size_t count, const char *name)
 
 static int run(const struct arguments *arguments)
 {
-    struct lane **lanes;
-    int status = load_all(arguments, &lanes);
+    struct pipeline **pipelines;
+    int status = load_all(arguments, &pipelines);
 
     if (status != EXIT_DONE)
         return status;
-    if (arguments->until != NULL && !has_pipeline(lanes, arguments->count, arguments->until))
+    if (arguments->until != NULL && !has_pipeline(pipelines, arguments->count, arguments->until))
         status = command_misused("--until names no pipeline of this command", arguments->until);
-    else if (runner_run(lanes, arguments->count, arguments->until) != 0)
+    else if (runner_run(pipelines, arguments->count, arguments->until) != 0)
         status = EXIT_FAILED;
-    free_all(lanes, arguments->count);
+    free_all(pipelines, arguments->count);
     return status;
 }
 

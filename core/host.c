@@ -26,10 +26,10 @@ void host_misuse(struct stage *stage, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    log_line(FMS_LOG_ERROR, stage->lane->options.name, stage->name,
+    log_line(FMS_LOG_ERROR, stage->pipeline->options.name, stage->name,
              "plugin %s breaks a rule: it %s; the pipeline stops", stage->plugin->table.name, text);
-    stage->lane->must_fail = true;
-    lane_wake(stage->lane);
+    stage->pipeline->must_fail = true;
+    lane_wake(stage->pipeline);
 }
 
 static bool is_role(struct stage *stage, unsigned roles, const char *function)
@@ -42,7 +42,7 @@ static bool is_role(struct stage *stage, unsigned roles, const char *function)
 
 static bool is_lane(struct stage *stage, const char *function)
 {
-    if (lane_current == stage->lane)
+    if (lane_current == stage->pipeline)
         return true;
     host_misuse(stage, "called %s from a thread that is not the lane (%s)", function,
                 stage->host.role == FMS_SOURCE ? "see fms_enter" : "leave it to a poll, with fms_wake");
@@ -76,7 +76,7 @@ static void log_at(const struct fms_host *host, enum fms_level level, const char
     }
     if (vasprintf(&text, format, args) < 0)
         return;
-    log_config(level, stage->lane->config->path, entry != NULL ? entry->line : stage->section->line, "[%s] %s%s%s",
+    log_config(level, stage->pipeline->config->path, entry != NULL ? entry->line : stage->section->line, "[%s] %s%s%s",
                stage->name, option != NULL ? option : "", option != NULL ? ": " : "", text);
     free(text);
 }
@@ -91,8 +91,8 @@ static int host_fail(const struct fms_host *host, const char *option, int error,
     va_end(args);
     if (error >= 0)
         host_misuse(stage_of(host), "called fms_fail with %d, which is no negative errno", error);
-    if (stage_of(host)->lane->state == LANE_ENDED)
-        stage_of(host)->lane->has_failed = true; /* in close */
+    if (stage_of(host)->pipeline->state == PIPELINE_ENDED)
+        stage_of(host)->pipeline->has_failed = true; /* in close */
     return error < 0 ? error : -EIO;
 }
 
@@ -172,26 +172,26 @@ static int64_t host_backoff(const struct fms_host *host, int64_t min, int64_t ma
 /* ---------------------------------------------------------------------------------------------------------- records */
 
 /* Whether records wait behind transform number `after` (-1: the source): what room there is is for them. */
-static bool is_waited_for(const struct lane *lane, int after)
+static bool is_waited_for(const struct pipeline *pipeline, int after)
 {
-    for (size_t i = (size_t)(after + 1); i < lane->transform_count; i++) {
-        if (lane->transforms[i]->waiting.head != NULL)
+    for (size_t i = (size_t)(after + 1); i < pipeline->transform_count; i++) {
+        if (pipeline->transforms[i]->waiting.head != NULL)
             return true;
     }
     return false;
 }
 
 /* Whether a record that comes out of that transform finds room. */
-static bool has_room(const struct lane *lane, int after, size_t charge)
+static bool has_room(const struct pipeline *pipeline, int after, size_t charge)
 {
-    size_t most = (size_t)lane->options.max_in_flight_bytes;
+    size_t most = (size_t)pipeline->options.max_in_flight_bytes;
 
-    return !is_waited_for(lane, after) && charge <= most && lane->in_flight_bytes <= most - charge;
+    return !is_waited_for(pipeline, after) && charge <= most && pipeline->in_flight_bytes <= most - charge;
 }
 
-static bool may_emit(const struct lane *lane, size_t charge)
+static bool may_emit(const struct pipeline *pipeline, size_t charge)
 {
-    return lane->in_flight < (size_t)lane->options.max_in_flight && has_room(lane, -1, charge);
+    return pipeline->in_flight < (size_t)pipeline->options.max_in_flight && has_room(pipeline, -1, charge);
 }
 
 /* What tells a draft from another: FNV over what a source would not change in one that it has kept. */
@@ -208,13 +208,13 @@ static uint64_t draft_print(const struct fms_record *draft)
     return print;
 }
 
-static int emit_later(struct lane *lane, const struct fms_record *draft, size_t charge)
+static int emit_later(struct pipeline *pipeline, const struct fms_record *draft, size_t charge)
 {
-    lane->is_blocked = true;
-    lane->blocked_for = charge;
-    lane->is_refused = lane->in_source;
-    if (lane->is_refused)
-        lane->refused = draft_print(draft);
+    pipeline->is_blocked = true;
+    pipeline->blocked_for = charge;
+    pipeline->is_refused = pipeline->in_source;
+    if (pipeline->is_refused)
+        pipeline->refused = draft_print(draft);
     return -EAGAIN;
 }
 
@@ -222,10 +222,10 @@ static int emit_later(struct lane *lane, const struct fms_record *draft, size_t 
  * had to: a partition was revoked, a broker sends again. */
 static void check_refused(struct stage *source, const struct fms_record *draft)
 {
-    if (draft_print(draft) != source->lane->refused)
+    if (draft_print(draft) != source->pipeline->refused)
         host_misuse(source,
                     "emitted another record after fms_emit had said -EAGAIN: keep that one, and stop taking input");
-    source->lane->is_refused = false;
+    source->pipeline->is_refused = false;
 }
 
 /* Whether a source may emit now, as 0, or an error. */
@@ -233,7 +233,7 @@ static int emit_check(struct stage *stage, const char *function)
 {
     if (!is_role(stage, FMS_SOURCE, function) || !is_lane(stage, function))
         return -EPERM;
-    if (stage->lane->state < LANE_DRAINING && !stage->has_ended)
+    if (stage->pipeline->state < PIPELINE_DRAINING && !stage->has_ended)
         return 0;
     if (stage->has_ended)
         host_misuse(stage, "emitted a record after source_poll had returned FMS_END");
@@ -247,18 +247,18 @@ static int emit_malformed(struct stage *stage)
 }
 
 /* The draft's record enters the pipeline; NULL: out of memory. */
-static struct record *emit_new(struct lane *lane, const struct fms_record *draft, size_t charge)
+static struct record *emit_new(struct pipeline *pipeline, const struct fms_record *draft, size_t charge)
 {
-    struct record *record = record_new(lane, draft, charge, NULL);
+    struct record *record = record_new(pipeline, draft, charge, NULL);
 
     if (record == NULL) {
-        log_line(FMS_LOG_ERROR, lane->options.name, lane->source->name,
+        log_line(FMS_LOG_ERROR, pipeline->options.name, pipeline->source->name,
                  "out of memory for a record of %zu bytes: lower max_in_flight_bytes", charge);
         return NULL;
     }
     record->pending = 1;
-    lane->in_flight++;
-    lane->counts.emitted++;
+    pipeline->in_flight++;
+    pipeline->counts.emitted++;
     return record;
 }
 
@@ -278,11 +278,11 @@ static void stub_loses(struct stub *stub, const char *what)
 }
 
 /* Takes the wider draft if it fits, or costs no more. */
-static bool stub_widen(struct stub *stub, const struct lane *lane, struct fms_record wider)
+static bool stub_widen(struct stub *stub, const struct pipeline *pipeline, struct fms_record wider)
 {
-    size_t charge = record_charge(lane, &wider, NULL);
+    size_t charge = record_charge(pipeline, &wider, NULL);
 
-    if (charge > (size_t)lane->options.max_in_flight_bytes && charge > stub->charge)
+    if (charge > (size_t)pipeline->options.max_in_flight_bytes && charge > stub->charge)
         return false;
     stub->draft = wider;
     stub->charge = charge;
@@ -290,31 +290,31 @@ static bool stub_widen(struct stub *stub, const struct lane *lane, struct fms_re
 }
 
 /* What of a draft fits max_in_flight_bytes. The topic always does, cut if need be: dead letters are found by it. */
-static void stub_make(struct stub *stub, const struct lane *lane, const struct fms_record *draft)
+static void stub_make(struct stub *stub, const struct pipeline *pipeline, const struct fms_record *draft)
 {
     struct fms_record with = {
         .topic = draft->topic, .timestamp = draft->timestamp, .tag = {draft->tag[0], draft->tag[1]}};
 
     *stub = (struct stub){.lost = ""};
-    while (!stub_widen(stub, lane, with) && with.topic.size > 0)
+    while (!stub_widen(stub, pipeline, with) && with.topic.size > 0)
         with.topic.size /= 2;
     if (with.topic.size < draft->topic.size)
         stub_loses(stub, "the end of its topic");
     stub->draft = with;
-    stub->charge = record_charge(lane, &with, NULL);
+    stub->charge = record_charge(pipeline, &with, NULL);
     with.key = draft->key;
-    if (!stub_widen(stub, lane, with))
+    if (!stub_widen(stub, pipeline, with))
         stub_loses(stub, "its key");
     with = stub->draft;
     with.headers = draft->headers;
     with.header_count = draft->header_count < LETTER_OWN_HEADERS ? draft->header_count : LETTER_OWN_HEADERS;
-    if (!stub_widen(stub, lane, with))
+    if (!stub_widen(stub, pipeline, with))
         stub_loses(stub, "its headers");
     else if (with.header_count < draft->header_count)
         stub_loses(stub, "its headers behind the 995th");
     with = stub->draft;
     with.payload = draft->payload;
-    if (!stub_widen(stub, lane, with))
+    if (!stub_widen(stub, pipeline, with))
         stub_loses(stub, "its payload");
 }
 
@@ -324,17 +324,17 @@ static bool has_too_many_headers(const struct fms_record *draft)
     return draft->header_count > RECORD_MAX_HEADERS;
 }
 
-static bool is_malformed(const struct lane *lane, struct fms_record draft)
+static bool is_malformed(const struct pipeline *pipeline, struct fms_record draft)
 {
     if (has_too_many_headers(&draft))
         draft.header_count = 0;
-    return record_charge(lane, &draft, NULL) == SIZE_MAX;
+    return record_charge(pipeline, &draft, NULL) == SIZE_MAX;
 }
 
 static int host_emit_rejected(const struct fms_host *host, const struct fms_record *draft, const char *reason, ...)
 {
     struct stage *stage = stage_of(host);
-    struct lane *lane = stage->lane;
+    struct pipeline *pipeline = stage->pipeline;
     struct record *record;
     struct stub stub;
     char *text = NULL, *whole = NULL;
@@ -343,16 +343,16 @@ static int host_emit_rejected(const struct fms_host *host, const struct fms_reco
 
     if (error != 0)
         return error;
-    if (is_malformed(lane, *draft))
+    if (is_malformed(pipeline, *draft))
         return emit_malformed(stage);
-    if (lane->is_refused)
+    if (pipeline->is_refused)
         check_refused(stage, draft);
-    stub_make(&stub, lane, draft);
-    if (lane->in_flight > 0 && !may_emit(lane, stub.charge))
-        return emit_later(lane, draft, stub.charge);
-    record = emit_new(lane, &stub.draft, stub.charge);
+    stub_make(&stub, pipeline, draft);
+    if (pipeline->in_flight > 0 && !may_emit(pipeline, stub.charge))
+        return emit_later(pipeline, draft, stub.charge);
+    record = emit_new(pipeline, &stub.draft, stub.charge);
     if (record == NULL)
-        return emit_later(lane, draft, stub.charge);
+        return emit_later(pipeline, draft, stub.charge);
     va_start(args, reason);
     if (vasprintf(&text, reason, args) < 0)
         text = NULL;
@@ -367,36 +367,36 @@ static int host_emit_rejected(const struct fms_host *host, const struct fms_reco
 static int host_emit(const struct fms_host *host, const struct fms_record *draft)
 {
     struct stage *stage = stage_of(host);
-    struct lane *lane = stage->lane;
+    struct pipeline *pipeline = stage->pipeline;
     struct record *record;
     size_t charge;
     int error = emit_check(stage, "fms_emit");
 
     if (error != 0)
         return error;
-    charge = record_charge(lane, draft, NULL);
+    charge = record_charge(pipeline, draft, NULL);
     if (charge == SIZE_MAX) /* malformed, as that finds, or */
         return host_emit_rejected(host, draft, "with %zu headers it has more than the %u that a record may have",
                                   draft->header_count, RECORD_MAX_HEADERS);
-    if (lane->is_refused)
+    if (pipeline->is_refused)
         check_refused(stage, draft);
-    if (charge > (size_t)lane->options.max_in_flight_bytes)
+    if (charge > (size_t)pipeline->options.max_in_flight_bytes)
         return host_emit_rejected(host, draft,
                                   "with a payload of %zu bytes it takes %zu, more than max_in_flight_bytes = %lld",
-                                  draft->payload.size, charge, (long long)lane->options.max_in_flight_bytes);
-    if (!may_emit(lane, charge))
-        return emit_later(lane, draft, charge);
-    record = emit_new(lane, draft, charge);
+                                  draft->payload.size, charge, (long long)pipeline->options.max_in_flight_bytes);
+    if (!may_emit(pipeline, charge))
+        return emit_later(pipeline, draft, charge);
+    record = emit_new(pipeline, draft, charge);
     if (record == NULL)
-        return emit_later(lane, draft, charge);
-    settle_advance(lane, record, -1);
+        return emit_later(pipeline, draft, charge);
+    settle_advance(pipeline, record, -1);
     return 0;
 }
 
 /* The record of a plugin's pointer; NULL, and named, for one that was settled before or was never the host's. */
 static struct record *record_alive(struct stage *stage, const struct fms_record *public, const char *function)
 {
-    struct record *record = record_made(stage->lane, public);
+    struct record *record = record_made(stage->pipeline, public);
 
     if (record != NULL && record->magic == RECORD_ALIVE)
         return record;
@@ -409,8 +409,8 @@ static struct record *record_alive(struct stage *stage, const struct fms_record 
 
 static int transform_position(const struct stage *stage)
 {
-    for (size_t i = 0; i < stage->lane->transform_count; i++) {
-        if (stage->lane->transforms[i] == stage)
+    for (size_t i = 0; i < stage->pipeline->transform_count; i++) {
+        if (stage->pipeline->transforms[i] == stage)
             return (int)i;
     }
     return -1;
@@ -419,10 +419,10 @@ static int transform_position(const struct stage *stage)
 /* Of a child for which there is no room: whether there may be some later. */
 static int emit_child_later(struct stage *stage, struct record *parent, int position)
 {
-    struct lane *lane = stage->lane;
-    bool is_hopeless = lane->last_try == stage && !is_waited_for(lane, position) && settle_is_stalled(lane);
+    struct pipeline *pipeline = stage->pipeline;
+    bool is_hopeless = pipeline->last_try == stage && !is_waited_for(pipeline, position) && settle_is_stalled(pipeline);
 
-    lane->is_blocked = true;
+    pipeline->is_blocked = true;
     stage->is_refused = settle_is_in_hand(stage, parent); /* of a kept one it may be any time later */
     return is_hopeless ? -EMSGSIZE : -EAGAIN;
 }
@@ -437,7 +437,7 @@ static int emit_child_never(struct stage *stage, struct record *parent)
 static int host_emit_child(const struct fms_host *host, const struct fms_record *parent, const struct fms_record *draft)
 {
     struct stage *stage = stage_of(host);
-    struct lane *lane = stage->lane;
+    struct pipeline *pipeline = stage->pipeline;
     int position = transform_position(stage);
     struct record *from, *child;
     size_t charge;
@@ -445,21 +445,21 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
     if (!is_role(stage, FMS_TRANSFORM, "fms_emit_child") || !is_lane(stage, "fms_emit_child"))
         return -EPERM;
     from = record_alive(stage, parent, "fms_emit_child");
-    charge = record_charge(lane, draft, NULL);
-    if (from == NULL || (charge == SIZE_MAX && is_malformed(lane, *draft)) || from->kept_by != stage->index + 1) {
+    charge = record_charge(pipeline, draft, NULL);
+    if (from == NULL || (charge == SIZE_MAX && is_malformed(pipeline, *draft)) || from->kept_by != stage->index + 1) {
         host_misuse(stage, "called fms_emit_child with a malformed record, or for a parent that it has not");
         return -EINVAL;
     }
     if (charge == SIZE_MAX)
         return emit_child_never(stage, from);
-    child = has_room(lane, position, charge) ? record_new(lane, draft, charge, NULL) : NULL;
+    child = has_room(pipeline, position, charge) ? record_new(pipeline, draft, charge, NULL) : NULL;
     if (child == NULL)
         return emit_child_later(stage, from, position);
     memcpy(child->public.tag, from->public.tag, sizeof child->public.tag);
     child->parent = from;
     child->pending = 1;
     from->pending++;
-    settle_advance(lane, child, position);
+    settle_advance(pipeline, child, position);
     return 0;
 }
 
@@ -485,7 +485,7 @@ static int host_pass(const struct fms_host *host, const struct fms_record *publi
 
     if (!is_role(stage, FMS_TRANSFORM, "fms_pass") || (record = unkeep(stage, public, "fms_pass")) == NULL)
         return -EPERM;
-    settle_advance(stage->lane, record, transform_position(stage));
+    settle_advance(stage->pipeline, record, transform_position(stage));
     return 0;
 }
 
@@ -502,7 +502,7 @@ static void settle_transform(struct stage *stage, const struct fms_record *publi
     } else if (fate == FMS_REJECTED) {
         settle_reject(stage, record, reason);
     } else {
-        settle_release(stage->lane, record);
+        settle_release(stage->pipeline, record);
     }
 }
 
@@ -544,26 +544,26 @@ static enum fms_verdict host_refuse(const struct fms_host *host, const struct fm
 /* The fields of what is no live record: of a draft they are found anew. NULL: out of memory, or it was settled before. */
 static struct json_cache *draft_fields(struct stage *stage, const struct fms_record *public, const char *function)
 {
-    struct lane *lane = stage->lane;
-    size_t size = json_cache_size(lane->paths);
+    struct pipeline *pipeline = stage->pipeline;
+    size_t size = json_cache_size(pipeline->paths);
 
-    if (record_made(lane, public) != NULL) {
+    if (record_made(pipeline, public) != NULL) {
         record_alive(stage, public, function); /* says that it is not */
         return NULL;
     }
-    if (size > lane->draft_json_size) {
-        free(lane->draft_json);
-        lane->draft_json = malloc(size);
-        lane->draft_json_size = lane->draft_json != NULL ? size : 0;
+    if (size > pipeline->draft_json_size) {
+        free(pipeline->draft_json);
+        pipeline->draft_json = malloc(size);
+        pipeline->draft_json_size = pipeline->draft_json != NULL ? size : 0;
     }
-    if (lane->draft_json != NULL)
-        memset(lane->draft_json, 0, size);
-    return lane->draft_json;
+    if (pipeline->draft_json != NULL)
+        memset(pipeline->draft_json, 0, size);
+    return pipeline->draft_json;
 }
 
 static inline struct json_cache *fields_of(struct stage *stage, const struct fms_record *public, const char *function)
 {
-    struct record *record = record_made(stage->lane, public);
+    struct record *record = record_made(stage->pipeline, public);
 
     return record != NULL && record->magic == RECORD_ALIVE ? record->json : draft_fields(stage, public, function);
 }
@@ -597,8 +597,8 @@ static int host_json_path(const struct fms_host *host, const char *path)
         host_misuse(stage, "called fms_json_path after open");
         return -EPERM;
     }
-    index = json_paths_add(stage->lane->paths, path);
-    record_layout(stage->lane);
+    index = json_paths_add(stage->pipeline->paths, path);
+    record_layout(stage->pipeline);
     return index;
 }
 
@@ -610,23 +610,23 @@ static int host_json_get(const struct fms_host *host, const struct fms_record *p
     *value = (struct fms_json){FMS_JSON_MISSING, false, {"", 0}};
     if (!is_lane(stage, "fms_json_get"))
         return -EPERM;
-    if (path < 0 || (size_t)path >= json_paths_count(stage->lane->paths)) {
+    if (path < 0 || (size_t)path >= json_paths_count(stage->pipeline->paths)) {
         host_misuse(stage, "called fms_json_get with %d, which fms_json_path has not given", path);
         return -EINVAL;
     }
     cache = fields_of(stage, public, "fms_json_get");
-    return cache != NULL ? json_get(stage->lane->paths, cache, public->payload, path, value) : -ENOMEM;
+    return cache != NULL ? json_get(stage->pipeline->paths, cache, public->payload, path, value) : -ENOMEM;
 }
 
 /* ------------------------------------------------------------------------------------------------------------- lane */
 
 static void host_room(const struct fms_host *host, size_t *records, size_t *bytes)
 {
-    const struct lane *lane = stage_of(host)->lane;
-    size_t most = (size_t)lane->options.max_in_flight, most_bytes = (size_t)lane->options.max_in_flight_bytes;
+    const struct pipeline *pipeline = stage_of(host)->pipeline;
+    size_t most = (size_t)pipeline->options.max_in_flight, most_bytes = (size_t)pipeline->options.max_in_flight_bytes;
 
-    *records = lane->in_flight < most ? most - lane->in_flight : 0;
-    *bytes = lane->in_flight_bytes < most_bytes ? most_bytes - lane->in_flight_bytes : 0;
+    *records = pipeline->in_flight < most ? most - pipeline->in_flight : 0;
+    *bytes = pipeline->in_flight_bytes < most_bytes ? most_bytes - pipeline->in_flight_bytes : 0;
 }
 
 static size_t host_drain(const struct fms_host *host, int64_t deadline)
@@ -634,14 +634,14 @@ static size_t host_drain(const struct fms_host *host, int64_t deadline)
     struct stage *stage = stage_of(host);
 
     if (!is_role(stage, FMS_SOURCE, "fms_drain") || !is_lane(stage, "fms_drain"))
-        return stage->lane->in_flight;
-    return lane_drain(stage->lane, deadline);
+        return stage->pipeline->in_flight;
+    return lane_drain(stage->pipeline, deadline);
 }
 
 static void host_wake(const struct fms_host *host)
 {
     stage_of(host)->is_woken = true;
-    lane_wake(stage_of(host)->lane);
+    lane_wake(stage_of(host)->pipeline);
 }
 
 static void host_enter(const struct fms_host *host)
@@ -658,7 +658,7 @@ static void host_enter(const struct fms_host *host)
         log_flush(FMS_SECOND);
         abort(); /* going on would deadlock */
     }
-    lane_enter(stage->lane);
+    lane_enter(stage->pipeline);
 }
 
 static void host_leave(const struct fms_host *host)
@@ -666,7 +666,7 @@ static void host_leave(const struct fms_host *host)
     struct stage *stage = stage_of(host);
 
     if (is_lane(stage, "fms_leave"))
-        lane_leave(stage->lane);
+        lane_leave(stage->pipeline);
 }
 
 static void host_finish(const struct fms_host *host)
@@ -674,8 +674,8 @@ static void host_finish(const struct fms_host *host)
     struct stage *stage = stage_of(host);
 
     stage->has_finished = true;
-    stage->lane->must_finish = true;
-    lane_wake(stage->lane);
+    stage->pipeline->must_finish = true;
+    lane_wake(stage->pipeline);
 }
 
 /* By role (source, transform, sink) and enum call_kind. */
@@ -692,7 +692,7 @@ void host_fill(struct stage *stage, enum fms_role role)
     stage->host = (struct fms_host){
         .size = sizeof stage->host,
         .role = role,
-        .pipeline = stage->lane->options.name,
+        .pipeline = stage->pipeline->options.name,
         .stage = stage->name,
         .log = host_log,
         .failure = host_fail,

@@ -1,8 +1,8 @@
-/* lane.h - a pipeline at work: its stages, its records in flight, and its one thread of control. Inside the core only.
+/* pipeline.h - a pipeline at work: its stages, its records in flight, and its one thread of control. Inside the core only.
  *
  * Whoever holds `lock` is the lane. That is the lane's own thread, which gives it up only to sleep, or a library's
  * thread between fms_enter and fms_leave. All fields belong to the lane unless a comment says otherwise. The lock order
- * is lane.lock, then lane.inbox_lock; neither is held when a plugin is called but lane.lock.
+ * is pipeline.lock, then pipeline.inbox_lock; neither is held when a plugin is called but pipeline.lock.
  *
  * A record is in flight from emit until its source was told. A root is a record that the source emitted; children (of
  * transforms) and dead letters have a parent, which is complete only when they are. Each sink has a queue of all
@@ -20,10 +20,10 @@
 #include "loader.h"
 #include "options.h"
 
-#define LANE_BATCH      256u /* records that a sink is offered at once */
-#define LANE_MAX_STAGES 62u  /* so that a record's stages fit a 64-bit mask */
+#define PIPELINE_BATCH      256u /* records that a sink is offered at once */
+#define PIPELINE_MAX_STAGES 62u  /* so that a record's stages fit a 64-bit mask */
 
-struct lane;
+struct pipeline;
 struct record;
 
 enum slot_state {
@@ -50,7 +50,7 @@ struct record {
     uint32_t kept_by;        /* index + 1 of the transform that has it, or 0 */
     uint64_t rejected_by;    /* roots: the stages under whose names it went to dead letters */
     bool dropped;            /* roots: rejected, and dropped as on_reject says */
-    bool is_stuck;           /* in lane.stuck */
+    bool is_stuck;           /* in pipeline.stuck */
     struct record *parent;   /* NULL: a root */
     struct record *link;     /* in a transform's waiting list, the lane's done list, or the pool's */
     struct json_cache *json; /* NULL when the pipeline's templates name no field */
@@ -82,14 +82,14 @@ struct call {
 /* One section of the pipeline file. */
 struct stage {
     struct fms_host host; /* first: the plugin's services lead back to the stage */
-    struct lane *lane;
+    struct pipeline *pipeline;
     const struct plugin *plugin;
     const struct config_section *section;
     char *name;
     void *instance;
     _Atomic uint64_t *counters;
     size_t counter_count;
-    size_t index; /* in lane.stages */
+    size_t index; /* in pipeline.stages */
     bool is_open;
     bool is_dead;              /* it failed or finished: not called any more */
     bool has_ended;            /* the source returned FMS_END; the transform was flushed after that */
@@ -121,17 +121,17 @@ struct stage {
     int64_t retry_at, retry_since; /* sinks: 0: none */
 };
 
-enum lane_state {
-    LANE_RUNNING,
-    LANE_STOPPING, /* the source was told to stop and may still emit what is on its way */
-    LANE_DRAINING, /* the source has ended; settle what is in flight */
-    LANE_ENDED,
+enum pipeline_state {
+    PIPELINE_RUNNING,
+    PIPELINE_STOPPING, /* the source was told to stop and may still emit what is on its way */
+    PIPELINE_DRAINING, /* the source has ended; settle what is in flight */
+    PIPELINE_ENDED,
 };
 
 enum on_reject { ON_REJECT_STOP, ON_REJECT_DROP };
 
 /* The options of [pipeline]. */
-struct lane_options {
+struct pipeline_options {
     const char *name;
     int64_t max_in_flight, max_in_flight_bytes;
     int on_reject; /* enum on_reject */
@@ -140,32 +140,32 @@ struct lane_options {
 
 /* What watch.c knows of a lane. */
 struct watched {
-    struct lane *next;
+    struct pipeline *next;
     uint64_t turns;             /* when it looked last */
     int64_t since;              /* the lane was first seen in this turn, in a call */
     unsigned looks, tell_after; /* how often it was seen there; when that is told of */
 };
 
-struct lane_counts {
+struct pipeline_counts {
     uint64_t emitted, delivered, rejected, dead_letters, dropped, retried;
 };
 
-struct lane {
-    struct lane_options options;
+struct pipeline {
+    struct pipeline_options options;
     char *default_name; /* from the file's name */
     struct config *config;
     struct options_memory *memory;
     struct json_paths *paths;
     struct json_cache *draft_json; /* what was found in the draft looked at last; of `draft_json_size` bytes */
     size_t draft_json_size;
-    struct stage *stages[LANE_MAX_STAGES];
+    struct stage *stages[PIPELINE_MAX_STAGES];
     size_t stage_count;
     struct stage *source;
-    struct stage *transforms[LANE_MAX_STAGES];
+    struct stage *transforms[PIPELINE_MAX_STAGES];
     size_t transform_count;
-    struct stage *sinks[LANE_MAX_STAGES + 1]; /* the dead letter's sink stands behind the last */
-    size_t sink_count;                        /* without the dead letter's */
-    struct stage *dead_letter;                /* NULL: none */
+    struct stage *sinks[PIPELINE_MAX_STAGES + 1]; /* the dead letter's sink stands behind the last */
+    size_t sink_count;                            /* without the dead letter's */
+    struct stage *dead_letter;                    /* NULL: none */
 
     pthread_mutex_t lock;
     int wake_fd;
@@ -175,9 +175,9 @@ struct lane {
     pthread_mutex_t inbox_lock;
     struct slot_list {
         struct record *head, *tail;
-    } inbox[LANE_MAX_STAGES + 1]; /* by slot: settled by other threads; under inbox_lock */
+    } inbox[PIPELINE_MAX_STAGES + 1]; /* by slot: settled by other threads; under inbox_lock */
     _Atomic bool has_inbox;
-    struct slot_list settled[LANE_MAX_STAGES + 1]; /* by slot: settled on the lane */
+    struct slot_list settled[PIPELINE_MAX_STAGES + 1]; /* by slot: settled on the lane */
     bool has_settled;
 
     struct record_list done; /* complete roots whose source is to be told */
@@ -207,7 +207,7 @@ struct lane {
     struct watched watched;               /* watch.c's, under its lock */
     bool is_watched;
 
-    enum lane_state state;
+    enum pipeline_state state;
     _Atomic bool must_stop;   /* any thread */
     _Atomic bool must_finish; /* any thread */
     _Atomic bool must_fail;   /* any thread: a broken rule */
@@ -218,12 +218,12 @@ struct lane {
     uint64_t refused; /* of which draft: see host.c */
     int64_t drain_until;
     int64_t stats_at;
-    struct lane_counts counts;
+    struct pipeline_counts counts;
     size_t left; /* after the run: records left unsettled */
 };
 
 /* The lane that this thread is, or NULL. */
-extern _Thread_local struct lane *lane_current;
+extern _Thread_local struct pipeline *lane_current;
 
 /* record.c: memory of records. A record's public part is what plugins see. */
 static inline struct record *record_of(const struct fms_record *public)
@@ -233,67 +233,68 @@ static inline struct record *record_of(const struct fms_record *public)
 
 /* The same of any pointer: NULL where the lane did not make it, but a plugin. A record's headers, be there none, begin at a
  * known distance behind it; a draft's are elsewhere, and so is what a copy of a record leads to. */
-static inline struct record *record_made(const struct lane *lane, const struct fms_record *public)
+static inline struct record *record_made(const struct pipeline *pipeline, const struct fms_record *public)
 {
     struct record *record = record_of(public);
-    bool is_made = (uintptr_t) public->headers == (uintptr_t)record + lane->record_head &&
+    bool is_made = (uintptr_t) public->headers == (uintptr_t)record + pipeline->record_head &&
                    (record->magic == RECORD_ALIVE || record->magic == RECORD_FREED);
 
     return is_made ? record : NULL;
 }
 
 /* Where the parts of a record lie: after each change of sinks or paths, none of which comes once there are records. */
-void record_layout(struct lane *lane);
+void record_layout(struct pipeline *pipeline);
 /* The bytes that a record would take, more than max_in_flight_bytes if memory cannot hold it; SIZE_MAX for a malformed
  * draft. With `share`, for a dead letter, without what it has from that record: topic, key, payload, and the headers that
  * lie in its memory. */
-size_t record_charge(const struct lane *lane, const struct fms_record *draft, const struct record *share);
+size_t record_charge(const struct pipeline *pipeline, const struct fms_record *draft, const struct record *share);
 /* A copy of the draft, given what record_charge said of it; `share` must outlive it. NULL: out of memory. */
-struct record *record_new(struct lane *lane, const struct fms_record *draft, size_t charge, const struct record *share);
-void record_free(struct lane *lane, struct record *record);
-void record_pool_free(struct lane *lane);
+struct record *record_new(struct pipeline *pipeline, const struct fms_record *draft, size_t charge,
+                          const struct record *share);
+void record_free(struct pipeline *pipeline, struct record *record);
+void record_pool_free(struct pipeline *pipeline);
 
 /* settle.c: sinks' queues, and what becomes of records. */
 void settle_report(struct stage *sink, struct record *record, enum fms_fate fate, char *reason); /* any thread */
 /* A record that comes out of transform number `after` (-1: out of the source). */
-void settle_advance(struct lane *lane, struct record *record, int after);
+void settle_advance(struct pipeline *pipeline, struct record *record, int after);
 /* Handles all that was settled, then tells the source. */
-void settle_run(struct lane *lane);
+void settle_run(struct pipeline *pipeline);
 /* Offers to each sink what it may be offered; whether anything was. */
-bool settle_offer(struct lane *lane);
+bool settle_offer(struct pipeline *pipeline);
 /* Whether nothing but what waits in transforms could make room. */
-bool settle_is_stalled(const struct lane *lane);
+bool settle_is_stalled(const struct pipeline *pipeline);
 /* Calls transforms again whose records waited for room. */
-void settle_advance_waiting(struct lane *lane);
+void settle_advance_waiting(struct pipeline *pipeline);
 /* The record was rejected by a stage; the reason is taken. */
 void settle_reject(struct stage *stage, struct record *record, char *reason);
 /* One reference less (a slot, a child, the transforms); completes the record at the last. */
-void settle_release(struct lane *lane, struct record *record);
+void settle_release(struct pipeline *pipeline, struct record *record);
 /* Whether a live stage can still change the fate of a record. */
-bool settle_is_pending(const struct lane *lane);
+bool settle_is_pending(const struct pipeline *pipeline);
 /* Whether a record that a transform has is inside its call, and not yet among those that it keeps. */
 bool settle_is_in_hand(struct stage *transform, struct record *record);
 /* A transform's record is no longer kept. */
 void settle_unkeep(struct stage *transform, struct record *record);
 /* Frees every record, telling nobody. For the end, when the stages are closed. */
-void settle_abandon(struct lane *lane);
+void settle_abandon(struct pipeline *pipeline);
 
 /* watch.c: a lane that stands still is told of, from lane_run's begin to its end. */
-void watch_begin(struct lane *lane);
-void watch_end(struct lane *lane);
+void watch_begin(struct pipeline *pipeline);
+void watch_end(struct pipeline *pipeline);
 
 /* Around each call of a plugin: what the lane is in; the end is given what the beginning returned. */
 static inline const struct call *call_begin(struct stage *stage, enum call_kind kind)
 {
-    const struct call *before = atomic_load_explicit(&stage->lane->calling, memory_order_relaxed);
+    const struct call *before = atomic_load_explicit(&stage->pipeline->calling, memory_order_relaxed);
 
-    atomic_store_explicit(&stage->lane->calling, &stage->calls[kind], memory_order_release);
+    atomic_store_explicit(&stage->pipeline->calling, &stage->calls[kind], memory_order_release);
     return before;
 }
 
-static inline void call_end(struct lane *lane, const struct call *before)
+static inline void call_end(struct pipeline *pipeline, const struct call *before)
 {
-    atomic_store_explicit(&lane->calling, before, memory_order_relaxed);
+    atomic_store_explicit(&pipeline->calling, before, memory_order_relaxed);
 }
 
 /* host.c */
@@ -301,17 +302,17 @@ void host_fill(struct stage *stage, enum fms_role role);
 /* A broken rule: logs it under the stage's name and fails the pipeline. Any thread. */
 void host_misuse(struct stage *stage, const char *format, ...) FMS_PRINTF(2, 3);
 
-/* lane.c */
-int lane_prepare(struct lane *lane); /* lock, wake-up; 0 or -errno */
-void lane_release(struct lane *lane);
+/* pipeline.c */
+int lane_prepare(struct pipeline *pipeline); /* lock, wake-up; 0 or -errno */
+void lane_release(struct pipeline *pipeline);
 /* Runs until the pipeline has ended; on a thread of its own. Stages are open. */
-void lane_run(struct lane *lane);
-void lane_stop(struct lane *lane);  /* any thread */
-void lane_fail(struct lane *lane);  /* any thread; logged by the caller */
-void lane_wake(struct lane *lane);  /* any thread */
-void lane_enter(struct lane *lane); /* any thread but the lane */
-void lane_leave(struct lane *lane);
-size_t lane_drain(struct lane *lane, int64_t deadline); /* lane, in source_poll */
+void lane_run(struct pipeline *pipeline);
+void lane_stop(struct pipeline *pipeline);  /* any thread */
+void lane_fail(struct pipeline *pipeline);  /* any thread; logged by the caller */
+void lane_wake(struct pipeline *pipeline);  /* any thread */
+void lane_enter(struct pipeline *pipeline); /* any thread but the lane */
+void lane_leave(struct pipeline *pipeline);
+size_t lane_drain(struct pipeline *pipeline, int64_t deadline); /* lane, in source_poll */
 /* Calls transform_poll or sink_poll. */
 void stage_poll(struct stage *stage);
 /* An operation returned a negative errno: the stage is dead, and the pipeline fails. */

@@ -16,37 +16,38 @@
 /* Of max_in_flight_bytes: what memory can be addressed, within reason. */
 #define MOST_BYTES (SIZE_MAX / 2 < UINT64_C(1) << 46 ? (int64_t)(SIZE_MAX / 2) : INT64_C(1) << 46)
 
-static const struct fms_option pipeline_options[] = {
-    FMS_OPT_STRING(struct lane_options, name, NULL, "name in logs and metrics; the file's name when absent"),
-    FMS_OPT_INTEGER(struct lane_options, max_in_flight, "10000", 1, 100000000,
+static const struct fms_option options_table[] = {
+    FMS_OPT_STRING(struct pipeline_options, name, NULL, "name in logs and metrics; the file's name when absent"),
+    FMS_OPT_INTEGER(struct pipeline_options, max_in_flight, "10000", 1, 100000000,
                     "records that may be emitted and not yet settled; at the bound the source stops taking input"),
-    FMS_OPT_SIZE(struct lane_options, max_in_flight_bytes, "64MiB", 4096, MOST_BYTES,
+    FMS_OPT_SIZE(struct pipeline_options, max_in_flight_bytes, "64MiB", 4096, MOST_BYTES,
                  "memory that those records may take; a larger record is rejected"),
-    FMS_OPT_CHOICE(struct lane_options, on_reject, "stop", "stop|drop",
+    FMS_OPT_CHOICE(struct pipeline_options, on_reject, "stop", "stop|drop",
                    "what becomes of a rejected record without a [dead_letter] section, or of a rejected dead letter"),
-    FMS_OPT_DURATION(struct lane_options, drain_timeout, "10s", 0, 86400 * FMS_SECOND,
+    FMS_OPT_DURATION(struct pipeline_options, drain_timeout, "10s", 0, 86400 * FMS_SECOND,
                      "how long a stopping pipeline waits for what is in flight"),
-    FMS_OPT_DURATION(struct lane_options, retry_min, "100ms", FMS_MS, 3600 * FMS_SECOND,
+    FMS_OPT_DURATION(struct pipeline_options, retry_min, "100ms", FMS_MS, 3600 * FMS_SECOND,
                      "pause before records are offered again to a sink that could not deliver them"),
-    FMS_OPT_DURATION(struct lane_options, retry_max, "10s", FMS_MS, 3600 * FMS_SECOND, "the pause doubles up to this"),
-    FMS_OPT_DURATION(struct lane_options, stats_interval, "0", 0, 86400 * FMS_SECOND,
+    FMS_OPT_DURATION(struct pipeline_options, retry_max, "10s", FMS_MS, 3600 * FMS_SECOND,
+                     "the pause doubles up to this"),
+    FMS_OPT_DURATION(struct pipeline_options, stats_interval, "0", 0, 86400 * FMS_SECOND,
                      "log the counts this often; 0: only at the end"),
     FMS_OPT_END,
 };
 
 const struct fms_option *pipeline_option_table(void)
 {
-    return pipeline_options;
+    return options_table;
 }
 
-static int section_error(struct lane *lane, const struct config_section *section, const char *format, ...)
+static int section_error(struct pipeline *pipeline, const struct config_section *section, const char *format, ...)
     FMS_PRINTF(3, 4);
-static int section_error(struct lane *lane, const struct config_section *section, const char *format, ...)
+static int section_error(struct pipeline *pipeline, const struct config_section *section, const char *format, ...)
 {
     va_list args;
 
     va_start(args, format);
-    log_vconfig(FMS_LOG_ERROR, lane->config->path, section != NULL ? section->line : 0, format, args);
+    log_vconfig(FMS_LOG_ERROR, pipeline->config->path, section != NULL ? section->line : 0, format, args);
     va_end(args);
     return -EINVAL;
 }
@@ -67,19 +68,21 @@ static const char *role_name(enum fms_role role)
     return role == FMS_SOURCE ? "source" : role == FMS_TRANSFORM ? "transform" : "sink";
 }
 
-static const struct plugin *stage_plugin(struct lane *lane, const struct config_section *section, enum fms_role role)
+static const struct plugin *stage_plugin(struct pipeline *pipeline, const struct config_section *section,
+                                         enum fms_role role)
 {
     const struct config_entry *entry = config_find(section, "plugin");
     const struct plugin *plugin;
 
     if (entry == NULL || *entry->value == '\0') {
-        section_error(lane, section, "[%s%s%s] has no plugin: add a line plugin = NAME; `fmspipe plugins` lists them",
-                      section->kind, *section->name != '\0' ? " " : "", section->name);
+        section_error(pipeline, section,
+                      "[%s%s%s] has no plugin: add a line plugin = NAME; `fmspipe plugins` lists them", section->kind,
+                      *section->name != '\0' ? " " : "", section->name);
         return NULL;
     }
-    plugin = loader_load(entry->value, lane->config->path, entry->line);
+    plugin = loader_load(entry->value, pipeline->config->path, entry->line);
     if (plugin != NULL && !loader_has_role(plugin, role)) {
-        log_config(FMS_LOG_ERROR, lane->config->path, entry->line, "plugin %s cannot be a %s", plugin->table.name,
+        log_config(FMS_LOG_ERROR, pipeline->config->path, entry->line, "plugin %s cannot be a %s", plugin->table.name,
                    role_name(role));
         return NULL;
     }
@@ -112,14 +115,15 @@ static void stage_free(struct stage *stage)
     free(stage);
 }
 
-static struct stage *stage_new(struct lane *lane, const struct config_section *section, const struct plugin *plugin)
+static struct stage *stage_new(struct pipeline *pipeline, const struct config_section *section,
+                               const struct plugin *plugin)
 {
     struct stage *stage = calloc(1, sizeof *stage);
     const struct fms_plugin *table = &plugin->table;
 
     if (stage == NULL)
         return NULL;
-    stage->lane = lane;
+    stage->pipeline = pipeline;
     stage->plugin = plugin;
     stage->section = section;
     stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
@@ -136,40 +140,40 @@ static struct stage *stage_new(struct lane *lane, const struct config_section *s
 }
 
 /* Makes a stage and puts it where it belongs. Its options are still to be filled. */
-static int place_stage(struct lane *lane, const struct config_section *section, enum fms_role role,
+static int place_stage(struct pipeline *pipeline, const struct config_section *section, enum fms_role role,
                        const struct plugin *plugin)
 {
     struct stage *stage;
 
-    if (lane->stage_count == LANE_MAX_STAGES)
-        return section_error(lane, section, "more than %u stages in one pipeline", LANE_MAX_STAGES);
-    stage = stage_new(lane, section, plugin);
+    if (pipeline->stage_count == PIPELINE_MAX_STAGES)
+        return section_error(pipeline, section, "more than %u stages in one pipeline", PIPELINE_MAX_STAGES);
+    stage = stage_new(pipeline, section, plugin);
     if (stage == NULL)
         return -ENOMEM;
-    stage->index = lane->stage_count;
-    lane->stages[lane->stage_count++] = stage;
+    stage->index = pipeline->stage_count;
+    pipeline->stages[pipeline->stage_count++] = stage;
     host_fill(stage, role);
     if (role == FMS_SOURCE) {
-        lane->source = stage;
+        pipeline->source = stage;
     } else if (role == FMS_TRANSFORM) {
-        lane->transforms[lane->transform_count++] = stage;
+        pipeline->transforms[pipeline->transform_count++] = stage;
     } else if (role == FMS_SINK) {
-        stage->slot = lane->sink_count;
-        lane->sinks[lane->sink_count++] = stage;
+        stage->slot = pipeline->sink_count;
+        pipeline->sinks[pipeline->sink_count++] = stage;
     }
     return 0;
 }
 
-static int add_stage(struct lane *lane, const struct config_section *section)
+static int add_stage(struct pipeline *pipeline, const struct config_section *section)
 {
     enum fms_role role = section_role(section);
-    const struct plugin *plugin = stage_plugin(lane, section, role);
-    int error = plugin != NULL ? place_stage(lane, section, role, plugin) : -EINVAL;
+    const struct plugin *plugin = stage_plugin(pipeline, section, role);
+    int error = plugin != NULL ? place_stage(pipeline, section, role, plugin) : -EINVAL;
 
     if (error != 0)
         return error;
-    return options_fill(plugin->table.options, role, plugin->table.name, lane->config, section, lane->paths,
-                        lane->memory, lane->stages[lane->stage_count - 1]->instance);
+    return options_fill(plugin->table.options, role, plugin->table.name, pipeline->config, section, pipeline->paths,
+                        pipeline->memory, pipeline->stages[pipeline->stage_count - 1]->instance);
 }
 
 /* --------------------------------------------------------------------------------------------------------- sections */
@@ -186,46 +190,47 @@ static size_t section_kind(const struct config_section *section)
     return kind;
 }
 
-static int unknown_section(struct lane *lane, const struct config_section *section)
+static int unknown_section(struct pipeline *pipeline, const struct config_section *section)
 {
     const char *near = words_nearest(section->kind, section_kinds, SECTION_KINDS);
 
     if (near != NULL)
-        return section_error(lane, section, "unknown section [%s]; did you mean [%s]?", section->kind, near);
-    return section_error(lane, section,
+        return section_error(pipeline, section, "unknown section [%s]; did you mean [%s]?", section->kind, near);
+    return section_error(pipeline, section,
                          "unknown section [%s]; known are [pipeline], [source], [transform NAME],"
                          " [sink NAME], [dead_letter] and [test NAME]",
                          section->kind);
 }
 
-static int check_section(struct lane *lane, const struct config_section *section, const struct config_section **sole)
+static int check_section(struct pipeline *pipeline, const struct config_section *section,
+                         const struct config_section **sole)
 {
     size_t kind = section_kind(section);
 
     if (kind == SECTION_KINDS)
-        return unknown_section(lane, section);
+        return unknown_section(pipeline, section);
     if (strcmp(section->kind, "test") == 0)
-        return test_section_check(lane->config, section);
+        return test_section_check(pipeline->config, section);
     if (strcmp(section->kind, "transform") == 0 || strcmp(section->kind, "sink") == 0)
         return 0;
     if (sole[kind] != NULL)
-        return section_error(lane, section, "a second [%s] section; the first is in line %d", section->kind,
+        return section_error(pipeline, section, "a second [%s] section; the first is in line %d", section->kind,
                              sole[kind]->line);
     sole[kind] = section;
     return 0;
 }
 
-static int fill_pipeline_options(struct lane *lane, const struct config_section *section)
+static int fill_pipeline_options(struct pipeline *pipeline, const struct config_section *section)
 {
     static const struct config_section empty = {.kind = (char *)(uintptr_t) "pipeline", .name = (char *)(uintptr_t) ""};
-    const char *base = strrchr(lane->config->path, '/');
-    int error = options_fill(pipeline_options, 0, NULL, lane->config, section != NULL ? section : &empty, lane->paths,
-                             lane->memory, &lane->options);
+    const char *base = strrchr(pipeline->config->path, '/');
+    int error = options_fill(options_table, 0, NULL, pipeline->config, section != NULL ? section : &empty,
+                             pipeline->paths, pipeline->memory, &pipeline->options);
 
-    if (error == 0 && lane->options.name == NULL) {
-        base = base != NULL ? base + 1 : lane->config->path;
-        lane->default_name = strndup(base, strcspn(base, "."));
-        lane->options.name = lane->default_name;
+    if (error == 0 && pipeline->options.name == NULL) {
+        base = base != NULL ? base + 1 : pipeline->config->path;
+        pipeline->default_name = strndup(base, strcspn(base, "."));
+        pipeline->options.name = pipeline->default_name;
     }
     return error;
 }
@@ -237,73 +242,73 @@ static bool is_stage(const struct config_section *section)
     return kind > 0 && kind < SECTION_KINDS && strcmp(section->kind, "test") != 0;
 }
 
-static int add_stages(struct lane *lane)
+static int add_stages(struct pipeline *pipeline)
 {
     int error = 0;
 
-    for (size_t i = 0; i < lane->config->count; i++) {
-        const struct config_section *section = &lane->config->sections[i];
+    for (size_t i = 0; i < pipeline->config->count; i++) {
+        const struct config_section *section = &pipeline->config->sections[i];
 
-        if (is_stage(section) && add_stage(lane, section) != 0)
+        if (is_stage(section) && add_stage(pipeline, section) != 0)
             error = -EINVAL;
     }
     return error;
 }
 
 /* The transforms, and what stands in for the rest under the name of a section that there is. */
-static int add_stages_with(struct lane *lane, const struct pipeline_stand_ins *stand_ins,
+static int add_stages_with(struct pipeline *pipeline, const struct pipeline_stand_ins *stand_ins,
                            const struct config_section *section)
 {
-    int error = place_stage(lane, section, FMS_SOURCE, &stand_ins->source);
+    int error = place_stage(pipeline, section, FMS_SOURCE, &stand_ins->source);
 
-    for (size_t i = 0; i < lane->config->count && error == 0; i++) {
-        if (strcmp(lane->config->sections[i].kind, "transform") == 0)
-            error = add_stage(lane, &lane->config->sections[i]);
+    for (size_t i = 0; i < pipeline->config->count && error == 0; i++) {
+        if (strcmp(pipeline->config->sections[i].kind, "transform") == 0)
+            error = add_stage(pipeline, &pipeline->config->sections[i]);
     }
     if (error == 0)
-        error = place_stage(lane, section, FMS_SINK, &stand_ins->sink);
-    return error != 0 ? error : place_stage(lane, section, FMS_DEAD_LETTER, &stand_ins->sink);
+        error = place_stage(pipeline, section, FMS_SINK, &stand_ins->sink);
+    return error != 0 ? error : place_stage(pipeline, section, FMS_DEAD_LETTER, &stand_ins->sink);
 }
 
-static int add_sections(struct lane *lane, const struct pipeline_stand_ins *stand_ins)
+static int add_sections(struct pipeline *pipeline, const struct pipeline_stand_ins *stand_ins)
 {
     const struct config_section *sole[SECTION_KINDS] = {NULL};
     bool has_sink = false;
     int error = 0;
 
-    for (size_t i = 0; i < lane->config->count; i++) {
-        if (check_section(lane, &lane->config->sections[i], sole) != 0)
+    for (size_t i = 0; i < pipeline->config->count; i++) {
+        if (check_section(pipeline, &pipeline->config->sections[i], sole) != 0)
             error = -EINVAL;
-        has_sink = has_sink || strcmp(lane->config->sections[i].kind, "sink") == 0;
+        has_sink = has_sink || strcmp(pipeline->config->sections[i].kind, "sink") == 0;
     }
     if (sole[1] == NULL)
-        error = section_error(lane, NULL, "there is no [source] section");
+        error = section_error(pipeline, NULL, "there is no [source] section");
     if (!has_sink)
-        error = section_error(lane, NULL, "there is no [sink NAME] section");
-    if (fill_pipeline_options(lane, sole[0]) != 0)
+        error = section_error(pipeline, NULL, "there is no [sink NAME] section");
+    if (fill_pipeline_options(pipeline, sole[0]) != 0)
         error = -EINVAL;
     if (stand_ins != NULL && error == 0)
-        return add_stages_with(lane, stand_ins, sole[1]);
-    if (stand_ins == NULL && add_stages(lane) != 0)
+        return add_stages_with(pipeline, stand_ins, sole[1]);
+    if (stand_ins == NULL && add_stages(pipeline) != 0)
         error = -EINVAL;
     return error;
 }
 
 /* What depends on all stages being known. */
-static void finish_stages(struct lane *lane)
+static void finish_stages(struct pipeline *pipeline)
 {
     bool durable = true;
 
-    for (size_t i = 0; i < lane->stage_count; i++) {
-        if (lane->stages[i]->host.role == FMS_DEAD_LETTER)
-            lane->dead_letter = lane->sinks[lane->sink_count] = lane->stages[i];
+    for (size_t i = 0; i < pipeline->stage_count; i++) {
+        if (pipeline->stages[i]->host.role == FMS_DEAD_LETTER)
+            pipeline->dead_letter = pipeline->sinks[pipeline->sink_count] = pipeline->stages[i];
     }
-    if (lane->dead_letter != NULL)
-        lane->dead_letter->slot = lane->sink_count;
-    for (size_t i = 0; i < lane->sink_count; i++)
-        durable = durable && (lane->sinks[i]->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0;
-    for (size_t i = 0; i < lane->stage_count; i++)
-        lane->stages[i]->host.durable_sinks = durable;
+    if (pipeline->dead_letter != NULL)
+        pipeline->dead_letter->slot = pipeline->sink_count;
+    for (size_t i = 0; i < pipeline->sink_count; i++)
+        durable = durable && (pipeline->sinks[i]->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0;
+    for (size_t i = 0; i < pipeline->stage_count; i++)
+        pipeline->stages[i]->host.durable_sinks = durable;
 }
 
 /* What check, open or probe returned: 0 or an error, which gets the host's words if it came without any. */
@@ -312,18 +317,18 @@ static int stage_result(struct stage *stage, const char *operation, int result)
     bool has_told = atomic_exchange(&stage->has_told, false);
 
     if (result < 0 && !has_told)
-        log_config(FMS_LOG_ERROR, stage->lane->config->path, stage->section->line,
+        log_config(FMS_LOG_ERROR, stage->pipeline->config->path, stage->section->line,
                    "[%s] plugin %s gave no reason, but its %s failed: %s", stage->name, stage->plugin->table.name,
                    operation, strerror(-result));
     return result < 0 ? result : 0;
 }
 
-static int check_stages(struct lane *lane)
+static int check_stages(struct pipeline *pipeline)
 {
     int error = 0;
 
-    for (size_t i = 0; i < lane->stage_count; i++) {
-        struct stage *stage = lane->stages[i];
+    for (size_t i = 0; i < pipeline->stage_count; i++) {
+        struct stage *stage = pipeline->stages[i];
 
         if (stage->plugin->table.check != NULL &&
             stage_result(stage, "check", stage->plugin->table.check(stage->instance, &stage->host)) != 0)
@@ -332,60 +337,60 @@ static int check_stages(struct lane *lane)
     return error;
 }
 
-struct lane *pipeline_load(const char *path)
+struct pipeline *pipeline_load(const char *path)
 {
     return pipeline_load_with(path, NULL);
 }
 
 /* 0, -EINVAL, or what is wrong with the surroundings rather than with the file. */
-static int load_into(struct lane *lane, const char *path, const struct pipeline_stand_ins *stand_ins)
+static int load_into(struct pipeline *pipeline, const char *path, const struct pipeline_stand_ins *stand_ins)
 {
     int error;
 
-    lane->memory = options_memory_new();
-    lane->paths = json_paths_new();
-    if (lane->memory == NULL || lane->paths == NULL)
+    pipeline->memory = options_memory_new();
+    pipeline->paths = json_paths_new();
+    if (pipeline->memory == NULL || pipeline->paths == NULL)
         return -ENOMEM;
-    error = config_read(path, &lane->config);
+    error = config_read(path, &pipeline->config);
     if (error != 0)
         return error;
-    if (add_sections(lane, stand_ins) != 0)
+    if (add_sections(pipeline, stand_ins) != 0)
         return -EINVAL;
-    finish_stages(lane);
-    record_layout(lane);
-    return check_stages(lane);
+    finish_stages(pipeline);
+    record_layout(pipeline);
+    return check_stages(pipeline);
 }
 
-struct lane *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins)
+struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins)
 {
-    struct lane *lane = calloc(1, sizeof *lane);
-    int error = lane != NULL ? lane_prepare(lane) : -ENOMEM;
+    struct pipeline *pipeline = calloc(1, sizeof *pipeline);
+    int error = pipeline != NULL ? lane_prepare(pipeline) : -ENOMEM;
 
     if (error != 0) {
         log_config(FMS_LOG_ERROR, path, 0, "cannot be loaded: %s", strerror(-error));
-        free(lane);
+        free(pipeline);
     } else {
-        error = load_into(lane, path, stand_ins);
+        error = load_into(pipeline, path, stand_ins);
         if (error == 0)
-            return lane;
-        pipeline_free(lane);
+            return pipeline;
+        pipeline_free(pipeline);
     }
     errno = -error;
     return NULL;
 }
 
-void pipeline_free(struct lane *lane)
+void pipeline_free(struct pipeline *pipeline)
 {
-    if (lane == NULL)
+    if (pipeline == NULL)
         return;
-    lane_release(lane);
-    for (size_t i = 0; i < lane->stage_count; i++)
-        stage_free(lane->stages[i]);
-    options_memory_free(lane->memory);
-    json_paths_free(lane->paths);
-    config_free(lane->config);
-    free(lane->default_name);
-    free(lane);
+    lane_release(pipeline);
+    for (size_t i = 0; i < pipeline->stage_count; i++)
+        stage_free(pipeline->stages[i]);
+    options_memory_free(pipeline->memory);
+    json_paths_free(pipeline->paths);
+    config_free(pipeline->config);
+    free(pipeline->default_name);
+    free(pipeline);
 }
 
 /* ------------------------------------------------------------------------------------------- several in one process */
@@ -399,14 +404,14 @@ static const char *unique_value(const struct stage *stage, const struct fms_opti
 }
 
 /* Warns if a stage before this one has the same value for an option of the same `unique` word. */
-static void check_unique(struct lane *const *lanes, size_t count, const struct stage *stage,
+static void check_unique(struct pipeline *const *pipelines, size_t count, const struct stage *stage,
                          const struct fms_option *option)
 {
     const char *value = unique_value(stage, option);
 
     for (size_t i = 0; i < count; i++) {
-        for (size_t k = 0; k < lanes[i]->stage_count; k++) {
-            const struct stage *other = lanes[i]->stages[k];
+        for (size_t k = 0; k < pipelines[i]->stage_count; k++) {
+            const struct stage *other = pipelines[i]->stages[k];
             const struct fms_option *its = other->plugin->table.options;
 
             if (other == stage)
@@ -418,31 +423,31 @@ static void check_unique(struct lane *const *lanes, size_t count, const struct s
                 fms_advise(&stage->host, option->name,
                            "%s \"%s\" is also that of [%s] in %s; each stage needs one"
                            " of its own",
-                           option->unique, value, other->name, other->lane->config->path);
+                           option->unique, value, other->name, other->pipeline->config->path);
             }
         }
     }
 }
 
-int pipeline_check_together(struct lane *const *lanes, size_t count)
+int pipeline_check_together(struct pipeline *const *pipelines, size_t count)
 {
     int error = 0;
 
     for (size_t i = 0; i < count; i++) {
         for (size_t k = 0; k < i; k++) {
-            if (strcmp(lanes[i]->options.name, lanes[k]->options.name) == 0)
-                error = section_error(lanes[i], NULL,
+            if (strcmp(pipelines[i]->options.name, pipelines[k]->options.name) == 0)
+                error = section_error(pipelines[i], NULL,
                                       "the pipeline's name \"%s\" is also that of %s: set name in"
                                       " [pipeline]",
-                                      lanes[i]->options.name, lanes[k]->config->path);
+                                      pipelines[i]->options.name, pipelines[k]->config->path);
         }
-        for (size_t k = 0; k < lanes[i]->stage_count; k++) {
-            const struct stage *stage = lanes[i]->stages[k];
+        for (size_t k = 0; k < pipelines[i]->stage_count; k++) {
+            const struct stage *stage = pipelines[i]->stages[k];
             const struct fms_option *option = stage->plugin->table.options;
 
             for (; option != NULL && option->name != NULL; option++) {
                 if (option->unique != NULL && option->type == FMS_STRING && unique_value(stage, option) != NULL)
-                    check_unique(lanes, count, stage, option);
+                    check_unique(pipelines, count, stage, option);
             }
         }
     }
@@ -480,39 +485,39 @@ static int open_stage(struct stage *stage)
     return error;
 }
 
-int pipeline_open(struct lane *lane)
+int pipeline_open(struct pipeline *pipeline)
 {
-    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
     int error = 0;
 
     for (size_t i = 0; i < slots && error == 0; i++)
-        error = open_stage(lane->sinks[i]);
-    for (size_t i = 0; i < lane->transform_count && error == 0; i++)
-        error = open_stage(lane->transforms[i]);
+        error = open_stage(pipeline->sinks[i]);
+    for (size_t i = 0; i < pipeline->transform_count && error == 0; i++)
+        error = open_stage(pipeline->transforms[i]);
     if (error == 0)
-        error = open_stage(lane->source);
+        error = open_stage(pipeline->source);
     if (error != 0)
-        pipeline_close(lane);
+        pipeline_close(pipeline);
     return error;
 }
 
-void pipeline_close(struct lane *lane)
+void pipeline_close(struct pipeline *pipeline)
 {
-    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
 
-    close_stage(lane->source);
-    for (size_t i = 0; i < lane->transform_count; i++)
-        close_stage(lane->transforms[i]);
+    close_stage(pipeline->source);
+    for (size_t i = 0; i < pipeline->transform_count; i++)
+        close_stage(pipeline->transforms[i]);
     for (size_t i = 0; i < slots; i++)
-        close_stage(lane->sinks[i]);
+        close_stage(pipeline->sinks[i]);
 }
 
-int pipeline_probe(struct lane *lane, int64_t timeout)
+int pipeline_probe(struct pipeline *pipeline, int64_t timeout)
 {
     int failed = 0;
 
-    for (size_t i = 0; i < lane->stage_count; i++) {
-        struct stage *stage = lane->stages[i];
+    for (size_t i = 0; i < pipeline->stage_count; i++) {
+        struct stage *stage = pipeline->stages[i];
 
         if (stage->plugin->table.probe == NULL)
             fms_report(&stage->host, "nothing to connect");

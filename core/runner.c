@@ -20,7 +20,7 @@
 #define SECOND_PATIENCE (100 * FMS_MS)
 
 struct runner {
-    struct lane *lane;
+    struct pipeline *pipeline;
     pthread_t thread;
     int ended_fd; /* written to at each of these */
     _Atomic bool has_failed;
@@ -46,38 +46,38 @@ static void *run_thread(void *user)
 {
     struct runner *runner = user;
 
-    lane_run(runner->lane);
-    runner->has_failed = runner->lane->has_failed;
+    lane_run(runner->pipeline);
+    runner->has_failed = runner->pipeline->has_failed;
     runner->closes_since = clock_now();
-    tell(runner);                 /* now: a plugin may not return from its close */
-    pipeline_close(runner->lane); /* here, so that one that takes its time holds up nobody, nor the second signal */
-    runner->has_failed = runner->lane->has_failed;
+    tell(runner);                     /* now: a plugin may not return from its close */
+    pipeline_close(runner->pipeline); /* here, so that one that takes its time holds up nobody, nor the second signal */
+    runner->has_failed = runner->pipeline->has_failed;
     runner->has_ended = true;
     tell(runner);
     return NULL;
 }
 
-static void log_start(const struct lane *lane)
+static void log_start(const struct pipeline *pipeline)
 {
     char text[512];
-    int n = snprintf(text, sizeof text, "%s", lane->source->plugin->table.name);
+    int n = snprintf(text, sizeof text, "%s", pipeline->source->plugin->table.name);
 
-    for (size_t i = 0; i < lane->transform_count && n < (int)sizeof text; i++)
-        n += snprintf(text + n, sizeof text - (size_t)n, " -> %s", lane->transforms[i]->plugin->table.name);
-    for (size_t i = 0; i < lane->sink_count && n < (int)sizeof text; i++)
+    for (size_t i = 0; i < pipeline->transform_count && n < (int)sizeof text; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, " -> %s", pipeline->transforms[i]->plugin->table.name);
+    for (size_t i = 0; i < pipeline->sink_count && n < (int)sizeof text; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, "%s%s", i == 0 ? " -> " : ", ",
-                      lane->sinks[i]->plugin->table.name);
-    log_line(FMS_LOG_INFO, lane->options.name, NULL, "starts: %s", text);
+                      pipeline->sinks[i]->plugin->table.name);
+    log_line(FMS_LOG_INFO, pipeline->options.name, NULL, "starts: %s", text);
 }
 
 /* Opens all or none. */
-static int open_all(struct lane *const *lanes, size_t count)
+static int open_all(struct pipeline *const *pipelines, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (pipeline_open(lanes[i]) == 0)
+        if (pipeline_open(pipelines[i]) == 0)
             continue;
         while (i-- > 0)
-            pipeline_close(lanes[i]);
+            pipeline_close(pipelines[i]);
         return -EINVAL;
     }
     return 0;
@@ -88,14 +88,14 @@ static void stop_all(struct runner *runners, size_t count, struct stopping *stop
     if (stopping->since == 0)
         stopping->since = clock_now();
     for (size_t i = 0; i < count; i++)
-        lane_stop(runners[i].lane);
+        lane_stop(runners[i].pipeline);
 }
 
 /* Whether the others are to stop, too. */
 static bool is_last(const struct runner *runner, const char *until)
 {
     return runner->has_failed ||
-           (runner->was_joined && until != NULL && strcmp(until, runner->lane->options.name) == 0);
+           (runner->was_joined && until != NULL && strcmp(until, runner->pipeline->options.name) == 0);
 }
 
 /* Joins those that have ended; how many still run. Stops the others when one has failed or was to be the last. */
@@ -134,7 +134,8 @@ static int64_t last_moment_of(const struct runner *runner, const struct stopping
 {
     if (runner->closes_since != 0)
         return runner->closes_since + CLOSE_PATIENCE;
-    return stopping->since != 0 ? stopping->since + runner->lane->options.drain_timeout + CLOSE_PATIENCE : FMS_NEVER;
+    return stopping->since != 0 ? stopping->since + runner->pipeline->options.drain_timeout + CLOSE_PATIENCE
+                                : FMS_NEVER;
 }
 
 /* When the process ends even if a plugin does not return: when none is waited for any more. Those that have ended meanwhile say
@@ -156,7 +157,7 @@ static _Noreturn void end_unclosed(const struct runner *runners, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (!runners[i].has_ended)
-            log_line(FMS_LOG_ERROR, runners[i].lane->options.name, NULL,
+            log_line(FMS_LOG_ERROR, runners[i].pipeline->options.name, NULL,
                      "a plugin has not returned %lld s after %s; the process ends without it",
                      (long long)(CLOSE_PATIENCE / FMS_SECOND),
                      runners[i].closes_since != 0 ? "its pipeline began to close" : "drain_timeout");
@@ -211,42 +212,42 @@ static void wait_for_all(struct runner *runners, size_t count, int signal_fd, in
 }
 
 /* After a failure those that were started, and those that are still to be, stop at once. */
-static void start_all(struct runner *runners, struct lane *const *lanes, size_t count, int ended_fd,
+static void start_all(struct runner *runners, struct pipeline *const *pipelines, size_t count, int ended_fd,
                       struct stopping *stopping)
 {
     for (size_t i = 0; i < count; i++) {
-        runners[i].lane = lanes[i];
+        runners[i].pipeline = pipelines[i];
         runners[i].ended_fd = ended_fd;
     }
     for (size_t i = 0; i < count; i++) {
-        log_start(lanes[i]);
+        log_start(pipelines[i]);
         if (pthread_create(&runners[i].thread, NULL, run_thread, &runners[i]) == 0)
             continue;
-        log_line(FMS_LOG_ERROR, lanes[i]->options.name, NULL, "cannot start a thread");
+        log_line(FMS_LOG_ERROR, pipelines[i]->options.name, NULL, "cannot start a thread");
         runners[i].has_ended = runners[i].was_joined = true;
-        lanes[i]->has_failed = true;
+        pipelines[i]->has_failed = true;
         stop_all(runners, count, stopping);
     }
 }
 
 /* 0, or -EIO after a failure, or where records are left that should not be. */
-static int result_of(struct lane *const *lanes, size_t count)
+static int result_of(struct pipeline *const *pipelines, size_t count)
 {
     int result = 0;
 
     for (size_t i = 0; i < count; i++) {
-        const struct lane *lane = lanes[i];
+        const struct pipeline *pipeline = pipelines[i];
 
-        if (lane->left > 0)
-            log_line(lane->is_finished ? FMS_LOG_INFO : FMS_LOG_WARN, lane->options.name, NULL,
-                     "%zu records are left unsettled; a source with a durable input gets them again", lane->left);
-        if (lane->has_failed || (lane->left > 0 && !lane->is_finished))
+        if (pipeline->left > 0)
+            log_line(pipeline->is_finished ? FMS_LOG_INFO : FMS_LOG_WARN, pipeline->options.name, NULL,
+                     "%zu records are left unsettled; a source with a durable input gets them again", pipeline->left);
+        if (pipeline->has_failed || (pipeline->left > 0 && !pipeline->is_finished))
             result = -EIO;
     }
     return result;
 }
 
-static int run_open(struct lane *const *lanes, size_t count, int signal_fd, const char *until)
+static int run_open(struct pipeline *const *pipelines, size_t count, int signal_fd, const char *until)
 {
     struct runner *runners = calloc(count, sizeof *runners);
     int ended_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -254,12 +255,12 @@ static int run_open(struct lane *const *lanes, size_t count, int signal_fd, cons
     int result = -ENOMEM;
 
     if (runners != NULL && ended_fd >= 0) {
-        start_all(runners, lanes, count, ended_fd, &stopping);
+        start_all(runners, pipelines, count, ended_fd, &stopping);
         wait_for_all(runners, count, signal_fd, ended_fd, until, &stopping);
-        result = result_of(lanes, count);
+        result = result_of(pipelines, count);
     }
     for (size_t i = 0; i < count; i++)
-        pipeline_close(lanes[i]); /* one that was never started */
+        pipeline_close(pipelines[i]); /* one that was never started */
     if (ended_fd >= 0)
         close(ended_fd);
     free(runners);
@@ -288,15 +289,15 @@ static int catch_signals(void)
     return fd;
 }
 
-int runner_run(struct lane *const *lanes, size_t count, const char *until)
+int runner_run(struct pipeline *const *pipelines, size_t count, const char *until)
 {
     int signal_fd = catch_signals();
     int result = -EIO;
 
     if (signal_fd < 0)
         return result;
-    if (open_all(lanes, count) == 0)
-        result = run_open(lanes, count, signal_fd, until);
+    if (open_all(pipelines, count) == 0)
+        result = run_open(pipelines, count, signal_fd, until);
     close(signal_fd);
     return result;
 }

@@ -8,6 +8,6 @@
  * a failure of one, or the end of the one called `until` (NULL: none). 0, or a negative errno, logged, after a failure or when
  * records are left unsettled. To be called once, before there are other threads, with pipelines that are
  * loaded. After a second signal, or when a plugin does not return, it does not come back, but ends the process with EXIT_FAILURE. */
-int runner_run(struct lane *const *lanes, size_t count, const char *until);
+int runner_run(struct pipeline *const *pipelines, size_t count, const char *until);
 
 #endif

@@ -70,15 +70,15 @@ static void list_prepend(struct record_list *list, struct record *record)
     list->head = record;
 }
 
-/* Leaves a record in flight for good: lane.stuck holds one reference, others are given back. */
-static void stick(struct lane *lane, struct record *record)
+/* Leaves a record in flight for good: pipeline.stuck holds one reference, others are given back. */
+static void stick(struct pipeline *pipeline, struct record *record)
 {
     if (record->is_stuck) {
-        settle_release(lane, record);
+        settle_release(pipeline, record);
         return;
     }
     record->is_stuck = true;
-    list_append(&lane->stuck, record);
+    list_append(&pipeline->stuck, record);
 }
 
 static struct record *list_take(struct record_list *list)
@@ -92,33 +92,33 @@ static struct record *list_take(struct record_list *list)
 
 /* ------------------------------------------------------------------------------------------- references, completion */
 
-void settle_release(struct lane *lane, struct record *record)
+void settle_release(struct pipeline *pipeline, struct record *record)
 {
     while (--record->pending == 0) {
         struct record *parent = record->parent;
 
         if (parent == NULL) {
-            list_append(&lane->done, record);
+            list_append(&pipeline->done, record);
             return;
         }
-        record_free(lane, record);
+        record_free(pipeline, record);
         record = parent;
     }
 }
 
-static void tell_source(struct lane *lane, struct record *root)
+static void tell_source(struct pipeline *pipeline, struct record *root)
 {
-    struct stage *source = lane->source;
+    struct stage *source = pipeline->source;
 
     if (root->dropped)
-        lane->counts.dropped++;
+        pipeline->counts.dropped++;
     else
-        lane->counts.delivered++;
+        pipeline->counts.delivered++;
     if (source->plugin->table.source_settled != NULL)
         source->plugin->table.source_settled(source->instance, &root->public,
                                              root->dropped ? FMS_REJECTED : FMS_DELIVERED);
-    lane->in_flight--;
-    record_free(lane, root);
+    pipeline->in_flight--;
+    record_free(pipeline, root);
 }
 
 /* -------------------------------------------------------------------------------------------------------- rejection */
@@ -162,7 +162,7 @@ static size_t letter_headers(const struct fms_record *record, struct fms_header 
  * no room for is told in its reason. */
 static struct record *dead_letter_new(struct stage *stage, struct record *root, const char *reason)
 {
-    struct lane *lane = stage->lane;
+    struct pipeline *pipeline = stage->pipeline;
     struct fms_header *headers = calloc(root->public.header_count + RECORD_LETTER_HEADERS, sizeof *headers);
     struct fms_record draft = root->public;
     struct record *letter;
@@ -181,31 +181,31 @@ static struct record *dead_letter_new(struct stage *stage, struct record *root, 
                                  left_out, RECORD_MAX_HEADERS) >= 0)
         reason = longer;
     headers[n++] = (struct fms_header){"fms.reason", fms_text(reason)};
-    headers[n++] = (struct fms_header){"fms.pipeline", fms_text(lane->options.name)};
+    headers[n++] = (struct fms_header){"fms.pipeline", fms_text(pipeline->options.name)};
     headers[n++] = (struct fms_header){"fms.stage", fms_text(stage->name)};
     headers[n++] = (struct fms_header){"fms.topic", root->public.topic};
     headers[n++] = (struct fms_header){"fms.time", fms_text(when)};
     draft.headers = headers;
     draft.header_count = n;
-    letter = record_new(lane, &draft, record_charge(lane, &draft, root), root);
+    letter = record_new(pipeline, &draft, record_charge(pipeline, &draft, root), root);
     free(longer);
     free(headers);
     return letter;
 }
 
 /* The root waits for its letter. */
-static void dead_letter_queue(struct lane *lane, struct record *root, struct record *letter)
+static void dead_letter_queue(struct pipeline *pipeline, struct record *root, struct record *letter)
 {
     root->pending++;
     letter->parent = root;
     letter->pending = 1;
-    slot_set(letter, lane->dead_letter, SLOT_QUEUED);
-    queue_append(lane->dead_letter, letter);
+    slot_set(letter, pipeline->dead_letter, SLOT_QUEUED);
+    queue_append(pipeline->dead_letter, letter);
 }
 
 static int dead_letter_send(struct stage *stage, struct record *root, const char *reason)
 {
-    struct lane *lane = stage->lane;
+    struct pipeline *pipeline = stage->pipeline;
     uint64_t bit = UINT64_C(1) << stage->index;
     struct record *letter;
 
@@ -215,9 +215,9 @@ static int dead_letter_send(struct stage *stage, struct record *root, const char
     if (letter == NULL)
         return -ENOMEM;
     root->rejected_by |= bit;
-    dead_letter_queue(lane, root, letter);
-    lane->counts.dead_letters++;
-    log_line(FMS_LOG_WARN, lane->options.name, stage->name, "record goes to dead letters: %s", reason);
+    dead_letter_queue(pipeline, root, letter);
+    pipeline->counts.dead_letters++;
+    log_line(FMS_LOG_WARN, pipeline->options.name, stage->name, "record goes to dead letters: %s", reason);
     return 0;
 }
 
@@ -246,7 +246,7 @@ static struct fms_bytes bare_reason(const struct fms_record *letter, char *text,
  * own, which are what a far end may find too large. */
 static int dead_letter_send_bare(struct stage *stage, struct record *letter, const char *refusal)
 {
-    struct lane *lane = stage->lane;
+    struct pipeline *pipeline = stage->pipeline;
     struct fms_header headers[RECORD_LETTER_HEADERS];
     struct fms_record draft = letter->public;
     struct record *root = letter->parent, *bare;
@@ -259,11 +259,11 @@ static int dead_letter_send_bare(struct stage *stage, struct record *letter, con
     headers[0].value = bare_reason(&letter->public, reason, sizeof reason);
     draft.headers = headers;
     draft.header_count = RECORD_LETTER_HEADERS;
-    bare = record_new(lane, &draft, record_charge(lane, &draft, root), root);
+    bare = record_new(pipeline, &draft, record_charge(pipeline, &draft, root), root);
     if (bare == NULL)
         return -ENOMEM;
-    dead_letter_queue(lane, root, bare);
-    log_line(FMS_LOG_WARN, lane->options.name, stage->name,
+    dead_letter_queue(pipeline, root, bare);
+    log_line(FMS_LOG_WARN, pipeline->options.name, stage->name,
              "dead letter refused, it goes again without payload and headers: %s", refusal);
     return 0;
 }
@@ -271,7 +271,7 @@ static int dead_letter_send_bare(struct stage *stage, struct record *letter, con
 /* What helps where a rejection stops the pipeline. */
 static const char *rejection_remedy(const struct stage *stage)
 {
-    const struct stage *dead_letter = stage->lane->dead_letter;
+    const struct stage *dead_letter = stage->pipeline->dead_letter;
 
     return dead_letter == NULL    ? "add a [dead_letter] section or set on_reject = drop"
            : stage == dead_letter ? "let [dead_letter] take every record, or set on_reject = drop"
@@ -281,36 +281,36 @@ static const char *rejection_remedy(const struct stage *stage)
 /* A rejection that does not become a dead letter. */
 static void reject_by_policy(struct stage *stage, struct record *record, const char *reason)
 {
-    struct lane *lane = stage->lane;
-    const char *what = stage == lane->dead_letter ? "dead letter" : "record";
+    struct pipeline *pipeline = stage->pipeline;
+    const char *what = stage == pipeline->dead_letter ? "dead letter" : "record";
 
-    if (lane->options.on_reject == ON_REJECT_DROP) {
-        log_line(FMS_LOG_WARN, lane->options.name, stage->name, "%s dropped (on_reject = drop): %s", what, reason);
+    if (pipeline->options.on_reject == ON_REJECT_DROP) {
+        log_line(FMS_LOG_WARN, pipeline->options.name, stage->name, "%s dropped (on_reject = drop): %s", what, reason);
         root_of(record)->dropped = true;
-        settle_release(lane, record);
+        settle_release(pipeline, record);
         return;
     }
-    log_line(FMS_LOG_ERROR, lane->options.name, stage->name,
+    log_line(FMS_LOG_ERROR, pipeline->options.name, stage->name,
              "%s rejected: %s; the pipeline stops and the record stays unacknowledged (on_reject = stop): %s", what,
              reason, rejection_remedy(stage));
-    stick(lane, record);
-    lane_fail(lane);
+    stick(pipeline, record);
+    lane_fail(pipeline);
 }
 
 void settle_reject(struct stage *stage, struct record *record, char *reason)
 {
-    struct lane *lane = stage->lane;
+    struct pipeline *pipeline = stage->pipeline;
     const char *text = reason != NULL ? reason : "no reason was given";
-    bool is_letter = stage == lane->dead_letter;
+    bool is_letter = stage == pipeline->dead_letter;
     int error = -ENOENT;
 
     if (is_letter)
         error = dead_letter_send_bare(stage, record, text);
-    else if (lane->dead_letter != NULL)
+    else if (pipeline->dead_letter != NULL)
         error = dead_letter_send(stage, root_of(record), text);
-    lane->counts.rejected += !is_letter || error != 0;
+    pipeline->counts.rejected += !is_letter || error != 0;
     if (error == 0)
-        settle_release(lane, record);
+        settle_release(pipeline, record);
     else
         reject_by_policy(stage, record, text);
     free(reason);
@@ -333,7 +333,7 @@ static void retry_begin(struct stage *sink, const char *reason)
 {
     if (sink->is_retrying)
         return;
-    log_line(FMS_LOG_WARN, sink->lane->options.name, sink->name, "not delivered, will be offered again: %s",
+    log_line(FMS_LOG_WARN, sink->pipeline->options.name, sink->name, "not delivered, will be offered again: %s",
              reason != NULL ? reason : "no reason was given");
     if (sink->attempt == 0)
         sink->retry_since = clock_now();
@@ -344,7 +344,7 @@ static void retry_begin(struct stage *sink, const char *reason)
 
 void settle_report(struct stage *sink, struct record *record, enum fms_fate fate, char *reason)
 {
-    struct lane *lane = sink->lane;
+    struct pipeline *pipeline = sink->pipeline;
     struct slot *slot = slot_of(record, sink);
     uint8_t expected = SLOT_TAKEN;
 
@@ -356,18 +356,18 @@ void settle_report(struct stage *sink, struct record *record, enum fms_fate fate
     }
     slot->fate = (uint8_t)fate;
     slot->reason = reason;
-    if (lane_current == lane) {
+    if (lane_current == pipeline) {
         if (fate == FMS_RETRY)
             retry_begin(sink, reason);
-        slot_list_append(&lane->settled[sink->slot], record, sink->slot);
-        lane->has_settled = true;
+        slot_list_append(&pipeline->settled[sink->slot], record, sink->slot);
+        pipeline->has_settled = true;
         return;
     }
-    pthread_mutex_lock(&lane->inbox_lock);
-    slot_list_append(&lane->inbox[sink->slot], record, sink->slot);
-    lane->has_inbox = true;
-    pthread_mutex_unlock(&lane->inbox_lock);
-    lane_wake(lane);
+    pthread_mutex_lock(&pipeline->inbox_lock);
+    slot_list_append(&pipeline->inbox[sink->slot], record, sink->slot);
+    pipeline->has_inbox = true;
+    pthread_mutex_unlock(&pipeline->inbox_lock);
+    lane_wake(pipeline);
 }
 
 static bool has_key_of(const struct record *record, const struct record *other)
@@ -383,10 +383,10 @@ static void check_order(struct stage *sink, const struct record *record)
 {
     const struct record *earlier = record->slots[sink->slot].previous;
 
-    for (size_t i = 0; i < LANE_BATCH && earlier != NULL; i++, earlier = earlier->slots[sink->slot].previous) {
+    for (size_t i = 0; i < PIPELINE_BATCH && earlier != NULL; i++, earlier = earlier->slots[sink->slot].previous) {
         if (earlier->slots[sink->slot].state == SLOT_QUEUED && has_key_of(earlier, record)) {
             log_line(
-                FMS_LOG_WARN, sink->lane->options.name, sink->name,
+                FMS_LOG_WARN, sink->pipeline->options.name, sink->name,
                 "plugin %s breaks a rule: it delivered a record after it had asked to retry an earlier one of the same"
                 " key, which comes behind it now",
                 sink->plugin->table.name);
@@ -402,7 +402,7 @@ static void settle_troubled(struct stage *sink, const struct record *record)
         check_order(sink, record);
         return;
     }
-    log_line(FMS_LOG_INFO, sink->lane->options.name, sink->name, "delivers again, after %.1f s",
+    log_line(FMS_LOG_INFO, sink->pipeline->options.name, sink->name, "delivers again, after %.1f s",
              (double)(clock_now() - sink->retry_since) / (double)FMS_SECOND);
     sink->attempt = 0;
     sink->is_troubled = false;
@@ -413,12 +413,12 @@ static void settle_delivered(struct stage *sink, struct record *record)
     if (sink->is_troubled)
         settle_troubled(sink, record);
     queue_remove(sink, record);
-    settle_release(sink->lane, record);
+    settle_release(sink->pipeline, record);
 }
 
 static void settle_retry(struct stage *sink, struct record *record, char *reason)
 {
-    sink->lane->counts.retried++;
+    sink->pipeline->counts.retried++;
     slot_set(record, sink, SLOT_QUEUED);
     retry_begin(sink, reason);
     free(reason);
@@ -443,13 +443,13 @@ static void settle_one(struct stage *sink, struct record *record)
         settle_reject(sink, record, reason);
     }
     if (sink->is_retrying && sink->taken == 0 && sink->retry_at == 0)
-        sink->retry_at = clock_now() + fms_backoff(&sink->host, sink->lane->options.retry_min,
-                                                   sink->lane->options.retry_max, sink->attempt++);
+        sink->retry_at = clock_now() + fms_backoff(&sink->host, sink->pipeline->options.retry_min,
+                                                   sink->pipeline->options.retry_max, sink->attempt++);
 }
 
-static void settle_list(struct lane *lane, struct slot_list *lists)
+static void settle_list(struct pipeline *pipeline, struct slot_list *lists)
 {
-    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
 
     for (size_t i = 0; i < slots; i++) {
         struct record *record = lists[i].head;
@@ -458,57 +458,57 @@ static void settle_list(struct lane *lane, struct slot_list *lists)
         while (record != NULL) {
             struct record *next = record->slots[i].inbox_next;
 
-            settle_one(lane->sinks[i], record);
+            settle_one(pipeline->sinks[i], record);
             record = next;
         }
     }
 }
 
-static void settle_inbox(struct lane *lane)
+static void settle_inbox(struct pipeline *pipeline)
 {
-    struct slot_list lists[LANE_MAX_STAGES + 1];
-    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+    struct slot_list lists[PIPELINE_MAX_STAGES + 1];
+    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
 
-    pthread_mutex_lock(&lane->inbox_lock);
-    memcpy(lists, lane->inbox, slots * sizeof *lists);
-    memset(lane->inbox, 0, slots * sizeof *lists);
-    lane->has_inbox = false;
-    pthread_mutex_unlock(&lane->inbox_lock);
-    settle_list(lane, lists);
+    pthread_mutex_lock(&pipeline->inbox_lock);
+    memcpy(lists, pipeline->inbox, slots * sizeof *lists);
+    memset(pipeline->inbox, 0, slots * sizeof *lists);
+    pipeline->has_inbox = false;
+    pthread_mutex_unlock(&pipeline->inbox_lock);
+    settle_list(pipeline, lists);
 }
 
-void settle_run(struct lane *lane)
+void settle_run(struct pipeline *pipeline)
 {
     const struct call *outer;
     struct record *root;
 
     do {
-        if (lane->has_inbox)
-            settle_inbox(lane);
-        if (lane->has_settled) {
-            lane->has_settled = false;
-            settle_list(lane, lane->settled);
+        if (pipeline->has_inbox)
+            settle_inbox(pipeline);
+        if (pipeline->has_settled) {
+            pipeline->has_settled = false;
+            settle_list(pipeline, pipeline->settled);
         }
-        outer = call_begin(lane->source, CALL_SETTLED);
-        while ((root = list_take(&lane->done)) != NULL)
-            tell_source(lane, root);
-        call_end(lane, outer);
-    } while (lane->has_settled);
+        outer = call_begin(pipeline->source, CALL_SETTLED);
+        while ((root = list_take(&pipeline->done)) != NULL)
+            tell_source(pipeline, root);
+        call_end(pipeline, outer);
+    } while (pipeline->has_settled);
 }
 
-bool settle_is_pending(const struct lane *lane)
+bool settle_is_pending(const struct pipeline *pipeline)
 {
-    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
 
     for (size_t i = 0; i < slots; i++) {
-        if (!lane->sinks[i]->is_dead && lane->sinks[i]->head != NULL)
+        if (!pipeline->sinks[i]->is_dead && pipeline->sinks[i]->head != NULL)
             return true;
     }
-    for (size_t i = 0; i < lane->transform_count; i++) {
-        if (!lane->transforms[i]->is_dead && lane->transforms[i]->taken > 0)
+    for (size_t i = 0; i < pipeline->transform_count; i++) {
+        if (!pipeline->transforms[i]->is_dead && pipeline->transforms[i]->taken > 0)
             return true;
     }
-    return lane->has_inbox || lane->has_settled || lane->done.head != NULL;
+    return pipeline->has_inbox || pipeline->has_settled || pipeline->done.head != NULL;
 }
 
 /* --------------------------------------------------------------------------------------------------------- offering */
@@ -535,7 +535,7 @@ static size_t gather(struct stage *sink, struct record **batch, const struct fms
         batch[n] = record;
         records[n++] = &record->public;
         record = slot_of(record, sink)->next;
-    } while (record != NULL && n < LANE_BATCH);
+    } while (record != NULL && n < PIPELINE_BATCH);
     sink->taken += n;
     return n;
 }
@@ -554,14 +554,14 @@ static void check_durable(struct stage *sink, struct record **batch, size_t took
 
 static void offer_batch(struct stage *sink)
 {
-    struct record *batch[LANE_BATCH];
-    const struct fms_record *records[LANE_BATCH];
+    struct record *batch[PIPELINE_BATCH];
+    const struct fms_record *records[PIPELINE_BATCH];
     size_t n = gather(sink, batch, records);
     const struct call *outer = call_begin(sink, CALL_WORK);
     int took = sink->plugin->table.sink_write(sink->instance, records, n);
     bool has_failed = took < 0 || (size_t)took > n;
 
-    call_end(sink->lane, outer);
+    call_end(sink->pipeline, outer);
     if (has_failed) {
         if (took > 0)
             host_misuse(sink, "sink_write took %d of %zu records", took, n);
@@ -605,13 +605,13 @@ static bool offer_sink(struct stage *sink)
     return false;
 }
 
-bool settle_offer(struct lane *lane)
+bool settle_offer(struct pipeline *pipeline)
 {
-    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
     bool offered = false;
 
     for (size_t i = 0; i < slots; i++)
-        offered = offer_sink(lane->sinks[i]) || offered;
+        offered = offer_sink(pipeline->sinks[i]) || offered;
     return offered;
 }
 
@@ -619,7 +619,7 @@ bool settle_offer(struct lane *lane)
 
 static void keep(struct stage *transform, struct record *record)
 {
-    const struct lane_options *options = &transform->lane->options;
+    const struct pipeline_options *options = &transform->pipeline->options;
 
     queue_append(transform, record);
     transform->taken++;
@@ -679,7 +679,7 @@ static bool again_waits(struct stage *transform, struct record *record)
 /* Calls the transform; true: the record goes on. */
 static inline bool transform_one(struct stage *transform, struct record *record, bool *again)
 {
-    struct lane *lane = transform->lane;
+    struct pipeline *pipeline = transform->pipeline;
     const struct call *outer = call_begin(transform, CALL_WORK);
     bool goes_on = false, is_settled;
     enum fms_verdict verdict;
@@ -687,7 +687,7 @@ static inline bool transform_one(struct stage *transform, struct record *record,
     record->pending++; /* the record outlives the call even if it is settled in it */
     record->kept_by = (uint32_t)transform->index + 1;
     verdict = transform->plugin->table.transform(transform->instance, &record->public);
-    call_end(lane, outer);
+    call_end(pipeline, outer);
     is_settled = record->kept_by != transform->index + 1;
     *again = false;
     if (verdict == FMS_AGAIN || transform->is_refused)
@@ -701,31 +701,31 @@ static inline bool transform_one(struct stage *transform, struct record *record,
         record->kept_by = 0;
         goes_on = verdict == FMS_PASS;
         if (verdict == FMS_DROP) {
-            settle_release(lane, record);
+            settle_release(pipeline, record);
         } else if (verdict == FMS_AGAIN) {
             *again = again_waits(transform, record);
         } else if (!goes_on) {
             host_misuse(transform, "transform returned %d, which is no verdict", (int)verdict);
-            stick(lane, record);
+            stick(pipeline, record);
         }
     }
-    settle_release(lane, record);
+    settle_release(pipeline, record);
     return goes_on;
 }
 
-static void to_sinks(struct lane *lane, struct record *record)
+static void to_sinks(struct pipeline *pipeline, struct record *record)
 {
-    record->pending += (uint32_t)lane->sink_count - 1;
-    for (size_t i = 0; i < lane->sink_count; i++) {
-        slot_set(record, lane->sinks[i], SLOT_QUEUED);
-        queue_append(lane->sinks[i], record);
+    record->pending += (uint32_t)pipeline->sink_count - 1;
+    for (size_t i = 0; i < pipeline->sink_count; i++) {
+        slot_set(record, pipeline->sinks[i], SLOT_QUEUED);
+        queue_append(pipeline->sinks[i], record);
     }
 }
 
-void settle_advance(struct lane *lane, struct record *record, int after)
+void settle_advance(struct pipeline *pipeline, struct record *record, int after)
 {
-    for (size_t i = (size_t)(after + 1); i < lane->transform_count; i++) {
-        struct stage *transform = lane->transforms[i];
+    for (size_t i = (size_t)(after + 1); i < pipeline->transform_count; i++) {
+        struct stage *transform = pipeline->transforms[i];
         bool again = transform->waiting.head != NULL; /* order: not past those that wait */
 
         if (!again && transform_one(transform, record, &again))
@@ -734,24 +734,24 @@ void settle_advance(struct lane *lane, struct record *record, int after)
             list_append(&transform->waiting, record);
         return;
     }
-    to_sinks(lane, record);
+    to_sinks(pipeline, record);
 }
 
 /* Whether nothing can make room for what waits: no sink has a record, no transform keeps one that it may still pass on
  * by itself. Not in a pipeline that fails, where what is stuck takes the room. */
-bool settle_is_stalled(const struct lane *lane)
+bool settle_is_stalled(const struct pipeline *pipeline)
 {
-    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
 
     for (size_t i = 0; i < slots; i++) {
-        if (lane->sinks[i]->head != NULL)
+        if (pipeline->sinks[i]->head != NULL)
             return false;
     }
-    for (size_t i = 0; i < lane->transform_count; i++) {
-        if (lane->transforms[i]->taken > 0 && lane->state < LANE_DRAINING)
+    for (size_t i = 0; i < pipeline->transform_count; i++) {
+        if (pipeline->transforms[i]->taken > 0 && pipeline->state < PIPELINE_DRAINING)
             return false;
     }
-    return lane->done.head == NULL && !lane->has_settled && !lane->must_fail;
+    return pipeline->done.head == NULL && !pipeline->has_settled && !pipeline->must_fail;
 }
 
 static void reject_waiting(struct stage *transform, struct record *record)
@@ -759,38 +759,38 @@ static void reject_waiting(struct stage *transform, struct record *record)
     char *reason = NULL;
 
     if (asprintf(&reason, "what %s makes of it does not fit max_in_flight_bytes = %lld", transform->name,
-                 (long long)transform->lane->options.max_in_flight_bytes) < 0)
+                 (long long)transform->pipeline->options.max_in_flight_bytes) < 0)
         reason = NULL;
     settle_reject(transform, record, reason);
 }
 
 /* The place of the transform that is furthest along of those at which records wait; -1. */
-static int last_waiting(const struct lane *lane)
+static int last_waiting(const struct pipeline *pipeline)
 {
-    for (size_t i = lane->transform_count; i-- > 0;) {
-        if (lane->transforms[i]->waiting.head != NULL)
+    for (size_t i = pipeline->transform_count; i-- > 0;) {
+        if (pipeline->transforms[i]->waiting.head != NULL)
             return (int)i;
     }
     return -1;
 }
 
 /* False: it waits on. */
-static bool advance_first_waiting(struct lane *lane, int position)
+static bool advance_first_waiting(struct pipeline *pipeline, int position)
 {
-    struct stage *transform = lane->transforms[position];
+    struct stage *transform = pipeline->transforms[position];
     struct record *record = list_take(&transform->waiting);
-    bool is_last_try = settle_is_stalled(lane), again;
+    bool is_last_try = settle_is_stalled(pipeline), again;
 
-    lane->last_try = is_last_try ? transform : NULL;
+    pipeline->last_try = is_last_try ? transform : NULL;
     if (transform_one(transform, record, &again))
-        settle_advance(lane, record, position);
-    lane->last_try = NULL;
+        settle_advance(pipeline, record, position);
+    pipeline->last_try = NULL;
     if (!again)
         return true;
     list_prepend(&transform->waiting, record);
-    if (last_waiting(lane) != position)
+    if (last_waiting(pipeline) != position)
         return true; /* its children wait now */
-    if (!settle_is_stalled(lane))
+    if (!settle_is_stalled(pipeline))
         return false;
     if (is_last_try) /* else it is told so first */
         reject_waiting(transform, list_take(&transform->waiting));
@@ -798,13 +798,13 @@ static bool advance_first_waiting(struct lane *lane, int position)
 }
 
 /* Only the transform that is furthest along, until nothing waits there any more: what room there is is for it. */
-void settle_advance_waiting(struct lane *lane)
+void settle_advance_waiting(struct pipeline *pipeline)
 {
     int position;
 
     do
-        position = last_waiting(lane);
-    while (position >= 0 && advance_first_waiting(lane, position));
+        position = last_waiting(pipeline);
+    while (position >= 0 && advance_first_waiting(pipeline, position));
 }
 
 /* -------------------------------------------------------------------------------------------------------------- end */
@@ -819,27 +819,27 @@ static void abandon_queue(struct stage *stage)
         free(slot->reason);
         slot->reason = NULL;
         slot_set(record, stage, SLOT_NONE);
-        settle_release(stage->lane, record);
+        settle_release(stage->pipeline, record);
     }
     stage->taken = 0;
 }
 
-void settle_abandon(struct lane *lane)
+void settle_abandon(struct pipeline *pipeline)
 {
-    size_t slots = lane->sink_count + (lane->dead_letter != NULL);
+    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
     struct record *record;
 
     for (size_t i = 0; i < slots; i++)
-        abandon_queue(lane->sinks[i]);
-    for (size_t i = 0; i < lane->transform_count; i++) {
-        abandon_queue(lane->transforms[i]);
-        while ((record = list_take(&lane->transforms[i]->waiting)) != NULL)
-            settle_release(lane, record);
+        abandon_queue(pipeline->sinks[i]);
+    for (size_t i = 0; i < pipeline->transform_count; i++) {
+        abandon_queue(pipeline->transforms[i]);
+        while ((record = list_take(&pipeline->transforms[i]->waiting)) != NULL)
+            settle_release(pipeline, record);
     }
-    while ((record = list_take(&lane->stuck)) != NULL)
-        settle_release(lane, record);
-    while ((record = list_take(&lane->done)) != NULL) {
-        lane->in_flight--;
-        record_free(lane, record);
+    while ((record = list_take(&pipeline->stuck)) != NULL)
+        settle_release(pipeline, record);
+    while ((record = list_take(&pipeline->done)) != NULL) {
+        pipeline->in_flight--;
+        record_free(pipeline, record);
     }
 }

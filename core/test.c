@@ -197,18 +197,18 @@ static bool compare(const struct test_entries *expected, const struct test_entri
 /* Whether it came as expected. */
 static bool run_test(struct run *run, const char *path)
 {
-    struct lane *lane;
+    struct pipeline *pipeline;
     bool has_run;
 
     clock_set(FMS_SECOND, run->test.now);
-    lane = pipeline_load_with(path, &stand_ins);
-    has_run = lane != NULL && pipeline_open(lane) == 0;
+    pipeline = pipeline_load_with(path, &stand_ins);
+    has_run = pipeline != NULL && pipeline_open(pipeline) == 0;
     if (has_run) {
-        lane_run(lane);
-        has_run = !lane->has_failed && lane->left == 0 && !run->out_of_memory;
-        pipeline_close(lane);
+        lane_run(pipeline);
+        has_run = !pipeline->has_failed && pipeline->left == 0 && !run->out_of_memory;
+        pipeline_close(pipeline);
     }
-    pipeline_free(lane);
+    pipeline_free(pipeline);
     if (!has_run)
         fprintf(current->details, "  the pipeline failed: see the log\n");
     has_run = compare(&run->test.expected, &run->outputs, "a record", is_as_expected) && has_run;
@@ -243,13 +243,13 @@ static int test_run(const struct config *config, const struct config_section *se
 
 int test_run_file(const char *path, size_t *passed, size_t *failed)
 {
-    struct lane *lane = pipeline_load_with(path, &stand_ins); /* for its errors, before any test runs */
-    int error = lane != NULL ? 0 : -EINVAL;
+    struct pipeline *pipeline = pipeline_load_with(path, &stand_ins); /* for its errors, before any test runs */
+    int error = pipeline != NULL ? 0 : -EINVAL;
 
-    for (size_t i = 0; error == 0 && i < lane->config->count; i++) {
-        if (strcmp(lane->config->sections[i].kind, "test") == 0)
-            error = test_run(lane->config, &lane->config->sections[i], passed, failed);
+    for (size_t i = 0; error == 0 && i < pipeline->config->count; i++) {
+        if (strcmp(pipeline->config->sections[i].kind, "test") == 0)
+            error = test_run(pipeline->config, &pipeline->config->sections[i], passed, failed);
     }
-    pipeline_free(lane);
+    pipeline_free(pipeline);
     return error;
 }

@@ -29,7 +29,7 @@
 /* ---------------------------------------------------------------------------------------------------------- the rig */
 
 static struct {
-    struct lane lane;
+    struct pipeline pipeline;
     struct stage stages[8];
     struct plugin plugins[8];
     size_t most_in_flight, most_bytes; /* seen after each emission */
@@ -51,23 +51,23 @@ static int rig_setup(void **state)
 {
     (void)state;
     memset(&rig, 0, sizeof rig);
-    rig.lane.options = (struct lane_options){"rig",           1000,   1 << 20,    ON_REJECT_STOP,
-                                             60 * FMS_SECOND, FMS_MS, 4 * FMS_MS, 0};
-    rig.lane.paths = json_paths_new();
+    rig.pipeline.options = (struct pipeline_options){"rig",           1000,   1 << 20,    ON_REJECT_STOP,
+                                                     60 * FMS_SECOND, FMS_MS, 4 * FMS_MS, 0};
+    rig.pipeline.paths = json_paths_new();
     log_redirect(rig_log, NULL);
     alarm(PATIENCE);
-    return lane_prepare(&rig.lane);
+    return lane_prepare(&rig.pipeline);
 }
 
 /* Every record is accounted for to the end. */
 static int rig_teardown(void **state)
 {
     (void)state;
-    settle_abandon(&rig.lane);
-    assert_int_equal(rig.lane.in_flight, 0);
-    assert_int_equal(rig.lane.in_flight_bytes, 0);
-    lane_release(&rig.lane);
-    json_paths_free(rig.lane.paths);
+    settle_abandon(&rig.pipeline);
+    assert_int_equal(rig.pipeline.in_flight, 0);
+    assert_int_equal(rig.pipeline.in_flight_bytes, 0);
+    lane_release(&rig.pipeline);
+    json_paths_free(rig.pipeline.paths);
     log_redirect(NULL, NULL);
     return 0;
 }
@@ -75,30 +75,31 @@ static int rig_teardown(void **state)
 /* Each instance begins with the host's address. Stages stand in the order in which they are added. */
 static struct stage *rig_add(enum fms_role role, const char *name, struct fms_plugin table, void *instance)
 {
-    struct lane *lane = &rig.lane;
-    struct stage *stage = &rig.stages[lane->stage_count];
-    struct plugin *plugin = &rig.plugins[lane->stage_count];
+    struct pipeline *pipeline = &rig.pipeline;
+    struct stage *stage = &rig.stages[pipeline->stage_count];
+    struct plugin *plugin = &rig.plugins[pipeline->stage_count];
 
     table.name = name;
     plugin->table = table;
-    *stage = (struct stage){.lane = lane, .plugin = plugin, .name = (char *)(uintptr_t)name, .instance = instance};
+    *stage = (struct stage){
+        .pipeline = pipeline, .plugin = plugin, .name = (char *)(uintptr_t)name, .instance = instance};
     stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
-    stage->index = lane->stage_count;
+    stage->index = pipeline->stage_count;
     stage->is_open = true;
-    lane->stages[lane->stage_count++] = stage;
+    pipeline->stages[pipeline->stage_count++] = stage;
     host_fill(stage, role);
     *(const struct fms_host **)instance = &stage->host;
     if (role == FMS_SOURCE) {
-        lane->source = stage;
+        pipeline->source = stage;
     } else if (role == FMS_TRANSFORM) {
-        lane->transforms[lane->transform_count++] = stage;
+        pipeline->transforms[pipeline->transform_count++] = stage;
     } else {
-        stage->slot = lane->sink_count;
-        lane->sinks[lane->sink_count] = stage;
-        lane->sink_count += role == FMS_SINK; /* the dead letter's comes last */
-        lane->dead_letter = role == FMS_SINK ? NULL : stage;
+        stage->slot = pipeline->sink_count;
+        pipeline->sinks[pipeline->sink_count] = stage;
+        pipeline->sink_count += role == FMS_SINK; /* the dead letter's comes last */
+        pipeline->dead_letter = role == FMS_SINK ? NULL : stage;
     }
-    record_layout(lane);
+    record_layout(pipeline);
     return stage;
 }
 
@@ -165,10 +166,10 @@ static void draft_fill(struct fms_record *draft, size_t number, size_t size)
 
 static void rig_watch(void)
 {
-    if (rig.lane.in_flight > rig.most_in_flight)
-        rig.most_in_flight = rig.lane.in_flight;
-    if (rig.lane.in_flight_bytes > rig.most_bytes)
-        rig.most_bytes = rig.lane.in_flight_bytes;
+    if (rig.pipeline.in_flight > rig.most_in_flight)
+        rig.most_in_flight = rig.pipeline.in_flight;
+    if (rig.pipeline.in_flight_bytes > rig.most_bytes)
+        rig.most_bytes = rig.pipeline.in_flight_bytes;
 }
 
 /* Emits the next record. */
@@ -248,8 +249,8 @@ static void assert_all_delivered(size_t total)
     assert_int_equal(source.next, total);
     assert_int_equal(source.told_again, 0);
     assert_int_equal(count_told(FMS_DELIVERED), total);
-    assert_int_equal(rig.lane.left, 0);
-    assert_false(rig.lane.has_failed);
+    assert_int_equal(rig.pipeline.left, 0);
+    assert_false(rig.pipeline.has_failed);
 }
 
 /* -------------------------------------------------------------------------------------------------------- the sinks */
@@ -299,7 +300,7 @@ static int sink_write_hold(void *instance, const struct fms_record *const *recor
 
 static bool source_is_idle(void)
 {
-    return rig.lane.is_blocked || rig.lane.source->has_ended;
+    return rig.pipeline.is_blocked || rig.pipeline.source->has_ended;
 }
 
 /* Settles all that it holds, the newest first, when nothing more can come. */
@@ -358,12 +359,12 @@ static void all_are_delivered_in_order(void **state)
     (void)state;
     add_source(5000);
     sink = add_sink(0, "sink", at_once_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_in_order(sink, 5000);
     assert_all_delivered(5000);
     assert_int_equal(source.inversions, 0);
-    assert_int_equal(rig.lane.counts.emitted, 5000);
-    assert_int_equal(rig.lane.counts.delivered, 5000);
+    assert_int_equal(rig.pipeline.counts.emitted, 5000);
+    assert_int_equal(rig.pipeline.counts.delivered, 5000);
 }
 
 static void nothing_emitted_ends(void **state)
@@ -371,7 +372,7 @@ static void nothing_emitted_ends(void **state)
     (void)state;
     add_source(0);
     add_sink(0, "sink", when_idle_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(0);
 }
 
@@ -380,10 +381,10 @@ static void max_in_flight_is_reached_and_not_passed(void **state)
     struct sink *sink;
 
     (void)state;
-    rig.lane.options.max_in_flight = 20;
+    rig.pipeline.options.max_in_flight = 20;
     add_source(500);
     sink = add_sink(0, "sink", when_idle_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_int_equal(sink->most_held, 20);
     assert_int_equal(rig.most_in_flight, 20);
     assert_all_delivered(500);
@@ -392,10 +393,10 @@ static void max_in_flight_is_reached_and_not_passed(void **state)
 static void max_in_flight_of_one(void **state)
 {
     (void)state;
-    rig.lane.options.max_in_flight = 1;
+    rig.pipeline.options.max_in_flight = 1;
     add_source(50);
     add_sink(0, "sink", when_idle_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_int_equal(rig.most_in_flight, 1);
     assert_all_delivered(50);
 }
@@ -407,18 +408,18 @@ static void max_in_flight_bytes_is_reached_and_not_passed(void **state)
     size_t charge, most = 10000;
 
     (void)state;
-    rig.lane.options.max_in_flight_bytes = (int64_t)most;
-    json_paths_add(rig.lane.paths, "a.b");
-    json_paths_add(rig.lane.paths, "c");
+    rig.pipeline.options.max_in_flight_bytes = (int64_t)most;
+    json_paths_add(rig.pipeline.paths, "a.b");
+    json_paths_add(rig.pipeline.paths, "c");
     add_source(500);
     source.size = 300;
     add_sink(0, "sink 0", when_idle_table);
     add_sink(1, "sink 1", when_idle_table);
     add_sink(2, "sink 2", at_once_table);
     draft_fill(&draft, 0, 300);
-    charge = record_charge(&rig.lane, &draft, NULL);
-    assert_true(charge > 300 + sizeof(struct record) + 3 * sizeof(struct slot) + json_cache_size(rig.lane.paths));
-    lane_run(&rig.lane);
+    charge = record_charge(&rig.pipeline, &draft, NULL);
+    assert_true(charge > 300 + sizeof(struct record) + 3 * sizeof(struct slot) + json_cache_size(rig.pipeline.paths));
+    lane_run(&rig.pipeline);
     assert_int_equal(rig.most_bytes, most / charge * charge);
     assert_all_delivered(500);
 }
@@ -427,15 +428,15 @@ static void max_in_flight_bytes_is_reached_and_not_passed(void **state)
 static void a_large_record_waits_for_its_room(void **state)
 {
     (void)state;
-    rig.lane.options.max_in_flight_bytes = 64 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 64 * 1024;
     add_source(300);
     source.large_at = 200;
     source.large = 50 * 1000;
     add_sink(0, "sink", slow_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_true(rig.most_bytes <= 64 * 1024);
     assert_all_delivered(300);
-    assert_int_equal(rig.lane.counts.rejected, 0);
+    assert_int_equal(rig.pipeline.counts.rejected, 0);
 }
 
 /* ----------------------------------------------------------------------------------------------------- dead letters */
@@ -498,13 +499,13 @@ static void a_record_larger_than_the_bound_is_rejected(void **state)
     struct sink *sink;
 
     (void)state;
-    rig.lane.options.max_in_flight_bytes = 16 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 16 * 1024;
     add_source(100);
     source.large_at = 33;
     source.large = 20000;
     sink = add_sink(0, "sink", at_once_table);
     add_dead_letter();
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_int_equal(letter_count, 1);
     assert_int_equal(letters[0].number, 33);
     assert_false(letters[0].has_payload);
@@ -523,7 +524,7 @@ static int source_poll_noting_large(void *instance, size_t credit, struct fms_wa
     int result = source_poll(instance, credit, wait);
 
     if (before <= source.large_at && source.next > source.large_at)
-        in_flight_at_large = rig.lane.in_flight;
+        in_flight_at_large = rig.pipeline.in_flight;
     return result;
 }
 
@@ -532,8 +533,8 @@ static void a_too_large_record_at_the_bound_waits_no_longer_than_others(void **s
     struct fms_plugin table = source_table;
 
     (void)state;
-    rig.lane.options.max_in_flight = 64;
-    rig.lane.options.max_in_flight_bytes = 32 * 1024;
+    rig.pipeline.options.max_in_flight = 64;
+    rig.pipeline.options.max_in_flight_bytes = 32 * 1024;
     table.source_poll = source_poll_noting_large;
     memset(&source, 0, sizeof source);
     source.total = 100;
@@ -542,7 +543,7 @@ static void a_too_large_record_at_the_bound_waits_no_longer_than_others(void **s
     rig_add(FMS_SOURCE, "source", table, &source);
     add_sink(0, "sink", slow_table);
     add_dead_letter();
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(100);
     assert_int_equal(letter_count, 1);
     assert_in_range(in_flight_at_large, 40, 64);
@@ -614,7 +615,7 @@ static int retrying_poll(void *instance, struct fms_wait *wait)
             sink_deliver(self, self->held[--self->held_count]);
     }
     if (self->is_retrying && self->held_count == 0)
-        self->not_before = fms_now(self->host) + rig.lane.options.retry_min / 2;
+        self->not_before = fms_now(self->host) + rig.pipeline.options.retry_min / 2;
     if (self->held_count > 0)
         wait->deadline = 0;
     return 0;
@@ -627,15 +628,15 @@ static void retries_keep_order(void **state)
     struct sink *sink;
 
     (void)state;
-    rig.lane.options.max_in_flight = 100;
+    rig.pipeline.options.max_in_flight = 100;
     add_source(3000);
     sink = add_sink(0, "sink", retrying_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_true(sink->retries > 100);
     assert_int_equal(sink->broken, 0);
     assert_in_order(sink, 3000);
     assert_all_delivered(3000);
-    assert_int_equal(rig.lane.counts.retried, sink->retries);
+    assert_int_equal(rig.pipeline.counts.retried, sink->retries);
     assert_said("1 sink: not delivered, will be offered again: the weather");
     assert_said("2 sink: delivers again");
 }
@@ -662,7 +663,7 @@ static void back_off_grows_to_retry_max(void **state)
     (void)state;
     add_source(10);
     add_sink(0, "sink", table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(10);
     assert_in_order(&sinks[0], 10);
     assert_true(retry_times[1] - retry_times[0] >= FMS_MS / 2);
@@ -675,7 +676,7 @@ static int retrying_once_write(void *instance, const struct fms_record *const *r
 {
     struct sink *self = instance;
 
-    if (!rig.lane.source->has_ended)
+    if (!rig.pipeline.source->has_ended)
         return 0;
     if (self->writes++ > 0)
         return sink_write_at_once(instance, records, count);
@@ -688,7 +689,7 @@ static int poll_until_all_is_there(void *instance, struct fms_wait *wait)
 {
     struct sink *self = instance;
 
-    if (self->writes == 0 && rig.lane.source->has_ended)
+    if (self->writes == 0 && rig.pipeline.source->has_ended)
         fms_wake(self->host);
     if (self->writes == 0)
         wait->deadline = 0;
@@ -702,10 +703,10 @@ static void nothing_is_offered_behind_a_retry(void **state)
     (void)state;
     add_source(1000); /* several offers at once */
     add_sink(0, "sink", table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(1000);
     assert_in_order(&sinks[0], 1000);
-    assert_int_equal(rig.lane.counts.retried, LANE_BATCH);
+    assert_int_equal(rig.pipeline.counts.retried, PIPELINE_BATCH);
 }
 
 static void *retry_on_a_thread(void *user)
@@ -738,13 +739,13 @@ static void each_sink_has_a_cursor_of_its_own(void **state)
     size_t expected = 0;
 
     (void)state;
-    rig.lane.options.max_in_flight = 60;
+    rig.pipeline.options.max_in_flight = 60;
     add_source(700);
     slow = add_sink(0, "sink slow", slow_table);
     retrying = add_sink(1, "sink retrying", retrying_table);
     rejecting = add_rejecting_sink(2, "sink rejecting", 3);
     dead = add_dead_letter();
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_in_order(slow, 700);
     assert_in_order(retrying, 700);
     assert_true(retrying->retries > 0);
@@ -767,7 +768,7 @@ static void each_sink_has_a_cursor_of_its_own(void **state)
         assert_time(letters[i].time);
     }
     assert_all_delivered(700);
-    assert_int_equal(rig.lane.counts.dead_letters, 100);
+    assert_int_equal(rig.pipeline.counts.dead_letters, 100);
 }
 
 static void two_sinks_that_reject_make_two_letters(void **state)
@@ -777,7 +778,7 @@ static void two_sinks_that_reject_make_two_letters(void **state)
     add_rejecting_sink(0, "sink a", 2);
     add_rejecting_sink(1, "sink b", 2);
     add_dead_letter();
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_int_equal(letter_count, 2);
     assert_string_equal(letters[0].stage, "sink a");
     assert_string_equal(letters[1].stage, "sink b");
@@ -823,7 +824,7 @@ static void a_record_with_all_headers_becomes_a_letter(void **state)
     rig_add(FMS_SOURCE, "source", table, &source);
     add_rejecting_sink(0, "sink", 0);
     add_sink(1, "dead_letter", dead);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(1);
     assert_int_equal(sinks[1].parameter, 1000);
     assert_non_null(strstr(letters[0].reason, "; its last 5 headers are left out, for a record has 1000 at most"));
@@ -834,11 +835,11 @@ static void on_reject_stop_leaves_that_record_alone(void **state)
     (void)state;
     add_source(10);
     add_rejecting_sink(0, "sink", 5);
-    lane_run(&rig.lane);
-    assert_true(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_true(rig.pipeline.has_failed);
     assert_int_equal(source.told_count, 9);
     assert_int_equal(source.told[5], 0);
-    assert_int_equal(rig.lane.left, 1);
+    assert_int_equal(rig.pipeline.left, 1);
     assert_said("0 sink: record rejected: number 5 is bad");
 }
 
@@ -850,24 +851,24 @@ static void on_reject_stop_with_several_sinks_loses_nothing(void **state)
     add_rejecting_sink(0, "sink a", 5);
     add_rejecting_sink(1, "sink b", 5);
     add_rejecting_sink(2, "sink c", 6);
-    lane_run(&rig.lane);
-    assert_true(rig.lane.has_failed);
-    assert_int_equal(rig.lane.left, 14);
+    lane_run(&rig.pipeline);
+    assert_true(rig.pipeline.has_failed);
+    assert_int_equal(rig.pipeline.left, 14);
     assert_int_equal(source.told_count, 36);
 }
 
 static void on_reject_drop_tells_the_source(void **state)
 {
     (void)state;
-    rig.lane.options.on_reject = ON_REJECT_DROP;
+    rig.pipeline.options.on_reject = ON_REJECT_DROP;
     add_source(10);
     add_rejecting_sink(0, "sink a", 5);
     add_sink(1, "sink b", slow_table);
-    lane_run(&rig.lane);
-    assert_false(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_false(rig.pipeline.has_failed);
     assert_int_equal(count_told(FMS_DELIVERED), 9);
     assert_int_equal(source.told[5], FMS_REJECTED);
-    assert_int_equal(rig.lane.counts.dropped, 1);
+    assert_int_equal(rig.pipeline.counts.dropped, 1);
     assert_int_equal(sinks[1].count, 10);
 }
 
@@ -877,9 +878,9 @@ static void a_rejected_letter_stops(void **state)
     add_source(10);
     add_rejecting_sink(0, "sink", 5);
     add_rejecting_sink(1, "dead_letter", 5);
-    lane_run(&rig.lane);
-    assert_true(rig.lane.has_failed);
-    assert_int_equal(rig.lane.left, 1);
+    lane_run(&rig.pipeline);
+    assert_true(rig.pipeline.has_failed);
+    assert_int_equal(rig.pipeline.left, 1);
     assert_int_equal(source.told[5], 0);
     assert_int_equal(source.told_count, 9);
     assert_said("0 dead_letter: dead letter rejected: ");
@@ -890,12 +891,12 @@ static void a_rejected_letter_stops(void **state)
 static void a_rejected_letter_is_dropped(void **state)
 {
     (void)state;
-    rig.lane.options.on_reject = ON_REJECT_DROP;
+    rig.pipeline.options.on_reject = ON_REJECT_DROP;
     add_source(10);
     add_rejecting_sink(0, "sink", 5);
     add_rejecting_sink(1, "dead_letter", 5);
-    lane_run(&rig.lane);
-    assert_false(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_false(rig.pipeline.has_failed);
     assert_int_equal(source.told[5], FMS_REJECTED);
     assert_int_equal(count_told(FMS_DELIVERED), 9);
 }
@@ -907,12 +908,12 @@ static void a_source_s_odd_messages_become_letters(void **state)
     struct sink *sink;
 
     (void)state;
-    rig.lane.options.max_in_flight = 20;
+    rig.pipeline.options.max_in_flight = 20;
     add_source(1000);
     source.odd = 10;
     sink = add_sink(0, "sink", slow_table);
     add_dead_letter();
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_int_equal(letter_count, 100);
     assert_int_equal(letters[7].number, 79);
     assert_string_equal(letters[7].payload, "79");
@@ -921,8 +922,8 @@ static void a_source_s_odd_messages_become_letters(void **state)
     assert_string_equal(letters[7].reason, "number 79 is odd");
     assert_int_equal(sink->count, 900);
     assert_true(rig.most_in_flight <= 20);
-    assert_int_equal(rig.lane.counts.emitted, 1000);
-    assert_int_equal(rig.lane.counts.rejected, 100);
+    assert_int_equal(rig.pipeline.counts.emitted, 1000);
+    assert_int_equal(rig.pipeline.counts.rejected, 100);
     assert_all_delivered(1000);
 }
 
@@ -930,12 +931,12 @@ static void a_source_s_odd_messages_become_letters(void **state)
 static void odd_messages_use_credit_and_room(void **state)
 {
     (void)state;
-    rig.lane.options.max_in_flight = 20;
+    rig.pipeline.options.max_in_flight = 20;
     add_source(5000);
     source.odd = 1;
     add_sink(0, "sink", at_once_table);
     add_sink(1, "dead_letter", when_idle_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_int_equal(rig.most_in_flight, 20);
     assert_int_equal(sinks[1].most_held, 20);
     assert_all_delivered(5000);
@@ -944,16 +945,16 @@ static void odd_messages_use_credit_and_room(void **state)
 static void odd_messages_are_dropped_where_on_reject_says(void **state)
 {
     (void)state;
-    rig.lane.options.on_reject = ON_REJECT_DROP;
+    rig.pipeline.options.on_reject = ON_REJECT_DROP;
     add_source(100);
     source.odd = 10;
     add_sink(0, "sink", at_once_table);
-    lane_run(&rig.lane);
-    assert_false(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_false(rig.pipeline.has_failed);
     assert_int_equal(count_told(FMS_REJECTED), 10);
     assert_int_equal(source.told[29], FMS_REJECTED);
     assert_int_equal(count_told(FMS_DELIVERED), 90);
-    assert_int_equal(rig.lane.counts.dropped, 10);
+    assert_int_equal(rig.pipeline.counts.dropped, 10);
 }
 
 static void an_odd_message_stops_where_on_reject_says(void **state)
@@ -962,8 +963,8 @@ static void an_odd_message_stops_where_on_reject_says(void **state)
     add_source(100);
     source.odd = 10;
     add_sink(0, "sink", at_once_table);
-    lane_run(&rig.lane);
-    assert_true(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_true(rig.pipeline.has_failed);
     assert_int_equal(source.told[8], FMS_DELIVERED);
     assert_int_equal(source.told[9], 0);
     assert_said("0 source: record rejected: number 9 is odd");
@@ -1056,12 +1057,12 @@ static void headers_near_the_bound_cost_only_themselves(void **state)
     (void)state;
     odd_begin();
     odd.is_rejected = true;
-    rig.lane.options.max_in_flight_bytes = 100 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 100 * 1024;
     odd.draft.headers = &header;
     odd.draft.header_count = 1;
-    header.value.size = 100 * 1024 - record_charge(&rig.lane, &odd.draft, NULL) - 1024;
-    assert_true(record_charge(&rig.lane, &odd.draft, NULL) <= 100 * 1024);
-    lane_run(&rig.lane);
+    header.value.size = 100 * 1024 - record_charge(&rig.pipeline, &odd.draft, NULL) - 1024;
+    assert_true(record_charge(&rig.pipeline, &odd.draft, NULL) <= 100 * 1024);
+    lane_run(&rig.pipeline);
     assert_all_delivered(1);
     assert_string_equal(odd.text, "large fms.reason fms.pipeline fms.stage fms.topic fms.time ");
     assert_string_equal(odd.reason, "odd");
@@ -1075,9 +1076,9 @@ static void headers_above_the_bound_are_left_out(void **state)
 
     (void)state;
     odd_begin();
-    rig.lane.options.max_in_flight_bytes = 100 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 100 * 1024;
     odd.draft.headers = &header;
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(1);
     assert_string_equal(odd.text, "fms.reason fms.pipeline fms.stage fms.topic fms.time ");
     assert_non_null(strstr(odd.reason, "more than max_in_flight_bytes = 102400; left out for its size: its headers"));
@@ -1091,10 +1092,10 @@ static void a_topic_above_the_bound_is_cut(void **state)
     (void)state;
     odd_begin();
     odd.is_rejected = true;
-    rig.lane.options.max_in_flight_bytes = 8 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 8 * 1024;
     odd.draft.topic = fms_bytes_of(odd_bytes, 65535);
     odd.draft.payload = fms_bytes_of(odd_bytes, 65535);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(1);
     assert_in_range(odd.topic_size, 1000, 8 * 1024);
     assert_false(odd.has_payload);
@@ -1119,7 +1120,7 @@ static void too_many_headers_are_left_out(void **state)
     (void)state;
     odd_begin_too_many_headers();
     odd.is_rejected = true;
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(1);
     assert_int_equal(odd.header_count, 1000);
     assert_int_equal(odd.payload_size, 100);
@@ -1130,8 +1131,8 @@ static void too_many_headers_cost_their_record(void **state)
 {
     (void)state;
     odd_begin_too_many_headers();
-    lane_run(&rig.lane);
-    assert_false(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_false(rig.pipeline.has_failed);
     assert_all_delivered(1);
     assert_int_equal(odd.header_count, 1000);
     assert_int_equal(odd.payload_size, 100);
@@ -1150,7 +1151,7 @@ static void a_letter_s_headers_are_replaced(void **state)
     odd.is_rejected = true;
     odd.draft.headers = headers;
     odd.draft.header_count = 6;
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(1);
     assert_string_equal(odd.text, "fms.mine own fms.reason fms.pipeline fms.stage fms.topic fms.time ");
     assert_string_equal(odd.reason, "odd");
@@ -1164,16 +1165,16 @@ static void a_refused_letter_goes_again_bare(void **state)
     odd.is_rejected = true;
     odd.draft.payload = fms_bytes_of(odd_bytes, 50000);
     odd.most = 10000;
-    lane_run(&rig.lane);
-    assert_false(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_false(rig.pipeline.has_failed);
     assert_all_delivered(1);
     assert_int_equal(odd.refused, 1);
     assert_false(odd.has_payload);
     assert_int_equal(odd.topic_size, strlen("a/topic"));
     assert_string_equal(odd.text, "fms.reason fms.pipeline fms.stage fms.topic fms.time ");
     assert_string_equal(odd.reason, "odd; without payload and headers");
-    assert_int_equal(rig.lane.counts.rejected, 1);
-    assert_int_equal(rig.lane.counts.dead_letters, 1);
+    assert_int_equal(rig.pipeline.counts.rejected, 1);
+    assert_int_equal(rig.pipeline.counts.dead_letters, 1);
     assert_said("1 dead_letter: dead letter refused, it goes again without payload and headers: of ");
 }
 
@@ -1201,7 +1202,7 @@ static void a_bare_letter_is_no_larger(void **state)
         odd.why = reasons[i / 5];
         odd.draft.payload = fms_bytes_of(odd_bytes, sizes[i % 5]);
         odd.draft.header_count = 0;
-        lane_run(&rig.lane);
+        lane_run(&rig.pipeline);
         assert_all_delivered(1);
         assert_int_equal(odd.refused, 1);
         assert_true(odd.size <= odd.refused_size);
@@ -1216,11 +1217,11 @@ static void a_bare_letter_that_is_refused_goes_nowhere(void **state)
     odd_begin();
     odd.is_rejected = true;
     odd.most = 0;
-    lane_run(&rig.lane);
-    assert_true(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_true(rig.pipeline.has_failed);
     assert_int_equal(odd.refused, 2);
     assert_int_equal(source.told_count, 0);
-    assert_int_equal(rig.lane.left, 1);
+    assert_int_equal(rig.pipeline.left, 1);
 }
 
 /* ------------------------------------------------------------------------------------------------------- transforms */
@@ -1267,7 +1268,7 @@ static void a_transform_passes_drops_and_rejects(void **state)
     add_transform(0, "transform", table);
     add_sink(0, "sink", at_once_table);
     add_dead_letter();
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_int_equal(sinks[0].count, 40);
     for (size_t i = 1; i < 40; i++)
         assert_true(sinks[0].delivered[i] > sinks[0].delivered[i - 1]);
@@ -1342,14 +1343,14 @@ static void a_transform_passes_later(void **state)
         .transform = keeping_transform, .transform_poll = keeping_poll, .transform_flush = keeping_flush};
 
     (void)state;
-    rig.lane.options.max_in_flight = 20;
+    rig.pipeline.options.max_in_flight = 20;
     add_source(100);
     source.size = 0;
     add_transform(0, "transform", table);
     add_sink(0, "sink", at_once_table);
     add_dead_letter();
-    rig.lane.options.max_in_flight = 200;
-    lane_run(&rig.lane);
+    rig.pipeline.options.max_in_flight = 200;
+    lane_run(&rig.pipeline);
     assert_kept_and_passed();
 }
 
@@ -1363,7 +1364,7 @@ static void a_transform_passes_in_its_flush(void **state)
     add_transform(1, "transform second", table);
     add_sink(0, "sink", at_once_table);
     add_dead_letter();
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_int_equal(transforms[0].flushes, 1);
     assert_int_equal(transforms[1].flushes, 1);
     assert_kept_and_passed();
@@ -1377,10 +1378,10 @@ static void a_transform_that_keeps_after_its_flush_is_named(void **state)
     add_source(10);
     add_transform(0, "transform", table);
     add_sink(0, "sink", at_once_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_said("plugin transform breaks a rule: it still keeps 10 records after transform_flush");
-    assert_true(rig.lane.has_failed);
-    assert_int_equal(rig.lane.left, 10);
+    assert_true(rig.pipeline.has_failed);
+    assert_int_equal(rig.pipeline.left, 10);
 }
 
 static void keeping_more_than_half_is_named(void **state)
@@ -1388,13 +1389,13 @@ static void keeping_more_than_half_is_named(void **state)
     struct fms_plugin table = {.transform = keeping_transform, .transform_flush = keeping_flush};
 
     (void)state;
-    rig.lane.options.max_in_flight = 20;
+    rig.pipeline.options.max_in_flight = 20;
     add_source(100);
     add_transform(0, "transform", table);
     add_sink(0, "sink", at_once_table);
-    rig.lane.options.on_reject = ON_REJECT_DROP;
-    lane_run(&rig.lane);
-    assert_true(rig.lane.has_failed);
+    rig.pipeline.options.on_reject = ON_REJECT_DROP;
+    lane_run(&rig.pipeline);
+    assert_true(rig.pipeline.has_failed);
     assert_said("plugin transform breaks a rule: it keeps 11 records, more than half of max_in_flight = 20");
 }
 
@@ -1450,7 +1451,7 @@ static void children_come_in_the_order_of_their_parents(void **state)
     add_source(300);
     add_splitter(0, "transform", 5, 10);
     add_sink(0, "sink", at_once_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_children(300, 5, 0);
     assert_all_delivered(300);
 }
@@ -1462,7 +1463,7 @@ static void children_of_children(void **state)
     add_splitter(0, "transform first", 4, 10);
     add_splitter(1, "transform second", 3, 20);
     add_sink(0, "sink", slow_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_children(300, 4, 3);
     assert_all_delivered(300);
 }
@@ -1492,7 +1493,7 @@ static void a_parent_is_settled_with_its_last_child(void **state)
     add_splitter(0, "transform", 5, 10);
     add_sink(0, "sink a", table);
     add_sink(1, "sink b", at_once_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_int_equal(sinks[0].broken, 0);
     assert_int_equal(sinks[0].count, 80);
     assert_int_equal(sinks[1].count, 80);
@@ -1506,7 +1507,7 @@ static void rejected_children_make_one_letter(void **state)
     add_splitter(0, "transform", 7, 10);
     add_rejecting_sink(0, "sink", 4);
     add_dead_letter();
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_int_equal(letter_count, 1);
     assert_string_equal(letters[0].payload, "4"); /* the record as the source emitted it */
     assert_int_equal(sinks[0].count, 0 + 1 + 2 + 3 + 5 + 6);
@@ -1517,14 +1518,14 @@ static void rejected_children_make_one_letter(void **state)
 static void a_transform_waits_for_room_and_order_is_kept(void **state)
 {
     (void)state;
-    rig.lane.options.max_in_flight_bytes = 16 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 16 * 1024;
     add_source(200);
     add_splitter(0, "transform", 10, 300);
     add_sink(0, "sink", when_idle_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_true(transforms[0].again > 10);
     assert_true(rig.most_bytes <= 16 * 1024);
-    assert_int_equal(rig.lane.counts.rejected, 0);
+    assert_int_equal(rig.pipeline.counts.rejected, 0);
     assert_int_equal(sinks[0].count, 200 / 10 * 45);
     assert_all_delivered(200);
 }
@@ -1533,15 +1534,15 @@ static void a_transform_waits_for_room_and_order_is_kept(void **state)
 static void families_of_families_wait_for_room(void **state)
 {
     (void)state;
-    rig.lane.options.max_in_flight_bytes = 16 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 16 * 1024;
     add_source(100);
     add_splitter(0, "transform first", 4, 300);
     add_splitter(1, "transform second", 3, 1500);
     add_sink(0, "sink", slow_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_true(transforms[0].again + transforms[1].again > 0);
     assert_true(rig.most_bytes <= 16 * 1024);
-    assert_int_equal(rig.lane.counts.rejected, 0);
+    assert_int_equal(rig.pipeline.counts.rejected, 0);
     assert_children(100, 4, 3);
     assert_all_delivered(100);
 }
@@ -1566,12 +1567,12 @@ static void the_source_leaves_room_to_one_that_waits(void **state)
     struct fms_plugin table = {.transform = big_child_transform};
 
     (void)state;
-    rig.lane.options.max_in_flight_bytes = 24 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 24 * 1024;
     add_source(500);
     add_transform(0, "transform", table)->size = 12 * 1024; /* its charge is 16 KiB */
     add_sink(0, "sink", slow_table);
     add_dead_letter();
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_true(transforms[0].again > 0);
     assert_int_equal(letter_count, 0);
     assert_in_order(&sinks[0], 500);
@@ -1583,12 +1584,12 @@ static void a_family_that_can_never_fit_is_rejected(void **state)
     struct fms_plugin table = {.transform = big_child_transform};
 
     (void)state;
-    rig.lane.options.max_in_flight_bytes = 16 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 16 * 1024;
     add_source(500);
     add_transform(0, "transform", table)->size = 20000;
     add_sink(0, "sink", slow_table);
     add_dead_letter();
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_int_equal(letter_count, 10);
     assert_int_equal(letters[0].number, 49);
     assert_string_equal(letters[0].stage, "transform");
@@ -1622,8 +1623,8 @@ static void a_child_with_too_many_headers_costs_its_record(void **state)
         add_transform(0, "transform", table)->size = rejects;
         add_sink(0, "sink", slow_table);
         add_dead_letter();
-        lane_run(&rig.lane);
-        assert_false(rig.lane.has_failed);
+        lane_run(&rig.pipeline);
+        assert_false(rig.pipeline.has_failed);
         assert_int_equal(letter_count, 10);
         assert_string_equal(letters[0].stage, "transform");
         assert_non_null(strstr(letters[0].reason, "has more than "));
@@ -1658,16 +1659,16 @@ static void what_waits_further_along_is_no_reason_to_give_up(void **state)
     struct fms_plugin three = {.transform = three_children_transform}, big = {.transform = big_child_transform};
 
     (void)state;
-    rig.lane.options.max_in_flight_bytes = 16 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 16 * 1024;
     add_source(200);
     add_transform(0, "transform first", three);
     add_transform(1, "transform second", big)->size = 20000;
     add_sink(0, "sink", slow_table);
-    rig.lane.options.on_reject = ON_REJECT_DROP; /* a dead letter would be something to wait for */
-    lane_run(&rig.lane);
+    rig.pipeline.options.on_reject = ON_REJECT_DROP; /* a dead letter would be something to wait for */
+    lane_run(&rig.pipeline);
     assert_true(transforms[0].again > 0);
-    assert_int_equal(rig.lane.counts.rejected, 3 * 4);
-    assert_int_equal(rig.lane.counts.dropped, 4);
+    assert_int_equal(rig.pipeline.counts.rejected, 3 * 4);
+    assert_int_equal(rig.pipeline.counts.dropped, 4);
     assert_int_equal(sinks[0].count, 196);
 }
 
@@ -1700,12 +1701,12 @@ static void a_child_that_can_never_fit_is_told_and_costs_only_itself(void **stat
     struct fms_plugin table = {.transform = outsize_child_transform};
 
     (void)state;
-    rig.lane.options.max_in_flight_bytes = 16 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 16 * 1024;
     add_source(500);
     add_transform(0, "transform", table);
     add_sink(0, "sink", slow_table);
     add_dead_letter();
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_true(transforms[0].again >= 10);
     assert_int_equal(letter_count, 10);
     assert_string_equal(letters[9].reason, "the second does not fit");
@@ -1719,13 +1720,13 @@ static void the_second_can_never_fit(void **state)
     struct fms_plugin table = {.transform = big_child_transform};
 
     (void)state;
-    rig.lane.options.max_in_flight_bytes = 16 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 16 * 1024;
     add_source(100);
     add_splitter(0, "transform first", 60, 600);
     add_transform(1, "transform second", table)->size = 20000;
     add_sink(0, "sink", at_once_table);
     add_dead_letter();
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_true(letter_count > 0);
     assert_all_delivered(100);
 }
@@ -1756,14 +1757,14 @@ static void flush_comes_after_what_waits(void **state)
     struct fms_plugin keeping = {.transform = keep_children, .transform_flush = keeping_flush};
 
     (void)state;
-    rig.lane.options.max_in_flight_bytes = 96 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 96 * 1024;
     add_source(2);
     source.large_at = 0;
     source.large = 60000;
     add_transform(0, "transform first", waiting);
     add_transform(1, "transform second", keeping);
     add_sink(0, "sink", slow_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_true(transforms[0].again > 0);
     assert_int_equal(transforms[1].flushes, 1);
     assert_not_said("breaks a rule");
@@ -1776,15 +1777,15 @@ static void keeping_more_than_half_of_the_bytes_is_named(void **state)
     struct fms_plugin keeping = {.transform = keeping_transform, .transform_flush = keeping_flush};
 
     (void)state;
-    rig.lane.options.max_in_flight_bytes = 64 * 1024;
+    rig.pipeline.options.max_in_flight_bytes = 64 * 1024;
     add_source(1);
     source.large_at = 0;
     source.large = 40000;
     add_transform(0, "transform keeps", keeping);
     add_sink(0, "sink", at_once_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_said("more than half of max_in_flight_bytes = 65536");
-    assert_true(rig.lane.has_failed);
+    assert_true(rig.pipeline.has_failed);
 }
 
 /* -------------------------------------------------------------------------------- transforms that reject, every way */
@@ -1845,7 +1846,7 @@ static void run_rejecting(enum fms_verdict (*first)(void *, const struct fms_rec
 {
     struct fms_plugin before = {.transform = first}, after = {.transform = passing_transform};
 
-    rig.lane.options.max_in_flight_bytes = 64 << 20;
+    rig.pipeline.options.max_in_flight_bytes = 64 << 20;
     add_source(30);
     source.size = size;
     add_transform(0, "transform before", before);
@@ -1854,7 +1855,7 @@ static void run_rejecting(enum fms_verdict (*first)(void *, const struct fms_rec
     add_sink(0, "sink", at_once_table);
     if (has_letters)
         add_dead_letter();
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_not_said("breaks a rule");
     assert_int_equal(sinks[0].count, 20);
     assert_int_equal(source.told_again, 0);
@@ -1876,8 +1877,8 @@ static void run_each_way(void **state,
 static void reject_and_stop(enum fms_verdict (*first)(void *, const struct fms_record *), size_t when, size_t size)
 {
     run_rejecting(first, when, size, false);
-    assert_true(rig.lane.has_failed);
-    assert_int_equal(rig.lane.left, 10);
+    assert_true(rig.pipeline.has_failed);
+    assert_int_equal(rig.pipeline.left, 10);
     assert_int_equal(count_told(FMS_DELIVERED), 20);
     assert_int_equal(source.told[1], 0);
 }
@@ -1889,10 +1890,10 @@ static void a_transform_rejects_and_the_pipeline_stops(void **state)
 
 static void reject_and_drop(enum fms_verdict (*first)(void *, const struct fms_record *), size_t when, size_t size)
 {
-    rig.lane.options.on_reject = ON_REJECT_DROP;
+    rig.pipeline.options.on_reject = ON_REJECT_DROP;
     run_rejecting(first, when, size, false);
-    assert_false(rig.lane.has_failed);
-    assert_int_equal(rig.lane.left, 0);
+    assert_false(rig.pipeline.has_failed);
+    assert_int_equal(rig.pipeline.left, 0);
     assert_int_equal(count_told(FMS_DELIVERED), 20);
     assert_int_equal(count_told(FMS_REJECTED), 10);
     assert_int_equal(source.told[1], FMS_REJECTED);
@@ -1923,7 +1924,7 @@ static void assert_named(const char *name, const char *text)
 
     snprintf(whole, sizeof whole, "plugin %s breaks a rule: it %s", name, text);
     assert_said(whole);
-    assert_true(rig.lane.has_failed);
+    assert_true(rig.pipeline.has_failed);
 }
 
 static int settle_twice_at_once(void *instance, const struct fms_record *const *records, size_t count)
@@ -1942,7 +1943,7 @@ static void settling_twice_at_once_is_named(void **state)
     (void)state;
     add_source(1);
     add_sink(0, "sink", table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("sink", "settled a record twice");
     assert_int_equal(source.told_again, 0);
 }
@@ -1965,11 +1966,11 @@ static void settle_again(size_t later, size_t size)
 {
     struct fms_plugin table = {.sink_write = settle_again_later};
 
-    rig.lane.options.max_in_flight = 5;
+    rig.pipeline.options.max_in_flight = 5;
     add_source(200);
     source.size = size;
     add_sink(0, "sink", table)->parameter = later;
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("sink", "called a function that settles with a record that was settled before");
     assert_int_equal(source.told_again, 0);
 }
@@ -2018,12 +2019,12 @@ static void settling_again_after_many_were_freed_is_named(void **state)
     struct fms_plugin table = {.sink_write = sink_write_hold, .sink_poll = settle_last_again};
 
     (void)state;
-    rig.lane.options.max_in_flight = 3000;
-    rig.lane.options.max_in_flight_bytes = 16 << 20;
+    rig.pipeline.options.max_in_flight = 3000;
+    rig.pipeline.options.max_in_flight_bytes = 16 << 20;
     add_source(3000);
     source.at_end = settle_first_again;
     add_sink(0, "sink", table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("sink", "called a function that settles with a record that was settled before");
 }
 
@@ -2052,12 +2053,12 @@ static void settling_what_was_not_taken_is_named(void **state)
     struct fms_plugin table = {.sink_write = take_none, .sink_poll = settle_held};
 
     (void)state;
-    rig.lane.options.drain_timeout = 10 * FMS_MS;
+    rig.pipeline.options.drain_timeout = 10 * FMS_MS;
     add_source(1);
     add_sink(0, "sink", table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("sink", "settled a record that it has not");
-    assert_int_equal(rig.lane.left, 1);
+    assert_int_equal(rig.pipeline.left, 1);
 }
 
 static int settle_and_not_take(void *instance, const struct fms_record *const *records, size_t count)
@@ -2073,7 +2074,7 @@ static void settling_and_not_taking_is_named(void **state)
     (void)state;
     add_source(10);
     add_sink(0, "sink", table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("sink", "settled a record in sink_write and then said that it had not taken it");
     assert_int_equal(source.told_again, 0);
 }
@@ -2092,9 +2093,9 @@ static void taking_more_than_was_offered_is_named(void **state)
     (void)state;
     add_source(10);
     add_sink(0, "sink", table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("sink", "sink_write took 11 of 10 records");
-    assert_int_equal(rig.lane.left, 10);
+    assert_int_equal(rig.pipeline.left, 10);
 }
 
 static int write_and_misuse(void *instance, const struct fms_record *const *records, size_t count)
@@ -2128,7 +2129,7 @@ static void run_sink_misuse(size_t which, const char *text)
 
     add_source(1);
     add_sink(0, "sink", table)->parameter = which;
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("sink", text);
 }
 
@@ -2210,9 +2211,9 @@ static void emitting_from_a_foreign_thread_is_named(void **state)
     memset(&source, 0, sizeof source);
     rig_add(FMS_SOURCE, "source", table, &source);
     add_sink(0, "sink", at_once_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("source", "called fms_emit from a thread that is not the lane");
-    assert_int_equal(rig.lane.counts.emitted, 0);
+    assert_int_equal(rig.pipeline.counts.emitted, 0);
 }
 
 static int poll_draining(void *instance, size_t credit, struct fms_wait *wait)
@@ -2237,9 +2238,9 @@ static void emitting_after_the_end_is_named(void **state)
     memset(&source, 0, sizeof source);
     rig_add(FMS_SOURCE, "source", table, &source);
     add_sink(0, "sink", at_once_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("source", "emitted a record after source_poll had returned FMS_END");
-    assert_int_equal(rig.lane.counts.emitted, 1);
+    assert_int_equal(rig.pipeline.counts.emitted, 1);
 }
 
 static void settled_and_drain(void *instance, const struct fms_record *record, enum fms_fate fate)
@@ -2260,7 +2261,7 @@ static void draining_outside_source_poll_is_named(void **state)
     source.total = 1;
     rig_add(FMS_SOURCE, "source", table, &source);
     add_sink(0, "sink", at_once_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("source", "called fms_drain outside of source_poll");
 }
 
@@ -2298,12 +2299,12 @@ static void run_transform_misuse(enum transform_misuse which, const char *text)
 {
     struct fms_plugin table = {.transform = misusing_transform};
 
-    rig.lane.options.on_reject = ON_REJECT_DROP;
-    rig.lane.options.drain_timeout = 10 * FMS_MS;
+    rig.pipeline.options.on_reject = ON_REJECT_DROP;
+    rig.pipeline.options.drain_timeout = 10 * FMS_MS;
     add_source(10);
     add_transform(0, "transform", table)->parameter = which;
     add_sink(0, "sink", at_once_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("transform", text);
     assert_int_equal(source.told_again, 0);
     assert_true(source.told_count >= 9);
@@ -2313,7 +2314,7 @@ static void a_wrong_verdict_is_named(void **state)
 {
     (void)state;
     run_transform_misuse(WRONG_VERDICT, "transform returned 17, which is no verdict");
-    assert_int_equal(rig.lane.left, 1);
+    assert_int_equal(rig.pipeline.left, 1);
 }
 
 static void passing_after_fms_pass_is_named(void **state)
@@ -2338,7 +2339,7 @@ static void a_transform_that_retries_is_named(void **state)
 {
     (void)state;
     run_transform_misuse(RETRY, "asked to retry a record, which is for sinks");
-    assert_int_equal(rig.lane.left, 1);
+    assert_int_equal(rig.pipeline.left, 1);
 }
 
 static void a_transform_that_settles_twice_is_named(void **state)
@@ -2378,9 +2379,9 @@ static void a_malformed_draft_is_named(void **state)
         source.large_at = i;
         rig_add(FMS_SOURCE, "source", table, &source);
         add_sink(0, "sink", at_once_table);
-        lane_run(&rig.lane);
+        lane_run(&rig.pipeline);
         assert_named("source", "emitted a malformed record");
-        assert_int_equal(rig.lane.counts.emitted, 0);
+        assert_int_equal(rig.pipeline.counts.emitted, 0);
         if (i < 2)
             rig_teardown(state);
     }
@@ -2414,7 +2415,7 @@ static void expanding_on_a_foreign_thread_is_named(void **state)
     (void)state;
     add_source(1);
     add_sink(0, "sink", table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("sink", "called fms_expand from a thread that is not the lane");
 }
 
@@ -2425,7 +2426,7 @@ static void retrying_on_a_foreign_thread_is_named(void **state)
     (void)state;
     add_source(10);
     add_sink(0, "sink", table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("sink", "called fms_retry from a thread that is not the lane (leave it to a poll, with fms_wake)");
     assert_int_equal(count_told(FMS_DELIVERED), 10); /* it was offered again all the same */
 }
@@ -2448,13 +2449,13 @@ static void fields_of_a_payload(void **state)
 
     (void)state;
     add_sink(0, "sink", table);
-    rig.lane.source->is_open = false; /* as in its open */
+    rig.pipeline.source->is_open = false; /* as in its open */
     assert_int_equal(fms_json_path(host, "speed"), 0);
     assert_int_equal(fms_json_path(host, ""), 1);
     assert_int_equal(fms_json_path(host, "a..b"), -EINVAL);
-    rig.lane.source->is_open = true;
-    lane_run(&rig.lane);
-    assert_false(rig.lane.has_failed);
+    rig.pipeline.source->is_open = true;
+    lane_run(&rig.pipeline);
+    assert_false(rig.pipeline.has_failed);
     assert_int_equal(count_told(FMS_DELIVERED), 1);
 }
 
@@ -2515,13 +2516,13 @@ static void fields_of_drafts(void **state)
     char error[100];
 
     (void)state;
-    speed_text = template_compile("${json:speed}", rig.lane.paths, error, sizeof error);
+    speed_text = template_compile("${json:speed}", rig.pipeline.paths, error, sizeof error);
     table.source_poll = poll_and_look;
     memset(&source, 0, sizeof source);
     rig_add(FMS_SOURCE, "source", table, &source);
     add_transform(0, "transform", transform);
     add_sink(0, "sink", sink);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     template_free(speed_text);
     assert_all_delivered(1);
 }
@@ -2543,7 +2544,7 @@ static void settling_a_draft_is_named(void **state)
     (void)state;
     add_source(1);
     add_sink(0, "sink", table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_named("sink", "called a function that settles with a record that the host did not make");
 }
 
@@ -2553,7 +2554,7 @@ static int stop_at_end(struct source *self)
 {
     if (self->has_stopped)
         return FMS_END;
-    lane_stop(&rig.lane);
+    lane_stop(&rig.pipeline);
     return 0;
 }
 
@@ -2562,15 +2563,15 @@ static void what_is_never_settled_is_named(void **state)
     struct fms_plugin table = {.sink_write = sink_write_hold};
 
     (void)state;
-    rig.lane.options.drain_timeout = 20 * FMS_MS;
+    rig.pipeline.options.drain_timeout = 20 * FMS_MS;
     add_source(7);
     source.at_end = stop_at_end;
     add_sink(0, "sink good", at_once_table);
     add_sink(1, "sink bad", table);
-    lane_run(&rig.lane);
-    assert_int_equal(rig.lane.left, 7);
+    lane_run(&rig.pipeline);
+    assert_int_equal(rig.pipeline.left, 7);
     assert_int_equal(source.told_count, 0);
-    assert_false(rig.lane.has_failed);
+    assert_false(rig.pipeline.has_failed);
     assert_said("1 sink bad: ");
     assert_said("drain_timeout = 0.0 s");
     assert_not_said("1 sink good: ");
@@ -2664,11 +2665,11 @@ static void a_sink_settles_from_threads_of_its_own(void **state)
 
     (void)state;
     memset(&threaded, 0, sizeof threaded);
-    rig.lane.options.max_in_flight = 500;
+    rig.pipeline.options.max_in_flight = 500;
     add_source(MOST);
     rig_add(FMS_SINK, "sink", table, &threaded);
     threaded_start(&threaded, settling_thread);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     threaded_join(&threaded);
     assert_int_equal(threaded.settled, MOST);
     assert_all_delivered(MOST);
@@ -2739,20 +2740,20 @@ static void run_callback_source(size_t total, struct fms_plugin sink_table, void
 
     memset(&callback, 0, sizeof callback);
     callback.source.total = total;
-    rig.lane.options.max_in_flight = 16;
+    rig.pipeline.options.max_in_flight = 16;
     rig_add(FMS_SOURCE, "source", table, &callback);
     rig_add(FMS_SINK, "sink", sink_table, sink);
     pthread_mutex_init(&callback.lock, NULL);
     pthread_cond_init(&callback.changed, NULL);
     assert_int_equal(pthread_create(&callback.thread, NULL, callback_thread, &callback), 0);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     pthread_join(callback.thread, NULL);
     pthread_mutex_destroy(&callback.lock);
     pthread_cond_destroy(&callback.changed);
     assert_int_equal(callback.source.told_count, total);
     assert_int_equal(callback.source.told_again, 0);
-    assert_int_equal(rig.lane.left, 0);
-    assert_false(rig.lane.has_failed);
+    assert_int_equal(rig.pipeline.left, 0);
+    assert_false(rig.pipeline.has_failed);
     assert_in_range(rig.most_in_flight, 1, 16);
 }
 
@@ -2788,12 +2789,12 @@ static void a_late_callback_finds_the_lane_closed(void **state)
     (void)state;
     add_source(10);
     source.at_end = stop_at_end;
-    rig.lane.options.drain_timeout = 10 * FMS_MS;
+    rig.pipeline.options.drain_timeout = 10 * FMS_MS;
     sink = add_sink(0, "sink", when_idle_table);
     sink->host = NULL;
     rig.plugins[1].table.sink_poll = NULL; /* so nothing is settled */
-    lane_run(&rig.lane);
-    assert_int_equal(rig.lane.left, 10);
+    lane_run(&rig.pipeline);
+    assert_int_equal(rig.pipeline.left, 10);
     rig.plugins[1].table.sink_poll = sink_poll_when_idle;
     sink->host = &rig.stages[1].host;
     fms_enter(source.host);
@@ -2835,7 +2836,7 @@ static void a_source_drains_in_its_poll(void **state)
     add_draining_source(200);
     add_sink(0, "sink a", slow_table);
     add_sink(1, "sink b", retrying_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(200);
     assert_in_order(&sinks[1], 200);
 }
@@ -2846,11 +2847,11 @@ static void draining_waits_for_a_transform_that_keeps(void **state)
         .transform = keeping_transform, .transform_poll = keeping_poll, .transform_flush = keeping_flush};
 
     (void)state;
-    rig.lane.options.on_reject = ON_REJECT_DROP;
+    rig.pipeline.options.on_reject = ON_REJECT_DROP;
     add_draining_source(8);
     add_transform(0, "transform", table);
     add_sink(0, "sink", at_once_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(8);
 }
 
@@ -2869,13 +2870,13 @@ static void draining_ends_with_its_deadline(void **state)
 
     (void)state;
     table.source_poll = drain_poll_hopeless;
-    rig.lane.options.drain_timeout = 10 * FMS_MS;
+    rig.pipeline.options.drain_timeout = 10 * FMS_MS;
     memset(&source, 0, sizeof source);
     source.total = 3;
     rig_add(FMS_SOURCE, "source", table, &source);
     add_sink(0, "sink", sink);
-    lane_run(&rig.lane);
-    assert_int_equal(rig.lane.left, 3);
+    lane_run(&rig.pipeline);
+    assert_int_equal(rig.pipeline.left, 3);
 }
 
 /* A request to stop that comes while the source drains is not forgotten. */
@@ -2884,7 +2885,7 @@ static int stopping_poll(void *instance, struct fms_wait *wait)
     struct sink *self = instance;
 
     if (self->held_count > 0 && ++self->polls == 1)
-        lane_stop(&rig.lane);
+        lane_stop(&rig.pipeline);
     else if (self->polls > 3)
         return sink_poll_slowly(instance, wait);
     if (self->held_count > 0)
@@ -2911,7 +2912,7 @@ static void a_stop_during_a_drain_is_seen(void **state)
     source.total = 5;
     rig_add(FMS_SOURCE, "source", table, &source);
     add_sink(0, "sink", sink);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_true(source.has_stopped);
     assert_all_delivered(5);
 }
@@ -2924,7 +2925,7 @@ static int stop_only_poll(void *instance, struct fms_wait *wait)
     if (self->held_count == 0)
         wait->deadline = fms_now(self->host) + FMS_MS;
     else if (self->polls++ == 0)
-        lane_stop(&rig.lane);
+        lane_stop(&rig.pipeline);
     return 0;
 }
 
@@ -2934,13 +2935,13 @@ static void drain_timeout_bounds_a_drain(void **state)
 
     (void)state;
     table.source_poll = drain_once_poll;
-    rig.lane.options.drain_timeout = 20 * FMS_MS;
+    rig.pipeline.options.drain_timeout = 20 * FMS_MS;
     memset(&source, 0, sizeof source);
     source.total = 5;
     rig_add(FMS_SOURCE, "source", table, &source);
     add_sink(0, "sink", sink);
-    lane_run(&rig.lane);
-    assert_int_equal(rig.lane.left, 5);
+    lane_run(&rig.pipeline);
+    assert_int_equal(rig.pipeline.left, 5);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- endings */
@@ -2954,7 +2955,7 @@ static int straggling_poll(void *instance, size_t credit, struct fms_wait *wait)
     self->polls++;
     if (self->next < self->total && !self->has_stopped) {
         if (self->next == 50)
-            lane_stop(&rig.lane);
+            lane_stop(&rig.pipeline);
         for (; credit > 0 && self->next < 50; credit--)
             source_emit(self);
         wait->deadline = 0;
@@ -2978,7 +2979,7 @@ static void run_stragglers(void)
     source.total = 80;
     rig_add(FMS_SOURCE, "source", table, &source);
     add_sink(0, "sink", slow_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(80);
     assert_in_order(&sinks[0], 80);
 }
@@ -2992,7 +2993,7 @@ static void stragglers_are_still_taken(void **state)
 static void stragglers_that_wait_for_room_are_still_taken(void **state)
 {
     (void)state;
-    rig.lane.options.max_in_flight = 10;
+    rig.pipeline.options.max_in_flight = 10;
     run_stragglers();
     assert_true(source.large_at > 0);
 }
@@ -3006,7 +3007,7 @@ static int waiting_poll(void *instance, size_t credit, struct fms_wait *wait)
     if (!self->has_stopped) {
         for (; credit > 0 && self->next < 50; credit--)
             source_emit(self);
-        lane_stop(&rig.lane);
+        lane_stop(&rig.pipeline);
     } else if (self->next < self->total && self->told_count == self->next) {
         source_emit(self);
     }
@@ -3029,14 +3030,14 @@ static void what_is_kept_is_flushed_for_a_source_that_waits(void **state)
     (void)state;
     memset(&source, 0, sizeof source);
     source.total = 53;
-    rig.lane.options.drain_timeout = 86400 * FMS_SECOND;
+    rig.pipeline.options.drain_timeout = 86400 * FMS_SECOND;
     rig_add(FMS_SOURCE, "source", waiting, &source);
     add_transform(0, "transform first", keeping);
     add_transform(1, "transform second", keeping);
     add_sink(0, "sink", slow_table);
     add_dead_letter();
-    lane_run(&rig.lane);
-    assert_false(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_false(rig.pipeline.has_failed);
     assert_all_delivered(53);
     assert_int_equal(transforms[0].flushes, 5); /* of fifty, of each straggler, and at the end */
     assert_not_said("drain_timeout");
@@ -3098,12 +3099,12 @@ static void run_acking(struct fms_plugin sink_table)
         continue;
     assert_int_equal(fcntl(acking.pipe[0], F_SETFL, 0), 0);
     assert_int_equal(pthread_create(&reader, NULL, acking_reader, NULL), 0);
-    rig.lane.options.drain_timeout = 86400 * FMS_SECOND;
+    rig.pipeline.options.drain_timeout = 86400 * FMS_SECOND;
     acking.source.total = 50;
     rig_add(FMS_SOURCE, "source", table, &acking.source);
     add_sink(0, "sink", sink_table)->parameter = 5;
     add_sink(1, "sink slow", slow_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     close(acking.pipe[1]);
     pthread_join(reader, NULL);
     close(acking.pipe[0]);
@@ -3117,9 +3118,9 @@ static void a_source_that_waits_for_a_stuck_record_is_released(void **state)
 {
     (void)state;
     run_acking(rejecting_table);
-    assert_true(rig.lane.has_failed);
+    assert_true(rig.pipeline.has_failed);
     assert_int_equal(acking.source.told_count, 43);
-    assert_int_equal(rig.lane.left, 7);
+    assert_int_equal(rig.pipeline.left, 7);
 }
 
 /* Takes 20 records and wants no more. */
@@ -3141,7 +3142,7 @@ static void a_source_that_waits_for_a_finished_sink_is_released(void **state)
 
     (void)state;
     run_acking(table);
-    assert_false(rig.lane.has_failed);
+    assert_false(rig.pipeline.has_failed);
     assert_int_equal(acking.source.told_count, 20);
 }
 
@@ -3150,7 +3151,7 @@ static int poll_forever(void *instance, size_t credit, struct fms_wait *wait)
     struct source *self = instance;
 
     if (self->next == self->total)
-        lane_stop(&rig.lane);
+        lane_stop(&rig.pipeline);
     else
         wait->deadline = 0;
     source_poll(instance, credit, wait);
@@ -3163,12 +3164,12 @@ static void a_source_that_does_not_end_is_bounded(void **state)
 
     (void)state;
     table.source_poll = poll_forever;
-    rig.lane.options.drain_timeout = 20 * FMS_MS;
+    rig.pipeline.options.drain_timeout = 20 * FMS_MS;
     memset(&source, 0, sizeof source);
     source.total = 30;
     rig_add(FMS_SOURCE, "source", table, &source);
     add_sink(0, "sink", at_once_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(30);
     assert_said("1 source: ");
 }
@@ -3183,7 +3184,7 @@ static void a_source_without_source_stop_ends_at_once(void **state)
     source.at_end = stop_at_end;
     rig_add(FMS_SOURCE, "source", table, &source);
     add_sink(0, "sink", slow_table);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_all_delivered(30);
     fms_enter(source.host); /* a library's thread of such a source may come late; that is no broken rule */
     assert_int_equal(source_emit(&source), -ESHUTDOWN);
@@ -3217,25 +3218,25 @@ static struct sink *add_finishing_sink(size_t i, const char *name, size_t after)
 static void a_sink_finishes_the_pipeline(void **state)
 {
     (void)state;
-    rig.lane.options.max_in_flight = 10;
+    rig.pipeline.options.max_in_flight = 10;
     add_source(1000);
     add_finishing_sink(0, "sink finishing", 25);
     add_sink(1, "sink slow", slow_table);
-    lane_run(&rig.lane);
-    assert_false(rig.lane.has_failed);
-    assert_true(rig.lane.is_finished);
+    lane_run(&rig.pipeline);
+    assert_false(rig.pipeline.has_failed);
+    assert_true(rig.pipeline.is_finished);
     assert_int_equal(sinks[0].count, 25);
     assert_int_equal(source.told_count, 25);
     assert_int_equal(sinks[1].count, source.next);
-    assert_int_equal(rig.lane.left, source.next - 25);
-    assert_true(rig.lane.left <= 10);
+    assert_int_equal(rig.pipeline.left, source.next - 25);
+    assert_true(rig.pipeline.left <= 10);
 }
 
 static int finish_when_stopping(void *instance, struct fms_wait *wait)
 {
     struct sink *self = instance;
 
-    if (rig.lane.is_finished)
+    if (rig.pipeline.is_finished)
         fms_finish(self->host);
     else
         wait->deadline = 0;
@@ -3247,15 +3248,15 @@ static void a_second_sink_may_finish_later(void **state)
     struct fms_plugin table = {.sink_write = sink_write_hold, .sink_poll = finish_when_stopping};
 
     (void)state;
-    rig.lane.options.drain_timeout = 3600 * FMS_SECOND;
-    rig.lane.options.max_in_flight = 10;
+    rig.pipeline.options.drain_timeout = 3600 * FMS_SECOND;
+    rig.pipeline.options.max_in_flight = 10;
     add_source(1000);
     add_finishing_sink(0, "sink first", 5);
     add_sink(1, "sink second", table);
-    lane_run(&rig.lane);
-    assert_false(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_false(rig.pipeline.has_failed);
     assert_int_equal(source.told_count, 0);
-    assert_int_equal(rig.lane.left, source.next);
+    assert_int_equal(rig.pipeline.left, source.next);
 }
 
 /* A sink that has finished while its back-off ran makes nobody spin. */
@@ -3310,7 +3311,7 @@ static void a_finished_sink_makes_nobody_spin(void **state)
     add_source(5);
     add_sink(0, "sink finishing", finishing);
     add_sink(1, "sink late", late);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_int_equal(sinks[1].count, 5);
     assert_in_range(sleeps, 1, 50); /* for 50 ms; it would be thousands */
 }
@@ -3334,7 +3335,7 @@ static void a_sink_takes_one_at_a_time(void **state)
     (void)state;
     add_source(500);
     add_sink(0, "sink", one);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_in_order(&sinks[0], 500);
     assert_all_delivered(500);
 }
@@ -3385,7 +3386,7 @@ static void a_sink_takes_when_woken(void **state)
     add_source(20000);
     rig_add(FMS_SINK, "sink", table, &threaded);
     threaded_start(&threaded, waking_thread);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     threaded_join(&threaded);
     assert_all_delivered(20000);
 }
@@ -3438,7 +3439,7 @@ static void descriptors_are_honoured(void **state)
     rig_add(FMS_SOURCE, "source", source_with_fd, &source);
     add_sink(0, "sink", sink);
     assert_int_equal(write(event_fd, &one, sizeof one), sizeof one);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     close(event_fd);
     close(timer_fd);
     assert_all_delivered(50);
@@ -3459,7 +3460,7 @@ static int counting_poll(void *instance, size_t credit, struct fms_wait *wait)
 
 static int settle_when_polled_ten_times(void *instance, struct fms_wait *wait)
 {
-    if (source.large_at < 10 && !rig.lane.source->has_ended)
+    if (source.large_at < 10 && !rig.pipeline.source->has_ended)
         wait->deadline = fms_now(((struct sink *)instance)->host) + FMS_MS / 10;
     else
         return sink_poll_slowly(instance, wait);
@@ -3472,13 +3473,13 @@ static void a_blocked_source_is_polled_without_credit(void **state)
     struct fms_plugin sink = {.sink_write = sink_write_hold, .sink_poll = settle_when_polled_ten_times};
 
     (void)state;
-    rig.lane.options.max_in_flight = 4;
+    rig.pipeline.options.max_in_flight = 4;
     table.source_poll = counting_poll;
     memset(&source, 0, sizeof source);
     source.total = 20;
     rig_add(FMS_SOURCE, "source", table, &source);
     add_sink(0, "sink", sink);
-    lane_run(&rig.lane);
+    lane_run(&rig.pipeline);
     assert_true(source.large_at >= 10);
     assert_all_delivered(20);
 }
@@ -3497,11 +3498,11 @@ static void a_source_fails_after_others_have_drained(void **state)
     add_source(20);
     source.at_end = fail_at_end;
     add_sink(0, "sink", slow_table);
-    lane_run(&rig.lane);
-    assert_true(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_true(rig.pipeline.has_failed);
     assert_int_equal(sinks[0].count, 20);
     assert_int_equal(source.told_count, 20);
-    assert_int_equal(rig.lane.left, 0);
+    assert_int_equal(rig.pipeline.left, 0);
 }
 
 /* Delivers five and then fails, in one write. */
@@ -3522,11 +3523,11 @@ static void a_sink_s_write_fails(void **state)
     add_source(20);
     add_sink(0, "sink failing", table);
     add_sink(1, "sink slow", slow_table);
-    lane_run(&rig.lane);
-    assert_true(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_true(rig.pipeline.has_failed);
     assert_in_order(&sinks[1], 20);
     assert_int_equal(source.told_count, 5);
-    assert_int_equal(rig.lane.left, 15);
+    assert_int_equal(rig.pipeline.left, 15);
     assert_not_said("breaks a rule");
 }
 
@@ -3546,10 +3547,10 @@ static void a_sink_s_poll_fails(void **state)
     add_source(20);
     add_sink(0, "sink failing", table);
     add_sink(1, "sink slow", slow_table);
-    lane_run(&rig.lane);
-    assert_true(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_true(rig.pipeline.has_failed);
     assert_in_order(&sinks[1], 20);
-    assert_int_equal(rig.lane.left, 20);
+    assert_int_equal(rig.pipeline.left, 20);
 }
 
 static int end_when_stopped(struct source *self)
@@ -3575,10 +3576,10 @@ static void a_transform_s_poll_fails(void **state)
     source.at_end = end_when_stopped;
     add_transform(0, "transform", table);
     add_sink(0, "sink", slow_table);
-    lane_run(&rig.lane);
-    assert_true(rig.lane.has_failed);
+    lane_run(&rig.pipeline);
+    assert_true(rig.pipeline.has_failed);
     assert_in_order(&sinks[0], 8);
-    assert_int_equal(rig.lane.left, 0);
+    assert_int_equal(rig.pipeline.left, 0);
 }
 
 int main(int argc, char **argv)

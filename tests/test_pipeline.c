@@ -51,20 +51,20 @@ static int teardown(void **state)
 #define SINK   "[sink one]\n" GOOD
 
 /* Loads a pipeline from a file of that name. */
-static struct lane *load_as(const char *name, const char *text)
+static struct pipeline *load_as(const char *name, const char *text)
 {
     FILE *file = fopen(name, "w");
-    struct lane *lane;
+    struct pipeline *pipeline;
 
     assert_non_null(file);
     fputs(text, file);
     fclose(file);
-    lane = pipeline_load(name);
+    pipeline = pipeline_load(name);
     unlink(name);
-    return lane;
+    return pipeline;
 }
 
-static struct lane *load(const char *text)
+static struct pipeline *load(const char *text)
 {
     return load_as("test_pipeline.ini", text);
 }
@@ -97,47 +97,47 @@ static void assert_refused(const char *text, int line, const char *error)
 
 static void a_good_file_is_loaded(void **state)
 {
-    struct lane *lane = load("[pipeline]\nname = p\nmax_in_flight = 7\n" SOURCE "[transform t]\n" GOOD SINK
-                             "[sink two]\n" GOOD "[dead_letter]\n" GOOD "number = 9\n");
+    struct pipeline *pipeline = load("[pipeline]\nname = p\nmax_in_flight = 7\n" SOURCE "[transform t]\n" GOOD SINK
+                                     "[sink two]\n" GOOD "[dead_letter]\n" GOOD "number = 9\n");
 
     (void)state;
-    assert_non_null(lane);
+    assert_non_null(pipeline);
     assert_int_equal(errors + warnings, 0);
-    assert_string_equal(lane->options.name, "p");
-    assert_int_equal(lane->options.max_in_flight, 7);
-    assert_int_equal(lane->options.max_in_flight_bytes, 64 << 20);
-    assert_int_equal(lane->stage_count, 5);
-    assert_int_equal(lane->sink_count, 2);
-    assert_ptr_equal(lane->sinks[2], lane->dead_letter);
-    assert_int_equal(lane->dead_letter->slot, 2);
-    assert_string_equal(lane->dead_letter->name, "dead_letter");
-    assert_string_equal(lane->sinks[1]->name, "sink two");
-    assert_int_equal(pipeline_open(lane), 0);
-    pipeline_close(lane);
-    pipeline_free(lane);
+    assert_string_equal(pipeline->options.name, "p");
+    assert_int_equal(pipeline->options.max_in_flight, 7);
+    assert_int_equal(pipeline->options.max_in_flight_bytes, 64 << 20);
+    assert_int_equal(pipeline->stage_count, 5);
+    assert_int_equal(pipeline->sink_count, 2);
+    assert_ptr_equal(pipeline->sinks[2], pipeline->dead_letter);
+    assert_int_equal(pipeline->dead_letter->slot, 2);
+    assert_string_equal(pipeline->dead_letter->name, "dead_letter");
+    assert_string_equal(pipeline->sinks[1]->name, "sink two");
+    assert_int_equal(pipeline_open(pipeline), 0);
+    pipeline_close(pipeline);
+    pipeline_free(pipeline);
 }
 
 static void the_file_s_name_is_the_pipeline_s(void **state)
 {
-    struct lane *lane = load_as("some.bridge.ini", SOURCE SINK);
+    struct pipeline *pipeline = load_as("some.bridge.ini", SOURCE SINK);
 
     (void)state;
-    assert_non_null(lane);
-    assert_string_equal(lane->options.name, "some");
-    pipeline_free(lane);
+    assert_non_null(pipeline);
+    assert_string_equal(pipeline->options.name, "some");
+    pipeline_free(pipeline);
 }
 
 static void a_pipeline_runs_and_closes(void **state)
 {
-    struct lane *lane = load(SOURCE SINK);
+    struct pipeline *pipeline = load(SOURCE SINK);
 
     (void)state;
-    assert_int_equal(pipeline_open(lane), 0);
-    lane_run(lane);
-    pipeline_close(lane);
-    assert_false(lane->has_failed);
-    assert_int_equal(lane->left, 0);
-    pipeline_free(lane);
+    assert_int_equal(pipeline_open(pipeline), 0);
+    lane_run(pipeline);
+    pipeline_close(pipeline);
+    assert_false(pipeline->has_failed);
+    assert_int_equal(pipeline->left, 0);
+    pipeline_free(pipeline);
     assert_said("sink one: opened\nsource: opened\n"); /* in this order */
     assert_said("source: closed\nsink one: closed\n");
 }
@@ -303,35 +303,35 @@ static void all_errors_come_at_once(void **state)
 
 static void when_one_cannot_open_the_others_are_closed(void **state)
 {
-    struct lane *lane = load(SOURCE "fail = yes\n" SINK "[sink two]\n" GOOD "[dead_letter]\n" GOOD);
+    struct pipeline *pipeline = load(SOURCE "fail = yes\n" SINK "[sink two]\n" GOOD "[dead_letter]\n" GOOD);
 
     (void)state;
-    assert_non_null(lane);
-    assert_int_equal(pipeline_open(lane), -EIO);
+    assert_non_null(pipeline);
+    assert_int_equal(pipeline_open(pipeline), -EIO);
     assert_int_equal(errors, 1);
     assert_said("test_pipeline.ini:1: [source] open was told to fail");
     assert_said("sink one: opened\nsink two: opened\ndead_letter: opened\n");
     assert_said("sink one: closed\nsink two: closed\ndead_letter: closed\n");
     assert_null(strstr(said, "source: closed"));
-    pipeline_free(lane);
+    pipeline_free(pipeline);
 }
 
 static void an_error_without_words_gets_the_host_s(void **state)
 {
-    struct lane *lane;
+    struct pipeline *pipeline;
 
     (void)state;
     assert_refused(SOURCE "refuse = yes\nsilent = yes\n" SINK, 1,
                    "[source] plugin good gave no reason, but its check failed: Numerical argument out of domain");
     setup(state);
-    lane = load(SOURCE SINK "fail = yes\nsilent = yes\n");
-    assert_non_null(lane);
-    assert_int_equal(pipeline_open(lane), -ETIME);
+    pipeline = load(SOURCE SINK "fail = yes\nsilent = yes\n");
+    assert_non_null(pipeline);
+    assert_int_equal(pipeline_open(pipeline), -ETIME);
     assert_said("test_pipeline.ini:4: [sink one] plugin good gave no reason, but its open failed: Timer expired");
-    assert_int_equal(pipeline_probe(lane, FMS_SECOND), 1);
+    assert_int_equal(pipeline_probe(pipeline, FMS_SECOND), 1);
     assert_said("test_pipeline.ini:4: [sink one] plugin good gave no reason, but its probe failed: Connection refused");
     assert_int_equal(errors, 2);
-    pipeline_free(lane);
+    pipeline_free(pipeline);
 }
 
 static void a_file_is_not_blamed_for_its_surroundings(void **state)
@@ -353,28 +353,29 @@ static void a_file_is_not_blamed_for_its_surroundings(void **state)
 
 static void equal_values_that_should_differ_are_warned_of(void **state)
 {
-    struct lane *lanes[3] = {load_as("one.ini", SOURCE "id = a\n" SINK), load_as("two.ini", SOURCE SINK "id = a\n"),
-                             load_as("three.ini", SOURCE "id = b\n" SINK)};
+    struct pipeline *pipelines[3] = {load_as("one.ini", SOURCE "id = a\n" SINK),
+                                     load_as("two.ini", SOURCE SINK "id = a\n"),
+                                     load_as("three.ini", SOURCE "id = b\n" SINK)};
 
     (void)state;
-    assert_int_equal(pipeline_check_together(lanes, 3), 0);
+    assert_int_equal(pipeline_check_together(pipelines, 3), 0);
     assert_int_equal(warnings, 1);
     assert_said("two.ini:7: [sink one] id: test id \"a\" is also that of [source] in one.ini");
     for (size_t i = 0; i < 3; i++)
-        pipeline_free(lanes[i]);
+        pipeline_free(pipelines[i]);
 }
 
 static void equal_names_are_refused(void **state)
 {
-    struct lane *lanes[2] = {load_as("one.ini", SOURCE SINK),
-                             load_as("two.ini", "[pipeline]\nname = one\n" SOURCE SINK)};
+    struct pipeline *pipelines[2] = {load_as("one.ini", SOURCE SINK),
+                                     load_as("two.ini", "[pipeline]\nname = one\n" SOURCE SINK)};
 
     (void)state;
-    assert_int_equal(pipeline_check_together(lanes, 2), -EINVAL);
+    assert_int_equal(pipeline_check_together(pipelines, 2), -EINVAL);
     assert_int_equal(errors, 1);
     assert_said("two.ini: the pipeline's name \"one\" is also that of one.ini");
     for (size_t i = 0; i < 2; i++)
-        pipeline_free(lanes[i]);
+        pipeline_free(pipelines[i]);
 }
 
 static void too_many_stages(void **state)
@@ -384,7 +385,7 @@ static void too_many_stages(void **state)
 
     (void)state;
     n += (size_t)snprintf(text + n, sizeof text - n, SOURCE);
-    for (size_t i = 0; i < LANE_MAX_STAGES; i++)
+    for (size_t i = 0; i < PIPELINE_MAX_STAGES; i++)
         n += (size_t)snprintf(text + n, sizeof text - n, "[sink %zu]\n" GOOD, i);
     assert_refused(text, 3 * 62 + 1, "more than 62 stages");
 }

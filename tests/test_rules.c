@@ -551,7 +551,7 @@ static void note(void *user, enum fms_level level, const char *pipeline, const c
         was_told = true;
 }
 
-static struct lane lane;
+static struct pipeline pipeline;
 static struct stage stages[3];
 static struct plugin plugins[3];
 static struct habit habits[3];
@@ -572,29 +572,29 @@ static int good_poll(void *instance, size_t credit, struct fms_wait *wait)
     wait->deadline = fms_now(self->host) + FMS_MS;
     if (!was_told && fake_realclock() - begun < FAKE_PATIENCE)
         return 0;
-    lane_stop(&lane); /* so that drain_timeout bounds what is never settled */
+    lane_stop(&pipeline); /* so that drain_timeout bounds what is never settled */
     return FMS_END;
 }
 
 static void add_stage(enum fms_role role, const char *name, struct fms_plugin table)
 {
-    size_t i = lane.stage_count;
+    size_t i = pipeline.stage_count;
     struct stage *stage = &stages[i];
 
     plugins[i] = (struct plugin){.table = table};
     plugins[i].table.name = name;
     *stage = (struct stage){
-        .lane = &lane, .plugin = &plugins[i], .name = (char *)(uintptr_t)name, .instance = &habits[i]};
+        .pipeline = &pipeline, .plugin = &plugins[i], .name = (char *)(uintptr_t)name, .instance = &habits[i]};
     stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
     stage->index = i;
-    lane.stages[lane.stage_count++] = stage;
+    pipeline.stages[pipeline.stage_count++] = stage;
     if (role == FMS_SOURCE)
-        lane.source = stage;
+        pipeline.source = stage;
     else if (role == FMS_TRANSFORM)
-        lane.transforms[lane.transform_count++] = stage;
+        pipeline.transforms[pipeline.transform_count++] = stage;
     else
-        lane.sinks[lane.sink_count++] = stage;
-    record_layout(&lane);
+        pipeline.sinks[pipeline.sink_count++] = stage;
+    record_layout(&pipeline);
     host_fill(stage, role);
     habit_open(stage->instance, &stage->host);
     stage->is_open = true;
@@ -605,21 +605,21 @@ static void run_in_pipeline(void)
     struct fms_plugin source = {.source_poll = good_poll}, sink = {.sink_write = good_write};
 
     is_fake = false;
-    lane = (struct lane){.options = {"rules", 1000, 32 * 1024, ON_REJECT_DROP, 20 * FMS_MS, FMS_MS, FMS_MS, 0},
-                         .paths = json_paths_new()};
+    pipeline = (struct pipeline){.options = {"rules", 1000, 32 * 1024, ON_REJECT_DROP, 20 * FMS_MS, FMS_MS, FMS_MS, 0},
+                                 .paths = json_paths_new()};
     if (row->table.source_poll == emit_too_many)
-        lane.options.max_in_flight_bytes = 1 << 20; /* so that only its credit bounds it */
+        pipeline.options.max_in_flight_bytes = 1 << 20; /* so that only its credit bounds it */
     memset(habits, 0, sizeof habits);
-    assert_int_equal(lane_prepare(&lane), 0);
-    lane.patience = 20 * FMS_MS;
-    lane.stall_after = 20 * FMS_MS;
+    assert_int_equal(lane_prepare(&pipeline), 0);
+    pipeline.patience = 20 * FMS_MS;
+    pipeline.stall_after = 20 * FMS_MS;
     add_stage(FMS_SOURCE, row->role == FMS_SOURCE ? "broken" : "source", row->role == FMS_SOURCE ? row->table : source);
     if (row->role == FMS_TRANSFORM)
         add_stage(FMS_TRANSFORM, "broken", row->table);
     add_stage(FMS_SINK, row->role == FMS_SINK ? "broken" : "sink", row->role == FMS_SINK ? row->table : sink);
-    lane_run(&lane);
-    json_paths_free(lane.paths);
-    lane_release(&lane);
+    lane_run(&pipeline);
+    json_paths_free(pipeline.paths);
+    lane_release(&pipeline);
 }
 
 static void is_named_in_a_pipeline(void **state)
