@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "assemble.h"
+#include "lane.h"
 #include "log.h"
-#include "pipeline.h"
 
 #define ROUNDS 7
 #define FILES  8

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "assemble.h"
 #include "loader.h"
 #include "new_plugin.h"
-#include "pipeline.h"
 #include "runner.h"
 #include "test.h"
 #include "test_section.h"

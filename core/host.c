@@ -2,15 +2,19 @@
  *
  * Each broken rule is named under the stage that broke it and fails the pipeline, in release builds too: a plugin that
  * settles twice or emits from a wrong thread would otherwise lose records silently. */
+#include "host.h"
+
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "call.h"
 #include "clock.h"
 #include "lane.h"
 #include "log.h"
+#include "settle.h"
 #include "template.h"
 
 static struct stage *stage_of(const struct fms_host *host)
@@ -18,33 +22,19 @@ static struct stage *stage_of(const struct fms_host *host)
     return (struct stage *)(uintptr_t)host;
 }
 
-void host_misuse(struct stage *stage, const char *format, ...)
-{
-    char text[256];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    log_line(FMS_LOG_ERROR, stage->pipeline->options.name, stage->name,
-             "plugin %s breaks a rule: it %s; the pipeline stops", stage->plugin->table.name, text);
-    stage->pipeline->must_fail = true;
-    lane_wake(stage->pipeline);
-}
-
 static bool is_role(struct stage *stage, unsigned roles, const char *function)
 {
     if (((unsigned)stage->host.role & roles) != 0)
         return true;
-    host_misuse(stage, "called %s, which is not for this role", function);
+    rule_broken(stage, "called %s, which is not for this role", function);
     return false;
 }
 
 static bool is_lane(struct stage *stage, const char *function)
 {
-    if (lane_current == stage->pipeline)
+    if (pipeline_current == stage->pipeline)
         return true;
-    host_misuse(stage, "called %s from a thread that is not the lane (%s)", function,
+    rule_broken(stage, "called %s from a thread that is not the lane (%s)", function,
                 stage->host.role == FMS_SOURCE ? "see fms_enter" : "leave it to a poll, with fms_wake");
     return false;
 }
@@ -90,7 +80,7 @@ static int host_fail(const struct fms_host *host, const char *option, int error,
     log_at(host, FMS_LOG_ERROR, option, format, args);
     va_end(args);
     if (error >= 0)
-        host_misuse(stage_of(host), "called fms_fail with %d, which is no negative errno", error);
+        rule_broken(stage_of(host), "called fms_fail with %d, which is no negative errno", error);
     if (stage_of(host)->pipeline->state == PIPELINE_ENDED)
         stage_of(host)->pipeline->has_failed = true; /* in close */
     return error < 0 ? error : -EIO;
@@ -129,7 +119,7 @@ static void host_count(const struct fms_host *host, size_t counter, uint64_t n)
     if (counter < stage->counter_count)
         atomic_fetch_add_explicit(&stage->counters[counter], n, memory_order_relaxed);
     else
-        host_misuse(stage, "counted counter %zu, which is not in its table", counter);
+        rule_broken(stage, "counted counter %zu, which is not in its table", counter);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- time */
@@ -175,7 +165,7 @@ static int64_t host_backoff(const struct fms_host *host, int64_t min, int64_t ma
 static bool is_waited_for(const struct pipeline *pipeline, int after)
 {
     for (size_t i = (size_t)(after + 1); i < pipeline->transform_count; i++) {
-        if (pipeline->transforms[i]->waiting.head != NULL)
+        if (pipeline->transforms[i]->family.waiting.head != NULL)
             return true;
     }
     return false;
@@ -186,7 +176,7 @@ static bool has_room(const struct pipeline *pipeline, int after, size_t charge)
 {
     size_t most = (size_t)pipeline->options.max_in_flight_bytes;
 
-    return !is_waited_for(pipeline, after) && charge <= most && pipeline->in_flight_bytes <= most - charge;
+    return !is_waited_for(pipeline, after) && charge <= most && pipeline->records.bytes <= most - charge;
 }
 
 static bool may_emit(const struct pipeline *pipeline, size_t charge)
@@ -223,7 +213,7 @@ static int emit_later(struct pipeline *pipeline, const struct fms_record *draft,
 static void check_refused(struct stage *source, const struct fms_record *draft)
 {
     if (draft_print(draft) != source->pipeline->refused)
-        host_misuse(source,
+        rule_broken(source,
                     "emitted another record after fms_emit had said -EAGAIN: keep that one, and stop taking input");
     source->pipeline->is_refused = false;
 }
@@ -236,20 +226,20 @@ static int emit_check(struct stage *stage, const char *function)
     if (stage->pipeline->state < PIPELINE_DRAINING && !stage->has_ended)
         return 0;
     if (stage->has_ended)
-        host_misuse(stage, "emitted a record after source_poll had returned FMS_END");
+        rule_broken(stage, "emitted a record after source_poll had returned FMS_END");
     return -ESHUTDOWN;
 }
 
 static int emit_malformed(struct stage *stage)
 {
-    host_misuse(stage, "emitted a malformed record: a header without a name, or a size without data");
+    rule_broken(stage, "emitted a malformed record: a header without a name, or a size without data");
     return -EINVAL;
 }
 
 /* The draft's record enters the pipeline; NULL: out of memory. */
 static struct record *emit_new(struct pipeline *pipeline, const struct fms_record *draft, size_t charge)
 {
-    struct record *record = record_new(pipeline, draft, charge, NULL);
+    struct record *record = record_new(&pipeline->records, draft, charge, NULL);
 
     if (record == NULL) {
         log_line(FMS_LOG_ERROR, pipeline->options.name, pipeline->source->name,
@@ -280,7 +270,7 @@ static void stub_loses(struct stub *stub, const char *what)
 /* Takes the wider draft if it fits, or costs no more. */
 static bool stub_widen(struct stub *stub, const struct pipeline *pipeline, struct fms_record wider)
 {
-    size_t charge = record_charge(pipeline, &wider, NULL);
+    size_t charge = record_charge(&pipeline->records, &wider, NULL);
 
     if (charge > (size_t)pipeline->options.max_in_flight_bytes && charge > stub->charge)
         return false;
@@ -301,7 +291,7 @@ static void stub_make(struct stub *stub, const struct pipeline *pipeline, const 
     if (with.topic.size < draft->topic.size)
         stub_loses(stub, "the end of its topic");
     stub->draft = with;
-    stub->charge = record_charge(pipeline, &with, NULL);
+    stub->charge = record_charge(&pipeline->records, &with, NULL);
     with.key = draft->key;
     if (!stub_widen(stub, pipeline, with))
         stub_loses(stub, "its key");
@@ -328,7 +318,7 @@ static bool is_malformed(const struct pipeline *pipeline, struct fms_record draf
 {
     if (has_too_many_headers(&draft))
         draft.header_count = 0;
-    return record_charge(pipeline, &draft, NULL) == SIZE_MAX;
+    return record_charge(&pipeline->records, &draft, NULL) == SIZE_MAX;
 }
 
 static int host_emit_rejected(const struct fms_host *host, const struct fms_record *draft, const char *reason, ...)
@@ -374,7 +364,7 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
 
     if (error != 0)
         return error;
-    charge = record_charge(pipeline, draft, NULL);
+    charge = record_charge(&pipeline->records, draft, NULL);
     if (charge == SIZE_MAX) /* malformed, as that finds, or */
         return host_emit_rejected(host, draft, "with %zu headers it has more than the %u that a record may have",
                                   draft->header_count, RECORD_MAX_HEADERS);
@@ -396,11 +386,11 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
 /* The record of a plugin's pointer; NULL, and named, for one that was settled before or was never the host's. */
 static struct record *record_alive(struct stage *stage, const struct fms_record *public, const char *function)
 {
-    struct record *record = record_made(stage->pipeline, public);
+    struct record *record = record_made(&stage->pipeline->records, public);
 
     if (record != NULL && record->magic == RECORD_ALIVE)
         return record;
-    host_misuse(stage,
+    rule_broken(stage,
                 record != NULL ? "called %s with a record that was settled before"
                                : "called %s with a record that the host did not make",
                 function);
@@ -423,14 +413,14 @@ static int emit_child_later(struct stage *stage, struct record *parent, int posi
     bool is_hopeless = pipeline->last_try == stage && !is_waited_for(pipeline, position) && settle_is_stalled(pipeline);
 
     pipeline->is_blocked = true;
-    stage->is_refused = settle_is_in_hand(stage, parent); /* of a kept one it may be any time later */
+    stage->family.is_refused = settle_is_in_hand(stage, parent); /* of a kept one it may be any time later */
     return is_hopeless ? -EMSGSIZE : -EAGAIN;
 }
 
 /* Of a child with more headers than a record may have. */
 static int emit_child_never(struct stage *stage, struct record *parent)
 {
-    stage->is_refused = stage->is_hopeless = settle_is_in_hand(stage, parent);
+    stage->family.is_refused = stage->family.is_hopeless = settle_is_in_hand(stage, parent);
     return -EMSGSIZE;
 }
 
@@ -445,14 +435,14 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
     if (!is_role(stage, FMS_TRANSFORM, "fms_emit_child") || !is_lane(stage, "fms_emit_child"))
         return -EPERM;
     from = record_alive(stage, parent, "fms_emit_child");
-    charge = record_charge(pipeline, draft, NULL);
+    charge = record_charge(&pipeline->records, draft, NULL);
     if (from == NULL || (charge == SIZE_MAX && is_malformed(pipeline, *draft)) || from->kept_by != stage->index + 1) {
-        host_misuse(stage, "called fms_emit_child with a malformed record, or for a parent that it has not");
+        rule_broken(stage, "called fms_emit_child with a malformed record, or for a parent that it has not");
         return -EINVAL;
     }
     if (charge == SIZE_MAX)
         return emit_child_never(stage, from);
-    child = has_room(pipeline, position, charge) ? record_new(pipeline, draft, charge, NULL) : NULL;
+    child = has_room(pipeline, position, charge) ? record_new(&pipeline->records, draft, charge, NULL) : NULL;
     if (child == NULL)
         return emit_child_later(stage, from, position);
     memcpy(child->public.tag, from->public.tag, sizeof child->public.tag);
@@ -471,7 +461,7 @@ static struct record *unkeep(struct stage *stage, const struct fms_record *publi
     if (!is_lane(stage, function) || (record = record_alive(stage, public, function)) == NULL)
         return NULL;
     if (record->kept_by != stage->index + 1) {
-        host_misuse(stage, "called %s with a record that it does not keep, or twice", function);
+        rule_broken(stage, "called %s with a record that it does not keep, or twice", function);
         return NULL;
     }
     settle_unkeep(stage, record);
@@ -494,7 +484,7 @@ static void settle_transform(struct stage *stage, const struct fms_record *publi
     struct record *record = NULL;
 
     if (fate == FMS_RETRY)
-        host_misuse(stage, "asked to retry a record, which is for sinks");
+        rule_broken(stage, "asked to retry a record, which is for sinks");
     else
         record = unkeep(stage, public, "fms_delivered or fms_reject");
     if (record == NULL) {
@@ -547,7 +537,7 @@ static struct json_cache *draft_fields(struct stage *stage, const struct fms_rec
     struct pipeline *pipeline = stage->pipeline;
     size_t size = json_cache_size(pipeline->paths);
 
-    if (record_made(pipeline, public) != NULL) {
+    if (record_made(&pipeline->records, public) != NULL) {
         record_alive(stage, public, function); /* says that it is not */
         return NULL;
     }
@@ -563,7 +553,7 @@ static struct json_cache *draft_fields(struct stage *stage, const struct fms_rec
 
 static inline struct json_cache *fields_of(struct stage *stage, const struct fms_record *public, const char *function)
 {
-    struct record *record = record_made(stage->pipeline, public);
+    struct record *record = record_made(&stage->pipeline->records, public);
 
     return record != NULL && record->magic == RECORD_ALIVE ? record->json : draft_fields(stage, public, function);
 }
@@ -594,11 +584,11 @@ static int host_json_path(const struct fms_host *host, const char *path)
     int index;
 
     if (stage->is_open) {
-        host_misuse(stage, "called fms_json_path after open");
+        rule_broken(stage, "called fms_json_path after open");
         return -EPERM;
     }
     index = json_paths_add(stage->pipeline->paths, path);
-    record_layout(stage->pipeline);
+    pipeline_layout(stage->pipeline);
     return index;
 }
 
@@ -611,7 +601,7 @@ static int host_json_get(const struct fms_host *host, const struct fms_record *p
     if (!is_lane(stage, "fms_json_get"))
         return -EPERM;
     if (path < 0 || (size_t)path >= json_paths_count(stage->pipeline->paths)) {
-        host_misuse(stage, "called fms_json_get with %d, which fms_json_path has not given", path);
+        rule_broken(stage, "called fms_json_get with %d, which fms_json_path has not given", path);
         return -EINVAL;
     }
     cache = fields_of(stage, public, "fms_json_get");
@@ -626,7 +616,7 @@ static void host_room(const struct fms_host *host, size_t *records, size_t *byte
     size_t most = (size_t)pipeline->options.max_in_flight, most_bytes = (size_t)pipeline->options.max_in_flight_bytes;
 
     *records = pipeline->in_flight < most ? most - pipeline->in_flight : 0;
-    *bytes = pipeline->in_flight_bytes < most_bytes ? most_bytes - pipeline->in_flight_bytes : 0;
+    *bytes = pipeline->records.bytes < most_bytes ? most_bytes - pipeline->records.bytes : 0;
 }
 
 static size_t host_drain(const struct fms_host *host, int64_t deadline)
@@ -641,7 +631,7 @@ static size_t host_drain(const struct fms_host *host, int64_t deadline)
 static void host_wake(const struct fms_host *host)
 {
     stage_of(host)->is_woken = true;
-    lane_wake(stage_of(host)->pipeline);
+    pipeline_wake(stage_of(host)->pipeline);
 }
 
 static void host_enter(const struct fms_host *host)
@@ -650,7 +640,7 @@ static void host_enter(const struct fms_host *host)
 
     if (!is_role(stage, FMS_SOURCE, "fms_enter"))
         return;
-    if (lane_current != NULL) {
+    if (pipeline_current != NULL) {
         log_line(FMS_LOG_ERROR, host->pipeline, host->stage,
                  "plugin %s breaks a rule: it called fms_enter on the"
                  " lane, which would wait for itself for ever",
@@ -675,7 +665,7 @@ static void host_finish(const struct fms_host *host)
 
     stage->has_finished = true;
     stage->pipeline->must_finish = true;
-    lane_wake(stage->pipeline);
+    pipeline_wake(stage->pipeline);
 }
 
 /* By role (source, transform, sink) and enum call_kind. */

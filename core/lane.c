@@ -1,4 +1,4 @@
-/* pipeline.c - the loop of a pipeline: one thread that polls the source, offers to the sinks and sleeps in one poll().
+/* lane.c - the loop of a pipeline: one thread that polls the source, offers to the sinks and sleeps in one poll().
  *
  * Everything happens inline on it, without a queue between wire and wire. It gives its lock up only to sleep; a library
  * with threads of its own takes it meanwhile (fms_enter) and does the same work on its own thread. */
@@ -10,57 +10,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "call.h"
 #include "clock.h"
 #include "log.h"
+#include "settle.h"
+#include "watch.h"
 
-#define LANE_PATIENCE (3 * FMS_SECOND)
-#define LANE_STALL    (60 * FMS_SECOND)
-#define STALL_LOOKS   4 /* in the time after which a stall is told of */
-
-_Thread_local struct pipeline *lane_current;
-
-int lane_prepare(struct pipeline *pipeline)
-{
-    pthread_mutex_init(&pipeline->lock, NULL);
-    pthread_mutex_init(&pipeline->inbox_lock, NULL);
-    pipeline->drain_until = FMS_NEVER;
-    pipeline->patience = LANE_PATIENCE;
-    pipeline->stall_after = LANE_STALL;
-    pipeline->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    return pipeline->wake_fd < 0 ? -errno : 0;
-}
-
-void lane_release(struct pipeline *pipeline)
-{
-    settle_abandon(pipeline);
-    record_pool_free(pipeline);
-    free(pipeline->draft_json);
-    close(pipeline->wake_fd);
-    pthread_mutex_destroy(&pipeline->lock);
-    pthread_mutex_destroy(&pipeline->inbox_lock);
-}
-
-/* ---------------------------------------------------------------------------------------------------- other threads */
-
-void lane_wake(struct pipeline *pipeline)
-{
-    uint64_t one = 1;
-
-    if (!atomic_exchange(&pipeline->is_signalled, true) && write(pipeline->wake_fd, &one, sizeof one) < 0)
-        log_line(FMS_LOG_ERROR, pipeline->options.name, NULL, "cannot wake the lane: %s", strerror(errno));
-}
-
-void lane_stop(struct pipeline *pipeline)
-{
-    pipeline->must_stop = true;
-    lane_wake(pipeline);
-}
-
-void lane_fail(struct pipeline *pipeline)
-{
-    pipeline->must_fail = true;
-    lane_wake(pipeline);
-}
+#define STALL_LOOKS 4 /* in the time after which a stall is told of */
 
 /* ------------------------------------------------------------------------------------------------------------ polls */
 
@@ -69,55 +25,11 @@ static bool stage_is_due(const struct stage *stage, int64_t now)
     return !stage->was_polled || stage->is_ready || stage->is_woken || stage->wait.deadline <= now;
 }
 
-/* Before a poll; whether it is one that fms_wake asked for. */
-static bool stage_will_wait(struct stage *stage)
-{
-    stage->was_polled = true;
-    stage->is_ready = false;
-    stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
-    return atomic_exchange(&stage->is_woken, false);
-}
-
-/* The plugin has told the cause; this tells what follows. */
-void stage_fail(struct stage *stage, const char *operation, int error)
-{
-    log_line(FMS_LOG_ERROR, stage->host.pipeline, stage->name, "%s of plugin %s failed: %s; the pipeline stops",
-             operation, stage->plugin->table.name, strerror(-error));
-    stage->is_dead = true;
-    lane_fail(stage->pipeline);
-}
-
-void stage_poll(struct stage *stage)
-{
-    struct pipeline *pipeline = stage->pipeline;
-    bool is_sink = stage->host.role != FMS_TRANSFORM;
-    int (*poll_it)(void *, struct fms_wait *) = is_sink ? stage->plugin->table.sink_poll
-                                                        : stage->plugin->table.transform_poll;
-    const char *name = is_sink ? "sink_poll" : "transform_poll";
-    struct fms_wait before = stage->wait;
-    const struct call *outer;
-    int error = 0;
-
-    if (stage_will_wait(stage) && is_sink)
-        stage->is_full = false;
-    if (poll_it != NULL && !stage->is_dead) {
-        outer = call_begin(stage, CALL_POLL);
-        error = poll_it(stage->instance, &stage->wait);
-        call_end(pipeline, outer);
-    }
-    if (error < 0)
-        stage_fail(stage, name, error);
-    else if (error > 0)
-        host_misuse(stage, "returned %d from %s: 0 or a negative errno is expected", error, name);
-    if (pipeline->sleeps_until != 0 && (stage->wait.fd != before.fd || stage->wait.events != before.events))
-        lane_wake(pipeline); /* we are a library's thread: the lane's own sleeps on the old descriptor */
-}
-
 /* A sink that takes records and forgets to settle them, or a transform that keeps them and waits for nothing, goes unseen
  * otherwise until the pipeline ends. */
 static bool may_stall(const struct stage *stage)
 {
-    return stage->taken > 0 && !stage->has_moved && !stage->is_dead &&
+    return stage->queue.taken > 0 && !stage->has_moved && !stage->is_dead &&
            (stage->host.role != FMS_TRANSFORM || (stage->wait.deadline == FMS_NEVER && stage->wait.fd < 0));
 }
 
@@ -137,7 +49,7 @@ static void look_for_stalls(struct pipeline *pipeline, int64_t now)
                 FMS_LOG_WARN, stage->host.pipeline, stage->name,
                 "has %s %zu records and has settled none of them for %.0f s: either it waits for its far end, or plugin"
                 " %s has forgotten them",
-                stage->host.role == FMS_TRANSFORM ? "kept" : "taken", stage->taken,
+                stage->host.role == FMS_TRANSFORM ? "kept" : "taken", stage->queue.taken,
                 (double)(now - stage->stalled_since) / (double)FMS_SECOND, stage->plugin->table.name);
         }
     }
@@ -163,15 +75,15 @@ static bool has_low_water(const struct pipeline *pipeline)
     size_t stride = most / 8 > 0 ? most / 8 : 1;
     size_t needed = pipeline->blocked_for > bytes / 8 ? pipeline->blocked_for : bytes / 8;
 
-    return pipeline->in_flight == 0 || (pipeline->in_flight + stride <= most && pipeline->in_flight_bytes <= bytes &&
-                                        bytes - pipeline->in_flight_bytes >= needed);
+    return pipeline->in_flight == 0 || (pipeline->in_flight + stride <= most && pipeline->records.bytes <= bytes &&
+                                        bytes - pipeline->records.bytes >= needed);
 }
 
 /* Whether a record waits in a transform: what room there is is for its children. */
 static bool has_waiting(const struct pipeline *pipeline)
 {
     for (size_t i = 0; i < pipeline->transform_count; i++) {
-        if (pipeline->transforms[i]->waiting.head != NULL)
+        if (pipeline->transforms[i]->family.waiting.head != NULL)
             return true;
     }
     return false;
@@ -219,14 +131,14 @@ static void poll_source(struct pipeline *pipeline)
     pipeline->in_source = false;
     emitted = pipeline->counts.emitted - emitted;
     if (emitted > credit && pipeline->state == PIPELINE_RUNNING)
-        host_misuse(source, "emitted %llu records in a source_poll with a credit of %zu", (unsigned long long)emitted,
+        rule_broken(source, "emitted %llu records in a source_poll with a credit of %zu", (unsigned long long)emitted,
                     credit);
     if (result < 0)
         stage_fail(source, "source_poll", result);
     else if (result == FMS_END)
         source->has_ended = true;
     else if (result > 0)
-        host_misuse(source, "returned %d from source_poll: 0, FMS_END or a negative errno is expected", result);
+        rule_broken(source, "returned %d from source_poll: 0, FMS_END or a negative errno is expected", result);
     else if (credit > 0 && emitted >= credit)
         source->wait.deadline = 0;
 }
@@ -251,13 +163,13 @@ static bool must_flush(const struct stage *transform)
 {
     if (transform->pipeline->state == PIPELINE_DRAINING)
         return !transform->has_ended;
-    return transform->taken > 0 && !transform->is_dead && transform->plugin->table.transform_flush != NULL;
+    return transform->queue.taken > 0 && !transform->is_dead && transform->plugin->table.transform_flush != NULL;
 }
 
 /* None of those at which, or before which, records wait: these are still to come. */
 static void flush_transforms(struct pipeline *pipeline)
 {
-    for (size_t i = 0; i < pipeline->transform_count && pipeline->transforms[i]->waiting.head == NULL; i++) {
+    for (size_t i = 0; i < pipeline->transform_count && pipeline->transforms[i]->family.waiting.head == NULL; i++) {
         struct stage *transform = pipeline->transforms[i];
 
         if (!must_flush(transform))
@@ -268,8 +180,8 @@ static void flush_transforms(struct pipeline *pipeline)
             transform->plugin->table.transform_flush(transform->instance);
             call_end(pipeline, NULL);
         }
-        if (transform->taken > 0) {
-            host_misuse(transform, "still keeps %zu records after transform_flush", transform->taken);
+        if (transform->queue.taken > 0) {
+            rule_broken(transform, "still keeps %zu records after transform_flush", transform->queue.taken);
             transform->is_dead = true;
         }
     }
@@ -320,7 +232,7 @@ static void check_requests(struct pipeline *pipeline)
 /* Says who has not done what drain_timeout was for. */
 static void name_the_late(struct pipeline *pipeline)
 {
-    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
+    size_t slots = pipeline_slots(pipeline);
     double timeout = (double)pipeline->options.drain_timeout / (double)FMS_SECOND;
 
     if (!source_is_over(pipeline) && pipeline->source->plugin->table.source_stop != NULL)
@@ -329,11 +241,11 @@ static void name_the_late(struct pipeline *pipeline)
     for (size_t i = 0; i < slots; i++) {
         const struct stage *sink = pipeline->sinks[i];
 
-        if (sink->head != NULL && !sink->is_dead)
+        if (sink->queue.head != NULL && !sink->is_dead)
             log_line(
                 FMS_LOG_WARN, pipeline->options.name, sink->name,
                 "records are left undelivered after drain_timeout = %.1f s; %zu of them it took and did not settle",
-                timeout, sink->taken);
+                timeout, sink->queue.taken);
     }
 }
 
@@ -410,8 +322,8 @@ static int64_t next_deadline(struct pipeline *pipeline)
         if (stage == pipeline->source && !source_may_wait(pipeline))
             continue;
         next = earliest(next, stage->is_woken ? 0 : stage->wait.deadline);
-        if (stage->is_retrying && stage->retry_at != 0 && !stage->is_dead)
-            next = earliest(next, stage->retry_at);
+        if (stage->retry.is_due && stage->retry.at != 0 && !stage->is_dead)
+            next = earliest(next, stage->retry.at);
     }
     if (pipeline->options.stats_interval != 0)
         next = earliest(next, pipeline->stats_at);
@@ -459,12 +371,12 @@ static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
 
     call_end(pipeline, NULL);
     pipeline->sleeps_until = until > 0 ? until : 1;
-    lane_current = NULL;
+    pipeline_current = NULL;
     pthread_mutex_unlock(&pipeline->lock);
     if (ppoll(fds, n, until == FMS_NEVER ? NULL : &timeout, NULL) == 0 && is_skipped)
         clock_move(until);
     pthread_mutex_lock(&pipeline->lock);
-    lane_current = pipeline;
+    pipeline_current = pipeline;
     pipeline->sleeps_until = 0; /* awake: nobody needs to wake it */
     lane_begin(pipeline, calling);
     if (fds[0].revents != 0) {
@@ -479,7 +391,8 @@ static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
 void lane_run(struct pipeline *pipeline)
 {
     pthread_mutex_lock(&pipeline->lock);
-    lane_current = pipeline;
+    pipeline_current = pipeline;
+    pipeline_layout(pipeline);
     lane_begin(pipeline, NULL);
     watch_begin(pipeline);
     for (;;) {
@@ -496,14 +409,14 @@ void lane_run(struct pipeline *pipeline)
     pipeline->left = pipeline->in_flight;
     log_counts(pipeline, FMS_LOG_INFO, pipeline->has_failed ? "failed" : "ended");
     watch_end(pipeline);
-    lane_current = NULL;
+    pipeline_current = NULL;
     pthread_mutex_unlock(&pipeline->lock);
 }
 
 size_t lane_drain(struct pipeline *pipeline, int64_t deadline)
 {
     if (!pipeline->in_source) {
-        host_misuse(pipeline->source, "called fms_drain outside of source_poll");
+        rule_broken(pipeline->source, "called fms_drain outside of source_poll");
         return pipeline->in_flight;
     }
     deliver(pipeline);
@@ -515,14 +428,14 @@ size_t lane_drain(struct pipeline *pipeline, int64_t deadline)
         poll_stages(pipeline);
         deliver(pipeline);
     }
-    lane_wake(pipeline); /* what was asked of the lane meanwhile is still to be done */
+    pipeline_wake(pipeline); /* what was asked of the lane meanwhile is still to be done */
     return pipeline->in_flight;
 }
 
 void lane_enter(struct pipeline *pipeline)
 {
     pthread_mutex_lock(&pipeline->lock);
-    lane_current = pipeline;
+    pipeline_current = pipeline;
     lane_begin(pipeline, &pipeline->source->calls[CALL_ENTERED]);
 }
 
@@ -532,8 +445,8 @@ void lane_leave(struct pipeline *pipeline)
     if (pipeline->state != PIPELINE_ENDED) {
         deliver(pipeline);
         if (pipeline->state >= PIPELINE_STOPPING || next_deadline(pipeline) < pipeline->sleeps_until)
-            lane_wake(pipeline);
+            pipeline_wake(pipeline);
     }
-    lane_current = NULL;
+    pipeline_current = NULL;
     pthread_mutex_unlock(&pipeline->lock);
 }

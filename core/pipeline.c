@@ -1,529 +1,68 @@
-/* pipeline.c - from a pipeline file to a lane that is ready to run, and back.
- *
- * All errors of a file are reported in one go, so that one edit can mend them; the first stage opened is the last one
- * that data meets, so that nothing arrives where nobody is yet. */
+/* pipeline.c - what any thread may ask of a pipeline. */
 #include "pipeline.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
-#include "clock.h"
 #include "log.h"
-#include "test_section.h"
-#include "words.h"
 
-/* Of max_in_flight_bytes: what memory can be addressed, within reason. */
-#define MOST_BYTES (SIZE_MAX / 2 < UINT64_C(1) << 46 ? (int64_t)(SIZE_MAX / 2) : INT64_C(1) << 46)
+#define PATIENCE (3 * FMS_SECOND)
+#define STALL    (60 * FMS_SECOND)
 
-static const struct fms_option options_table[] = {
-    FMS_OPT_STRING(struct pipeline_options, name, NULL, "name in logs and metrics; the file's name when absent"),
-    FMS_OPT_INTEGER(struct pipeline_options, max_in_flight, "10000", 1, 100000000,
-                    "records that may be emitted and not yet settled; at the bound the source stops taking input"),
-    FMS_OPT_SIZE(struct pipeline_options, max_in_flight_bytes, "64MiB", 4096, MOST_BYTES,
-                 "memory that those records may take; a larger record is rejected"),
-    FMS_OPT_CHOICE(struct pipeline_options, on_reject, "stop", "stop|drop",
-                   "what becomes of a rejected record without a [dead_letter] section, or of a rejected dead letter"),
-    FMS_OPT_DURATION(struct pipeline_options, drain_timeout, "10s", 0, 86400 * FMS_SECOND,
-                     "how long a stopping pipeline waits for what is in flight"),
-    FMS_OPT_DURATION(struct pipeline_options, retry_min, "100ms", FMS_MS, 3600 * FMS_SECOND,
-                     "pause before records are offered again to a sink that could not deliver them"),
-    FMS_OPT_DURATION(struct pipeline_options, retry_max, "10s", FMS_MS, 3600 * FMS_SECOND,
-                     "the pause doubles up to this"),
-    FMS_OPT_DURATION(struct pipeline_options, stats_interval, "0", 0, 86400 * FMS_SECOND,
-                     "log the counts this often; 0: only at the end"),
-    FMS_OPT_END,
-};
+_Thread_local struct pipeline *pipeline_current;
 
-const struct fms_option *pipeline_option_table(void)
+int pipeline_init(struct pipeline *pipeline)
 {
-    return options_table;
+    pthread_mutex_init(&pipeline->lock, NULL);
+    pthread_mutex_init(&pipeline->inbox_lock, NULL);
+    pipeline->drain_until = FMS_NEVER;
+    pipeline->patience = PATIENCE;
+    pipeline->stall_after = STALL;
+    pipeline->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return pipeline->wake_fd < 0 ? -errno : 0;
 }
 
-static int section_error(struct pipeline *pipeline, const struct config_section *section, const char *format, ...)
-    FMS_PRINTF(3, 4);
-static int section_error(struct pipeline *pipeline, const struct config_section *section, const char *format, ...)
+void pipeline_destroy(struct pipeline *pipeline)
 {
-    va_list args;
-
-    va_start(args, format);
-    log_vconfig(FMS_LOG_ERROR, pipeline->config->path, section != NULL ? section->line : 0, format, args);
-    va_end(args);
-    return -EINVAL;
+    records_free(&pipeline->records);
+    free(pipeline->draft_json);
+    close(pipeline->wake_fd);
+    pthread_mutex_destroy(&pipeline->lock);
+    pthread_mutex_destroy(&pipeline->inbox_lock);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- stages */
-
-static enum fms_role section_role(const struct config_section *section)
+size_t pipeline_slots(const struct pipeline *pipeline)
 {
-    if (strcmp(section->kind, "source") == 0)
-        return FMS_SOURCE;
-    if (strcmp(section->kind, "transform") == 0)
-        return FMS_TRANSFORM;
-    return strcmp(section->kind, "sink") == 0 ? FMS_SINK : FMS_DEAD_LETTER;
+    return pipeline->sink_count + (pipeline->dead_letter != NULL);
 }
 
-static const char *role_name(enum fms_role role)
+void pipeline_layout(struct pipeline *pipeline)
 {
-    return role == FMS_SOURCE ? "source" : role == FMS_TRANSFORM ? "transform" : "sink";
+    records_layout(&pipeline->records, pipeline_slots(pipeline), json_cache_size(pipeline->paths),
+                   (size_t)pipeline->options.max_in_flight_bytes);
 }
 
-static const struct plugin *stage_plugin(struct pipeline *pipeline, const struct config_section *section,
-                                         enum fms_role role)
-{
-    const struct config_entry *entry = config_find(section, "plugin");
-    const struct plugin *plugin;
+/* ---------------------------------------------------------------------------------------------------- other threads */
 
-    if (entry == NULL || *entry->value == '\0') {
-        section_error(pipeline, section,
-                      "[%s%s%s] has no plugin: add a line plugin = NAME; `fmspipe plugins` lists them", section->kind,
-                      *section->name != '\0' ? " " : "", section->name);
-        return NULL;
-    }
-    plugin = loader_load(entry->value, pipeline->config->path, entry->line);
-    if (plugin != NULL && !loader_has_role(plugin, role)) {
-        log_config(FMS_LOG_ERROR, pipeline->config->path, entry->line, "plugin %s cannot be a %s", plugin->table.name,
-                   role_name(role));
-        return NULL;
-    }
-    return plugin;
+void pipeline_wake(struct pipeline *pipeline)
+{
+    uint64_t one = 1;
+
+    if (!atomic_exchange(&pipeline->is_signalled, true) && write(pipeline->wake_fd, &one, sizeof one) < 0)
+        log_line(FMS_LOG_ERROR, pipeline->options.name, NULL, "cannot wake the lane: %s", strerror(errno));
 }
 
-static size_t counter_count(const struct fms_plugin *table)
+void pipeline_stop(struct pipeline *pipeline)
 {
-    size_t n = 0;
-
-    while (table->counters != NULL && table->counters[n].name != NULL)
-        n++;
-    return n;
+    pipeline->must_stop = true;
+    pipeline_wake(pipeline);
 }
 
-static char *stage_name(const struct config_section *section)
+void pipeline_fail(struct pipeline *pipeline)
 {
-    char *name;
-
-    if (asprintf(&name, "%s%s%s", section->kind, *section->name != '\0' ? " " : "", section->name) < 0)
-        return NULL;
-    return name;
-}
-
-static void stage_free(struct stage *stage)
-{
-    free(stage->counters);
-    free(stage->instance);
-    free(stage->name);
-    free(stage);
-}
-
-static struct stage *stage_new(struct pipeline *pipeline, const struct config_section *section,
-                               const struct plugin *plugin)
-{
-    struct stage *stage = calloc(1, sizeof *stage);
-    const struct fms_plugin *table = &plugin->table;
-
-    if (stage == NULL)
-        return NULL;
-    stage->pipeline = pipeline;
-    stage->plugin = plugin;
-    stage->section = section;
-    stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
-    stage->name = stage_name(section);
-    stage->instance = calloc(1, table->instance_size > 0 ? table->instance_size : 1);
-    stage->counter_count = counter_count(table);
-    stage->counters = calloc(stage->counter_count + 1, sizeof *stage->counters);
-    if (stage->name == NULL || stage->instance == NULL || stage->counters == NULL) {
-        stage_free(stage);
-        return NULL;
-    }
-    loader_put_host(table, stage->instance, &stage->host);
-    return stage;
-}
-
-/* Makes a stage and puts it where it belongs. Its options are still to be filled. */
-static int place_stage(struct pipeline *pipeline, const struct config_section *section, enum fms_role role,
-                       const struct plugin *plugin)
-{
-    struct stage *stage;
-
-    if (pipeline->stage_count == PIPELINE_MAX_STAGES)
-        return section_error(pipeline, section, "more than %u stages in one pipeline", PIPELINE_MAX_STAGES);
-    stage = stage_new(pipeline, section, plugin);
-    if (stage == NULL)
-        return -ENOMEM;
-    stage->index = pipeline->stage_count;
-    pipeline->stages[pipeline->stage_count++] = stage;
-    host_fill(stage, role);
-    if (role == FMS_SOURCE) {
-        pipeline->source = stage;
-    } else if (role == FMS_TRANSFORM) {
-        pipeline->transforms[pipeline->transform_count++] = stage;
-    } else if (role == FMS_SINK) {
-        stage->slot = pipeline->sink_count;
-        pipeline->sinks[pipeline->sink_count++] = stage;
-    }
-    return 0;
-}
-
-static int add_stage(struct pipeline *pipeline, const struct config_section *section)
-{
-    enum fms_role role = section_role(section);
-    const struct plugin *plugin = stage_plugin(pipeline, section, role);
-    int error = plugin != NULL ? place_stage(pipeline, section, role, plugin) : -EINVAL;
-
-    if (error != 0)
-        return error;
-    return options_fill(plugin->table.options, role, plugin->table.name, pipeline->config, section, pipeline->paths,
-                        pipeline->memory, pipeline->stages[pipeline->stage_count - 1]->instance);
-}
-
-/* --------------------------------------------------------------------------------------------------------- sections */
-
-static const char *const section_kinds[] = {"pipeline", "source", "transform", "sink", "dead_letter", "test"};
-#define SECTION_KINDS (sizeof section_kinds / sizeof *section_kinds)
-
-static size_t section_kind(const struct config_section *section)
-{
-    size_t kind = 0;
-
-    while (kind < SECTION_KINDS && strcmp(section_kinds[kind], section->kind) != 0)
-        kind++;
-    return kind;
-}
-
-static int unknown_section(struct pipeline *pipeline, const struct config_section *section)
-{
-    const char *near = words_nearest(section->kind, section_kinds, SECTION_KINDS);
-
-    if (near != NULL)
-        return section_error(pipeline, section, "unknown section [%s]; did you mean [%s]?", section->kind, near);
-    return section_error(pipeline, section,
-                         "unknown section [%s]; known are [pipeline], [source], [transform NAME],"
-                         " [sink NAME], [dead_letter] and [test NAME]",
-                         section->kind);
-}
-
-static int check_section(struct pipeline *pipeline, const struct config_section *section,
-                         const struct config_section **sole)
-{
-    size_t kind = section_kind(section);
-
-    if (kind == SECTION_KINDS)
-        return unknown_section(pipeline, section);
-    if (strcmp(section->kind, "test") == 0)
-        return test_section_check(pipeline->config, section);
-    if (strcmp(section->kind, "transform") == 0 || strcmp(section->kind, "sink") == 0)
-        return 0;
-    if (sole[kind] != NULL)
-        return section_error(pipeline, section, "a second [%s] section; the first is in line %d", section->kind,
-                             sole[kind]->line);
-    sole[kind] = section;
-    return 0;
-}
-
-static int fill_pipeline_options(struct pipeline *pipeline, const struct config_section *section)
-{
-    static const struct config_section empty = {.kind = (char *)(uintptr_t) "pipeline", .name = (char *)(uintptr_t) ""};
-    const char *base = strrchr(pipeline->config->path, '/');
-    int error = options_fill(options_table, 0, NULL, pipeline->config, section != NULL ? section : &empty,
-                             pipeline->paths, pipeline->memory, &pipeline->options);
-
-    if (error == 0 && pipeline->options.name == NULL) {
-        base = base != NULL ? base + 1 : pipeline->config->path;
-        pipeline->default_name = strndup(base, strcspn(base, "."));
-        pipeline->options.name = pipeline->default_name;
-    }
-    return error;
-}
-
-static bool is_stage(const struct config_section *section)
-{
-    size_t kind = section_kind(section);
-
-    return kind > 0 && kind < SECTION_KINDS && strcmp(section->kind, "test") != 0;
-}
-
-static int add_stages(struct pipeline *pipeline)
-{
-    int error = 0;
-
-    for (size_t i = 0; i < pipeline->config->count; i++) {
-        const struct config_section *section = &pipeline->config->sections[i];
-
-        if (is_stage(section) && add_stage(pipeline, section) != 0)
-            error = -EINVAL;
-    }
-    return error;
-}
-
-/* The transforms, and what stands in for the rest under the name of a section that there is. */
-static int add_stages_with(struct pipeline *pipeline, const struct pipeline_stand_ins *stand_ins,
-                           const struct config_section *section)
-{
-    int error = place_stage(pipeline, section, FMS_SOURCE, &stand_ins->source);
-
-    for (size_t i = 0; i < pipeline->config->count && error == 0; i++) {
-        if (strcmp(pipeline->config->sections[i].kind, "transform") == 0)
-            error = add_stage(pipeline, &pipeline->config->sections[i]);
-    }
-    if (error == 0)
-        error = place_stage(pipeline, section, FMS_SINK, &stand_ins->sink);
-    return error != 0 ? error : place_stage(pipeline, section, FMS_DEAD_LETTER, &stand_ins->sink);
-}
-
-static int add_sections(struct pipeline *pipeline, const struct pipeline_stand_ins *stand_ins)
-{
-    const struct config_section *sole[SECTION_KINDS] = {NULL};
-    bool has_sink = false;
-    int error = 0;
-
-    for (size_t i = 0; i < pipeline->config->count; i++) {
-        if (check_section(pipeline, &pipeline->config->sections[i], sole) != 0)
-            error = -EINVAL;
-        has_sink = has_sink || strcmp(pipeline->config->sections[i].kind, "sink") == 0;
-    }
-    if (sole[1] == NULL)
-        error = section_error(pipeline, NULL, "there is no [source] section");
-    if (!has_sink)
-        error = section_error(pipeline, NULL, "there is no [sink NAME] section");
-    if (fill_pipeline_options(pipeline, sole[0]) != 0)
-        error = -EINVAL;
-    if (stand_ins != NULL && error == 0)
-        return add_stages_with(pipeline, stand_ins, sole[1]);
-    if (stand_ins == NULL && add_stages(pipeline) != 0)
-        error = -EINVAL;
-    return error;
-}
-
-/* What depends on all stages being known. */
-static void finish_stages(struct pipeline *pipeline)
-{
-    bool durable = true;
-
-    for (size_t i = 0; i < pipeline->stage_count; i++) {
-        if (pipeline->stages[i]->host.role == FMS_DEAD_LETTER)
-            pipeline->dead_letter = pipeline->sinks[pipeline->sink_count] = pipeline->stages[i];
-    }
-    if (pipeline->dead_letter != NULL)
-        pipeline->dead_letter->slot = pipeline->sink_count;
-    for (size_t i = 0; i < pipeline->sink_count; i++)
-        durable = durable && (pipeline->sinks[i]->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0;
-    for (size_t i = 0; i < pipeline->stage_count; i++)
-        pipeline->stages[i]->host.durable_sinks = durable;
-}
-
-/* What check, open or probe returned: 0 or an error, which gets the host's words if it came without any. */
-static int stage_result(struct stage *stage, const char *operation, int result)
-{
-    bool has_told = atomic_exchange(&stage->has_told, false);
-
-    if (result < 0 && !has_told)
-        log_config(FMS_LOG_ERROR, stage->pipeline->config->path, stage->section->line,
-                   "[%s] plugin %s gave no reason, but its %s failed: %s", stage->name, stage->plugin->table.name,
-                   operation, strerror(-result));
-    return result < 0 ? result : 0;
-}
-
-static int check_stages(struct pipeline *pipeline)
-{
-    int error = 0;
-
-    for (size_t i = 0; i < pipeline->stage_count; i++) {
-        struct stage *stage = pipeline->stages[i];
-
-        if (stage->plugin->table.check != NULL &&
-            stage_result(stage, "check", stage->plugin->table.check(stage->instance, &stage->host)) != 0)
-            error = -EINVAL;
-    }
-    return error;
-}
-
-struct pipeline *pipeline_load(const char *path)
-{
-    return pipeline_load_with(path, NULL);
-}
-
-/* 0, -EINVAL, or what is wrong with the surroundings rather than with the file. */
-static int load_into(struct pipeline *pipeline, const char *path, const struct pipeline_stand_ins *stand_ins)
-{
-    int error;
-
-    pipeline->memory = options_memory_new();
-    pipeline->paths = json_paths_new();
-    if (pipeline->memory == NULL || pipeline->paths == NULL)
-        return -ENOMEM;
-    error = config_read(path, &pipeline->config);
-    if (error != 0)
-        return error;
-    if (add_sections(pipeline, stand_ins) != 0)
-        return -EINVAL;
-    finish_stages(pipeline);
-    record_layout(pipeline);
-    return check_stages(pipeline);
-}
-
-struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins)
-{
-    struct pipeline *pipeline = calloc(1, sizeof *pipeline);
-    int error = pipeline != NULL ? lane_prepare(pipeline) : -ENOMEM;
-
-    if (error != 0) {
-        log_config(FMS_LOG_ERROR, path, 0, "cannot be loaded: %s", strerror(-error));
-        free(pipeline);
-    } else {
-        error = load_into(pipeline, path, stand_ins);
-        if (error == 0)
-            return pipeline;
-        pipeline_free(pipeline);
-    }
-    errno = -error;
-    return NULL;
-}
-
-void pipeline_free(struct pipeline *pipeline)
-{
-    if (pipeline == NULL)
-        return;
-    lane_release(pipeline);
-    for (size_t i = 0; i < pipeline->stage_count; i++)
-        stage_free(pipeline->stages[i]);
-    options_memory_free(pipeline->memory);
-    json_paths_free(pipeline->paths);
-    config_free(pipeline->config);
-    free(pipeline->default_name);
-    free(pipeline);
-}
-
-/* ------------------------------------------------------------------------------------------- several in one process */
-
-static const char *unique_value(const struct stage *stage, const struct fms_option *option)
-{
-    const char *value;
-
-    memcpy(&value, (const char *)stage->instance + option->offset, sizeof value);
-    return value;
-}
-
-/* Warns if a stage before this one has the same value for an option of the same `unique` word. */
-static void check_unique(struct pipeline *const *pipelines, size_t count, const struct stage *stage,
-                         const struct fms_option *option)
-{
-    const char *value = unique_value(stage, option);
-
-    for (size_t i = 0; i < count; i++) {
-        for (size_t k = 0; k < pipelines[i]->stage_count; k++) {
-            const struct stage *other = pipelines[i]->stages[k];
-            const struct fms_option *its = other->plugin->table.options;
-
-            if (other == stage)
-                return;
-            for (; its != NULL && its->name != NULL; its++) {
-                if (its->unique == NULL || strcmp(its->unique, option->unique) != 0 ||
-                    unique_value(other, its) == NULL || strcmp(unique_value(other, its), value) != 0)
-                    continue;
-                fms_advise(&stage->host, option->name,
-                           "%s \"%s\" is also that of [%s] in %s; each stage needs one"
-                           " of its own",
-                           option->unique, value, other->name, other->pipeline->config->path);
-            }
-        }
-    }
-}
-
-int pipeline_check_together(struct pipeline *const *pipelines, size_t count)
-{
-    int error = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        for (size_t k = 0; k < i; k++) {
-            if (strcmp(pipelines[i]->options.name, pipelines[k]->options.name) == 0)
-                error = section_error(pipelines[i], NULL,
-                                      "the pipeline's name \"%s\" is also that of %s: set name in"
-                                      " [pipeline]",
-                                      pipelines[i]->options.name, pipelines[k]->config->path);
-        }
-        for (size_t k = 0; k < pipelines[i]->stage_count; k++) {
-            const struct stage *stage = pipelines[i]->stages[k];
-            const struct fms_option *option = stage->plugin->table.options;
-
-            for (; option != NULL && option->name != NULL; option++) {
-                if (option->unique != NULL && option->type == FMS_STRING && unique_value(stage, option) != NULL)
-                    check_unique(pipelines, count, stage, option);
-            }
-        }
-    }
-    return error;
-}
-
-/* --------------------------------------------------------------------------------------------------- open and close */
-
-static void log_counters(const struct stage *stage)
-{
-    for (size_t i = 0; i < stage->counter_count; i++) {
-        if (stage->counters[i] > 0)
-            log_line(FMS_LOG_INFO, stage->host.pipeline, stage->name, "%s: %llu", stage->plugin->table.counters[i].name,
-                     (unsigned long long)stage->counters[i]);
-    }
-}
-
-static void close_stage(struct stage *stage)
-{
-    if (!stage->is_open)
-        return;
-    if (stage->plugin->table.close != NULL)
-        stage->plugin->table.close(stage->instance);
-    stage->is_open = false;
-    log_counters(stage);
-}
-
-static int open_stage(struct stage *stage)
-{
-    int error = 0;
-
-    if (stage->plugin->table.open != NULL)
-        error = stage_result(stage, "open", stage->plugin->table.open(stage->instance, &stage->host));
-    stage->is_open = error == 0;
-    return error;
-}
-
-int pipeline_open(struct pipeline *pipeline)
-{
-    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
-    int error = 0;
-
-    for (size_t i = 0; i < slots && error == 0; i++)
-        error = open_stage(pipeline->sinks[i]);
-    for (size_t i = 0; i < pipeline->transform_count && error == 0; i++)
-        error = open_stage(pipeline->transforms[i]);
-    if (error == 0)
-        error = open_stage(pipeline->source);
-    if (error != 0)
-        pipeline_close(pipeline);
-    return error;
-}
-
-void pipeline_close(struct pipeline *pipeline)
-{
-    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
-
-    close_stage(pipeline->source);
-    for (size_t i = 0; i < pipeline->transform_count; i++)
-        close_stage(pipeline->transforms[i]);
-    for (size_t i = 0; i < slots; i++)
-        close_stage(pipeline->sinks[i]);
-}
-
-int pipeline_probe(struct pipeline *pipeline, int64_t timeout)
-{
-    int failed = 0;
-
-    for (size_t i = 0; i < pipeline->stage_count; i++) {
-        struct stage *stage = pipeline->stages[i];
-
-        if (stage->plugin->table.probe == NULL)
-            fms_report(&stage->host, "nothing to connect");
-        else if (stage_result(stage, "probe",
-                              stage->plugin->table.probe(stage->instance, &stage->host, clock_now() + timeout)) != 0)
-            failed++;
-    }
-    return failed;
+    pipeline->must_fail = true;
+    pipeline_wake(pipeline);
 }

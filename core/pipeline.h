@@ -1,35 +1,128 @@
-/* pipeline.h - from a pipeline file to a lane that is ready to run, and back. All functions: [control]. */
+/* pipeline.h - a pipeline: its stages, its records in flight, and its one thread of control. Inside the core only.
+ *
+ * Whoever holds `lock` is the lane. That is the lane's own thread, which gives it up only to sleep, or a library's
+ * thread between fms_enter and fms_leave. All fields belong to the lane unless a comment says otherwise. The lock order
+ * is `lock`, then `inbox_lock`; neither is held when a plugin is called but `lock`. */
 #ifndef FMS_PIPELINE_H
 #define FMS_PIPELINE_H
 
-#include "lane.h"
+#include <pthread.h>
+#include <stdatomic.h>
 
-/* Reads and checks a pipeline file: plugins are loaded, options filled, every stage's `check` called; nothing is
- * connected. Every error is logged with file and line. NULL after an error, with errno: ENOMEM, EMFILE, ENFILE or EIO if not
- * the file but the surroundings are to blame, for now. */
-struct pipeline *pipeline_load(const char *path);
+#include "config.h"
+#include "json.h"
+#include "options.h"
+#include "record.h"
+#include "stage.h"
 
-/* What stands in for the source, and for the sinks and the dead letters' sink, of a pipeline that is tested. */
-struct pipeline_stand_ins {
-    struct plugin source, sink;
+#define PIPELINE_BATCH      256u /* records that a sink is offered at once */
+#define PIPELINE_MAX_STAGES 62u  /* so that a record's stages fit a 64-bit mask */
+
+enum pipeline_state {
+    PIPELINE_RUNNING,
+    PIPELINE_STOPPING, /* the source was told to stop and may still emit what is on its way */
+    PIPELINE_DRAINING, /* the source has ended; settle what is in flight */
+    PIPELINE_ENDED,
 };
 
-/* The same, but with these instead of what the file names; the sinks are one, and there is one for dead letters. */
-struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins);
+enum on_reject { ON_REJECT_STOP, ON_REJECT_DROP };
 
-/* The options of [pipeline], for `fmspipe describe pipeline`. */
-const struct fms_option *pipeline_option_table(void);
+/* The options of [pipeline]. */
+struct pipeline_options {
+    const char *name;
+    int64_t max_in_flight, max_in_flight_bytes;
+    int on_reject; /* enum on_reject */
+    int64_t drain_timeout, retry_min, retry_max, stats_interval;
+};
 
-/* Checks across the pipelines of one process: names (an error), options that should be unique (a warning). 0 or
- * -EINVAL. */
-int pipeline_check_together(struct pipeline *const *pipelines, size_t count);
+/* What watch.c knows of a lane. */
+struct watched {
+    struct pipeline *next;
+    uint64_t turns;             /* when it looked last */
+    int64_t since;              /* the lane was first seen in this turn, in a call */
+    unsigned looks, tell_after; /* how often it was seen there; when that is told of */
+};
 
-/* Opens the stages, sinks first. After an error (logged) none is open. */
-int pipeline_open(struct pipeline *pipeline);
-void pipeline_close(struct pipeline *pipeline);
-void pipeline_free(struct pipeline *pipeline);
+struct pipeline_counts {
+    uint64_t emitted, delivered, rejected, dead_letters, dropped, retried;
+};
 
-/* Calls each stage's `probe`; how many failed. A stage without one is reported as such. */
-int pipeline_probe(struct pipeline *pipeline, int64_t timeout);
+struct pipeline {
+    struct pipeline_options options;
+    char *default_name; /* from the file's name */
+    struct config *config;
+    struct options_memory *memory;
+    struct json_paths *paths;
+    struct json_cache *draft_json; /* what was found in the draft looked at last; of `draft_json_size` bytes */
+    size_t draft_json_size;
+    struct stage *stages[PIPELINE_MAX_STAGES];
+    size_t stage_count;
+    struct stage *source;
+    struct stage *transforms[PIPELINE_MAX_STAGES];
+    size_t transform_count;
+    struct stage *sinks[PIPELINE_MAX_STAGES + 1]; /* the dead letter's sink stands behind the last */
+    size_t sink_count;                            /* without the dead letter's */
+    struct stage *dead_letter;                    /* NULL: none */
+
+    pthread_mutex_t lock;
+    int wake_fd;
+    _Atomic bool is_signalled; /* wake_fd was written and not yet read; any thread */
+    int64_t sleeps_until;      /* until when the lane's own thread sleeps; 0: it is awake */
+
+    pthread_mutex_t inbox_lock;
+    struct slot_list {
+        struct record *head, *tail;
+    } inbox[PIPELINE_MAX_STAGES + 1]; /* by slot: settled by other threads; under inbox_lock */
+    _Atomic bool has_inbox;
+    struct slot_list settled[PIPELINE_MAX_STAGES + 1]; /* by slot: settled on the lane */
+    bool has_settled;
+
+    struct record_list done; /* complete roots whose source is to be told */
+    size_t in_flight;        /* roots */
+    struct records records;
+    struct record_list stuck; /* rejected records that on_reject = stop left in flight */
+    bool is_blocked;          /* emit said -EAGAIN, or the bound was reached; until the low watermark */
+    size_t blocked_for;       /* bytes that the refused record needs */
+    const struct stage
+        *last_try; /* the transform that has a record in hand of which, if a child finds no room now, it will
+                                     never find any; NULL: none */
+
+    _Atomic(const struct call *) calling; /* what the lane is in; NULL: nothing of a plugin's. Others only read it */
+    _Atomic uint64_t turns;               /* how often it has begun anew; others only read it */
+    int64_t patience;                     /* how long a call may hold the lane before it is named */
+    int64_t stall_after;                  /* how long nothing may be settled before a stage is named */
+    int64_t stalls_at;                    /* when to look at that again */
+    struct watched watched;               /* watch.c's, under its lock */
+    bool is_watched;
+
+    enum pipeline_state state;
+    _Atomic bool must_stop;   /* any thread */
+    _Atomic bool must_finish; /* any thread */
+    _Atomic bool must_fail;   /* any thread: a broken rule */
+    bool has_failed;
+    bool is_finished; /* ended by fms_finish: what is left is nobody's error */
+    bool in_source;   /* within source_poll */
+    bool is_refused;  /* fms_emit has said -EAGAIN in this source_poll */
+    uint64_t refused; /* of which draft: see host.c */
+    int64_t drain_until;
+    int64_t stats_at;
+    struct pipeline_counts counts;
+    size_t left; /* after the run: records left unsettled */
+};
+
+/* The pipeline whose lane this thread is, or NULL. */
+extern _Thread_local struct pipeline *pipeline_current;
+
+int pipeline_init(struct pipeline *pipeline); /* of zeros: locks, wake-up; 0 or -errno */
+void pipeline_destroy(struct pipeline *pipeline);
+/* After each change of sinks, paths or bounds, none of which comes once there are records. */
+void pipeline_layout(struct pipeline *pipeline);
+/* Sinks and the dead letter's, whose is the last slot. */
+size_t pipeline_slots(const struct pipeline *pipeline);
+
+/* What any thread may ask; the lane does it in its next turn. */
+void pipeline_wake(struct pipeline *pipeline);
+void pipeline_stop(struct pipeline *pipeline);
+void pipeline_fail(struct pipeline *pipeline); /* logged by the caller */
 
 #endif

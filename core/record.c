@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "lane.h"
+#include "record.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -37,15 +37,12 @@ static size_t align8(size_t size)
     return (size + 7) & ~(size_t)7;
 }
 
-static size_t record_slots(const struct pipeline *pipeline)
+void records_layout(struct records *records, size_t slots, size_t json, size_t most)
 {
-    return pipeline->sink_count + (pipeline->dead_letter != NULL);
-}
-
-void record_layout(struct pipeline *pipeline)
-{
-    pipeline->record_json = align8(sizeof(struct record) + record_slots(pipeline) * sizeof(struct slot));
-    pipeline->record_head = pipeline->record_json + align8(json_cache_size(pipeline->paths));
+    records->slots = slots;
+    records->json = align8(sizeof(struct record) + slots * sizeof(struct slot));
+    records->head = records->json + align8(json);
+    records->most = most;
 }
 
 /* Whether data and size belong together. No value is a TiB, so the sum of all values of a record is a number of 64 bits. */
@@ -82,7 +79,7 @@ static uint64_t record_data_size(const struct fms_record *draft, const struct re
 }
 
 /* SIZE_MAX for a malformed draft; RECORD_TOO_LARGE for what memory cannot hold, where that is less than 64 bits tell. */
-static size_t record_size(const struct pipeline *pipeline, const struct fms_record *draft, const struct record *share)
+static size_t record_size(const struct records *records, const struct fms_record *draft, const struct record *share)
 {
     uint64_t data = record_data_size(draft, share);
 
@@ -90,7 +87,7 @@ static size_t record_size(const struct pipeline *pipeline, const struct fms_reco
         return SIZE_MAX;
     if (sizeof(size_t) < sizeof data && data > RECORD_TOO_LARGE / 2)
         return RECORD_TOO_LARGE;
-    return pipeline->record_head + draft->header_count * sizeof(struct fms_header) + (size_t)data;
+    return records->head + draft->header_count * sizeof(struct fms_header) + (size_t)data;
 }
 
 static size_t class_charge(size_t class, size_t size)
@@ -98,36 +95,36 @@ static size_t class_charge(size_t class, size_t size)
     return class < RECORD_CLASSES ? (size_t)POOL_SMALLEST << class : size;
 }
 
-size_t record_charge(const struct pipeline *pipeline, const struct fms_record *draft, const struct record *share)
+size_t record_charge(const struct records *records, const struct fms_record *draft, const struct record *share)
 {
-    size_t size = record_size(pipeline, draft, share);
+    size_t size = record_size(records, draft, share);
 
     return size == SIZE_MAX ? SIZE_MAX : class_charge(record_class(size), size);
 }
 
 /* Records come back from whichever thread has settled them, out of another core's cache: so the next one is fetched now. */
-static struct record *pool_take(struct pipeline *pipeline, size_t class)
+static struct record *pool_take(struct records *records, size_t class)
 {
-    struct record *record = class < RECORD_CLASSES ? pipeline->pool[class] : NULL;
+    struct record *record = class < RECORD_CLASSES ? records->pool[class] : NULL;
 
     if (record == NULL)
         return NULL;
-    pipeline->pool[class] = record->link;
-    pipeline->pool_bytes -= record->charge;
+    records->pool[class] = record->link;
+    records->pool_bytes -= record->charge;
     for (size_t line = 0; line < PREFETCHED && line < record->charge; line += CACHE_LINE) /* the next one */
         __builtin_prefetch((const char *)record->link + line, 1);
     return record;
 }
 
-static void pool_put(struct pipeline *pipeline, size_t class, struct record *record)
+static void pool_put(struct records *records, size_t class, struct record *record)
 {
-    if (pipeline->pool_bytes + record->charge > (size_t)pipeline->options.max_in_flight_bytes / POOL_SHARE) {
+    if (records->pool_bytes + record->charge > records->most / POOL_SHARE) {
         free(record);
         return;
     }
-    record->link = pipeline->pool[class];
-    pipeline->pool[class] = record;
-    pipeline->pool_bytes += record->charge;
+    record->link = records->pool[class];
+    records->pool[class] = record;
+    records->pool_bytes += record->charge;
 }
 
 /* Takes the record that has been there longest; NULL while there is room. */
@@ -178,12 +175,11 @@ static void copy_draft(struct record *record, const struct fms_record *draft, co
     public->payload = copy_bytes(&end, draft->payload);
 }
 
-struct record *record_new(struct pipeline *pipeline, const struct fms_record *draft, size_t charge,
+struct record *record_new(struct records *records, const struct fms_record *draft, size_t charge,
                           const struct record *share)
 {
-    size_t slots = record_slots(pipeline), cache = pipeline->record_head - pipeline->record_json,
-           class = record_class(charge);
-    struct record *record = pool_take(pipeline, class);
+    size_t slots = records->slots, cache = records->head - records->json, class = record_class(charge);
+    struct record *record = pool_take(records, class);
 
     if (record == NULL)
         record = charge % CACHE_LINE == 0 ? aligned_alloc(CACHE_LINE, charge) : malloc(charge);
@@ -197,11 +193,11 @@ struct record *record_new(struct pipeline *pipeline, const struct fms_record *dr
     record->size_class = (uint32_t) class;
     record->charge = charge;
     if (cache > 0) {
-        record->json = (struct json_cache *)(void *)((char *)record + pipeline->record_json);
+        record->json = (struct json_cache *)(void *)((char *)record + records->json);
         memset(record->json, 0, cache);
     }
-    copy_draft(record, draft, share, (char *)record + pipeline->record_head);
-    pipeline->in_flight_bytes += record->charge;
+    copy_draft(record, draft, share, (char *)record + records->head);
+    records->bytes += record->charge;
     return record;
 }
 
@@ -214,30 +210,30 @@ static void record_poison(struct record *record)
     ASAN_POISON_MEMORY_REGION(headers + 1, record->charge - offsetof(struct record, public.headers) - sizeof *headers);
 }
 
-void record_free(struct pipeline *pipeline, struct record *record)
+void record_free(struct records *records, struct record *record)
 {
     size_t class = record->size_class;
 
-    pipeline->in_flight_bytes -= record->charge;
+    records->bytes -= record->charge;
     record->magic = RECORD_FREED;
     if (class >= RECORD_CLASSES) {
         free(record);
         return;
     }
     record_poison(record);
-    record = bury(&pipeline->graves[class], record);
+    record = bury(&records->graves[class], record);
     if (record != NULL)
-        pool_put(pipeline, class, record);
+        pool_put(records, class, record);
 }
 
-void record_pool_free(struct pipeline *pipeline)
+void records_free(struct records *records)
 {
     struct record *record;
 
     for (size_t class = 0; class < RECORD_CLASSES; class ++) {
         for (size_t i = 0; i < RECORD_QUARANTINE; i++)
-            free(bury(&pipeline->graves[class], NULL));
-        while ((record = pool_take(pipeline, class)) != NULL)
+            free(bury(&records->graves[class], NULL));
+        while ((record = pool_take(records, class)) != NULL)
             free(record);
     }
 }

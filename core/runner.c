@@ -12,7 +12,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "assemble.h"
 #include "clock.h"
+#include "lane.h"
 #include "log.h"
 
 #define SAME_SIGNAL     (500 * FMS_MS)
@@ -88,7 +90,7 @@ static void stop_all(struct runner *runners, size_t count, struct stopping *stop
     if (stopping->since == 0)
         stopping->since = clock_now();
     for (size_t i = 0; i < count; i++)
-        lane_stop(runners[i].pipeline);
+        pipeline_stop(runners[i].pipeline);
 }
 
 /* Whether the others are to stop, too. */

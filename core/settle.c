@@ -2,13 +2,15 @@
  *
  * Nothing here calls back into a stage that is on the stack: a settlement that arrives while a sink is being written to
  * is put on a list and handled when the write has returned, so that plugins need not be reentrant. */
+#include "settle.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "call.h"
 #include "clock.h"
-#include "lane.h"
 #include "log.h"
 
 static struct slot *slot_of(struct record *record, const struct stage *stage)
@@ -25,15 +27,15 @@ static void queue_append(struct stage *stage, struct record *record)
 {
     struct slot *slot = slot_of(record, stage);
 
-    slot->previous = stage->tail;
+    slot->previous = stage->queue.tail;
     slot->next = NULL;
-    if (stage->tail == NULL)
-        stage->head = record;
+    if (stage->queue.tail == NULL)
+        stage->queue.head = record;
     else
-        slot_of(stage->tail, stage)->next = record;
-    stage->tail = record;
-    if (stage->cursor == NULL)
-        stage->cursor = record;
+        slot_of(stage->queue.tail, stage)->next = record;
+    stage->queue.tail = record;
+    if (stage->queue.cursor == NULL)
+        stage->queue.cursor = record;
 }
 
 static void queue_remove(struct stage *stage, struct record *record)
@@ -41,15 +43,15 @@ static void queue_remove(struct stage *stage, struct record *record)
     struct slot *slot = slot_of(record, stage);
 
     if (slot->previous == NULL)
-        stage->head = slot->next;
+        stage->queue.head = slot->next;
     else
         slot_of(slot->previous, stage)->next = slot->next;
     if (slot->next == NULL)
-        stage->tail = slot->previous;
+        stage->queue.tail = slot->previous;
     else
         slot_of(slot->next, stage)->previous = slot->previous;
-    if (stage->cursor == record)
-        stage->cursor = slot->next;
+    if (stage->queue.cursor == record)
+        stage->queue.cursor = slot->next;
 }
 
 static void list_append(struct record_list *list, struct record *record)
@@ -101,7 +103,7 @@ void settle_release(struct pipeline *pipeline, struct record *record)
             list_append(&pipeline->done, record);
             return;
         }
-        record_free(pipeline, record);
+        record_free(&pipeline->records, record);
         record = parent;
     }
 }
@@ -118,7 +120,7 @@ static void tell_source(struct pipeline *pipeline, struct record *root)
         source->plugin->table.source_settled(source->instance, &root->public,
                                              root->dropped ? FMS_REJECTED : FMS_DELIVERED);
     pipeline->in_flight--;
-    record_free(pipeline, root);
+    record_free(&pipeline->records, root);
 }
 
 /* -------------------------------------------------------------------------------------------------------- rejection */
@@ -187,7 +189,7 @@ static struct record *dead_letter_new(struct stage *stage, struct record *root, 
     headers[n++] = (struct fms_header){"fms.time", fms_text(when)};
     draft.headers = headers;
     draft.header_count = n;
-    letter = record_new(pipeline, &draft, record_charge(pipeline, &draft, root), root);
+    letter = record_new(&pipeline->records, &draft, record_charge(&pipeline->records, &draft, root), root);
     free(longer);
     free(headers);
     return letter;
@@ -259,7 +261,7 @@ static int dead_letter_send_bare(struct stage *stage, struct record *letter, con
     headers[0].value = bare_reason(&letter->public, reason, sizeof reason);
     draft.headers = headers;
     draft.header_count = RECORD_LETTER_HEADERS;
-    bare = record_new(pipeline, &draft, record_charge(pipeline, &draft, root), root);
+    bare = record_new(&pipeline->records, &draft, record_charge(&pipeline->records, &draft, root), root);
     if (bare == NULL)
         return -ENOMEM;
     dead_letter_queue(pipeline, root, bare);
@@ -294,7 +296,7 @@ static void reject_by_policy(struct stage *stage, struct record *record, const c
              "%s rejected: %s; the pipeline stops and the record stays unacknowledged (on_reject = stop): %s", what,
              reason, rejection_remedy(stage));
     stick(pipeline, record);
-    lane_fail(pipeline);
+    pipeline_fail(pipeline);
 }
 
 void settle_reject(struct stage *stage, struct record *record, char *reason)
@@ -331,15 +333,15 @@ static void slot_list_append(struct slot_list *list, struct record *record, size
 /* From now on the sink is offered nothing until all that it took is settled. */
 static void retry_begin(struct stage *sink, const char *reason)
 {
-    if (sink->is_retrying)
+    if (sink->retry.is_due)
         return;
     log_line(FMS_LOG_WARN, sink->pipeline->options.name, sink->name, "not delivered, will be offered again: %s",
              reason != NULL ? reason : "no reason was given");
-    if (sink->attempt == 0)
-        sink->retry_since = clock_now();
-    sink->is_retrying = true;
-    sink->is_troubled = true;
-    sink->retry_at = 0;
+    if (sink->retry.attempt == 0)
+        sink->retry.since = clock_now();
+    sink->retry.is_due = true;
+    sink->retry.is_troubled = true;
+    sink->retry.at = 0;
 }
 
 void settle_report(struct stage *sink, struct record *record, enum fms_fate fate, char *reason)
@@ -349,14 +351,14 @@ void settle_report(struct stage *sink, struct record *record, enum fms_fate fate
     uint8_t expected = SLOT_TAKEN;
 
     if (!atomic_compare_exchange_strong(&slot->state, &expected, SLOT_SETTLED)) {
-        host_misuse(sink, expected == SLOT_SETTLED ? "settled a record twice"
+        rule_broken(sink, expected == SLOT_SETTLED ? "settled a record twice"
                                                    : "settled a record that it has not, or settled it twice");
         free(reason);
         return;
     }
     slot->fate = (uint8_t)fate;
     slot->reason = reason;
-    if (lane_current == pipeline) {
+    if (pipeline_current == pipeline) {
         if (fate == FMS_RETRY)
             retry_begin(sink, reason);
         slot_list_append(&pipeline->settled[sink->slot], record, sink->slot);
@@ -367,7 +369,7 @@ void settle_report(struct stage *sink, struct record *record, enum fms_fate fate
     slot_list_append(&pipeline->inbox[sink->slot], record, sink->slot);
     pipeline->has_inbox = true;
     pthread_mutex_unlock(&pipeline->inbox_lock);
-    lane_wake(pipeline);
+    pipeline_wake(pipeline);
 }
 
 static bool has_key_of(const struct record *record, const struct record *other)
@@ -398,19 +400,19 @@ static void check_order(struct stage *sink, const struct record *record)
 /* The first deliveries since it had to retry. */
 static void settle_troubled(struct stage *sink, const struct record *record)
 {
-    if (sink->is_retrying) {
+    if (sink->retry.is_due) {
         check_order(sink, record);
         return;
     }
     log_line(FMS_LOG_INFO, sink->pipeline->options.name, sink->name, "delivers again, after %.1f s",
-             (double)(clock_now() - sink->retry_since) / (double)FMS_SECOND);
-    sink->attempt = 0;
-    sink->is_troubled = false;
+             (double)(clock_now() - sink->retry.since) / (double)FMS_SECOND);
+    sink->retry.attempt = 0;
+    sink->retry.is_troubled = false;
 }
 
 static void settle_delivered(struct stage *sink, struct record *record)
 {
-    if (sink->is_troubled)
+    if (sink->retry.is_troubled)
         settle_troubled(sink, record);
     queue_remove(sink, record);
     settle_release(sink->pipeline, record);
@@ -431,8 +433,8 @@ static void settle_one(struct stage *sink, struct record *record)
 
     slot->reason = NULL;
     slot_set(record, sink, SLOT_NONE);
-    sink->taken--;
-    sink->is_full = false;
+    sink->queue.taken--;
+    sink->queue.is_full = false;
     sink->has_moved = true;
     if (slot->fate == FMS_DELIVERED) {
         settle_delivered(sink, record);
@@ -442,14 +444,14 @@ static void settle_one(struct stage *sink, struct record *record)
         queue_remove(sink, record);
         settle_reject(sink, record, reason);
     }
-    if (sink->is_retrying && sink->taken == 0 && sink->retry_at == 0)
-        sink->retry_at = clock_now() + fms_backoff(&sink->host, sink->pipeline->options.retry_min,
-                                                   sink->pipeline->options.retry_max, sink->attempt++);
+    if (sink->retry.is_due && sink->queue.taken == 0 && sink->retry.at == 0)
+        sink->retry.at = clock_now() + fms_backoff(&sink->host, sink->pipeline->options.retry_min,
+                                                   sink->pipeline->options.retry_max, sink->retry.attempt++);
 }
 
 static void settle_list(struct pipeline *pipeline, struct slot_list *lists)
 {
-    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
+    size_t slots = pipeline_slots(pipeline);
 
     for (size_t i = 0; i < slots; i++) {
         struct record *record = lists[i].head;
@@ -467,7 +469,7 @@ static void settle_list(struct pipeline *pipeline, struct slot_list *lists)
 static void settle_inbox(struct pipeline *pipeline)
 {
     struct slot_list lists[PIPELINE_MAX_STAGES + 1];
-    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
+    size_t slots = pipeline_slots(pipeline);
 
     pthread_mutex_lock(&pipeline->inbox_lock);
     memcpy(lists, pipeline->inbox, slots * sizeof *lists);
@@ -498,14 +500,14 @@ void settle_run(struct pipeline *pipeline)
 
 bool settle_is_pending(const struct pipeline *pipeline)
 {
-    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
+    size_t slots = pipeline_slots(pipeline);
 
     for (size_t i = 0; i < slots; i++) {
-        if (!pipeline->sinks[i]->is_dead && pipeline->sinks[i]->head != NULL)
+        if (!pipeline->sinks[i]->is_dead && pipeline->sinks[i]->queue.head != NULL)
             return true;
     }
     for (size_t i = 0; i < pipeline->transform_count; i++) {
-        if (!pipeline->transforms[i]->is_dead && pipeline->transforms[i]->taken > 0)
+        if (!pipeline->transforms[i]->is_dead && pipeline->transforms[i]->queue.taken > 0)
             return true;
     }
     return pipeline->has_inbox || pipeline->has_settled || pipeline->done.head != NULL;
@@ -520,14 +522,14 @@ static bool untake(struct stage *sink, struct record *record)
 
     if (!atomic_compare_exchange_strong(&slot_of(record, sink)->state, &expected, SLOT_QUEUED))
         return false;
-    sink->taken--;
+    sink->queue.taken--;
     return true;
 }
 
 /* The next records to be offered, at least one: the cursor stands at a record. */
 static size_t gather(struct stage *sink, struct record **batch, const struct fms_record **records)
 {
-    struct record *record = sink->cursor;
+    struct record *record = sink->queue.cursor;
     size_t n = 0;
 
     do {
@@ -536,7 +538,7 @@ static size_t gather(struct stage *sink, struct record **batch, const struct fms
         records[n++] = &record->public;
         record = slot_of(record, sink)->next;
     } while (record != NULL && n < PIPELINE_BATCH);
-    sink->taken += n;
+    sink->queue.taken += n;
     return n;
 }
 
@@ -548,7 +550,7 @@ static void check_durable(struct stage *sink, struct record **batch, size_t took
     for (size_t i = 0; i < took; i++)
         unsettled += atomic_load_explicit(&slot_of(batch[i], sink)->state, memory_order_relaxed) == SLOT_TAKEN;
     if (unsettled > 0)
-        host_misuse(sink, "has the trait of durable writes and did not settle %zu records within sink_write",
+        rule_broken(sink, "has the trait of durable writes and did not settle %zu records within sink_write",
                     unsettled);
 }
 
@@ -564,18 +566,18 @@ static void offer_batch(struct stage *sink)
     call_end(sink->pipeline, outer);
     if (has_failed) {
         if (took > 0)
-            host_misuse(sink, "sink_write took %d of %zu records", took, n);
+            rule_broken(sink, "sink_write took %d of %zu records", took, n);
         stage_fail(sink, "sink_write", took < 0 ? took : -EINVAL);
         took = 0;
     }
     for (size_t i = (size_t)took; i < n; i++) {
         if (!untake(sink, batch[i]) && !has_failed)
-            host_misuse(sink, "settled a record in sink_write and then said that it had not taken it");
+            rule_broken(sink, "settled a record in sink_write and then said that it had not taken it");
     }
     if ((sink->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0)
         check_durable(sink, batch, (size_t)took);
-    sink->is_full = (size_t)took < n;
-    sink->cursor = sink->is_full ? batch[took] : slot_of(batch[n - 1], sink)->next;
+    sink->queue.is_full = (size_t)took < n;
+    sink->queue.cursor = sink->queue.is_full ? batch[took] : slot_of(batch[n - 1], sink)->next;
 }
 
 /* Whether it took any. */
@@ -585,29 +587,29 @@ static bool offer_sink(struct stage *sink)
 
     if (sink->is_dead)
         return false;
-    if (sink->is_retrying) {
-        if (sink->retry_at == 0 || clock_now() < sink->retry_at)
+    if (sink->retry.is_due) {
+        if (sink->retry.at == 0 || clock_now() < sink->retry.at)
             return false;
-        sink->is_retrying = false;
-        sink->is_full = false;
-        sink->cursor = sink->head;
+        sink->retry.is_due = false;
+        sink->queue.is_full = false;
+        sink->queue.cursor = sink->queue.head;
     }
-    if (sink->cursor == NULL || sink->is_full)
+    if (sink->queue.cursor == NULL || sink->queue.is_full)
         return false;
-    first = sink->cursor;
-    while (sink->cursor != NULL && !sink->is_full && !sink->is_retrying && !sink->is_dead)
+    first = sink->queue.cursor;
+    while (sink->queue.cursor != NULL && !sink->queue.is_full && !sink->retry.is_due && !sink->is_dead)
         offer_batch(sink);
     stage_poll(sink);
-    if (sink->cursor != first)
+    if (sink->queue.cursor != first)
         return true;
-    if (!sink->is_full)
+    if (!sink->queue.is_full)
         sink->is_woken = true; /* it woke itself and took nothing: again, but in the lane's next turn */
     return false;
 }
 
 bool settle_offer(struct pipeline *pipeline)
 {
-    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
+    size_t slots = pipeline_slots(pipeline);
     bool offered = false;
 
     for (size_t i = 0; i < slots; i++)
@@ -622,19 +624,19 @@ static void keep(struct stage *transform, struct record *record)
     const struct pipeline_options *options = &transform->pipeline->options;
 
     queue_append(transform, record);
-    transform->taken++;
+    transform->queue.taken++;
     transform->kept_bytes += record->charge;
-    if (transform->taken > (size_t)options->max_in_flight / 2)
-        host_misuse(transform, "keeps %zu records, more than half of max_in_flight = %lld: raise it, or keep less",
-                    transform->taken, (long long)options->max_in_flight);
+    if (transform->queue.taken > (size_t)options->max_in_flight / 2)
+        rule_broken(transform, "keeps %zu records, more than half of max_in_flight = %lld: raise it, or keep less",
+                    transform->queue.taken, (long long)options->max_in_flight);
     else if (transform->kept_bytes > (size_t)options->max_in_flight_bytes / 2)
-        host_misuse(transform, "keeps %zu bytes, more than half of max_in_flight_bytes = %lld: raise it, or keep less",
+        rule_broken(transform, "keeps %zu bytes, more than half of max_in_flight_bytes = %lld: raise it, or keep less",
                     transform->kept_bytes, (long long)options->max_in_flight_bytes);
 }
 
 bool settle_is_in_hand(struct stage *transform, struct record *record)
 {
-    return slot_of(record, transform)->previous == NULL && transform->head != record;
+    return slot_of(record, transform)->previous == NULL && transform->queue.head != record;
 }
 
 void settle_unkeep(struct stage *transform, struct record *record)
@@ -644,7 +646,7 @@ void settle_unkeep(struct stage *transform, struct record *record)
         return; /* not in the list yet */
     queue_remove(transform, record);
     slot_of(record, transform)->previous = NULL;
-    transform->taken--;
+    transform->queue.taken--;
     transform->has_moved = true;
     transform->kept_bytes -= record->charge;
 }
@@ -652,13 +654,13 @@ void settle_unkeep(struct stage *transform, struct record *record)
 /* FMS_AGAIN and -EAGAIN belong together: without the one nothing makes room, without the other a child is lost. */
 static void check_again(struct stage *transform, enum fms_verdict verdict)
 {
-    if (verdict == FMS_AGAIN && !transform->is_refused)
-        host_misuse(transform, "returned FMS_AGAIN, but fms_emit_child did not say -EAGAIN");
-    if (transform->is_refused && (verdict == FMS_PASS || verdict == FMS_DROP))
-        host_misuse(transform,
+    if (verdict == FMS_AGAIN && !transform->family.is_refused)
+        rule_broken(transform, "returned FMS_AGAIN, but fms_emit_child did not say -EAGAIN");
+    if (transform->family.is_refused && (verdict == FMS_PASS || verdict == FMS_DROP))
+        rule_broken(transform,
                     "returned %s though fms_emit_child said -EAGAIN, and the child is lost: return FMS_AGAIN",
                     verdict == FMS_PASS ? "FMS_PASS" : "FMS_DROP");
-    transform->is_refused = false;
+    transform->family.is_refused = false;
 }
 
 /* What FMS_AGAIN asks for; true: to wait. */
@@ -666,9 +668,9 @@ static bool again_waits(struct stage *transform, struct record *record)
 {
     char *reason = NULL;
 
-    if (!transform->is_hopeless)
+    if (!transform->family.is_hopeless)
         return true;
-    transform->is_hopeless = false;
+    transform->family.is_hopeless = false;
     if (asprintf(&reason, "what %s makes of it has more than the %u headers that a record may have", transform->name,
                  RECORD_MAX_HEADERS) < 0)
         reason = NULL;
@@ -690,13 +692,13 @@ static inline bool transform_one(struct stage *transform, struct record *record,
     call_end(pipeline, outer);
     is_settled = record->kept_by != transform->index + 1;
     *again = false;
-    if (verdict == FMS_AGAIN || transform->is_refused)
+    if (verdict == FMS_AGAIN || transform->family.is_refused)
         check_again(transform, verdict);
     if (verdict == FMS_KEPT) {
         if (!is_settled)
             keep(transform, record);
     } else if (is_settled) {
-        host_misuse(transform, "settled a record and returned %d for it: return FMS_KEPT", (int)verdict);
+        rule_broken(transform, "settled a record and returned %d for it: return FMS_KEPT", (int)verdict);
     } else {
         record->kept_by = 0;
         goes_on = verdict == FMS_PASS;
@@ -705,7 +707,7 @@ static inline bool transform_one(struct stage *transform, struct record *record,
         } else if (verdict == FMS_AGAIN) {
             *again = again_waits(transform, record);
         } else if (!goes_on) {
-            host_misuse(transform, "transform returned %d, which is no verdict", (int)verdict);
+            rule_broken(transform, "transform returned %d, which is no verdict", (int)verdict);
             stick(pipeline, record);
         }
     }
@@ -726,12 +728,12 @@ void settle_advance(struct pipeline *pipeline, struct record *record, int after)
 {
     for (size_t i = (size_t)(after + 1); i < pipeline->transform_count; i++) {
         struct stage *transform = pipeline->transforms[i];
-        bool again = transform->waiting.head != NULL; /* order: not past those that wait */
+        bool again = transform->family.waiting.head != NULL; /* order: not past those that wait */
 
         if (!again && transform_one(transform, record, &again))
             continue;
         if (again)
-            list_append(&transform->waiting, record);
+            list_append(&transform->family.waiting, record);
         return;
     }
     to_sinks(pipeline, record);
@@ -741,14 +743,14 @@ void settle_advance(struct pipeline *pipeline, struct record *record, int after)
  * by itself. Not in a pipeline that fails, where what is stuck takes the room. */
 bool settle_is_stalled(const struct pipeline *pipeline)
 {
-    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
+    size_t slots = pipeline_slots(pipeline);
 
     for (size_t i = 0; i < slots; i++) {
-        if (pipeline->sinks[i]->head != NULL)
+        if (pipeline->sinks[i]->queue.head != NULL)
             return false;
     }
     for (size_t i = 0; i < pipeline->transform_count; i++) {
-        if (pipeline->transforms[i]->taken > 0 && pipeline->state < PIPELINE_DRAINING)
+        if (pipeline->transforms[i]->queue.taken > 0 && pipeline->state < PIPELINE_DRAINING)
             return false;
     }
     return pipeline->done.head == NULL && !pipeline->has_settled && !pipeline->must_fail;
@@ -768,7 +770,7 @@ static void reject_waiting(struct stage *transform, struct record *record)
 static int last_waiting(const struct pipeline *pipeline)
 {
     for (size_t i = pipeline->transform_count; i-- > 0;) {
-        if (pipeline->transforms[i]->waiting.head != NULL)
+        if (pipeline->transforms[i]->family.waiting.head != NULL)
             return (int)i;
     }
     return -1;
@@ -778,7 +780,7 @@ static int last_waiting(const struct pipeline *pipeline)
 static bool advance_first_waiting(struct pipeline *pipeline, int position)
 {
     struct stage *transform = pipeline->transforms[position];
-    struct record *record = list_take(&transform->waiting);
+    struct record *record = list_take(&transform->family.waiting);
     bool is_last_try = settle_is_stalled(pipeline), again;
 
     pipeline->last_try = is_last_try ? transform : NULL;
@@ -787,13 +789,13 @@ static bool advance_first_waiting(struct pipeline *pipeline, int position)
     pipeline->last_try = NULL;
     if (!again)
         return true;
-    list_prepend(&transform->waiting, record);
+    list_prepend(&transform->family.waiting, record);
     if (last_waiting(pipeline) != position)
         return true; /* its children wait now */
     if (!settle_is_stalled(pipeline))
         return false;
     if (is_last_try) /* else it is told so first */
-        reject_waiting(transform, list_take(&transform->waiting));
+        reject_waiting(transform, list_take(&transform->family.waiting));
     return true;
 }
 
@@ -811,8 +813,8 @@ void settle_advance_waiting(struct pipeline *pipeline)
 
 static void abandon_queue(struct stage *stage)
 {
-    while (stage->head != NULL) {
-        struct record *record = stage->head;
+    while (stage->queue.head != NULL) {
+        struct record *record = stage->queue.head;
         struct slot *slot = slot_of(record, stage);
 
         queue_remove(stage, record);
@@ -821,25 +823,25 @@ static void abandon_queue(struct stage *stage)
         slot_set(record, stage, SLOT_NONE);
         settle_release(stage->pipeline, record);
     }
-    stage->taken = 0;
+    stage->queue.taken = 0;
 }
 
 void settle_abandon(struct pipeline *pipeline)
 {
-    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
+    size_t slots = pipeline_slots(pipeline);
     struct record *record;
 
     for (size_t i = 0; i < slots; i++)
         abandon_queue(pipeline->sinks[i]);
     for (size_t i = 0; i < pipeline->transform_count; i++) {
         abandon_queue(pipeline->transforms[i]);
-        while ((record = list_take(&pipeline->transforms[i]->waiting)) != NULL)
+        while ((record = list_take(&pipeline->transforms[i]->family.waiting)) != NULL)
             settle_release(pipeline, record);
     }
     while ((record = list_take(&pipeline->stuck)) != NULL)
         settle_release(pipeline, record);
     while ((record = list_take(&pipeline->done)) != NULL) {
         pipeline->in_flight--;
-        record_free(pipeline, record);
+        record_free(&pipeline->records, record);
     }
 }

@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "assemble.h"
 #include "clock.h"
 #include "lane.h"
-#include "pipeline.h"
 #include "test_section.h"
 
 struct run {

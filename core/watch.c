@@ -2,8 +2,9 @@
  *
  * A plugin that waits on the lane stops its whole pipeline, for ever perhaps, so nobody on the lane could tell; and a clock
  * read around each call would cost each record. Each call therefore only leaves its name in pipeline.calling. */
+#include "watch.h"
+
 #include "clock.h"
-#include "lane.h"
 #include "log.h"
 #include "thread.h"
 

@@ -3,7 +3,9 @@
  *
  * lane_run runs on the test's thread until the source has ended; nothing sleeps for a time. What a test holds against
  * the lane are the numbers of records, which the source puts into their tags. */
+#include "host.h"
 #include "lane.h"
+#include "settle.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +58,7 @@ static int rig_setup(void **state)
     rig.pipeline.paths = json_paths_new();
     log_redirect(rig_log, NULL);
     alarm(PATIENCE);
-    return lane_prepare(&rig.pipeline);
+    return pipeline_init(&rig.pipeline);
 }
 
 /* Every record is accounted for to the end. */
@@ -65,8 +67,8 @@ static int rig_teardown(void **state)
     (void)state;
     settle_abandon(&rig.pipeline);
     assert_int_equal(rig.pipeline.in_flight, 0);
-    assert_int_equal(rig.pipeline.in_flight_bytes, 0);
-    lane_release(&rig.pipeline);
+    assert_int_equal(rig.pipeline.records.bytes, 0);
+    pipeline_destroy(&rig.pipeline);
     json_paths_free(rig.pipeline.paths);
     log_redirect(NULL, NULL);
     return 0;
@@ -99,7 +101,7 @@ static struct stage *rig_add(enum fms_role role, const char *name, struct fms_pl
         pipeline->sink_count += role == FMS_SINK; /* the dead letter's comes last */
         pipeline->dead_letter = role == FMS_SINK ? NULL : stage;
     }
-    record_layout(pipeline);
+    pipeline_layout(pipeline);
     return stage;
 }
 
@@ -168,8 +170,8 @@ static void rig_watch(void)
 {
     if (rig.pipeline.in_flight > rig.most_in_flight)
         rig.most_in_flight = rig.pipeline.in_flight;
-    if (rig.pipeline.in_flight_bytes > rig.most_bytes)
-        rig.most_bytes = rig.pipeline.in_flight_bytes;
+    if (rig.pipeline.records.bytes > rig.most_bytes)
+        rig.most_bytes = rig.pipeline.records.bytes;
 }
 
 /* Emits the next record. */
@@ -417,7 +419,7 @@ static void max_in_flight_bytes_is_reached_and_not_passed(void **state)
     add_sink(1, "sink 1", when_idle_table);
     add_sink(2, "sink 2", at_once_table);
     draft_fill(&draft, 0, 300);
-    charge = record_charge(&rig.pipeline, &draft, NULL);
+    charge = record_charge(&rig.pipeline.records, &draft, NULL);
     assert_true(charge > 300 + sizeof(struct record) + 3 * sizeof(struct slot) + json_cache_size(rig.pipeline.paths));
     lane_run(&rig.pipeline);
     assert_int_equal(rig.most_bytes, most / charge * charge);
@@ -1060,8 +1062,8 @@ static void headers_near_the_bound_cost_only_themselves(void **state)
     rig.pipeline.options.max_in_flight_bytes = 100 * 1024;
     odd.draft.headers = &header;
     odd.draft.header_count = 1;
-    header.value.size = 100 * 1024 - record_charge(&rig.pipeline, &odd.draft, NULL) - 1024;
-    assert_true(record_charge(&rig.pipeline, &odd.draft, NULL) <= 100 * 1024);
+    header.value.size = 100 * 1024 - record_charge(&rig.pipeline.records, &odd.draft, NULL) - 1024;
+    assert_true(record_charge(&rig.pipeline.records, &odd.draft, NULL) <= 100 * 1024);
     lane_run(&rig.pipeline);
     assert_all_delivered(1);
     assert_string_equal(odd.text, "large fms.reason fms.pipeline fms.stage fms.topic fms.time ");
@@ -2554,7 +2556,7 @@ static int stop_at_end(struct source *self)
 {
     if (self->has_stopped)
         return FMS_END;
-    lane_stop(&rig.pipeline);
+    pipeline_stop(&rig.pipeline);
     return 0;
 }
 
@@ -2885,7 +2887,7 @@ static int stopping_poll(void *instance, struct fms_wait *wait)
     struct sink *self = instance;
 
     if (self->held_count > 0 && ++self->polls == 1)
-        lane_stop(&rig.pipeline);
+        pipeline_stop(&rig.pipeline);
     else if (self->polls > 3)
         return sink_poll_slowly(instance, wait);
     if (self->held_count > 0)
@@ -2925,7 +2927,7 @@ static int stop_only_poll(void *instance, struct fms_wait *wait)
     if (self->held_count == 0)
         wait->deadline = fms_now(self->host) + FMS_MS;
     else if (self->polls++ == 0)
-        lane_stop(&rig.pipeline);
+        pipeline_stop(&rig.pipeline);
     return 0;
 }
 
@@ -2955,7 +2957,7 @@ static int straggling_poll(void *instance, size_t credit, struct fms_wait *wait)
     self->polls++;
     if (self->next < self->total && !self->has_stopped) {
         if (self->next == 50)
-            lane_stop(&rig.pipeline);
+            pipeline_stop(&rig.pipeline);
         for (; credit > 0 && self->next < 50; credit--)
             source_emit(self);
         wait->deadline = 0;
@@ -3007,7 +3009,7 @@ static int waiting_poll(void *instance, size_t credit, struct fms_wait *wait)
     if (!self->has_stopped) {
         for (; credit > 0 && self->next < 50; credit--)
             source_emit(self);
-        lane_stop(&rig.pipeline);
+        pipeline_stop(&rig.pipeline);
     } else if (self->next < self->total && self->told_count == self->next) {
         source_emit(self);
     }
@@ -3151,7 +3153,7 @@ static int poll_forever(void *instance, size_t credit, struct fms_wait *wait)
     struct source *self = instance;
 
     if (self->next == self->total)
-        lane_stop(&rig.pipeline);
+        pipeline_stop(&rig.pipeline);
     else
         wait->deadline = 0;
     source_poll(instance, credit, wait);

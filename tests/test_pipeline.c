@@ -1,7 +1,8 @@
 /* test_pipeline.c - bad pipeline files, end to end: each error in one clear line with its place, and nothing half open.
  *
  * The plugin `good` of tests/plugins serves as every stage; the directory with its object is in FMS_TEST_PLUGIN_DIR. */
-#include "pipeline.h"
+#include "assemble.h"
+#include "lane.h"
 
 #include <errno.h>
 #include <setjmp.h>

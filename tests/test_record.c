@@ -1,5 +1,5 @@
 /* test_record.c - records are whole copies, accounted for to the byte, and stay in their graves for a while. */
-#include "lane.h"
+#include "pipeline.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,15 +19,15 @@ static int setup(void **state)
     pipeline.sink_count = 1;
     pipeline.sinks[0] = &sinks[0];
     pipeline.options.max_in_flight_bytes = 1 << 20;
-    record_layout(&pipeline);
+    pipeline_layout(&pipeline);
     return pipeline.paths == NULL;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    assert_int_equal(pipeline.in_flight_bytes, 0);
-    record_pool_free(&pipeline);
+    assert_int_equal(pipeline.records.bytes, 0);
+    records_free(&pipeline.records);
     json_paths_free(pipeline.paths);
     return 0;
 }
@@ -35,13 +35,13 @@ static int teardown(void **state)
 static void add_path(const char *path)
 {
     assert_true(json_paths_add(pipeline.paths, path) >= 0);
-    record_layout(&pipeline);
+    pipeline_layout(&pipeline);
 }
 
 static void set_sinks(size_t count)
 {
     pipeline.sink_count = count;
-    record_layout(&pipeline);
+    pipeline_layout(&pipeline);
 }
 
 static struct fms_record draft_of(const char *payload)
@@ -75,7 +75,7 @@ static void everything_is_copied(void **state)
     char topic[] = "a/topic", key[] = "\0\1\2", payload[] = "{\"a\":1}", name[] = "name", value[] = "value";
     struct fms_header headers[2] = {{name, {value, 5}}, {"empty", {value, 0}}};
     struct fms_record draft = {{topic, 7}, {key, 3}, {payload, 7}, headers, 2, 12345, {6, 7}};
-    struct record *record = record_new(&pipeline, &draft, record_charge(&pipeline, &draft, NULL), NULL);
+    struct record *record = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL), NULL);
 
     (void)state;
     topic[0] = key[1] = payload[0] = name[0] = value[0] = '!';
@@ -92,14 +92,14 @@ static void everything_is_copied(void **state)
     assert_int_equal(record->public.tag[0], 6);
     assert_int_equal(record->public.tag[1], 7);
     assert_ptr_equal(record_of(&record->public), record);
-    record_free(&pipeline, record);
+    record_free(&pipeline.records, record);
 }
 
 static void absent_is_not_empty(void **state)
 {
     struct fms_header header = {"h", {NULL, 0}};
     struct fms_record draft = {.topic = {"", 0}, .headers = &header, .header_count = 1};
-    struct record *record = record_new(&pipeline, &draft, record_charge(&pipeline, &draft, NULL), NULL);
+    struct record *record = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL), NULL);
 
     (void)state;
     assert_bytes(record->public.topic, "", 0);
@@ -107,7 +107,7 @@ static void absent_is_not_empty(void **state)
     assert_null(record->public.payload.data);
     assert_int_equal(record->public.payload.size, 0);
     assert_null(record->public.headers[0].value.data);
-    record_free(&pipeline, record);
+    record_free(&pipeline.records, record);
 }
 
 static void a_letter_shares_the_bytes(void **state)
@@ -120,13 +120,13 @@ static void a_letter_shares_the_bytes(void **state)
     (void)state;
     draft.headers = &own;
     draft.header_count = 1;
-    root = record_new(&pipeline, &draft, record_charge(&pipeline, &draft, NULL), NULL);
+    root = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL), NULL);
     headers[0] = root->public.headers[0];
     headers[1] = (struct fms_header){"why", {"because", 7}};
     changed = root->public;
     changed.headers = headers;
     changed.header_count = 2;
-    letter = record_new(&pipeline, &changed, record_charge(&pipeline, &changed, root), root);
+    letter = record_new(&pipeline.records, &changed, record_charge(&pipeline.records, &changed, root), root);
     assert_ptr_equal(letter->public.payload.data, root->public.payload.data);
     assert_ptr_equal(letter->public.headers[0].name, root->public.headers[0].name);
     assert_ptr_equal(letter->public.headers[0].value.data, root->public.headers[0].value.data);
@@ -134,14 +134,14 @@ static void a_letter_shares_the_bytes(void **state)
     assert_ptr_not_equal(letter->public.headers[1].value.data, headers[1].value.data);
     assert_ptr_not_equal(letter->public.headers, headers);
     assert_true(letter->charge < 1000);
-    record_free(&pipeline, letter);
-    record_free(&pipeline, root);
+    record_free(&pipeline.records, letter);
+    record_free(&pipeline.records, root);
 }
 
 /* As the host calls it: knowing nothing of what it is given. */
 static __attribute__((noinline)) struct record *made(const struct fms_record *public)
 {
-    return record_made(&pipeline, public);
+    return record_made(&pipeline.records, public);
 }
 
 /* Whatever a plugin passes for a record: only what the host made is one, and nothing else is looked at beyond its fields. */
@@ -156,10 +156,10 @@ static void a_draft_is_told_from_a_record(void **state)
     draft.headers = &header;
     draft.header_count = 1;
     *exact = draft;
-    records[0] = record_new(&pipeline, &draft, record_charge(&pipeline, &draft, NULL), NULL);
-    records[1] = record_new(&pipeline, &bare, record_charge(&pipeline, &bare, NULL), NULL);
+    records[0] = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL), NULL);
+    records[1] = record_new(&pipeline.records, &bare, record_charge(&pipeline.records, &bare, NULL), NULL);
     copy = records[0]->public;
-    records[2] = record_new(&pipeline, &copy, record_charge(&pipeline, &copy, records[0]), records[0]);
+    records[2] = record_new(&pipeline.records, &copy, record_charge(&pipeline.records, &copy, records[0]), records[0]);
     for (size_t i = 0; i < 3; i++)
         assert_ptr_equal(made(&records[i]->public), records[i]);
     assert_null(made(exact));
@@ -167,9 +167,9 @@ static void a_draft_is_told_from_a_record(void **state)
     assert_null(made(&copy));
     copy = records[1]->public;
     assert_null(made(&copy));
-    record_free(&pipeline, records[2]);
-    record_free(&pipeline, records[1]);
-    record_free(&pipeline, records[0]);
+    record_free(&pipeline.records, records[2]);
+    record_free(&pipeline.records, records[1]);
+    record_free(&pipeline.records, records[0]);
     assert_ptr_equal(made(&records[0]->public), records[0]);
     free(exact);
 }
@@ -178,14 +178,14 @@ static void a_draft_is_told_from_a_record(void **state)
 static void a_draft_that_looks_like_a_record(void **state)
 {
     struct fms_record some = draft_of("1");
-    struct record *record = record_new(&pipeline, &some, record_charge(&pipeline, &some, NULL), NULL);
+    struct record *record = record_new(&pipeline.records, &some, record_charge(&pipeline.records, &some, NULL), NULL);
     char *memory = calloc(1, 1024);
     struct fms_record *draft = &((struct record *)(void *)memory)->public;
 
     (void)state;
-    draft->headers = (struct fms_header *)(void *)(memory + pipeline.record_head);
+    draft->headers = (struct fms_header *)(void *)(memory + pipeline.records.head);
     assert_null(made(draft));
-    record_free(&pipeline, record);
+    record_free(&pipeline.records, record);
     free(memory);
 }
 
@@ -204,13 +204,13 @@ static void everything_is_aligned(void **state)
         draft.headers = &header;
         draft.header_count = 1;
         set_sinks(1 + i % 3);
-        record = record_new(&pipeline, &draft, record_charge(&pipeline, &draft, NULL), NULL);
+        record = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL), NULL);
         assert_int_equal((uintptr_t)record->public.headers % _Alignof(struct fms_header), 0);
         assert_non_null(record->json);
         assert_int_equal((uintptr_t)record->json % _Alignof(struct json_cache), 0);
         assert_true((char *)record->json >= (char *)&record->slots[pipeline.sink_count]);
         assert_true((const char *)record->public.headers >= (char *)record->json + json_cache_size(pipeline.paths));
-        record_free(&pipeline, record);
+        record_free(&pipeline.records, record);
     }
 }
 
@@ -223,13 +223,14 @@ static void the_json_cache_is_empty(void **state)
     add_path("a");
     add_path("b");
     for (size_t i = 0; i < 200; i++) {
-        struct record *record = record_new(&pipeline, &draft, record_charge(&pipeline, &draft, NULL), NULL);
+        struct record *record = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL),
+                                           NULL);
 
         assert_int_equal(record->json->state, 0);
         assert_int_equal(record->json->slots[0].type, FMS_JSON_MISSING);
         assert_int_equal(record->json->slots[1].type, FMS_JSON_MISSING);
         memset(record->json, 0xff, json_cache_size(pipeline.paths));
-        record_free(&pipeline, record);
+        record_free(&pipeline.records, record);
     }
 }
 
@@ -240,21 +241,21 @@ static void a_charge_covers_slots_cache_headers_and_values(void **state)
     struct fms_header headers[30];
     struct fms_record draft = draft_of_size(100);
     size_t least = sizeof(struct record) + sizeof(struct slot) + 100 + 3;
-    size_t plain = record_charge(&pipeline, &draft, NULL);
+    size_t plain = record_charge(&pipeline.records, &draft, NULL);
 
     (void)state;
     assert_true(plain >= least && plain < 2 * least + 256);
     set_sinks(20);
-    assert_true(record_charge(&pipeline, &draft, NULL) >= least + 19 * sizeof(struct slot));
+    assert_true(record_charge(&pipeline.records, &draft, NULL) >= least + 19 * sizeof(struct slot));
     for (size_t i = 0; i < 30; i++)
         headers[i] = (struct fms_header){"a name of some length", {"and a value", 11}};
     draft.headers = headers;
     draft.header_count = 30;
-    assert_true(record_charge(&pipeline, &draft, NULL) >=
+    assert_true(record_charge(&pipeline.records, &draft, NULL) >=
                 least + 19 * sizeof(struct slot) + 30 * (sizeof *headers + 34));
     add_path("x");
     draft = draft_of_size(32 * 1024);
-    assert_true(record_charge(&pipeline, &draft, NULL) >= 32 * 1024 + json_cache_size(pipeline.paths));
+    assert_true(record_charge(&pipeline.records, &draft, NULL) >= 32 * 1024 + json_cache_size(pipeline.paths));
 }
 
 static void charges_return_to_nothing(void **state)
@@ -266,15 +267,15 @@ static void charges_return_to_nothing(void **state)
     for (size_t i = 0; i < 200; i++) {
         struct fms_record draft = draft_of_size(i * i * 3);
 
-        records[i] = record_new(&pipeline, &draft, record_charge(&pipeline, &draft, NULL), NULL);
-        assert_int_equal(records[i]->charge, record_charge(&pipeline, &draft, NULL));
+        records[i] = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL), NULL);
+        assert_int_equal(records[i]->charge, record_charge(&pipeline.records, &draft, NULL));
         sum += records[i]->charge;
-        assert_int_equal(pipeline.in_flight_bytes, sum);
+        assert_int_equal(pipeline.records.bytes, sum);
     }
     for (size_t i = 0; i < 200; i++) {
         sum -= records[i * 7 % 200]->charge;
-        record_free(&pipeline, records[i * 7 % 200]);
-        assert_int_equal(pipeline.in_flight_bytes, sum);
+        record_free(&pipeline.records, records[i * 7 % 200]);
+        assert_int_equal(pipeline.records.bytes, sum);
     }
 }
 
@@ -284,23 +285,24 @@ static void every_size_fits_its_class(void **state)
     (void)state;
     for (size_t size = 0; size < 70000; size += size < 600 ? 1 : 509) {
         struct fms_record draft = draft_of_size(size);
-        struct record *record = record_new(&pipeline, &draft, record_charge(&pipeline, &draft, NULL), NULL);
+        struct record *record = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL),
+                                           NULL);
 
         assert_bytes(record->public.payload, draft.payload.data, size);
         assert_true(size < 600 || record->charge <= 2 * (size + 600));
-        record_free(&pipeline, record);
+        record_free(&pipeline.records, record);
     }
 }
 
 static void a_huge_record_is_like_any_other(void **state)
 {
     struct fms_record draft = draft_of_size(1 << 20);
-    struct record *record = record_new(&pipeline, &draft, record_charge(&pipeline, &draft, NULL), NULL);
+    struct record *record = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL), NULL);
 
     (void)state;
     assert_bytes(record->public.payload, draft.payload.data, 1 << 20);
     assert_in_range(record->charge, 1 << 20, (1 << 20) + 1000);
-    record_free(&pipeline, record);
+    record_free(&pipeline.records, record);
 }
 
 /* -------------------------------------------------------------------------------------------------------- malformed */
@@ -315,26 +317,26 @@ static void malformed_drafts_have_no_charge(void **state)
     for (size_t i = 0; i < 1006; i++)
         headers[i] = (struct fms_header){"h", {"v", 1}};
     draft = good, draft.header_count = 1;
-    assert_true(record_charge(&pipeline, &draft, NULL) == SIZE_MAX);
+    assert_true(record_charge(&pipeline.records, &draft, NULL) == SIZE_MAX);
     draft = good, draft.headers = &nameless, draft.header_count = 1;
-    assert_true(record_charge(&pipeline, &draft, NULL) == SIZE_MAX);
+    assert_true(record_charge(&pipeline.records, &draft, NULL) == SIZE_MAX);
     draft = good, draft.headers = &sizeless, draft.header_count = 1;
-    assert_true(record_charge(&pipeline, &draft, NULL) == SIZE_MAX);
+    assert_true(record_charge(&pipeline.records, &draft, NULL) == SIZE_MAX);
     draft = good, draft.headers = headers, draft.header_count = 1001;
-    assert_true(record_charge(&pipeline, &draft, NULL) == SIZE_MAX);
+    assert_true(record_charge(&pipeline.records, &draft, NULL) == SIZE_MAX);
     draft = good, draft.headers = headers, draft.header_count = 1000;
-    assert_true(record_charge(&pipeline, &draft, NULL) < 1 << 20);
+    assert_true(record_charge(&pipeline.records, &draft, NULL) < 1 << 20);
     draft = good, draft.payload.size = (size_t)1 << 30; /* a size that memory may hold, whatever the machine's words */
-    assert_true(record_charge(&pipeline, &draft, NULL) > (size_t)1 << 30 &&
-                record_charge(&pipeline, &draft, NULL) < SIZE_MAX);
+    assert_true(record_charge(&pipeline.records, &draft, NULL) > (size_t)1 << 30 &&
+                record_charge(&pipeline.records, &draft, NULL) < SIZE_MAX);
 #if SIZE_MAX > UINT32_MAX
     draft = good, draft.payload.size = (size_t)1 << 40;
-    assert_true(record_charge(&pipeline, &draft, NULL) == SIZE_MAX);
+    assert_true(record_charge(&pipeline.records, &draft, NULL) == SIZE_MAX);
     draft = good, draft.payload.size = SIZE_MAX - 5;
-    assert_true(record_charge(&pipeline, &draft, NULL) == SIZE_MAX);
+    assert_true(record_charge(&pipeline.records, &draft, NULL) == SIZE_MAX);
 #endif
     draft = good, draft.key = fms_bytes_of(NULL, 5);
-    assert_true(record_charge(&pipeline, &draft, NULL) == SIZE_MAX);
+    assert_true(record_charge(&pipeline.records, &draft, NULL) == SIZE_MAX);
 }
 
 /* ------------------------------------------------------------------------------------------------------- quarantine */
@@ -347,17 +349,18 @@ static void assert_quarantine(size_t count, size_t least)
     struct fms_record draft = draft_of("x");
 
     for (size_t i = 0; i < count; i++)
-        graves[i] = record_new(&pipeline, &draft, record_charge(&pipeline, &draft, NULL), NULL);
+        graves[i] = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL), NULL);
     for (size_t i = 0; i < count; i++)
-        record_free(&pipeline, graves[i]);
+        record_free(&pipeline.records, graves[i]);
     for (size_t i = count - least; i < count; i++)
         assert_int_equal(graves[i]->magic, RECORD_FREED);
     for (size_t i = 0; i < 4; i++) {
-        struct record *record = record_new(&pipeline, &draft, record_charge(&pipeline, &draft, NULL), NULL);
+        struct record *record = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL),
+                                           NULL);
 
         for (size_t k = count - least; k < count; k++)
             assert_ptr_not_equal(record, graves[k]);
-        record_free(&pipeline, record); /* behind the others: the next one is another again */
+        record_free(&pipeline.records, record); /* behind the others: the next one is another again */
     }
     free(graves);
 }
@@ -382,13 +385,14 @@ static void memory_is_used_again(void **state)
 
     (void)state;
     for (size_t i = 0; i < 200; i++) {
-        struct record *record = record_new(&pipeline, &draft, record_charge(&pipeline, &draft, NULL), NULL);
+        struct record *record = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL),
+                                           NULL);
 
         if (i == 0)
             first = record;
         else
             seen = seen || record == first;
-        record_free(&pipeline, record);
+        record_free(&pipeline.records, record);
     }
     assert_true(seen);
 }

@@ -2,7 +2,9 @@
  *
  * Each row is a plugin with one bad habit. In the pipeline the other stages are good ones, and the source goes on until
  * the habit was told of, or for too long; the fake host is driven as a test of that plugin would drive it. */
+#include "host.h"
 #include "lane.h"
+#include "settle.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -572,7 +574,7 @@ static int good_poll(void *instance, size_t credit, struct fms_wait *wait)
     wait->deadline = fms_now(self->host) + FMS_MS;
     if (!was_told && fake_realclock() - begun < FAKE_PATIENCE)
         return 0;
-    lane_stop(&pipeline); /* so that drain_timeout bounds what is never settled */
+    pipeline_stop(&pipeline); /* so that drain_timeout bounds what is never settled */
     return FMS_END;
 }
 
@@ -594,7 +596,7 @@ static void add_stage(enum fms_role role, const char *name, struct fms_plugin ta
         pipeline.transforms[pipeline.transform_count++] = stage;
     else
         pipeline.sinks[pipeline.sink_count++] = stage;
-    record_layout(&pipeline);
+    pipeline_layout(&pipeline);
     host_fill(stage, role);
     habit_open(stage->instance, &stage->host);
     stage->is_open = true;
@@ -610,7 +612,7 @@ static void run_in_pipeline(void)
     if (row->table.source_poll == emit_too_many)
         pipeline.options.max_in_flight_bytes = 1 << 20; /* so that only its credit bounds it */
     memset(habits, 0, sizeof habits);
-    assert_int_equal(lane_prepare(&pipeline), 0);
+    assert_int_equal(pipeline_init(&pipeline), 0);
     pipeline.patience = 20 * FMS_MS;
     pipeline.stall_after = 20 * FMS_MS;
     add_stage(FMS_SOURCE, row->role == FMS_SOURCE ? "broken" : "source", row->role == FMS_SOURCE ? row->table : source);
@@ -619,7 +621,7 @@ static void run_in_pipeline(void)
     add_stage(FMS_SINK, row->role == FMS_SINK ? "broken" : "sink", row->role == FMS_SINK ? row->table : sink);
     lane_run(&pipeline);
     json_paths_free(pipeline.paths);
-    lane_release(&pipeline);
+    pipeline_destroy(&pipeline);
 }
 
 static void is_named_in_a_pipeline(void **state)

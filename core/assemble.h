@@ -1,0 +1,35 @@
+/* assemble.h - from a pipeline file to a pipeline that is ready to run, and back. All functions: [control]. */
+#ifndef FMS_ASSEMBLE_H
+#define FMS_ASSEMBLE_H
+
+#include "pipeline.h"
+
+/* Reads and checks a pipeline file: plugins are loaded, options filled, every stage's `check` called; nothing is
+ * connected. Every error is logged with file and line. NULL after an error, with errno: ENOMEM, EMFILE, ENFILE or EIO if not
+ * the file but the surroundings are to blame, for now. */
+struct pipeline *pipeline_load(const char *path);
+
+/* What stands in for the source, and for the sinks and the dead letters' sink, of a pipeline that is tested. */
+struct pipeline_stand_ins {
+    struct plugin source, sink;
+};
+
+/* The same, but with these instead of what the file names; the sinks are one, and there is one for dead letters. */
+struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins);
+
+/* The options of [pipeline], for `fmspipe describe pipeline`. */
+const struct fms_option *pipeline_option_table(void);
+
+/* Checks across the pipelines of one process: names (an error), options that should be unique (a warning). 0 or
+ * -EINVAL. */
+int pipeline_check_together(struct pipeline *const *pipelines, size_t count);
+
+/* Opens the stages, sinks first. After an error (logged) none is open. */
+int pipeline_open(struct pipeline *pipeline);
+void pipeline_close(struct pipeline *pipeline);
+void pipeline_free(struct pipeline *pipeline);
+
+/* Calls each stage's `probe`; how many failed. A stage without one is reported as such. */
+int pipeline_probe(struct pipeline *pipeline, int64_t timeout);
+
+#endif

@@ -1,0 +1,64 @@
+/* call.c - calls of plugins, and what follows where one goes wrong. */
+#include "call.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "log.h"
+
+void rule_broken(struct stage *stage, const char *format, ...)
+{
+    char text[256];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    log_line(FMS_LOG_ERROR, stage->pipeline->options.name, stage->name,
+             "plugin %s breaks a rule: it %s; the pipeline stops", stage->plugin->table.name, text);
+    stage->pipeline->must_fail = true;
+    pipeline_wake(stage->pipeline);
+}
+
+bool stage_will_wait(struct stage *stage)
+{
+    stage->was_polled = true;
+    stage->is_ready = false;
+    stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
+    return atomic_exchange(&stage->is_woken, false);
+}
+
+/* The plugin has told the cause; this tells what follows. */
+void stage_fail(struct stage *stage, const char *operation, int error)
+{
+    log_line(FMS_LOG_ERROR, stage->host.pipeline, stage->name, "%s of plugin %s failed: %s; the pipeline stops",
+             operation, stage->plugin->table.name, strerror(-error));
+    stage->is_dead = true;
+    pipeline_fail(stage->pipeline);
+}
+
+void stage_poll(struct stage *stage)
+{
+    struct pipeline *pipeline = stage->pipeline;
+    bool is_sink = stage->host.role != FMS_TRANSFORM;
+    int (*poll_it)(void *, struct fms_wait *) = is_sink ? stage->plugin->table.sink_poll
+                                                        : stage->plugin->table.transform_poll;
+    const char *name = is_sink ? "sink_poll" : "transform_poll";
+    struct fms_wait before = stage->wait;
+    const struct call *outer;
+    int error = 0;
+
+    if (stage_will_wait(stage) && is_sink)
+        stage->queue.is_full = false;
+    if (poll_it != NULL && !stage->is_dead) {
+        outer = call_begin(stage, CALL_POLL);
+        error = poll_it(stage->instance, &stage->wait);
+        call_end(pipeline, outer);
+    }
+    if (error < 0)
+        stage_fail(stage, name, error);
+    else if (error > 0)
+        rule_broken(stage, "returned %d from %s: 0 or a negative errno is expected", error, name);
+    if (pipeline->sleeps_until != 0 && (stage->wait.fd != before.fd || stage->wait.events != before.events))
+        pipeline_wake(pipeline); /* we are a library's thread: the lane's own sleeps on the old descriptor */
+}

@@ -1,0 +1,99 @@
+/* record.h - records and their memory. A record's public part is what plugins see.
+ *
+ * A record is in flight from emit until its source was told. A root is a record that the source emitted; children (of
+ * transforms) and dead letters have a parent, which is complete only when they are. */
+#ifndef FMS_RECORD_H
+#define FMS_RECORD_H
+
+#include <stdatomic.h>
+
+#include "fms_plugin.h"
+#include "json.h"
+
+enum slot_state {
+    SLOT_NONE,    /* not in this sink's queue */
+    SLOT_QUEUED,  /* to be offered, or offered again */
+    SLOT_TAKEN,   /* the sink has it */
+    SLOT_SETTLED, /* the sink has settled it; on its way to the lane */
+};
+
+/* A record's place in one sink's queue. */
+struct slot {
+    struct record *previous, *next;
+    struct record *inbox_next;
+    char *reason;          /* of a retry or rejection, or NULL */
+    _Atomic uint8_t state; /* enum slot_state; the sink's threads change TAKEN to SETTLED */
+    uint8_t fate;
+};
+
+struct record {
+    uint32_t magic; /* RECORD_ALIVE, or RECORD_FREED in the quarantine */
+    uint32_t size_class;
+    size_t charge;           /* bytes of this allocation, as they count for max_in_flight_bytes */
+    uint32_t pending;        /* slots and children not settled, and 1 while it is among the transforms */
+    uint32_t kept_by;        /* index + 1 of the transform that has it, or 0 */
+    uint64_t rejected_by;    /* roots: the stages under whose names it went to dead letters */
+    bool dropped;            /* roots: rejected, and dropped as on_reject says */
+    bool is_stuck;           /* in pipeline.stuck */
+    struct record *parent;   /* NULL: a root */
+    struct record *link;     /* in a transform's waiting list, the lane's done list, or the pool's */
+    struct json_cache *json; /* NULL when the pipeline's templates name no field */
+    struct fms_record public;
+    struct slot slots[]; /* one for each sink, the dead letter's last; the first serves the lists of transforms too */
+};
+
+#define RECORD_MAX_HEADERS    1000u
+#define RECORD_LETTER_HEADERS 5u /* of these, in a dead letter, that are the host's */
+
+#define RECORD_CLASSES    8u  /* of size, up to 32 KiB; what is larger goes to malloc and back */
+#define RECORD_QUARANTINE 64u /* freed records of a class that stay dead for a while */
+
+#define RECORD_ALIVE 0x464d5301u
+#define RECORD_FREED 0x464d5300u
+
+/* The memory of a pipeline's records. [lane] */
+struct records {
+    size_t slots; /* of a record: one for each sink */
+    size_t json;  /* where a record's JSON cache begins; it may be none */
+    size_t head;  /* where its headers begin, which is where that ends */
+    size_t most;  /* bytes that they may take */
+    size_t bytes; /* that those in flight take */
+
+    struct record *pool[RECORD_CLASSES]; /* freed records by size class: the latest, which the cache still has, first */
+    size_t pool_bytes;
+    struct graves {
+        struct record *ring[RECORD_QUARANTINE];
+        size_t next;
+    } graves[RECORD_CLASSES]; /* those freed last, which are not used again yet */
+};
+
+static inline struct record *record_of(const struct fms_record *public)
+{
+    return (struct record *)((char *)(uintptr_t) public - offsetof(struct record, public));
+}
+
+/* The same of any pointer: NULL where the host did not make it, but a plugin. A record's headers, be there none, begin at a
+ * known distance behind it; a draft's are elsewhere, and so is what a copy of a record leads to. */
+static inline struct record *record_made(const struct records *records, const struct fms_record *public)
+{
+    struct record *record = record_of(public);
+    bool is_made = (uintptr_t) public->headers == (uintptr_t)record + records->head &&
+                   (record->magic == RECORD_ALIVE || record->magic == RECORD_FREED);
+
+    return is_made ? record : NULL;
+}
+
+/* Where the parts of a record lie, for so many sinks and a JSON cache of that size: none of it changes once there are records.
+ * `most`: bytes that records in flight may take. */
+void records_layout(struct records *records, size_t slots, size_t json, size_t most);
+/* The bytes that a record would take, more than can be had if memory cannot hold it; SIZE_MAX for a malformed
+ * draft. With `share`, for a dead letter, without what it has from that record: topic, key, payload, and the headers that
+ * lie in its memory. */
+size_t record_charge(const struct records *records, const struct fms_record *draft, const struct record *share);
+/* A copy of the draft, given what record_charge said of it; `share` must outlive it. NULL: out of memory. */
+struct record *record_new(struct records *records, const struct fms_record *draft, size_t charge,
+                          const struct record *share);
+void record_free(struct records *records, struct record *record);
+void records_free(struct records *records);
+
+#endif

@@ -1,0 +1,84 @@
+/* stage.h - one section of a pipeline file at work. All fields belong to the lane unless a comment says otherwise. */
+#ifndef FMS_STAGE_H
+#define FMS_STAGE_H
+
+#include <stdatomic.h>
+
+#include "config.h"
+#include "fms_plugin.h"
+#include "loader.h"
+
+struct pipeline;
+struct record;
+
+/* The calls of a plugin that may hold the lane. */
+enum call_kind { CALL_POLL, CALL_WORK, CALL_SETTLED, CALL_STOP, CALL_ENTERED, CALL_KINDS };
+
+struct call {
+    struct stage *stage;
+    const char *function;
+};
+
+/* Records that are linked one way, each in one such list at most. */
+struct record_list {
+    struct record *head, *tail;
+};
+
+/* Records of a stage in emit order, linked both ways by the slots that they have for it. A sink's are all that it has not
+ * settled, and what stands before the cursor it was offered; a transform's are those that it keeps. */
+struct record_queue {
+    struct record *head, *tail;
+    struct record *cursor; /* sinks: the first to be offered */
+    size_t taken;          /* of them: sinks: taken and not settled; transforms: all */
+    bool is_full;          /* sinks: it took less than offered; wait for a settlement or a wake */
+};
+
+/* A sink that could not deliver is offered nothing until it has settled all that it took, and until `at` has come. */
+struct retry {
+    bool is_due;      /* from the first such record on, until the next offer */
+    bool is_troubled; /* since its first retry, until it delivers again */
+    unsigned attempt; /* in a row */
+    int64_t at;       /* 0: it still holds some */
+    int64_t since;    /* the first of them */
+};
+
+/* What a transform makes more of. */
+struct family {
+    struct record_list waiting; /* records that wait for room for children */
+    bool is_refused;            /* fms_emit_child has said -EAGAIN or -EMSGSIZE in this call, */
+    bool is_hopeless;           /* and the latter, whatever room there may be later */
+};
+
+struct stage {
+    struct fms_host host; /* first: the plugin's services lead back to the stage */
+    struct pipeline *pipeline;
+    const struct plugin *plugin;
+    const struct config_section *section;
+    char *name;
+    void *instance;
+    _Atomic uint64_t *counters;
+    size_t counter_count;
+    size_t index; /* in pipeline.stages */
+    bool is_open;
+    bool is_dead;              /* it failed or finished: not called any more */
+    bool has_ended;            /* the source returned FMS_END; the transform was flushed after that */
+    _Atomic bool has_finished; /* it called fms_finish; any thread */
+    _Atomic bool has_told;     /* it logged an error; any thread */
+
+    struct fms_wait wait;
+    bool is_ready; /* its fd was */
+    bool was_polled;
+    _Atomic bool is_woken; /* by fms_wake, any thread */
+
+    struct call calls[CALL_KINDS]; /* by enum call_kind */
+    bool has_moved;                /* something of what it took was settled since `stalled_since` */
+    int64_t stalled_since;         /* on clock_now */
+
+    size_t slot; /* sinks: which of a record's slots; transforms: 0 */
+    struct record_queue queue;
+    size_t kept_bytes;    /* transforms: the charges of what they keep */
+    struct retry retry;   /* sinks */
+    struct family family; /* transforms */
+};
+
+#endif
