@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The three rules by which the tree stays readable: usage: test_dependencies.sh ROOT
+# The four rules by which the tree stays readable: usage: test_dependencies.sh ROOT
 set -euo pipefail
 cd -P "$1"
 bad=0
@@ -71,6 +71,25 @@ while read -r name; do
   esac
 done < <(includes core/fms_plugin.h)
 echo '#include "fms_plugin.h"' | ${CC:-cc} -std=c11 -Wall -Wextra -Wpedantic -Werror -Icore -fsyntax-only -xc - || bad=1
+
+# 4. The core's files have one order, which docs/design.md tells: each includes only those before it.
+# shellcheck disable=SC2016
+mapfile -t order < <(sed -n '/^| core\/ /,/^$/s/^| \(`[^|]*`\) |.*/\1/p' docs/design.md | tr -d '`,' | tr ' ' '\n')
+declare -A place=()
+for i in "${!order[@]}"; do
+  place[${order[i]}]=$i
+done
+for file in core/*.[ch]; do
+  name=$(basename "${file%.*}")
+  [ -n "${place[$name]-}" ] || { complain "$file has no place in the order that docs/design.md tells"; continue; }
+  while read -r included; do
+    other=${included:1:-3}
+    [ "${place[$other]--1}" -le "${place[$name]}" ] || complain "$file includes $included, which comes behind it in docs/design.md"
+  done < <(includes "$file" | grep '^"')
+done
+for name in "${order[@]}"; do
+  [ -e "core/$name.h" ] || [ -e "core/$name.c" ] || complain "docs/design.md has core/$name in its order, which there is not"
+done
 
 [ "$bad" = 0 ] && echo "dependencies point one way"
 exit "$bad"
