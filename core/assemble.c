@@ -12,6 +12,7 @@
 #include "host.h"
 #include "log.h"
 #include "settle.h"
+#include "snapshot.h"
 #include "test_section.h"
 #include "words.h"
 
@@ -513,6 +514,7 @@ void pipeline_close(struct pipeline *pipeline)
         close_stage(pipeline->transforms[i]);
     for (size_t i = 0; i < slots; i++)
         close_stage(pipeline->sinks[i]);
+    snapshot_take(pipeline);
 }
 
 int pipeline_probe(struct pipeline *pipeline, int64_t timeout)

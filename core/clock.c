@@ -51,6 +51,13 @@ int64_t clock_monotonic(void)
     return clock_read(CLOCK_MONOTONIC);
 }
 
+int64_t clock_monotonic_in(int64_t pause)
+{
+    int64_t now = clock_monotonic();
+
+    return pause < FMS_NEVER - now ? now + pause : FMS_NEVER;
+}
+
 struct timespec clock_timespec(int64_t time)
 {
     return (struct timespec){time / FMS_SECOND, time % FMS_SECOND};

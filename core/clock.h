@@ -20,6 +20,7 @@ void clock_move(int64_t now); /* never back */
 
 /* As clock_now where nobody has set it: for who waits with the system's own time. */
 int64_t clock_monotonic(void);
+int64_t clock_monotonic_in(int64_t pause); /* FMS_NEVER at most */
 struct timespec clock_timespec(int64_t time);
 /* A condition that is waited for until a time of clock_monotonic. */
 void clock_cond_init(pthread_cond_t *condition);

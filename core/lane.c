@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "log.h"
 #include "settle.h"
+#include "snapshot.h"
 #include "watch.h"
 
 #define STALL_LOOKS 4 /* in the time after which a stall is told of */
@@ -271,6 +272,8 @@ static void deliver(struct pipeline *pipeline)
         if (pipeline->state >= PIPELINE_STOPPING)
             flush_transforms(pipeline);
     } while (settle_offer(pipeline) || pipeline->has_settled || pipeline->done.head != NULL);
+    if (snapshot_is_wanted(pipeline))
+        snapshot_take(pipeline);
 }
 
 /* Whether the source, which was told to stop, can only be waiting for fates that nobody decides any more: of records that
@@ -395,6 +398,7 @@ void lane_run(struct pipeline *pipeline)
     pipeline_layout(pipeline);
     lane_begin(pipeline, NULL);
     watch_begin(pipeline);
+    snapshot_begin(pipeline);
     for (;;) {
         lane_turn(pipeline);
         if (pipeline->state == PIPELINE_DRAINING && (is_late(pipeline) || !settle_is_pending(pipeline)))
@@ -408,6 +412,7 @@ void lane_run(struct pipeline *pipeline)
         name_the_late(pipeline);
     pipeline->left = pipeline->in_flight;
     log_counts(pipeline, FMS_LOG_INFO, pipeline->has_failed ? "failed" : "ended");
+    snapshot_end(pipeline);
     watch_end(pipeline);
     pipeline_current = NULL;
     pthread_mutex_unlock(&pipeline->lock);

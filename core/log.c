@@ -360,7 +360,7 @@ static bool log_start(void)
 
 void log_flush(int64_t timeout)
 {
-    int64_t now = clock_monotonic(), deadline = timeout < FMS_NEVER - now ? now + timeout : FMS_NEVER;
+    int64_t now = clock_monotonic(), deadline = clock_monotonic_in(timeout);
 
     pthread_mutex_lock(&log_lock);
     for (; log_has_thread && (log_first != NULL || log_dropped > 0); now = clock_monotonic()) {

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 
 #define PATIENCE (3 * FMS_SECOND)
@@ -18,6 +19,8 @@ int pipeline_init(struct pipeline *pipeline)
 {
     pthread_mutex_init(&pipeline->lock, NULL);
     pthread_mutex_init(&pipeline->inbox_lock, NULL);
+    pthread_mutex_init(&pipeline->shown.lock, NULL);
+    clock_cond_init(&pipeline->shown.changed);
     pipeline->drain_until = FMS_NEVER;
     pipeline->patience = PATIENCE;
     pipeline->stall_after = STALL;
@@ -32,6 +35,8 @@ void pipeline_destroy(struct pipeline *pipeline)
     close(pipeline->wake_fd);
     pthread_mutex_destroy(&pipeline->lock);
     pthread_mutex_destroy(&pipeline->inbox_lock);
+    pthread_mutex_destroy(&pipeline->shown.lock);
+    pthread_cond_destroy(&pipeline->shown.changed);
 }
 
 size_t pipeline_slots(const struct pipeline *pipeline)

@@ -47,6 +47,25 @@ struct pipeline_counts {
     uint64_t emitted, delivered, rejected, dead_letters, dropped, retried;
 };
 
+/* What others see of it; see snapshot.h. */
+struct snapshot {
+    enum pipeline_state state;
+    struct pipeline_counts counts;
+    size_t in_flight, in_flight_bytes;
+    size_t left;      /* after the run: records left unsettled */
+    bool has_failed;  /* for good, once the pipeline is closed: close may say so, too */
+    bool is_finished; /* ended by fms_finish: what is left is nobody's error */
+};
+
+struct shown {
+    _Atomic bool is_wanted;
+    pthread_mutex_t lock; /* taken after any other; guards what follows */
+    pthread_cond_t changed;
+    bool is_running; /* a lane, which answers */
+    uint64_t number; /* of the latest */
+    struct snapshot latest;
+};
+
 struct pipeline {
     struct pipeline_options options;
     char *default_name; /* from the file's name */
@@ -94,6 +113,8 @@ struct pipeline {
     int64_t stalls_at;                    /* when to look at that again */
     struct watched watched;               /* watch.c's, under its lock */
     bool is_watched;
+
+    struct shown shown; /* snapshot.c's */
 
     enum pipeline_state state;
     _Atomic bool must_stop;   /* any thread */

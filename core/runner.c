@@ -16,6 +16,7 @@
 #include "clock.h"
 #include "lane.h"
 #include "log.h"
+#include "snapshot.h"
 
 #define SAME_SIGNAL     (500 * FMS_MS)
 #define CLOSE_PATIENCE  (5 * FMS_SECOND)
@@ -44,16 +45,24 @@ static void tell(const struct runner *runner)
         abort(); /* an eventfd that cannot count to 2^64 */
 }
 
+static bool has_failed(struct pipeline *pipeline)
+{
+    struct snapshot end;
+
+    snapshot_read(pipeline, &end, 0);
+    return end.has_failed;
+}
+
 static void *run_thread(void *user)
 {
     struct runner *runner = user;
 
     lane_run(runner->pipeline);
-    runner->has_failed = runner->pipeline->has_failed;
+    runner->has_failed = has_failed(runner->pipeline);
     runner->closes_since = clock_now();
     tell(runner);                     /* now: a plugin may not return from its close */
     pipeline_close(runner->pipeline); /* here, so that one that takes its time holds up nobody, nor the second signal */
-    runner->has_failed = runner->pipeline->has_failed;
+    runner->has_failed = has_failed(runner->pipeline);
     runner->has_ended = true;
     tell(runner);
     return NULL;
@@ -227,23 +236,24 @@ static void start_all(struct runner *runners, struct pipeline *const *pipelines,
             continue;
         log_line(FMS_LOG_ERROR, pipelines[i]->options.name, NULL, "cannot start a thread");
         runners[i].has_ended = runners[i].was_joined = true;
-        pipelines[i]->has_failed = true;
+        runners[i].has_failed = true;
         stop_all(runners, count, stopping);
     }
 }
 
 /* 0, or -EIO after a failure, or where records are left that should not be. */
-static int result_of(struct pipeline *const *pipelines, size_t count)
+static int result_of(const struct runner *runners, size_t count)
 {
     int result = 0;
 
     for (size_t i = 0; i < count; i++) {
-        const struct pipeline *pipeline = pipelines[i];
+        struct snapshot end;
 
-        if (pipeline->left > 0)
-            log_line(pipeline->is_finished ? FMS_LOG_INFO : FMS_LOG_WARN, pipeline->options.name, NULL,
-                     "%zu records are left unsettled; a source with a durable input gets them again", pipeline->left);
-        if (pipeline->has_failed || (pipeline->left > 0 && !pipeline->is_finished))
+        snapshot_read(runners[i].pipeline, &end, 0);
+        if (end.left > 0)
+            log_line(end.is_finished ? FMS_LOG_INFO : FMS_LOG_WARN, runners[i].pipeline->options.name, NULL,
+                     "%zu records are left unsettled; a source with a durable input gets them again", end.left);
+        if (runners[i].has_failed || (end.left > 0 && !end.is_finished))
             result = -EIO;
     }
     return result;
@@ -259,7 +269,7 @@ static int run_open(struct pipeline *const *pipelines, size_t count, int signal_
     if (runners != NULL && ended_fd >= 0) {
         start_all(runners, pipelines, count, ended_fd, &stopping);
         wait_for_all(runners, count, signal_fd, ended_fd, until, &stopping);
-        result = result_of(pipelines, count);
+        result = result_of(runners, count);
     }
     for (size_t i = 0; i < count; i++)
         pipeline_close(pipelines[i]); /* one that was never started */

@@ -12,6 +12,7 @@
 #include "assemble.h"
 #include "clock.h"
 #include "lane.h"
+#include "snapshot.h"
 #include "test_section.h"
 
 struct run {
@@ -198,6 +199,7 @@ static bool compare(const struct test_entries *expected, const struct test_entri
 static bool run_test(struct run *run, const char *path)
 {
     struct pipeline *pipeline;
+    struct snapshot end;
     bool has_run;
 
     clock_set(FMS_SECOND, run->test.now);
@@ -205,8 +207,9 @@ static bool run_test(struct run *run, const char *path)
     has_run = pipeline != NULL && pipeline_open(pipeline) == 0;
     if (has_run) {
         lane_run(pipeline);
-        has_run = !pipeline->has_failed && pipeline->left == 0 && !run->out_of_memory;
         pipeline_close(pipeline);
+        snapshot_read(pipeline, &end, 0);
+        has_run = !end.has_failed && end.left == 0 && !run->out_of_memory;
     }
     pipeline_free(pipeline);
     if (!has_run)

@@ -6,6 +6,7 @@
 #include "host.h"
 #include "lane.h"
 #include "settle.h"
+#include "snapshot.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -3584,6 +3585,104 @@ static void a_transform_s_poll_fails(void **state)
     assert_int_equal(rig.pipeline.left, 0);
 }
 
+/* ----------------------------------------------------------------------------------------------------------- others */
+
+/* What another thread sees of the lane while it runs, until it has ended. */
+static struct onlooker {
+    _Atomic bool has_ended;
+    _Atomic size_t fresh;
+    uint64_t emitted;
+    size_t most_in_flight, broken;
+} onlooker;
+
+static void *look_on(void *unused)
+{
+    struct snapshot now;
+
+    while (!onlooker.has_ended) {
+        bool is_fresh = snapshot_read(&rig.pipeline, &now, 60 * FMS_SECOND);
+
+        if (!is_fresh)
+            continue; /* it has not begun, or has just ended */
+        onlooker.broken += now.counts.emitted < onlooker.emitted || now.counts.emitted < now.counts.delivered ||
+                           now.in_flight != now.counts.emitted - now.counts.delivered;
+        onlooker.emitted = now.counts.emitted;
+        if (now.in_flight > onlooker.most_in_flight)
+            onlooker.most_in_flight = now.in_flight;
+        onlooker.fresh++;
+    }
+    return unused;
+}
+
+/* Emits the last record when somebody has looked often enough. */
+static int source_poll_looked_at(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct source *self = instance;
+    size_t left = self->total - self->next;
+
+    wait->deadline = 0;
+    if (left == 1 && onlooker.fresh < 10)
+        return 0;
+    return source_poll(instance, credit > 1 && left > 1 ? 1 : credit, wait);
+}
+
+static void anybody_sees_what_is_now(void **state)
+{
+    struct snapshot end;
+    pthread_t thread;
+
+    (void)state;
+    memset(&onlooker, 0, sizeof onlooker);
+    add_source(500);
+    rig.plugins[0].table.source_poll = source_poll_looked_at;
+    add_sink(0, "sink", slow_table);
+    assert_int_equal(pthread_create(&thread, NULL, look_on, NULL), 0);
+    lane_run(&rig.pipeline);
+    onlooker.has_ended = true;
+    pthread_join(thread, NULL);
+    assert_int_equal(onlooker.broken, 0);
+    assert_true(onlooker.fresh >= 10);
+    assert_true(onlooker.most_in_flight <= 500);
+    assert_false(snapshot_read(&rig.pipeline, &end, FMS_NEVER));
+    assert_int_equal(end.state, PIPELINE_ENDED);
+    assert_int_equal(end.counts.delivered, 500);
+    assert_all_delivered(500);
+}
+
+static void *look_once(void *to)
+{
+    return snapshot_read(&rig.pipeline, to, 10 * FMS_MS) ? to : NULL;
+}
+
+/* Its lane answers nobody while a plugin holds it: what was seen last is all there is, and is said to be old. */
+static int sink_write_looked_at(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct snapshot now;
+
+    if (((struct sink *)instance)->count == 0) {
+        pthread_t thread;
+        void *result;
+
+        assert_int_equal(pthread_create(&thread, NULL, look_once, &now), 0);
+        pthread_join(thread, &result);
+        assert_null(result);
+        assert_int_equal(now.state, PIPELINE_RUNNING);
+        assert_int_equal(now.counts.emitted, 0);
+    }
+    return sink_write_at_once(instance, records, count);
+}
+
+static void a_lane_that_is_held_is_seen_as_it_was(void **state)
+{
+    static const struct fms_plugin table = {.sink_write = sink_write_looked_at};
+
+    (void)state;
+    add_source(10);
+    add_sink(0, "sink", table);
+    lane_run(&rig.pipeline);
+    assert_all_delivered(10);
+}
+
 int main(int argc, char **argv)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
@@ -3673,6 +3772,8 @@ int main(int argc, char **argv)
         CASE(a_path_that_comes_late_is_named),
         CASE(a_path_that_was_not_given_is_named),
         CASE(what_is_never_settled_is_named),
+        CASE(anybody_sees_what_is_now),
+        CASE(a_lane_that_is_held_is_seen_as_it_was),
         CASE(a_sink_settles_from_threads_of_its_own),
         CASE(a_source_emits_from_a_library_s_thread),
         CASE(the_lane_wakes_for_a_deadline_set_in_a_library_s_thread),

@@ -1,0 +1,24 @@
+/* snapshot.h - what a pipeline is doing, for any thread: the lane shows it when somebody asks, and nobody else looks into it. */
+#ifndef FMS_SNAPSHOT_H
+#define FMS_SNAPSHOT_H
+
+#include "pipeline.h"
+
+/* The lane runs from now on, or has ended. [lane] */
+void snapshot_begin(struct pipeline *pipeline);
+void snapshot_end(struct pipeline *pipeline);
+
+/* Shows the state as it is: for when it was asked for, or whenever it has changed for good. [lane], or [control] where no lane
+ * runs */
+void snapshot_take(struct pipeline *pipeline);
+
+static inline bool snapshot_is_wanted(const struct pipeline *pipeline)
+{
+    return atomic_load_explicit(&pipeline->shown.is_wanted, memory_order_relaxed);
+}
+
+/* The state of a running pipeline as it is now; of one that does not run, or whose lane does not answer within `patience`
+ * (nanoseconds), as it was when it was shown last, which is then `false`. Any thread but the lane. */
+bool snapshot_read(struct pipeline *pipeline, struct snapshot *to, int64_t patience);
+
+#endif
