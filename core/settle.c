@@ -1,5 +1,28 @@
 /* settle.c - sinks' queues, and what becomes of records.
  *
+ * What a source emits goes through the transforms (settle_advance) into the queue of each sink. `pending` counts what must still
+ * happen before a record's fate is known: one for each queue that it is in, one for each child and dead letter of it, and one while
+ * it is among the transforms. At zero a root is done, and its source is told; a child or letter is freed, and counts no more for
+ * its parent (settle_release).
+ *
+ * A slot is a record's place in one sink's queue:
+ *
+ *     NONE -> QUEUED -> TAKEN -> SETTLED -> NONE     delivered or rejected: it leaves the queue
+ *                ^                  |
+ *                +----- retry ------+
+ *
+ * QUEUED waits to be offered, TAKEN is what sink_write has taken. TAKEN to SETTLED is one atomic exchange on whichever thread
+ * settles, so that a second settlement fails there and can be named; it leaves the record on a list, the lane's own (`settled`), or,
+ * from another thread, `inbox`, whose lock is all that such a thread takes. The lane goes over both in settle_run.
+ *
+ * A retry stops the offers at once. What the sink still holds it settles; then all that it had taken and not delivered is QUEUED
+ * again, in its old place, and after a pause the cursor goes back to the head of the queue. So what is offered again comes in emit
+ * order, without sorting.
+ *
+ * A rejection ends in the dead letters: a letter is a child of the root, in the queue of that sink. Without them on_reject decides:
+ * `drop` releases the record, `stop` leaves it in flight for good, in `stuck`, which keeps the last of `pending`: so its source is
+ * never told, and gets it again next time.
+ *
  * Nothing here calls back into a stage that is on the stack: a settlement that arrives while a sink is being written to
  * is put on a list and handled when the write has returned, so that plugins need not be reentrant. */
 #include "settle.h"
