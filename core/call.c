@@ -20,14 +20,6 @@ void rule_broken(struct stage *stage, const char *format, ...)
     pipeline_wake(stage->pipeline);
 }
 
-bool stage_will_wait(struct stage *stage)
-{
-    stage->was_polled = true;
-    stage->is_ready = false;
-    stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
-    return atomic_exchange(&stage->is_woken, false);
-}
-
 /* The plugin has told the cause; this tells what follows. */
 void stage_fail(struct stage *stage, const char *operation, int error)
 {

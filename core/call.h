@@ -18,10 +18,17 @@ static inline void call_end(struct pipeline *pipeline, const struct call *before
     atomic_store_explicit(&pipeline->calling, before, memory_order_relaxed);
 }
 
+/* Before a poll; whether it is one that fms_wake asked for. [lane] */
+static inline bool stage_will_wait(struct stage *stage)
+{
+    stage->was_polled = true;
+    stage->is_ready = false;
+    stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
+    return atomic_exchange(&stage->is_woken, false);
+}
+
 /* Calls transform_poll or sink_poll. [lane] */
 void stage_poll(struct stage *stage);
-/* Before a poll; whether it is one that fms_wake asked for. [lane] */
-bool stage_will_wait(struct stage *stage);
 /* An operation returned a negative errno: the stage is dead, and the pipeline fails. [lane] */
 void stage_fail(struct stage *stage, const char *operation, int error);
 /* A broken rule: logs it under the stage's name and fails the pipeline. Any thread. */

@@ -39,11 +39,6 @@ void pipeline_destroy(struct pipeline *pipeline)
     pthread_cond_destroy(&pipeline->shown.changed);
 }
 
-size_t pipeline_slots(const struct pipeline *pipeline)
-{
-    return pipeline->sink_count + (pipeline->dead_letter != NULL);
-}
-
 void pipeline_layout(struct pipeline *pipeline)
 {
     records_layout(&pipeline->records, pipeline_slots(pipeline), json_cache_size(pipeline->paths),

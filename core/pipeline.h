@@ -139,7 +139,10 @@ void pipeline_destroy(struct pipeline *pipeline);
 /* After each change of sinks, paths or bounds, none of which comes once there are records. */
 void pipeline_layout(struct pipeline *pipeline);
 /* Sinks and the dead letter's, whose is the last slot. */
-size_t pipeline_slots(const struct pipeline *pipeline);
+static inline size_t pipeline_slots(const struct pipeline *pipeline)
+{
+    return pipeline->sink_count + (pipeline->dead_letter != NULL);
+}
 
 /* What any thread may ask; the lane does it in its next turn. */
 void pipeline_wake(struct pipeline *pipeline);

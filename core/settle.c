@@ -701,6 +701,20 @@ static bool again_waits(struct stage *transform, struct record *record)
     return false;
 }
 
+/* What becomes of a record that is neither passed nor kept; true: it waits, to be given to the transform again. */
+static bool does_not_go_on(struct stage *transform, struct record *record, enum fms_verdict verdict)
+{
+    if (verdict == FMS_AGAIN)
+        return again_waits(transform, record);
+    if (verdict == FMS_DROP) {
+        settle_release(transform->pipeline, record);
+    } else {
+        rule_broken(transform, "transform returned %d, which is no verdict", (int)verdict);
+        stick(transform->pipeline, record);
+    }
+    return false;
+}
+
 /* Calls the transform; true: the record goes on. */
 static inline bool transform_one(struct stage *transform, struct record *record, bool *again)
 {
@@ -725,14 +739,8 @@ static inline bool transform_one(struct stage *transform, struct record *record,
     } else {
         record->kept_by = 0;
         goes_on = verdict == FMS_PASS;
-        if (verdict == FMS_DROP) {
-            settle_release(pipeline, record);
-        } else if (verdict == FMS_AGAIN) {
-            *again = again_waits(transform, record);
-        } else if (!goes_on) {
-            rule_broken(transform, "transform returned %d, which is no verdict", (int)verdict);
-            stick(pipeline, record);
-        }
+        if (!goes_on)
+            *again = does_not_go_on(transform, record, verdict);
     }
     settle_release(pipeline, record);
     return goes_on;
