@@ -60,9 +60,9 @@ static const struct fms_option file_options[] = {
 /* clang-format on */
 
 static const struct fms_counter file_counters[] = {
-    [COUNTER_BAD_LINES] = {"bad_lines", "lines that were no record, or too long"},
-    [COUNTER_ROTATIONS] = {"rotations", "times that the file was renamed and begun anew"},
-    [COUNTER_WRITE_ERRORS] = {"write_errors", "batches that could not be written and were offered again"},
+    [FILE_COUNTER_BAD_LINES] = {"bad_lines", "lines that were no record, or too long"},
+    [FILE_COUNTER_ROTATIONS] = {"rotations", "times that the file was renamed and begun anew"},
+    [FILE_COUNTER_WRITE_ERRORS] = {"write_errors", "batches that could not be written and were offered again"},
     {NULL, NULL},
 };
 
@@ -101,7 +101,7 @@ static int file_check_speed(const struct file *self, const struct fms_host *host
                                "\"%s\" is no speed; accepted are numbers from 0 to 1000000, as in "
                                "1, 10 or 0.5",
                                self->speed_text);
-    if (speed > 0 && self->format == FORMAT_PAYLOAD && self->time == NULL)
+    if (speed > 0 && self->format == FILE_FORMAT_PAYLOAD && self->time == NULL)
         return fms_fail_option(
             host, "speed", -EINVAL,
             "needs the records' times: format = record, or `time`, the field of a payload that has it");
@@ -121,7 +121,7 @@ static int file_check_record(const struct file *self, const struct fms_host *hos
 {
     const char *option = self->topic != NULL ? "topic" : self->key != NULL ? "key" : self->time != NULL ? "time" : NULL;
 
-    if (self->format != FORMAT_RECORD || option == NULL)
+    if (self->format != FILE_FORMAT_RECORD || option == NULL)
         return 0;
     return fms_fail_option(host, option, -EINVAL, "is for format = payload; a record has its own");
 }
@@ -135,7 +135,7 @@ static int file_check_source(const struct file *self, const struct fms_host *hos
     error = error != 0 ? error : other;
     other = file_check_time(self, host);
     error = error != 0 ? error : other;
-    if (self->start == START_END && !self->follow)
+    if (self->start == FILE_START_END && !self->follow)
         error = fms_fail_option(host, "start", -EINVAL,
                                 "end needs follow = yes: behind the end there is nothing to read");
     if (self->position != NULL && strcmp(self->position, self->path) == 0)
@@ -150,13 +150,13 @@ static int file_check_sink(const struct file *self, const struct fms_host *host)
 {
     bool is_stdout = strcmp(self->path, "-") == 0;
 
-    if (host->role == FMS_DEAD_LETTER && self->format == FORMAT_PAYLOAD)
+    if (host->role == FMS_DEAD_LETTER && self->format == FILE_FORMAT_PAYLOAD)
         return fms_fail_option(host, "format", -EINVAL,
                                "payload is not for dead letters: it keeps neither the reason nor a payload that is no "
                                "line, whose letter would be refused; leave `format` out");
     if (is_stdout && self->rotate_size > 0)
         return fms_fail_option(host, "rotate_size", -EINVAL, "does not go with path = -: standard output has no name");
-    if (is_stdout && self->sync == SYNC_ALWAYS)
+    if (is_stdout && self->sync == FILE_SYNC_ALWAYS)
         return fms_fail_option(host, "sync", -EINVAL, "always does not go with path = -");
     if (is_stdout && !self->append)
         return fms_fail_option(host, "append", -EINVAL, "no does not go with path = -");
@@ -167,8 +167,8 @@ static int file_check(void *instance, const struct fms_host *host)
 {
     struct file *self = instance;
 
-    if (self->format == FORMAT_AUTO)
-        self->format = host->role == FMS_DEAD_LETTER ? FORMAT_RECORD : FORMAT_PAYLOAD;
+    if (self->format == FILE_FORMAT_AUTO)
+        self->format = host->role == FMS_DEAD_LETTER ? FILE_FORMAT_RECORD : FILE_FORMAT_PAYLOAD;
     return host->role == FMS_SOURCE ? file_check_source(self, host) : file_check_sink(self, host);
 }
 
@@ -196,7 +196,7 @@ static int file_open(void *instance, const struct fms_host *host)
     struct file *self = instance;
 
     self->host = host;
-    return host->role == FMS_SOURCE ? source_open(self) : sink_open(self);
+    return host->role == FMS_SOURCE ? file_source_open(self) : file_sink_open(self);
 }
 
 static void file_close(void *instance)
@@ -204,13 +204,13 @@ static void file_close(void *instance)
     const struct file *self = instance;
 
     if (self->host->role == FMS_SOURCE)
-        source_close(instance);
+        file_source_close(instance);
     else
-        sink_close(instance);
+        file_sink_close(instance);
 }
 
 FMS_PLUGIN(.name = "file", .version = FMS_VERSION, .summary = "Records a stream in a file of lines, and replays it",
            .options = file_options, .counters = file_counters, .instance_size = sizeof(struct file),
-           .check = file_check, .probe = file_probe, .open = file_open, .close = file_close, .source_poll = source_poll,
-           .source_settled = source_settled, .source_stop = source_stop, .sink_write = sink_write,
-           .sink_poll = sink_poll);
+           .check = file_check, .probe = file_probe, .open = file_open, .close = file_close,
+           .source_poll = file_source_poll, .source_settled = file_source_settled, .source_stop = file_source_stop,
+           .sink_write = file_sink_write, .sink_poll = file_sink_poll);

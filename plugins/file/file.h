@@ -4,12 +4,12 @@
 
 #include <fms_plugin.h>
 
-enum format { FORMAT_AUTO, FORMAT_PAYLOAD, FORMAT_RECORD };
-enum start { START_BEGINNING, START_END };
-enum on_bad_line { BAD_LINE_REJECT, BAD_LINE_STOP, BAD_LINE_SKIP };
-enum sync { SYNC_CLOSE, SYNC_ALWAYS };
+enum file_format { FILE_FORMAT_AUTO, FILE_FORMAT_PAYLOAD, FILE_FORMAT_RECORD };
+enum file_start { FILE_START_BEGINNING, FILE_START_END };
+enum file_on_bad_line { FILE_BAD_LINE_REJECT, FILE_BAD_LINE_STOP, FILE_BAD_LINE_SKIP };
+enum file_sync { FILE_SYNC_CLOSE, FILE_SYNC_ALWAYS };
 
-enum { COUNTER_BAD_LINES, COUNTER_ROTATIONS, COUNTER_WRITE_ERRORS };
+enum { FILE_COUNTER_BAD_LINES, FILE_COUNTER_ROTATIONS, FILE_COUNTER_WRITE_ERRORS };
 
 struct file {
     const char *path; /* "-": standard input or output */
@@ -40,15 +40,15 @@ struct file {
 /* "10", "0.5": a number without sign or exponent, at most a million; -1: it is none. */
 double file_speed(const char *text);
 
-int source_open(struct file *file);
-void source_close(void *instance);
-int source_poll(void *instance, size_t credit, struct fms_wait *wait);
-void source_settled(void *instance, const struct fms_record *record, enum fms_fate fate);
-void source_stop(void *instance);
+int file_source_open(struct file *file);
+void file_source_close(void *instance);
+int file_source_poll(void *instance, size_t credit, struct fms_wait *wait);
+void file_source_settled(void *instance, const struct fms_record *record, enum fms_fate fate);
+void file_source_stop(void *instance);
 
-int sink_open(struct file *file);
-void sink_close(void *instance);
-int sink_write(void *instance, const struct fms_record *const *records, size_t count);
-int sink_poll(void *instance, struct fms_wait *wait);
+int file_sink_open(struct file *file);
+void file_sink_close(void *instance);
+int file_sink_write(void *instance, const struct fms_record *const *records, size_t count);
+int file_sink_poll(void *instance, struct fms_wait *wait);
 
 #endif

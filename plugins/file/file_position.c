@@ -24,7 +24,7 @@ static uint64_t position_hash(const unsigned char *bytes, size_t size)
     return hash;
 }
 
-int position_identify(int fd, int64_t offset, struct identity *identity)
+int file_position_identify(int fd, int64_t offset, struct file_identity *identity)
 {
     unsigned char head[HEAD_SIZE];
     size_t wanted = offset < HEAD_SIZE ? (size_t)offset : HEAD_SIZE;
@@ -33,21 +33,21 @@ int position_identify(int fd, int64_t offset, struct identity *identity)
 
     if (n < 0)
         return -errno;
-    *identity = (struct identity){stat.st_dev, stat.st_ino, position_hash(head, (size_t)n)};
+    *identity = (struct file_identity){stat.st_dev, stat.st_ino, position_hash(head, (size_t)n)};
     return 0;
 }
 
-bool position_fits(const struct position *position, int fd)
+bool file_position_fits(const struct file_position *position, int fd)
 {
-    struct identity is = {0, 0, 0};
+    struct file_identity is = {0, 0, 0};
     struct stat stat;
 
     return fstat(fd, &stat) == 0 && stat.st_size >= position->offset &&
-           position_identify(fd, position->offset, &is) == 0 && is.device == position->file.device &&
+           file_position_identify(fd, position->offset, &is) == 0 && is.device == position->file.device &&
            is.inode == position->file.inode && is.head == position->file.head;
 }
 
-int position_read(const char *path, struct position *position, char *wrong, size_t size)
+int file_position_read(const char *path, struct file_position *position, char *wrong, size_t size)
 {
     json_int_t device, inode, head, offset, line;
     json_error_t error;
@@ -72,11 +72,11 @@ int position_read(const char *path, struct position *position, char *wrong, size
         snprintf(wrong, size, "%s", error.text);
         return -EBADMSG;
     }
-    *position = (struct position){{(uint64_t)device, (uint64_t)inode, (uint64_t)head}, offset, (uint64_t)line};
+    *position = (struct file_position){{(uint64_t)device, (uint64_t)inode, (uint64_t)head}, offset, (uint64_t)line};
     return 0;
 }
 
-static int position_write_to(int fd, const struct position *position)
+static int position_write_to(int fd, const struct file_position *position)
 {
     json_t *root = json_pack("{s:I,s:I,s:I,s:I,s:I}", "device", (json_int_t)position->file.device, "inode",
                              (json_int_t)position->file.inode, "head", (json_int_t)position->file.head, "offset",
@@ -95,7 +95,7 @@ static int position_write_to(int fd, const struct position *position)
     return fsync(fd) == 0 ? 0 : -errno;
 }
 
-int position_write(const char *path, const struct position *position)
+int file_position_write(const char *path, const struct file_position *position)
 {
     char *temporary;
     int fd, error;

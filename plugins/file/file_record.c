@@ -12,7 +12,7 @@
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-bool text_reserve(struct text *text, size_t more)
+bool file_text_reserve(struct file_text *text, size_t more)
 {
     size_t capacity = text->capacity == 0 ? 4096 : text->capacity;
     char *grown;
@@ -136,12 +136,12 @@ static json_t *json_of_record(const struct fms_record *record)
     return NULL;
 }
 
-int record_write(const struct fms_record *record, struct text *to)
+int file_record_write(const struct fms_record *record, struct file_text *to)
 {
     json_t *root = json_of_record(record);
     size_t size = 1, room = 0;
 
-    while (root != NULL && size > room && text_reserve(to, size)) {
+    while (root != NULL && size > room && file_text_reserve(to, size)) {
         room = to->capacity - to->size;
         size = json_dumpb(root, to->data + to->size, room, JSON_COMPACT);
     }
@@ -154,7 +154,7 @@ int record_write(const struct fms_record *record, struct text *to)
 
 /* ------------------------------------------------------------------------------------------------------------- read */
 
-static bool record_read_base64(struct record_reader *reader, const json_t *json, struct fms_bytes *bytes)
+static bool record_read_base64(struct file_record_reader *reader, const json_t *json, struct fms_bytes *bytes)
 {
     const json_t *text = json_object_get(json, "base64");
     char *to = reader->decoded.data + reader->decoded.size;
@@ -172,7 +172,7 @@ static bool record_read_base64(struct record_reader *reader, const json_t *json,
 }
 
 /* Missing and null are absent. False: it is neither these nor text nor base64. */
-static bool record_read_bytes(struct record_reader *reader, const json_t *json, struct fms_bytes *bytes)
+static bool record_read_bytes(struct file_record_reader *reader, const json_t *json, struct fms_bytes *bytes)
 {
     *bytes = fms_bytes_of(NULL, 0);
     if (json == NULL || json_is_null(json))
@@ -185,13 +185,14 @@ static bool record_read_bytes(struct record_reader *reader, const json_t *json, 
     return true;
 }
 
-static const char *record_read_headers(struct record_reader *reader, const json_t *headers, struct fms_record *draft)
+static const char *record_read_headers(struct file_record_reader *reader, const json_t *headers,
+                                       struct fms_record *draft)
 {
     if (headers == NULL || json_is_null(headers))
         return NULL;
     if (!json_is_array(headers))
         return "\"headers\" is no array";
-    if (json_array_size(headers) > RECORD_HEADERS_MAX)
+    if (json_array_size(headers) > FILE_RECORD_HEADERS_MAX)
         return "it has more than 1000 headers";
     draft->headers = reader->headers;
     draft->header_count = json_array_size(headers);
@@ -210,7 +211,7 @@ static const char *record_read_headers(struct record_reader *reader, const json_
     return NULL;
 }
 
-static const char *record_read_members(struct record_reader *reader, struct fms_record *draft)
+static const char *record_read_members(struct file_record_reader *reader, struct fms_record *draft)
 {
     const json_t *topic = NULL, *key = NULL, *payload = NULL, *headers = NULL, *time = NULL;
     json_error_t error;
@@ -235,7 +236,8 @@ static const char *record_read_members(struct record_reader *reader, struct fms_
     return record_read_headers(reader, headers, draft);
 }
 
-const char *record_read(struct record_reader *reader, struct fms_bytes line, int64_t now, struct fms_record *draft)
+const char *file_record_read(struct file_record_reader *reader, struct fms_bytes line, int64_t now,
+                             struct fms_record *draft)
 {
     json_error_t error;
 
@@ -248,12 +250,12 @@ const char *record_read(struct record_reader *reader, struct fms_bytes line, int
         return reader->wrong;
     }
     reader->decoded.size = 0;
-    if (!text_reserve(&reader->decoded, line.size + 1)) /* what is decoded is shorter, its NUL bytes included */
+    if (!file_text_reserve(&reader->decoded, line.size + 1)) /* what is decoded is shorter, its NUL bytes included */
         return "there is no memory for it";
     return record_read_members(reader, draft);
 }
 
-void record_reader_free(struct record_reader *reader)
+void file_record_reader_free(struct file_record_reader *reader)
 {
     json_decref(reader->root);
     free(reader->decoded.data);

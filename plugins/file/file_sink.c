@@ -35,7 +35,7 @@ struct sink {
     const struct fms_record *records[BATCH]; /* of the batch, and where their lines end */
     size_t ends[BATCH];
     size_t taken, settled;
-    struct text text; /* of the batch */
+    struct file_text text; /* of the batch */
     size_t written;
 };
 
@@ -44,7 +44,7 @@ struct sink {
 /* Why the record cannot be a line; NULL: it can. */
 static const char *sink_objection(const struct sink *self, const struct fms_record *record)
 {
-    if (self->file->format == FORMAT_RECORD)
+    if (self->file->format == FILE_FORMAT_RECORD)
         return NULL;
     if (record->payload.data == NULL)
         return "it has no payload, and an empty line would be an empty one; format = record keeps the difference";
@@ -56,13 +56,13 @@ static const char *sink_objection(const struct sink *self, const struct fms_reco
 /* 0 or -ENOMEM. */
 static int sink_add_line(struct sink *self, const struct fms_record *record)
 {
-    struct text *text = &self->text;
+    struct file_text *text = &self->text;
 
-    if (self->file->format == FORMAT_RECORD) {
-        if (record_write(record, text) != 0 || !text_reserve(text, 1))
+    if (self->file->format == FILE_FORMAT_RECORD) {
+        if (file_record_write(record, text) != 0 || !file_text_reserve(text, 1))
             return -ENOMEM;
     } else {
-        if (!text_reserve(text, record->payload.size + 1))
+        if (!file_text_reserve(text, record->payload.size + 1))
             return -ENOMEM;
         memcpy(text->data + text->size, record->payload.data, record->payload.size);
         text->size += record->payload.size;
@@ -261,7 +261,7 @@ static int sink_rotate(struct sink *self)
     error = sink_shift(self);
     if (error != 0)
         return error;
-    fms_count(self->host, COUNTER_ROTATIONS, 1);
+    fms_count(self->host, FILE_COUNTER_ROTATIONS, 1);
     sink_close_path(self);
     return sink_open_path(self, false);
 }
@@ -279,7 +279,7 @@ static int sink_store(struct sink *self)
         else if (n == 0 || errno != EINTR)
             error = n == 0 ? -ENOSPC : -errno;
     }
-    if (error == 0 && self->file->sync == SYNC_ALWAYS && fdatasync(self->fd) != 0)
+    if (error == 0 && self->file->sync == FILE_SYNC_ALWAYS && fdatasync(self->fd) != 0)
         error = -errno;
     if (error == 0) {
         self->size += (int64_t)self->text.size;
@@ -294,7 +294,7 @@ static int sink_store(struct sink *self)
 
 static void sink_retry(struct sink *self, const struct fms_record *const *records, size_t count)
 {
-    fms_count(self->host, COUNTER_WRITE_ERRORS, 1);
+    fms_count(self->host, FILE_COUNTER_WRITE_ERRORS, 1);
     for (size_t i = 0; i < count; i++)
         fms_retry(self->host, records[i], "%s", self->trouble);
 }
@@ -371,14 +371,14 @@ static int sink_write_stream(struct sink *self, const struct fms_record *const *
     return error < 0 ? error : n;
 }
 
-int sink_write(void *instance, const struct fms_record *const *records, size_t count)
+int file_sink_write(void *instance, const struct fms_record *const *records, size_t count)
 {
     struct sink *self = ((struct file *)instance)->sink;
 
     return self->is_own ? sink_write_own(self, records, count) : sink_write_stream(self, records, count);
 }
 
-int sink_poll(void *instance, struct fms_wait *wait)
+int file_sink_poll(void *instance, struct fms_wait *wait)
 {
     struct sink *self = ((struct file *)instance)->sink;
     int error = self->is_stream && !self->is_closed ? sink_pump(self) : 0;
@@ -418,7 +418,7 @@ static int sink_start(struct sink *self)
     if (error != 0)
         return fms_fail_option(self->host, "path", error, "%s", self->trouble);
     self->is_stream = !S_ISREG(stat.st_mode);
-    if (self->is_stream && (self->file->sync == SYNC_ALWAYS || self->file->rotate_size > 0))
+    if (self->is_stream && (self->file->sync == FILE_SYNC_ALWAYS || self->file->rotate_size > 0))
         return fms_fail_option(self->host, self->file->rotate_size > 0 ? "rotate_size" : "sync", -EINVAL,
                                "%s is no regular file: it can be neither synced nor rotated", self->file->path);
     return 0;
@@ -432,7 +432,7 @@ static void sink_free(struct sink *self)
     free(self);
 }
 
-int sink_open(struct file *file)
+int file_sink_open(struct file *file)
 {
     struct sink *self = calloc(1, sizeof *self);
     int error;
@@ -450,7 +450,7 @@ int sink_open(struct file *file)
     return error;
 }
 
-void sink_close(void *instance)
+void file_sink_close(void *instance)
 {
     struct sink *self = ((struct file *)instance)->sink;
 

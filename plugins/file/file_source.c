@@ -45,7 +45,7 @@ struct source {
     double speed;
     int time; /* the path of the field that has it */
 
-    struct lines lines;
+    struct file_lines lines;
     enum outlook outlook;
     bool is_behind; /* the file is an older one that was rotated away */
     bool is_stopped;
@@ -54,7 +54,7 @@ struct source {
     struct fms_record draft;
     const char *wrong; /* why it is to be rejected, or NULL */
     char where[64];
-    struct record_reader reader;
+    struct file_record_reader reader;
 
     bool has_begun; /* to keep time */
     int64_t newest; /* timestamp so far, */
@@ -137,7 +137,7 @@ static void source_begin(struct source *self, int fd, int64_t offset, uint64_t n
 {
     if (self->lines.fd >= 0 && self->lines.fd != fd)
         close(self->lines.fd);
-    lines_begin(&self->lines, fd, offset, number);
+    file_lines_begin(&self->lines, fd, offset, number);
     self->outlook = MORE;
     self->is_behind = is_behind;
     source_watch(self);
@@ -156,16 +156,16 @@ static void source_save_soon(struct source *self)
 static void source_save(struct source *self)
 {
     const struct place *first = self->head != self->tail ? &self->places[self->head & (self->size - 1)] : NULL;
-    struct position position = {.offset = first != NULL ? first->offset : self->lines.offset,
-                                .line = first != NULL ? first->number : self->lines.number};
+    struct file_position position = {.offset = first != NULL ? first->offset : self->lines.offset,
+                                     .line = first != NULL ? first->number : self->lines.number};
     int error;
 
     self->save_at = FMS_NEVER;
     if (!self->is_unsaved || self->lines.fd < 0)
         return;
-    error = position_identify(self->lines.fd, position.offset, &position.file);
+    error = file_position_identify(self->lines.fd, position.offset, &position.file);
     if (error == 0)
-        error = position_write(self->file->position, &position);
+        error = file_position_write(self->file->position, &position);
     self->is_unsaved = false;
     if (error == 0)
         return;
@@ -195,7 +195,7 @@ static bool source_reserve(struct source *self)
     return true;
 }
 
-void source_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
+void file_source_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
 {
     struct source *self = ((struct file *)instance)->source;
     bool was_saved = self->save_at == FMS_NEVER;
@@ -291,7 +291,7 @@ static const char *source_read_payload(struct source *self, struct fms_bytes lin
 /* Where the line stands, for messages; valid until the next call. */
 static const char *source_place(struct source *self)
 {
-    const struct lines *lines = &self->lines;
+    const struct file_lines *lines = &self->lines;
 
     snprintf(self->where, sizeof self->where, lines->number > 0 ? "%s line %" PRIu64 : "%s the line at byte %" PRIu64,
              self->is_behind ? " (rotated):" : ":", lines->number > 0 ? lines->number : (uint64_t)lines->offset);
@@ -314,15 +314,15 @@ static int source_bad_line(struct source *self, struct fms_bytes line, const cha
 {
     const char *path = self->file->path;
 
-    fms_count(self->host, COUNTER_BAD_LINES, 1);
-    if (self->file->on_bad_line == BAD_LINE_STOP)
+    fms_count(self->host, FILE_COUNTER_BAD_LINES, 1);
+    if (self->file->on_bad_line == FILE_BAD_LINE_STOP)
         return fms_fail(self->host, -EBADMSG, "%s%s is bad: %s (on_bad_line = stop)", path, source_place(self), wrong);
-    if (self->file->on_bad_line == BAD_LINE_REJECT) {
+    if (self->file->on_bad_line == FILE_BAD_LINE_REJECT) {
         source_reject_line(self, line, wrong);
         return 0;
     }
     fms_warn(self->host, "%s%s is bad, and left out: %s", path, source_place(self), wrong);
-    lines_pass(&self->lines);
+    file_lines_pass(&self->lines);
     source_save_soon(self);
     return 0;
 }
@@ -332,13 +332,13 @@ static int source_take_line(struct source *self, int kind, struct fms_bytes line
 {
     const char *wrong = "it is longer than max_line";
 
-    if (kind == LINES_LINE)
-        wrong = self->file->format == FORMAT_RECORD
-                    ? record_read(&self->reader, line, fms_realtime(self->host), &self->draft)
+    if (kind == FILE_LINES_LINE)
+        wrong = self->file->format == FILE_FORMAT_RECORD
+                    ? file_record_read(&self->reader, line, fms_realtime(self->host), &self->draft)
                     : source_read_payload(self, line);
     self->wrong = NULL;
     self->is_ready = wrong == NULL;
-    return self->is_ready ? 0 : source_bad_line(self, kind == LINES_LINE ? line : fms_bytes_of(NULL, 0), wrong);
+    return self->is_ready ? 0 : source_bad_line(self, kind == FILE_LINES_LINE ? line : fms_bytes_of(NULL, 0), wrong);
 }
 
 /* ------------------------------------------------------------------------------------------------- the end of a file */
@@ -365,7 +365,7 @@ static enum outlook source_look_on(struct source *self)
         return OVER;
     if (fstat(self->lines.fd, &is) != 0)
         return MORE;
-    if (is.st_size < lines_read_up_to(&self->lines))
+    if (is.st_size < file_lines_read_up_to(&self->lines))
         return TRUNCATED;
     return is_named && !source_is_same(&is, &named) && source_is_left(self, &is) ? ROTATED : MORE;
 }
@@ -392,7 +392,7 @@ static bool source_go_over(struct source *self)
 {
     int rotations, fd;
 
-    if (self->outlook < ROTATED || self->is_ready || lines_has_rest(&self->lines) || self->head != self->tail)
+    if (self->outlook < ROTATED || self->is_ready || file_lines_has_rest(&self->lines) || self->head != self->tail)
         return false;
     if (self->outlook == TRUNCATED) {
         fms_info(self->host, "%s: was truncated; it is read from its beginning", self->file->path);
@@ -416,13 +416,14 @@ static int source_at_end(struct source *self)
     if (self->outlook == MORE) {
         self->outlook = source_look_on(self);
         if (self->outlook == MORE)
-            return LINES_NOTHING;
+            return FILE_LINES_NOTHING;
         self->lines.is_complete = true;
         if (self->outlook == TRUNCATED)
-            lines_begin(&self->lines, self->lines.fd, self->lines.offset, self->lines.number); /* the rest is gone */
-        return self->outlook == TRUNCATED ? LINES_NOTHING : 0;
+            file_lines_begin(&self->lines, self->lines.fd, self->lines.offset,
+                             self->lines.number); /* the rest is gone */
+        return self->outlook == TRUNCATED ? FILE_LINES_NOTHING : 0;
     }
-    return source_go_over(self) ? 0 : LINES_NOTHING;
+    return source_go_over(self) ? 0 : FILE_LINES_NOTHING;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- emission */
@@ -434,17 +435,17 @@ static int source_prepare(struct source *self)
     int kind = 0;
 
     while (!self->is_ready && kind >= 0) {
-        kind = self->outlook == TRUNCATED ? LINES_AT_END : lines_next(&self->lines, &line);
-        if (kind == LINES_AT_END)
+        kind = self->outlook == TRUNCATED ? FILE_LINES_AT_END : file_lines_next(&self->lines, &line);
+        if (kind == FILE_LINES_AT_END)
             kind = source_at_end(self);
-        if (kind == LINES_NOTHING || kind == LINES_PAUSE)
+        if (kind == FILE_LINES_NOTHING || kind == FILE_LINES_PAUSE)
             return kind;
-        if (kind == LINES_LINE || kind == LINES_TOO_LONG)
+        if (kind == FILE_LINES_LINE || kind == FILE_LINES_TOO_LONG)
             kind = source_take_line(self, kind, line);
         else if (kind < 0)
             return fms_fail(self->host, kind, "%s: cannot be read: %s", self->file->path, strerror(-kind));
     }
-    return kind < 0 ? kind : LINES_LINE;
+    return kind < 0 ? kind : FILE_LINES_LINE;
 }
 
 /* 0: emitted; -EAGAIN: no room. */
@@ -464,7 +465,7 @@ static int source_emit(struct source *self)
     if (error != 0)
         return error;
     self->places[self->tail++ & (self->size - 1)] = (struct place){self->lines.offset, self->lines.number, false};
-    lines_pass(&self->lines);
+    file_lines_pass(&self->lines);
     self->is_ready = false;
     return 0;
 }
@@ -478,7 +479,7 @@ static int source_take_in(struct source *self, size_t credit, struct fms_wait *w
     self->lines.budget = TURN_BYTES;
     for (; credit > 0 && result == 0; credit--) {
         result = source_prepare(self);
-        if (result != LINES_LINE)
+        if (result != FILE_LINES_LINE)
             return result;
         due = source_due(self, self->draft.timestamp);
         if (due > fms_now(self->host)) {
@@ -525,7 +526,7 @@ static void source_wait(const struct source *self, struct fms_wait *wait)
     wait->events = POLLIN;
 }
 
-int source_poll(void *instance, size_t credit, struct fms_wait *wait)
+int file_source_poll(void *instance, size_t credit, struct fms_wait *wait)
 {
     struct source *self = ((struct file *)instance)->source;
     int result = 0;
@@ -541,22 +542,22 @@ int source_poll(void *instance, size_t credit, struct fms_wait *wait)
     source_drain_notices(self);
     source_try_open(self);
     if (credit > 0)
-        result = self->lines.fd >= 0 ? source_take_in(self, credit, wait) : LINES_NOTHING;
+        result = self->lines.fd >= 0 ? source_take_in(self, credit, wait) : FILE_LINES_NOTHING;
     if (result < 0)
         return result;
     if (fms_now(self->host) >= self->save_at)
         source_save(self);
-    if (result == LINES_NOTHING && self->outlook == OVER)
+    if (result == FILE_LINES_NOTHING && self->outlook == OVER)
         return FMS_END;
-    if (result == LINES_NOTHING)
+    if (result == FILE_LINES_NOTHING)
         source_wait(self, wait);
-    if (result == LINES_PAUSE)
+    if (result == FILE_LINES_PAUSE)
         wait->deadline = 0;
     wait->deadline = earlier(wait->deadline, self->save_at);
     return 0;
 }
 
-void source_stop(void *instance)
+void file_source_stop(void *instance)
 {
     ((struct file *)instance)->source->is_stopped = true;
 }
@@ -592,8 +593,8 @@ static int source_begin_new(struct source *self, int fd)
     int64_t offset = 0;
     struct stat stat;
 
-    if (self->file->start == START_END && fstat(fd, &stat) == 0)
-        offset = lines_last_end(fd, stat.st_size);
+    if (self->file->start == FILE_START_END && fstat(fd, &stat) == 0)
+        offset = file_lines_last_end(fd, stat.st_size);
     if (offset < 0 || (offset > 0 && lseek(fd, offset, SEEK_SET) < 0))
         return source_no_file(self, offset < 0 ? (int)offset : -errno);
     source_begin(self, fd, offset, offset == 0 ? 1 : 0, false);
@@ -602,12 +603,12 @@ static int source_begin_new(struct source *self, int fd)
 }
 
 /* The file that the position means, under whatever name it has now; -1: it is not there. */
-static int source_find(const struct source *self, const struct position *position, int *rotations)
+static int source_find(const struct source *self, const struct file_position *position, int *rotations)
 {
     for (*rotations = 0; *rotations <= ROTATED_MAX; ++*rotations) {
         int fd = source_open_rotated(self, *rotations);
 
-        if (fd >= 0 && position_fits(position, fd) && lseek(fd, position->offset, SEEK_SET) >= 0)
+        if (fd >= 0 && file_position_fits(position, fd) && lseek(fd, position->offset, SEEK_SET) >= 0)
             return fd;
         if (fd >= 0)
             close(fd);
@@ -616,7 +617,7 @@ static int source_find(const struct source *self, const struct position *positio
 }
 
 /* Where the position says, if the file is still there; else at the beginning of the one that has its name. */
-static int source_begin_again(struct source *self, int fd, const struct position *position)
+static int source_begin_again(struct source *self, int fd, const struct file_position *position)
 {
     int rotations, found = source_find(self, position, &rotations);
 
@@ -640,9 +641,9 @@ static int source_begin_again(struct source *self, int fd, const struct position
 
 static int source_begin_somewhere(struct source *self, int fd)
 {
-    struct position position;
+    struct file_position position;
     char wrong[256];
-    int error = self->file->position != NULL ? position_read(self->file->position, &position, wrong, sizeof wrong)
+    int error = self->file->position != NULL ? file_position_read(self->file->position, &position, wrong, sizeof wrong)
                                              : -ENOENT;
 
     if (error == 0)
@@ -693,13 +694,13 @@ static void source_free(struct source *self)
 {
     if (self->inotify >= 0)
         close(self->inotify);
-    lines_free(&self->lines);
-    record_reader_free(&self->reader);
+    file_lines_free(&self->lines);
+    file_record_reader_free(&self->reader);
     free(self->places);
     free(self);
 }
 
-int source_open(struct file *file)
+int file_source_open(struct file *file)
 {
     struct source *self = calloc(1, sizeof *self);
     int error;
@@ -712,7 +713,7 @@ int source_open(struct file *file)
     self->save_at = FMS_NEVER;
     self->inotify = self->watch = -1;
     self->time = file->time != NULL ? fms_json_path(file->host, file->time) : 0;
-    error = self->time < 0 ? self->time : lines_init(&self->lines, (size_t)file->max_line);
+    error = self->time < 0 ? self->time : file_lines_init(&self->lines, (size_t)file->max_line);
     self->lines.crlf = file->crlf;
     if (error != 0)
         fms_fail(file->host, error, "no memory for a line of max_line = %lld", (long long)file->max_line);
@@ -725,7 +726,7 @@ int source_open(struct file *file)
     return error;
 }
 
-void source_close(void *instance)
+void file_source_close(void *instance)
 {
     struct source *self = ((struct file *)instance)->source;
 
