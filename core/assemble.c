@@ -323,7 +323,11 @@ static int stage_result(struct stage *stage, const char *operation, int result)
         log_config(FMS_LOG_ERROR, stage->pipeline->config->path, stage->section->line,
                    "[%s] plugin %s gave no reason, but its %s failed: %s", stage->name, stage->plugin->table.name,
                    operation, strerror(-result));
-    return result < 0 ? result : 0;
+    if (result > 0)
+        log_config(FMS_LOG_ERROR, stage->pipeline->config->path, stage->section->line,
+                   "[%s] plugin %s returned %d from its %s: 0 or a negative errno is expected", stage->name,
+                   stage->plugin->table.name, result, operation);
+    return result <= 0 ? result : -EINVAL;
 }
 
 static int check_stages(struct pipeline *pipeline)

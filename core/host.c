@@ -39,6 +39,14 @@ static bool is_lane(struct stage *stage, const char *function)
     return false;
 }
 
+/* Whether there is no such record, draft or template, which an option that is absent leaves NULL. */
+static bool is_null(struct stage *stage, const void *what, const char *function)
+{
+    if (what == NULL)
+        rule_broken(stage, "called %s with NULL", function);
+    return what == NULL;
+}
+
 /* --------------------------------------------------------------------------------------------------------- messages */
 
 static void host_log(const struct fms_host *host, enum fms_level level, const char *format, ...)
@@ -219,10 +227,12 @@ static void check_refused(struct stage *source, const struct fms_record *draft)
 }
 
 /* Whether a source may emit now, as 0, or an error. */
-static int emit_check(struct stage *stage, const char *function)
+static int emit_check(struct stage *stage, const struct fms_record *draft, const char *function)
 {
     if (!is_role(stage, FMS_SOURCE, function) || !is_lane(stage, function))
         return -EPERM;
+    if (is_null(stage, draft, function))
+        return -EINVAL;
     if (stage->pipeline->state < PIPELINE_DRAINING && !stage->has_ended)
         return 0;
     if (stage->has_ended)
@@ -328,7 +338,7 @@ static int host_emit_rejected(const struct fms_host *host, const struct fms_reco
     struct record *record;
     struct stub stub;
     char *text = NULL, *whole = NULL;
-    int error = emit_check(stage, "fms_emit_rejected");
+    int error = emit_check(stage, draft, "fms_emit_rejected");
     va_list args;
 
     if (error != 0)
@@ -360,7 +370,7 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
     struct pipeline *pipeline = stage->pipeline;
     struct record *record;
     size_t charge;
-    int error = emit_check(stage, "fms_emit");
+    int error = emit_check(stage, draft, "fms_emit");
 
     if (error != 0)
         return error;
@@ -386,8 +396,11 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
 /* The record of a plugin's pointer; NULL, and named, for one that was settled before or was never the host's. */
 static struct record *record_alive(struct stage *stage, const struct fms_record *public, const char *function)
 {
-    struct record *record = record_made(&stage->pipeline->records, public);
+    struct record *record;
 
+    if (is_null(stage, public, function))
+        return NULL;
+    record = record_made(&stage->pipeline->records, public);
     if (record != NULL && record->magic == RECORD_ALIVE)
         return record;
     rule_broken(stage,
@@ -434,6 +447,8 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
 
     if (!is_role(stage, FMS_TRANSFORM, "fms_emit_child") || !is_lane(stage, "fms_emit_child"))
         return -EPERM;
+    if (is_null(stage, draft, "fms_emit_child"))
+        return -EINVAL;
     from = record_alive(stage, parent, "fms_emit_child");
     charge = record_charge(&pipeline->records, draft, NULL);
     if (from == NULL || (charge == SIZE_MAX && is_malformed(pipeline, *draft)) || from->kept_by != stage->index + 1) {
@@ -522,7 +537,7 @@ static enum fms_verdict host_refuse(const struct fms_host *host, const struct fm
     va_list args;
 
     va_start(args, reason);
-    if (vasprintf(&text, reason, args) < 0)
+    if (reason == NULL || vasprintf(&text, reason, args) < 0)
         text = NULL;
     va_end(args);
     if (fate == FMS_RETRY)
@@ -567,6 +582,8 @@ static int host_expand(const struct fms_host *host, const struct fms_template *t
     *value = fms_text("");
     if (stage->is_open && !is_lane(stage, "fms_expand"))
         return -EPERM;
+    if (is_null(stage, text, "fms_expand"))
+        return -EINVAL;
     if (public == NULL) {
         *value = fms_text(template_constant(text));
         return value->data != NULL ? 0 : -ENOENT;
@@ -600,6 +617,8 @@ static int host_json_get(const struct fms_host *host, const struct fms_record *p
     *value = (struct fms_json){FMS_JSON_MISSING, false, {"", 0}};
     if (!is_lane(stage, "fms_json_get"))
         return -EPERM;
+    if (is_null(stage, public, "fms_json_get"))
+        return -EINVAL;
     if (path < 0 || (size_t)path >= json_paths_count(stage->pipeline->paths)) {
         rule_broken(stage, "called fms_json_get with %d, which fms_json_path has not given", path);
         return -EINVAL;
@@ -655,8 +674,12 @@ static void host_leave(const struct fms_host *host)
 {
     struct stage *stage = stage_of(host);
 
-    if (is_lane(stage, "fms_leave"))
+    if (!is_role(stage, FMS_SOURCE, "fms_leave") || !is_lane(stage, "fms_leave"))
+        return;
+    if (stage->pipeline->is_entered)
         lane_leave(stage->pipeline);
+    else
+        rule_broken(stage, "called fms_leave without fms_enter");
 }
 
 static void host_finish(const struct fms_host *host)

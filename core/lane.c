@@ -441,6 +441,7 @@ void lane_enter(struct pipeline *pipeline)
 {
     pthread_mutex_lock(&pipeline->lock);
     pipeline_current = pipeline;
+    pipeline->is_entered = true;
     lane_begin(pipeline, &pipeline->source->calls[CALL_ENTERED]);
 }
 
@@ -452,6 +453,7 @@ void lane_leave(struct pipeline *pipeline)
         if (pipeline->state >= PIPELINE_STOPPING || next_deadline(pipeline) < pipeline->sleeps_until)
             pipeline_wake(pipeline);
     }
+    pipeline->is_entered = false;
     pipeline_current = NULL;
     pthread_mutex_unlock(&pipeline->lock);
 }

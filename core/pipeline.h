@@ -86,6 +86,7 @@ struct pipeline {
     pthread_mutex_t lock;
     int wake_fd;
     _Atomic bool is_signalled; /* wake_fd was written and not yet read; any thread */
+    bool is_entered;           /* by a thread between fms_enter and fms_leave */
     int64_t sleeps_until;      /* until when the lane's own thread sleeps; 0: it is awake */
 
     pthread_mutex_t inbox_lock;

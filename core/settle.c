@@ -589,7 +589,7 @@ static void offer_batch(struct stage *sink)
     call_end(sink->pipeline, outer);
     if (has_failed) {
         if (took > 0)
-            rule_broken(sink, "sink_write took %d of %zu records", took, n);
+            rule_broken(sink, "took %d of %zu records in sink_write", took, n);
         stage_fail(sink, "sink_write", took < 0 ? took : -EINVAL);
         took = 0;
     }
@@ -702,16 +702,17 @@ static bool again_waits(struct stage *transform, struct record *record)
 }
 
 /* What becomes of a record that is neither passed nor kept; true: it waits, to be given to the transform again. */
-static bool does_not_go_on(struct stage *transform, struct record *record, enum fms_verdict verdict)
+static bool does_not_go_on(struct stage *transform, struct record *record, enum fms_verdict verdict, bool was_refused)
 {
-    if (verdict == FMS_AGAIN)
-        return again_waits(transform, record);
     if (verdict == FMS_DROP) {
         settle_release(transform->pipeline, record);
-    } else {
-        rule_broken(transform, "transform returned %d, which is no verdict", (int)verdict);
-        stick(transform->pipeline, record);
+        return false;
     }
+    if (verdict == FMS_AGAIN && was_refused)
+        return again_waits(transform, record);
+    if (verdict != FMS_AGAIN) /* that was named */
+        rule_broken(transform, "returned %d from transform, which is no verdict", (int)verdict);
+    stick(transform->pipeline, record);
     return false;
 }
 
@@ -720,7 +721,7 @@ static inline bool transform_one(struct stage *transform, struct record *record,
 {
     struct pipeline *pipeline = transform->pipeline;
     const struct call *outer = call_begin(transform, CALL_WORK);
-    bool goes_on = false, is_settled;
+    bool goes_on = false, is_settled, was_refused;
     enum fms_verdict verdict;
 
     record->pending++; /* the record outlives the call even if it is settled in it */
@@ -729,7 +730,8 @@ static inline bool transform_one(struct stage *transform, struct record *record,
     call_end(pipeline, outer);
     is_settled = record->kept_by != transform->index + 1;
     *again = false;
-    if (verdict == FMS_AGAIN || transform->family.is_refused)
+    was_refused = transform->family.is_refused;
+    if (verdict == FMS_AGAIN || was_refused)
         check_again(transform, verdict);
     if (verdict == FMS_KEPT) {
         if (!is_settled)
@@ -740,7 +742,7 @@ static inline bool transform_one(struct stage *transform, struct record *record,
         record->kept_by = 0;
         goes_on = verdict == FMS_PASS;
         if (!goes_on)
-            *again = does_not_go_on(transform, record, verdict);
+            *again = does_not_go_on(transform, record, verdict, was_refused);
     }
     settle_release(pipeline, record);
     return goes_on;

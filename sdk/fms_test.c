@@ -527,10 +527,20 @@ static int64_t fake_host_backoff(const struct fms_host *host, int64_t min, int64
 }
 
 /* Called with the lock held. What every emission has to pass. */
+/* Called with the lock held. */
+static bool fake_null(struct fake *f, const void *what, const char *function)
+{
+    if (what == NULL)
+        fake_breach(f, "%s was called with NULL", function);
+    return what == NULL;
+}
+
 static int fake_may_emit(struct fake *f, const char *function, const struct fms_record *draft)
 {
     if (!fake_check_lane(f, function))
         return -EPERM;
+    if (fake_null(f, draft, function))
+        return -EINVAL;
     if (f->phase < FAKE_RUNNING) {
         fake_breach(f, "%s was called before open had returned", function);
         return -EPERM;
@@ -610,10 +620,13 @@ static void fake_cut_headers(struct fms_record *draft)
 
 static int fake_host_emit_rejected(const struct fms_host *host, const struct fms_record *draft, const char *reason, ...)
 {
-    struct fms_record kept = *draft;
+    struct fms_record kept;
     va_list args;
     char *text;
 
+    if (draft == NULL)
+        return fake_emit(fake_of(host), "fms_emit_rejected", NULL, NULL);
+    kept = *draft;
     fake_cut_headers(&kept);
     va_start(args, reason);
     text = fake_vformat("", NULL, reason, args);
@@ -623,7 +636,7 @@ static int fake_host_emit_rejected(const struct fms_host *host, const struct fms
 
 static int fake_host_emit(const struct fms_host *host, const struct fms_record *draft)
 {
-    if (draft->header_count > FAKE_MAX_HEADERS && draft->headers != NULL)
+    if (draft != NULL && draft->header_count > FAKE_MAX_HEADERS && draft->headers != NULL)
         return fake_host_emit_rejected(host, draft, "with %zu headers it has more than the %d that a record may have",
                                        draft->header_count, FAKE_MAX_HEADERS);
     return fake_emit(fake_of(host), "fms_emit", draft, NULL);
@@ -634,6 +647,8 @@ static struct fake_input *fake_live(struct fake *f, const struct fms_record *rec
 {
     struct fake_copy *copy = fake_copy_of(f, record);
 
+    if (fake_null(f, record, function))
+        return NULL;
     if (copy == NULL || copy->state == FAKE_OUTPUT)
         fake_breach(f, "%s was called with a record that the host did not offer", function);
     else if (copy->state == FAKE_WITHDRAWN)
@@ -651,12 +666,13 @@ static int fake_host_emit_child(const struct fms_host *host, const struct fms_re
                                 const struct fms_record *draft)
 {
     struct fake *f = fake_of(host);
-    bool is_hopeless = draft->payload.size > f->largest || draft->header_count > FAKE_MAX_HEADERS;
     struct fake_input *input;
+    bool is_hopeless;
     int error;
 
     pthread_mutex_lock(&f->lock);
     error = fake_check_role(f, FMS_TRANSFORM, "fms_emit_child") ? fake_may_emit(f, "fms_emit_child", draft) : -EPERM;
+    is_hopeless = error == 0 && (draft->payload.size > f->largest || draft->header_count > FAKE_MAX_HEADERS);
     input = error == 0 ? fake_live(f, parent, "fms_emit_child") : NULL;
     if (error == 0 && input == NULL)
         error = -EINVAL;
@@ -788,8 +804,14 @@ static int fake_host_expand(const struct fms_host *host, const struct fms_templa
 {
     struct fake *f = fake_of(host);
     struct json_cache *cache = NULL;
+    bool is_null;
 
     *value = fms_text("");
+    pthread_mutex_lock(&f->lock);
+    is_null = fake_null(f, text, "fms_expand");
+    pthread_mutex_unlock(&f->lock);
+    if (is_null)
+        return -EINVAL;
     if (record == NULL) {
         *value = fms_text(template_constant(text));
         return value->data != NULL ? 0 : -ENOENT;
@@ -828,11 +850,12 @@ static int fake_host_json_get(const struct fms_host *host, const struct fms_reco
 {
     struct fake *f = fake_of(host);
     bool is_known = path >= 0 && (size_t)path < json_paths_count(f->paths);
-    struct json_cache *cache = is_known ? fake_fields(f, record, "fms_json_get") : NULL;
+    struct json_cache *cache = is_known && record != NULL ? fake_fields(f, record, "fms_json_get") : NULL;
 
     *value = (struct fms_json){FMS_JSON_MISSING, false, {"", 0}};
     pthread_mutex_lock(&f->lock);
     fake_check_lane(f, "fms_json_get");
+    fake_null(f, record, "fms_json_get");
     if (!is_known)
         fake_breach(f, "fms_json_get was called with a path that fms_json_path has not given");
     pthread_mutex_unlock(&f->lock);

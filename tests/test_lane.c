@@ -2097,7 +2097,7 @@ static void taking_more_than_was_offered_is_named(void **state)
     add_source(10);
     add_sink(0, "sink", table);
     lane_run(&rig.pipeline);
-    assert_named("sink", "sink_write took 11 of 10 records");
+    assert_named("sink", "took 11 of 10 records in sink_write");
     assert_int_equal(rig.pipeline.left, 10);
 }
 
@@ -2316,7 +2316,7 @@ static void run_transform_misuse(enum transform_misuse which, const char *text)
 static void a_wrong_verdict_is_named(void **state)
 {
     (void)state;
-    run_transform_misuse(WRONG_VERDICT, "transform returned 17, which is no verdict");
+    run_transform_misuse(WRONG_VERDICT, "returned 17 from transform, which is no verdict");
     assert_int_equal(rig.pipeline.left, 1);
 }
 

@@ -335,6 +335,22 @@ static void an_error_without_words_gets_the_host_s(void **state)
     pipeline_free(pipeline);
 }
 
+static void a_number_that_is_no_error_is_one(void **state)
+{
+    struct pipeline *pipeline;
+
+    (void)state;
+    assert_refused(SOURCE "refuse = yes\nodd = yes\n" SINK, 1,
+                   "[source] plugin good returned 5 from its check: 0 or a negative errno is expected");
+    setup(state);
+    pipeline = load(SOURCE SINK "fail = yes\nodd = yes\n");
+    assert_non_null(pipeline);
+    assert_int_equal(pipeline_open(pipeline), -EINVAL);
+    assert_said(
+        "test_pipeline.ini:4: [sink one] plugin good returned 3 from its open: 0 or a negative errno is expected");
+    pipeline_free(pipeline);
+}
+
 static void a_file_is_not_blamed_for_its_surroundings(void **state)
 {
     struct rlimit all, none;
@@ -422,6 +438,7 @@ int main(void)
         CASE(all_errors_come_at_once),
         CASE(when_one_cannot_open_the_others_are_closed),
         CASE(an_error_without_words_gets_the_host_s),
+        CASE(a_number_that_is_no_error_is_one),
         CASE(a_file_is_not_blamed_for_its_surroundings),
         CASE(equal_values_that_should_differ_are_warned_of),
         CASE(equal_names_are_refused),

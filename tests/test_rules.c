@@ -243,7 +243,55 @@ static int poll_oddly(void *instance, struct fms_wait *wait)
     return 7;
 }
 
+static int write_and_settle_null(void *instance, const struct fms_record *const *records, size_t count)
+{
+    fms_delivered(((struct habit *)instance)->host, NULL);
+    return deliver_all(instance, records, count);
+}
+
+static int write_and_expand_null(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct fms_bytes value;
+
+    fms_expand(((struct habit *)instance)->host, NULL, records[0], &value);
+    return deliver_all(instance, records, count);
+}
+
+static int write_and_look_at_null(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct fms_json value;
+
+    fms_json_get(((struct habit *)instance)->host, NULL, 0, &value);
+    return deliver_all(instance, records, count);
+}
+
+static int write_and_enter(void *instance, const struct fms_record *const *records, size_t count)
+{
+    fms_enter(((struct habit *)instance)->host);
+    fms_leave(((struct habit *)instance)->host);
+    return deliver_all(instance, records, count);
+}
+
 /* ------------------------------------------------------------------------------------------------------- transforms */
+
+static enum fms_verdict child_of_null(void *instance, const struct fms_record *record)
+{
+    fms_emit_child(((struct habit *)instance)->host, NULL, record);
+    return FMS_PASS;
+}
+
+static enum fms_verdict null_child(void *instance, const struct fms_record *record)
+{
+    fms_emit_child(((struct habit *)instance)->host, record, NULL);
+    return FMS_PASS;
+}
+
+/* There is room for each child, so it is called for ever. */
+static enum fms_verdict always_again(void *instance, const struct fms_record *record)
+{
+    fms_emit_child(((struct habit *)instance)->host, record, &draft);
+    return FMS_AGAIN;
+}
 
 static enum fms_verdict keep_for_ever(void *instance, const struct fms_record *record)
 {
@@ -399,6 +447,22 @@ static int hold_in_poll(void *instance, size_t credit, struct fms_wait *wait)
     return FMS_END;
 }
 
+static int leave_without_entering(void *instance, size_t credit, struct fms_wait *wait)
+{
+    (void)credit;
+    (void)wait;
+    fms_leave(((struct habit *)instance)->host);
+    return FMS_END;
+}
+
+static int emit_null(void *instance, size_t credit, struct fms_wait *wait)
+{
+    (void)credit;
+    (void)wait;
+    fms_emit(((struct habit *)instance)->host, NULL);
+    return FMS_END;
+}
+
 static pthread_t holder;
 static atomic_bool has_left;
 
@@ -475,6 +539,14 @@ static const struct row rows[] = {
      "fms_drain was called by a stage for which it is not"},
     {"counts what it has not", SINK(write_and_count), "counted counter 3, which is not in its table",
      "counter 3 is not in the plugin's table"},
+    {"settles nothing", SINK(write_and_settle_null), "called a function that settles with NULL",
+     "fms_delivered was called with NULL"},
+    {"expands an option that is absent", SINK(write_and_expand_null), "called fms_expand with NULL",
+     "fms_expand was called with NULL"},
+    {"looks into nothing", SINK(write_and_look_at_null), "called fms_json_get with",
+     "fms_json_get was called with NULL"},
+    {"enters as a sink", SINK(write_and_enter), "called fms_enter, which is not for this role",
+     "fms_enter was called by"},
     {"names a path late", SINK(write_and_name_a_path), "called fms_json_path after open",
      "fms_json_path was called after open"},
     {"guesses a path", SINK(write_and_guess_a_path), "called fms_json_get with 7, which fms_json_path has not given",
@@ -484,7 +556,7 @@ static const struct row rows[] = {
      {.sink_write = write_and_look_later, .sink_poll = poll_and_look},
      "called fms_json_get with a record that was settled before",
      "fms_json_get was called with record 0 after it was settled"},
-    {"takes more than it was offered", SINK(write_too_much), "sink_write took 11 of 10 records",
+    {"takes more than it was offered", SINK(write_too_much), "took 11 of 10 records in sink_write",
      "sink_write took 11 records of 10"},
     {"holds the lane in sink_write", SINK(write_and_hold), "s, now in sink_write", "s in sink_write"},
     {"fails with a positive errno", SINK(write_and_fail_oddly), "called fms_fail with 5, which is no negative errno",
@@ -506,7 +578,14 @@ static const struct row rows[] = {
      "returned FMS_AGAIN, but fms_emit_child did not say -EAGAIN"},
     {"drops a child that was refused", TRANSFORM(drop_a_child), "returned FMS_DROP though fms_emit_child said -EAGAIN",
      "returned FMS_DROP though fms_emit_child said -EAGAIN"},
-    {"gives no verdict", TRANSFORM(no_verdict), "transform returned 17, which is no verdict",
+    {"says FMS_AGAIN though it found room", TRANSFORM(always_again),
+     "returned FMS_AGAIN, but fms_emit_child did not say -EAGAIN",
+     "returned FMS_AGAIN, but fms_emit_child did not say -EAGAIN"},
+    {"makes a child of nothing", TRANSFORM(child_of_null), "called fms_emit_child with NULL",
+     "fms_emit_child was called with NULL"},
+    {"makes nothing a child", TRANSFORM(null_child), "called fms_emit_child with NULL",
+     "fms_emit_child was called with NULL"},
+    {"gives no verdict", TRANSFORM(no_verdict), "returned 17 from transform, which is no verdict",
      "the transform's verdict on record 0 is 17"},
     {"settles and passes", TRANSFORM(settle_and_pass), "settled a record and returned 0 for it",
      "record 0 was settled twice"},
@@ -525,6 +604,9 @@ static const struct row rows[] = {
      "fms_emit was called by a thread that is not the lane"},
     {"emits after its end", SETTLED(settled_and_emit), "emitted a record after source_poll had returned FMS_END",
      "fms_emit was called after source_poll had returned FMS_END"},
+    {"leaves where it never entered", SOURCE(leave_without_entering), "called fms_leave without fms_enter",
+     "fms_leave was called without fms_enter"},
+    {"emits nothing", SOURCE(emit_null), "called fms_emit with NULL", "fms_emit was called with NULL"},
     {"drains outside its poll", SETTLED(settled_and_drain), "called fms_drain outside of source_poll",
      "fms_drain was called outside source_poll"},
     {"settles as a source", SETTLED(settled_and_settle), "called a function that settles, which is not for this role",
@@ -620,8 +702,9 @@ static void run_in_pipeline(void)
         add_stage(FMS_TRANSFORM, "broken", row->table);
     add_stage(FMS_SINK, row->role == FMS_SINK ? "broken" : "sink", row->role == FMS_SINK ? row->table : sink);
     lane_run(&pipeline);
-    json_paths_free(pipeline.paths);
+    settle_abandon(&pipeline);
     pipeline_destroy(&pipeline);
+    json_paths_free(pipeline.paths);
 }
 
 static void is_named_in_a_pipeline(void **state)

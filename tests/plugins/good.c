@@ -6,7 +6,7 @@
 struct good {
     const char *needed, *id;
     int64_t number, pause;
-    bool fail, refuse, silent;
+    bool fail, refuse, silent, odd;
 
     const struct fms_host *host;
 };
@@ -18,6 +18,7 @@ static const struct fms_option good_options[] = {
     FMS_OPT_DURATION(struct good, pause, "1s", 0, FMS_NEVER, "any duration"),
     FMS_OPT_BOOLEAN(struct good, fail, "no", "let open fail"),
     FMS_OPT_BOOLEAN(struct good, refuse, "no", "let check fail"),
+    FMS_OPT_BOOLEAN(struct good, odd, "no", "let them fail with a number that is none of an error"),
     FMS_OPT_BOOLEAN(struct good, silent, "no", "let them fail without a word, and probe as well"),
     FMS_OPT_END,
 };
@@ -26,8 +27,8 @@ static int good_check(void *instance, const struct fms_host *host)
 {
     struct good *self = instance;
 
-    if (self->refuse && self->silent)
-        return -EDOM;
+    if (self->refuse && (self->silent || self->odd))
+        return self->odd ? 5 : -EDOM;
     return self->refuse ? fms_fail_option(host, "refuse", -EINVAL, "check was told to fail") : 0;
 }
 
@@ -45,8 +46,8 @@ static int good_open(void *instance, const struct fms_host *host)
     struct good *self = instance;
 
     self->host = host;
-    if (self->fail && self->silent)
-        return -ETIME;
+    if (self->fail && (self->silent || self->odd))
+        return self->odd ? 3 : -ETIME;
     if (self->fail)
         return fms_fail(host, -EIO, "open was told to fail");
     fms_info(host, "opened");
