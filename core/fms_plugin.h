@@ -496,9 +496,10 @@ struct fms_plugin {
      * to do, for the host is kept by `.host`. [control] */
     int (*open)(void *instance, const struct fms_host *host);
     /* Stops. Records that are not settled by now are given up unacknowledged; afterwards no thread of the plugin may
-     * call the host. Sources are closed first. The plugins of a pipeline have 5 s for it together, after which a
-     * process in which nothing else runs ends without them. What fms_fail says in here makes the run a failed one, for
-     * what can be judged only when nothing more comes. [control] */
+     * call the host. Sources are closed first, one stage after the other. The plugins of a pipeline have 15 s for it
+     * together, after which a process in which nothing else runs ends without them; so who waits for a far end takes a
+     * few seconds of that. What fms_fail says in here makes the run a failed one, for what can be judged only when
+     * nothing more comes. [control] */
     void (*close)(void *instance);
 
     /* Source: takes input and emits at most `credit` records (0: none, but keep connections alive), then says in

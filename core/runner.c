@@ -19,7 +19,7 @@
 #include "snapshot.h"
 
 #define SAME_SIGNAL     (500 * FMS_MS)
-#define CLOSE_PATIENCE  (5 * FMS_SECOND)
+#define CLOSE_PATIENCE  (15 * FMS_SECOND) /* all stages of a pipeline, one after the other */
 #define SECOND_PATIENCE (100 * FMS_MS)
 
 struct runner {

@@ -414,15 +414,9 @@ for drain in 1s 1h; do
 done
 
 # A plugin that does not return is not waited for either: verify_sink prints when it is closed. (The thread sanitizer flushes
-# standard output even in _exit, and so would wait for it.)
-unclosed() {
-    if grep -q __tsan_init "$fmspipe"; then
-        kill -KILL "$child"
-        ended 137
-    else
-        ended 1
-    fi
-}
+# standard output even in _exit, and so would wait for it.) Nor beside a pipeline that has failed, with no signal at all; nor is one
+# with a long drain_timeout waited for that has ended; and the first signal that comes meanwhile is a first one. Nor one that
+# fails and does not return itself.
 cat >unclosed.ini <<'END'
 [pipeline]
 drain_timeout = 10ms
@@ -432,16 +426,6 @@ sequence = yes
 [sink verify]
 plugin = verify_sink
 END
-: >err
-"$fmspipe" unclosed.ini >pipe 2>err &
-child=$!
-wait_for err "unclosed: starts"
-kill -TERM "$child"
-wait_for err "unclosed: a plugin has not returned"
-unclosed
-
-# Nor beside a pipeline that has failed, with no signal at all; nor is one with a long drain_timeout waited for that has ended;
-# and the first signal that comes meanwhile is a first one.
 cat >failing.ini <<'END'
 [pipeline]
 drain_timeout = 1h
@@ -455,25 +439,7 @@ field.never = string
 [sink null]
 plugin = null_sink
 END
-: >err
-"$fmspipe" unclosed.ini failing.ini >pipe 2>err &
-child=$!
-wait_for err "failing: failed"
-kill -TERM "$child"
-wait_for err "SIGTERM: stopping; a second signal ends at once"
-wait_for err "unclosed: a plugin has not returned"
-unclosed
-grep -q "failing: a plugin has not returned" err && fail "it has returned"
-grep -q "second signal: ending" err && fail "the first signal was taken for a second one"
-
-# Nor one that fails and does not return itself.
 sed -e 's/^drain_timeout = .*/drain_timeout = 10ms/' -e "s/null/verify/" failing.ini >both.ini
-: >err
-"$fmspipe" both.ini >pipe 2>err &
-child=$!
-wait_for err "both: a plugin has not returned"
-unclosed
-
 # Nor one of a pipeline that has ended well by itself.
 cat >alone.ini <<'END'
 [pipeline]
@@ -486,12 +452,48 @@ sequence = yes
 [sink verify]
 plugin = verify_sink
 END
-: >err
-"$fmspipe" alone.ini >pipe 2>err &
-child=$!
-wait_for err "alone: a plugin has not returned"
-said err "after its pipeline began to close; the process ends without it"
-unclosed
+
+# stuck ERR ARGUMENT...: runs it beside others; verify_sink will be stuck in `pipe`
+stuck() {
+    local err=$1
+    shift
+    : >"$err"
+    "$fmspipe" "$@" >pipe 2>"$err" &
+    child=$!
+}
+unclosed() {
+    child=$1
+    if grep -q __tsan_init "$fmspipe"; then
+        kill -KILL "$child"
+        ended 137
+    else
+        ended 1
+    fi
+}
+stuck err.stopped unclosed.ini
+stopped=$child
+stuck err.beside unclosed.ini failing.ini
+beside=$child
+stuck err.both both.ini
+both=$child
+stuck err.ended alone.ini
+ended=$child
+wait_for err.stopped "unclosed: starts"
+kill -TERM "$stopped"
+wait_for err.beside "failing: failed"
+kill -TERM "$beside"
+wait_for err.beside "SIGTERM: stopping; a second signal ends at once"
+wait_for err.stopped "unclosed: a plugin has not returned"
+wait_for err.beside "unclosed: a plugin has not returned"
+wait_for err.both "both: a plugin has not returned"
+wait_for err.ended "alone: a plugin has not returned"
+grep -q "after its pipeline began to close; the process ends without it" err.ended || fail "it does not say since when"
+unclosed "$stopped"
+unclosed "$beside"
+unclosed "$both"
+unclosed "$ended"
+grep -q "failing: a plugin has not returned" err.beside && fail "it has returned"
+grep -q "second signal: ending" err.beside && fail "the first signal was taken for a second one"
 exec 3>&-
 
 # Standard error that nobody reads: more is logged than it holds, records flow on, and signals are obeyed.

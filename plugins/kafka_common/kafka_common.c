@@ -489,11 +489,14 @@ bool kafka_renew(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *con
 
 /* ----------------------------------------------------------------------------------------------------------- client */
 
-#define STOP_PATIENCE 10 /* seconds */
+/* A source, a sink and a [dead_letter] are closed one after the other, and fmspipe waits 15 s for all of them. An ordinary end takes
+ * a few milliseconds, on a busy machine a second. */
+#define STOP_PATIENCE (3 * FMS_SECOND)
 
 /* A client that is being destroyed, by a thread of its own: librdkafka 2.0 waits for ever for what it has lost count of, such as a
  * broker of partitions that are no more. */
 struct ending {
+    const struct kafka *of;
     rd_kafka_t *rk;
     int flags;
     bool has_ended, is_left_alone;
@@ -597,10 +600,23 @@ int kafka_prepare(struct kafka *kafka, const struct fms_host *host)
     return 0;
 }
 
+/* Whether threads of a client of it are left behind. */
+static bool kafka_has_left(const struct kafka *kafka)
+{
+    const struct ending *ending;
+
+    pthread_mutex_lock(&ending_lock);
+    for (ending = endings_left_alone; ending != NULL && ending->of != kafka;)
+        ending = ending->next;
+    pthread_mutex_unlock(&ending_lock);
+    return ending != NULL;
+}
+
 void kafka_release(struct kafka *kafka)
 {
     copies_close(kafka->copies);
-    close(kafka->event_fd);
+    if (!kafka_has_left(kafka)) /* which may still write to it, and so to whatever gets its number next */
+        close(kafka->event_fd);
 }
 
 int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf)
@@ -653,15 +669,15 @@ static void *ending_run(void *opaque)
 }
 
 /* Waits for the end of it, but not for ever. False: it is left alone, frees itself, and logs nothing more. */
-static bool ending_wait(struct ending *ending, int seconds)
+static bool ending_wait(struct ending *ending, int64_t patience)
 {
     struct timespec until;
     bool has_ended;
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += seconds;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += patience / FMS_SECOND;
     pthread_mutex_lock(&ending_lock);
-    while (!ending->has_ended && pthread_cond_timedwait(&ending_ended, &ending_lock, &until) == 0)
+    while (!ending->has_ended && pthread_cond_clockwait(&ending_ended, &ending_lock, CLOCK_MONOTONIC, &until) == 0)
         ;
     has_ended = ending->has_ended;
     if (!has_ended) {
@@ -674,12 +690,13 @@ static bool ending_wait(struct ending *ending, int seconds)
 }
 
 /* NULL: there is no thread for it, so it was destroyed here. */
-static struct ending *ending_start(rd_kafka_t *rk, int flags, pthread_t *thread)
+static struct ending *ending_start(struct kafka *kafka, int flags, pthread_t *thread)
 {
     struct ending *ending = malloc(sizeof *ending);
+    rd_kafka_t *rk = kafka->rk;
 
     if (ending != NULL)
-        *ending = (struct ending){.rk = rk, .flags = flags};
+        *ending = (struct ending){.of = kafka, .rk = rk, .flags = flags};
     if (ending != NULL && pthread_create(thread, NULL, ending_run, ending) == 0)
         return ending;
     free(ending);
@@ -687,26 +704,26 @@ static struct ending *ending_start(rd_kafka_t *rk, int flags, pthread_t *thread)
     return NULL;
 }
 
-static void kafka_destroy(struct kafka *kafka, int flags, int seconds)
+static void kafka_destroy(struct kafka *kafka, int flags, int64_t patience)
 {
     pthread_t thread;
-    struct ending *ending = ending_start(kafka->rk, flags, &thread);
+    struct ending *ending = ending_start(kafka, flags, &thread);
 
     kafka->rk = NULL;
     if (ending == NULL)
         return;
-    if (ending_wait(ending, seconds)) {
+    if (ending_wait(ending, patience)) {
         pthread_join(thread, NULL);
         free(ending);
         return;
     }
     pthread_detach(thread);
-    if (seconds > 0)
+    if (patience > 0)
         fms_warn(
             kafka->host,
             "librdkafka %s does not end its client within %d s: its threads are left behind, and end with the process; "
             "nothing is lost by that",
-            rd_kafka_version_str(), seconds);
+            rd_kafka_version_str(), (int)(patience / FMS_SECOND));
 }
 
 static void kafka_forget_topics(struct kafka *kafka)

@@ -92,7 +92,7 @@ void kafka_release(struct kafka *kafka);
 int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf);
 
 /* Destroys it; flags as for rd_kafka_destroy_flags. No message, topic or queue of it may be left. Where librdkafka does not come to
- * an end within 10 s, its threads are left behind, with a warning. [control], [lane] */
+ * an end within 3 s, its threads are left behind, with a warning. [control], [lane] */
 void kafka_stop(struct kafka *kafka, int flags);
 
 /* Destroys it as kafka_stop, but on a thread that nobody waits for. [lane] */

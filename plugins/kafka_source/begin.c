@@ -10,7 +10,7 @@
 
 #include "../kafka_common/kafka_common.h"
 
-#define PATIENCE (5 * FMS_SECOND) /* of all questions of a search together */
+#define PATIENCE (4 * FMS_SECOND) /* of all questions of a search together: whoever closes waits for it */
 #define TOGETHER                                                                                                       \
     (300 * INT64_C(1000)) /* ms after the first assignment: members that start now have started with the others */
 #define NOTE "fmspipe first=%" PRId64 " partitions=%" PRId32

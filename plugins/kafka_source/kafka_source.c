@@ -21,9 +21,9 @@
 #define HEADERS_MAX      1000       /* of a record */
 #define BLOCKED_PATIENCE FMS_SECOND /* then the group is served, with the partitions paused */
 #define PAUSED_TICK      (50 * FMS_MS)
-#define IDLE_TICK        FMS_SECOND /* at most, between polls, for max.poll.interval.ms */
-#define CLOSE_PATIENCE   (5 * FMS_SECOND)
-#define SEARCH_MIN       (100 * FMS_MS) /* between searches that found not all */
+#define IDLE_TICK        FMS_SECOND       /* at most, between polls, for max.poll.interval.ms */
+#define CLOSE_PATIENCE   (4 * FMS_SECOND) /* for a last commit, and to leave the group; see STOP_PATIENCE too */
+#define SEARCH_MIN       (100 * FMS_MS)   /* between searches that found not all */
 #define SEARCH_MAX       (10 * FMS_SECOND)
 
 #define VOID INT64_C(-2) /* the entry of a record whose offset means nothing any more; -1 if settled */
@@ -1199,11 +1199,11 @@ static void kafka_source_close(void *instance)
     self->is_closing = true;
     held_forget(self);
     search_cancel(self->search);
-    search_free(self->search);
     if (self->must_answer)
         rd_kafka_assign(self->kafka.rk, NULL);
     deadline = fms_now(self->kafka.host) + CLOSE_PATIENCE;
     commit_now(self, deadline);
+    search_free(self->search);
     has_left = leave_group(self, deadline);
     partitions_forget(self);
     rd_kafka_queue_destroy(self->commits);
