@@ -625,6 +625,7 @@ int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf
     struct fault fault;
 
     kafka->is_fatal = false;
+    kafka->answering_at = 0;
     if (is_first)
         kafka->files = kafka_stamp(kafka);
     if (is_first && !copies_make(kafka, kafka->copies, &fault)) {
@@ -817,7 +818,6 @@ void kafka_create(struct kafka *kafka, const char *const *topics, size_t count)
     kafka->topics = topics;
     kafka->topic_count = count;
     kafka->ask_attempt = 0;
-    kafka->answering_at = 0;
     kafka->admin = rd_kafka_queue_new(kafka->rk);
     kafka_watch(kafka, kafka->admin);
     kafka_ask(kafka);
@@ -876,18 +876,23 @@ static void kafka_answered(struct kafka *kafka, rd_kafka_event_t *event)
         kafka->ask_at = 0; /* it has waited long enough for a broker */
 }
 
-/* A cluster that answers, but not to this, has no controller for now, or is none of Kafka's: the topic may be there. */
-static void kafka_stop_waiting(struct kafka *kafka)
+int64_t kafka_answering_at(struct kafka *kafka)
 {
-    int64_t now = fms_now(kafka->host);
     char *cluster = kafka->answering_at == 0 ? rd_kafka_clusterid(kafka->rk, 0) : NULL;
 
     if (cluster != NULL) {
         rd_kafka_mem_free(kafka->rk, cluster);
-        kafka->answering_at = now;
+        kafka->answering_at = fms_now(kafka->host);
     }
-    if (kafka->is_asking && kafka->topics != NULL && kafka->answering_at != 0 &&
-        now - kafka->answering_at > ANSWER_PATIENCE) {
+    return kafka->answering_at;
+}
+
+/* A cluster that answers, but not to this, has no controller for now, or is none of Kafka's: the topic may be there. */
+static void kafka_stop_waiting(struct kafka *kafka)
+{
+    int64_t since = kafka_answering_at(kafka);
+
+    if (kafka->is_asking && kafka->topics != NULL && since != 0 && fms_now(kafka->host) - since > ANSWER_PATIENCE) {
         fms_info(kafka->host, "the cluster does not create topics for now: going on as if %s were there",
                  kafka->topics[0]);
         kafka->is_undecided = false;

@@ -36,11 +36,11 @@ struct kafka {
     const char *const *topics; /* to be created; NULL: none, or done */
     size_t topic_count;
     rd_kafka_queue_t *admin;
-    bool is_asking;       /* CreateTopics is under way */
-    bool is_undecided;    /* what needs the topics has to wait */
-    int64_t ask_at;       /* when to ask again */
-    int64_t answering_at; /* since when the cluster is known to answer; 0: it is not */
+    bool is_asking;    /* CreateTopics is under way */
+    bool is_undecided; /* what needs the topics has to wait */
+    int64_t ask_at;    /* when to ask again */
     unsigned ask_attempt;
+    int64_t answering_at; /* for kafka_answering_at */
 
     uint64_t files;   /* a stamp of those of certificates and keys as they were last read; 0: there are none */
     int64_t files_at; /* when to look at them again */
@@ -117,6 +117,9 @@ void kafka_create(struct kafka *kafka, const char *const *topics, size_t count);
 
 /* Carries that on. True: it is decided; the topics are there, or are not ours to make. Moves wait->deadline. [lane] */
 bool kafka_created(struct kafka *kafka, struct fms_wait *wait);
+
+/* Since when the cluster is known to answer at all; 0: it is not. For who waits for its controller, which it may lack. [lane] */
+int64_t kafka_answering_at(struct kafka *kafka);
 
 /* The topic as create_topic's options want it. */
 rd_kafka_NewTopic_t *kafka_new_topic(const struct kafka *kafka, const char *name);

@@ -23,6 +23,9 @@
 #define RESTART_MIN     (100 * FMS_MS) /* between producers while none of them gets a record through */
 #define RESTART_MAX     (5 * FMS_SECOND)
 
+#define LEARN_PATIENCE (500 * FMS_MS) /* with brokers that answer, but not what the topic takes */
+#define LEARN_TICK     (100 * FMS_MS) /* between looks whether they answer */
+
 #define WRITES_PER_LOOK 32u          /* whoever writes looks for reports after so many writes */
 #define REPORT_INTERVAL FMS_MS       /* profile = throughput: how soon after reports the lane looks for more */
 #define REPORT_BACKSTOP (5 * FMS_MS) /* the same while whoever writes looks within the interval */
@@ -722,7 +725,7 @@ static bool write_one(struct kafka_sink *self, const struct fms_record *record)
 
 static bool may_write(const struct kafka_sink *self)
 {
-    return !self->is_broken && !self->must_create && !self->must_replace && !self->is_alone;
+    return !self->is_broken && !self->must_learn && !self->must_replace && !self->is_alone;
 }
 
 /* Whether one of those that wait can do so no longer. */
@@ -827,7 +830,33 @@ static void look_for_creation(struct kafka_sink *self, struct fms_wait *wait)
         return;
     self->must_create = false;
     topic_doubt(&self->topics, self->fixed);
-    fms_wake(self->kafka.host);
+}
+
+/* Until when brokers may tell what the topic of all records takes: until they have told it, or have not though they answer. */
+static int64_t learns_until(struct kafka_sink *self, int64_t now)
+{
+    int64_t since = kafka_answering_at(&self->kafka);
+
+    if (self->fixed->want == WANT_NOTHING)
+        return now;
+    if (since == 0)
+        return now + LEARN_TICK;
+    return (since > self->fixed->asked_at ? since : self->fixed->asked_at) + LEARN_PATIENCE;
+}
+
+static void look_for_limits(struct kafka_sink *self, struct fms_wait *wait)
+{
+    int64_t now = fms_now(self->kafka.host), until = now;
+
+    if (!self->must_learn || self->must_create)
+        return;
+    if (self->kafka.topics == NULL) /* else they do not even create it */
+        until = learns_until(self, now);
+    self->must_learn = now < until;
+    if (!self->must_learn)
+        fms_wake(self->kafka.host);
+    else if (wait->deadline > until)
+        wait->deadline = until;
 }
 
 static int kafka_sink_poll(void *instance, struct fms_wait *wait)
@@ -846,6 +875,7 @@ static int kafka_sink_poll(void *instance, struct fms_wait *wait)
     }
     look_for_creation(self, wait);
     look_for_topics(self, wait);
+    look_for_limits(self, wait);
     self->has_written = false;
     if (kafka_has_new_files(&self->kafka, wait) && kafka_renew(&self->kafka, RD_KAFKA_PRODUCER, producer_conf(self)))
         must_renew(self);
@@ -984,6 +1014,7 @@ static int open_topics(struct kafka_sink *self, const struct fms_host *host)
     if (self->fixed_topic == NULL || self->fixed == NULL)
         return -ENOMEM;
     self->must_create = self->kafka.create_topic;
+    self->must_learn = true;
     if (!self->must_create)
         topic_doubt(&self->topics, self->fixed);
     return 0;

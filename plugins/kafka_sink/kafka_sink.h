@@ -53,6 +53,7 @@ struct kafka_sink {
     char *fixed_topic;   /* when the template depends on no record; else NULL */
     struct topic *fixed; /* that one */
     bool must_create;    /* whether it is there was not decided yet */
+    bool must_learn;     /* nor what it takes: what it does not would cost a producer */
     struct topics topics;
 
     struct producer producer;

@@ -17,6 +17,9 @@
 #define RELAPSES_MOST       5u                /* that double it: to five minutes */
 #define ANSWER_PATIENCE     (10 * FMS_SECOND)
 #define CONTROLLER_PATIENCE (2 * FMS_SECOND) /* of a cluster that answers, but names none */
+#define CLUSTER_TICK        (100 * FMS_MS)   /* between looks whether it answers */
+#define FIXED_PATIENCE      FMS_SECOND       /* with a broker that has not heard of what its controller has made */
+#define FIXED_AGAIN         (50 * FMS_MS)
 #define PROBE_PATIENCE      (3 * FMS_SECOND)
 #define ASK_AGAIN           FMS_SECOND
 #define CREATION_PATIENCE   (30 * FMS_SECOND) /* with what may pass: too few brokers, throttling */
@@ -244,6 +247,7 @@ bool topic_missed(struct topics *topics, struct topic *topic, const char *why)
 
 void topic_doubt(struct topics *topics, struct topic *topic)
 {
+    topic->asked_at = fms_now(topics->kafka->host);
     if (topic->want == WANT_NOTHING && !topics->cannot_describe)
         topic_want(topics, topic, WANT_LIMITS);
 }
@@ -282,7 +286,11 @@ static void topic_is_there(struct topics *topics, struct topic *topic)
 
 static void topic_is_missing(struct topics *topics, struct topic *topic, const char *why)
 {
-    if (topic->state != TOPIC_ASKED)
+    int64_t now = fms_now(topics->kafka->host);
+
+    if (topic->is_fixed && now - topic->asked_at < FIXED_PATIENCE)
+        topic->ask_at = now + FIXED_AGAIN;
+    else if (topic->state != TOPIC_ASKED)
         topic_want(topics, topic, WANT_NOTHING); /* records will show */
     else if (!topics->kafka->create_topic)
         topic_refuse(topics, topic, why);
@@ -467,18 +475,24 @@ static bool take_answers(struct topics *topics)
     return true;
 }
 
-/* librdkafka asks the controller. A cluster that answers, but has none for now, or is none of Kafka's, is not waited for. */
+/* librdkafka asks the controller. A cluster that answers, but has none for now, or is none of Kafka's, is not waited for: until when
+ * it is. */
+static int64_t waits_until(struct topics *topics, int64_t now)
+{
+    int64_t since;
+
+    if (!topics->is_asking || topics->has_answered || topics->cannot_describe)
+        return NO_LIMIT;
+    since = kafka_answering_at(topics->kafka);
+    if (since == 0)
+        return now + CLUSTER_TICK;
+    return (since > topics->asking_since ? since : topics->asking_since) + CONTROLLER_PATIENCE;
+}
+
 static bool stop_waiting(struct topics *topics, int64_t now)
 {
-    char *cluster;
-
-    if (!topics->is_asking || topics->has_answered || topics->cannot_describe ||
-        now - topics->asking_since < CONTROLLER_PATIENCE)
+    if (now < waits_until(topics, now))
         return false;
-    cluster = rd_kafka_clusterid(topics->kafka->rk, 0);
-    if (cluster == NULL)
-        return false;
-    rd_kafka_mem_free(topics->kafka->rk, cluster);
     topics->cannot_describe = topics->cannot_create = topics->is_mute = true;
     for (size_t i = 0; i < topics->count; i++) {
         if (topics->items[i]->want != WANT_NOTHING)
@@ -611,7 +625,7 @@ static void topics_turn(struct topics *topics, int64_t now)
 bool topics_poll(struct topics *topics, struct fms_wait *wait)
 {
     bool is_decided = take_answers(topics);
-    int64_t now = fms_now(topics->kafka->host);
+    int64_t now = fms_now(topics->kafka->host), until;
 
     if (now >= topics->round_at)
         topics_turn(topics, now);
@@ -625,9 +639,9 @@ bool topics_poll(struct topics *topics, struct fms_wait *wait)
             topics->asking_since = now;
         }
     }
-    if (topics->is_asking && !topics->has_answered && !topics->cannot_describe &&
-        wait->deadline > topics->asking_since + CONTROLLER_PATIENCE)
-        wait->deadline = topics->asking_since + CONTROLLER_PATIENCE;
+    until = waits_until(topics, now);
+    if (wait->deadline > until)
+        wait->deadline = until;
     if (!topics->is_asking && topics->wanting > 0 && wait->deadline > topics->look_at)
         wait->deadline = topics->look_at;
     if (wait->deadline > topics->round_at)
