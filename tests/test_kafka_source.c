@@ -174,6 +174,43 @@ static void test_record_is_complete(void **state)
     fake_close(f);
 }
 
+/* What a record cannot be costs itself. */
+static void test_more_headers_than_a_record_has_are_rejected(void **state)
+{
+    static const size_t counts[] = {1000, 1001, 5000, 0};
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("headers"), *group = cluster_name("headers");
+    size_t count = sizeof counts / sizeof counts[0];
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    for (size_t i = 0; i < count; i++) {
+        rd_kafka_headers_t *headers = rd_kafka_headers_new(counts[i]);
+
+        for (size_t k = 0; k < counts[i]; k++)
+            rd_kafka_header_add(headers, "h", -1, "v", 1);
+        cluster_produce_record(cluster, topic, 0, "key", "payload", headers, 0);
+    }
+    f = open_source(cluster, topic, group, OFTEN);
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_until(f, fake_emitted(f) == count);
+    for (size_t i = 0; i < count; i++) {
+        bool is_rejected = counts[i] > 1000;
+
+        assert_int_equal(fake_record(f, i)->header_count, is_rejected ? 0 : counts[i]);
+        assert_true(is_bytes(fake_record(f, i)->key, "key") && is_bytes(fake_record(f, i)->payload, "payload"));
+        assert_true((fake_rejected(f, i) != NULL) == is_rejected);
+    }
+    assert_non_null(strstr(fake_rejected(f, 1), "[0] at 1 has 1001 headers, and a record has 1000 at most"));
+    check_committed(f, cluster, group, topic, (int64_t)count);
+    fake_close(f);
+    f = open_source(cluster, topic, cluster_name("bare"), "with_headers = no\n");
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_until(f, fake_emitted(f) == count);
+    assert_null(fake_rejected(f, 2));
+    fake_close(f);
+}
+
 /* Producers may say any. */
 static void test_time_beyond_nanoseconds_is_unknown(void **state)
 {
@@ -1037,6 +1074,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_check_warns_of_latest),
         cmocka_unit_test(test_check_warns_of_open_doors),
         TEST(test_record_is_complete),
+        TEST(test_more_headers_than_a_record_has_are_rejected),
         TEST(test_time_beyond_nanoseconds_is_unknown),
         TEST(test_latest_skips_and_earliest_does_not),
         TEST(test_refused_is_kept),

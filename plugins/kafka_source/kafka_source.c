@@ -746,6 +746,7 @@ static struct fms_bytes bytes_or_absent(const void *data, size_t size)
     return fms_bytes_of(data, data == NULL ? 0 : size);
 }
 
+/* How many a message has; up to HEADERS_MAX are in self->headers. */
 static size_t read_headers(struct kafka_source *self, const rd_kafka_message_t *message)
 {
     rd_kafka_headers_t *headers;
@@ -762,11 +763,20 @@ static size_t read_headers(struct kafka_source *self, const rd_kafka_message_t *
             return n;
         header->value = bytes_or_absent(data, size);
     }
-    if (rd_kafka_header_cnt(headers) > HEADERS_MAX)
-        fms_warn(self->kafka.host, "%s [%d] at %lld: %zu headers, of which the first %d are kept",
-                 rd_kafka_topic_name(message->rkt), message->partition, (long long)message->offset,
-                 rd_kafka_header_cnt(headers), HEADERS_MAX);
-    return n;
+    return rd_kafka_header_cnt(headers);
+}
+
+/* More than a record can have: it is rejected, without them. */
+static int reject_headers(struct kafka_source *self, const rd_kafka_message_t *message, struct fms_record draft)
+{
+    size_t count = draft.header_count;
+
+    draft.header_count = 0;
+    return fms_emit_rejected(self->kafka.host, &draft,
+                             "%s [%d] at %lld has %zu headers, and a record has %d at most; with_headers = no takes it "
+                             "without them",
+                             rd_kafka_topic_name(message->rkt), message->partition, (long long)message->offset, count,
+                             HEADERS_MAX);
 }
 
 /* In nanoseconds. 0: nobody has said it, or it is one that they can't say. */
@@ -802,7 +812,8 @@ static int emit_message(struct kafka_source *self, const rd_kafka_message_t *mes
         draft.header_count = read_headers(self, message);
     draft.tag[0] = partition->tail;
     draft.tag[1] = (uint64_t)self->generation << 32 | (uint64_t)(partition - self->partitions);
-    error = fms_emit(self->kafka.host, &draft);
+    error = draft.header_count <= HEADERS_MAX ? fms_emit(self->kafka.host, &draft)
+                                              : reject_headers(self, message, draft);
     if (error == 0)
         *partition_entry(partition, partition->tail++) = message->offset * 2;
     return error == -ESHUTDOWN ? 0 : error;
