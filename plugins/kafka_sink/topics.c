@@ -226,7 +226,6 @@ void topic_refuse_again(struct topics *topics, struct topic *topic, const char *
 
 void topic_proved(struct topics *topics, struct topic *topic)
 {
-    topic->failures = 0;
     if (topic->state == TOPIC_TRIED)
         topic_enter(topics, topic, TOPIC_THERE);
 }
@@ -613,7 +612,7 @@ static void topics_turn(struct topics *topics, int64_t now)
         if (topic->is_asked || topic->waiting > 0)
             continue;
         if (topic->state == TOPIC_THERE && now - topic->asked_at > ROUND)
-            topic->relapses = 0;
+            topic->relapses = topic->failures = 0;
         if (topic->state == TOPIC_THERE && topic->want == WANT_NOTHING)
             topic_want(topics, topic, WANT_LIMITS);
         if ((topic->state == TOPIC_REFUSED && topic->relapses == 0 && now >= topic->refused_until) ||

@@ -36,7 +36,7 @@ struct topic {
     size_t waiting;    /* records of it that wait */
     uint64_t pass;     /* of the waiting ones, in which one had to go on waiting */
     unsigned used;     /* the round in which it was used last */
-    unsigned failures; /* so often it was not there all the same, since a record got through */
+    unsigned failures; /* so often it was not there all the same, since it last was for a round */
     int64_t ask_at;    /* not before */
     int64_t asked_at;  /* since when it is asked for */
     int64_t refused_until;
