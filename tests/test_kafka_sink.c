@@ -1357,6 +1357,26 @@ static void test_full_queue_pushes_back(void **state)
     fake_close(f);
 }
 
+/* What is larger than the queue would wait for room for ever. */
+static void test_larger_than_the_queue_is_rejected(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("queue");
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    f = fake_open("kafka_sink", FMS_SINK,
+                  cluster_ini(cluster, "topic = %s\n" THERE "kafka.queue.buffering.max.kbytes = 10\n", topic));
+    add_large(f, 20000, false);
+    for (size_t i = 0; i < 5; i++)
+        add_large(f, 6000, false); /* one at a time */
+    write_until_delivered(f, 5);
+    assert_int_equal(fake_fate(f, 0), FMS_REJECTED);
+    assert_non_null(strstr(fake_reason(f, 0), "it is larger than kafka.queue.buffering.max.kbytes"));
+    assert_int_equal(fake_counter(f, "producer_restarts"), 0);
+    fake_close(f);
+}
+
 static void test_fatal_error_means_a_new_producer(void **state)
 {
     struct cluster *cluster = *state;
@@ -1512,6 +1532,7 @@ int main(int argc, char **argv)
         TEST(test_topic_of_the_pipeline_is_waited_for),
         TEST(test_missing_header_is_rejected),
         TEST(test_full_queue_pushes_back),
+        TEST(test_larger_than_the_queue_is_rejected),
         TEST(test_fatal_error_means_a_new_producer),
         TEST(test_fatal_error_while_frozen),
         TEST(test_probe_reports),

@@ -589,7 +589,7 @@ static bool settle_unproduced(struct kafka_sink *self, const struct message *mes
 {
     char text[256];
 
-    if ((error == RD_KAFKA_RESP_ERR__QUEUE_FULL && self->unsettled > 0) || must_ask_again(self, message->topic, error))
+    if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL || must_ask_again(self, message->topic, error))
         return false;
     if (error == RD_KAFKA_RESP_ERR__FATAL) {
         kafka_sink_give_up(self);
@@ -601,6 +601,15 @@ static bool settle_unproduced(struct kafka_sink *self, const struct message *mes
     else
         settle_refused(self, message->record, error, message->topic, message->topic->name);
     return true;
+}
+
+/* What an empty queue does not take, it never will. */
+static rd_kafka_resp_err_t judge_full(const struct kafka_sink *self, rd_kafka_resp_err_t error, char *why, size_t size)
+{
+    if (error != RD_KAFKA_RESP_ERR__QUEUE_FULL || self->unsettled > 0)
+        return error;
+    snprintf(why, size, ": it is larger than kafka.queue.buffering.max.kbytes");
+    return RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
 }
 
 /* Whether the record was taken. Of a dead letter that is too large, less is sent. */
@@ -621,6 +630,7 @@ static bool produce(struct kafka_sink *self, const struct fms_record *record, st
             self->unsettled++;
             return true;
         }
+        error = judge_full(self, error, why, sizeof why);
         if (!is_letter(self) || error != RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || letter == LETTER_CUT)
             return settle_unproduced(self, &message, error, why);
     }
