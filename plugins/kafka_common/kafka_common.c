@@ -856,8 +856,10 @@ static bool kafka_is_done(struct kafka *kafka, rd_kafka_event_t *event)
 
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
         fms_debug(kafka->host, "no topic created: %s", rd_kafka_event_error_string(event));
+        kafka->is_mute = kafka->is_mute || error == RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE;
         return error == RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE || !kafka->is_undecided;
     }
+    kafka->is_mute = false;
     topics = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count);
     for (size_t i = 0; i < count; i++)
         is_done = kafka_is_topic_done(kafka, topics[i]) && is_done;
@@ -896,6 +898,7 @@ static void kafka_stop_waiting(struct kafka *kafka)
         fms_info(kafka->host, "the cluster does not create topics for now: going on as if %s were there",
                  kafka->topics[0]);
         kafka->is_undecided = false;
+        kafka->is_mute = true;
     }
 }
 

@@ -38,6 +38,7 @@ struct kafka {
     rd_kafka_queue_t *admin;
     bool is_asking;    /* CreateTopics is under way */
     bool is_undecided; /* what needs the topics has to wait */
+    bool is_mute;      /* the cluster does not create topics on request, or not for now */
     int64_t ask_at;    /* when to ask again */
     unsigned ask_attempt;
     int64_t answering_at; /* for kafka_answering_at */

@@ -133,6 +133,8 @@ static bool must_ask_again(struct kafka_sink *self, struct topic *topic, rd_kafk
 static void settle_refused(struct kafka_sink *self, const struct fms_record *record, rd_kafka_resp_err_t error,
                            struct topic *topic, const char *name)
 {
+    if (self->fixed != NULL && is_missing(error)) /* it was deleted */
+        self->must_create = self->must_learn = self->kafka.create_topic;
     if (self->fixed != NULL || !is_topic_refusal(error)) {
         settle_retry(self, record, name, rd_kafka_err2str(error));
         return;
@@ -387,10 +389,10 @@ static struct producer producer_of(const rd_kafka_conf_t *conf)
     return producer;
 }
 
-/* Topics of records are created as the options say; by brokers, as they are configured, only where they can't be asked. */
+/* Topics are created as the options say; by brokers, as they are configured, only where they can't be asked. */
 static bool may_brokers_create(const struct kafka_sink *self)
 {
-    return self->kafka.create_topic && (self->fixed != NULL || self->topics.is_mute);
+    return self->kafka.create_topic && (self->fixed != NULL ? self->kafka.is_mute : self->topics.is_mute);
 }
 
 static bool must_let_brokers_create(const struct kafka_sink *self)
@@ -836,10 +838,14 @@ static void look_for_topics(struct kafka_sink *self, struct fms_wait *wait)
 
 static void look_for_creation(struct kafka_sink *self, struct fms_wait *wait)
 {
-    if (!kafka_created(&self->kafka, wait) || !self->must_create)
+    if (self->is_broken || !kafka_created(&self->kafka, wait) || !self->must_create)
         return;
     self->must_create = false;
+    self->must_learn = !self->kafka.is_mute; /* or it tells as little as it creates */
+    if (must_let_brokers_create(self))
+        must_renew(self);
     topic_doubt(&self->topics, self->fixed);
+    fms_wake(self->kafka.host);
 }
 
 /* Until when brokers may tell what the topic of all records takes: until they have told it, or have not though they answer. */
@@ -856,12 +862,12 @@ static int64_t learns_until(struct kafka_sink *self, int64_t now)
 
 static void look_for_limits(struct kafka_sink *self, struct fms_wait *wait)
 {
-    int64_t now = fms_now(self->kafka.host), until = now;
+    int64_t now, until;
 
     if (!self->must_learn || self->must_create)
         return;
-    if (self->kafka.topics == NULL) /* else they do not even create it */
-        until = learns_until(self, now);
+    now = fms_now(self->kafka.host);
+    until = learns_until(self, now);
     self->must_learn = now < until;
     if (!self->must_learn)
         fms_wake(self->kafka.host);
