@@ -13,6 +13,12 @@ static rd_kafka_t *client_of(struct fake *f)
     return ((struct kafka *)fake_instance(f))->rk;
 }
 
+/* At a topic that is there. */
+static struct fake *open_sink(struct cluster *cluster, const char *topic, const char *more)
+{
+    return fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "%s", topic, more));
+}
+
 /* Adds records with the payloads from, from + 1, ... */
 static void add_numbered(struct fake *f, size_t from, size_t count)
 {
@@ -314,11 +320,7 @@ static void test_message_is_complete(void **state)
     struct fake *f;
 
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK,
-                  cluster_ini(cluster,
-                              "topic = %s\n" THERE "key = ${json:vehicle_id}\nheader.source = ${topic}\n"
-                              "timestamp = record\n",
-                              topic));
+    f = open_sink(cluster, topic, "key = ${json:vehicle_id}\nheader.source = ${topic}\ntimestamp = record\n");
     fake_add_record(f, &record);
     write_until_delivered(f, 1);
     fake_close(f);
@@ -346,7 +348,7 @@ static void test_absent_is_not_empty(void **state)
     struct fake *f;
 
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE, topic));
+    f = open_sink(cluster, topic, "");
     fake_add(f, "t", NULL, NULL);
     fake_add(f, "t", "", "");
     write_until_delivered(f, 2);
@@ -369,7 +371,7 @@ static void test_confirmed_late(void **state)
 
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE, topic));
+    f = open_sink(cluster, topic, "");
     add_numbered(f, 0, 1);
     write_until_delivered(f, 1);
     rd_kafka_mock_broker_set_rtt(cluster->mock, 1, 500);
@@ -412,7 +414,7 @@ static void test_reports_are_gathered(void **state)
     struct fake *f;
 
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\nprofile = throughput\n" THERE, topic));
+    f = open_sink(cluster, topic, "profile = throughput\n");
     for (size_t i = 0; i < 3; i++) {
         add_numbered(f, i, 1);
         write_until_delivered(f, i + 1);
@@ -421,7 +423,7 @@ static void test_reports_are_gathered(void **state)
         fake_until(f, fake_waits_for(f)->fd >= 0);
     }
     fake_close(f);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE, topic));
+    f = open_sink(cluster, topic, "");
     add_numbered(f, 3, 1);
     write_until_delivered(f, 1);
     assert_true(fake_waits_for(f)->fd >= 0);
@@ -437,7 +439,7 @@ static void test_reports_are_fetched_by_who_writes(void **state)
     struct fake *f;
 
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\nprofile = throughput\n" THERE, topic));
+    f = open_sink(cluster, topic, "profile = throughput\n");
     add_numbered(f, 0, 1);
     write_until_delivered(f, 1);
     for (size_t i = 1; fake_count_fate(f, FMS_DELIVERED) == 1 && fake_realclock() < until; i++) {
@@ -460,7 +462,7 @@ static void test_never_confirmed(void **state)
 
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE, topic));
+    f = open_sink(cluster, topic, "");
     add_numbered(f, 0, 1);
     write_until_delivered(f, 1);
     rd_kafka_mock_broker_set_down(cluster->mock, -1);
@@ -511,7 +513,7 @@ static void test_retry_keeps_order(void **state)
 
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE ONE_BY_ONE, topic));
+    f = open_sink(cluster, topic, ONE_BY_ONE);
     add_numbered(f, 0, 1);
     write_until_delivered(f, 1);
     rd_kafka_mock_broker_set_down(cluster->mock, -1); /* or librdkafka would see the refusal before all are written */
@@ -539,8 +541,7 @@ static void test_too_large_is_rejected(void **state)
     struct fake *f;
 
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK,
-                  cluster_ini(cluster, "topic = %s\n" THERE "kafka.message.max.bytes = 2000\n", topic));
+    f = open_sink(cluster, topic, "kafka.message.max.bytes = 2000\n");
     memset(large, 'x', sizeof large - 1);
     fake_add(f, "t", "k", "0");
     fake_add(f, "t", "k", large);
@@ -561,7 +562,7 @@ static void test_batch_refusal_finds_the_guilty(void **state)
 
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "kafka.linger.ms = 100\n", topic));
+    f = open_sink(cluster, topic, "kafka.linger.ms = 100\n");
     add_numbered(f, 0, 1);
     write_until_delivered(f, 1);
     rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_INVALID_RECORD,
@@ -585,12 +586,10 @@ static void test_refusals_in_mid_stream_keep_order(void **state)
     size_t good = 0;
     struct fake *f;
 
-    if (cluster->mock != NULL)
-        skip();
+    CLUSTER_NEEDS_REAL(cluster);
     cluster_topic(cluster, topic, 1);
     cluster_configure(cluster, topic, "max.message.bytes", "4000", NULL);
-    f = fake_open("kafka_sink", FMS_SINK,
-                  cluster_ini(cluster, "topic = %s\n" THERE "kafka.batch.num.messages = 10\n", topic));
+    f = open_sink(cluster, topic, "kafka.batch.num.messages = 10\n");
     memset(large, 'x', sizeof large - 1);
     for (size_t i = 0; i < 600; i++) {
         if (i % 200 == 100)
@@ -612,11 +611,10 @@ static void test_limit_is_learned(void **state)
     size_t good = 0;
     struct fake *f;
 
-    if (cluster->mock != NULL)
-        skip();
+    CLUSTER_NEEDS_REAL(cluster);
     cluster_topic(cluster, topic, 1);
     cluster_configure(cluster, topic, "max.message.bytes", "4000", NULL);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE, topic));
+    f = open_sink(cluster, topic, "");
     for (size_t i = 0; i < 10000; i++) {
         if (i % 1000 == 500)
             add_large(f, 5000, false);
@@ -642,12 +640,10 @@ static void test_limit_of_what_is_compressed(void **state)
     const char *topic = cluster_name("compressed");
     struct fake *f;
 
-    if (cluster->mock != NULL)
-        skip();
+    CLUSTER_NEEDS_REAL(cluster);
     cluster_topic(cluster, topic, 1);
     cluster_configure(cluster, topic, "max.message.bytes", "20000", NULL);
-    f = fake_open("kafka_sink", FMS_SINK,
-                  cluster_ini(cluster, "topic = %s\n" THERE "profile = throughput\nkafka.linger.ms = 50\n", topic));
+    f = open_sink(cluster, topic, "profile = throughput\nkafka.linger.ms = 50\n");
     for (size_t i = 0; i < 2000; i++)
         add_large(f, 200, true);
     add_large(f, 100000, false);
@@ -668,11 +664,10 @@ static void test_compressed_suspects_go_alone(void **state)
     unsigned settles = 0;
     struct fake *f;
 
-    if (cluster->mock != NULL)
-        skip();
+    CLUSTER_NEEDS_REAL(cluster);
     cluster_topic(cluster, topic, 1);
     cluster_configure(cluster, topic, "max.message.bytes", "20000", NULL);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "profile = throughput\n", topic));
+    f = open_sink(cluster, topic, "profile = throughput\n");
     add_numbered(f, 0, 2000);
     add_large(f, 30000, true);
     write_until_delivered(f, 2000);
@@ -699,7 +694,7 @@ static void test_refusals_teach_the_limit(void **state)
 
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "kafka.linger.ms = 50\n", topic));
+    f = open_sink(cluster, topic, "kafka.linger.ms = 50\n");
     rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
     for (size_t i = 0; i < 10; i++)
         add_large(f, 1000, false);
@@ -726,7 +721,7 @@ static void test_guilty_one_of_many_is_found(void **state)
 
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "kafka.linger.ms = 100\n", topic));
+    f = open_sink(cluster, topic, "kafka.linger.ms = 100\n");
     rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_INVALID_RECORD,
                                       RD_KAFKA_RESP_ERR_INVALID_RECORD, RD_KAFKA_RESP_ERR_INVALID_RECORD);
     fake_add(f, "t", "k", "guilty");
@@ -748,7 +743,7 @@ static void test_no_guilty_one(void **state)
 
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "kafka.linger.ms = 100\n", topic));
+    f = open_sink(cluster, topic, "kafka.linger.ms = 100\n");
     rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_INVALID_RECORD);
     add_numbered(f, 0, 100);
     write_until_delivered(f, 100);
@@ -767,12 +762,10 @@ static void test_what_a_topic_demands_is_learned(void **state)
     struct fms_record record = {.topic = fms_text("t"), .payload = fms_text("{}")};
     struct fake *f;
 
-    if (cluster->mock != NULL)
-        skip();
+    CLUSTER_NEEDS_REAL(cluster);
     cluster_topic(cluster, topic, 1);
     cluster_configure(cluster, topic, "message.timestamp.after.max.ms", "3600000", "cleanup.policy", "compact", NULL);
-    f = fake_open("kafka_sink", FMS_SINK,
-                  cluster_ini(cluster, "topic = %s\n" THERE "timestamp = ${json:t:-0}\n", topic));
+    f = open_sink(cluster, topic, "timestamp = ${json:t:-0}\n");
     for (size_t i = 0; i < 400; i++) {
         if (i % 100 == 50)
             fake_add(f, "t", "k", "{\"t\":4102444800}");
@@ -880,8 +873,7 @@ static void test_letter_larger_than_its_topic_takes(void **state)
     struct cluster *cluster = *state;
     const char *topic = cluster_name("letters"), *compressed = cluster_name("compressed");
 
-    if (cluster->mock != NULL)
-        skip();
+    CLUSTER_NEEDS_REAL(cluster);
     cluster_topic(cluster, topic, 1);
     cluster_configure(cluster, topic, "max.message.bytes", "2500", NULL);
     check_letters(cluster, topic, "");
@@ -1004,8 +996,7 @@ static void test_unknown_topics_harm_nobody(void **state)
     char text[96];
     struct fake *f;
 
-    if (cluster->mock != NULL)
-        skip();
+    CLUSTER_NEEDS_REAL(cluster);
     cluster_topic(cluster, good, 1);
     f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = ${topic}\n" THERE "topics_max = 100\n"));
     for (size_t round = 0; round < 2; round++) { /* more than are remembered */
@@ -1034,8 +1025,7 @@ static void test_new_topics_are_created(void **state)
     char text[96];
     struct fake *f;
 
-    if (cluster->mock != NULL)
-        skip();
+    CLUSTER_NEEDS_REAL(cluster);
     f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = ${topic}\npartitions = 1\ntopics_max = 120\n"));
     for (size_t i = 0; i < 360; i++) {
         char number[8];
@@ -1157,7 +1147,7 @@ static void test_time_of_a_field(void **state)
     cluster_topic(cluster, topic, 1);
     if (cluster->mock == NULL)
         cluster_configure(cluster, topic, "retention.ms", "-1", NULL); /* these times are past */
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "timestamp = ${json:t}\n", topic));
+    f = open_sink(cluster, topic, "timestamp = ${json:t}\n");
     for (size_t i = 0; i < count; i++) {
         struct fms_record record = {.topic = fms_text("t"),
                                     .key = fms_text("k"),
@@ -1307,8 +1297,7 @@ static void test_topic_of_the_pipeline_is_waited_for(void **state)
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
     rd_kafka_mock_topic_set_error(cluster->mock, topic, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
-    f = fake_open("kafka_sink", FMS_SINK,
-                  cluster_ini(cluster, "topic = %s\n" THERE "kafka.topic.metadata.propagation.max.ms = 100\n", topic));
+    f = open_sink(cluster, topic, "kafka.topic.metadata.propagation.max.ms = 100\n");
     add_numbered(f, 0, 5);
     write_until_taken(f, 5);
     fake_until(f, fake_count_fate(f, FMS_RETRY) == 5);
@@ -1326,8 +1315,7 @@ static void test_missing_header_is_rejected(void **state)
     struct fake *f;
 
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK,
-                  cluster_ini(cluster, "topic = %s\n" THERE "header.vehicle = ${json:vehicle_id}\n", topic));
+    f = open_sink(cluster, topic, "header.vehicle = ${json:vehicle_id}\n");
     fake_add(f, "t", "k", "{}");
     fake_add(f, "t", "k", "{\"vehicle_id\":\"a\"}");
     write_until_delivered(f, 1);
@@ -1345,10 +1333,7 @@ static void test_full_queue_pushes_back(void **state)
     struct fake *f;
 
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK,
-                  cluster_ini(cluster,
-                              "topic = %s\n" THERE "kafka.queue.buffering.max.messages = 10\nkafka.linger.ms = 50\n",
-                              topic));
+    f = open_sink(cluster, topic, "kafka.queue.buffering.max.messages = 10\nkafka.linger.ms = 50\n");
     add_numbered(f, 0, 100);
     write_until_taken(f, 10);
     fake_until(f, fake_count_fate(f, FMS_DELIVERED) == 100);
@@ -1364,8 +1349,7 @@ static void test_larger_than_the_queue_is_rejected(void **state)
     struct fake *f;
 
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK,
-                  cluster_ini(cluster, "topic = %s\n" THERE "kafka.queue.buffering.max.kbytes = 10\n", topic));
+    f = open_sink(cluster, topic, "kafka.queue.buffering.max.kbytes = 10\n");
     add_large(f, 20000, false);
     for (size_t i = 0; i < 5; i++)
         add_large(f, 6000, false); /* one at a time */
@@ -1383,7 +1367,7 @@ static void test_fatal_error_means_a_new_producer(void **state)
     struct fake *f;
 
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE "kafka.linger.ms = 100\n", topic));
+    f = open_sink(cluster, topic, "kafka.linger.ms = 100\n");
     add_numbered(f, 0, 100);
     write_until_taken(f, 100);
     rd_kafka_test_fatal_error(client_of(f), RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "as the test wants it");
@@ -1404,7 +1388,7 @@ static void test_fatal_error_while_frozen(void **state)
 
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
-    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE ONE_BY_ONE, topic));
+    f = open_sink(cluster, topic, ONE_BY_ONE);
     add_numbered(f, 0, 1);
     write_until_delivered(f, 1);
     rd_kafka_mock_broker_push_request_error_rtts(cluster->mock, 1, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_NO_ERROR, 30000);
@@ -1487,7 +1471,6 @@ static void test_topic_is_created(void **state)
 
 int main(int argc, char **argv)
 {
-
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check_names_what_is_wrong),
         cmocka_unit_test(test_check_warns_of_traps),
