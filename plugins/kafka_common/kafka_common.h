@@ -41,7 +41,7 @@ struct kafka {
     bool is_mute;      /* the cluster does not create topics on request, or not for now */
     int64_t ask_at;    /* when to ask again */
     unsigned ask_attempt;
-    int64_t answering_at; /* for kafka_answering_at */
+    int64_t answering_at; /* see kafka_answering_at */
 
     uint64_t files;   /* a stamp of those of certificates and keys as they were last read; 0: there are none */
     int64_t files_at; /* when to look at them again */

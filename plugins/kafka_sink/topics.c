@@ -18,7 +18,7 @@
 #define ANSWER_PATIENCE     (10 * FMS_SECOND)
 #define CONTROLLER_PATIENCE (2 * FMS_SECOND) /* of a cluster that answers, but names none */
 #define CLUSTER_TICK        (100 * FMS_MS)   /* between looks whether it answers */
-#define FIXED_PATIENCE      FMS_SECOND       /* with a broker that has not heard of what its controller has made */
+#define FIXED_PATIENCE      (500 * FMS_MS)   /* with a broker that has not heard of what its controller has made */
 #define FIXED_AGAIN         (50 * FMS_MS)
 #define PROBE_PATIENCE      (3 * FMS_SECOND)
 #define ASK_AGAIN           FMS_SECOND
