@@ -9,12 +9,17 @@ struct play {
     struct wire wire;
 };
 
-static void play_start(struct play *play, const struct wire_out *connack, const char *options)
+static void play_start_as(struct play *play, enum fms_role role, const struct wire_out *connack, const char *options)
 {
     play->port = 0;
     play->listener = wire_listen(&play->port);
-    play->f = fake_open("mqtt_sink", FMS_SINK, section(play->port, "%s", options));
+    play->f = fake_open("mqtt_sink", role, section(play->port, "%s", options));
     play->wire = broker_accept(play->listener, NULL, false, connack);
+}
+
+static void play_start(struct play *play, const struct wire_out *connack, const char *options)
+{
+    play_start_as(play, FMS_SINK, connack, options);
 }
 
 static void play_end(struct play *play)
@@ -537,6 +542,57 @@ static void test_not_authorized_waits_while_nothing_is_taken(void **state)
     play_end(&play);
 }
 
+/* A refusal without a reason may pass; but one that does not must not stand before all others for ever. */
+static void test_a_record_that_is_refused_for_ever_is_rejected(void **state)
+{
+    static const unsigned codes[] = {0x80, 0x83};
+
+    (void)state;
+    for (int alone = 0; alone < 2; alone++) { /* with others that are taken meanwhile, or before any other */
+        struct play play;
+        int turns = alone ? 20 : 5;
+        unsigned id, other;
+
+        play_start(&play, NULL, alone ? "window = 1\ntopic = fms/data" : "topic = fms/data");
+        fake_add(play.f, "fms/data", NULL, "0");
+        for (int i = 0; i < turns; i++) {
+            if (!alone)
+                add_numbered(play.f, i + 1, 1);
+            fake_write(play.f);
+            id = expect_number(&play.wire, 0);
+            other = alone ? 0 : expect_number(&play.wire, i + 1); /* nothing follows a refusal */
+            wire_confirm(&play.wire, PUBACK, id, codes[alone]);
+            if (!alone)
+                wire_confirm(&play.wire, PUBACK, other, 0);
+            fake_until(play.f, fake_unsettled(play.f) == 0);
+            assert_int_equal(fake_fate(play.f, 0), i == turns - 1 ? FMS_REJECTED : FMS_RETRY);
+        }
+        assert_non_null(strstr(fake_reason(play.f, 0), alone ? "Implementation specific error" : "Unspecified error"));
+        play_end(&play);
+    }
+}
+
+/* What was refused and then taken is not held against the next that says the same; nor is one reason against another. */
+static void test_a_refusal_that_passes_is_forgotten(void **state)
+{
+    struct play play;
+
+    (void)state;
+    play_start(&play, NULL, "window = 1");
+    for (int round = 0; round < 2; round++) {
+        add_numbered(play.f, 0, 1);
+        for (int i = 0; i < 20; i++) {
+            unsigned code = round == 0 && i == 10 ? 0x97 : i == 19 ? 0 : 0x80;
+
+            wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 0), code);
+            fake_until(play.f, fake_unsettled(play.f) == 0);
+            assert_int_equal(fake_fate(play.f, (size_t)round), i == 19 ? FMS_DELIVERED : FMS_RETRY);
+            fake_write(play.f);
+        }
+    }
+    play_end(&play);
+}
+
 /* mosquitto hangs up on a topic of more than 200 levels, and does not authorize one that begins with $SYS or $share. */
 static void test_what_mosquitto_does_not_take_costs_that_record(void **state)
 {
@@ -563,6 +619,302 @@ static void test_what_mosquitto_does_not_take_costs_that_record(void **state)
     }
     fake_close(f);
     mosquitto_free(&broker);
+}
+
+/* ------------------------------------------------------------------------------------------------------ dead letters */
+
+/* A letter as the host makes it. */
+static void add_letter(struct fake *f, struct fms_bytes topic, struct fms_bytes payload, const struct fms_header *own)
+{
+    struct fms_header headers[6] = {{"fms.reason", fms_text("why\n")},
+                                    {"fms.pipeline", fms_text("p")},
+                                    {"fms.stage", fms_text("source")},
+                                    {"fms.topic", topic},
+                                    {"fms.time", fms_text("2026-11-28T10:00:00Z")}};
+    struct fms_record letter = {.topic = topic, .payload = payload, .headers = headers, .header_count = 5};
+
+    if (own != NULL) {
+        memmove(headers + 1, headers, 5 * sizeof *headers);
+        headers[0] = *own;
+        letter.header_count++;
+    }
+    fake_add_record(f, &letter);
+}
+
+/* Whether a packet's properties have a user property of that name that begins with that value. */
+static bool has_property(const struct packet *packet, const char *name, const char *value)
+{
+    struct wire_out wanted = {.size = 0};
+    size_t size;
+
+    out_byte(&wanted, 38);
+    out_text(&wanted, name);
+    size = wanted.size;
+    for (const unsigned char *at = packet->properties; at + size + 2 <= packet->properties + packet->properties_size;
+         at++) {
+        if (memcmp(at, wanted.data, size) == 0)
+            return strncmp((const char *)at + size + 2, value, strlen(value)) == 0;
+    }
+    return false;
+}
+
+/* The next publication, confirmed with that code; to be freed. */
+static struct packet expect_letter(const struct wire *wire, const char *topic, unsigned code)
+{
+    struct packet packet = wire_expect(wire, PUBLISH);
+
+    assert_string_equal(packet.topic, topic);
+    wire_confirm(wire, PUBACK, packet.id, code);
+    return packet;
+}
+
+static void test_odd_topics_of_dead_letters_are_mended(void **state)
+{
+    static const struct {
+        struct fms_bytes topic;
+        const char *sent, *shown;
+    } cases[] = {
+        {{"fms/#", 5}, "dead/fms/_", "fms/#"},
+        {{"fms/+/data", 10}, "dead/fms/_/data", "fms/+/data"},
+        {{"", 0}, "dead/", ""},
+        {{"fms\0data", 8}, "dead/fms_data", "fms\\x00data"},
+        {{"\xc0\xaf/\xc3\xa4", 5}, "dead/__/\xc3\xa4", "\\xc0\\xaf/\xc3\xa4"},
+        {{"$SYS/x", 6}, "dead/$SYS/x", "$SYS/x"},
+    };
+
+    (void)state;
+    for (size_t v = 0; v < 2; v++) {
+        struct packet packet;
+        struct play play;
+        char options[64];
+
+        snprintf(options, sizeof options, "topic = dead/${topic:-}\nversion = %s", versions[v]);
+        play_start_as(&play, FMS_DEAD_LETTER, NULL, options);
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            add_letter(play.f, cases[i].topic, fms_text("\xff"), NULL);
+            fake_write(play.f);
+            packet = expect_letter(&play.wire, cases[i].sent, 0);
+            assert_true(packet_is(&packet, "\xff"));
+            assert_true(v == 0 || has_property(&packet, "fms.topic", cases[i].shown));
+            assert_true(v == 0 || has_property(&packet, "fms.reason", "why\\x0a"));
+            free(packet.body);
+        }
+        fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == sizeof cases / sizeof cases[0]);
+        play_end(&play);
+    }
+}
+
+/* With the default topic: what begins with $ is the broker's own, and what is empty or too long is no topic at all. */
+static void test_a_dead_letter_has_always_a_topic(void **state)
+{
+    static char longest[70000];
+    struct packet packet;
+    struct play play;
+
+    (void)state;
+    memset(longest, 'a', sizeof longest);
+    play_start_as(&play, FMS_DEAD_LETTER, NULL, "");
+    add_letter(play.f, fms_text("$SYS/x"), fms_text("0"), NULL);
+    add_letter(play.f, fms_bytes_of("", 0), fms_text("0"), NULL);
+    add_letter(play.f, fms_bytes_of(NULL, 0), fms_text("0"), NULL);
+    add_letter(play.f, fms_bytes_of(longest, sizeof longest), fms_text("0"), NULL);
+    fake_write(play.f);
+    free(expect_letter(&play.wire, "_SYS/x", 0).body);
+    free(expect_letter(&play.wire, "_", 0).body);
+    free(expect_letter(&play.wire, "_", 0).body);
+    packet = wire_expect(&play.wire, PUBLISH);
+    assert_int_equal(packet_two(packet.body), 65535);
+    assert_true(has_property(&packet, "fms.topic", "aaaa"));
+    wire_confirm(&play.wire, PUBACK, packet.id, 0);
+    free(packet.body);
+    fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 4);
+    play_end(&play);
+}
+
+/* A letter is a message about a message: the broker is not to drop it when that would have expired, nor to look whether its
+ * payload is the text that it should have been. */
+static void test_dead_letters_do_not_expire(void **state)
+{
+    const struct fms_header expiry = {"mqtt.message_expiry", {"1", 1}}, format = {"mqtt.payload_format", {"1", 1}};
+    struct packet packet;
+    struct play play;
+
+    (void)state;
+    play_start_as(&play, FMS_DEAD_LETTER, NULL, "topic = dead");
+    add_letter(play.f, fms_text("a"), fms_text("0"), &expiry);
+    add_letter(play.f, fms_text("a"), fms_text("\xff"), &format);
+    fake_write(play.f);
+    packet = expect_letter(&play.wire, "dead", 0);
+    assert_int_equal(packet.properties[0], 38);
+    assert_true(has_property(&packet, "mqtt.message_expiry", "1"));
+    free(packet.body);
+    packet = expect_letter(&play.wire, "dead", 0);
+    assert_int_equal(packet.properties[0], 38);
+    assert_true(has_property(&packet, "mqtt.payload_format", "1"));
+    free(packet.body);
+    fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 2);
+    play_end(&play);
+}
+
+/* What the broker has no room for is left out, piece by piece. */
+static void test_large_dead_letters_are_reduced(void **state)
+{
+    static char large[2000];
+    const struct fms_header own = {"note", {large, sizeof large}}, small = {"note", {"x", 1}};
+    struct wire_out connack = {.size = 0};
+    struct packet packet;
+    struct play play;
+
+    (void)state;
+    memset(large, 'x', sizeof large);
+    out_byte(&connack, 39); /* maximum packet size */
+    out_two(&connack, 0);
+    out_two(&connack, 1000);
+    play_start_as(&play, FMS_DEAD_LETTER, &connack, "max_message_size = 50");
+    add_letter(play.f, fms_text("a"), fms_text("0"), &small);
+    add_letter(play.f, fms_text("b"), fms_bytes_of(large, 51), &small);
+    add_letter(play.f, fms_text("c"), fms_text("0"), &own);
+    add_letter(play.f, fms_bytes_of(large, sizeof large), fms_text("0"), &own);
+    fake_write(play.f);
+    packet = expect_letter(&play.wire, "a", 0);
+    assert_true(packet_is(&packet, "0") && has_property(&packet, "note", "x"));
+    assert_false(has_property(&packet, "fms.payload", ""));
+    free(packet.body);
+    packet = expect_letter(&play.wire, "b", 0);
+    assert_true(packet_is(&packet, "") && has_property(&packet, "note", "x"));
+    assert_true(has_property(&packet, "fms.payload", "dropped, 51 bytes: "));
+    free(packet.body);
+    packet = expect_letter(&play.wire, "c", 0);
+    assert_true(packet_is(&packet, "") && !has_property(&packet, "note", ""));
+    assert_true(has_property(&packet, "fms.topic", "c"));
+    free(packet.body);
+    packet = wire_expect(&play.wire, PUBLISH);
+    assert_int_equal(packet_two(packet.body), 100);
+    assert_true(packet.size + 3 <= 1000 && has_property(&packet, "fms.topic", "xxxx"));
+    wire_confirm(&play.wire, PUBACK, packet.id, 0);
+    free(packet.body);
+    fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 4);
+    assert_int_equal(fake_counter(play.f, "letters_reduced"), 3);
+    play_end(&play);
+}
+
+/* A letter whose topic the broker does not take, in one word or in none, goes to where the others of its kind go, whole; what
+ * is found of one is known of the next. */
+static void test_a_dead_letter_goes_elsewhere(void **state)
+{
+    struct packet packet;
+    struct play play;
+
+    (void)state;
+    play_start_as(&play, FMS_DEAD_LETTER, NULL, "topic = dead/${topic}");
+    for (int i = 0; i < 2; i++) {
+        add_letter(play.f, fms_text("invalid"), fms_text("0"), NULL);
+        fake_write(play.f);
+        if (i == 0) {
+            free(expect_letter(&play.wire, "dead/invalid", 0x90).body);
+            fake_until(play.f, fake_fate(play.f, 0) == FMS_RETRY);
+            fake_write(play.f);
+        }
+        packet = expect_letter(&play.wire, "dead/_", 0);
+        assert_true(packet_is(&packet, "0") && has_property(&packet, "fms.topic", "invalid"));
+        free(packet.body);
+    }
+    add_letter(play.f, fms_text("forbidden"), fms_text("0"), NULL);
+    for (int i = 0; i < 5; i++) {
+        fake_write(play.f);
+        free(expect_letter(&play.wire, "dead/forbidden", 0x87).body);
+        fake_until(play.f, fake_fate(play.f, 2) == FMS_RETRY);
+    }
+    fake_write(play.f);
+    free(expect_letter(&play.wire, "dead/_", 0).body);
+    fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 3);
+    add_letter(play.f, fms_text("deadly"), fms_text("0"), NULL);
+    fake_write(play.f);
+    for (int loss = 0; loss < 6; loss++) { /* the first connection was a good one */
+        packet = wire_expect(&play.wire, PUBLISH);
+        assert_string_equal(packet.topic, "dead/deadly");
+        free(packet.body);
+        close(play.wire.fd);
+        play.wire = broker_accept(play.listener, NULL, false, NULL);
+    }
+    packet = expect_letter(&play.wire, "dead/_", 0);
+    assert_true(packet_is(&packet, "0"));
+    free(packet.body);
+    fake_until(play.f, fake_fate(play.f, 3) == FMS_DELIVERED);
+    assert_non_null(fake_said(play.f, "warning: the broker does not take dead letters to \"dead/deadly\""));
+    play_end(&play);
+}
+
+/* One letter of each odd kind, and a good one behind them, through to who reads all. */
+static void test_mosquitto_takes_every_dead_letter(void **state)
+{
+    static char deep[512] = "x", large[70000];
+    const struct fms_header binary = {"binary", {"\xff\0", 2}}, huge = {"huge", {large, sizeof large}};
+    struct mosquitto broker;
+    struct wire reader;
+
+    (void)state;
+    memset(large, 'x', sizeof large);
+    for (int i = 0; i < 250; i++)
+        strcat(deep, "/x");
+    mosquitto_up(&broker, "allow_anonymous true\nmax_packet_size 5000\n");
+    for (size_t v = 0; v < 2; v++) {
+        struct fake *f = fake_open("mqtt_sink", FMS_DEAD_LETTER,
+                                   section(broker.port, "version = %s\nmax_message_size = 4000", versions[v]));
+        size_t count = 0;
+
+        reader = client_new(broker.port, "reader", true);
+        client_subscribe(&reader, "#", 1);
+        add_letter(f, fms_text("a/+/#"), fms_text("0"), NULL);
+        add_letter(f, fms_bytes_of("a\0b\xff", 4), fms_text("0"), &binary);
+        add_letter(f, fms_text("$SYS/x"), fms_text("0"), &huge);
+        add_letter(f, fms_text("$share/g/x"), fms_bytes_of(large, sizeof large), NULL);
+        add_letter(f, fms_bytes_of(NULL, 0), fms_bytes_of(NULL, 0), NULL);
+        if (v == 1) /* 3.1.1 cannot say that a packet is too large */
+            add_letter(f, fms_bytes_of(large, sizeof large), fms_text("0"), &huge);
+        add_letter(f, fms_text(deep), fms_text("0"), NULL);
+        add_letter(f, fms_text("good"), fms_text("0"), NULL);
+        count = v == 1 ? 8 : 7;
+        offer_until_settled(f);
+        assert_int_equal(fake_count_fate(f, FMS_DELIVERED), count);
+        for (size_t i = 0; i < count; i++)
+            free(client_receive(&reader).body);
+        close(reader.fd);
+        fake_close(f);
+    }
+    mosquitto_free(&broker);
+}
+
+static void test_check_finds_a_topic_for_each_dead_letter(void **state)
+{
+    static const struct refusal cases[] = {
+        {"server = tcp://a\ntopic = dead/${json:vehicle_id}\n",
+         "error: topic: lacks a default for what a dead letter may be without"},
+        {"server = tcp://a\ntopic = dead/${key}\n", "the record has no key"},
+        {"server = tcp://a\ntopic = ${topic[1]}\n", "the topic has no level 1"},
+        {"server = tcp://a\ntopic = dead/+\n", "error: topic: the topic holds a wildcard"},
+    };
+    static const char *const good[] = {"server = tcp://a\ntopic = dead/${json:vehicle_id:-unknown}\n",
+                                       "server = tcp://a\ntopic = dead/${header:fms.stage}/${topic}\n",
+                                       "server = tcp://a\ntopic = dead\n"};
+    struct fake *f;
+
+    (void)state;
+    expect_refused("mqtt_sink", FMS_DEAD_LETTER, cases, sizeof cases / sizeof cases[0]);
+    expect_refused("mqtt_sink", FMS_SINK, cases + 3, 1);
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        f = fake_check("mqtt_sink", FMS_DEAD_LETTER, good[i]);
+        assert_int_equal(fake_error(f), 0);
+        assert_null(fake_said(f, "topic:"));
+        fake_close(f);
+    }
+    f = fake_check("mqtt_sink", FMS_DEAD_LETTER, "server = tcp://a\n");
+    assert_int_equal(fake_error(f), 0);
+    assert_non_null(fake_said(f, "advice: topic: is the record's own"));
+    fake_close(f);
+    f = fake_check("mqtt_sink", FMS_SINK, "server = tcp://a\ntopic = ${key}\n");
+    assert_int_equal(fake_error(f), 0);
+    fake_close(f);
 }
 
 /* -------------------------------------------------------------------------------------------------------- mosquitto */
@@ -979,7 +1331,16 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_an_end_for_another_reason_costs_no_record),
         cmocka_unit_test(test_not_authorized_is_rejected_where_the_record_chose),
         cmocka_unit_test(test_not_authorized_waits_while_nothing_is_taken),
+        cmocka_unit_test(test_a_record_that_is_refused_for_ever_is_rejected),
+        cmocka_unit_test(test_a_refusal_that_passes_is_forgotten),
         cmocka_unit_test(test_what_mosquitto_does_not_take_costs_that_record),
+        cmocka_unit_test(test_odd_topics_of_dead_letters_are_mended),
+        cmocka_unit_test(test_a_dead_letter_has_always_a_topic),
+        cmocka_unit_test(test_dead_letters_do_not_expire),
+        cmocka_unit_test(test_large_dead_letters_are_reduced),
+        cmocka_unit_test(test_a_dead_letter_goes_elsewhere),
+        cmocka_unit_test(test_mosquitto_takes_every_dead_letter),
+        cmocka_unit_test(test_check_finds_a_topic_for_each_dead_letter),
         cmocka_unit_test(test_every_qos_and_version_arrives),
         cmocka_unit_test(test_qos_2_with_3_1_1_does_not_ask_too_much),
         cmocka_unit_test(test_headers_become_user_properties),

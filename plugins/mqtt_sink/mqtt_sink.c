@@ -5,13 +5,14 @@
  * buffers scan lists and stall. When the connection breaks, paho's client is thrown away with all that it had under
  * way, and what the ring still holds is published again in emit order: nothing is lost or overtaken, but what the
  * broker had and could not confirm comes twice, at QoS 2 too. A record for which the broker hangs up each time is found
- * by sending one at a time. */
+ * by sending one at a time. A dead letter gets through in some form: see letter.h. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "../mqtt_common/mqtt_link.h"
+#include "letter.h"
 
 #define ONLINE_PATIENCE   (10 * FMS_SECOND)
 #define FAREWELL_PATIENCE (2 * FMS_SECOND)
@@ -20,12 +21,13 @@
 #define UNCONFIRMED_BYTES (64 * 1024)
 
 /* When a record is to blame, and not the broker or the network. */
-#define FRUITLESS_MAX 2  /* connections in a row that confirmed nothing; then records go out one by one */
-#define LOSSES_MAX    3  /* connections that a record has cost alone */
-#define DENIALS_MAX   5  /* times in a row that one topic was not authorized */
-#define TOPICS_KNOWN  32 /* of each kind that is remembered */
+#define FRUITLESS_MAX  2  /* connections in a row that confirmed nothing; then records go out one by one */
+#define LOSSES_MAX     3  /* connections that a record has cost alone */
+#define REFUSALS_MAX   5  /* times in a row that a record was refused, while the broker took others */
+#define REFUSALS_ALONE 20 /* or whatever it did */
+#define TOPICS_KNOWN   32 /* of each kind that is remembered */
 
-#define OWN_PROPERTIES 5 /* that a message can have beside user properties */
+#define OWN_PROPERTIES 6 /* that a message can have beside those of its headers */
 
 enum place_state { PLACE_DONE, PLACE_WAITING, PLACE_SENT, PLACE_REFUSED };
 
@@ -35,12 +37,14 @@ struct place {
     const struct fms_record *record;
     char *topic; /* buffer that stays with the place */
     size_t topic_room;
+    bool is_last_resort; /* a dead letter, and the topic is self->last_topic */
     enum place_state state;
     int code;        /* that the broker refused it with */
     unsigned losses; /* connections that it has cost alone */
 };
 
-/* The last topics of a kind, by their hashes: what becomes of one more record shall not take as long to find out. */
+/* The last topics of a kind, by their hashes, with the broker's code: what becomes of one more record shall not take as long to
+ * find out. */
 struct topics {
     uint64_t hashes[TOPICS_KNOWN];
     unsigned count; /* ever */
@@ -61,6 +65,9 @@ struct mqtt_sink {
     struct mqtt_link *link;
     MQTTProperty *properties; /* of the record that is being sent; the link's thread only */
     size_t property_room;
+    char shown[LETTER_HEADERS][LETTER_VALUE], left_out[96]; /* likewise */
+    bool has_fixed_topic;                                   /* the same for all records */
+    char *last_topic; /* of a dead letter whose own one the broker does not take; NULL: it has no other */
 
     pthread_mutex_t lock; /* guards all that follows */
     struct place *places;
@@ -69,22 +76,23 @@ struct mqtt_sink {
     bool has_confirmed; /* the broker, on this connection */
     bool is_refused;    /* a record is to be retried: send and take nothing before all have an answer */
     char refusal[128];
-    bool has_fixed_topic; /* the same for all records; set before the link is there */
-    bool has_granted;     /* the broker has taken something since all was given back to the host */
-    uint64_t denied;      /* the topic that was not authorized last */
-    unsigned denials;     /* in a row */
-    bool is_alone;        /* what is under way */
-    unsigned fruitless;   /* connections in a row */
-    struct topics denied_topics, costly_topics;
+    bool has_granted; /* the broker has taken something since all was given back to the host */
+    uint64_t accused; /* the record that was refused last, by what it says; 0: none */
+    int accused_code;
+    unsigned refusals, contrasts; /* of it, in a row; so often the broker took others meanwhile */
+    bool is_alone;                /* what is under way */
+    unsigned fruitless;           /* connections in a row */
+    struct topics refused_topics, costly_topics;
     int64_t progress; /* when something was last confirmed, or first sent; on the link's clock */
 };
 
-enum { COUNT_CONNECTIONS, COUNT_RESENT, COUNT_HEADERS };
+enum { COUNT_CONNECTIONS, COUNT_RESENT, COUNT_HEADERS, COUNT_REDUCED };
 
 static const struct fms_counter mqtt_sink_counters[] = {
     [COUNT_CONNECTIONS] = {"connections", "connections made"},
     [COUNT_RESENT] = {"resent", "records published again after a lost connection"},
     [COUNT_HEADERS] = {"headers_dropped", "headers that no property can carry"},
+    [COUNT_REDUCED] = {"letters_reduced", "dead letters of which not all fitted"},
     {NULL, NULL},
 };
 
@@ -118,18 +126,31 @@ static struct place *mqtt_sink_place(struct mqtt_sink *self, uint64_t number)
 }
 
 /* FNV-1a */
-static uint64_t hash_of(const char *topic)
+static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size)
 {
-    uint64_t hash = UINT64_C(14695981039346656037);
+    const unsigned char *bytes = data;
 
-    for (; *topic != '\0'; topic++)
-        hash = (hash ^ (unsigned char)*topic) * UINT64_C(1099511628211);
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(1099511628211);
     return hash;
 }
 
-static bool topics_have(const struct topics *topics, const char *topic)
+static uint64_t hash_of(const char *topic)
 {
-    uint64_t hash = topics->count > 0 ? hash_of(topic) : 0;
+    return hash_bytes(UINT64_C(14695981039346656037), topic, strlen(topic));
+}
+
+/* By what a record is known that was given back and is offered again; never 0. */
+static uint64_t hash_of_place(const struct place *place)
+{
+    struct fms_bytes payload = place->record->payload;
+
+    return hash_bytes(hash_of(place->topic), payload.data, payload.size) | 1;
+}
+
+static bool topics_have(const struct topics *topics, const char *topic, int code)
+{
+    uint64_t hash = topics->count > 0 ? hash_of(topic) + (unsigned)code : 0;
 
     for (unsigned i = 0; i < topics->count && i < TOPICS_KNOWN; i++) {
         if (topics->hashes[i] == hash)
@@ -138,43 +159,101 @@ static bool topics_have(const struct topics *topics, const char *topic)
     return false;
 }
 
-static void topics_add(struct topics *topics, const char *topic)
+static void topics_add(struct topics *topics, const char *topic, int code)
 {
-    if (!topics_have(topics, topic))
-        topics->hashes[topics->count++ % TOPICS_KNOWN] = hash_of(topic);
+    if (!topics_have(topics, topic, code))
+        topics->hashes[topics->count++ % TOPICS_KNOWN] = hash_of(topic) + (unsigned)code;
+}
+
+static bool is_letter(const struct mqtt_sink *self)
+{
+    return self->host->role == FMS_DEAD_LETTER;
 }
 
 /* --------------------------------------------------------------------------------------------- the ring fills: lane */
 
-/* Copies the topic into the place. 0, or what the record was rejected for. */
+static bool place_reserve(struct place *place, size_t size)
+{
+    char *room;
+
+    if (size <= place->topic_room)
+        return true;
+    room = realloc(place->topic, size);
+    if (room == NULL)
+        return false;
+    place->topic = room;
+    place->topic_room = size;
+    return true;
+}
+
+/* Whether it is a dead letter that has another topic when its own does not serve. */
+static bool may_be_diverted(const struct mqtt_sink *self, const struct place *place)
+{
+    return self->last_topic != NULL && !place->is_last_resort;
+}
+
+/* Called with the lock held. The letter goes there. */
+static void mqtt_sink_divert(struct mqtt_sink *self, struct place *place)
+{
+    strcpy(place->topic, self->last_topic); /* mqtt_sink_fill_letter has made room */
+    place->is_last_resort = true;
+    place->losses = 0;
+}
+
+/* What a dead letter's topic is made of is never too odd; but the broker may have refused it. 0 or -ENOMEM. */
+static int mqtt_sink_fill_letter(struct mqtt_sink *self, struct place *place, struct fms_bytes topic)
+{
+    size_t last = self->last_topic != NULL ? strlen(self->last_topic) : 0;
+
+    if (!place_reserve(place, (topic.size > last ? topic.size : last) + 2))
+        return -ENOMEM;
+    letter_topic(topic, place->topic);
+    place->is_last_resort = false;
+    pthread_mutex_lock(&self->lock);
+    if (may_be_diverted(self, place) && (topics_have(&self->costly_topics, place->topic, 0) ||
+                                         topics_have(&self->refused_topics, place->topic, MQTTREASONCODE_SUCCESS)))
+        mqtt_sink_divert(self, place);
+    pthread_mutex_unlock(&self->lock);
+    return 0;
+}
+
+/* Why the record cannot be published, or NULL; a dead letter always can. */
+static const char *mqtt_sink_objection(const struct mqtt_sink *self, const struct fms_record *record,
+                                       struct fms_bytes topic, char *text, size_t size)
+{
+    const char *error = mqtt_topic_error(topic.data, topic.size);
+
+    if (error != NULL)
+        snprintf(text, size, "%s: \"%.*s\"", error, topic.size < 200 ? (int)topic.size : 200, (const char *)topic.data);
+    else if (self->max_message_size > 0 && record->payload.size > (size_t)self->max_message_size)
+        snprintf(text, size, "a payload of %zu bytes is larger than max_message_size = %lld", record->payload.size,
+                 (long long)self->max_message_size);
+    else
+        return NULL;
+    return text;
+}
+
+/* Copies the topic into the place. 0, -EINVAL: the record was rejected, or -ENOMEM. */
 static int mqtt_sink_fill(struct mqtt_sink *self, struct place *place, const struct fms_record *record)
 {
-    struct fms_bytes topic;
-    const char *error;
+    struct fms_bytes topic = fms_bytes_of(NULL, 0);
+    int error = fms_expand(self->host, self->topic, record, &topic);
+    char text[320];
 
-    if (fms_expand(self->host, self->topic, record, &topic) != 0) {
+    if (error != 0 && error != -ENOENT)
+        return -ENOMEM;
+    if (is_letter(self))
+        return mqtt_sink_fill_letter(self, place, error == 0 ? topic : fms_bytes_of(NULL, 0));
+    if (error != 0) {
         fms_reject(self->host, record, "topic: %.*s", (int)topic.size, (const char *)topic.data);
         return -EINVAL;
     }
-    error = mqtt_topic_error(topic.data, topic.size);
-    if (error != NULL) {
-        fms_reject(self->host, record, "%s: \"%.*s\"", error, topic.size < 200 ? (int)topic.size : 200,
-                   (const char *)topic.data);
+    if (mqtt_sink_objection(self, record, topic, text, sizeof text) != NULL) {
+        fms_reject(self->host, record, "%s", text);
         return -EINVAL;
     }
-    if (self->max_message_size > 0 && record->payload.size > (size_t)self->max_message_size) {
-        fms_reject(self->host, record, "a payload of %zu bytes is larger than max_message_size = %lld",
-                   record->payload.size, (long long)self->max_message_size);
-        return -EINVAL;
-    }
-    if (topic.size >= place->topic_room) {
-        char *room = realloc(place->topic, topic.size + 1);
-
-        if (room == NULL)
-            return -ENOMEM;
-        place->topic = room;
-        place->topic_room = topic.size + 1;
-    }
+    if (!place_reserve(place, topic.size + 1))
+        return -ENOMEM;
     memcpy(place->topic, topic.data, topic.size);
     place->topic[topic.size] = '\0';
     return 0;
@@ -188,24 +267,43 @@ static void mqtt_sink_reject(struct mqtt_sink *self, const struct place *place, 
                text != NULL ? text : "unknown reason", place->topic);
 }
 
-/* Called with the lock held, of the first record that was refused: it alone counts, for that behind it may come out otherwise
- * next time. Whether it is to be rejected, for the broker does not grant the topic that the record chose. Where the topic is the
- * same for all, a right that was revoked would lose the whole stream: that waits. */
-static bool mqtt_sink_is_denied(struct mqtt_sink *self, const struct place *place)
+/* A refusal that says nothing of what is wrong, and may be that record's for ever. */
+static bool is_vague(int code)
 {
-    uint64_t topic = hash_of(place->topic);
+    return code == MQTTREASONCODE_UNSPECIFIED_ERROR || code == MQTTREASONCODE_IMPLEMENTATION_SPECIFIC_ERROR;
+}
 
-    if (place->code != MQTTREASONCODE_NOT_AUTHORIZED || self->has_fixed_topic) {
-        self->denials = 0;
-        return false;
-    }
-    self->denials = topic == self->denied ? self->denials + 1 : 1;
-    self->denied = topic;
-    if (self->denials < DENIALS_MAX)
-        return false;
-    self->denials = 0;
-    topics_add(&self->denied_topics, place->topic);
-    return true;
+/* Called with the lock held, of the first record that was refused: it alone counts, for that behind it may come out otherwise
+ * next time. Whether it was refused often enough. Where a right is missing to a topic that is the same for all, it may have been
+ * revoked and would lose the whole stream: that waits. */
+static bool mqtt_sink_is_given_up(struct mqtt_sink *self, const struct place *place)
+{
+    uint64_t accused = hash_of_place(place);
+
+    if (self->accused != accused || self->accused_code != place->code)
+        self->refusals = self->contrasts = 0;
+    self->accused = accused;
+    self->accused_code = place->code;
+    self->refusals++;
+    self->contrasts += self->has_granted;
+    if (place->code == MQTTREASONCODE_NOT_AUTHORIZED)
+        return !self->has_fixed_topic && self->refusals >= REFUSALS_MAX;
+    return is_vague(place->code) && (self->contrasts >= REFUSALS_MAX || self->refusals >= REFUSALS_ALONE);
+}
+
+/* Called with the lock held, of a record that the broker refuses however often it is asked. A dead letter that has another topic
+ * is offered again, and goes there. */
+static void mqtt_sink_refuse(struct mqtt_sink *self, struct place *place)
+{
+    bool goes_elsewhere = may_be_diverted(self, place);
+
+    self->accused = 0;
+    if (!self->has_fixed_topic)
+        topics_add(&self->refused_topics, place->topic, goes_elsewhere ? MQTTREASONCODE_SUCCESS : place->code);
+    if (goes_elsewhere)
+        fms_retry(self->host, place->record, "%s", self->refusal);
+    else
+        mqtt_sink_reject(self, place, place->code);
 }
 
 /* All under way have an answer and one is a refusal: the host gets back what is left, in emit order. On the lane, so
@@ -219,8 +317,8 @@ static void mqtt_sink_give_back(struct mqtt_sink *self)
         for (; self->first != self->end; self->first++) {
             struct place *place = mqtt_sink_place(self, self->first);
 
-            if (place->state == PLACE_REFUSED && is_first && mqtt_sink_is_denied(self, place))
-                mqtt_sink_reject(self, place, place->code);
+            if (place->state == PLACE_REFUSED && is_first && mqtt_sink_is_given_up(self, place))
+                mqtt_sink_refuse(self, place);
             else if (place->state != PLACE_DONE)
                 fms_retry(self->host, place->record, "%s", self->refusal);
             is_first = is_first && place->state != PLACE_REFUSED;
@@ -282,29 +380,40 @@ static void mqtt_sink_free_place(struct mqtt_sink *self, struct place *place)
         self->next = self->first;
 }
 
-/* Called with the lock held. Not authorized is that too where it was often so, and the broker takes other topics. */
+/* Called with the lock held. A refusal that is not is that too where it was often so, and the broker takes other topics. */
 static bool mqtt_sink_is_permanent(const struct mqtt_sink *self, const struct place *place, int code)
 {
     return code == MQTTREASONCODE_PAYLOAD_FORMAT_INVALID || code == MQTTREASONCODE_TOPIC_NAME_INVALID ||
            code == MQTTREASONCODE_PACKET_TOO_LARGE ||
-           (code == MQTTREASONCODE_NOT_AUTHORIZED && self->has_granted &&
-            topics_have(&self->denied_topics, place->topic));
+           (self->has_granted && topics_have(&self->refused_topics, place->topic, code));
+}
+
+/* Called with the lock held. The record is to be offered again. */
+static void mqtt_sink_note_refusal(struct mqtt_sink *self, struct place *place, int code)
+{
+    const char *text = MQTTReasonCode_toString((enum MQTTReasonCodes)code);
+
+    if (!self->is_refused)
+        snprintf(self->refusal, sizeof self->refusal, "the broker refuses a message to %.60s: %s", place->topic,
+                 text != NULL ? text : "unknown reason");
+    self->is_refused = true;
+    place->state = PLACE_REFUSED;
+    place->code = code;
 }
 
 /* Called with the lock held. What becomes of a record that the broker confirmed (code 0) or refused. */
 static void mqtt_sink_settle(struct mqtt_sink *self, struct place *place, int code)
 {
-    if (code != 0 && !mqtt_sink_is_permanent(self, place, code)) {
-        const char *text = MQTTReasonCode_toString((enum MQTTReasonCodes)code);
+    bool goes_elsewhere = code == MQTTREASONCODE_TOPIC_NAME_INVALID && may_be_diverted(self, place);
 
-        if (!self->is_refused)
-            snprintf(self->refusal, sizeof self->refusal, "the broker refuses a message to %.60s: %s", place->topic,
-                     text != NULL ? text : "unknown reason");
-        self->is_refused = true;
-        place->state = PLACE_REFUSED;
-        place->code = code;
+    if (goes_elsewhere)
+        topics_add(&self->refused_topics, place->topic, MQTTREASONCODE_SUCCESS);
+    if (code != 0 && (goes_elsewhere || !mqtt_sink_is_permanent(self, place, code))) {
+        mqtt_sink_note_refusal(self, place, code);
         return;
     }
+    if (self->accused != 0 && self->accused == hash_of_place(place))
+        self->accused = 0;
     if (code == 0) {
         self->has_granted = true;
         self->fruitless = 0;
@@ -414,14 +523,32 @@ static bool mqtt_sink_reserve(struct mqtt_sink *self, size_t count)
     return true;
 }
 
+/* A header of a dead letter that is sent otherwise than one of a record: what the host says of it gets through in any case, and
+ * what MQTT is not to do with the letter, as it would have with the message, stands there to be read. */
+static bool add_letter_header(struct mqtt_sink *self, MQTTProperties *list, const struct fms_header *header,
+                              enum letter letter)
+{
+    size_t place = letter_header(header->name), most = letter == LETTER_CUT ? LETTER_SHORT : 65535;
+    bool is_inert = strcmp(header->name, "mqtt.message_expiry") == 0 ||
+                    strcmp(header->name, "mqtt.payload_format") == 0;
+
+    if (place < LETTER_HEADERS)
+        add_user(list, header->name, letter_text(header->value, most, self->shown[place]));
+    else if (letter <= LETTER_WITHOUT_PAYLOAD && is_inert && mqtt_is_text(header->value.data, header->value.size))
+        add_user(list, header->name, header->value);
+    else
+        return letter > LETTER_WITHOUT_PAYLOAD;
+    return true;
+}
+
 /* Headers become properties, those that MQTT can say; `own` is what they say that is not the sender's. */
-static MQTTProperties mqtt_sink_properties(struct mqtt_sink *self, const struct fms_record *record,
+static MQTTProperties mqtt_sink_properties(struct mqtt_sink *self, const struct fms_record *record, enum letter letter,
                                            struct mqtt_properties *own)
 {
     MQTTProperties result = MQTTProperties_initializer;
     uint64_t dropped = 0;
 
-    if (record->header_count == 0)
+    if (record->header_count == 0 && letter == LETTER_WHOLE)
         return result;
     if (!mqtt_sink_reserve(self, record->header_count + OWN_PROPERTIES)) {
         fms_count(self->host, COUNT_HEADERS, record->header_count);
@@ -429,15 +556,24 @@ static MQTTProperties mqtt_sink_properties(struct mqtt_sink *self, const struct 
     }
     result.array = self->properties;
     for (size_t i = 0; i < record->header_count; i++) {
+        enum mqtt_place place;
         const char *name;
-        enum mqtt_place place = mqtt_place_header(&record->headers[i], own, &name);
 
+        if (is_letter(self) && add_letter_header(self, &result, &record->headers[i], letter))
+            continue;
+        place = mqtt_place_header(&record->headers[i], own, &name);
         if (place == MQTT_AS_USER)
             add_user(&result, name, record->headers[i].value);
         dropped += place == MQTT_NOWHERE;
     }
     add_own(&result, own);
-    if (dropped > 0)
+    if (letter != LETTER_WHOLE) {
+        snprintf(self->left_out, sizeof self->left_out,
+                 "dropped, %zu bytes%s: the letter was larger than the broker takes", record->payload.size,
+                 letter == LETTER_WITHOUT_PAYLOAD ? "" : ", with other headers");
+        add_user(&result, "fms.payload", fms_text(self->left_out));
+    }
+    if (dropped > 0 && letter == LETTER_WHOLE)
         fms_count(self->host, COUNT_HEADERS, dropped);
     return result;
 }
@@ -449,10 +585,10 @@ static size_t length_size(size_t length)
 }
 
 /* Of the PUBLISH packet. */
-static size_t mqtt_sink_packet_size(struct mqtt_sink *self, const struct place *place, const MQTTProperties *properties)
+static size_t mqtt_sink_packet_size(struct mqtt_sink *self, const char *topic, const MQTTAsync_message *message)
 {
-    size_t listed = (size_t)properties->length;
-    size_t size = 2 + strlen(place->topic) + (self->mqtt.qos > 0 ? 2 : 0) + place->record->payload.size;
+    size_t listed = (size_t)message->properties.length;
+    size_t size = 2 + strlen(topic) + (self->mqtt.qos > 0 ? 2 : 0) + (size_t)message->payloadlen;
 
     if (mqtt_link_is_5(self->link))
         size += length_size(listed) + listed;
@@ -462,7 +598,7 @@ static size_t mqtt_sink_packet_size(struct mqtt_sink *self, const struct place *
 /* Called with the lock held. Whether a record is to be sent alone, so that what the broker does is its answer to that one. */
 static bool mqtt_sink_goes_alone(const struct mqtt_sink *self, const struct place *place)
 {
-    return self->fruitless >= FRUITLESS_MAX || topics_have(&self->costly_topics, place->topic);
+    return self->fruitless >= FRUITLESS_MAX || topics_have(&self->costly_topics, place->topic, 0);
 }
 
 /* The next record to publish, marked as sent; NULL: none, or no more now. */
@@ -497,30 +633,53 @@ static struct place *mqtt_sink_next(struct mqtt_sink *self)
     return place;
 }
 
-static int mqtt_sink_publish(struct mqtt_sink *self, struct place *place)
+static void mqtt_sink_make(struct mqtt_sink *self, struct place *place, enum letter letter, MQTTAsync_message *message)
 {
-    MQTTAsync_message message = MQTTAsync_message_initializer;
-    MQTTAsync_responseOptions response = MQTTAsync_responseOptions_initializer;
     struct fms_bytes payload = place->record->payload;
     struct mqtt_properties own = mqtt_no_properties;
     MQTTProperties properties = MQTTProperties_initializer;
 
-    response.context = place;
     if (mqtt_link_is_5(self->link) || self->forward_retained)
-        properties = mqtt_sink_properties(self, place->record, &own);
+        properties = mqtt_sink_properties(self, place->record, letter, &own);
+    if (mqtt_link_is_5(self->link))
+        message->properties = properties;
+    if (payload.data == NULL || letter != LETTER_WHOLE)
+        payload = fms_bytes_of(place->topic, 0); /* paho wants some pointer */
+    message->payload = (void *)(uintptr_t)payload.data;
+    message->payloadlen = (int)payload.size;
+    message->qos = (int)self->mqtt.qos;
+    message->retained = self->retain || (self->forward_retained && own.is_retained);
+    if (letter == LETTER_CUT)
+        place->topic[letter_cut(place->topic, strlen(place->topic), LETTER_SHORT)] = '\0';
+}
+
+static bool mqtt_sink_fits(struct mqtt_sink *self, const struct place *place, const MQTTAsync_message *message)
+{
+    return (int64_t)mqtt_sink_packet_size(self, place->topic, message) <= mqtt_link_limits(self->link)->packet_size &&
+           (self->max_message_size == 0 || message->payloadlen <= self->max_message_size);
+}
+
+static int mqtt_sink_publish(struct mqtt_sink *self, struct place *place)
+{
+    MQTTAsync_message message = MQTTAsync_message_initializer;
+    MQTTAsync_responseOptions response = MQTTAsync_responseOptions_initializer;
+    enum letter letter = LETTER_WHOLE;
+
+    response.context = place;
     if (mqtt_link_is_5(self->link)) {
-        message.properties = properties;
         response.onSuccess5 = on_sent_5;
         response.onFailure5 = on_refused_5;
     } else {
         response.onSuccess = on_sent;
     }
-    if ((int64_t)mqtt_sink_packet_size(self, place, &message.properties) > mqtt_link_limits(self->link)->packet_size)
-        return MQTTREASONCODE_PACKET_TOO_LARGE;
-    message.payload = payload.data != NULL ? (void *)(uintptr_t)payload.data : place->topic;
-    message.payloadlen = (int)payload.size;
-    message.qos = (int)self->mqtt.qos;
-    message.retained = self->retain || (self->forward_retained && own.is_retained);
+    mqtt_sink_make(self, place, letter, &message);
+    while (!mqtt_sink_fits(self, place, &message)) {
+        if (!is_letter(self) || letter == LETTER_CUT)
+            return MQTTREASONCODE_PACKET_TOO_LARGE;
+        mqtt_sink_make(self, place, ++letter, &message);
+    }
+    if (letter != LETTER_WHOLE)
+        fms_count(self->host, COUNT_REDUCED, 1);
     return MQTTAsync_sendMessage(mqtt_link_handle(self->link), place->topic, &message, &response);
 }
 
@@ -579,18 +738,24 @@ static void mqtt_sink_farewell(void *user)
         mqtt_sink_say(self, self->will_payload, FAREWELL_PATIENCE);
 }
 
-/* Called with the lock held. The broker hung up on a record that was sent alone: after some more of that it is rejected. One that
- * comes much later is the network's, or the broker's own end. */
+/* Called with the lock held. The broker hung up on a record that was sent alone: after some more of that it is rejected, or,
+ * a dead letter, goes to another topic. One that comes much later is the network's, or the broker's own end. */
 static void mqtt_sink_blame(struct mqtt_sink *self, struct place *place, const char *why)
 {
-    bool is_known = topics_have(&self->costly_topics, place->topic);
+    bool is_known = topics_have(&self->costly_topics, place->topic, 0);
 
     if (mqtt_clock() - self->progress > self->mqtt.keepalive || (++place->losses < LOSSES_MAX && !is_known))
         return;
+    topics_add(&self->costly_topics, place->topic, 0);
+    if (may_be_diverted(self, place)) {
+        fms_warn(self->host, "the broker does not take dead letters to \"%.200s\": they go to \"%.200s\"; %s",
+                 place->topic, self->last_topic, why);
+        mqtt_sink_divert(self, place);
+        return;
+    }
     fms_reject(self->host, place->record,
                "the broker does not take it, and the connection ends when it is sent: %s: \"%.200s\"", why,
                place->topic);
-    topics_add(&self->costly_topics, place->topic);
     mqtt_sink_free_place(self, place);
 }
 
@@ -629,12 +794,37 @@ static bool mqtt_sink_down(void *user, const char *why, char *owed, size_t size)
 
 /* ----------------------------------------------------------------------------------------------- check, open, close */
 
+/* A topic that is the same for all must be one; that of dead letters must be found for each. */
+static int mqtt_sink_check_topic(const struct mqtt_sink *self, const struct fms_host *host)
+{
+    struct fms_bytes topic;
+    const char *error = NULL;
+
+    if (fms_expand(host, self->topic, NULL, &topic) == 0) {
+        error = mqtt_topic_error(topic.data, topic.size);
+        return error == NULL ? 0 : fms_fail_option(host, "topic", -EINVAL, "%s", error);
+    }
+    if (host->role != FMS_DEAD_LETTER)
+        return 0;
+    if (!letter_finds_topic(host, self->topic, &topic))
+        return fms_fail_option(
+            host, "topic", -EINVAL,
+            "lacks a default for what a dead letter may be without, so that some would have no topic: %.*s; write one, "
+            "as in dead/${json:vehicle_id:-unknown}",
+            (int)topic.size, (const char *)topic.data);
+    if (topic.size == 1 && *(const char *)topic.data == '_')
+        fms_advise(host, "topic",
+                   "is the record's own, so that dead letters stand among good messages, and a source that reads them "
+                   "takes them for such; write another one, as in dead/${topic}");
+    return 0;
+}
+
 static int mqtt_sink_check(void *instance, const struct fms_host *host)
 {
     struct mqtt_sink *self = instance;
     const char *error = self->will_topic != NULL ? mqtt_topic_error(self->will_topic, strlen(self->will_topic)) : NULL;
 
-    if (mqtt_check(&self->mqtt, host) != 0)
+    if (mqtt_check(&self->mqtt, host) != 0 || mqtt_sink_check_topic(self, host) != 0)
         return -EINVAL;
     if (error != NULL)
         return fms_fail_option(host, "will_topic", -EINVAL, "%s", error);
@@ -659,8 +849,23 @@ static void mqtt_sink_free(struct mqtt_sink *self)
     for (int64_t i = 0; i < self->window && self->places != NULL; i++)
         free(self->places[i].topic);
     free(self->places);
+    free(self->last_topic);
     free(self->properties);
     pthread_mutex_destroy(&self->lock);
+}
+
+/* False: no memory. */
+static bool mqtt_sink_find_topics(struct mqtt_sink *self)
+{
+    struct fms_bytes topic;
+
+    self->has_fixed_topic = fms_expand(self->host, self->topic, NULL, &topic) == 0;
+    if (!is_letter(self) || self->has_fixed_topic || !letter_finds_topic(self->host, self->topic, &topic))
+        return true;
+    self->last_topic = malloc(topic.size + 2);
+    if (self->last_topic != NULL)
+        letter_topic(topic, self->last_topic);
+    return self->last_topic != NULL;
 }
 
 static int mqtt_sink_open(void *instance, const struct fms_host *host)
@@ -677,17 +882,18 @@ static int mqtt_sink_open(void *instance, const struct fms_host *host)
         .farewell = mqtt_sink_farewell,
         .down = mqtt_sink_down,
     };
-    struct fms_bytes fixed;
-    int error;
+    int error = 0;
 
     self->host = host;
-    self->has_fixed_topic = role.has_one_topic = fms_expand(host, self->topic, NULL, &fixed) == 0;
     pthread_mutex_init(&self->lock, NULL);
     self->places = calloc((size_t)self->window, sizeof *self->places);
     for (int64_t i = 0; i < self->window && self->places != NULL; i++)
         self->places[i].sink = self;
-    error = self->places != NULL ? mqtt_link_open(&self->link, &self->mqtt, host, &role, false)
-                                 : fms_fail(host, -ENOMEM, "out of memory");
+    if (self->places == NULL || !mqtt_sink_find_topics(self))
+        error = fms_fail(host, -ENOMEM, "out of memory");
+    role.has_one_topic = self->has_fixed_topic;
+    if (error == 0)
+        error = mqtt_link_open(&self->link, &self->mqtt, host, &role, false);
     if (error != 0)
         mqtt_sink_free(self);
     return error;
