@@ -869,14 +869,42 @@ static void test_takeovers_are_guessed(void **state)
     struct fake *f = source_watched(port, "client_id = bridge");
 
     (void)state;
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < 5; i++) {
         struct wire wire = broker_accept(listener, NULL, false, NULL);
 
         broker_grant(&wire, 1);
         fake_until(f, fake_count_said(f, "subscribed to ") == i + 1);
+        assert_int_equal(fake_count_said(f, "another client"), i >= 3);
         close(wire.fd);
     }
-    fake_until(f, fake_said(f, "(does another client use the client id \"bridge\"?)") != NULL);
+    assert_non_null(fake_said(f, "does another client have the client id \"bridge\"? Each needs its own"));
+    fake_stop(f);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+    close(listener);
+}
+
+/* A broker that restarts is away for an attempt, and one that lets us be for a while favours nobody. */
+static void test_restarts_are_no_takeovers(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct fake *f = source_watched(port, "client_id = bridge");
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        struct wire wire;
+
+        if (i < 4 && i > 0)
+            broker_refuse(listener, 0x88);
+        wire = broker_accept(listener, NULL, false, NULL);
+        broker_grant(&wire, 1);
+        fake_until(f, fake_count_said(f, "subscribed to ") == i + 1);
+        if (i >= 4)
+            clock_ahead = 11 * FMS_SECOND;
+        close(wire.fd);
+    }
+    fake_until(f, fake_count_said(f, "times in a row now") == 3); /* 2, 4, 8 */
+    assert_null(fake_said(f, "another client"));
     fake_stop(f);
     fake_until(f, fake_ended(f));
     fake_close(f);
@@ -997,6 +1025,38 @@ static struct wire answer_version_5(int listener, const char *answer, size_t siz
     free(packet.body);
     assert_int_equal(write(wire.fd, answer, size), size);
     return wire;
+}
+
+/* One that wants to hear from us more often each time is obeyed once, and not connected to without end. */
+static void test_keepalive_that_shrinks_costs_one_connection(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct fake *f = source_watched(port, "keepalive = 60s");
+    struct wire wire = {-1, 5};
+    struct asked asked;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct wire_out connack = {.size = 0};
+        struct wire before = wire;
+
+        out_byte(&connack, 19); /* server keep alive */
+        out_two(&connack, 50 - i);
+        wire = broker_accept(listener, &asked, false, &connack);
+        close(before.fd);
+        assert_int_equal(asked.keepalive, i == 0 ? 60 : 50);
+    }
+    broker_grant(&wire, 1);
+    fake_until(f, fake_said(f, "subscribed to ") != NULL);
+    assert_int_equal(fake_counter(f, "connections"), 1);
+    close(wire.fd);
+    wire = broker_accept(listener, &asked, false, NULL);
+    assert_int_equal(asked.keepalive, 49);
+    close(wire.fd);
+    fake_stop(f);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+    close(listener);
 }
 
 static void test_broker_that_speaks_3_1_1_only(void **state)
@@ -1473,8 +1533,10 @@ int main(void)
         cmocka_unit_test(test_qos_2_is_exactly_once_across_connections),
         cmocka_unit_test(test_connections_that_come_to_nothing_slow_down),
         cmocka_unit_test(test_takeovers_are_guessed),
+        cmocka_unit_test(test_restarts_are_no_takeovers),
         cmocka_unit_test(test_good_connection_resets_the_back_off),
         cmocka_unit_test(test_broker_says_what_it_does_otherwise),
+        cmocka_unit_test(test_keepalive_that_shrinks_costs_one_connection),
         cmocka_unit_test(test_broker_that_speaks_3_1_1_only),
         cmocka_unit_test(test_version_is_not_given_up_lightly),
         cmocka_unit_test(test_broker_redirects),

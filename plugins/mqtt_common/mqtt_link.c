@@ -31,6 +31,7 @@
 #define CONNECT_PATIENCE    (10 * FMS_SECOND)
 #define DISCONNECT_PATIENCE (2 * FMS_SECOND)
 #define GOOD_AFTER          (30 * FMS_SECOND) /* a connection has proved good, if the broker has also done what it was asked */
+#define KICKED_WITHIN       (10 * FMS_SECOND) /* a connection that ends sooner, without a word, may have been taken over */
 #define PACKET_MAX          (INT64_C(268435455) + 5) /* MQTT-1.5.5, MQTT-2.1.4 */
 #define UNSAID_AT_QOS_2     20                       /* mosquitto's default; with 3.1.1 it just hangs up on one more */
 
@@ -74,6 +75,7 @@ struct mqtt_link {
     int64_t last_pause;
     unsigned attempt;
     unsigned losses; /* since a connection that has proved good */
+    unsigned kicks;  /* connections in a row that another client may have ended */
     struct mqtt_limits told_limits;
 
     _Atomic unsigned connection;
@@ -260,7 +262,7 @@ static void link_note(struct mqtt_link *link, bool *note, bool value)
 }
 
 /* A connection that did not come about. A reason that TLS gave stands; but paho tells it only until our side of the handshake
- * is done, and what TLS 1.3 has to say of our certificate comes later. */
+ * is done, and what TLS 1.3 has to say of our certificate comes later. It does not tell whether there was somebody. */
 static void link_refused(struct mqtt_link *link, int code, const char *message)
 {
     const char *tls = link->url.is_tls ? "; perhaps it wants a certificate of ours, or refuses it" : "";
@@ -278,10 +280,11 @@ static void link_refused(struct mqtt_link *link, int code, const char *message)
                   link->options->version == MQTT_5 ? " (does it speak MQTT 5? else set version = auto)" : "");
     } else {
         link_note(link, &link->is_unreachable, true);
-        link_down(link, "nobody answers there%s",
-                  link->url.is_tls ? ", or the certificate is not for this host, or the broker wants a certificate of"
-                                     " ours, or refuses it"
-                                   : "");
+        link_down(link, "nobody answers there, or whoever does hangs up at once%s",
+                  link->url.is_tls
+                      ? ": perhaps it speaks no TLS, or the certificate is not for this host, or the broker wants a"
+                        " certificate of ours, or refuses it"
+                      : "");
     }
 }
 
@@ -854,7 +857,9 @@ static int link_try(struct mqtt_link *link, int64_t patience)
         link_note(link, &link->is_unanswered, true);
     if (!is_up)
         link_down(link, "no answer within %.1f s", (double)patience / (double)FMS_SECOND);
-    return is_up && link_suits(link) ? 0 : -EHOSTUNREACH;
+    is_up = is_up && link_suits(link);
+    link->kicks = is_up ? link->kicks : 0; /* whoever is hard to reach is no broker that favours another */
+    return is_up ? 0 : -EHOSTUNREACH;
 }
 
 static void on_parted(void *context, MQTTAsync_successData *data)
@@ -931,15 +936,15 @@ static bool link_change_version(struct mqtt_link *link)
     return true;
 }
 
-/* Whether another attempt is to be made at once: with the broker's keepalive (MQTT-3.1.2-21), which paho hears of only from us,
+/* Whether another attempt is to be made at once: with the broker's keepalive (MQTT-3.1.2-21), which paho hears of only from us, once,
  * with the other version, or to the next address of the name where nobody answers at this one. */
-static bool link_is_unfinished(struct mqtt_link *link, int error)
+static bool link_is_unfinished(struct mqtt_link *link, int error, bool was_up)
 {
-    bool is_next;
+    bool is_next = link->limits.keepalive > 0 && link->limits.keepalive < link->keepalive;
 
     if (error == 0) {
-        link->stays = link->limits.keepalive > 0 && link->limits.keepalive < link->keepalive;
-        link->keepalive = link->stays ? link->limits.keepalive : link->keepalive;
+        link->keepalive = is_next ? link->limits.keepalive : link->keepalive;
+        link->stays = is_next && !was_up;
         return link->stays;
     }
     if (link_change_version(link)) {
@@ -956,12 +961,13 @@ static bool link_is_unfinished(struct mqtt_link *link, int error)
  * reason says why not. */
 static int link_connect(struct mqtt_link *link, int64_t patience)
 {
-    bool is_next, was_new = false;
+    bool is_next, was_up = false, was_new = false;
     int error;
 
     do {
         error = link_try(link, patience);
-        is_next = link_is_unfinished(link, error);
+        is_next = link_is_unfinished(link, error, was_up);
+        was_up = was_up || error == 0;
         was_new = was_new || (error == 0 && !link->limits.session_present);
         if (is_next)
             link_hang_up(link, false);
@@ -1031,21 +1037,35 @@ static void link_serve(struct mqtt_link *link)
         link->role.farewell(link->role.user);
 }
 
+/* A broker of MQTT 3.1.1 that is to tell us of another client with our name can only hang up. It does so soon, and is there for the
+ * next attempt, as one that restarts is not. */
+static void link_guess_takeover(struct mqtt_link *link, const char *owed, int64_t up_for)
+{
+    bool was_kicked;
+
+    pthread_mutex_lock(&link->lock);
+    was_kicked = link->is_wordless && owed[0] == '\0' && up_for < KICKED_WITHIN;
+    pthread_mutex_unlock(&link->lock);
+    link->kicks = was_kicked ? link->kicks + 1 : 0;
+    if (link->kicks == 3)
+        fms_warn(link->host,
+                 "the broker has closed three connections in a row without a word: does another client have the client"
+                 " id \"%s\"? Each needs its own",
+                 link_id(link));
+}
+
 /* A connection that was lost. Where one after the other is, without having proved good, not each is told. */
 static void link_tell_loss(struct mqtt_link *link, const char *reason, const char *owed)
 {
     const char *before = owed[0] != '\0' ? ", before it had answered " : "";
-    char guess[160] = "";
 
     link->losses++;
     link->is_told = (link->losses & (link->losses - 1)) == 0;
-    if (link->losses > 3 && owed[0] == '\0' && link->is_wordless)
-        snprintf(guess, sizeof guess, " (does another client use the client id \"%.80s\"?)", link_id(link));
     if (link->losses == 1)
         fms_warn(link->host, "connection to %s lost: %s%s%s; connecting again", link->url.text, reason, before, owed);
     else if (link->is_told)
-        fms_warn(link->host, "connection to %s lost, %u times in a row now: %s%s%s%s; connecting again, more slowly",
-                 link->url.text, link->losses, reason, before, owed, guess);
+        fms_warn(link->host, "connection to %s lost, %u times in a row now: %s%s%s; connecting again, more slowly",
+                 link->url.text, link->losses, reason, before, owed);
 }
 
 /* A first attempt that failed is told once; further ones say something only when there is news, or when the loss before them
@@ -1061,8 +1081,8 @@ static void link_tell_failure(struct mqtt_link *link, const char *reason, const 
     link->is_told = true;
 }
 
-/* `owed` is NULL where there was no connection. */
-static void link_tell_down(struct mqtt_link *link, const char *told, const char *owed)
+/* `owed` is NULL where there was no connection, which else was up for so long. */
+static void link_tell_down(struct mqtt_link *link, const char *told, const char *owed, int64_t up_for)
 {
     char reason[sizeof link->reason];
     bool is_wanted;
@@ -1073,10 +1093,12 @@ static void link_tell_down(struct mqtt_link *link, const char *told, const char 
     pthread_mutex_unlock(&link->lock);
     if (!is_wanted)
         return;
-    if (owed != NULL)
+    if (owed != NULL) {
         link_tell_loss(link, reason, owed);
-    else
+        link_guess_takeover(link, owed, up_for);
+    } else {
         link_tell_failure(link, reason, told);
+    }
     if (!link->is_reconnecting)
         link->down_since = mqtt_clock();
     link->is_reconnecting = true;
@@ -1137,7 +1159,7 @@ static bool link_is_wanted(struct mqtt_link *link)
 static void link_turn(struct mqtt_link *link)
 {
     char told[sizeof link->reason], owed[128] = "";
-    int64_t since;
+    int64_t since, up_for;
     bool was_up, for_good, was_ours, is_doubtful;
 
     pthread_mutex_lock(&link->lock);
@@ -1149,6 +1171,7 @@ static void link_turn(struct mqtt_link *link)
         link_tell_up(link);
         link_serve(link);
     }
+    up_for = mqtt_clock() - since;
     pthread_mutex_lock(&link->lock);
     for_good = link->is_stopped || link->is_closing;
     was_ours = link->state == LINK_UP;
@@ -1158,12 +1181,12 @@ static void link_turn(struct mqtt_link *link)
     if (is_doubtful)
         link->version = MQTT_5;
     if (was_up)
-        link_judge(link, mqtt_clock() - since, owed, sizeof owed);
+        link_judge(link, up_for, owed, sizeof owed);
     if (was_ours) {
         link->stays = true; /* a pause of the pipeline's, and no fault of this address */
         return;
     }
-    link_tell_down(link, told, was_up ? owed : NULL);
+    link_tell_down(link, told, was_up ? owed : NULL, up_for);
     link_pause(link);
 }
 
