@@ -1532,6 +1532,71 @@ static void test_no_answer(void **state)
     talk_free(talk);
 }
 
+/* An answer that does not come, on a connection that goes on: it is told once, and costs nothing. */
+static void test_late_answer_to_subscribe(void **state)
+{
+    struct session_options options = options_of(PACKET_5);
+    struct talk *talk = talk_new(&options);
+
+    (void)state;
+    for (int connection = 0; connection < 2; connection++) {
+        session_begin(talk->session, talk->now);
+        session_sent(talk->session, session_output(talk->session).size, talk->now);
+        say(talk, CONNACK_5);
+        assert_int_equal(next(talk), SESSION_CONNECTED);
+        assert_int_equal(tick(talk, 0, true), SESSION_HUNGRY);
+        for (int i = 0; i < 20; i++) {
+            say(talk, "30 04 00 01 't' 00");
+            assert_int_equal(next(talk), SESSION_MESSAGE);
+            take(talk);
+            assert_int_equal(tick(talk, 5, i != 0), i == 2 && connection == 0 ? SESSION_UNANSWERED : SESSION_HUNGRY);
+            session_sent(talk->session, session_output(talk->session).size, talk->now);
+            say(talk, "d0 00");
+            assert_int_equal(next(talk), SESSION_HUNGRY);
+        }
+        assert_string_equal(session_late(talk->session), "#");
+        say(talk, "90 04 ff ff 00 01");
+        assert_int_equal(next(talk), SESSION_GRANTED);
+        session_end(talk->session);
+    }
+    talk_free(talk);
+}
+
+static void test_late_answer_to_unsubscribe(void **state)
+{
+    struct talk *talk = talk_with_past(PACKET_5);
+
+    (void)state;
+    for (int connection = 0; connection < 4; connection++) {
+        comes_by(talk, "x", "0b 05");
+        assert_string_equal(unsubscribed(talk), "#, x/#, +/#, x, +");
+        assert_int_equal(tick(talk, 0, true), SESSION_HUNGRY);
+        assert_int_equal(tick(talk, 9.5, true), SESSION_HUNGRY);
+        assert_non_null(session_unswept(talk->session));
+        assert_true(session_deadline(talk->session) <= talk->now + SECOND / 2);
+        assert_int_equal(tick(talk, 0.5, true), connection == 0 ? SESSION_UNSWEPT : SESSION_HUNGRY);
+        assert_string_equal(session_late(talk->session), "#");
+        assert_null(session_unswept(talk->session)); /* so that an end that comes now is not taken for the answer */
+        assert_true(session_deadline(talk->session) >= talk->now);
+        session_sent(talk->session, session_output(talk->session).size, talk->now);
+        comes_by(talk, "x", "0b 05");
+        assert_string_equal(unsubscribed(talk), "");
+        up(talk, PRESENT_5);
+        talk->now += 1000 * SECOND;
+        say(talk, "d0 00");
+        assert_int_equal(next(talk), SESSION_HUNGRY);
+        session_heard(talk->session, talk->now);
+    }
+    assert_true(session_may_sweep(talk->session));
+    comes_by(talk, "x", "0b 05");
+    assert_string_equal(unsubscribed(talk), "#, x/#, +/#, x, +");
+    assert_int_equal(tick(talk, 0, true), SESSION_HUNGRY);
+    tick(talk, 10, true);
+    say(talk, "b0 08 ff fe 00 00 11 11 11 11"); /* late is better than never */
+    assert_int_equal(next(talk), SESSION_SWEPT);
+    talk_free(talk);
+}
+
 /* ----------------------------------------------------------------------------------------------------------- parting */
 
 static void test_part(void **state)
@@ -1629,6 +1694,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_output_that_is_not_taken),
         cmocka_unit_test(test_server_keep_alive),
         cmocka_unit_test(test_no_answer),
+        cmocka_unit_test(test_late_answer_to_subscribe),
+        cmocka_unit_test(test_late_answer_to_unsubscribe),
         cmocka_unit_test(test_never_released),
         cmocka_unit_test(test_part),
     };

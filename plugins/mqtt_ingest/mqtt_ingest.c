@@ -526,6 +526,25 @@ static void on_stray(struct mqtt_ingest *self, const struct session_message *mes
              mqtt_show(message->topic, text));
 }
 
+/* What the broker has not answered, though it is there. */
+static void tell_late(struct mqtt_ingest *self, enum session_event event)
+{
+    const char *filter = session_late(self->session);
+
+    if (event == SESSION_UNANSWERED)
+        fms_warn(
+            self->host,
+            "the broker has not yet answered SUBSCRIBE to \"%.100s\", though it sends other packets: perhaps what it"
+            " has kept for us comes first",
+            filter);
+    else if (event == SESSION_UNSWEPT)
+        fms_warn(
+            self->host,
+            "the broker does not answer UNSUBSCRIBE from \"%.100s\": what a subscription from an earlier start brings"
+            " may go on coming until clean_start = yes, once, ends it",
+            filter);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- messages */
 
 /* What the broker of MQTT 3.1.1 was not asked for, because it cannot be asked. Where it has kept the session, nothing tells a
@@ -674,8 +693,12 @@ static int link_serve(struct mqtt_ingest *self, size_t credit, struct fms_wait *
 
     if (self->is_held && !was_held && !had_credit)
         fms_count(self->host, COUNT_PAUSES, 1);
-    if (error == 0 && session_tick(self->session, now, link_may_read(self)) == SESSION_CLOSED)
-        error = -EPIPE;
+    if (error == 0) {
+        enum session_event event = session_tick(self->session, now, link_may_read(self));
+
+        tell_late(self, event);
+        error = event == SESSION_CLOSED ? -EPIPE : 0;
+    }
     if (error == 0 && now >= self->ask_at) {
         self->ask_at = FMS_NEVER;
         session_subscribe(self->session, now);

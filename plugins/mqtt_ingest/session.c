@@ -74,10 +74,12 @@ struct sweep {
     size_t asked_count;             /* 0: no sweep is on */
     bool is_void;                   /* there was nothing to ask for: to be told by session_read */
     bool is_due;                    /* it is to be sent, behind the acknowledgements of all flights before `after` */
+    bool is_overdue;                /* its answer, on a connection that goes on all the same */
     uint64_t after;
     size_t found;
     unsigned fruitless; /* sweeps in a row */
     bool has_told;      /* that they find nothing */
+    bool has_told_overdue;
     unsigned deaths;    /* connections in a row that ended with an UNSUBSCRIBE open */
     int64_t not_before; /* the next one */
     char text[SWEEP_PIECE * 1024];
@@ -98,8 +100,12 @@ struct session {
 
     struct filter *filters;
     size_t granted;
-    bool is_first;    /* connection on which filters are granted */
-    int64_t asked_at; /* CONNECT or SUBSCRIBE; FMS_NEVER: it is answered */
+    bool is_first;       /* connection on which filters are granted */
+    int64_t asked_at;    /* CONNECT or SUBSCRIBE; FMS_NEVER: it is answered */
+    int64_t waits_since; /* for an answer to SUBSCRIBE or UNSUBSCRIBE, seen by session_tick; FMS_NEVER: for none */
+    bool is_reading;     /* when that was called last */
+    bool has_told_late;  /* of SUBSCRIBE */
+    const char *late;    /* the filter that was told of */
 
     int64_t keepalive; /* the broker's word counts (MQTT-3.1.2-21); 0: none */
     int64_t sent_at, heard_at, pinged_at;
@@ -234,7 +240,12 @@ const char *session_unswept(const struct session *session)
 {
     const struct sweep *sweep = session->sweep;
 
-    return sweep != NULL && sweep->asked_count > 0 && !sweep->is_due ? sweep->asked[0] : NULL;
+    return sweep != NULL && sweep->asked_count > 0 && !sweep->is_due && !sweep->is_overdue ? sweep->asked[0] : NULL;
+}
+
+const char *session_late(const struct session *session)
+{
+    return session->late;
 }
 
 bool session_may_sweep(const struct session *session)
@@ -422,7 +433,7 @@ static void output_unsubscribe(struct session *session)
     size_t size = packet_write_unsubscribe(NULL, 0, &unsubscribe);
     uint8_t *to = output_reserve(session, size);
 
-    sweep->is_due = false;
+    sweep->is_due = sweep->is_overdue = false;
     if (to != NULL)
         session->output_size += packet_write_unsubscribe(to, size, &unsubscribe);
     else
@@ -478,7 +489,7 @@ void session_begin(struct session *session, int64_t now)
     session->is_foreign = session->is_heard = false;
     session->keepalive = options->keepalive;
     session->sent_at = session->heard_at = session->pinged_at = now;
-    session->unsent_at = session->withheld_at = FMS_NEVER;
+    session->unsent_at = session->withheld_at = session->waits_since = FMS_NEVER;
     session->asked_at = now;
     session->state = STATE_CONNECTING;
     to = output_reserve(session, size);
@@ -496,18 +507,19 @@ static void sweep_put_off(struct session *session)
         sweep->not_before += FMS_SECOND << (sweep->fruitless < 7 ? sweep->fruitless - 1 : 6);
 }
 
-/* Whoever ends the connection instead of answering UNSUBSCRIBE is not asked again and again. */
+/* Whoever ends the connection instead of answering UNSUBSCRIBE is not asked again and again; nor is who does not answer, but goes
+ * on, as often. */
 static void sweep_abort(struct session *session)
 {
     struct sweep *sweep = session->sweep;
 
-    if (session_unswept(session) != NULL) {
-        sweep->deaths++;
+    if (sweep->asked_count > 0 && !sweep->is_due) {
+        sweep->deaths += !sweep->is_overdue;
         sweep->fruitless++;
         sweep_put_off(session);
     }
     sweep->asked_count = 0;
-    sweep->is_due = sweep->is_void = false;
+    sweep->is_due = sweep->is_overdue = sweep->is_void = false;
 }
 
 void session_end(struct session *session)
@@ -694,6 +706,7 @@ static enum session_event on_suback(struct session *session, const struct packet
         return SESSION_HUNGRY;
     filter = &session->filters[message->filter];
     filter->is_asked = false;
+    session->waits_since = FMS_NEVER;
     if (session->has_ids && suback.reasons.size > 0 &&
         *(const uint8_t *)suback.reasons.data == REASON_NO_SUBSCRIPTION_IDS) {
         session->refuses_ids = true;
@@ -913,6 +926,7 @@ static enum session_event on_unsuback(struct session *session, const struct pack
         sweep->asked_count == 0 || sweep->is_due || unsuback.id != id_of(session->options.filter_count))
         return SESSION_HUNGRY;
     sweep->deaths = 0;
+    session->waits_since = FMS_NEVER;
     reasons = unsuback.reasons.data;
     for (size_t i = 0; i < sweep->asked_count && i < unsuback.reasons.size; i++) {
         if (reasons[i] == REASON_SUCCESS)
@@ -1346,9 +1360,38 @@ static int64_t release_ends(const struct session *session)
     return session->withheld_at == FMS_NEVER ? 0 : session->withheld_at + RELEASE_PATIENCE; /* 0: to be noted */
 }
 
+/* Answers that may be late, or never come, and cost nothing: to UNSUBSCRIBE, and to SUBSCRIBE as long as other packets come. */
+static bool awaits_answer(const struct session *session)
+{
+    return session->state == STATE_CONNECTED &&
+           ((session->asked_at != FMS_NEVER && !session->has_told_late) || session_unswept(session) != NULL);
+}
+
+static void watch_answer(struct session *session, int64_t now, bool is_reading)
+{
+    if (!awaits_answer(session))
+        session->waits_since = FMS_NEVER;
+    else if (session->waits_since == FMS_NEVER)
+        session->waits_since = now;
+    else if (!is_reading)
+        session->waits_since += now - session->ticked_at;
+    session->is_reading = is_reading;
+}
+
+/* When such an answer is overdue. */
+static int64_t wait_ends(const struct session *session)
+{
+    return session->is_reading && session->waits_since != FMS_NEVER && awaits_answer(session)
+               ? session->waits_since + ANSWER_PATIENCE
+               : FMS_NEVER;
+}
+
 int64_t session_deadline(const struct session *session)
 {
     int64_t deadline = unsent_ends(session);
+
+    if (wait_ends(session) < deadline)
+        deadline = wait_ends(session);
 
     if (session->state == STATE_CONNECTED && session->keepalive > 0 && ping_due(session) < deadline)
         deadline = ping_due(session);
@@ -1384,6 +1427,24 @@ static enum session_event session_unreleased(struct session *session)
     return session_leave(session, REASON_PROTOCOL_ERROR);
 }
 
+/* Each is told once, and nothing else follows from it. */
+static enum session_event session_overdue(struct session *session)
+{
+    struct sweep *sweep = session->sweep;
+    bool is_news = true;
+
+    if (session_unswept(session) == NULL) {
+        session->late = session_unanswered(session);
+        session->has_told_late = true;
+        return SESSION_UNANSWERED;
+    }
+    session->late = session_unswept(session);
+    sweep->is_overdue = true;
+    is_news = !sweep->has_told_overdue;
+    sweep->has_told_overdue = true;
+    return is_news ? SESSION_UNSWEPT : SESSION_HUNGRY;
+}
+
 enum session_event session_tick(struct session *session, int64_t now, bool is_reading)
 {
     uint8_t *to;
@@ -1392,6 +1453,7 @@ enum session_event session_tick(struct session *session, int64_t now, bool is_re
         session->heard_at = now;
     if (output_left(session) > 0 && session->unsent_at == FMS_NEVER)
         session->unsent_at = now;
+    watch_answer(session, now, is_reading);
     watch_release(session, now, is_reading);
     if (now < session_deadline(session))
         return SESSION_HUNGRY;
@@ -1403,6 +1465,8 @@ enum session_event session_tick(struct session *session, int64_t now, bool is_re
         return session_give_up(session, "the broker went silent");
     if (now >= unsent_ends(session))
         return session_give_up(session, "the broker does not read what we send");
+    if (now >= wait_ends(session))
+        return session_overdue(session);
     if (session->keepalive == 0 || now < ping_due(session))
         return SESSION_HUNGRY;
     to = output_reserve(session, 2);

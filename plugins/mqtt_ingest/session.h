@@ -84,8 +84,12 @@ const struct session_limits *session_limits(const struct session *session); /* o
 /* A filter that was asked for and neither granted nor refused; NULL: there is none. */
 const char *session_unanswered(const struct session *session);
 
-/* A filter of an earlier start that is unsubscribed without an answer yet; NULL: there is none. */
+/* A filter of an earlier start that is unsubscribed without an answer yet; NULL: there is none, or it is not waited for any
+ * more. */
 const char *session_unswept(const struct session *session);
+
+/* The filter that SESSION_UNANSWERED or SESSION_UNSWEPT was about. */
+const char *session_late(const struct session *session);
 
 /* False: connections have ended instead of such an answer, one after the other, and none is asked for any more. */
 bool session_may_sweep(const struct session *session);
@@ -102,8 +106,10 @@ enum session_event {
     SESSION_REFUSED,   /* SUBACK: for message->filter, because of message->reason */
     SESSION_MESSAGE,   /* PUBLISH; to be taken with session_take, or met again by the next session_read */
     SESSION_SWEPT, /* subscriptions that nobody asks for are ended: message->topic names them (MQTT 5), or what came by them */
-    SESSION_STRAY,  /* messages keep coming by a subscription that cannot be found, such as message->topic */
-    SESSION_CLOSED, /* to be closed, see session_is_parting; session_reason says why */
+    SESSION_STRAY,      /* messages keep coming by a subscription that cannot be found, such as message->topic */
+    SESSION_UNANSWERED, /* SUBSCRIBE, for some time, though the broker sends other packets; told once */
+    SESSION_UNSWEPT,    /* likewise UNSUBSCRIBE */
+    SESSION_CLOSED,     /* to be closed, see session_is_parting; session_reason says why */
 };
 
 struct session_message {
@@ -152,7 +158,7 @@ void session_sent(struct session *session, size_t size, int64_t now);
 /* When session_tick is to be called, at the latest. */
 int64_t session_deadline(const struct session *session);
 
-/* What is due: PINGREQ, or SESSION_CLOSED where the broker does not answer; else SESSION_HUNGRY. is_reading: what the broker
+/* What is due: PINGREQ, SESSION_UNANSWERED, SESSION_UNSWEPT, or SESSION_CLOSED where the broker does not answer; else SESSION_HUNGRY. is_reading: what the broker
  * sends is read; if it is not, its silence is ours. */
 enum session_event session_tick(struct session *session, int64_t now, bool is_reading);
 
