@@ -1,4 +1,5 @@
 /* test_mqtt_common.c - what the plugins that speak MQTT share: properties as headers and back. */
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,6 +233,27 @@ static void test_filters_of_a_topic(void **state)
     free(filters);
 }
 
+/* An empty level becomes longer as +. */
+static void test_filters_of_empty_levels(void **state)
+{
+    const struct fms_list none = {NULL, 0};
+    size_t levels = 0;
+
+    (void)state;
+    for (const char *topic = "//////"; levels < 7; topic++, levels++) {
+        char **filters;
+        size_t count = mqtt_filters_of(fms_text(topic), &none, &filters);
+        const char *last = count > 0 ? filters[count - 1] : NULL;
+
+        assert_true(count > 0 || topic[0] == '\0');
+        if (last != NULL)
+            assert_true((size_t)(last + strlen(last) + 1 - (char *)filters) <= malloc_usable_size(filters));
+        for (size_t i = 0; i < count; i++)
+            assert_true(mqtt_filter_matches(filters[i], fms_text(topic)));
+        free(filters);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -243,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_filters_match),
         cmocka_unit_test(test_filters_overlap),
         cmocka_unit_test(test_filters_of_a_topic),
+        cmocka_unit_test(test_filters_of_empty_levels),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

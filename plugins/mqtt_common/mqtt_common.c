@@ -572,7 +572,7 @@ size_t mqtt_filters_of(struct fms_bytes topic, const struct fms_list *asked, cha
     if (levels > FILTERS_LEVELS || topic.size > FILTERS_TOPIC)
         return 0;
     most = (size_t)3 << levels; /* 2^levels without #, and fewer than twice that with it */
-    *filters = malloc(most * (sizeof **filters + topic.size + sizeof "+/#"));
+    *filters = malloc(most * (sizeof **filters + topic.size + levels + sizeof "/#")); /* an empty level grows as + */
     if (*filters == NULL)
         return 0;
     to = (char *)(*filters + most);
