@@ -27,7 +27,8 @@
 #define REFUSALS_ALONE 20 /* or whatever it did */
 #define TOPICS_KNOWN   32 /* of each kind that is remembered */
 
-#define OWN_PROPERTIES 6 /* that a message can have beside those of its headers */
+#define TOPIC_SPARE    1024 /* bytes that a place may have more than it needs */
+#define OWN_PROPERTIES 6    /* that a message can have beside those of its headers */
 
 enum place_state { PLACE_DONE, PLACE_WAITING, PLACE_SENT, PLACE_REFUSED };
 
@@ -172,11 +173,12 @@ static bool is_letter(const struct mqtt_sink *self)
 
 /* --------------------------------------------------------------------------------------------- the ring fills: lane */
 
+/* What one long topic needed is not kept for short ones. */
 static bool place_reserve(struct place *place, size_t size)
 {
     char *room;
 
-    if (size <= place->topic_room)
+    if (size <= place->topic_room && place->topic_room <= size + TOPIC_SPARE)
         return true;
     room = realloc(place->topic, size);
     if (room == NULL)
