@@ -1212,6 +1212,36 @@ static void test_subscription_of_yesterday_is_ended(void **state)
     }
 }
 
+/* What no filter can hold is not looked for: the request could not be sent, and the connection would be given up. */
+static void test_odd_topic_by_a_subscription_of_yesterday(void **state)
+{
+    static const char *const topics[] = {"\xff", "a/+"};
+    int port = 0, listener = wire_listen(&port);
+    struct fake *f = fake_open("mqtt_source", FMS_SOURCE,
+                               section(port, "topic = fms/data\nclient_id = bridge\nclean_start = no"));
+    struct wire_out nothing = {.size = 0};
+    struct packet packet;
+    struct wire wire;
+
+    (void)state;
+    fake_poll(f, 16);
+    wire = broker_accept(listener, NULL, true, NULL);
+    broker_grant(&wire, 1);
+    fake_until(f, fake_said(f, "receives ") != NULL);
+    for (size_t i = 0; i < 2; i++) {
+        wire_publish_raw(&wire, 0, fms_text(topics[i]), 0, &nothing, "0");
+        fake_until(f, fake_emitted(f) == i + 1);
+    }
+    wire_publish(&wire, "old", "0", 0, 0, NULL, NULL);
+    packet = wire_expect(&wire, UNSUBSCRIBE);
+    assert_non_null(memmem(packet.body, packet.size, "old", 3));
+    free(packet.body);
+    assert_int_equal(fake_counter(f, "connections"), 1);
+    close(wire.fd);
+    source_end(f);
+    close(listener);
+}
+
 /* One that overlaps with what is asked for is known by lacking our identifier; but a new session keeps nothing, and is asked for
  * no identifiers. */
 static void test_overlapping_subscription_of_yesterday_is_ended(void **state)
@@ -1542,6 +1572,7 @@ int main(void)
         cmocka_unit_test(test_broker_redirects),
         cmocka_unit_test(test_refused_subscription_is_asked_for_again),
         cmocka_unit_test(test_subscription_of_yesterday_is_ended),
+        cmocka_unit_test(test_odd_topic_by_a_subscription_of_yesterday),
         cmocka_unit_test(test_overlapping_subscription_of_yesterday_is_ended),
         cmocka_unit_test(test_refused_subscription_hides_none_of_yesterday),
         cmocka_unit_test(test_shared_subscription_divides),

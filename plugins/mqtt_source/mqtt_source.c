@@ -433,11 +433,14 @@ static bool mqtt_source_is_asked_for(const struct mqtt_source *self, const struc
     return mqtt_source_matches(self, fms_bytes_of(item->topic, item->topic_size));
 }
 
-/* Leaves the link's thread a note to look for the subscription by which it came. */
+/* Leaves the link's thread a note to look for the subscription by which it came. What is no topic is in no filter: paho would not
+ * send it, and the connection would be given up. */
 static void mqtt_source_suspect(struct mqtt_source *self, const struct parked *item)
 {
     bool is_news = false;
 
+    if (mqtt_topic_fault(fms_bytes_of(item->topic, item->topic_size)) != NULL)
+        return;
     pthread_mutex_lock(&self->lock);
     if (self->unasked == NULL && mqtt_clock() >= self->sweep_at)
         is_news = (self->unasked = strndup(item->topic, item->topic_size)) != NULL;
