@@ -77,6 +77,7 @@ static void test_check_names_what_is_wrong(void **state)
         {"server = tcp://a\nca_file = ca.pem\n", "error: ca_file: is for TLS"},
         {"server = ssl://a\nkey_file = key.pem\n", "error: key_file: needs cert_file"},
         {"server = tcp://a\nversion = 3.1.1\npassword = x\n", "error: password: needs username"},
+        {"server = tcp://a\nusername = \xff\n", "error: username: must be a text"},
         {"server = tcp://a\nreconnect_min = 5s\nreconnect_max = 1s\n", "error: reconnect_min: is greater"},
         {"server = tcp://a\nwill_topic = fms/+\n", "error: will_topic: the topic holds a wildcard"},
         {"server = tcp://a\nonline_payload = on\n", "error: online_payload: needs will_topic"},

@@ -159,6 +159,10 @@ int mqtt_check(const struct mqtt_options *options, const struct fms_host *host)
         return fms_fail_option(host, "key_file", -EINVAL, "needs cert_file, the certificate that it belongs to");
     if (options->password != NULL && options->username == NULL && options->version == MQTT_3_1_1)
         return fms_fail_option(host, "password", -EINVAL, "needs username with MQTT 3.1.1 (MQTT-3.1.2-22)");
+    if (options->username != NULL && !mqtt_is_text(options->username, strlen(options->username)))
+        return fms_fail_option(host, "username", -EINVAL, "must be a text of at most 65535 bytes");
+    if (options->password != NULL && strlen(options->password) > 65535)
+        return fms_fail_option(host, "password", -EINVAL, "is longer than 65535 bytes");
     if (options->client_id != NULL &&
         (options->client_id[0] == '\0' || !mqtt_is_text(options->client_id, strlen(options->client_id))))
         return fms_fail_option(host, "client_id", -EINVAL, "must be a text of 1 to 65535 bytes");
