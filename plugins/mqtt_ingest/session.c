@@ -101,10 +101,10 @@ struct session {
     struct filter *filters;
     size_t granted;
     bool is_first;       /* connection on which filters are granted */
+    bool has_told_late;  /* that SUBSCRIBE has no answer */
+    bool is_reading;     /* when session_tick was called last */
     int64_t asked_at;    /* CONNECT or SUBSCRIBE; FMS_NEVER: it is answered */
     int64_t waits_since; /* for an answer to SUBSCRIBE or UNSUBSCRIBE, seen by session_tick; FMS_NEVER: for none */
-    bool is_reading;     /* when that was called last */
-    bool has_told_late;  /* of SUBSCRIBE */
     const char *late;    /* the filter that was told of */
 
     int64_t keepalive; /* the broker's word counts (MQTT-3.1.2-21); 0: none */
