@@ -62,12 +62,12 @@ struct mqtt_sink {
     int64_t will_qos;
     bool will_retain;
 
+    bool has_fixed_topic; /* the same for all records */
     const struct fms_host *host;
     struct mqtt_link *link;
     MQTTProperty *properties; /* of the record that is being sent; the link's thread only */
     size_t property_room;
     char shown[LETTER_HEADERS][LETTER_VALUE], left_out[96]; /* likewise */
-    bool has_fixed_topic;                                   /* the same for all records */
     char *last_topic; /* of a dead letter whose own one the broker does not take; NULL: it has no other */
 
     pthread_mutex_t lock; /* guards all that follows */
@@ -76,13 +76,13 @@ struct mqtt_sink {
     size_t unconfirmed, unconfirmed_bytes;
     bool has_confirmed; /* the broker, on this connection */
     bool is_refused;    /* a record is to be retried: send and take nothing before all have an answer */
+    bool has_granted;   /* the broker has taken something since all was given back to the host */
+    bool is_alone;      /* what is under way */
+    unsigned fruitless; /* connections in a row */
     char refusal[128];
-    bool has_granted; /* the broker has taken something since all was given back to the host */
     uint64_t accused; /* the record that was refused last, by what it says; 0: none */
     int accused_code;
     unsigned refusals, contrasts; /* of it, in a row; so often the broker took others meanwhile */
-    bool is_alone;                /* what is under way */
-    unsigned fruitless;           /* connections in a row */
     struct topics refused_topics, costly_topics;
     int64_t progress; /* when something was last confirmed, or first sent; on the link's clock */
 };
