@@ -344,6 +344,22 @@ static int check_stages(struct pipeline *pipeline)
     return error;
 }
 
+/* A source with a memory gets a record that was left unacknowledged again, first. Who writes on_reject = stop means it. */
+static void advise_of_rejection(const struct pipeline *pipeline)
+{
+    const struct config_section *section = NULL;
+
+    if (pipeline->dead_letter != NULL || pipeline->options.on_reject != ON_REJECT_STOP ||
+        pipeline->source->plugin->table.source_settled == NULL)
+        return;
+    for (size_t i = 0; i < pipeline->config->count && section == NULL; i++)
+        section = strcmp(pipeline->config->sections[i].kind, "pipeline") == 0 ? &pipeline->config->sections[i] : NULL;
+    if (section == NULL || config_find(section, "on_reject") == NULL)
+        log_config(FMS_LOG_WARN, pipeline->config->path, section != NULL ? section->line : 0,
+                   "one record that is rejected stops this pipeline at each start: add a [dead_letter] section, or set"
+                   " on_reject = drop in [pipeline], or on_reject = stop if that is meant");
+}
+
 struct pipeline *pipeline_load(const char *path)
 {
     return pipeline_load_with(path, NULL);
@@ -365,7 +381,10 @@ static int load_into(struct pipeline *pipeline, const char *path, const struct p
         return -EINVAL;
     finish_stages(pipeline);
     pipeline_layout(pipeline);
-    return check_stages(pipeline);
+    error = check_stages(pipeline);
+    if (error == 0)
+        advise_of_rejection(pipeline);
+    return error;
 }
 
 struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins)

@@ -302,10 +302,22 @@ said err "item 50000 at byte 588891: it does not fit max_in_flight_bytes; 1 more
 awk 'BEGIN { for (i = 0; i < 100000; i++) if (i != 50000) printf "{\"n\":%d}\n", i }' | cmp - items || fail "the items differ"
 
 # --- check
+cannot_go_on="one record that is rejected stops this pipeline at each start: add a [dead_letter] section"
 for file in "$pipelines"/*.ini; do
     expect 0 check "$file"
     said out "$file: ok"
+    ! grep -qF "$cannot_go_on" err || fail "$file is stopped for good by one record"
 done
+printf '[pipeline]\nname = p\n[source]\nplugin = file\npath = x\n[sink null]\nplugin = null_sink\n' >stuck.ini
+expect 0 check stuck.ini
+said err "stuck.ini:1: $cannot_go_on"
+printf '[dead_letter]\nplugin = null_sink\n' | cat stuck.ini - >letters.ini
+for policy in stop drop; do
+    sed "s/^name = .*/on_reject = $policy/" stuck.ini >$policy.ini
+done
+sed 's/^name = .*/name = forgets/; s/plugin = file/plugin = fms_sim/; /^path/d' stuck.ini >forgets.ini
+expect 0 check letters.ini stop.ini drop.ini forgets.ini
+[ ! -s err ] || fail "what has a way out is warned of"
 expect 0 check finite.ini endless.ini
 said out "finite.ini: ok"
 said out "endless.ini: ok"

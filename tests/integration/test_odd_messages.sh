@@ -74,4 +74,18 @@ until_true 40 "the last message" lines receiver $((count + 4))
 if [ "$(wc -l <"$work/receiver.out")" != $((count + 4)) ] || [ "$(tail -n 1 "$work/receiver.out")" != 1 ] || ! letters 2; then
   fail "something came again"
 fi
+stop receiver TERM
+
+# The shipped bridge into a spool, for which Kafka may be away.
+sed "s/^name = .*/&\nmax_in_flight_bytes = 256KiB/; s|^topic = .*|topic = $prefix/#|" "$root/pipelines/bridge_buffered_in.ini" \
+  >"$work/buffered.ini"
+export FMS_SPOOL=$work/spool FMS_BRIDGE_ID=$prefix-buffered
+start buffered "$work/buffered.ini"
+until_true 40 "the subscription" logged buffered "source: receives"
+head -c 300000 /dev/zero | odd -s
+good 1 1
+until_true 20 "a dead letter beside the spool" grep -q '"fms.reason","' "$FMS_SPOOL-letters.jsonl"
+stop buffered TERM
+logged buffered "ended: 2 received, 2 delivered, 1 rejected (1 to dead letters" || fail "the spool has not what is good"
+
 echo "$count good messages and 5 odd ones: nothing lost, nothing came twice"
