@@ -194,13 +194,21 @@ case_odd_topics() {
   cmp "$work/odd" "$work/keys" || fail "the topics came out otherwise"
 }
 
-# A dead letter goes back to MQTT under its own topic, is rejected again, and stays: it does not go round.
+# A dead letter goes back to MQTT under its own topic, is rejected again, and stays: it does not go round. What cannot go back is
+# set aside, and holds up nothing.
 case_replay() {
   # shellcheck disable=SC2317 # until_true calls it
   letters() {
-    [ "$(kcat -b "$FMS_KAFKA" -C -t fms-data-dead-letter -o beginning -e -q -f '%s|%h\n' 2>/dev/null | grep -c "$1")" = "$2" ]
+    [ "$(kcat -b "$FMS_KAFKA" -C -t "${3:-fms-data-dead-letter}" -o beginning -e -q -f '%s|%h\n' 2>/dev/null |
+      LC_ALL=C grep -ac "$1")" = "$2" ]
   }
+  # letter HEADER: a dead letter that tells another topic, or none
+  letter() { printf 'foreign' | kcat -b "$FMS_KAFKA" -P -t fms-data-dead-letter -H fms.time=1 -H "$1"; }
   [ -z "$foreign" ] || { echo "skipped: others' letters would be replayed"; exit 77; }
+  letter fms.topic=
+  letter fms.topic=fms/+
+  letter $'fms.topic=fms/\xff'
+  letter other=header
   start_bridge
   wait_subscribed
   publish fms/data -m 'not JSON at all'
@@ -208,10 +216,12 @@ case_replay() {
   sed 's/^name = replay/&\nstats_interval = 200ms/' "$root/pipelines/replay.ini" >"$work/replay.ini"
   start replay "$work/replay.ini"
   until_true 40 "the same once more" letters '^not JSON at all|replayed=[^,]*,fms.reason=key: .*,fms.topic=fms/data,' 1
-  until_true 40 "the letter that is kept back" logged replay 'so far: 2 received, 2 delivered'
+  until_true 40 "the letter that is kept back" logged replay 'so far: 6 received, 6 delivered'
+  letters '^foreign|.*fms.reason=.*,fms.pipeline=replay,.*,fms.topic=fms-data-dead-letter,' 4 fms-data-not-replayed ||
+    fail "what cannot go back was not set aside"
   stop replay TERM
   logged replay 'transform once: dropped: 1' || fail "the letter was not kept back"
-  logged replay 'transform restore: routed: 1' || fail "the letter was not sent back once"
+  logged replay 'transform restore: routed: 3' || fail "the letter was not sent back once"
   start_publisher
   check_all
 }
