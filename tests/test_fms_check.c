@@ -413,7 +413,9 @@ static void test_iso8601(void **state)
                 "timestamp: 6 is above 5");
     ASSERT_PASSED(allow, "{\"timestamp\":\"2025-11-16T19:13:39Z\"}");
     ASSERT_PASSED(allow, "{\"timestamp\":1763320419}");
-    ASSERT_PASSED(allow, "{\"timestamp\":null}");
+    ASSERT_SAID(allow, "{\"timestamp\":null}", "timestamp: a time expected, found null");
+    ASSERT_PASSED("iso8601 = allow\nmax_age = 1s\nfield.timestamp = any optional\n", "{\"timestamp\":null}");
+    ASSERT_PASSED("iso8601 = allow\nfield.timestamp = any\n", "{\"timestamp\":null}");
     ASSERT_SAID(allow, "{\"timestamp\":\"0000-01-01T00:00:00Z\"}",
                 "timestamp: 0000-01-01T00:00:00Z is 63930539619.000 s ago; max_age is 1.000 s");
     ASSERT_SAID(allow, "{\"timestamp\":\"now\"}", "timestamp: \"now\" is no time: a digit expected at byte 0");

@@ -159,14 +159,16 @@ static bool fms_check_iso8601(struct fms_check *self, struct fms_json *value, st
     return true;
 }
 
-/* `number` is the value if it is one. What is neither a number nor a string is for the rule, unless its age is asked for. */
+/* `number` is the value if it is one. What is neither a number nor a string is for the rule, unless its age is asked for: null
+ * has none, and any takes it. */
 static bool fms_check_time(struct fms_check *self, struct fms_json *value, struct decimal *number)
 {
     if (value->type == FMS_JSON_NUMBER)
         return fms_check_unix_time(self, value, number);
     if (value->type == FMS_JSON_STRING && self->iso8601 != OTHER_REJECT)
         return fms_check_iso8601(self, value, number);
-    if (value->type <= FMS_JSON_NULL || !self->time_rule->is_any || (self->max_age == 0 && self->max_ahead == 0))
+    if (value->type == FMS_JSON_MISSING || !self->time_rule->is_any || (self->max_age == 0 && self->max_ahead == 0) ||
+        (value->type == FMS_JSON_NULL && self->time_rule->is_optional))
         return true;
     snprintf(self->why, sizeof self->why, "%s: a time expected, found %s", self->timestamp, rule_found(value->type));
     return false;
