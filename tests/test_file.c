@@ -1014,6 +1014,11 @@ static void test_damaged_positions_are_refused(void **state)
         assert_refused(FMS_SOURCE, at("file"), "position = @/pos\n", -EBADMSG, "/pos: is no position: ");
     }
     assert_refused(FMS_SOURCE, at("file"), "position = @\n", -EBADMSG, "is no position: ");
+    write_text("pos", "precious");
+    assert_refused(FMS_SOURCE, at("file"), "position = @/pos\n", -EBADMSG,
+                   "is no position: it is no JSON object of device, inode, head, offset and line; delete it");
+    assert_int_equal(symlink(at("pos"), at("link")), 0);
+    assert_refused(FMS_SOURCE, at("file"), "position = @/link\n", -ELOOP, "is no position: it is a symbolic link; ");
 }
 
 /* Line numbers are right after a restart, too. */

@@ -47,29 +47,27 @@ bool file_position_fits(const struct file_position *position, int fd)
            is.inode == position->file.inode && is.head == position->file.head;
 }
 
-int file_position_read(const char *path, struct file_position *position, char *wrong, size_t size)
+/* Somebody else may have put a link to what only we can read in its place: it is not followed, and nothing of it is shown. */
+int file_position_read(const char *path, struct file_position *position, const char **wrong)
 {
     json_int_t device, inode, head, offset, line;
-    json_error_t error;
-    FILE *file = fopen(path, "re");
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     json_t *root;
-    int bad;
+    bool is_good;
 
-    if (file == NULL) {
-        snprintf(wrong, size, "%s", strerror(errno));
-        return -errno;
+    if (fd < 0) {
+        int error = errno;
+
+        *wrong = error == ELOOP ? "it is a symbolic link" : strerror(error);
+        return -error;
     }
-    root = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
-    fclose(file);
-    bad = root == NULL || json_unpack_ex(root, &error, JSON_STRICT, "{s:I,s:I,s:I,s:I,s:I}", "device", &device, "inode",
-                                         &inode, "head", &head, "offset", &offset, "line", &line) != 0;
+    root = json_loadfd(fd, JSON_REJECT_DUPLICATES, NULL);
+    close(fd);
+    is_good = root != NULL && json_unpack(root, "{s:I,s:I,s:I,s:I,s:I!}", "device", &device, "inode", &inode, "head",
+                                          &head, "offset", &offset, "line", &line) == 0;
     json_decref(root);
-    if (!bad && (offset < 0 || line < 0)) {
-        bad = true;
-        snprintf(error.text, sizeof error.text, "a number is negative");
-    }
-    if (bad) {
-        snprintf(wrong, size, "%s", error.text);
+    if (!is_good || offset < 0 || line < 0) {
+        *wrong = is_good ? "a number is negative" : "it is no JSON object of device, inode, head, offset and line";
         return -EBADMSG;
     }
     *position = (struct file_position){{(uint64_t)device, (uint64_t)inode, (uint64_t)head}, offset, (uint64_t)line};

@@ -17,7 +17,7 @@ struct file_position {
 };
 
 /* 0; -ENOENT: there is none yet; another negative errno, with what is wrong. */
-int file_position_read(const char *path, struct file_position *position, char *wrong, size_t size);
+int file_position_read(const char *path, struct file_position *position, const char **wrong);
 
 /* Whole or not at all, on the disk. 0 or a negative errno. */
 int file_position_write(const char *path, const struct file_position *position);

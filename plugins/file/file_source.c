@@ -642,9 +642,8 @@ static int source_begin_again(struct source *self, int fd, const struct file_pos
 static int source_begin_somewhere(struct source *self, int fd)
 {
     struct file_position position;
-    char wrong[256];
-    int error = self->file->position != NULL ? file_position_read(self->file->position, &position, wrong, sizeof wrong)
-                                             : -ENOENT;
+    const char *wrong = NULL;
+    int error = self->file->position != NULL ? file_position_read(self->file->position, &position, &wrong) : -ENOENT;
 
     if (error == 0)
         return source_begin_again(self, fd, &position);
