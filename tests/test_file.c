@@ -1495,7 +1495,6 @@ static void test_bad_configuration(void **state)
         {FMS_SOURCE, "p", "speed = 1e3\nformat = record\n", "error: speed: "},
         {FMS_SOURCE, "p", "speed = .\nformat = record\n", "error: speed: "},
         {FMS_SOURCE, "p", "speed = 1000001\nformat = record\n", "error: speed: "},
-        {FMS_SOURCE, "p", "max_gap = 1s\n", "error: max_gap: does nothing at speed = 0"},
         {FMS_SOURCE, "p", "format = record\ntopic = t\n", "error: topic: is for format = payload"},
         {FMS_SOURCE, "p", "format = record\nkey = t\n", "error: key: is for format = payload"},
         {FMS_SINK, "-", "rotate_size = 1MiB\n", "error: rotate_size: does not go with path = -"},
@@ -1509,6 +1508,20 @@ static void test_bad_configuration(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_refused(bad[i].role, bad[i].path, bad[i].more, -EINVAL, bad[i].said);
+}
+
+/* An environment variable sets the speed of a file that says what the longest pause is. */
+static void test_max_gap_without_pauses(void **state)
+{
+    struct fake *f;
+
+    (void)state;
+    write_text("file", "1\n");
+    f = source("max_gap = 1m\nspeed = 0\n");
+    assert_non_null(fake_said(f, "advice: max_gap: does nothing at speed = 0"));
+    assert_int_equal(fake_poll(f, 10), FMS_END);
+    assert_int_equal(fake_emitted(f), 1);
+    close_in_flight(f);
 }
 
 static void test_directories_and_rights(void **state)
@@ -1625,6 +1638,7 @@ int main(void)
         TEST(test_time_of_a_payload),
         TEST(test_speed_after_a_stall),
         TEST(test_bad_configuration),
+        TEST(test_max_gap_without_pauses),
         TEST(test_directories_and_rights),
         TEST(test_check_and_probe),
     };

@@ -106,7 +106,7 @@ static int file_check_speed(const struct file *self, const struct fms_host *host
             host, "speed", -EINVAL,
             "needs the records' times: format = record, or `time`, the field of a payload that has it");
     if (speed == 0 && self->max_gap > 0)
-        return fms_fail_option(host, "max_gap", -EINVAL, "does nothing at speed = 0, where there are no pauses");
+        fms_advise(host, "max_gap", "does nothing at speed = 0, where there are no pauses");
     return 0;
 }
 
