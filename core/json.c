@@ -683,7 +683,7 @@ static const struct json_other {
     {"\x78\xda", "it is zlib data (78 da): decompress it first"},
 };
 
-/* Says what it is that does not begin with {. */
+/* Says what it is that begins with neither { nor [. */
 static bool json_no_object(struct json_scan *scan)
 {
     size_t left = (size_t)(scan->end - scan->at);
@@ -694,7 +694,7 @@ static bool json_no_object(struct json_scan *scan)
         if (left >= size && memcmp(scan->at, json_others[i].bytes, size) == 0)
             return json_fail_whole(scan, json_others[i].name);
     }
-    return json_fail(scan, "{ expected");
+    return json_fail(scan, "{ or [ expected");
 }
 
 static bool json_document(struct json_scan *scan, const struct json_node *root)

@@ -242,11 +242,16 @@ static void name_the_late(struct pipeline *pipeline)
     for (size_t i = 0; i < slots; i++) {
         const struct stage *sink = pipeline->sinks[i];
 
-        if (sink->queue.head != NULL && !sink->is_dead)
+        if (sink->queue.head == NULL || sink->is_dead)
+            continue;
+        if (sink->queue.taken > 0)
             log_line(
                 FMS_LOG_WARN, pipeline->options.name, sink->name,
-                "records are left undelivered after drain_timeout = %.1f s; %zu of them it took and did not settle",
+                "records are left undelivered after drain_timeout = %.1f s; of these it took and did not settle: %zu",
                 timeout, sink->queue.taken);
+        else
+            log_line(FMS_LOG_WARN, pipeline->options.name, sink->name,
+                     "records are left undelivered after drain_timeout = %.1f s; it took none of these", timeout);
     }
 }
 

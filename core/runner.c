@@ -252,7 +252,7 @@ static int result_of(const struct runner *runners, size_t count)
         snapshot_read(runners[i].pipeline, &end, 0);
         if (end.left > 0)
             log_line(end.is_finished ? FMS_LOG_INFO : FMS_LOG_WARN, runners[i].pipeline->options.name, NULL,
-                     "%zu records are left unsettled; a source with a durable input gets them again", end.left);
+                     "records left unsettled: %zu; a source with a durable input gets them again", end.left);
         if (runners[i].has_failed || (end.left > 0 && !end.is_finished))
             result = -EIO;
     }

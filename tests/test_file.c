@@ -1431,7 +1431,7 @@ static void test_time_of_a_payload(void **state)
         {"{\"a\":{}}", 0, "its field \"a.t\" is missing"},
         {"{\"a\":1}", 0, "its field \"a.t\" is missing"},
         {"[1]", 0, "no JSON object: it is an array: split it first"},
-        {"x", 0, "no JSON object: { expected at byte 0"},
+        {"x", 0, "no JSON object: { or [ expected at byte 0"},
     };
 
     (void)state;

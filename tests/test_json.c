@@ -184,8 +184,8 @@ static void no_json_object(void **state)
         const char *payload, *error;
     } cases[] = {
         {"  ", "unexpected end at byte 2"},
-        {"5", "{ expected at byte 0"},
-        {" x", "{ expected at byte 1"},
+        {"5", "{ or [ expected at byte 0"},
+        {" x", "{ or [ expected at byte 1"},
         {"{}{}", "something stands behind the object at byte 2"},
         {"{} x", "something stands behind the object at byte 3"},
         {"{\"a\":1 \"b\":2}", "a comma or } expected at byte 7"},
@@ -243,14 +243,14 @@ static void other_payloads(void **state)
         {"[1]", "it is an array: split it first"},
         {" \n[{}]", "it is an array: split it first"},
         {"\xef\xbb\xbf{}", "it begins with a byte order mark (ef bb bf), which JSON has not"},
-        {"\xef\xbb", "{ expected at byte 0"},
+        {"\xef\xbb", "{ or [ expected at byte 0"},
         {"\xff\xfe{", "it is UTF-16 (ff fe), and JSON is UTF-8"},
         {"\xfe\xff{", "it is UTF-16 (fe ff), and JSON is UTF-8"},
         {"\x1f\x8b\x08", "it is gzip data (1f 8b): decompress it first"},
-        {"\x1f", "{ expected at byte 0"},
+        {"\x1f", "{ or [ expected at byte 0"},
         {"\x28\xb5\x2f\xfd ", "it is zstd data (28 b5 2f fd): decompress it first"},
         {"\x78\x9c ", "it is zlib data (78 9c): decompress it first"},
-        {"\x78 ", "{ expected at byte 0"},
+        {"\x78 ", "{ or [ expected at byte 0"},
     };
 
     (void)state;

@@ -166,7 +166,7 @@ static void test_rejections(void **state)
     check_rejection("topic = fms-${json:vehicle_id}\n", NULL,
                     "topic: the payload is no JSON object: it is absent (a tombstone)");
     check_rejection("topic = fms-${json:vehicle_id}\n", "no JSON",
-                    "topic: the payload is no JSON object: { expected at byte 0");
+                    "topic: the payload is no JSON object: { or [ expected at byte 0");
     check_rejection("topic = ${json:empty}\n", PAYLOAD, "topic: it is empty");
     check_rejection("topic = ${topic[1]:-}\n", PAYLOAD, "topic: it is empty");
     check_rejection("topic = a\nkey = ${key}\n", PAYLOAD, "key: the record has no key");

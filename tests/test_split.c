@@ -115,10 +115,10 @@ static void test_nothing_but_bad_items(void **state)
     fake_add(f, "t", NULL, lines + 2);
     assert_int_equal(fake_write(f), 2);
     assert_string_equal(fake_reason(f, 0),
-                        "line 1 at byte 0: no JSON object: { expected at byte 0; 999 more are no good, and "
+                        "line 1 at byte 0: no JSON object: { or [ expected at byte 0; 999 more are no good, and "
                         "what stands behind them was not looked at");
     assert_string_equal(fake_reason(f, 1),
-                        "line 1 at byte 0: no JSON object: { expected at byte 0; 998 more are no good");
+                        "line 1 at byte 0: no JSON object: { or [ expected at byte 0; 998 more are no good");
     assert_int_equal(fake_emitted(f), 1);
     assert_int_equal(fake_parent(f, 0), 1);
     fake_close(f);
@@ -143,7 +143,7 @@ static void test_no_array(void **state)
 {
     (void)state;
     ASSERT_SPLIT("", "{\"a\":1}", "the payload: an array expected, found an object");
-    ASSERT_SPLIT("", "5", "the payload is no JSON array: { expected at byte 0");
+    ASSERT_SPLIT("", "5", "the payload is no JSON array: { or [ expected at byte 0");
     ASSERT_SPLIT("", "", "the payload is no JSON array: it is empty");
     ASSERT_SPLIT("path = a.b\n", "{\"a\":{\"b\":5}}", "a.b: an array expected, found a number");
     ASSERT_SPLIT("path = a.b\n", "{\"a\":{\"b\":null}}", "a.b: an array expected, found null");
