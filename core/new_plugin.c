@@ -34,6 +34,42 @@ static bool is_name(const char *name)
            strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == size;
 }
 
+/* Words that can be no struct, function prefix and target of the build at once, each between blanks. */
+static const struct taken {
+    const char *as, *words;
+} taken[] = {
+    {"a word of C or C++",
+     " alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class "
+     "co_await"
+     " co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default "
+     "delete do"
+     " double dynamic_cast else enum explicit export extern false float for friend goto if inline int long mutable"
+     " namespace new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast"
+     " requires restrict return short signed sizeof static static_assert static_cast struct switch template this"
+     " thread_local throw true try typedef typeid typename typeof typeof_unqual union unsigned using virtual void "
+     "volatile"
+     " wchar_t while xor xor_eq "},
+    {"a name in the headers of C and POSIX", " errno itimerspec linux sched_param timespec tm unix "},
+    {"a target of CMake's own",
+     " all clean depend edit_cache help install list_install_components package package_source preinstall rebuild_cache"
+     " test "},
+};
+
+/* What the name is already; NULL: nothing. */
+static const char *taken_as(const char *name)
+{
+    char word[64];
+
+    if (strncmp(name, "fms_", 4) == 0)
+        return "one of those that begin with fms_, which are the header's";
+    snprintf(word, sizeof word, " %s ", name);
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
+        if (strstr(taken[i].words, word) != NULL)
+            return taken[i].as;
+    }
+    return NULL;
+}
+
 /* Copies a file; each "example" in it becomes the name. */
 static int copy_renamed(const char *from, const char *to, const char *name)
 {
@@ -52,6 +88,8 @@ static int copy_renamed(const char *from, const char *to, const char *name)
     free(line);
     if (in != NULL)
         fclose(in);
+    if (out != NULL && (fflush(out) != 0 || ferror(out)) && error == 0)
+        error = refuse(-EIO, "%s: it cannot be written", to);
     if (out != NULL && fclose(out) != 0 && error == 0)
         error = refuse(-errno, "%s: %s", to, strerror(errno));
     return error;
@@ -98,6 +136,8 @@ int new_plugin(const char *name, const char *type, const char *directory)
 {
     if (!is_name(name))
         return refuse(-EINVAL, "\"%s\" is no name for a plugin: 1 to 48 of a-z, 0-9 and _, a letter first", name);
+    if (taken_as(name) != NULL)
+        return refuse(-EINVAL, "\"%s\" is no name for a plugin that can be built: it is %s", name, taken_as(name));
     if (directory == NULL)
         directory = name;
     if (mkdir(directory, 0777) != 0)

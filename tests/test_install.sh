@@ -57,6 +57,10 @@ refused() {
 }
 refused 1 'cannot make the folder my_sink: File exists' my_sink --type=sink
 refused 2 'is no name for a plugin' My-Sink --type=sink
+for name in int typeof class xor_eq; do refused 2 "\"$name\" is no name .* a word of C or C++" $name --type=sink; done
+for name in test all install clean; do refused 2 "\"$name\" is no name .* a target of CMake's own" $name --type=sink; done
+refused 2 'is no name .* in the headers of C and POSIX' timespec --type=sink-thread
+refused 2 'is no name .* begin with fms_' fms_plugin --type=source
 refused 2 'needs --type' another
 refused 2 'bad value: sing' another --type=sing
 

@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
-#define EXAMPLE_QUEUE 256u /* records that are taken and not yet settled */
+#define QUEUE_SIZE 256u /* records that are taken and not yet settled */
 
 struct example {
     const char *path;
@@ -19,7 +19,7 @@ struct example {
     pthread_t thread;
     pthread_mutex_t lock; /* guards all that follows */
     pthread_cond_t changed;
-    const struct fms_record *queue[EXAMPLE_QUEUE]; /* a ring, in the order of emission */
+    const struct fms_record *queue[QUEUE_SIZE]; /* a ring, in the order of emission */
     size_t first, count;
     int error; /* why the first could not be delivered; 0: nothing is to be given back */
     bool is_ending;
@@ -64,7 +64,7 @@ static void *example_run(void *instance)
         pthread_mutex_lock(&self->lock);
         self->error = error;
         if (error == 0) {
-            self->first = (self->first + 1) % EXAMPLE_QUEUE;
+            self->first = (self->first + 1) % QUEUE_SIZE;
             self->count--;
             fms_delivered(self->host, record);
         } else {
@@ -83,8 +83,8 @@ static int example_write(void *instance, const struct fms_record *const *records
     size_t taken = 0;
 
     pthread_mutex_lock(&self->lock);
-    while (taken < count && self->error == 0 && self->count < EXAMPLE_QUEUE)
-        self->queue[(self->first + self->count++) % EXAMPLE_QUEUE] = records[taken++];
+    while (taken < count && self->error == 0 && self->count < QUEUE_SIZE)
+        self->queue[(self->first + self->count++) % QUEUE_SIZE] = records[taken++];
     pthread_cond_signal(&self->changed);
     pthread_mutex_unlock(&self->lock);
     return (int)taken;
@@ -98,7 +98,7 @@ static int example_poll(void *instance, struct fms_wait *wait)
     pthread_mutex_lock(&self->lock);
     for (; self->error != 0 && self->count > 0; self->count--) {
         fms_retry(self->host, self->queue[self->first], "%s: %s", self->path, strerror(-self->error));
-        self->first = (self->first + 1) % EXAMPLE_QUEUE;
+        self->first = (self->first + 1) % QUEUE_SIZE;
     }
     self->error = 0;
     pthread_mutex_unlock(&self->lock);
