@@ -14,8 +14,8 @@
 
 int command_misused(const char *what, const char *value)
 {
-    fprintf(stderr, "fmspipe: %s%s%s; see fmspipe --help\n", what, value != NULL ? ": " : "",
-            value != NULL ? value : "");
+    log_line(FMS_LOG_ERROR, NULL, NULL, "%s%s%s; see fmspipe --help", what, value != NULL ? ": " : "",
+             value != NULL ? value : "");
     return EXIT_CONFIGURATION;
 }
 
@@ -40,7 +40,7 @@ static int plugins(const struct arguments *arguments)
 {
     (void)arguments;
     loader_each(print_plugin, NULL);
-    return ferror(stdout) ? EXIT_FAILED : EXIT_DONE;
+    return EXIT_DONE;
 }
 
 /* A plugin's table, or what stands for one where the word means a section; NULL after an error. */
@@ -71,7 +71,7 @@ static int describe(const struct arguments *arguments)
             return EXIT_CONFIGURATION;
         describe_plugin(table, arguments->format, stdout);
     }
-    return ferror(stdout) ? EXIT_FAILED : EXIT_DONE;
+    return EXIT_DONE;
 }
 
 static int make_plugin(const struct arguments *arguments)

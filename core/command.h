@@ -37,7 +37,7 @@ const struct command *command_find(const char *name);
 /* A line for each. */
 void command_usage(FILE *out);
 
-/* Says what is wrong with the command line: EXIT_CONFIGURATION. `value`: NULL, or what was given. */
+/* Logs what is wrong with the command line: EXIT_CONFIGURATION. `value`: NULL, or what was given. */
 int command_misused(const char *what, const char *value);
 
 #endif

@@ -1,4 +1,7 @@
-/* main.c - the command line. */
+/* main.c - the command line.
+ *
+ * What is said of it goes through the log, which waits for nobody; what a command prints is done only when it is written. */
+#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
@@ -21,7 +24,20 @@ static const char options_usage[] =
     "\n"
     "exit status: 0 done; 1 a failure, records left unsettled, or a test that failed; 2 bad configuration\n";
 
+/* The exit status of what has printed all that it had to. */
+static int printed(int status)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    log_line(FMS_LOG_ERROR, NULL, NULL, "standard output cannot be written, and lacks what was to stand there%s%s",
+             errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
+    return status == EXIT_DONE ? EXIT_FAILED : status;
+}
+
 /* -------------------------------------------------------------------------------------------------------- arguments */
+
+#define LONG 256 /* so that a known option is told apart from an unknown one of one letter */
 
 /* The place of `word` among those of `choices`, which ends with NULL; -1. */
 static int choose(const char *word, const char *const *choices)
@@ -33,7 +49,19 @@ static int choose(const char *word, const char *const *choices)
     return -1;
 }
 
-static int parse_option(int option, struct arguments *arguments)
+/* `option`: what getopt returned; `word`: what it has read last. */
+static int bad_option(int option, const char *word)
+{
+    const char letter[] = {'-', (char)optopt, '\0'};
+
+    if (option == ':')
+        return command_misused("this option needs a value", word);
+    if (optopt > LONG)
+        return command_misused("this option takes no value", word);
+    return command_misused("unknown option, or the beginning of several", optopt != 0 ? letter : word);
+}
+
+static int parse_option(int option, char **argv, struct arguments *arguments)
 {
     static const char *const formats[] = {"text", "json", NULL};
     static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
@@ -44,42 +72,42 @@ static int parse_option(int option, struct arguments *arguments)
     char *end;
 
     switch (option) {
-    case 'p':
+    case LONG | 'p':
         arguments->plugin_dir = optarg;
         break;
-    case 'f':
+    case LONG | 'f':
         choice = choose(optarg, formats);
         arguments->log_format = (enum log_format)choice;
         break;
-    case 'l':
+    case LONG | 'l':
         choice = choose(optarg, levels);
         arguments->log_level = (enum fms_level)choice;
         break;
-    case 'd':
+    case LONG | 'd':
         choice = choose(optarg, describes);
         arguments->format = (enum describe_format)choice;
         break;
-    case 'r':
+    case LONG | 'r':
         choice = choose(optarg, types);
         arguments->type = choice < 0 ? NULL : types[choice];
         break;
-    case 'u':
+    case LONG | 'u':
         arguments->until = optarg;
         break;
-    case 't':
+    case LONG | 't':
         seconds = strtol(optarg, &end, 10);
         choice = *end != '\0' || seconds <= 0 || seconds > 86400 ? -1 : 0;
         arguments->timeout = choice < 0 ? 0 : seconds * FMS_SECOND;
         break;
-    case 'h':
+    case LONG | 'h':
         command_usage(stdout);
         fputs(options_usage, stdout);
-        exit(EXIT_DONE);
-    case 'v':
+        exit(printed(EXIT_DONE));
+    case LONG | 'v':
         puts("fmspipe " FMS_VERSION);
-        exit(EXIT_DONE);
+        exit(printed(EXIT_DONE));
     default:
-        return EXIT_CONFIGURATION; /* getopt has said why */
+        return bad_option(option, argv[optind - 1]);
     }
     return choice < 0 ? command_misused("bad value", optarg) : 0;
 }
@@ -88,21 +116,22 @@ static int parse_option(int option, struct arguments *arguments)
 static int parse_arguments(int argc, char **argv, struct arguments *arguments, const struct command **command)
 {
     static const struct option options[] = {
-        {"plugin-dir", required_argument, NULL, 'p'}, {"log-format", required_argument, NULL, 'f'},
-        {"log-level", required_argument, NULL, 'l'},  {"until", required_argument, NULL, 'u'},
-        {"timeout", required_argument, NULL, 't'},    {"format", required_argument, NULL, 'd'},
-        {"type", required_argument, NULL, 'r'},       {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},          {NULL, 0, NULL, 0},
+        {"plugin-dir", required_argument, NULL, LONG | 'p'}, {"log-format", required_argument, NULL, LONG | 'f'},
+        {"log-level", required_argument, NULL, LONG | 'l'},  {"until", required_argument, NULL, LONG | 'u'},
+        {"timeout", required_argument, NULL, LONG | 't'},    {"format", required_argument, NULL, LONG | 'd'},
+        {"type", required_argument, NULL, LONG | 'r'},       {"help", no_argument, NULL, LONG | 'h'},
+        {"version", no_argument, NULL, LONG | 'v'},          {NULL, 0, NULL, 0},
     };
     bool has_level = false;
     int option, error;
 
     *arguments = (struct arguments){.plugin_dir = getenv("FMSPIPE_PLUGIN_PATH"), .timeout = 10 * FMS_SECOND};
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        error = parse_option(option, arguments);
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+        error = parse_option(option, argv, arguments);
         if (error != 0)
             return error;
-        has_level = has_level || option == 'l';
+        has_level = has_level || option == (LONG | 'l');
     }
     *command = optind < argc ? command_find(argv[optind]) : NULL;
     optind += *command != NULL;
@@ -139,5 +168,5 @@ int main(int argc, char **argv)
         return error;
     log_setup(arguments.log_format, arguments.log_level);
     loader_search(arguments.plugin_dir);
-    return command->run(&arguments);
+    return printed(command->run(&arguments));
 }

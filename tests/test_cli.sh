@@ -127,10 +127,32 @@ said out "max_in_flight_bytes"
 expect 0 describe test
 said out "expect.NAME"
 
+# --- output that cannot be written is a failure, of each command that has some
+printf '[source]\nplugin = fms_sim\n[transform r]\nplugin = filter\ncondition = speed > 0\n[sink n]\nplugin = null_sink\n[test t]\ninput.1 = {}\n' >tested.ini
+for arguments in --help --version plugins "describe fms_sim" "check finite.ini" "test tested.ini" "probe finite.ini" \
+    "new-plugin --type=sink made"; do
+    status=0
+    # shellcheck disable=SC2086
+    timeout 60 "$fmspipe" $arguments >/dev/full 2>err || status=$?
+    [ "$status" -eq 1 ] || fail "$arguments to a full device exited with $status, not 1"
+    said err "standard output cannot be written, and lacks what was to stand there"
+done
+
 # --- bad usage
 expect 2
 said err "--help"
 expect 2 --no-such-option
+said err "unknown option, or the beginning of several: --no-such-option; see fmspipe --help"
+expect 2 --log finite.ini # -format or -level
+said err "unknown option, or the beginning of several: --log;"
+expect 2 check -x finite.ini
+said err "unknown option, or the beginning of several: -x;"
+expect 2 -h
+said err "unknown option, or the beginning of several: -h;"
+expect 2 --version=1
+said err "this option takes no value: --version=1;"
+expect 2 check finite.ini --log-level
+said err "this option needs a value: --log-level;"
 expect 2 check
 expect 2 --log-format=xml finite.ini
 said err "xml"
@@ -506,6 +528,15 @@ unclosed "$both"
 unclosed "$ended"
 grep -q "failing: a plugin has not returned" err.beside && fail "it has returned"
 grep -q "second signal: ending" err.beside && fail "the first signal was taken for a second one"
+exec 3>&-
+
+# Nothing that is said of a command line waits for who reads it, either.
+fill
+for arguments in --bad run; do
+    status=0
+    timeout 60 "$fmspipe" $arguments >out 2>pipe || status=$?
+    [ "$status" -eq 2 ] || fail "$arguments with a standard error that is full exited with $status, not 2"
+done
 exec 3>&-
 
 # Standard error that nobody reads: more is logged than it holds, records flow on, and signals are obeyed.
