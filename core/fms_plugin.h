@@ -396,9 +396,10 @@ static inline int fms_json_path(const struct fms_host *host, const char *path)
 /* The field of a record's payload. All fields that a pipeline's stages and templates name are found together, in one
  * pass, the first time that one is asked for. 0, with value->type FMS_JSON_MISSING where there is none; of a key that
  * stands more than once the last counts. -EBADMSG: the payload is no JSON object (RFC 8259), and value->text says why
- * and at which byte, for fms_reject, until the next call; in a payload that is an array, "" is all of it and "0.speed"
- * a field of its first item. A value lives as long as the record; of a draft that the caller made itself, whose fields
- * are found anew at each call, as long as its payload. [lane] */
+ * and at which byte, for fms_reject, until the next call. Of a payload that is an array, "" is all of it and "0.speed"
+ * a field of its first item; what is not there is -EBADMSG, too ("it is an array: split it first"), and never
+ * FMS_JSON_MISSING. A value lives as long as the record; of a draft that the caller made itself, whose fields are
+ * found anew at each call, as long as its payload. [lane] */
 static inline int fms_json_get(const struct fms_host *host, const struct fms_record *record, int path,
                                struct fms_json *value)
 {
