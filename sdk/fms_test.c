@@ -40,6 +40,7 @@
 
 #define FAKE_BLOCK          256 /* records in one allocation */
 #define FAKE_HOLD           (5 * FMS_SECOND)
+#define FAKE_LOST           (30 * FMS_SECOND) /* the lane will not be given back */
 #define FAKE_COUNTERS       64
 #define FAKE_MAX_HEADERS    1000
 #define FAKE_LETTER_HEADERS 5 /* that a dead letter has of its own */
@@ -250,6 +251,26 @@ static void fake_own(struct fake *f, bool held, bool entered)
     pthread_mutex_unlock(&f->lock);
 }
 
+static void fake_report(struct fake *f, const char *what, char *report, size_t size);
+
+/* Fails the test where a thread does not give the lane back: nothing else can be done then, not even close. */
+static void fake_lane_lock(struct fake *f)
+{
+    static char report[16384];
+    int64_t patience = f->patience < FAKE_LOST / 400 ? 400 * f->patience : FAKE_LOST, at;
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    at = until.tv_sec * FMS_SECOND + until.tv_nsec + patience;
+    until = (struct timespec){.tv_sec = (time_t)(at / FMS_SECOND), .tv_nsec = (long)(at % FMS_SECOND)};
+    if (pthread_mutex_timedlock(&f->lane, &until) == 0)
+        return;
+    fake_report(f, "the lane cannot be had: a thread that called fms_enter has not called fms_leave", report,
+                sizeof report);
+    fake_handler(report);
+    abort();
+}
+
 /* Whether this call took the lane: false when the thread has it already (a hook inside fms_drain). */
 static bool fake_lane_take(struct fake *f)
 {
@@ -260,7 +281,7 @@ static bool fake_lane_take(struct fake *f)
     pthread_mutex_unlock(&f->lock);
     if (mine)
         return false;
-    pthread_mutex_lock(&f->lane);
+    fake_lane_lock(f);
     fake_own(f, true, false);
     return true;
 }
@@ -897,10 +918,10 @@ static void fake_tell_source(struct fake *f, size_t i, enum fms_fate fate)
     fake_check_held(f, "source_settled", since);
 }
 
-/* On the lane. All outputs from `from` on that have no fate yet. */
-static void fake_tell_all(struct fake *f, size_t from, enum fms_fate fate)
+/* On the lane. All outputs from `from` to `to` that have no fate yet. */
+static void fake_tell_all(struct fake *f, size_t from, size_t to, enum fms_fate fate)
 {
-    for (size_t i = from; i < fake_emitted(f); i++) {
+    for (size_t i = from; i < to; i++) {
         bool open;
 
         pthread_mutex_lock(&f->lock);
@@ -911,13 +932,15 @@ static void fake_tell_all(struct fake *f, size_t from, enum fms_fate fate)
     }
 }
 
-/* On the lane. */
+/* On the lane. What the source emits when it is told comes in the next turn. */
 static void fake_tell_auto(struct fake *f)
 {
+    size_t emitted = fake_emitted(f);
+
     if (f->host.role != FMS_SOURCE || f->auto_fate == 0)
         return;
-    fake_tell_all(f, f->auto_from, f->auto_fate);
-    f->auto_from = fake_emitted(f);
+    fake_tell_all(f, f->auto_from, emitted, f->auto_fate);
+    f->auto_from = emitted;
 }
 
 static size_t fake_host_drain(const struct fms_host *host, int64_t deadline)
@@ -1417,17 +1440,17 @@ void fake_turn(struct fake *f, int64_t until, const char *condition)
         fake_fail(f, condition);
         return;
     }
+    if (now >= until) { /* however much moves */
+        fake_fail(f, condition);
+        return;
+    }
     if (fake_asked(f, &f->offer_rest) && f->stalled && fake_count_fate(f, FMS_RETRY) == 0)
         acted = fake_offer(f) > 0;
     if (fake_asked(f, &f->due) && !f->ended) {
         fake_poll(f, f->turn_credit);
         acted = true;
     }
-    if (acted)
-        return;
-    if (now >= until)
-        fake_fail(f, condition);
-    else
+    if (!acted)
         fake_wait(f, until - now);
 }
 
@@ -1769,7 +1792,7 @@ void fake_settle_all(struct fake *f, enum fms_fate fate)
 {
     bool taken = fake_lane_take(f);
 
-    fake_tell_all(f, 0, fate);
+    fake_tell_all(f, 0, fake_emitted(f), fate);
     fake_lane_give(f, taken);
 }
 

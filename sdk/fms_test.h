@@ -107,7 +107,8 @@ void fake_capacity(struct fake *f, size_t records);
 /* For a child with more payload than this there will never be room: fms_emit_child says -EMSGSIZE. */
 void fake_largest(struct fake *f, size_t payload);
 
-/* How long a call may hold the lane, on the real clock, before that is a broken rule (5 s if never called). */
+/* How long a call may hold the lane, on the real clock, before that is a broken rule (5 s if never called). A thread that
+ * does not leave the lane for 30 s, or 400 times as long if that is less, fails the test at once. */
 void fake_hold(struct fake *f, int64_t most);
 
 /* Whether source_poll has returned FMS_END. */
@@ -146,7 +147,7 @@ size_t fake_parent(struct fake *f, size_t i);
 /* Why the i-th record was rejected by its source (fms_emit_rejected); NULL: it was not. */
 const char *fake_rejected(struct fake *f, size_t i);
 
-/* Tells a source the fate of its i-th record, on the lane; of all that have none yet; or (auto, 0: off) of each record
+/* Tells a source the fate of its i-th record, on the lane; of all that have none at the call; or (auto, 0: off) of each record
  * after the poll or before the fms_leave in which it was emitted, and in fms_drain. */
 void fake_settle(struct fake *f, size_t i, enum fms_fate fate);
 void fake_settle_all(struct fake *f, enum fms_fate fate);

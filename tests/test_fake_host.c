@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -446,6 +448,79 @@ static void test_entered_thread_is_the_lane(void **state)
     close_fails(f, "fms_leave was called without fms_enter");
 }
 
+/* Emits a record for each that is settled: without an end. */
+static void emit_again(void *instance, const struct fms_record *record, enum fms_fate fate)
+{
+    (void)fate;
+    fms_emit(((struct stage *)instance)->host, record);
+}
+
+static void test_source_that_emits_when_told(void **state)
+{
+    static const struct fms_plugin plugin = {.abi = FMS_ABI,
+                                             .size = sizeof plugin,
+                                             .name = "fake",
+                                             .version = "0",
+                                             .summary = "for tests",
+                                             .instance_size = sizeof(struct stage),
+                                             .open = stage_open,
+                                             .source_poll = poll_one,
+                                             .source_settled = emit_again};
+    struct fake *f = fake_open_table(&plugin, FMS_SOURCE, "");
+
+    (void)state;
+    fake_poll(f, 1);
+    fake_settle_all(f, FMS_DELIVERED);
+    assert_int_equal(fake_emitted(f), 2);
+    fake_settle_auto(f, FMS_DELIVERED);
+    assert_int_equal(fake_emitted(f), 3);
+    failure[0] = '\0';
+    fake_on_failure(catch_failure);
+    fake_turn(f, fake_realclock(), "it falls silent"); /* frees f */
+    fake_on_failure(NULL);
+    assert_non_null(strstr(failure, "it falls silent"));
+}
+
+static jmp_buf caught;
+static _Atomic bool has_entered, may_leave;
+
+static void catch_and_return(const char *report)
+{
+    catch_failure(report);
+    longjmp(caught, 1);
+}
+
+static void *enter_and_stay(void *host)
+{
+    fms_enter(host);
+    has_entered = true;
+    while (!may_leave)
+        sched_yield();
+    fms_leave(host);
+    return NULL;
+}
+
+static void test_thread_that_never_leaves(void **state)
+{
+    struct fake *volatile f = open_source(poll_nothing);
+    pthread_t thread;
+
+    (void)state;
+    failure[0] = '\0';
+    fake_hold(f, FMS_MS);
+    assert_int_equal(pthread_create(&thread, NULL, enter_and_stay, fake_host(f)), 0);
+    while (!has_entered)
+        sched_yield();
+    fake_on_failure(catch_and_return);
+    if (setjmp(caught) == 0)
+        fake_poll(f, 1);
+    fake_on_failure(NULL);
+    assert_non_null(strstr(failure, "a thread that called fms_enter has not called fms_leave"));
+    may_leave = true;
+    pthread_join(thread, NULL);
+    close_fails(f, "the lane was held for");
+}
+
 static void test_more_than_credit(void **state)
 {
     struct fake *f = open_source(poll_one);
@@ -788,6 +863,8 @@ int main(void)
         cmocka_unit_test(test_emitted_by_wrong_thread),
         cmocka_unit_test(test_rejected_by_the_source),
         cmocka_unit_test(test_entered_thread_is_the_lane),
+        cmocka_unit_test(test_source_that_emits_when_told),
+        cmocka_unit_test(test_thread_that_never_leaves),
         cmocka_unit_test(test_more_than_credit),
         cmocka_unit_test(test_emitted_record_is_a_copy),
         cmocka_unit_test(test_capacity),
