@@ -862,6 +862,34 @@ static void test_connections_that_come_to_nothing_slow_down(void **state)
     close(listener);
 }
 
+/* A broker that sends messages and never answers SUBSCRIBE is not waited for without end. */
+static void test_messages_instead_of_an_answer(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct fake *f;
+    struct wire wire;
+
+    (void)state;
+    clock_ahead = -9500 * FMS_MS; /* so the patience of 10 s ends soon */
+    f = source_watched(port, "");
+    wire = broker_accept(listener, NULL, false, NULL);
+    free(wire_expect(&wire, SUBSCRIBE).body);
+    for (int i = 0; i < 4000 && fake_said(f, "lost: no answer to a subscription") == NULL; i++) {
+        wire_publish(&wire, "t", "0", 0, 0, NULL, NULL);
+        fake_poll(f, 64);
+        fake_settle_all(f, FMS_DELIVERED);
+        poll(NULL, 0, 5);
+        if (i == 200) /* by now it waits */
+            clock_ahead = 700 * FMS_SECOND;
+    }
+    assert_non_null(fake_said(f, "lost: no answer to a subscription"));
+    close(wire.fd);
+    fake_stop(f);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+    close(listener);
+}
+
 /* One that answers all and hangs up all the same: perhaps two clients push each other out. */
 static void test_takeovers_are_guessed(void **state)
 {
@@ -1562,6 +1590,7 @@ int main(void)
         cmocka_unit_test(test_broker_that_never_says_that_it_kept_a_session),
         cmocka_unit_test(test_qos_2_is_exactly_once_across_connections),
         cmocka_unit_test(test_connections_that_come_to_nothing_slow_down),
+        cmocka_unit_test(test_messages_instead_of_an_answer),
         cmocka_unit_test(test_takeovers_are_guessed),
         cmocka_unit_test(test_restarts_are_no_takeovers),
         cmocka_unit_test(test_good_connection_resets_the_back_off),

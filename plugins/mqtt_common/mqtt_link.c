@@ -30,6 +30,7 @@
 
 #define CONNECT_PATIENCE    (10 * FMS_SECOND)
 #define DISCONNECT_PATIENCE (2 * FMS_SECOND)
+#define ANSWER_MOST         (600 * FMS_SECOND) /* for an answer, whatever comes in front of it */
 #define GOOD_AFTER          (30 * FMS_SECOND) /* a connection has proved good, if the broker has also done what it was asked */
 #define KICKED_WITHIN       (10 * FMS_SECOND) /* a connection that ends sooner, without a word, may have been taken over */
 #define PACKET_MAX          (INT64_C(268435455) + 5) /* MQTT-1.5.5, MQTT-2.1.4 */
@@ -454,7 +455,7 @@ static bool link_is_busy(struct mqtt_link *link, unsigned *seen, int64_t patienc
  * that to another request. */
 static int link_await(struct mqtt_link *link, int sent, const char *what, int64_t patience, char *reason, size_t size)
 {
-    int64_t deadline = mqtt_clock() + patience;
+    int64_t deadline = mqtt_clock() + patience, last = deadline + ANSWER_MOST;
     unsigned seen = link->arrivals;
     const char *text;
     bool is_late = false;
@@ -464,7 +465,7 @@ static int link_await(struct mqtt_link *link, int sent, const char *what, int64_
         link_down(link, "%s cannot be sent: %s", what, paho_error(sent));
     pthread_mutex_lock(&link->lock);
     while (!link->is_answered && link->state == LINK_UP && !is_late && (link->is_parting || !link_must_go(link)))
-        is_late = !link_wait(link, deadline) && !link_is_busy(link, &seen, patience, &deadline);
+        is_late = !link_wait(link, deadline) && (!link_is_busy(link, &seen, patience, &deadline) || deadline > last);
     is_late = is_late && !link->is_answered;
     result = link->is_answered && link->answer >= 0 ? link->answer : is_late ? -ETIMEDOUT : -ENOTCONN;
     pthread_mutex_unlock(&link->lock);

@@ -532,11 +532,11 @@ static void tell_late(struct mqtt_ingest *self, enum session_event event)
     const char *filter = session_late(self->session);
 
     if (event == SESSION_UNANSWERED)
-        fms_warn(
-            self->host,
-            "the broker has not yet answered SUBSCRIBE to \"%.100s\", though it sends other packets: perhaps what it"
-            " has kept for us comes first",
-            filter);
+        fms_warn(self->host,
+                 "the broker has not yet answered SUBSCRIBE to \"%.100s\", though it sends messages: perhaps what it "
+                 "has kept"
+                 " for us comes first",
+                 filter);
     else if (event == SESSION_UNSWEPT)
         fms_warn(
             self->host,

@@ -7,10 +7,11 @@
 
 #include "../mqtt_common/mqtt_common.h"
 
-#define ANSWER_PATIENCE  (10 * FMS_SECOND) /* for CONNACK and SUBACK */
-#define RELEASE_PATIENCE (30 * FMS_SECOND) /* for PUBREL, behind all that a broker sends ahead; while it is read */
-#define OUTPUT_MOST      16384u            /* bytes to be sent beyond which nothing is added, or read */
-#define IDENTIFIERS      65536u            /* of packets: two bytes */
+#define ANSWER_PATIENCE  (10 * FMS_SECOND)  /* for CONNACK; for SUBACK, since the last message in front of it */
+#define ANSWER_MOST      (600 * FMS_SECOND) /* for SUBACK, whatever comes in front of it */
+#define RELEASE_PATIENCE (30 * FMS_SECOND)  /* for PUBREL, behind all that a broker sends ahead; while it is read */
+#define OUTPUT_MOST      16384u             /* bytes to be sent beyond which nothing is added, or read */
+#define IDENTIFIERS      65536u             /* of packets: two bytes */
 
 enum state {
     STATE_CLOSED,
@@ -52,8 +53,8 @@ struct alias {
 };
 
 struct filter {
-    bool is_granted, is_asked;
-    bool was_granted; /* ever */
+    bool is_granted, is_asked, is_refused; /* on this connection; the last: it was, once */
+    bool was_granted;                      /* ever */
 };
 
 #define SWEEP_TOPIC  1024u
@@ -104,6 +105,7 @@ struct session {
     bool has_told_late;  /* that SUBSCRIBE has no answer */
     bool is_reading;     /* when session_tick was called last */
     int64_t asked_at;    /* CONNECT or SUBSCRIBE; FMS_NEVER: it is answered */
+    int64_t message_at;  /* the last message in front of that answer */
     int64_t waits_since; /* for an answer to SUBSCRIBE or UNSUBSCRIBE, seen by session_tick; FMS_NEVER: for none */
     const char *late;    /* the filter that was told of */
 
@@ -488,9 +490,9 @@ void session_begin(struct session *session, int64_t now)
     session->reason[0] = '\0';
     session->is_foreign = session->is_heard = false;
     session->keepalive = options->keepalive;
-    session->sent_at = session->heard_at = session->pinged_at = now;
+    session->sent_at = session->heard_at = session->pinged_at = session->ticked_at = now;
     session->unsent_at = session->withheld_at = session->waits_since = FMS_NEVER;
-    session->asked_at = now;
+    session->asked_at = session->message_at = now;
     session->state = STATE_CONNECTING;
     to = output_reserve(session, size);
     if (to != NULL)
@@ -543,7 +545,7 @@ void session_end(struct session *session)
         sweep_abort(session);
     session->is_first = true;
     for (size_t i = 0; i < session->options.filter_count; i++) {
-        session->filters[i].is_granted = session->filters[i].is_asked = false;
+        session->filters[i].is_granted = session->filters[i].is_asked = session->filters[i].is_refused = false;
         session->is_first = session->is_first && !session->filters[i].was_granted;
     }
     aliases_forget(session);
@@ -587,7 +589,8 @@ void session_subscribe(struct session *session, int64_t now)
             return; /* asked for at the next call */
         session->output_size += packet_write_subscribe(to, size, &subscribe);
         session->filters[i].is_asked = true;
-        session->asked_at = now;
+        if (session->asked_at == FMS_NEVER)
+            session->asked_at = session->message_at = now;
     }
 }
 
@@ -691,6 +694,21 @@ static enum session_event on_connack(struct session *session, const struct packe
     return on_accepted(session, &connack);
 }
 
+/* SUBSCRIBE to a filter is decided. While others are not, that is progress, but not each time that one is refused which is asked
+ * for again and again. */
+static void answer_came(struct session *session, struct filter *filter)
+{
+    bool is_progress = filter->is_granted || !filter->is_refused, is_last = true;
+
+    filter->is_refused = !filter->is_granted;
+    for (size_t i = 0; i < session->options.filter_count && is_last; i++)
+        is_last = !session->filters[i].is_asked;
+    if (is_last)
+        session->asked_at = FMS_NEVER;
+    else if (is_progress)
+        session->asked_at = session->message_at = session->heard_at;
+}
+
 /* An answer to what was not asked is nothing to us; one without a code is a refusal. */
 static enum session_event on_suback(struct session *session, const struct packet *packet,
                                     struct session_message *message)
@@ -718,11 +736,7 @@ static enum session_event on_suback(struct session *session, const struct packet
     filter->is_granted = message->reason <= REASON_GRANTED_QOS_2;
     filter->was_granted = filter->was_granted || filter->is_granted;
     session->granted += filter->is_granted;
-    session->asked_at = FMS_NEVER;
-    for (size_t i = 0; i < session->options.filter_count; i++) {
-        if (session->filters[i].is_asked)
-            session->asked_at = session->heard_at;
-    }
+    answer_came(session, filter);
     return filter->is_granted ? SESSION_GRANTED : SESSION_REFUSED;
 }
 
@@ -1117,6 +1131,7 @@ static enum session_event on_publish(struct session *session, const struct packe
     names_topic = publish->topic.size > 0;
     if (!publish_reserve(session, publish))
         return SESSION_CLOSED;
+    session->message_at = session->heard_at;
     is_cut = there < packet->body.size;
     fingerprint = publish->qos == 2 ? fingerprint_of(publish->topic, publish->payload, is_cut) : 0;
     if (publish->qos == 2 && is_repeated(session, publish, fingerprint))
@@ -1305,16 +1320,19 @@ static int64_t silence_ends(const struct session *session)
     return since + session->keepalive / 2;
 }
 
-/* When an answer is overdue. SUBACK may stand behind all the messages that the broker has kept for us. */
+/* When an answer is overdue. SUBACK may stand behind all the messages that the broker has kept for us; nothing else that comes,
+ * such as PINGRESP, is a reason to wait for it. */
 static int64_t answer_ends(const struct session *session)
 {
-    int64_t since = session->asked_at;
+    int64_t end, most;
 
-    if (since == FMS_NEVER)
+    if (session->asked_at == FMS_NEVER)
         return FMS_NEVER;
-    if (session->state == STATE_CONNECTED && session->heard_at > since)
-        since = session->heard_at;
-    return since + ANSWER_PATIENCE;
+    if (session->state != STATE_CONNECTED)
+        return session->asked_at + ANSWER_PATIENCE;
+    end = session->message_at + ANSWER_PATIENCE;
+    most = session->asked_at + ANSWER_MOST;
+    return end < most ? end : most;
 }
 
 /* When PINGREQ is due: also while an answer is not read, for the broker counts (MQTT-3.1.2-20). */
@@ -1360,7 +1378,7 @@ static int64_t release_ends(const struct session *session)
     return session->withheld_at == FMS_NEVER ? 0 : session->withheld_at + RELEASE_PATIENCE; /* 0: to be noted */
 }
 
-/* Answers that may be late, or never come, and cost nothing: to UNSUBSCRIBE, and to SUBSCRIBE as long as other packets come. */
+/* Answers that may be late, or never come, and cost nothing: to UNSUBSCRIBE, and to SUBSCRIBE as long as messages come. */
 static bool awaits_answer(const struct session *session)
 {
     return session->state == STATE_CONNECTED &&
@@ -1411,8 +1429,12 @@ static enum session_event session_impatient(struct session *session)
 
     if (session->state != STATE_CONNECTED)
         return session_give_up(session, "no answer to CONNECT within %.0f s", patience);
-    session_give_up(session, "no answer to SUBSCRIBE to \"%.100s\" within %.0f s", filter != NULL ? filter : "",
-                    patience);
+    if (session->message_at > session->asked_at)
+        session_give_up(session, "no answer to SUBSCRIBE to \"%.100s\", behind all the messages that have come instead",
+                        filter != NULL ? filter : "");
+    else
+        session_give_up(session, "no answer to SUBSCRIBE to \"%.100s\" within %.0f s", filter != NULL ? filter : "",
+                        patience);
     return session_leave(session, REASON_SUCCESS);
 }
 
@@ -1449,8 +1471,11 @@ enum session_event session_tick(struct session *session, int64_t now, bool is_re
 {
     uint8_t *to;
 
-    if (!is_reading)
-        session->heard_at = now;
+    if (!is_reading) {
+        session->heard_at = session->message_at = now;
+        if (session->state == STATE_CONNECTED && session->asked_at != FMS_NEVER)
+            session->asked_at += now - session->ticked_at;
+    }
     if (output_left(session) > 0 && session->unsent_at == FMS_NEVER)
         session->unsent_at = now;
     watch_answer(session, now, is_reading);

@@ -107,7 +107,7 @@ enum session_event {
     SESSION_MESSAGE,   /* PUBLISH; to be taken with session_take, or met again by the next session_read */
     SESSION_SWEPT, /* subscriptions that nobody asks for are ended: message->topic names them (MQTT 5), or what came by them */
     SESSION_STRAY,      /* messages keep coming by a subscription that cannot be found, such as message->topic */
-    SESSION_UNANSWERED, /* SUBSCRIBE, for some time, though the broker sends other packets; told once */
+    SESSION_UNANSWERED, /* SUBSCRIBE, for some time, though the broker sends messages; told once */
     SESSION_UNSWEPT,    /* likewise UNSUBSCRIBE */
     SESSION_CLOSED,     /* to be closed, see session_is_parting; session_reason says why */
 };
