@@ -1,5 +1,7 @@
 /* test_mqtt_sink.c - mqtt_sink through its table: against a broker played by the test, which confirms when and as the
  * test likes, and against a mosquitto. */
+#include <stdatomic.h>
+
 #include "mqtt_wire.h"
 
 /* A sink before a broker played by the test. */
@@ -526,6 +528,67 @@ static void test_not_authorized_is_rejected_where_the_record_chose(void **state)
     }
 }
 
+/* The host's back-off, watched: which attempt was the most, and nobody waits. */
+static atomic_uint most_attempts;
+
+static int64_t watched_backoff(const struct fms_host *host, int64_t min, int64_t max, unsigned attempt)
+{
+    (void)host;
+    (void)min;
+    (void)max;
+    if (attempt > most_attempts)
+        most_attempts = attempt;
+    return FMS_MS;
+}
+
+static struct fake *sink_watched(int port, const char *options)
+{
+    struct fake *f = fake_check("mqtt_sink", FMS_SINK, section(port, "%s", options));
+
+    most_attempts = 0;
+    fake_host(f)->backoff = watched_backoff;
+    assert_int_equal(fake_start(f), 0);
+    return f;
+}
+
+/* A broker that refuses a record and hangs up has said why: the next attempt comes as soon as the first, the record costs five of
+ * them, and nobody else is suspected. Where it is not known whose fault it is the pauses grow. */
+static void test_a_loss_that_is_explained_costs_no_longer_pause(void **state)
+{
+    (void)state;
+    for (int is_fixed = 0; is_fixed < 2; is_fixed++) {
+        struct play play = {.port = 0};
+
+        play.listener = wire_listen(&play.port);
+        play.f = sink_watched(play.port, is_fixed ? "topic = fms/data" : "");
+        play.wire = broker_accept(play.listener, NULL, false, NULL);
+        fake_add(play.f, "fms/data", NULL, "0");
+        for (int i = 0; i < 5; i++) {
+            unsigned first, second;
+
+            add_numbered(play.f, i + 1, 1);
+            fake_write(play.f);
+            first = expect_number(&play.wire, 0);
+            second = expect_number(&play.wire, i + 1);
+            wire_confirm(&play.wire, PUBACK, second, 0);
+            wire_confirm(&play.wire, PUBACK, first, 0x87);
+            fake_until(play.f, fake_unsettled(play.f) == 0);
+            close(play.wire.fd);
+            play.wire = broker_accept(play.listener, NULL, false, NULL);
+        }
+        assert_int_equal(fake_fate(play.f, 0), is_fixed ? FMS_RETRY : FMS_REJECTED);
+        assert_int_equal(fake_count_fate(play.f, FMS_DELIVERED), 5);
+        if (is_fixed) {
+            assert_true(most_attempts >= 3);
+        } else {
+            assert_int_equal(most_attempts, 0);
+            assert_null(fake_said(play.f, "another client"));
+            assert_null(fake_said(play.f, "times in a row"));
+        }
+        play_end(&play);
+    }
+}
+
 /* A broker that refuses everything: each record has its tries, whatever was found of the one before. */
 static void test_not_authorized_waits_while_nothing_is_taken(void **state)
 {
@@ -607,10 +670,11 @@ static void test_what_mosquitto_does_not_take_costs_that_record(void **state)
     for (int i = 0; i < 250; i++)
         strcat(deep, "/x");
     mosquitto_up(&broker, "allow_anonymous true\n");
-    f = fake_open("mqtt_sink", FMS_SINK, section(broker.port, "version = 5"));
+    f = sink_watched(broker.port, "version = 5");
     for (size_t i = 0; i < count; i++)
         fake_add(f, topics[i], NULL, "1");
     offer_until_settled(f);
+    assert_true(most_attempts < 6); /* until it is known whose fault it is */
     for (size_t i = 0; i < count; i++) {
         assert_int_equal(fake_fate(f, i), topics[i][0] == 'g' ? FMS_DELIVERED : FMS_REJECTED);
         if (topics[i][0] == '$')
@@ -1332,6 +1396,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_record_that_costs_the_connection_is_rejected),
         cmocka_unit_test(test_an_end_for_another_reason_costs_no_record),
         cmocka_unit_test(test_not_authorized_is_rejected_where_the_record_chose),
+        cmocka_unit_test(test_a_loss_that_is_explained_costs_no_longer_pause),
         cmocka_unit_test(test_not_authorized_waits_while_nothing_is_taken),
         cmocka_unit_test(test_a_record_that_is_refused_for_ever_is_rejected),
         cmocka_unit_test(test_a_refusal_that_passes_is_forgotten),

@@ -75,8 +75,9 @@ struct mqtt_link {
     int64_t down_since;
     int64_t last_pause;
     unsigned attempt;
-    unsigned losses; /* since a connection that has proved good */
-    unsigned kicks;  /* connections in a row that another client may have ended */
+    unsigned losses;   /* since a connection that has proved good */
+    unsigned kicks;    /* connections in a row that another client may have ended */
+    bool is_explained; /* the last one ended because of a message that is found */
     struct mqtt_limits told_limits;
 
     _Atomic unsigned connection;
@@ -1045,7 +1046,7 @@ static void link_guess_takeover(struct mqtt_link *link, const char *owed, int64_
     bool was_kicked;
 
     pthread_mutex_lock(&link->lock);
-    was_kicked = link->is_wordless && owed[0] == '\0' && up_for < KICKED_WITHIN;
+    was_kicked = link->is_wordless && !link->is_explained && owed[0] == '\0' && up_for < KICKED_WITHIN;
     pthread_mutex_unlock(&link->lock);
     link->kicks = was_kicked ? link->kicks + 1 : 0;
     if (link->kicks == 3)
@@ -1122,14 +1123,21 @@ static void link_pause(struct mqtt_link *link)
 static void link_judge(struct mqtt_link *link, int64_t up_for, char *owed, size_t size)
 {
     char why[sizeof link->reason];
-    bool has_blamed, is_good;
+    enum mqtt_end end = MQTT_END_GOOD;
+    bool has_blamed;
 
     pthread_mutex_lock(&link->lock);
     has_blamed = link->is_blaming;
     memcpy(why, link->reason, sizeof why);
     pthread_mutex_unlock(&link->lock);
-    is_good = link->role.down == NULL || link->role.down(link->role.user, has_blamed ? why : NULL, owed, size);
-    if (!is_good || up_for < GOOD_AFTER || up_for < link->last_pause)
+    if (link->role.down != NULL)
+        end = link->role.down(link->role.user, has_blamed ? why : NULL, owed, size);
+    link->is_explained = end == MQTT_END_EXPLAINED;
+    if (link->is_explained) {
+        link->attempt = link->losses = 0;
+        link->stays = true; /* it is not the address that is wrong */
+    }
+    if (end != MQTT_END_GOOD || up_for < GOOD_AFTER || up_for < link->last_pause)
         return;
     link->attempt = link->losses = 0;
     link->server = link->options->server.count - 1;

@@ -35,6 +35,13 @@ struct mqtt_limits {
 
 struct mqtt_link;
 
+/* What came of a connection that is over. */
+enum mqtt_end {
+    MQTT_END_GOOD, /* the broker did all that it was asked to */
+    MQTT_END_EXPLAINED, /* it ended because of a message that is found, and will not be sent for ever: it costs no longer pause */
+    MQTT_END_FRUITLESS,
+};
+
 /* What a link is to do. The functions run on the link's thread, without any lock, unless a line says otherwise; they
  * may call paho. Those that are NULL are not called. */
 struct mqtt_role {
@@ -51,10 +58,9 @@ struct mqtt_role {
     void (*up)(void *user);       /* connected */
     int64_t (*work)(void *user);  /* after `up` and each mqtt_link_kick; again when the time comes that it returns */
     void (*farewell)(void *user); /* still connected, but about to disconnect for good */
-    /* Disconnected; nothing from that connection comes any more. Whether the broker did all that it was asked to, so that the
-     * connection was a good one; else `owed` gets what it had not answered, or stays empty. `why` is its reason to hang up, which
-     * can have been a message of ours; NULL: no message was. */
-    bool (*down)(void *user, const char *why, char *owed, size_t size);
+    /* Disconnected; nothing from that connection comes any more. `owed` gets what the broker had not answered, or stays empty.
+     * `why` is its reason to hang up, which can have been a message of ours; NULL: no message was. */
+    enum mqtt_end (*down)(void *user, const char *why, char *owed, size_t size);
     /* paho's thread, under paho's lock. When it returns, paho acknowledges. `connection` counts connections. */
     void (*arrived)(void *user, unsigned connection, char *topic, size_t topic_size, MQTTAsync_message *message);
 };

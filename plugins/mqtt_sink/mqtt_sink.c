@@ -75,6 +75,8 @@ struct mqtt_sink {
     uint64_t first, next, end; /* oldest that is not done, next to send, next to fill: modulo `window` */
     size_t unconfirmed, unconfirmed_bytes;
     bool has_confirmed; /* the broker, on this connection */
+    bool has_found; /* on this connection, a record that the broker does not take, and that will not be sent for ever */
+    bool has_taken; /* the broker, something since a record was found at whose sight it hangs up */
     bool is_refused;    /* a record is to be retried: send and take nothing before all have an answer */
     bool has_granted;   /* the broker has taken something since all was given back to the host */
     bool is_alone;      /* what is under way */
@@ -275,9 +277,15 @@ static bool is_vague(int code)
     return code == MQTTREASONCODE_UNSPECIFIED_ERROR || code == MQTTREASONCODE_IMPLEMENTATION_SPECIFIC_ERROR;
 }
 
+/* Whether a record that is refused so again and again is rejected in the end. Where a right is missing to a topic that is the same
+ * for all, it may have been revoked and would lose the whole stream: that waits. */
+static bool mqtt_sink_may_give_up(const struct mqtt_sink *self, int code)
+{
+    return is_vague(code) || (code == MQTTREASONCODE_NOT_AUTHORIZED && !self->has_fixed_topic);
+}
+
 /* Called with the lock held, of the first record that was refused: it alone counts, for that behind it may come out otherwise
- * next time. Whether it was refused often enough. Where a right is missing to a topic that is the same for all, it may have been
- * revoked and would lose the whole stream: that waits. */
+ * next time. Whether it was refused often enough. */
 static bool mqtt_sink_is_given_up(struct mqtt_sink *self, const struct place *place)
 {
     uint64_t accused = hash_of_place(place);
@@ -288,9 +296,10 @@ static bool mqtt_sink_is_given_up(struct mqtt_sink *self, const struct place *pl
     self->accused_code = place->code;
     self->refusals++;
     self->contrasts += self->has_granted;
-    if (place->code == MQTTREASONCODE_NOT_AUTHORIZED)
-        return !self->has_fixed_topic && self->refusals >= REFUSALS_MAX;
-    return is_vague(place->code) && (self->contrasts >= REFUSALS_MAX || self->refusals >= REFUSALS_ALONE);
+    if (!mqtt_sink_may_give_up(self, place->code))
+        return false;
+    return is_vague(place->code) ? self->contrasts >= REFUSALS_MAX || self->refusals >= REFUSALS_ALONE
+                                 : self->refusals >= REFUSALS_MAX;
 }
 
 /* Called with the lock held, of a record that the broker refuses however often it is asked. A dead letter that has another topic
@@ -399,6 +408,7 @@ static void mqtt_sink_note_refusal(struct mqtt_sink *self, struct place *place, 
         snprintf(self->refusal, sizeof self->refusal, "the broker refuses a message to %.60s: %s", place->topic,
                  text != NULL ? text : "unknown reason");
     self->is_refused = true;
+    self->has_found = self->has_found || mqtt_sink_may_give_up(self, code);
     place->state = PLACE_REFUSED;
     place->code = code;
 }
@@ -411,16 +421,18 @@ static void mqtt_sink_settle(struct mqtt_sink *self, struct place *place, int co
     if (goes_elsewhere)
         topics_add(&self->refused_topics, place->topic, MQTTREASONCODE_SUCCESS);
     if (code != 0 && (goes_elsewhere || !mqtt_sink_is_permanent(self, place, code))) {
+        self->has_found = self->has_found || goes_elsewhere;
         mqtt_sink_note_refusal(self, place, code);
         return;
     }
     if (self->accused != 0 && self->accused == hash_of_place(place))
         self->accused = 0;
     if (code == 0) {
-        self->has_granted = true;
+        self->has_granted = self->has_taken = true;
         self->fruitless = 0;
         fms_delivered(self->host, place->record);
     } else {
+        self->has_found = true;
         mqtt_sink_reject(self, place, code);
     }
     mqtt_sink_free_place(self, place);
@@ -746,8 +758,12 @@ static void mqtt_sink_blame(struct mqtt_sink *self, struct place *place, const c
 {
     bool is_known = topics_have(&self->costly_topics, place->topic, 0);
 
-    if (mqtt_clock() - self->progress > self->mqtt.keepalive || (++place->losses < LOSSES_MAX && !is_known))
+    if (mqtt_clock() - self->progress > self->mqtt.keepalive)
         return;
+    self->has_found = self->has_found || self->has_taken;
+    if (++place->losses < LOSSES_MAX && !is_known)
+        return;
+    self->has_taken = false;
     topics_add(&self->costly_topics, place->topic, 0);
     if (may_be_diverted(self, place)) {
         fms_warn(self->host, "the broker does not take dead letters to \"%.200s\": they go to \"%.200s\"; %s",
@@ -762,18 +778,19 @@ static void mqtt_sink_blame(struct mqtt_sink *self, struct place *place, const c
 }
 
 /* What was under way is to be published again. A connection that confirmed none of it was no good one. */
-static bool mqtt_sink_down(void *user, const char *why, char *owed, size_t size)
+static enum mqtt_end mqtt_sink_down(void *user, const char *why, char *owed, size_t size)
 {
     struct mqtt_sink *self = user;
+    enum mqtt_end end = MQTT_END_GOOD;
     uint64_t resent = 0;
-    bool is_good;
 
     pthread_mutex_lock(&self->lock);
-    is_good = self->unconfirmed == 0 || self->has_confirmed;
     if (self->unconfirmed > 0)
-        snprintf(owed, size, "%zu publications", self->unconfirmed);
-    if (!is_good)
+        snprintf(owed, size, self->unconfirmed == 1 ? "%zu publication" : "%zu publications", self->unconfirmed);
+    if (self->unconfirmed > 0 && !self->has_confirmed) {
+        end = MQTT_END_FRUITLESS;
         self->fruitless++;
+    }
     for (uint64_t i = self->first; i != self->next; i++) {
         struct place *place = mqtt_sink_place(self, i);
 
@@ -787,11 +804,13 @@ static bool mqtt_sink_down(void *user, const char *why, char *owed, size_t size)
     self->next = self->first;
     self->unconfirmed = 0;
     self->unconfirmed_bytes = 0;
-    self->has_confirmed = self->is_alone = false;
+    if (self->has_found && why != NULL)
+        end = MQTT_END_EXPLAINED;
+    self->has_confirmed = self->has_found = self->is_alone = false;
     pthread_mutex_unlock(&self->lock);
     fms_count(self->host, COUNT_RESENT, resent);
     fms_wake(self->host);
-    return is_good;
+    return end;
 }
 
 /* ----------------------------------------------------------------------------------------------- check, open, close */

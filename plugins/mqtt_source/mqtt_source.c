@@ -541,16 +541,16 @@ static void mqtt_source_up(void *user)
     fms_count(self->host, COUNT_CONNECTIONS, 1);
 }
 
-static bool mqtt_source_down(void *user, const char *why, char *owed, size_t size)
+static enum mqtt_end mqtt_source_down(void *user, const char *why, char *owed, size_t size)
 {
     struct mqtt_source *self = user;
 
     (void)why;
     atomic_store(&self->has_been_down, true);
     if (self->asking == SIZE_MAX)
-        return true;
+        return MQTT_END_GOOD;
     snprintf(owed, size, "SUBSCRIBE to \"%.80s\"", self->topic.items[self->asking]);
-    return false;
+    return MQTT_END_FRUITLESS;
 }
 
 /* False: one was refused, or the connection was lost. */
