@@ -798,6 +798,43 @@ static void test_a_dead_letter_has_always_a_topic(void **state)
 
 /* A letter is a message about a message: the broker is not to drop it when that would have expired, nor to look whether its
  * payload is the text that it should have been. */
+/* A letter that comes back as a message, with its headers as those of a sender, and becomes a letter again does not grow. */
+static void test_dead_letters_that_come_back_do_not_grow(void **state)
+{
+    const struct fms_header headers[] = {{"user.fms.reason", {"old", 3}},
+                                         {"user.fms.time", {"old", 3}},
+                                         {"user.fms.other", {"kept", 4}},
+                                         {"fms.reason", {"new", 3}},
+                                         {"fms.time", {"now", 3}}};
+    struct fms_record letter = {
+        .topic = fms_text("t"), .payload = fms_text("{}"), .headers = headers, .header_count = 5};
+    struct wire_out wanted = {.size = 0};
+
+    (void)state;
+    for (int is_letter = 0; is_letter < 2; is_letter++) { /* a record's headers stay as they are */
+        struct packet packet;
+        struct play play;
+
+        wanted.size = 0;
+        if (!is_letter) {
+            out_property(&wanted, "fms.reason", "old");
+            out_property(&wanted, "fms.time", "old");
+        }
+        out_property(&wanted, "fms.other", "kept");
+        out_property(&wanted, "fms.reason", "new");
+        out_property(&wanted, "fms.time", "now");
+        play_start_as(&play, is_letter ? FMS_DEAD_LETTER : FMS_SINK, NULL, "topic = t");
+        fake_add_record(play.f, &letter);
+        fake_write(play.f);
+        packet = expect_letter(&play.wire, "t", 0);
+        assert_int_equal(packet.properties_size, wanted.size);
+        assert_memory_equal(packet.properties, wanted.data, wanted.size);
+        free(packet.body);
+        fake_until(play.f, fake_fate(play.f, 0) == FMS_DELIVERED);
+        play_end(&play);
+    }
+}
+
 static void test_dead_letters_do_not_expire(void **state)
 {
     const struct fms_header expiry = {"mqtt.message_expiry", {"1", 1}}, format = {"mqtt.payload_format", {"1", 1}};
@@ -1403,6 +1440,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_what_mosquitto_does_not_take_costs_that_record),
         cmocka_unit_test(test_odd_topics_of_dead_letters_are_mended),
         cmocka_unit_test(test_a_dead_letter_has_always_a_topic),
+        cmocka_unit_test(test_dead_letters_that_come_back_do_not_grow),
         cmocka_unit_test(test_dead_letters_do_not_expire),
         cmocka_unit_test(test_large_dead_letters_are_reduced),
         cmocka_unit_test(test_a_dead_letter_goes_elsewhere),

@@ -15,6 +15,13 @@ size_t letter_header(const char *name)
     return i;
 }
 
+bool letter_replaces(const char *name, enum letter letter)
+{
+    if (strncmp(name, "user.", 5) != 0)
+        return false;
+    return letter_header(name + 5) < LETTER_HEADERS || (letter != LETTER_WHOLE && strcmp(name + 5, "fms.payload") == 0);
+}
+
 /* The bytes of the character that stands there, 0: none that MQTT takes. */
 static size_t character(const char *text, size_t size)
 {

@@ -22,6 +22,9 @@ enum letter {
 /* The header's place among those that the host adds, or LETTER_HEADERS. */
 size_t letter_header(const char *name);
 
+/* Whether the header is one of an earlier letter, which has come back as a message: what it says stands beside it anew. */
+bool letter_replaces(const char *name, enum letter letter);
+
 /* What comes nearest to a topic that can't be one: what no topic may hold becomes _, and so does a $ at its beginning; an empty one
  * is _. `to` has room for topic.size + 2 bytes; how many it gets, without the NUL. */
 size_t letter_topic(struct fms_bytes topic, char *to);

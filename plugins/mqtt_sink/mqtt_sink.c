@@ -537,7 +537,7 @@ static bool mqtt_sink_reserve(struct mqtt_sink *self, size_t count)
     return true;
 }
 
-/* A header of a dead letter that is sent otherwise than one of a record: what the host says of it gets through in any case, and
+/* A header of a dead letter that is sent otherwise than one of a record: what the host says of it gets through in any case, once, and
  * what MQTT is not to do with the letter, as it would have with the message, stands there to be read. */
 static bool add_letter_header(struct mqtt_sink *self, MQTTProperties *list, const struct fms_header *header,
                               enum letter letter)
@@ -546,6 +546,8 @@ static bool add_letter_header(struct mqtt_sink *self, MQTTProperties *list, cons
     bool is_inert = strcmp(header->name, "mqtt.message_expiry") == 0 ||
                     strcmp(header->name, "mqtt.payload_format") == 0;
 
+    if (letter_replaces(header->name, letter))
+        return true;
     if (place < LETTER_HEADERS)
         add_user(list, header->name, letter_text(header->value, most, self->shown[place]));
     else if (letter <= LETTER_WITHOUT_PAYLOAD && is_inert && mqtt_is_text(header->value.data, header->value.size))
