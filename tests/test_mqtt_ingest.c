@@ -579,7 +579,7 @@ static void test_broker_hangs_up_on_unsubscribe(void **state)
             assert_false(wire_ready(pair.wire.fd, 100));
         close(pair.wire.fd);
         pair_accept(&pair, true, 1);
-        assert_non_null(fake_said(pair.f, "and had not answered UNSUBSCRIBE from \"#\""));
+        assert_non_null(fake_said(pair.f, "and UNSUBSCRIBE from \"#\" had no answer"));
         assert_int_equal(fake_count_said(pair.f, "the broker is not asked again to end subscriptions"), i > 0);
         assert_false(wire_ready(pair.wire.fd, 1100)); /* the next sweep is put off */
     }
@@ -837,7 +837,8 @@ static void test_broker_of_3_1_1_only(void **state)
         close(wire.fd);
         pair_accept(&pair, false, 1);
         assert_int_equal(pair.wire.version, is_demanded ? 5 : 4);
-        assert_non_null(fake_said(pair.f, i < 4 ? "the broker does not speak MQTT 5" : "had not answered CONNECT"));
+        assert_non_null(
+            fake_said(pair.f, i < 4 ? "the broker does not speak MQTT 5" : "and CONNECT had no answer (does "));
         assert_int_equal(fake_said(pair.f, "tries MQTT 3.1.1") == NULL, is_demanded);
         if (!is_demanded) { /* who was only silent may have been so for another reason, and is asked again */
             fake_until(pair.f, fake_said(pair.f, "info: receives ") != NULL);
@@ -885,10 +886,8 @@ static void test_back_off_until_a_connection_lasts(void **state)
     }
     broker_grant(&pair.wire, 1);
     assert_true(paused >= 550 * FMS_MS);
-    assert_non_null(
-        fake_said(pair.f, "lost: the broker closed the connection, and had not answered SUBSCRIBE to \"t\""));
-    assert_non_null(
-        fake_said(pair.f, "does not last: the broker closed the connection, and had not answered SUBSCRIBE"));
+    assert_non_null(fake_said(pair.f, "lost: the broker closed the connection, and SUBSCRIBE to \"t\" had no answer"));
+    assert_non_null(fake_said(pair.f, "does not last: the broker closed the connection, and SUBSCRIBE to "));
     assert_int_equal(fake_count_said(pair.f, "info: connected to "), 2); /* the first, and the first again */
     fake_clock_set(pair.f, fms_now(fake_host(pair.f)) + 31 * FMS_SECOND, fms_realtime(fake_host(pair.f)));
     fake_until(pair.f, fake_said(pair.f, "and now it lasts: 8 connections before did not") != NULL);
@@ -1033,6 +1032,43 @@ static void test_limits_are_told_once(void **state)
 }
 
 /* It is sent elsewhere: said, with the address, for the address stands in the pipeline file. */
+/* A reason to hang up, and what had no answer then. */
+static void test_broker_hangs_up_on_subscribe(void **state)
+{
+    struct wire_out out = {.data = {0x97, 0}, .size = 2};
+    struct pair pair = pair_make("", 16);
+
+    (void)state;
+    pair.wire = broker_accept(pair.listener, NULL, false, NULL);
+    free(wire_expect(&pair.wire, SUBSCRIBE).body);
+    wire_send(&pair.wire, DISCONNECT << 4, &out);
+    fake_until(pair.f, fake_said(pair.f, "quota exceeded, and SUBSCRIBE to \"t\" had no answer") != NULL);
+    close(pair.wire.fd);
+    pair_accept(&pair, false, 1);
+    pair_end(&pair);
+}
+
+/* What is no MQTT broker is told by what it says, and not asked in another version. */
+static void test_no_broker_is_there(void **state)
+{
+    struct pair pair = pair_make("", 16);
+    struct wire wire = {.version = 5};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        assert_true(wire_ready(pair.listener, WIRE_PATIENCE));
+        wire.fd = accept4(pair.listener, NULL, NULL, SOCK_CLOEXEC);
+        free(wire_expect(&wire, CONNECT).body);
+        send_raw(&wire, i == 0 ? "HTTP/1.1 400 Bad Request\r\n" : "\x15\x03\x01\x00\x02\x02\x0a", i == 0 ? 26 : 7);
+        close(wire.fd);
+    }
+    pair_accept(&pair, false, 1);
+    assert_int_equal(pair.wire.version, 5);
+    assert_non_null(fake_said(pair.f, "no MQTT broker (it says \"HTTP/1.1 400 Bad Req...\")"));
+    assert_non_null(fake_said(pair.f, "that port speaks TLS: use ssl://"));
+    pair_end(&pair);
+}
+
 static void test_broker_redirects(void **state)
 {
     struct pair pair = pair_up("", 16, 1);
@@ -1374,6 +1410,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_restarts_are_no_takeovers),
         cmocka_unit_test(test_session_that_is_not_present),
         cmocka_unit_test(test_limits_are_told_once),
+        cmocka_unit_test(test_broker_hangs_up_on_subscribe),
+        cmocka_unit_test(test_no_broker_is_there),
         cmocka_unit_test(test_broker_redirects),
         cmocka_unit_test(test_refused_subscription_is_asked_for_again),
         cmocka_unit_test(test_stopped_with_records_in_flight),

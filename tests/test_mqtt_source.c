@@ -1162,20 +1162,33 @@ static void test_version_is_not_given_up_lightly(void **state)
 
 static void test_broker_redirects(void **state)
 {
-    int port = 0, listener = wire_listen(&port);
-    struct wire_out out = {.data = {0x9c, 9, 28, 0, 6, 'o', 't', 'h', 'e', 'r', '1'}, .size = 11};
-    struct fake *f = source_watched(port, "");
-    struct wire wire = broker_accept(listener, NULL, false, NULL);
+    static const struct {
+        struct wire_out out;
+        const char *said;
+    } rows[] = {
+        {{.data = {0x9c, 9, 28, 0, 6, 'o', 't', 'h', 'e', 'r', '1'}, .size = 11}, "Use another server: other1"},
+        {{.data = {0x97, 6, 31, 0, 3, 'f', 'e', 'e'}, .size = 8}, "Quota exceeded: fee"},
+        {{.data = {0, 0}, .size = 2}, "it says nothing of why; "},
+    };
 
     (void)state;
-    broker_grant(&wire, 1);
-    wire_send(&wire, DISCONNECT << 4, &out);
-    fake_until(f, fake_said(f, "lost: the broker closed the connection: Use another server: other1") != NULL);
-    close(wire.fd);
-    fake_stop(f);
-    fake_until(f, fake_ended(f));
-    fake_close(f);
-    close(listener);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        int port = 0, listener = wire_listen(&port);
+        struct fake *f = source_watched(port, "");
+        struct wire wire = broker_accept(listener, NULL, false, NULL);
+        char said[128];
+
+        broker_grant(&wire, 1);
+        fake_until(f, fake_said(f, "info: receives ") != NULL);
+        wire_send(&wire, DISCONNECT << 4, &rows[i].out);
+        snprintf(said, sizeof said, "lost: the broker closed the connection: %s", rows[i].said);
+        fake_until(f, fake_said(f, said) != NULL);
+        close(wire.fd);
+        fake_stop(f);
+        fake_until(f, fake_ended(f));
+        fake_close(f);
+        close(listener);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------------- subscriptions */

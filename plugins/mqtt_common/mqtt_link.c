@@ -267,7 +267,9 @@ static void link_note(struct mqtt_link *link, bool *note, bool value)
  * is done, and what TLS 1.3 has to say of our certificate comes later. It does not tell whether there was somebody. */
 static void link_refused(struct mqtt_link *link, int code, const char *message)
 {
-    const char *tls = link->url.is_tls ? "; perhaps it wants a certificate of ours, or refuses it" : "";
+    bool is_5 = link->options->version == MQTT_5;
+    const char *hint = link->url.is_tls ? "perhaps it wants a certificate of ours, or refuses it"
+                                        : "perhaps it is no MQTT broker, or wants TLS (ssl://)";
 
     if (code == 1 || code == MQTTREASONCODE_UNSUPPORTED_PROTOCOL_VERSION)
         link_note(link, &link->is_unspoken, true);
@@ -275,11 +277,11 @@ static void link_refused(struct mqtt_link *link, int code, const char *message)
         link_down(link, "refused: %s", connack_text(code));
     } else if (message != NULL && strcmp(message, "CONNACK return code") == 0) {
         link_note(link, &link->is_unanswered, true);
-        link_down(link, "the answer is none of MQTT (code %d)", code);
+        link_down(link, "what answers there is no MQTT broker (code %d)", code);
     } else if (message != NULL && strcmp(message, "TCP connect completion failure") == 0) {
         link_note(link, &link->is_unanswered, true);
-        link_down(link, "the broker closed the connection instead of an answer%s%s", tls,
-                  link->options->version == MQTT_5 ? " (does it speak MQTT 5? else set version = auto)" : "");
+        link_down(link, "the broker closed the connection instead of an answer: %s%s", hint,
+                  is_5 ? ", or does not speak MQTT 5 (version = auto)" : "");
     } else {
         link_note(link, &link->is_unreachable, true);
         link_down(link, "nobody answers there, or whoever does hangs up at once%s",
@@ -331,20 +333,25 @@ static bool link_is_blaming(const struct mqtt_link *link, enum MQTTReasonCodes c
     }
 }
 
-/* MQTT 5: the broker says why, and perhaps which server to use instead. on_lost does not follow. */
+/* MQTT 5: the broker says why, and perhaps which server to use instead, or more in its own words. on_lost does not follow. */
 static void on_disconnected(void *context, MQTTProperties *properties, enum MQTTReasonCodes code)
 {
     struct mqtt_link *link = context;
-    const char *text = MQTTReasonCode_toString(code);
-    MQTTProperty *server = MQTTProperties_getProperty(properties, MQTTPROPERTY_CODE_SERVER_REFERENCE);
+    const char *text = code != MQTTREASONCODE_SUCCESS ? MQTTReasonCode_toString(code) : "it says nothing of why";
+    MQTTProperty *said = MQTTProperties_getProperty(properties, MQTTPROPERTY_CODE_SERVER_REFERENCE);
+    char shown[MQTT_SHOWN_SIZE];
+
+    if (said == NULL)
+        said = MQTTProperties_getProperty(properties, MQTTPROPERTY_CODE_REASON_STRING);
+    if (said != NULL)
+        mqtt_show(fms_bytes_of(said->value.data.data, (size_t)said->value.data.len), shown);
 
     link_note(link, &link->is_blaming, link_is_blaming(link, code));
     if (code == MQTTREASONCODE_SESSION_TAKEN_OVER)
         link_down(link, "another client has connected with the client id \"%s\": give each its own", link_id(link));
     else
-        link_down(link, "the broker closed the connection: %s%s%.*s", text != NULL ? text : "unknown reason",
-                  server != NULL ? ": " : "", server != NULL ? server->value.data.len : 0,
-                  server != NULL ? server->value.data.data : "");
+        link_down(link, "the broker closed the connection: %s%s%s", text != NULL ? text : "unknown reason",
+                  said != NULL ? ": " : "", said != NULL ? shown : "");
 }
 
 static int on_arrived(void *context, char *topic, int topic_size, MQTTAsync_message *message)

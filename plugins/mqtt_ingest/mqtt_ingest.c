@@ -626,23 +626,34 @@ static int link_read(struct mqtt_ingest *self)
     return 0;
 }
 
+/* What may be wrong where the broker hangs up on CONNECT. */
+static const char *connect_hint(const struct mqtt_ingest *self)
+{
+    bool is_tls = transport_server(self->transport)->is_tls;
+
+    if (self->mqtt.version == MQTT_AUTO)
+        return is_tls ? "" : " (does that port want TLS? Then use ssl://)";
+    return is_tls ? " (does it speak this version of MQTT? Else leave version out)"
+                  : " (does it speak this version of MQTT? Else leave version out. Does that port want TLS? Then use"
+                    " ssl://)";
+}
+
 /* Why the connection is over: what the session says comes before what the socket says, and with what had no answer. */
 static const char *down_reason(struct mqtt_ingest *self)
 {
     const char *reason = session_reason(self->session), *filter = session_unanswered(self->session);
     const char *old_filter = session_unswept(self->session);
 
-    if (reason[0] != '\0')
+    if (reason[0] != '\0' && !session_was_dismissed(self->session))
         return reason;
-    reason = transport_reason(self->transport);
+    if (reason[0] == '\0')
+        reason = transport_reason(self->transport);
     if (self->is_up && filter != NULL)
-        snprintf(self->why, sizeof self->why, "%s, and had not answered SUBSCRIBE to \"%.100s\"", reason, filter);
+        snprintf(self->why, sizeof self->why, "%s, and SUBSCRIBE to \"%.100s\" had no answer", reason, filter);
     else if (old_filter != NULL)
-        snprintf(self->why, sizeof self->why, "%s, and had not answered UNSUBSCRIBE from \"%.100s\"", reason,
-                 old_filter);
+        snprintf(self->why, sizeof self->why, "%s, and UNSUBSCRIBE from \"%.100s\" had no answer", reason, old_filter);
     else if (!self->is_up && transport_was_closed(self->transport))
-        snprintf(self->why, sizeof self->why, "%s, and had not answered CONNECT%s", reason,
-                 self->mqtt.version == MQTT_5 ? " (does it speak MQTT 5? else leave version out)" : "");
+        snprintf(self->why, sizeof self->why, "%s, and CONNECT had no answer%s", reason, connect_hint(self));
     else
         return reason;
     return self->why;

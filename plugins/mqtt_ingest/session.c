@@ -11,6 +11,7 @@
 #define ANSWER_MOST      (600 * FMS_SECOND) /* for SUBACK, whatever comes in front of it */
 #define RELEASE_PATIENCE (30 * FMS_SECOND)  /* for PUBREL, behind all that a broker sends ahead; while it is read */
 #define OUTPUT_MOST      16384u             /* bytes to be sent beyond which nothing is added, or read */
+#define GREETING_SHOWN   20u                /* bytes of what is no MQTT */
 #define IDENTIFIERS      65536u             /* of packets: two bytes */
 
 enum state {
@@ -92,7 +93,7 @@ struct session {
     enum state state;
     bool was_present;
     bool has_connected; /* ever */
-    bool is_foreign, is_heard;
+    bool is_foreign, is_heard, was_dismissed;
     struct session_limits limits;
     char reason[512];
     bool is_leaving;         /* DISCONNECT is to be sent behind the acknowledgements that are ready */
@@ -219,6 +220,11 @@ bool session_is_foreign(const struct session *session)
     return session->is_foreign;
 }
 
+bool session_was_dismissed(const struct session *session)
+{
+    return session->was_dismissed;
+}
+
 bool session_is_unheard(const struct session *session)
 {
     return !session->is_heard;
@@ -338,6 +344,16 @@ static enum session_event session_accuse(struct session *session, int reason, co
     bool is_connected = session->state == STATE_CONNECTED;
 
     session_give_up(session, "the broker breaks the protocol: %s: %s", packet, packet_reason_text(PACKET_5, reason));
+    return is_connected ? session_leave(session, reason) : SESSION_CLOSED;
+}
+
+/* What is no packet that we could name. */
+static enum session_event session_accuse_length(struct session *session, int reason)
+{
+    bool is_connected = session->state == STATE_CONNECTED;
+
+    session_give_up(session, "the broker breaks the protocol: it sends a packet %s",
+                    reason == REASON_MALFORMED ? "whose length cannot be told" : "that is no message and is too large");
     return is_connected ? session_leave(session, reason) : SESSION_CLOSED;
 }
 
@@ -488,7 +504,7 @@ void session_begin(struct session *session, int64_t now)
     session->connection++;
     session->first = session->tail;
     session->reason[0] = '\0';
-    session->is_foreign = session->is_heard = false;
+    session->is_foreign = session->is_heard = session->was_dismissed = false;
     session->keepalive = options->keepalive;
     session->sent_at = session->heard_at = session->pinged_at = session->ticked_at = now;
     session->unsent_at = session->withheld_at = session->waits_since = FMS_NEVER;
@@ -620,14 +636,15 @@ static bool may_subscribe(struct session *session, uint32_t maximum_packet_size)
     return true;
 }
 
-/* What the broker says of a code that is not 0: the address to go to, where it names one, or its own words. */
+/* What the broker says of a code, whose text is `reason` (NULL: it is 0): the address to go to, where it names one, or its own words. */
 static enum session_event session_refused(struct session *session, const char *what, const char *reason,
                                           const struct packet_properties *said)
 {
     struct fms_bytes more = said->server_reference.size > 0 ? said->server_reference : said->reason_string;
     char text[MQTT_SHOWN_SIZE];
 
-    return session_give_up(session, "%s: %s%s%s", what, reason, more.size > 0 ? ": " : "", mqtt_show(more, text));
+    return session_give_up(session, "%s%s%s%s%s", what, reason != NULL ? ": " : "", reason != NULL ? reason : "",
+                           more.size > 0 ? ": " : "", mqtt_show(more, text));
 }
 
 /* 3.1.1 has its broker answer CONNECT of a version that it does not know with its own CONNACK, which is shorter, or with its
@@ -779,7 +796,9 @@ static enum session_event on_disconnect(struct session *session, const struct pa
     struct packet_disconnect disconnect;
 
     packet_read_disconnect(packet, &disconnect);
-    return session_refused(session, "the broker closed the connection", packet_reason_text(PACKET_5, disconnect.reason),
+    session->was_dismissed = true;
+    return session_refused(session, "the broker closed the connection",
+                           disconnect.reason != REASON_SUCCESS ? packet_reason_text(PACKET_5, disconnect.reason) : NULL,
                            &disconnect.properties);
 }
 
@@ -1225,8 +1244,6 @@ static enum session_event session_dispatch(struct session *session, const struct
         "SUBSCRIBE",          "SUBACK",  "UNSUBSCRIBE", "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT", "AUTH"};
 
     session->is_heard = true;
-    if (session->state == STATE_CONNECTING && packet->type != PACKET_CONNACK && packet->type != PACKET_DISCONNECT)
-        return session_accuse(session, REASON_PROTOCOL_ERROR, names[packet->type]); /* MQTT-3.2.0-1 */
     switch (packet->type) {
     case PACKET_CONNACK:
         return on_connack(session, packet);
@@ -1274,6 +1291,30 @@ static bool is_too_large(const struct session *session, const struct packet *pac
     return packet->size > session->options.buffer_size && packet->type != PACKET_PUBLISH;
 }
 
+/* Whether what comes first is nothing that a broker may say before or instead of CONNACK. */
+static bool is_no_broker(const struct session *session, struct fms_bytes input)
+{
+    const uint8_t *bytes = input.data;
+
+    return session->state == STATE_CONNECTING && input.size > 0 && bytes[0] != PACKET_CONNACK << 4 &&
+           bytes[0] != PACKET_DISCONNECT << 4;
+}
+
+/* There is something else at that port, which does not speak the other version of MQTT either. */
+static enum session_event session_mistaken(struct session *session, struct fms_bytes input)
+{
+    static const uint8_t tls_alert[] = {0x15, 0x03};
+    char text[MQTT_SHOWN_SIZE];
+    bool is_more = input.size > GREETING_SHOWN;
+
+    session->is_heard = true;
+    if (input.size >= sizeof tls_alert && memcmp(input.data, tls_alert, sizeof tls_alert) == 0)
+        return session_give_up(session, "that port speaks TLS: use ssl://");
+    mqtt_show(fms_bytes_of(input.data, is_more ? GREETING_SHOWN : input.size), text);
+    return session_give_up(session, "what answers there is no MQTT broker (it says \"%s%s\")", text,
+                           is_more ? "..." : "");
+}
+
 enum session_event session_read(struct session *session, struct fms_bytes *input, struct session_message *message)
 {
     if (session->sweep != NULL && session->sweep->is_void && sweep_end(session, message) == SESSION_STRAY)
@@ -1284,6 +1325,8 @@ enum session_event session_read(struct session *session, struct fms_bytes *input
         size_t head;
         int error;
 
+        if (is_no_broker(session, *input))
+            return session_mistaken(session, *input);
         use_up(session, input, session->skip);
         session->wanted = 2;
         error = session->skip > 0 ? 0 : packet_peek(input->data, input->size, &packet);
@@ -1292,9 +1335,9 @@ enum session_event session_read(struct session *session, struct fms_bytes *input
             return SESSION_HUNGRY;
         }
         if (error != 1)
-            return session_accuse(session, error, "a packet's length");
+            return session_accuse_length(session, error);
         if (is_too_large(session, &packet))
-            return session_accuse(session, REASON_PACKET_TOO_LARGE, "a packet's length");
+            return session_accuse_length(session, REASON_PACKET_TOO_LARGE);
         if (!is_there(session, &packet, input->size))
             return SESSION_HUNGRY;
         head = packet.size - packet.body.size;

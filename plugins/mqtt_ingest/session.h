@@ -78,6 +78,7 @@ bool session_is_subscribed(const struct session *session); /* all filters are gr
 bool session_was_present(const struct session *session);   /* the broker knew us (MQTT-3.2.2-2) */
 bool session_is_first(const struct session *session);      /* no filter was granted on an earlier connection */
 bool session_is_foreign(const struct session *session);    /* the broker says that it does not know this version */
+bool session_was_dismissed(const struct session *session); /* the broker has sent DISCONNECT */
 bool session_is_unheard(const struct session *session);    /* the broker has said nothing on this connection */
 const struct session_limits *session_limits(const struct session *session); /* once it is connected */
 

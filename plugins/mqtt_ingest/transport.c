@@ -80,7 +80,12 @@ static void say_closed(struct transport *transport, int error)
     if (transport->reason[0] != '\0')
         return;
     transport->was_closed = error == 0 || error == ECONNRESET || error == EPIPE;
-    say(transport, "%s", error != 0 ? strerror(error) : "the broker closed the connection");
+    if (error == 0)
+        say(transport, "the broker closed the connection");
+    else if (transport->was_closed)
+        say(transport, "the broker closed the connection (%s)", strerror(error));
+    else
+        say(transport, "the connection broke: %s", strerror(error));
 }
 
 bool transport_was_closed(const struct transport *transport)
