@@ -330,6 +330,22 @@ static inline void wire_publish_raw(const struct wire *wire, unsigned flags, str
     wire_send(wire, PUBLISH << 4 | flags, &out);
 }
 
+/* To "t", at QoS 1, with so many user properties without name and value, 206 to 3,276 of them. */
+static inline void publish_many_properties(const struct wire *wire, size_t count)
+{
+    static const unsigned char property[] = {38, 0, 0, 0, 0};
+    struct wire_out out = {.size = 0};
+    size_t size = count * sizeof property;
+
+    out_text(&out, "t");
+    out_two(&out, 999);
+    out_byte(&out, (size & 127) | 128);
+    out_byte(&out, (unsigned)(size >> 7));
+    for (size_t i = 0; i < count; i++)
+        out_bytes(&out, property, sizeof property);
+    wire_send(wire, PUBLISH << 4 | 1 << 1, &out);
+}
+
 static inline void wire_publish(const struct wire *wire, const char *topic, const char *payload, unsigned qos,
                                 unsigned id, const char *property, const char *value)
 {

@@ -374,6 +374,8 @@ static void test_too_large_for_the_broker_is_rejected(void **state)
     free(packet.body);
     fake_until(play.f, fake_unsettled(play.f) == 0);
     assert_int_equal(fake_fate(play.f, 0), FMS_REJECTED);
+    assert_non_null(
+        strstr(fake_reason(play.f, 0), "a packet larger than the 300 bytes that the broker takes: \"fms/data\""));
     assert_int_equal(fake_fate(play.f, 1), FMS_DELIVERED);
     assert_int_equal(fake_counter(play.f, "connections"), 1);
     play_end(&play);

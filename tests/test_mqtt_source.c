@@ -259,6 +259,7 @@ static void test_odd_messages_cost_themselves(void **state)
 
         if (cases[i].reason == NULL ? reason != NULL : reason == NULL || strstr(reason, cases[i].reason) == NULL)
             fail_msg("case %zu: %s", i, reason);
+        assert_true(reason == NULL || strstr(reason, " on \"") != NULL);
         assert_int_equal(fake_record(f, i)->topic.size, cases[i].topic.size);
         assert_memory_equal(fake_record(f, i)->topic.data, cases[i].topic.data, cases[i].topic.size);
     }
@@ -266,6 +267,10 @@ static void test_odd_messages_cost_themselves(void **state)
     assert_int_equal(fake_record(f, 3)->header_count, 1);
     assert_int_equal(fake_counter(f, "properties_dropped"), 3);
     assert_int_equal(fake_counter(f, "unusable"), bad);
+    assert_int_equal(fake_count_said(f, "warning: "), 0); /* the pipeline logs each by itself */
+    publish_many_properties(&wire, 1003);
+    fake_until(f, fake_said(f, "3 user properties of a message on \"t\" are left out") != NULL);
+    assert_int_equal(fake_record(f, count)->header_count, 1000);
     assert_int_equal(fake_counter(f, "connections"), 1);
     source_end(f);
     close(wire.fd);
@@ -890,6 +895,34 @@ static void test_messages_instead_of_an_answer(void **state)
     close(listener);
 }
 
+/* Of connections that do not last, none is said to be there again but the one that lasts. */
+static void test_a_connection_that_lasts_is_told(void **state)
+{
+    int port = 0, listener = wire_listen(&port);
+    struct fake *f = source_watched(port, "");
+    struct wire wire;
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        wire = broker_accept(listener, NULL, false, NULL);
+        free(wire_expect(&wire, SUBSCRIBE).body);
+        close(wire.fd);
+    }
+    fake_until(f, fake_said(f, "lost, 4 times in a row now: ") != NULL);
+    assert_true(wire_ready(listener, WIRE_PATIENCE));
+    clock_ahead = -29500 * FMS_MS; /* it has lasted soon */
+    wire = broker_accept(listener, NULL, false, NULL);
+    broker_grant(&wire, 1);
+    clock_ahead = 0;
+    fake_until(f, fake_said(f, "again, and now it lasts: 4 connections before did not") != NULL);
+    assert_int_equal(fake_count_said(f, "info: connected to "), 3); /* the first, and the first again */
+    fake_stop(f);
+    fake_until(f, fake_ended(f));
+    fake_close(f);
+    close(wire.fd);
+    close(listener);
+}
+
 /* One that answers all and hangs up all the same: perhaps two clients push each other out. */
 static void test_takeovers_are_guessed(void **state)
 {
@@ -1236,7 +1269,7 @@ static void test_subscription_of_yesterday_is_ended(void **state)
         f = source_up(broker.port, 2, options);
         client_publish(&writer, "kept/a", "0", 1, NULL, NULL);
         client_publish(&writer, "old/a/data", "1", 1, NULL, NULL);
-        fake_until(f, fake_said(f, v == 1 ? "had a subscription to \"old/+/data\", which is not asked for"
+        fake_until(f, fake_said(f, v == 1 ? "had a subscription to old/+/data, which is not asked for"
                                           : "\"old/a/data\" came, and all that it can have come by has ended") != NULL);
         client_publish(&writer, "old/a/data", "2", 1, NULL, NULL);
         client_publish(&writer, "new/a", "3", 1, NULL, NULL);
@@ -1327,7 +1360,7 @@ static void test_overlapping_subscription_of_yesterday_is_ended(void **state)
         }
         fake_until(f, fake_emitted(f) == 2);
         if (has_session)
-            fake_until(f, fake_said(f, "had a subscription to \"fms/#\", which is not asked for") != NULL);
+            fake_until(f, fake_said(f, "had a subscription to fms/#, which is not asked for") != NULL);
         source_end(f);
         close(wire.fd);
         close(listener);
@@ -1578,7 +1611,7 @@ static void test_whatever_is_wrong_with_one_address_the_next_is_tried(void **sta
     expect_all_turns("mqtt_source", FMS_SOURCE);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check_names_what_is_wrong),
@@ -1604,6 +1637,7 @@ int main(void)
         cmocka_unit_test(test_qos_2_is_exactly_once_across_connections),
         cmocka_unit_test(test_connections_that_come_to_nothing_slow_down),
         cmocka_unit_test(test_messages_instead_of_an_answer),
+        cmocka_unit_test(test_a_connection_that_lasts_is_told),
         cmocka_unit_test(test_takeovers_are_guessed),
         cmocka_unit_test(test_restarts_are_no_takeovers),
         cmocka_unit_test(test_good_connection_resets_the_back_off),
@@ -1628,5 +1662,7 @@ int main(void)
     };
 
     signal(SIGPIPE, SIG_IGN);
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

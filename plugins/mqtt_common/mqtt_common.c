@@ -274,7 +274,7 @@ const char *mqtt_topic_error(const char *topic, size_t size)
     if (size > 65535)
         return "the topic is longer than 65535 bytes";
     if (memchr(topic, '+', size) != NULL || memchr(topic, '#', size) != NULL)
-        return "the topic holds a wildcard (+ or #), which none to publish to may";
+        return "the topic holds a wildcard (+ or #), which is for subscriptions only";
     return mqtt_is_text(topic, size) ? NULL : "the topic is no UTF-8, or holds control characters";
 }
 
@@ -348,6 +348,14 @@ void mqtt_headers_add(struct mqtt_headers *headers, struct fms_bytes name, struc
     to[before + name.size] = '\0';
     headers->names_used += before + name.size + 1;
     headers->items[headers->count++] = (struct fms_header){to, value.data != NULL ? value : fms_bytes_of("", 0)};
+}
+
+void mqtt_tell_left_out(const struct fms_host *host, struct fms_bytes topic, size_t count)
+{
+    char text[MQTT_SHOWN_SIZE];
+
+    fms_warn(host, "a record has room for %d headers: %zu user properties of a message on \"%s\" are left out",
+             MQTT_HEADERS_MAX, count, mqtt_show(topic, text));
 }
 
 void mqtt_headers_free(struct mqtt_headers *headers)

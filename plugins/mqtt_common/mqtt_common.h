@@ -153,6 +153,9 @@ bool mqtt_headers_begin(struct mqtt_headers *headers, const struct mqtt_properti
                         size_t user_size);
 /* A user property. The name, which holds no NUL, is copied; the value is not. */
 void mqtt_headers_add(struct mqtt_headers *headers, struct fms_bytes name, struct fms_bytes value);
+/* Says that so many user properties of a message found no place. */
+void mqtt_tell_left_out(const struct fms_host *host, struct fms_bytes topic, size_t count);
+
 void mqtt_headers_free(struct mqtt_headers *headers);
 
 /* What a header becomes in a message. */

@@ -1012,7 +1012,7 @@ static void link_tell_up(struct mqtt_link *link)
 {
     const char *session = link->limits.session_present ? "with the session that the broker kept" : "with a new session";
 
-    if (link->is_reconnecting && link->is_told)
+    if (link->has_connected && link->is_reconnecting && link->is_told && link->losses <= 1)
         fms_info(link->host, "connected to %s again after %.1f s, %s", link->url.text,
                  (double)(mqtt_clock() - link->down_since) / (double)FMS_SECOND, session);
     else if (!link->has_connected)
@@ -1025,9 +1025,20 @@ static void link_tell_up(struct mqtt_link *link)
     link_tell_limits(link);
 }
 
+/* Where connections before it did not last, it is told when this one has. */
+static void link_tell_lasting(struct mqtt_link *link, int64_t *lasts_at)
+{
+    if (mqtt_clock() < *lasts_at)
+        return;
+    *lasts_at = FMS_NEVER;
+    fms_info(link->host, "connected to %s again, and now it lasts: %u connections before did not", link->url.text,
+             link->losses);
+    link->losses = 0;
+}
+
 static void link_serve(struct mqtt_link *link)
 {
-    int64_t next;
+    int64_t next, lasts_at = link->losses > 1 ? mqtt_clock() + GOOD_AFTER : FMS_NEVER;
 
     if (link->role.up != NULL)
         link->role.up(link->role.user);
@@ -1035,7 +1046,9 @@ static void link_serve(struct mqtt_link *link)
     while (link->state == LINK_UP && !link_must_go(link)) {
         link->is_kicked = false;
         pthread_mutex_unlock(&link->lock);
+        link_tell_lasting(link, &lasts_at);
         next = link->role.work != NULL ? link->role.work(link->role.user) : FMS_NEVER;
+        next = lasts_at < next ? lasts_at : next;
         pthread_mutex_lock(&link->lock);
         while (link->state == LINK_UP && !link_must_go(link) && !link->is_kicked && link_wait(link, next))
             ;

@@ -18,9 +18,7 @@
 
 #define BUFFER_SIZE     (256u * 1024u)    /* what is read at once; larger only for a message that needs it */
 #define FLIGHTS_MAX     (1u << 24)        /* not acknowledged: 64 MiB, should a broker go so far */
-#define HEADERS_MAX     1000u             /* that a record can have */
 #define NAMES_KEPT      65536u            /* bytes of headers' names */
-#define FAULTS_TOLD     16u               /* there are fewer */
 #define PART_PATIENCE   FMS_SECOND        /* with a broker that does not hang up */
 #define PROVED_AFTER    (30 * FMS_SECOND) /* a connection that has lasted so long, all subscriptions answered, is good */
 #define KICKED_WITHIN   (10 * FMS_SECOND) /* a connection that ends sooner, without a word, may have been taken over */
@@ -77,7 +75,6 @@ struct mqtt_ingest {
     size_t unsettled;
 
     struct mqtt_headers headers;
-    const char *faults_told[FAULTS_TOLD];
 };
 
 enum { COUNT_CONNECTIONS, COUNT_PAUSES, COUNT_CUT, COUNT_UNUSABLE, COUNT_PROPERTIES, COUNT_RETAINED };
@@ -169,20 +166,6 @@ static bool ingest_headers(struct mqtt_ingest *self, const struct session_messag
     return true;
 }
 
-/* The log holds back lines that are like others, whatever their fault: so the first of each is told by itself. */
-static void tell_fault(struct mqtt_ingest *self, const char *fault, const char *topic)
-{
-    for (size_t i = 0; i < FAULTS_TOLD; i++) {
-        if (self->faults_told[i] == fault)
-            return;
-        if (self->faults_told[i] != NULL)
-            continue;
-        self->faults_told[i] = fault;
-        fms_info(self->host, "a message on \"%s\" is the first that is rejected because %s", topic, fault);
-        return;
-    }
-}
-
 /* A message that is not all there, or that no record can be made of: it goes to dead letters. As fms_emit, which logs it. */
 static int ingest_reject(struct mqtt_ingest *self, const struct session_message *message, struct fms_record *draft)
 {
@@ -196,15 +179,13 @@ static int ingest_reject(struct mqtt_ingest *self, const struct session_message 
         return fms_emit_rejected(
             self->host, draft,
             "its packet of %zu bytes, with a payload of %zu, is larger than max_in_flight_bytes; its"
-            " payload is not kept",
-            message->size, message->payload.size);
+            " payload is not kept (MQTT PUBLISH on \"%s\")",
+            message->size, message->payload.size, topic);
     error = fms_emit_rejected(self->host, draft, "%s (MQTT PUBLISH %u on \"%s\", of %zu bytes%s)", message->fault,
                               (unsigned)(uint16_t)message->tag[1], topic, message->size,
                               message->is_cut ? "; its payload is not kept" : "");
-    if (error == 0) {
+    if (error == 0)
         fms_count(self->host, COUNT_UNUSABLE, 1);
-        tell_fault(self, message->fault, topic);
-    }
     return error;
 }
 
@@ -224,17 +205,22 @@ static int ingest_emit(struct mqtt_ingest *self, const struct session_message *m
         .tag = {message->tag[0], message->tag[1]},
     };
     bool has_headers = (message->said->present & HEADERS) != 0 || message->is_retained;
-    size_t dropped = message->said->ignored;
+    size_t dropped = message->said->ignored, left_out;
     int error;
 
     if (has_headers && !ingest_headers(self, message, &draft))
         return fms_fail(self->host, -ENOMEM, "no memory for %zu headers", message->said->user_count);
     error = message->fault != NULL || message->is_cut ? ingest_reject(self, message, &draft)
                                                       : fms_emit(self->host, &draft);
-    dropped += has_headers ? self->headers.left_out : 0;
-    ingest_tidy(self);
-    if (error != 0)
+    left_out = has_headers ? self->headers.left_out : 0;
+    dropped += left_out;
+    if (error != 0) {
+        ingest_tidy(self);
         return error;
+    }
+    if (left_out > 0)
+        mqtt_tell_left_out(self->host, message->topic, left_out);
+    ingest_tidy(self);
     self->unsettled++;
     if (message->is_cut)
         fms_count(self->host, COUNT_CUT, 1);
@@ -380,8 +366,8 @@ static void link_prove(struct mqtt_ingest *self, int64_t now)
         return;
     self->is_proved = true;
     if (self->fleeting > 1)
-        fms_info(self->host, "connected to %s again after %.1f s, and now it lasts: %u connections before did not",
-                 server_of(self), (double)(now - self->down_since) / (double)FMS_SECOND, self->fleeting);
+        fms_info(self->host, "connected to %s again, and now it lasts: %u connections before did not", server_of(self),
+                 self->fleeting);
     self->fleeting = 0;
     self->is_reconnecting = false;
 }
@@ -505,15 +491,15 @@ static void on_swept(struct mqtt_ingest *self, const struct session_message *mes
 
     if (session_version(self->session) == PACKET_5)
         fms_warn(self->host,
-                 "the broker's session still had %s from an earlier start: unsubscribed, since topic does not"
-                 " ask for it",
+                 "the broker's session still had subscriptions from an earlier start, which topic does not ask for, and"
+                 " which are unsubscribed now: %s",
                  mqtt_show(message->topic, text));
     else
-        fms_warn(
-            self->host,
-            "messages such as those on \"%s\" come by a subscription from an earlier start, which topic does not ask"
-            " for: what may bring them is unsubscribed",
-            mqtt_show(message->topic, text));
+        fms_warn(self->host,
+                 "messages come by a subscription from an earlier start, which topic does not ask for, and what may "
+                 "bring them"
+                 " is unsubscribed: they are such as those on %s",
+                 mqtt_show(message->topic, text));
 }
 
 static void on_stray(struct mqtt_ingest *self, const struct session_message *message)

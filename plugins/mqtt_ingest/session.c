@@ -926,7 +926,7 @@ static void sweep_name(struct sweep *sweep, const char *filter)
     size_t used = strlen(sweep->names);
 
     sweep->found++;
-    snprintf(sweep->names + used, sizeof sweep->names - used, "%s\"%s\"", used > 0 ? ", " : "", filter);
+    snprintf(sweep->names + used, sizeof sweep->names - used, "%s%s", used > 0 ? ", " : "", filter);
 }
 
 /* The sweep is over. */

@@ -41,6 +41,7 @@ struct place {
     bool is_last_resort; /* a dead letter, and the topic is self->last_topic */
     enum place_state state;
     int code;        /* that the broker refused it with */
+    bool is_ours;    /* the refusal: it was not sent */
     unsigned losses; /* connections that it has cost alone */
 };
 
@@ -267,8 +268,14 @@ static void mqtt_sink_reject(struct mqtt_sink *self, const struct place *place, 
 {
     const char *text = MQTTReasonCode_toString((enum MQTTReasonCodes)code);
 
-    fms_reject(self->host, place->record, "the broker refuses it: %s: \"%.200s\"",
-               text != NULL ? text : "unknown reason", place->topic);
+    if (place->is_ours && code == MQTTREASONCODE_PACKET_TOO_LARGE)
+        fms_reject(self->host, place->record,
+                   "it makes a packet larger than the %lld bytes that the broker takes: \"%.200s\"",
+                   (long long)mqtt_link_limits(self->link)->packet_size, place->topic);
+    else
+        fms_reject(self->host, place->record, "%s: %s: \"%.200s\"",
+                   place->is_ours ? "it cannot be sent" : "the broker refuses it",
+                   text != NULL ? text : "unknown reason", place->topic);
 }
 
 /* A refusal that says nothing of what is wrong, and may be that record's for ever. */
@@ -362,6 +369,7 @@ static int mqtt_sink_write(void *instance, const struct fms_record *const *recor
         place->record = records[taken];
         place->state = PLACE_WAITING;
         place->losses = 0;
+        place->is_ours = false;
         self->end++;
         pthread_mutex_unlock(&self->lock);
         room--;
@@ -712,6 +720,7 @@ static int64_t mqtt_sink_work(void *user)
         if (error == MQTTASYNC_BAD_UTF8_STRING) /* should paho be stricter than we are */
             error = MQTTREASONCODE_TOPIC_NAME_INVALID;
         if (error > 0) { /* that record's fault, not the connection's */
+            place->is_ours = true;
             mqtt_sink_answered(place, error);
             error = MQTTASYNC_SUCCESS;
         }

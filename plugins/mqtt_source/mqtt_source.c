@@ -211,13 +211,12 @@ static const char *mqtt_source_headers(struct mqtt_source *self, const MQTTAsync
 static int mqtt_source_reject(struct mqtt_source *self, const struct fms_record *draft, const char *fault)
 {
     char topic[MQTT_SHOWN_SIZE];
-    int error = fms_emit_rejected(self->host, draft, "%s", fault);
+    int error = fms_emit_rejected(self->host, draft, "%s (MQTT PUBLISH on \"%s\")", fault,
+                                  mqtt_show(draft->topic, topic));
 
-    if (error != 0)
-        return error;
-    fms_count(self->host, COUNT_UNUSABLE, 1);
-    fms_warn(self->host, "a message on \"%s\" is rejected: %s", mqtt_show(draft->topic, topic), fault);
-    return 0;
+    if (error == 0)
+        fms_count(self->host, COUNT_UNUSABLE, 1);
+    return error;
 }
 
 /* On the lane. As fms_emit. */
@@ -244,6 +243,8 @@ static int mqtt_source_emit(struct mqtt_source *self, const struct parked *item)
         atomic_fetch_sub(&self->unsettled, 1);
     else if (dropped > 0)
         fms_count(self->host, COUNT_PROPERTIES, dropped);
+    if (error == 0 && draft.header_count > 0 && self->headers.left_out > 0)
+        mqtt_tell_left_out(self->host, draft.topic, self->headers.left_out);
     return error;
 }
 
@@ -582,7 +583,7 @@ static void mqtt_source_unsubscribe(struct mqtt_source *self, const char *topic)
         for (size_t j = 0; j < n && error == 0; j++) {
             if (was_there[j])
                 fms_warn(self->host,
-                         "the session that the broker kept had a subscription to \"%s\", which is not asked for and has"
+                         "the session that the broker kept had a subscription to %s, which is not asked for and has"
                          " ended now: \"%.200s\" came by it",
                          filters[i + j], topic);
             is_named = is_named || was_there[j];
