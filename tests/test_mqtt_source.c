@@ -99,6 +99,8 @@ static void test_check_warns_of_traps(void **state)
         {"client_id = a\nclean_start = no\nsession_expiry = 0\n", "advice: session_expiry: "},
         {"qos = 2\nversion = 3.1.1\n", "advice: qos: with MQTT 3.1.1 paho confirms"},
         {"topic = a/#, a/+\n", "advice: topic: \"a/#\" and \"a/+\" overlap"},
+        {"topic = x/y, x/y, q/#, z, q/1\n",
+         "advice: topic: \"x/y\" and \"x/y\", \"q/#\" and \"q/1\" overlap: what comes"},
         {"client_id = a\nclean_start = no\n", NULL},
     };
 
@@ -737,7 +739,7 @@ static void test_broker_down_at_start_and_restarted(void **state)
     fake_until(f, check_first_arrivals(f) == 6);
     fake_until(f, fake_said(f, "with the session that the broker kept") != NULL); /* the messages may be faster */
     assert_int_equal(fake_count_said(f, "warning: "), 2);
-    assert_int_equal(fake_count_said(f, " again after "), 2);
+    assert_int_equal(fake_count_said(f, " again after "), 1);
     mosquitto_stop(&broker, SIGKILL); /* which does not */
     assert_int_equal(run_quietly("rm -f '%s/mosquitto.db'", broker.directory), 0);
     mosquitto_start(&broker);
@@ -1184,8 +1186,8 @@ static void test_version_is_not_given_up_lightly(void **state)
         }
         close(answer_version_5(listener, "", 0).fd);
         close(answer_version_5(listener, "", 0).fd);
-        fake_until(f, fake_said(f, demanded ? "(does it speak MQTT 5? else set version = auto)"
-                                            : "still not connected") != NULL);
+        fake_until(f, fake_said(f, demanded ? ", or does not speak MQTT 5 (version = auto)" : "still not connected") !=
+                          NULL);
         fake_stop(f);
         fake_until(f, fake_ended(f));
         fake_close(f);

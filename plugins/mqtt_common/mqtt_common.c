@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #define OVERLAPS_CHECKED 1000 /* filters: each is held against each */
+#define OVERLAPS_SIZE    600  /* bytes of those that are told */
 #define FILTERS_LEVELS   7u   /* of a topic whose filters are to be found: there are 3 * 2^levels */
 #define FILTERS_TOPIC    1024u
 
@@ -509,20 +510,33 @@ bool mqtt_filters_overlap(const char *a, const char *b)
     return meets(a, b, strlen(b));
 }
 
-/* A message of both may come twice. The first pair is told. */
+/* One more pair that overlaps. False: there is no room for it. */
+static bool add_overlap(char *told, size_t size, const char *a, const char *b)
+{
+    size_t used = strlen(told), wanted = strlen(a) + strlen(b) + sizeof ", \"\" and \"\"";
+
+    if (used > 0 && used + wanted > size)
+        return false;
+    snprintf(told + used, size - used, "%s\"%.200s\" and \"%.200s\"", used > 0 ? ", " : "", a, b);
+    return true;
+}
+
+/* A message of both may come twice. */
 static void advise_overlap(const struct fms_list *filters, const struct fms_host *host)
 {
     size_t count = filters->count < OVERLAPS_CHECKED ? filters->count : OVERLAPS_CHECKED;
+    char told[OVERLAPS_SIZE] = "";
+    bool has_room = true;
 
-    for (size_t i = 0; i < count; i++) {
-        for (size_t j = i + 1; j < count; j++) {
-            if (!mqtt_filters_overlap(mqtt_filter_unshared(filters->items[i]), mqtt_filter_unshared(filters->items[j])))
-                continue;
-            fms_advise(host, "topic", "\"%s\" and \"%s\" overlap: what comes by both may come twice", filters->items[i],
-                       filters->items[j]);
-            return;
+    for (size_t i = 0; i < count && has_room; i++) {
+        for (size_t j = i + 1; j < count && has_room; j++) {
+            if (mqtt_filters_overlap(mqtt_filter_unshared(filters->items[i]), mqtt_filter_unshared(filters->items[j])))
+                has_room = add_overlap(told, sizeof told, filters->items[i], filters->items[j]);
         }
     }
+    if (told[0] != '\0')
+        fms_advise(host, "topic", "%s%s overlap: what comes by both may come twice", told,
+                   has_room ? "" : ", and others,");
 }
 
 int mqtt_check_filters(const struct fms_list *filters, const struct fms_host *host)

@@ -1011,13 +1011,16 @@ static void link_tell_limits(struct mqtt_link *link)
 static void link_tell_up(struct mqtt_link *link)
 {
     const char *session = link->limits.session_present ? "with the session that the broker kept" : "with a new session";
+    const char *version = mqtt_link_is_5(link) ? "5" : "3.1.1";
+    double away = (double)(mqtt_clock() - link->down_since) / (double)FMS_SECOND;
+    bool is_news = link->is_reconnecting && link->is_told && link->losses <= 1; /* else link_tell_lasting tells it */
 
-    if (link->has_connected && link->is_reconnecting && link->is_told && link->losses <= 1)
-        fms_info(link->host, "connected to %s again after %.1f s, %s", link->url.text,
-                 (double)(mqtt_clock() - link->down_since) / (double)FMS_SECOND, session);
+    if (link->has_connected && is_news)
+        fms_info(link->host, "connected to %s again after %.1f s, %s", link->url.text, away, session);
+    else if (is_news)
+        fms_info(link->host, "connected to %s after %.1f s, MQTT %s, %s", link->url.text, away, version, session);
     else if (!link->has_connected)
-        fms_info(link->host, "connected to %s, MQTT %s, %s", link->url.text, mqtt_link_is_5(link) ? "5" : "3.1.1",
-                 session);
+        fms_info(link->host, "connected to %s, MQTT %s, %s", link->url.text, version, session);
     if (!link->has_connected && link->options->version == MQTT_AUTO && !mqtt_link_is_5(link))
         fms_info(link->host, "MQTT 3.1.1 is spoken, because the broker did not take 5");
     link->has_connected = true;
