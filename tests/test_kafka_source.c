@@ -21,6 +21,19 @@ static void produce_numbered(struct cluster *cluster, const char *topic, int par
     }
 }
 
+/* As a vehicle does that was without a network for an hour: the records' own times are older than their arrival. */
+static void produce_old(struct cluster *cluster, const char *topic, int partition, int from, int to)
+{
+    struct timespec time;
+    char text[32];
+
+    clock_gettime(CLOCK_REALTIME, &time);
+    for (int i = from; i < to; i++) {
+        snprintf(text, sizeof text, "%d", i);
+        cluster_produce_record(cluster, topic, partition, "key", text, NULL, (time.tv_sec - 3600) * INT64_C(1000));
+    }
+}
+
 static struct fake *open_source(struct cluster *cluster, const char *topic, const char *group, const char *more)
 {
     return fake_open(
@@ -534,7 +547,7 @@ static void test_added_partition_begins_at_its_beginning(void **state)
     fake_close(f);
     /* And while nobody looks. */
     cluster_grow(cluster, topic, 3);
-    produce_numbered(cluster, topic, 2, 45, 55);
+    produce_old(cluster, topic, 2, 45, 55);
     f = open_start(cluster, topic, group, "latest");
     fake_until(f, fake_emitted(f) >= 10);
     assert_true(has_come(f, topic, 45, 55));
@@ -557,22 +570,123 @@ static void test_topic_found_later_begins_at_its_beginning(void **state)
     f = open_start(cluster, pattern, group, "latest");
     fake_until(f, fake_said(f, "1 partition assigned") != NULL);
     cluster_topic(cluster, topics[1], 1);
-    produce_numbered(cluster, topics[1], 0, 5, 25);
+    produce_old(cluster, topics[1], 0, 5, 25);
     fake_until(f, fake_emitted(f) >= 20);
     assert_true(has_come(f, topics[1], 5, 25));
     fake_close(f);
     cluster_topic(cluster, topics[2], 1);
-    produce_numbered(cluster, topics[2], 0, 25, 30);
+    produce_old(cluster, topics[2], 0, 25, 30);
     f = open_start(cluster, pattern, group, "latest");
-    if (cluster->mock !=
-        NULL) { /* it knows no times, so as of the first assignment is at the end; see the test of members */
-        fake_until(f, fake_said(f, "3 partitions assigned") != NULL);
-    } else {
-        fake_until(f, fake_emitted(f) >= 5);
-        assert_true(has_come(f, topics[2], 25, 30));
-        check_no_more(f, 5);
-    }
+    fake_until(f, fake_emitted(f) >= 5);
+    assert_true(has_come(f, topics[2], 25, 30));
+    check_no_more(f, 5);
     fake_close(f);
+}
+
+/* A topic that was named but not there, and one that was there but not named. */
+static void test_listed_topic_begins_at_its_beginning(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *first = cluster_name("first"), *made = cluster_name("made"), *named = cluster_name("named");
+    const char *group = cluster_name("listed");
+    char list[256];
+    struct fake *f;
+
+    CLUSTER_NEEDS_REAL(cluster); /* the mock cluster makes each topic that is asked for */
+    cluster_topic(cluster, first, 1);
+    cluster_topic(cluster, named, 1);
+    produce_old(cluster, named, 0, 10, 15);
+    snprintf(list, sizeof list, "%s, %s", first, made);
+    f = open_start(cluster, list, group, "latest");
+    fake_until(f, fake_said(f, "1 partition assigned") != NULL);
+    fake_close(f);
+    cluster_topic(cluster, made, 1);
+    produce_old(cluster, made, 0, 0, 5);
+    f = open_start(cluster, list, group, "latest");
+    fake_until(f, fake_emitted(f) >= 5);
+    assert_true(has_come(f, made, 0, 5));
+    fake_close(f);
+    snprintf(list, sizeof list, "%s, %s, %s", first, made, named);
+    f = open_start(cluster, list, group, "latest");
+    fake_until(f, fake_emitted(f) >= 5);
+    assert_true(has_come(f, named, 10, 15));
+    check_no_more(f, 5);
+    fake_close(f);
+}
+
+/* A member that comes a moment after a topic has seen it from the first: it was not there for the group all the same. */
+static void test_second_member_finds_a_later_topic(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *prefix = cluster_name("second"), *group = cluster_name("second");
+    char pattern[80], topics[2][80];
+    struct fake *one, *other;
+
+    snprintf(pattern, sizeof pattern, "^%s-.*", prefix);
+    for (int i = 0; i < 2; i++)
+        snprintf(topics[i], sizeof topics[i], "%s-%d", prefix, i);
+    cluster_topic(cluster, topics[0], 1);
+    one = open_start(cluster, pattern, group, "latest");
+    fake_until(one, fake_said(one, "1 partition assigned") != NULL);
+    cluster_topic(cluster, topics[1], 2);
+    for (int i = 0; i < 2; i++)
+        produce_old(cluster, topics[1], i, i * 10, i * 10 + 10);
+    other = open_start(cluster, pattern, group, "latest");
+    for (int i = 0; i < 2; i++)
+        UNTIL_BOTH(one, other,
+                   has_come(one, topics[1], i * 10, i * 10 + 10) || has_come(other, topics[1], i * 10, i * 10 + 10));
+    fake_close(one);
+    fake_close(other);
+}
+
+/* The metadata of an offset; the caller frees it. */
+static char *note_in(struct cluster *cluster, const char *group, const char *topic)
+{
+    rd_kafka_t *rk = cluster_client(cluster->brokers, RD_KAFKA_CONSUMER, group);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    char *note;
+
+    rd_kafka_topic_partition_list_add(list, topic, 0);
+    assert_int_equal(rd_kafka_committed(rk, list, 20000), 0);
+    assert_non_null(list->elems[0].metadata);
+    note = strndup(list->elems[0].metadata, list->elems[0].metadata_size);
+    rd_kafka_topic_partition_list_destroy(list);
+    rd_kafka_destroy(rk);
+    return note;
+}
+
+/* A member has committed where it began, another died before it had: its topic was there from the first, as long as the topics
+ * are those that the first one has noted. */
+static void test_note_vouches_for_other_topics(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *prefix = cluster_name("vouch"), *whole = cluster_name("whole");
+    char pattern[80], topics[3][80], *note;
+    struct fake *f;
+
+    snprintf(pattern, sizeof pattern, "^%s-.*", prefix);
+    for (int i = 0; i < 3; i++)
+        snprintf(topics[i], sizeof topics[i], "%s-%d", prefix, i);
+    cluster_topic(cluster, topics[0], 1);
+    cluster_topic(cluster, topics[1], 1);
+    produce_old(cluster, topics[1], 0, 0, 5);
+    f = open_start(cluster, pattern, whole, "latest");
+    fake_until(f, fake_said(f, "2 partitions assigned") != NULL);
+    fake_close(f);
+    note = note_in(cluster, whole, topics[0]);
+    for (int i = 0; i < 2; i++) {
+        const char *group = cluster_name("half");
+
+        cluster_commit(cluster, group, topics[0], 0, 0, note);
+        if (i == 1)
+            cluster_topic(cluster, topics[2], 1);
+        f = open_start(cluster, pattern, group, "latest");
+        fake_until(f, fake_said(f, i == 0 ? "2 partitions assigned" : "3 partitions assigned") != NULL);
+        fake_until(f, fake_emitted(f) >= (i == 0 ? 0 : 5));
+        check_no_more(f, i == 0 ? 0 : 5);
+        fake_close(f);
+    }
+    free(note);
 }
 
 /* The group begins before the first topic is there. */
@@ -700,7 +814,11 @@ static void test_members_agree_where_the_group_began(void **state)
         int64_t age; /* of the group, in ms */
         bool is_noted;
         int skipped; /* of the three partitions, beginning with the second: the first has an offset */
-    } cases[] = {{1000, true, 1}, {INT64_C(86400000), true, 0}, {0, false, 0}};
+        const char *start;
+    } cases[] = {{1000, true, 1, "latest"},
+                 {INT64_C(86400000), true, 0, "latest"},
+                 {0, false, 0, "latest"},
+                 {0, false, 0, "error"}};
     struct cluster *cluster = *state;
     struct timespec time;
     int64_t now;
@@ -719,7 +837,7 @@ static void test_members_agree_where_the_group_began(void **state)
         }
         snprintf(note, sizeof note, "fmspipe first=%lld partitions=2", (long long)(now - cases[n].age));
         cluster_commit(cluster, group, topic, 0, 3, cases[n].is_noted ? note : NULL);
-        f = open_start(cluster, topic, group, "latest");
+        f = open_start(cluster, topic, group, cases[n].start);
         fake_until(f, fake_emitted(f) >= (cases[n].skipped == 1 ? 5 : 9));
         assert_true(has_come(f, topic, 3, 4) && has_come(f, topic, 8, 12));
         assert_true(has_come(f, topic, 4, 8) == (cases[n].skipped == 0));
@@ -1086,6 +1204,9 @@ int main(int argc, char **argv)
         TEST(test_rebalance_settles_and_commits_first),
         TEST(test_added_partition_begins_at_its_beginning),
         TEST(test_topic_found_later_begins_at_its_beginning),
+        TEST(test_listed_topic_begins_at_its_beginning),
+        TEST(test_second_member_finds_a_later_topic),
+        TEST(test_note_vouches_for_other_topics),
         TEST(test_first_topic_begins_at_its_beginning),
         TEST(test_first_topic_made_while_stopped),
         TEST(test_topic_is_made_anew_while_stopped),

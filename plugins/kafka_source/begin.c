@@ -13,7 +13,8 @@
 #define PATIENCE (4 * FMS_SECOND) /* of all questions of a search together: whoever closes waits for it */
 #define TOGETHER                                                                                                       \
     (300 * INT64_C(1000)) /* ms after the first assignment: members that start now have started with the others */
-#define NOTE "fmspipe first=%" PRId64 " partitions=%" PRId32
+#define NOTE_IN "fmspipe first=%" SCNd64 " partitions=%" SCNd32 " topics=%" SCNx64
+#define NOTE    "fmspipe first=%" PRId64 " partitions=%" PRId32 " topics=%016" PRIx64
 
 /* ------------------------------------------------------------------------------------------------------ the option */
 
@@ -199,6 +200,7 @@ static bool ask_offsets(struct search *search, bool (*is_asked)(const struct pla
 struct memory {
     bool is_known;                            /* there is one */
     int64_t first;                            /* ms since 1970 of its first assignment; 0: nobody has noted it */
+    uint64_t topics;                          /* the print of those that were there then; 0: the notes don't agree */
     rd_kafka_topic_partition_list_t *offsets; /* with their notes */
 };
 
@@ -232,6 +234,21 @@ static bool ask_topics(struct search *search, const struct rd_kafka_metadata **m
     return error == RD_KAFKA_RESP_ERR_NO_ERROR || failed(search, "the topics", error);
 }
 
+/* Of topics and their numbers of partitions: FNV-1a, and never 0. Whoever has the same has seen the same. */
+static uint64_t print_of(rd_kafka_topic_partition_list_t *topics)
+{
+    uint64_t print = UINT64_C(14695981039346656037);
+    char text[300];
+
+    rd_kafka_topic_partition_list_sort(topics, NULL, NULL);
+    for (int i = 0; i < topics->cnt; i++) {
+        snprintf(text, sizeof text, "%s %" PRId32 ",", topics->elems[i].topic, topics->elems[i].partition);
+        for (const char *at = text; *at != '\0'; at++)
+            print = (print ^ (unsigned char)*at) * UINT64_C(1099511628211);
+    }
+    return print == 0 ? 1 : print;
+}
+
 /* Looks which of our topics there are, and how many partitions each has. */
 static bool look(struct search *search)
 {
@@ -246,15 +263,28 @@ static bool look(struct search *search)
                                               metadata->topics[i].partition_cnt);
     }
     rd_kafka_metadata_destroy(metadata);
+    search->looked_print = print_of(search->looked);
     return true;
 }
 
-static bool read_note(const rd_kafka_topic_partition_t *element, int64_t *first, int32_t *partitions)
-{
-    char *note = note_of(element);
-    bool is_read = note != NULL && sscanf(note, NOTE, first, partitions) == 2 && *first >= 0;
+/* What stands in the metadata of an offset. */
+struct note {
+    int64_t first;
+    int32_t partitions;
+    uint64_t topics;
+};
 
-    free(note);
+static bool read_note(const rd_kafka_topic_partition_t *element, struct note *note)
+{
+    char *text = note_of(element);
+    bool is_read;
+
+    *note = (struct note){0};
+    is_read = text != NULL && sscanf(text, NOTE_IN, &note->first, &note->partitions, &note->topics) >= 2 &&
+              note->first >= 0;
+    free(text);
+    if (!is_read)
+        *note = (struct note){0};
     return is_read;
 }
 
@@ -262,15 +292,15 @@ static void memory_take(struct memory *memory)
 {
     for (int i = 0; i < memory->offsets->cnt; i++) {
         const rd_kafka_topic_partition_t *element = &memory->offsets->elems[i];
-        int64_t first = 0;
-        int32_t partitions;
+        struct note note;
 
         if (element->offset < 0)
             continue;
-        if (!read_note(element, &first, &partitions))
-            first = 0;
-        if (!memory->is_known || first < memory->first)
-            memory->first = first;
+        read_note(element, &note);
+        if (!memory->is_known || note.first < memory->first)
+            memory->first = note.first;
+        if (!memory->is_known || note.topics != memory->topics)
+            memory->topics = memory->is_known ? 0 : note.topics;
         memory->is_known = true;
     }
 }
@@ -302,24 +332,32 @@ static bool ask_memory(struct search *search, struct memory *memory)
     return true;
 }
 
-/* How many partitions a topic had at the group's first assignment, or, where nobody has noted it, at our first look. */
+static int32_t partitions_seen(const struct search *search, const char *topic)
+{
+    for (int i = 0; i < search->seen->cnt; i++) {
+        if (strcmp(search->seen->elems[i].topic, topic) == 0)
+            return search->seen->elems[i].partition;
+    }
+    return 0;
+}
+
+/* How many partitions a topic had at the group's first assignment, as far as somebody vouches for it: a note in that topic, or, for
+ * a group that begins now or has begun with the very topics that we saw, our first look. */
 static int32_t partitions_then(const struct search *search, const struct memory *memory, const char *topic)
 {
-    int32_t then = INT32_MAX, partitions;
-    int64_t first;
+    int32_t then = INT32_MAX;
+    struct note note;
 
     for (int i = 0; i < memory->offsets->cnt; i++) {
         const rd_kafka_topic_partition_t *element = &memory->offsets->elems[i];
 
-        if (element->offset >= 0 && strcmp(element->topic, topic) == 0 && read_note(element, &first, &partitions) &&
-            partitions < then)
-            then = partitions;
+        if (element->offset >= 0 && strcmp(element->topic, topic) == 0 && read_note(element, &note) &&
+            note.partitions < then)
+            then = note.partitions;
     }
-    for (int i = 0; i < search->seen->cnt && then == INT32_MAX; i++) {
-        if (strcmp(search->seen->elems[i].topic, topic) == 0)
-            then = search->seen->elems[i].partition;
-    }
-    return then == INT32_MAX ? 0 : then;
+    if (then != INT32_MAX)
+        return then;
+    return !memory->is_known || memory->topics == search->seen_print ? partitions_seen(search, topic) : 0;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- answers */
@@ -337,9 +375,10 @@ static bool is_start(const struct search *search, const struct memory *memory, c
 static void begin_anew(struct search *search, const struct memory *memory, struct place *place, int64_t now)
 {
     int32_t partitions = partitions_then(search, memory, place->topic);
-    char note[80];
+    char note[100];
 
-    snprintf(note, sizeof note, NOTE, memory->is_known ? memory->first : now, partitions);
+    snprintf(note, sizeof note, NOTE, memory->is_known ? memory->first : now, partitions,
+             memory->is_known ? memory->topics : search->seen_print);
     place->note = strdup(note);
     if (!is_start(search, memory, place, partitions, now)) {
         place->found = PLACE_LATER;

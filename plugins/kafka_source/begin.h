@@ -6,7 +6,8 @@
  * skip, and begins at its beginning.
  *
  * What the group knew then stands in the metadata of each of its committed offsets, for members that start together, or
- * later: when it was assigned partitions first, and how many the topic had. */
+ * later: when it was assigned partitions first, how many the topic had, and a print of all topics that were there. What no
+ * note vouches for is later: a record that is read twice costs less than one that is skipped. */
 #ifndef KAFKA_SOURCE_BEGIN_H
 #define KAFKA_SOURCE_BEGIN_H
 
@@ -59,9 +60,11 @@ struct search {
     const struct fms_list *topics; /* as subscribed to */
     struct begin start;
     const rd_kafka_topic_partition_list_t *seen; /* in: the topics of that look, each with its number of partitions */
+    uint64_t seen_print;                         /* of that look; `seen` may have been changed since */
     uint32_t generation;                         /* the caller's word */
 
     rd_kafka_topic_partition_list_t *looked; /* out, without places: what was seen */
+    uint64_t looked_print;                   /* stands for all that was seen: topics and their numbers of partitions */
     struct place *places;                    /* out */
     size_t count;
     bool is_new_group;         /* PLACE_START: nobody was assigned anything before */

@@ -64,6 +64,7 @@ struct kafka_source {
     unsigned search_attempt;
 
     rd_kafka_topic_partition_list_t *seen; /* the topics of the first look; NULL: not yet looked */
+    uint64_t seen_print;                   /* of them all, as they were then */
     struct search *search;                 /* under way */
     bool must_search;                      /* some partition is without a beginning, or is suspect */
     bool must_answer;                      /* librdkafka waits for the answer to an assignment */
@@ -652,6 +653,7 @@ static int search_finish(struct kafka_source *self)
     tally(search, PLACE_KEPT, &kept);
     if (search->looked != NULL) {
         self->seen = search->looked;
+        self->seen_print = search->looked_print;
         search->looked = NULL;
         kafka_create(&self->kafka, self->fixed_topics, self->fixed_count);
     } else if (search->generation == self->generation) {
@@ -689,6 +691,7 @@ static int search_begin(struct kafka_source *self)
     self->search->topics = &self->topics;
     self->search->start = self->begin;
     self->search->seen = self->seen;
+    self->search->seen_print = self->seen_print;
     self->search->generation = self->generation;
     for (size_t i = self->partition_count; i-- > 0;) {
         struct partition *partition = &self->partitions[i];
