@@ -20,11 +20,13 @@ void rule_broken(struct stage *stage, const char *format, ...)
     pipeline_wake(stage->pipeline);
 }
 
-/* The plugin has told the cause; this tells what follows. */
+/* The plugin has told the cause; this tells what follows, and the errno's words only where it has not. */
 void stage_fail(struct stage *stage, const char *operation, int error)
 {
-    log_line(FMS_LOG_ERROR, stage->host.pipeline, stage->name, "%s of plugin %s failed: %s; the pipeline stops",
-             operation, stage->plugin->table.name, strerror(-error));
+    bool has_told = stage->has_told;
+
+    log_line(FMS_LOG_ERROR, stage->host.pipeline, stage->name, "%s of plugin %s failed%s%s; the pipeline stops",
+             operation, stage->plugin->table.name, has_told ? "" : ": ", has_told ? "" : strerror(-error));
     stage->is_dead = true;
     pipeline_fail(stage->pipeline);
 }

@@ -3532,6 +3532,30 @@ static void a_sink_s_write_fails(void **state)
     assert_int_equal(source.told_count, 5);
     assert_int_equal(rig.pipeline.left, 15);
     assert_not_said("breaks a rule");
+    assert_said("failed: Input/output error; the pipeline stops");
+}
+
+static int tell_and_fail(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct sink *self = instance;
+
+    (void)records, (void)count;
+    return fms_fail(self->host, -ENOENT, "there is no offset");
+}
+
+/* The errno's words would only mislead. */
+static void a_sink_s_write_fails_and_says_why(void **state)
+{
+    struct fms_plugin table = {.sink_write = tell_and_fail};
+
+    (void)state;
+    add_source(20);
+    add_sink(0, "sink failing", table);
+    lane_run(&rig.pipeline);
+    assert_true(rig.pipeline.has_failed);
+    assert_said("there is no offset");
+    assert_said("failed; the pipeline stops");
+    assert_not_said("No such file");
 }
 
 static int fail_with_two_held(void *instance, struct fms_wait *wait)
@@ -3799,6 +3823,7 @@ int main(int argc, char **argv)
         CASE(a_blocked_source_is_polled_without_credit),
         CASE(a_source_fails_after_others_have_drained),
         CASE(a_sink_s_write_fails),
+        CASE(a_sink_s_write_fails_and_says_why),
         CASE(a_sink_s_poll_fails),
         CASE(a_transform_s_poll_fails),
     };
