@@ -463,8 +463,8 @@ static void revoked(struct kafka_source *self)
     }
     if (left > 0)
         fms_warn(host,
-                 "group %s: %zu records were in flight when their partitions were revoked, and may be read again "
-                 "by others; see revoke_timeout",
+                 "group %s: records in flight when their partitions were revoked, which others may read again: %zu; "
+                 "see revoke_timeout",
                  self->group, left);
     partitions_forget(self);
     self->must_search = self->must_answer = false;
@@ -528,12 +528,12 @@ static void tell_beginnings(struct kafka_source *self, const struct search *sear
     tally(search, PLACE_START, &told);
     if (told.count > 0)
         host->log(host, told.offsets > 0 ? FMS_LOG_WARN : FMS_LOG_INFO,
-                  "group %s%s begins in %s as start = %s says: %lld offsets before that are skipped", self->group,
+                  "group %s%s begins in %s as start = %s says: offsets skipped before that: %lld", self->group,
                   search->is_new_group ? " is new, and" : "", tally_name(&told, name), self->start,
                   (long long)told.offsets);
     tally(search, PLACE_LATER, &told);
     if (told.count > 0)
-        fms_info(host, "group %s: %s %s not there when the group began: begins at the beginning, with %lld offsets",
+        fms_info(host, "group %s: %s %s not there when the group began: begins at the beginning; offsets in it: %lld",
                  self->group, tally_name(&told, name), told.count == 1 ? "was" : "were", (long long)told.offsets);
 }
 
@@ -545,12 +545,11 @@ static void tell_losses(struct kafka_source *self, const struct search *search)
 
     tally(search, PLACE_GONE, &told);
     if (told.count > 0)
-        fms_warn(
-            host,
-            "group %s: %lld offsets are gone from %s before they were read: the log was at %lld, and begins at %lld "
-            "now; going on there. See the topic's retention",
-            self->group, (long long)told.offsets, tally_name(&told, name), (long long)told.first->was,
-            (long long)told.first->offset);
+        fms_warn(host,
+                 "group %s: offsets gone from %s before they were read: %lld; the log was at %lld, and begins at %lld "
+                 "now; going on there. See the topic's retention",
+                 self->group, tally_name(&told, name), (long long)told.offsets, (long long)told.first->was,
+                 (long long)told.first->offset);
     fms_count(host, COUNTER_GONE_OFFSETS, (uint64_t)told.offsets);
     tally(search, PLACE_ABOVE, &told);
     if (told.count > 0)
