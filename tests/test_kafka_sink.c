@@ -548,7 +548,9 @@ static void test_too_large_is_rejected(void **state)
     fake_add(f, "t", "k", "1");
     write_until_delivered(f, 2);
     assert_int_equal(fake_fate(f, 1), FMS_REJECTED);
-    assert_non_null(strstr(fake_reason(f, 1), "Message size too large"));
+    assert_non_null(strstr(fake_reason(f, 1), "topic large-"));
+    assert_non_null(strstr(fake_reason(f, 1), ": too large: it is larger than kafka.message.max.bytes"));
+    assert_null(strstr(fake_reason(f, 1), "Broker"));
     check_order(cluster, topic, 2);
     fake_close(f);
 }
@@ -812,18 +814,27 @@ static void check_letters(struct cluster *cluster, const char *topic, const char
     struct fake *f = fake_open("kafka_sink", FMS_DEAD_LETTER,
                                cluster_ini(cluster, "topic = %s\n" THERE "%s", topic, options));
     struct messages messages;
+    rd_kafka_headers_t *headers;
     static char key[2001];
+    const void *value;
+    size_t size;
 
     memset(key, 'k', sizeof key - 1);
     add_letter(f, "small", 100, true);
     add_letter(f, "payload", 5000, true);
     add_letter(f, key, 10, true);
     add_letter(f, "all", 5000, true);
-    write_until_delivered(f, 4);
-    assert_int_equal(fake_counter(f, "letters_reduced"), 3);
+    add_letter(f, key, 0, true);
+    write_until_delivered(f, 5);
+    assert_int_equal(fake_counter(f, "letters_reduced"), 4);
+    assert_non_null(fake_said(f, "warning: topic "));
+    assert_non_null(
+        fake_said(f, "a dead letter went without its payload of 5000 bytes, for a message may have 2500 b"));
+    assert_non_null(fake_said(f, "went without its payload of 10 bytes, its key and its other headers, for"));
+    assert_non_null(fake_said(f, "went without its key and its other headers, for a message"));
     fake_close(f);
     cluster_read(cluster, topic, 0, &messages);
-    assert_int_equal(messages.count, 4);
+    assert_int_equal(messages.count, 5);
     assert_int_equal(messages.items[0]->len, 100);
     for (size_t i = 1; i < 4; i++) {
         assert_null(messages.items[i]->payload);
@@ -835,6 +846,8 @@ static void check_letters(struct cluster *cluster, const char *topic, const char
                  "dropped, 10 bytes, with the key and other headers: the letter was larger than its topic takes");
     assert_null(messages.items[2]->key);
     assert_int_equal(messages.items[3]->key_len, 0);
+    assert_int_equal(rd_kafka_message_headers(messages.items[4], &headers), 0);
+    assert_int_equal(rd_kafka_header_get_last(headers, "fms.payload", &value, &size), RD_KAFKA_RESP_ERR__NOENT);
     cluster_forget(&messages);
 }
 
@@ -1446,6 +1459,13 @@ static void test_probe_reports(void **state)
     assert_int_equal(fake_probe(f, 10 * FMS_SECOND), 0);
     snprintf(text, sizeof text, "report: topic %s is not there", other);
     assert_non_null(fake_said(f, text));
+    assert_non_null(fake_said(f, "or this user may not see it; somebody has to create it (create_topic = no)"));
+    assert_true(cluster->mock != NULL ||
+                fake_said(f, "can't be read") == NULL); /* the mock tells of no limits at all */
+    fake_close(f);
+    f = fake_check("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n", other));
+    assert_int_equal(fake_probe(f, 10 * FMS_SECOND), 0);
+    assert_non_null(fake_said(f, "or this user may not see it; it is created at the start (create_topic = yes)"));
     fake_close(f);
     if (cluster->mock == NULL)
         check_probe_of_limit(cluster, topic);

@@ -775,6 +775,8 @@ int kafka_ms_until(const struct fms_host *host, int64_t deadline)
 #define ASK_PATIENCE    (10 * FMS_SECOND) /* for an answer to one CreateTopics, with the wait for a broker */
 #define ANSWER_PATIENCE FMS_SECOND /* of a cluster that answers otherwise: then nobody waits for its controller */
 #define ASK_TICK        (100 * FMS_MS)
+#define TOLD_MOST       10 /* topics created in one run that are told one by one; then each hundredth */
+#define TOLD_EACH       100
 
 static int kafka_or_default(int64_t count)
 {
@@ -823,6 +825,17 @@ void kafka_create(struct kafka *kafka, const char *const *topics, size_t count)
     kafka_ask(kafka);
 }
 
+void kafka_tell_created(const struct fms_host *host, const char *name, int64_t count)
+{
+    if (count <= TOLD_MOST)
+        fms_info(host, "created topic %s%s", name,
+                 count == TOLD_MOST ? "; of those to come, only each hundredth is told" : "");
+    else if (count % TOLD_EACH == 0)
+        fms_info(host, "created %lld topics so far, the last one %s", (long long)count, name);
+    else
+        fms_debug(host, "created topic %s", name);
+}
+
 /* Whether the answer about one topic needs no other. */
 static bool kafka_is_topic_done(struct kafka *kafka, const rd_kafka_topic_result_t *result)
 {
@@ -830,7 +843,7 @@ static bool kafka_is_topic_done(struct kafka *kafka, const rd_kafka_topic_result
 
     switch (rd_kafka_topic_result_error(result)) {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
-        fms_info(kafka->host, "created topic %s", name);
+        kafka_tell_created(kafka->host, name, ++kafka->created);
         return true;
     case RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS:
         return true;
@@ -926,21 +939,32 @@ bool kafka_created(struct kafka *kafka, struct fms_wait *wait)
 
 /* ------------------------------------------------------------------------------------------------------------ probe */
 
-static void kafka_report_topic(const struct fms_host *host, const struct rd_kafka_metadata *metadata, const char *topic)
+static void kafka_report_missing(const struct kafka *kafka, const char *topic)
 {
+    fms_report(kafka->host, "topic %s is not there, or this user may not see it; %s", topic,
+               kafka->create_topic ? "it is created at the start (create_topic = yes)"
+                                   : "somebody has to create it (create_topic = no)");
+}
+
+static void kafka_report_topic(const struct kafka *kafka, const struct rd_kafka_metadata *metadata, const char *topic)
+{
+    const struct fms_host *host = kafka->host;
+
     for (int i = 0; i < metadata->topic_cnt; i++) {
         const struct rd_kafka_metadata_topic *is = &metadata->topics[i];
 
         if (strcmp(is->topic, topic) != 0)
             continue;
-        if (is->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+        if (is->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+            kafka_report_missing(kafka, topic);
+        else if (is->err != RD_KAFKA_RESP_ERR_NO_ERROR)
             fms_report(host, "topic %s: %s", topic, rd_kafka_err2str(is->err));
         else
             fms_report(host, "topic %s is there, with %d partition%s", topic, is->partition_cnt,
                        is->partition_cnt == 1 ? "" : "s");
         return;
     }
-    fms_report(host, "topic %s is not there, or this user may not see it", topic);
+    kafka_report_missing(kafka, topic);
 }
 
 static void kafka_report_broker(const struct fms_host *host, const struct rd_kafka_metadata *metadata,
@@ -995,7 +1019,7 @@ int kafka_probe(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf
     kafka_report_broker(kafka->host, metadata, round_trip);
     for (size_t i = 0; i < count; i++) {
         if (topics[i][0] != '^')
-            kafka_report_topic(kafka->host, metadata, topics[i]);
+            kafka_report_topic(kafka, metadata, topics[i]);
     }
     rd_kafka_metadata_destroy(metadata);
     return 0;

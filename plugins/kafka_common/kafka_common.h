@@ -35,6 +35,7 @@ struct kafka {
 
     const char *const *topics; /* to be created; NULL: none, or done */
     size_t topic_count;
+    int64_t created; /* of them */
     rd_kafka_queue_t *admin;
     bool is_asking;    /* CreateTopics is under way */
     bool is_undecided; /* what needs the topics has to wait */
@@ -121,6 +122,9 @@ bool kafka_created(struct kafka *kafka, struct fms_wait *wait);
 
 /* Since when the cluster is known to answer at all; 0: it is not. For who waits for its controller, which it may lack. [lane] */
 int64_t kafka_answering_at(struct kafka *kafka);
+
+/* Tells of a topic that was created, the so-manieth: a thousand are not worth a thousand lines. */
+void kafka_tell_created(const struct fms_host *host, const char *name, int64_t count);
 
 /* The topic as create_topic's options want it. */
 rd_kafka_NewTopic_t *kafka_new_topic(const struct kafka *kafka, const char *name);

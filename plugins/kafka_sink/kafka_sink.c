@@ -276,6 +276,29 @@ static void judge_refused(struct kafka_sink *self)
 
 /* -------------------------------------------------------------------------------------------------- delivery reports */
 
+/* What is left out is gone for good: there is no other place for it. */
+static void tell_reduced(struct kafka_sink *self, const struct fms_record *record, const char *name, enum letter letter)
+{
+    static const char *const others[] = {[LETTER_WITHOUT_PAYLOAD] = "",
+                                         [LETTER_OF_THE_HOST] = "its key and its other headers",
+                                         [LETTER_CUT] = "its key and its other headers, and with its reason cut short"};
+    const struct topic *topic = self->fixed != NULL ? self->fixed : topics_find(&self->topics, fms_text(name));
+    int64_t most = self->producer.message_bytes;
+    char payload[48] = "";
+
+    fms_count(self->kafka.host, COUNTER_REDUCED, 1);
+    if (topic != NULL && topic->limits.size < most)
+        most = topic->limits.size;
+    if (record->payload.size > 0)
+        snprintf(payload, sizeof payload, "its payload of %zu bytes%s", record->payload.size,
+                 letter == LETTER_WITHOUT_PAYLOAD ? "" : ", ");
+    if (record->payload.size > 0 || letter != LETTER_WITHOUT_PAYLOAD)
+        fms_warn(self->kafka.host,
+                 "topic %s: a dead letter went without %s%s, for a message may have %lld bytes; raise the topic's "
+                 "max.message.bytes, or kafka.message.max.bytes",
+                 name, payload, others[letter], (long long)most);
+}
+
 static void settle_delivered(struct kafka_sink *self, const rd_kafka_message_t *message,
                              const struct fms_record *record, enum letter letter)
 {
@@ -286,7 +309,7 @@ static void settle_delivered(struct kafka_sink *self, const rd_kafka_message_t *
     if (topic != NULL)
         topic_proved(&self->topics, topic);
     if (letter != LETTER_WHOLE)
-        fms_count(self->kafka.host, COUNTER_REDUCED, 1);
+        tell_reduced(self, record, rd_kafka_topic_name(message->rkt), letter);
     kafka_reached(&self->kafka);
     note_progress(self);
     fms_delivered(self->kafka.host, record);
@@ -381,6 +404,7 @@ static struct producer producer_of(const rd_kafka_conf_t *conf)
 {
     struct producer producer = {
         .batch_bytes = kafka_conf_number(conf, "batch.size"),
+        .message_bytes = kafka_conf_number(conf, "message.max.bytes"),
         .are_single = kafka_conf_is(conf, "batch.num.messages", "1"),
         .is_compressed = !kafka_conf_is(conf, "compression.codec", "none"),
         .is_creating = kafka_conf_is(conf, "allow.auto.create.topics", "true"),
@@ -585,21 +609,29 @@ static rd_kafka_resp_err_t hand_over_with_care(struct kafka_sink *self, struct m
     return error;
 }
 
+/* Of an error that no broker has said, though librdkafka's text begins so. */
+static const char *own_words(rd_kafka_resp_err_t error)
+{
+    static const char prefix[] = "Broker: ";
+    const char *text = rd_kafka_err2str(error);
+
+    if (error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+        return "too large: it is larger than kafka.message.max.bytes";
+    return strncmp(text, prefix, sizeof prefix - 1) == 0 ? text + sizeof prefix - 1 : text;
+}
+
 /* What librdkafka did not take. False: it stays where it is. */
 static bool settle_unproduced(struct kafka_sink *self, const struct message *message, rd_kafka_resp_err_t error,
                               const char *why)
 {
-    char text[256];
-
     if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL || must_ask_again(self, message->topic, error))
         return false;
     if (error == RD_KAFKA_RESP_ERR__FATAL) {
         kafka_sink_give_up(self);
         return false;
     }
-    snprintf(text, sizeof text, "%s%s", rd_kafka_err2str(error), why);
     if (is_batch_refusal(error))
-        settle_rejected(self, message->record, message->topic->name, text);
+        settle_rejected(self, message->record, message->topic->name, why[0] != '\0' ? why : own_words(error));
     else
         settle_refused(self, message->record, error, message->topic, message->topic->name);
     return true;
@@ -610,7 +642,7 @@ static rd_kafka_resp_err_t judge_full(const struct kafka_sink *self, rd_kafka_re
 {
     if (error != RD_KAFKA_RESP_ERR__QUEUE_FULL || self->unsettled > 0)
         return error;
-    snprintf(why, size, ": it is larger than kafka.queue.buffering.max.kbytes");
+    snprintf(why, size, "it is larger than kafka.queue.buffering.max.kbytes");
     return RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
 }
 
@@ -984,6 +1016,8 @@ static void probe_limits(struct kafka_sink *self, const struct fms_host *host, c
     is_client_s = (size_t)most < room;
     most = is_client_s ? most : (int64_t)room;
     error = topics_probe(&self->kafka, topic, &limits, deadline);
+    if (is_missing(error)) /* kafka_probe has said so */
+        return;
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
         fms_report(host, "topic %s: its max.message.bytes can't be read: %s", topic, rd_kafka_err2str(error));
     else if (limits.size < LETTER_LEAST && host->role == FMS_DEAD_LETTER)

@@ -35,8 +35,9 @@ struct refused {
 
 /* What a producer was made to be. */
 struct producer {
-    int64_t batch_bytes; /* its largest batch; a record that is larger is one by itself */
-    bool are_single;     /* all batches are of one record */
+    int64_t batch_bytes;   /* its largest batch; a record that is larger is one by itself */
+    int64_t message_bytes; /* the largest message that it takes */
+    bool are_single;       /* all batches are of one record */
     bool is_compressed;
     bool is_creating; /* brokers may create topics for it */
 };

@@ -125,6 +125,8 @@ static void add_headers_left(struct kafka_sink *self, struct message *message)
             value.size = CUT_VALUE;
         add_header(message->headers, record->headers[i].name, value);
     }
+    if (record->payload.size == 0) /* the host has not kept it, or there was none */
+        return;
     snprintf(text, sizeof text, "dropped, %zu bytes%s: the letter was larger than its topic takes",
              record->payload.size, message->letter == LETTER_WITHOUT_PAYLOAD ? "" : ", with the key and other headers");
     add_header(message->headers, "fms.payload", fms_text(text));
@@ -238,17 +240,17 @@ rd_kafka_resp_err_t message_foresee(const struct kafka_sink *self, const struct 
     int64_t beyond;
 
     if (is_too_large(self, message)) {
-        snprintf(why, size, ": %zu bytes; the topic's max.message.bytes is %lld", message_size(message),
+        snprintf(why, size, "too large: %zu bytes; the topic's max.message.bytes is %lld", message_size(message),
                  (long long)limits->size);
         return RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
     }
     if (limits->needs_key && message->key.data == NULL && !is_letter(self)) {
-        snprintf(why, size, ": no key; the topic is compacted, and so needs one");
+        snprintf(why, size, "no key; the topic is compacted, and so needs one");
         return RD_KAFKA_RESP_ERR_INVALID_RECORD;
     }
     beyond = time_beyond(self, message);
     if (beyond != 0) {
-        snprintf(why, size, ": its time is %lld ms %s what the topic's message.timestamp.%s.max.ms allows",
+        snprintf(why, size, "its time is %lld ms %s what the topic's message.timestamp.%s.max.ms allows",
                  (long long)(beyond < 0 ? -beyond : beyond), beyond < 0 ? "before" : "after",
                  beyond < 0 ? "before" : "after");
         return RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP;

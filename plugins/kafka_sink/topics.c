@@ -382,8 +382,7 @@ static void take_creation(struct topics *topics, const rd_kafka_topic_result_t *
     snprintf(why, sizeof why, "it is not there and can't be created: %s", text != NULL ? text : "no reason given");
     switch (rd_kafka_topic_result_error(result)) {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
-        topics->created++;
-        fms_info(host, "created topic %s", topic->name);
+        kafka_tell_created(host, topic->name, ++topics->created);
         topic_is_there(topics, topic);
         topic_want(topics, topic, topics->cannot_describe ? WANT_NOTHING : WANT_LIMITS);
         break;
