@@ -10,6 +10,7 @@
 #define QUICK  "kafka.fetch.wait.max.ms = 10\nkafka.session.timeout.ms = 6000\nkafka.heartbeat.interval.ms = 200\n"
 #define OFTEN  "commit_interval = 10ms\n"
 #define RARELY "commit_interval = 1h\n"
+#define LOGIN  "kafka.sasl.username = fleet\nkafka.sasl.password = word\n"
 
 static void produce_numbered(struct cluster *cluster, const char *topic, int partition, int from, int to)
 {
@@ -77,6 +78,13 @@ static void test_check_names_what_is_wrong(void **state)
          "use range or roundrobin"},
         {"brokers = a:1\ngroup = g\ntopic = t\nkafka.fetch.mni.bytes = 1\n",
          "error: kafka.fetch.mni.bytes: librdkafka"},
+        {"brokers = a:1\ngroup = g\ntopic = t\nkafka.security.protocol = sasl_ssl\nkafka.sasl.mechanism = "
+         "plain\n" LOGIN,
+         "error: kafka.sasl.mechanism: \"plain\" is none of PLAIN, SCRAM-SHA-256"},
+        {"brokers = a:1\ngroup = g\ntopic = t\nkafka.security.protocol = sasl_ssl\nkafka.sasl.mechanism = PLAIN\n",
+         "sasl.username and sasl.password must be set"},
+        {"brokers = a:1\ngroup = g\ntopic = t\nkafka.session.timeout.ms = 6000\nkafka.max.poll.interval.ms = 5000\n",
+         "error: kafka.max.poll.interval.ms: librdkafka can't be started so: "},
         {"brokers = a:1\ngroup = g\ntopic = t\nstart = lates\n",
          "error: start: \"lates\" is none of latest, earliest, error"},
         {"brokers = a:1\ngroup = g\ntopic = t\nstart = -1\n", "error: start: \"-1\" is none of"},
@@ -124,10 +132,10 @@ static void test_check_warns_of_open_doors(void **state)
         {"kafka.security.protocol = SASL_SSL\nkafka.ssl.endpoint.identification.algorithm = none\n",
          "advice: kafka.ssl.endpoint.identification.algorithm: whoever has a certificate"},
         {"kafka.enable.ssl.certificate.verification = false\n", NULL}, /* without TLS, it says nothing */
-        {"kafka.security.protocol = sasl_plaintext\nkafka.sasl.mechanism = PLAIN\n",
+        {"kafka.security.protocol = sasl_plaintext\nkafka.sasl.mechanism = PLAIN\n" LOGIN,
          "advice: kafka.security.protocol: with PLAIN the password goes over the network in the clear"},
-        {"kafka.security.protocol = sasl_plaintext\nkafka.sasl.mechanisms = SCRAM-SHA-256\n", NULL},
-        {"kafka.security.protocol = sasl_ssl\nkafka.sasl.mechanisms = PLAIN\n", NULL},
+        {"kafka.security.protocol = sasl_plaintext\nkafka.sasl.mechanisms = SCRAM-SHA-256\n" LOGIN, NULL},
+        {"kafka.security.protocol = sasl_ssl\nkafka.sasl.mechanisms = PLAIN\n" LOGIN, NULL},
     };
 
     (void)state;

@@ -217,6 +217,12 @@ static bool kafka_has_tls(const rd_kafka_conf_t *conf)
     return kafka_conf_is(conf, "security.protocol", "ssl") || kafka_conf_is(conf, "security.protocol", "sasl_ssl");
 }
 
+static bool kafka_has_sasl(const rd_kafka_conf_t *conf)
+{
+    return kafka_conf_is(conf, "security.protocol", "sasl_plaintext") ||
+           kafka_conf_is(conf, "security.protocol", "sasl_ssl");
+}
+
 static void kafka_advise_security(const struct kafka *kafka, const struct fms_host *host, const rd_kafka_conf_t *conf)
 {
     bool is_tls = kafka_has_tls(conf);
@@ -245,6 +251,57 @@ static int kafka_check_brokers(const struct kafka *kafka, const struct fms_host 
     return 0;
 }
 
+/* librdkafka compares it only when a client is made, and to the letter. */
+static int kafka_check_mechanism(const struct kafka *kafka, const struct fms_host *host, const rd_kafka_conf_t *conf)
+{
+    static const char *const mechanisms[] = {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER"};
+    const char *option = kafka_option(kafka, "sasl.mechanisms");
+    char is[128] = "";
+    size_t size = sizeof is;
+
+    if (option == NULL)
+        option = kafka_option(kafka, "sasl.mechanism");
+    if (option == NULL || !kafka_has_sasl(conf))
+        return 0;
+    (void)rd_kafka_conf_get(conf, "sasl.mechanisms", is, &size);
+    for (size_t i = 0; i < COUNT(mechanisms); i++) {
+        if (strcmp(is, mechanisms[i]) == 0)
+            return 0;
+    }
+    return fms_fail_option(host, option, -EINVAL,
+                           "\"%s\" is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, GSSAPI and OAUTHBEARER, which are "
+                           "written just so",
+                           is);
+}
+
+/* What goes together is known when a client is made. This one has no brokers, reads no certificates, and fetches no tickets or
+ * tokens, so it touches neither network nor disk. */
+static int kafka_check_client(const struct kafka *kafka, const struct fms_host *host, rd_kafka_type_t type,
+                              const rd_kafka_conf_t *checked)
+{
+    bool is_login = kafka_has_sasl(checked) && !kafka_conf_is(checked, "sasl.mechanisms", "GSSAPI") &&
+                    !kafka_conf_is(checked, "sasl.mechanisms", "OAUTHBEARER");
+    rd_kafka_conf_t *conf = rd_kafka_conf_dup(checked);
+    const char *option = NULL;
+    char error[256];
+    rd_kafka_t *rk;
+
+    kafka_set(conf, "bootstrap.servers", "");
+    kafka_set(conf, "security.protocol", is_login ? "sasl_plaintext" : "plaintext");
+    rd_kafka_conf_set_log_cb(conf, NULL);
+    rk = rd_kafka_new(type, conf, error, sizeof error);
+    if (rk != NULL) {
+        rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+        return 0;
+    }
+    rd_kafka_conf_destroy(conf);
+    for (size_t i = 0; i < kafka->properties.count; i++) {
+        if (strstr(error, kafka->properties.items[i].name) != NULL)
+            option = kafka->properties.items[i].option;
+    }
+    return fms_fail_option(host, option, -EINVAL, "librdkafka can't be started so: %s", error);
+}
+
 int kafka_check(const struct kafka *kafka, const struct fms_host *host, rd_kafka_type_t type)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -260,6 +317,10 @@ int kafka_check(const struct kafka *kafka, const struct fms_host *host, rd_kafka
         kafka_advise_security(kafka, host, conf);
     if (type == RD_KAFKA_PRODUCER && error == 0)
         error = kafka_check_producer(kafka, host, conf);
+    if (error == 0)
+        error = kafka_check_mechanism(kafka, host, conf);
+    if (error == 0)
+        error = kafka_check_client(kafka, host, type, conf);
     rd_kafka_conf_destroy(conf);
     return error;
 }
