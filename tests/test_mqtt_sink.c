@@ -1,6 +1,8 @@
 /* test_mqtt_sink.c - mqtt_sink through its table: against a broker played by the test, which confirms when and as the
  * test likes, and against a mosquitto. */
 #include <stdatomic.h>
+#include <sys/syscall.h>
+#include <time.h>
 
 #include "mqtt_wire.h"
 
@@ -590,6 +592,45 @@ static void test_a_loss_that_is_explained_costs_no_longer_pause(void **state)
         }
         play_end(&play);
     }
+}
+
+/* The monotonic clock, which a test sets forward. */
+static _Atomic int64_t clock_ahead;
+
+FMS_EXPORT int set_clock(clockid_t clock, struct timespec *now) __asm__("clock_gettime");
+FMS_EXPORT int set_clock(clockid_t clock, struct timespec *now)
+{
+    int error = (int)syscall(SYS_clock_gettime, clock, now);
+
+    now->tv_sec += clock == CLOCK_MONOTONIC ? clock_ahead / FMS_SECOND : 0;
+    return error;
+}
+
+/* Of connections that do not last, none is said to be there again but the one that lasts. */
+static void test_a_connection_that_lasts_is_told(void **state)
+{
+    struct play play = {.port = 0};
+
+    (void)state;
+    play.listener = wire_listen(&play.port);
+    play.f = sink_watched(play.port, "keepalive = 60s");
+    play.wire = broker_accept(play.listener, NULL, false, NULL);
+    add_numbered(play.f, 0, 1);
+    for (int i = 0; i < 4; i++) {
+        expect_number(&play.wire, 0);
+        close(play.wire.fd);
+        play.wire = broker_accept(play.listener, NULL, false, NULL);
+    }
+    wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 0), 0);
+    fake_until(play.f, fake_fate(play.f, 0) == FMS_DELIVERED);
+    clock_ahead = 31 * FMS_SECOND;
+    add_numbered(play.f, 1, 1); /* has it look */
+    wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 1), 0);
+    fake_until(play.f, fake_said(play.f, "again, and now it lasts: 4 connections before did not") != NULL);
+    fake_until(play.f, fake_fate(play.f, 1) == FMS_DELIVERED);
+    assert_int_equal(fake_count_said(play.f, "info: connected to "), 3); /* the first, the first again, and the last */
+    clock_ahead = 0;
+    play_end(&play);
 }
 
 /* A broker that refuses everything: each record has its tries, whatever was found of the one before. */
@@ -1437,6 +1478,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_an_end_for_another_reason_costs_no_record),
         cmocka_unit_test(test_not_authorized_is_rejected_where_the_record_chose),
         cmocka_unit_test(test_a_loss_that_is_explained_costs_no_longer_pause),
+        cmocka_unit_test(test_a_connection_that_lasts_is_told),
         cmocka_unit_test(test_not_authorized_waits_while_nothing_is_taken),
         cmocka_unit_test(test_a_record_that_is_refused_for_ever_is_rejected),
         cmocka_unit_test(test_a_refusal_that_passes_is_forgotten),

@@ -897,34 +897,6 @@ static void test_messages_instead_of_an_answer(void **state)
     close(listener);
 }
 
-/* Of connections that do not last, none is said to be there again but the one that lasts. */
-static void test_a_connection_that_lasts_is_told(void **state)
-{
-    int port = 0, listener = wire_listen(&port);
-    struct fake *f = source_watched(port, "");
-    struct wire wire;
-
-    (void)state;
-    for (unsigned i = 0; i < 4; i++) {
-        wire = broker_accept(listener, NULL, false, NULL);
-        free(wire_expect(&wire, SUBSCRIBE).body);
-        close(wire.fd);
-    }
-    fake_until(f, fake_said(f, "lost, 4 times in a row now: ") != NULL);
-    assert_true(wire_ready(listener, WIRE_PATIENCE));
-    clock_ahead = -29500 * FMS_MS; /* it has lasted soon */
-    wire = broker_accept(listener, NULL, false, NULL);
-    broker_grant(&wire, 1);
-    clock_ahead = 0;
-    fake_until(f, fake_said(f, "again, and now it lasts: 4 connections before did not") != NULL);
-    assert_int_equal(fake_count_said(f, "info: connected to "), 3); /* the first, and the first again */
-    fake_stop(f);
-    fake_until(f, fake_ended(f));
-    fake_close(f);
-    close(wire.fd);
-    close(listener);
-}
-
 /* One that answers all and hangs up all the same: perhaps two clients push each other out. */
 static void test_takeovers_are_guessed(void **state)
 {
@@ -1639,7 +1611,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_qos_2_is_exactly_once_across_connections),
         cmocka_unit_test(test_connections_that_come_to_nothing_slow_down),
         cmocka_unit_test(test_messages_instead_of_an_answer),
-        cmocka_unit_test(test_a_connection_that_lasts_is_told),
         cmocka_unit_test(test_takeovers_are_guessed),
         cmocka_unit_test(test_restarts_are_no_takeovers),
         cmocka_unit_test(test_good_connection_resets_the_back_off),
