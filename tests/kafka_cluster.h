@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -355,6 +356,44 @@ FMS_PRINTF(2, 3) static inline const char *cluster_ini(struct cluster *cluster, 
     vsnprintf(text + size, sizeof texts[0] - (size_t)size, format, args);
     va_end(args);
     return text;
+}
+
+#define CLUSTER_LANES 4
+
+/* Runs those tests whose turn it is. */
+static inline int cluster_run_lane(const struct CMUnitTest *tests, size_t count, size_t lane, size_t lanes)
+{
+    struct CMUnitTest *mine = calloc(count, sizeof *mine);
+    size_t n = 0;
+    int failed;
+
+    for (size_t i = lane; i < count; i += lanes)
+        mine[n++] = tests[i];
+    failed = _cmocka_run_group_tests("tests", mine, n, NULL, NULL);
+    free(mine);
+    return failed;
+}
+
+/* Runs all tests, or those that the first argument names. With the mock, whose groups take 3 s to be joined, and of which each
+ * test has its own, several processes share them; a real cluster is the same for all. */
+static inline int cluster_run(const struct CMUnitTest *tests, size_t count, int argc, char **argv)
+{
+    int status, failed = 0;
+
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    if (argc > 1 || getenv("FMS_TEST_KAFKA") != NULL)
+        return cluster_run_lane(tests, count, 0, 1);
+    for (size_t lane = 0; lane < CLUSTER_LANES; lane++) {
+        pid_t child = fork();
+
+        if (child == 0)
+            exit(cluster_run_lane(tests, count, lane, CLUSTER_LANES));
+        failed += child < 0;
+    }
+    while (wait(&status) > 0)
+        failed += status != 0;
+    return failed;
 }
 
 #endif

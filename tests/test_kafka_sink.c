@@ -1541,7 +1541,5 @@ int main(int argc, char **argv)
         TEST(test_topic_is_created),
     };
 
-    if (argc > 1)
-        cmocka_set_test_filter(argv[1]);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cluster_run(tests, sizeof tests / sizeof tests[0], argc, argv);
 }

@@ -482,7 +482,8 @@ static void test_rebalance_settles_and_commits_first(void **state)
     assert_true(drains >= 1);
     assert_non_null(fake_said(one, "in flight when their partitions were revoked, which others may read again: 2;"));
     first = cluster->mock == NULL ? 2 : 0; /* the mock cluster, unlike Kafka, takes no commit in a rebalance */
-    UNTIL_BOTH(one, other, fake_emitted(one) + fake_emitted(other) == 8 - first);
+    UNTIL_BOTH(one, other, fake_emitted(one) + fake_emitted(other) >= 8 - first);
+    assert_true(cluster->mock != NULL || fake_emitted(one) + fake_emitted(other) == 8 - first); /* it may do so again */
     is_back = fake_emitted(other) == 0;
     assert_int_equal(number_of(is_back ? one : other, is_back ? 4 : 0), first);
     if (!is_back) /* before the next rebalance, for the same reason */
@@ -622,29 +623,45 @@ static void test_listed_topic_begins_at_its_beginning(void **state)
     fake_close(f);
 }
 
+/* How many of the numbers from 0 on have come to one of two members, or to both. */
+static size_t count_come(struct fake *const members[2], size_t most)
+{
+    bool has[64] = {false};
+    size_t count = 0;
+
+    for (size_t m = 0; m < 2; m++) {
+        for (size_t i = 0; i < fake_emitted(members[m]); i++) {
+            int number = number_of(members[m], i);
+
+            assert_true(number >= 0 && (size_t)number < most);
+            count += !has[number];
+            has[number] = true;
+        }
+    }
+    return count;
+}
+
 /* A member that comes a moment after a topic has seen it from the first: it was not there for the group all the same. */
 static void test_second_member_finds_a_later_topic(void **state)
 {
     struct cluster *cluster = *state;
     const char *prefix = cluster_name("second"), *group = cluster_name("second");
     char pattern[80], topics[2][80];
-    struct fake *one, *other;
+    struct fake *members[2];
 
     snprintf(pattern, sizeof pattern, "^%s-.*", prefix);
     for (int i = 0; i < 2; i++)
         snprintf(topics[i], sizeof topics[i], "%s-%d", prefix, i);
     cluster_topic(cluster, topics[0], 1);
-    one = open_start(cluster, pattern, group, "latest");
-    fake_until(one, fake_said(one, "1 partition assigned") != NULL);
+    members[0] = open_start(cluster, pattern, group, "latest");
+    fake_until(members[0], fake_said(members[0], "1 partition assigned") != NULL);
     cluster_topic(cluster, topics[1], 2);
     for (int i = 0; i < 2; i++)
         produce_old(cluster, topics[1], i, i * 10, i * 10 + 10);
-    other = open_start(cluster, pattern, group, "latest");
-    for (int i = 0; i < 2; i++)
-        UNTIL_BOTH(one, other,
-                   has_come(one, topics[1], i * 10, i * 10 + 10) || has_come(other, topics[1], i * 10, i * 10 + 10));
-    fake_close(one);
-    fake_close(other);
+    members[1] = open_start(cluster, pattern, group, "latest");
+    UNTIL_BOTH(members[0], members[1], count_come(members, 20) == 20);
+    fake_close(members[0]);
+    fake_close(members[1]);
 }
 
 /* The metadata of an offset; the caller frees it. */
@@ -858,9 +875,7 @@ static void test_members_start_together(void **state)
 {
     struct cluster *cluster = *state;
     const char *topic = cluster_name("together"), *group = cluster_name("together");
-    bool has[40] = {false};
     struct fake *members[2];
-    size_t came = 0;
 
     cluster_topic(cluster, topic, 4);
     for (int i = 0; i < 4; i++)
@@ -871,19 +886,7 @@ static void test_members_start_together(void **state)
                fake_said(members[0], "2 partitions assigned") && fake_said(members[1], "2 partitions assigned"));
     for (int i = 0; i < 4; i++)
         produce_numbered(cluster, topic, i, i * 10, i * 10 + 10);
-    for (int64_t until = fake_realclock() + FAKE_PATIENCE; came < 40 && fake_realclock() < until;) {
-        turn_both(members[0], members[1]);
-        for (size_t m = 0; m < 2; m++) {
-            for (size_t i = 0; i < fake_emitted(members[m]); i++) {
-                int number = number_of(members[m], i);
-
-                assert_true(number < 40); /* the past is skipped */
-                came += !has[number];
-                has[number] = true;
-            }
-        }
-    }
-    assert_int_equal(came, 40);
+    UNTIL_BOTH(members[0], members[1], count_come(members, 40) == 40); /* and no more: the past is skipped */
     fake_close(members[0]);
     fake_close(members[1]);
 }
@@ -1236,7 +1239,5 @@ int main(int argc, char **argv)
         TEST(test_probe_reports),
     };
 
-    if (argc > 1)
-        cmocka_set_test_filter(argv[1]);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cluster_run(tests, sizeof tests / sizeof tests[0], argc, argv);
 }
