@@ -1474,6 +1474,25 @@ static void test_probe_reports(void **state)
     fake_close(f);
 }
 
+static void test_many_created_topics_are_few_lines(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *prefix = cluster_name("many");
+    char text[96];
+    struct fake *f;
+
+    CLUSTER_NEEDS_REAL(cluster);
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = ${topic[1]}\npartitions = 1\n"));
+    for (int i = 0; i < 12; i++) {
+        snprintf(text, sizeof text, "fms/%s-%d", prefix, i);
+        fake_add(f, text, "k", "{}");
+    }
+    write_until_delivered(f, 12);
+    assert_non_null(fake_said(f, "; of those to come, only each hundredth is told"));
+    assert_non_null(fake_said(f, "debug: created topic "));
+    fake_close(f);
+}
+
 static void test_topic_is_created(void **state)
 {
     struct cluster *cluster = *state;
@@ -1538,6 +1557,7 @@ int main(int argc, char **argv)
         TEST(test_fatal_error_means_a_new_producer),
         TEST(test_fatal_error_while_frozen),
         TEST(test_probe_reports),
+        TEST(test_many_created_topics_are_few_lines),
         TEST(test_topic_is_created),
     };
 

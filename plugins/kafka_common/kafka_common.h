@@ -123,7 +123,7 @@ bool kafka_created(struct kafka *kafka, struct fms_wait *wait);
 /* Since when the cluster is known to answer at all; 0: it is not. For who waits for its controller, which it may lack. [lane] */
 int64_t kafka_answering_at(struct kafka *kafka);
 
-/* Tells of a topic that was created, the so-manieth: a thousand are not worth a thousand lines. */
+/* Tells of a topic that was created; `count`: so many were, with it. A thousand are not worth a thousand lines. */
 void kafka_tell_created(const struct fms_host *host, const char *name, int64_t count);
 
 /* The topic as create_topic's options want it. */
