@@ -92,15 +92,6 @@ static const struct plugin *stage_plugin(struct pipeline *pipeline, const struct
     return plugin;
 }
 
-static size_t counter_count(const struct fms_plugin *table)
-{
-    size_t n = 0;
-
-    while (table->counters != NULL && table->counters[n].name != NULL)
-        n++;
-    return n;
-}
-
 static char *stage_name(const struct config_section *section)
 {
     char *name;
@@ -112,7 +103,7 @@ static char *stage_name(const struct config_section *section)
 
 static void stage_free(struct stage *stage)
 {
-    free(stage->counters);
+    measures_free(&stage->measures);
     free(stage->instance);
     free(stage->name);
     free(stage);
@@ -132,9 +123,7 @@ static struct stage *stage_new(struct pipeline *pipeline, const struct config_se
     stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
     stage->name = stage_name(section);
     stage->instance = calloc(1, table->instance_size > 0 ? table->instance_size : 1);
-    stage->counter_count = counter_count(table);
-    stage->counters = calloc(stage->counter_count + 1, sizeof *stage->counters);
-    if (stage->name == NULL || stage->instance == NULL || stage->counters == NULL) {
+    if (measures_init(&stage->measures, table) != 0 || stage->name == NULL || stage->instance == NULL) {
         stage_free(stage);
         return NULL;
     }
@@ -485,10 +474,12 @@ int pipeline_check_together(struct pipeline *const *pipelines, size_t count)
 
 static void log_counters(const struct stage *stage)
 {
-    for (size_t i = 0; i < stage->counter_count; i++) {
-        if (stage->counters[i] > 0)
+    const struct measures *measures = &stage->measures;
+
+    for (size_t i = 0; i < measures->counter_count; i++) {
+        if (measures->counters[i] > 0)
             log_line(FMS_LOG_INFO, stage->host.pipeline, stage->name, "%s: %llu", stage->plugin->table.counters[i].name,
-                     (unsigned long long)stage->counters[i]);
+                     (unsigned long long)measures->counters[i]);
     }
 }
 
@@ -506,6 +497,8 @@ static int open_stage(struct stage *stage)
 {
     int error = 0;
 
+    if ((stage->plugin->table.traits & FMS_TRAIT_LINK) != 0)
+        measures_link(&stage->measures, false, "not connected yet");
     if (stage->plugin->table.open != NULL)
         error = stage_result(stage, "open", stage->plugin->table.open(stage->instance, &stage->host));
     stage->is_open = error == 0;

@@ -171,24 +171,27 @@ static void describe_options_table(FILE *out, const struct fms_option *options)
     }
 }
 
-static void describe_counters(FILE *out, const struct fms_counter *counters)
+static void describe_metrics(FILE *out, const char *what, const struct fms_metric *metrics)
 {
     static const size_t most[] = {40, 0};
     size_t widths[2] = {0};
-    struct describe_row row = {{"counter", "meaning"}};
+    struct describe_row row = {{"", "meaning"}};
 
+    if (metrics == NULL || metrics->name == NULL)
+        return;
+    snprintf(row.cells[0], sizeof row.cells[0], "%s", what);
     describe_widen(widths, most, &row, 2);
-    for (const struct fms_counter *counter = counters; counter->name != NULL; counter++) {
-        snprintf(row.cells[0], sizeof row.cells[0], "%s", counter->name);
+    for (const struct fms_metric *metric = metrics; metric->name != NULL; metric++) {
+        snprintf(row.cells[0], sizeof row.cells[0], "%s", metric->name);
         describe_widen(widths, most, &row, 2);
     }
     describe_give_rest(widths, 2);
     fputc('\n', out);
-    row = (struct describe_row){{"counter", "meaning"}};
+    snprintf(row.cells[0], sizeof row.cells[0], "%s", what);
     describe_print(out, &row, widths, 2);
-    for (const struct fms_counter *counter = counters; counter->name != NULL; counter++) {
-        snprintf(row.cells[0], sizeof row.cells[0], "%s", counter->name);
-        snprintf(row.cells[1], sizeof row.cells[1], "%s", counter->help);
+    for (const struct fms_metric *metric = metrics; metric->name != NULL; metric++) {
+        snprintf(row.cells[0], sizeof row.cells[0], "%s", metric->name);
+        snprintf(row.cells[1], sizeof row.cells[1], "%s", metric->help);
         describe_print(out, &row, widths, 2);
     }
 }
@@ -280,8 +283,9 @@ static void describe_for_people(FILE *out, const struct fms_plugin *plugin)
         fprintf(out, "\nIt has no options.\n");
     else
         describe_options_table(out, plugin->options);
-    if (plugin->counters != NULL && plugin->counters->name != NULL)
-        describe_counters(out, plugin->counters);
+    describe_metrics(out, "counter", plugin->counters);
+    describe_metrics(out, "gauge", plugin->gauges);
+    describe_metrics(out, "duration", plugin->durations);
     for (size_t i = 0; i < 3; i++)
         if (roles[i].has)
             describe_sample(out, plugin, roles[i].role, roles[i].section);
@@ -353,6 +357,21 @@ static void describe_option_json(FILE *out, const struct fms_option *option)
     describe_member(out, false, "help", row.cells[4]);
 }
 
+static void describe_metrics_json(FILE *out, const char *what, const struct fms_metric *metrics)
+{
+    const char *comma = "";
+
+    fprintf(out, ",\n \"%s\": [", what);
+    for (const struct fms_metric *metric = metrics; metric != NULL && metric->name != NULL; metric++) {
+        fprintf(out, "%s\n  {", comma);
+        describe_member(out, true, "name", metric->name);
+        describe_member(out, false, "help", metric->help);
+        fputs("}", out);
+        comma = ",";
+    }
+    fputs("]", out);
+}
+
 static void describe_json(FILE *out, const struct fms_plugin *plugin)
 {
     const char *comma = "";
@@ -370,16 +389,11 @@ static void describe_json(FILE *out, const struct fms_plugin *plugin)
         fputs("}", out);
         comma = ",";
     }
-    fputs("],\n \"counters\": [", out);
-    comma = "";
-    for (const struct fms_counter *counter = plugin->counters; counter != NULL && counter->name != NULL; counter++) {
-        fprintf(out, "%s\n  {", comma);
-        describe_member(out, true, "name", counter->name);
-        describe_member(out, false, "help", counter->help);
-        fputs("}", out);
-        comma = ",";
-    }
-    fputs("]}\n", out);
+    fputs("]", out);
+    describe_metrics_json(out, "counters", plugin->counters);
+    describe_metrics_json(out, "gauges", plugin->gauges);
+    describe_metrics_json(out, "durations", plugin->durations);
+    fputs("}\n", out);
 }
 
 /* ---------------------------------------------------------------------------------------------------- for a man page */

@@ -270,6 +270,9 @@ struct fms_host {
 
     int (*emit_rejected)(const struct fms_host *, const struct fms_record *draft, const char *reason, ...)
         FMS_PRINTF(3, 4);
+    void (*gauge)(const struct fms_host *, size_t gauge, double value);
+    void (*observe)(const struct fms_host *, size_t duration, int64_t nanoseconds);
+    void (*link)(const struct fms_host *, bool is_up, const char *why, ...) FMS_PRINTF(3, 4);
 };
 
 /* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats (the same
@@ -298,6 +301,25 @@ static inline void fms_count(const struct fms_host *host, size_t counter, uint64
 {
     host->count(host, counter, n);
 }
+
+/* Sets the plugin's gauge of that place in its `gauges`: a value as it is now. [any] */
+static inline void fms_gauge(const struct fms_host *host, size_t gauge, double value)
+{
+    host->gauge(host, gauge, value);
+}
+
+/* One more duration, in nanoseconds, in the plugin's histogram of that place in its `durations`; what is negative
+ * counts as 0. [any] */
+static inline void fms_observe(const struct fms_host *host, size_t duration, int64_t nanoseconds)
+{
+    host->observe(host, duration, nanoseconds);
+}
+
+/* For a plugin with FMS_TRAIT_LINK: its far end is there and answers; fms_link_down(host, "reason", ...): it does not,
+ * and why, in a sentence for an operator. It may be said again at any time, and what is new is the reason: a link is
+ * down since the first of them. From `open` on it is down until it was up, without a word. Nothing is logged. [any] */
+#define fms_link_up(host)        ((host)->link((host), true, "%s", ""))
+#define fms_link_down(host, ...) ((host)->link((host), false, __VA_ARGS__))
 
 /* The clock of all deadlines: monotonic, not before 0. [any] */
 static inline int64_t fms_now(const struct fms_host *host)
@@ -467,24 +489,30 @@ static inline void fms_finish(const struct fms_host *host)
 
 /* A sink whose sink_write has made each record durable and settled it before it returns. */
 #define FMS_TRAIT_DURABLE_WRITE 1u
+/* It has a far end that it connects to, and says so with fms_link_up and fms_link_down: a pipeline is ready when it is
+ * up. */
+#define FMS_TRAIT_LINK 2u
 
 #define FMS_END 1 /* from source_poll: the input has ended, nothing more will come */
 
-struct fms_counter {
-    const char *name; /* "reconnects" */
-    const char *help;
+/* Something that a plugin counts or measures. A metric's name is the plugin's and this one:
+ * fmspipe_kafka_sink_reconnects_total, so it says what and, unless it is a number of things, in which unit:
+ * "reconnects", "queue_bytes", "round_trip_seconds". Durations are told in seconds. */
+struct fms_metric {
+    const char *name; /* a-z, 0-9 and _; begins with a letter */
+    const char *help; /* a sentence without a full stop */
 };
 
 /* The plugin. Unset members are zero; name, version, summary and one role's operation are required. */
 struct fms_plugin {
-    uint32_t abi;                       /* set by FMS_PLUGIN */
-    uint32_t size;                      /* set by FMS_PLUGIN */
-    const char *name;                   /* equal to the file's name without .so */
-    const char *version;                /* "1.0.0" */
-    const char *summary;                /* one line for `fmspipe plugins` */
-    const struct fms_option *options;   /* ends with FMS_OPT_END; NULL: none */
-    const struct fms_counter *counters; /* ends with {NULL, NULL}; NULL: none */
-    size_t instance_size;               /* of the zeroed memory that holds options and state, aligned as by malloc */
+    uint32_t abi;                      /* set by FMS_PLUGIN */
+    uint32_t size;                     /* set by FMS_PLUGIN */
+    const char *name;                  /* equal to the file's name without .so */
+    const char *version;               /* "1.0.0" */
+    const char *summary;               /* one line for `fmspipe plugins` */
+    const struct fms_option *options;  /* ends with FMS_OPT_END; NULL: none */
+    const struct fms_metric *counters; /* ends with {NULL, NULL}; NULL: none */
+    size_t instance_size;              /* of the zeroed memory that holds options and state, aligned as by malloc */
     uint32_t traits;
 
     /* Checks what the option table cannot, and warns of traps with fms_advise; touches neither network nor disk, and
@@ -536,6 +564,9 @@ struct fms_plugin {
 
     uint32_t host_size; /* set by FMS_PLUGIN: of fms_host as the plugin knows it */
     size_t host; /* FMS_HOST(struct lines, host): the field into which the host puts itself before check; 0: none */
+
+    const struct fms_metric *gauges;    /* as counters: what goes up and down */
+    const struct fms_metric *durations; /* as counters: histograms */
 };
 
 /* For `.host`: a field of the type const struct fms_host *. */

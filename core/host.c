@@ -124,10 +124,47 @@ static void host_count(const struct fms_host *host, size_t counter, uint64_t n)
 {
     struct stage *stage = stage_of(host);
 
-    if (counter < stage->counter_count)
-        atomic_fetch_add_explicit(&stage->counters[counter], n, memory_order_relaxed);
+    if (counter < stage->measures.counter_count)
+        atomic_fetch_add_explicit(&stage->measures.counters[counter], n, memory_order_relaxed);
     else
         rule_broken(stage, "counted counter %zu, which is not in its table", counter);
+}
+
+static void host_gauge(const struct fms_host *host, size_t gauge, double value)
+{
+    struct stage *stage = stage_of(host);
+
+    if (gauge < stage->measures.gauge_count)
+        atomic_store_explicit(&stage->measures.gauges[gauge], value, memory_order_relaxed);
+    else
+        rule_broken(stage, "set gauge %zu, which is not in its table", gauge);
+}
+
+static void host_observe(const struct fms_host *host, size_t duration, int64_t nanoseconds)
+{
+    struct stage *stage = stage_of(host);
+
+    if (duration < stage->measures.duration_count)
+        histogram_add(&stage->measures.durations[duration], nanoseconds);
+    else
+        rule_broken(stage, "observed duration %zu, which is not in its table", duration);
+}
+
+static void host_link(const struct fms_host *host, bool is_up, const char *why, ...)
+{
+    struct stage *stage = stage_of(host);
+    char text[sizeof stage->measures.link.why];
+    va_list args;
+
+    if ((stage->plugin->table.traits & FMS_TRAIT_LINK) == 0) {
+        rule_broken(stage, "told of a link, and has not FMS_TRAIT_LINK");
+        return;
+    }
+    va_start(args, why);
+    vsnprintf(text, sizeof text, why, args);
+    va_end(args);
+    log_redact(text);
+    measures_link(&stage->measures, is_up, text);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- time */
@@ -732,5 +769,8 @@ void host_fill(struct stage *stage, enum fms_role role)
         .json_next = json_next,
         .json_unescape = json_decode,
         .emit_rejected = host_emit_rejected,
+        .gauge = host_gauge,
+        .observe = host_observe,
+        .link = host_link,
     };
 }

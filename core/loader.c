@@ -144,10 +144,24 @@ static void *loader_refuse_abi(void *object, const char *path, struct where wher
                         path, FMS_ABI);
 }
 
+/* The first metric of a table that has no good name, or no help; NULL: none. */
+static const char *loader_bad_metric(const struct fms_metric *metrics)
+{
+    for (; metrics != NULL && metrics->name != NULL; metrics++) {
+        const char *name = metrics->name;
+
+        if (*name < 'a' || *name > 'z' || name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0' ||
+            metrics->help == NULL)
+            return name;
+    }
+    return NULL;
+}
+
 static const char *loader_bad_table(const struct fms_plugin *table, const char *path, char *text, size_t size)
 {
     const char *base = strrchr(path, '/') + 1;
     size_t n = strlen(base) - strlen(".so");
+    const char *bad;
 
     if (table->name == NULL || table->summary == NULL || table->version == NULL)
         return "its table lacks name, version or summary";
@@ -161,6 +175,11 @@ static const char *loader_bad_table(const struct fms_plugin *table, const char *
         return "it is neither source nor transform nor sink: set source_poll, transform or sink_write";
     if (table->host > 0 && table->host - 1 + sizeof(struct fms_host *) > table->instance_size)
         return "its .host lies outside of the instance: make it with FMS_HOST(struct ..., field)";
+    if ((bad = loader_bad_metric(table->counters)) != NULL || (bad = loader_bad_metric(table->gauges)) != NULL ||
+        (bad = loader_bad_metric(table->durations)) != NULL) {
+        snprintf(text, size, "its metric \"%s\" has no good name, or no help: a-z, 0-9 and _, a letter first", bad);
+        return text;
+    }
     if (table->options != NULL && options_check_table(table->options, table->instance_size, text, size) != 0)
         return text;
     return NULL;

@@ -7,6 +7,7 @@
 #include "config.h"
 #include "fms_plugin.h"
 #include "loader.h"
+#include "measure.h"
 
 struct pipeline;
 struct record;
@@ -56,8 +57,7 @@ struct stage {
     const struct config_section *section;
     char *name;
     void *instance;
-    _Atomic uint64_t *counters;
-    size_t counter_count;
+    struct measures measures;
     size_t index; /* in pipeline.stages */
     bool is_open;
     bool is_dead;              /* it failed or finished: not called any more */

@@ -41,7 +41,7 @@
 #define FAKE_BLOCK          256 /* records in one allocation */
 #define FAKE_HOLD           (5 * FMS_SECOND)
 #define FAKE_LOST           (30 * FMS_SECOND) /* the lane will not be given back */
-#define FAKE_COUNTERS       64
+#define FAKE_METRICS        64 /* of each kind */
 #define FAKE_MAX_HEADERS    1000
 #define FAKE_LETTER_HEADERS 5 /* that a dead letter has of its own */
 
@@ -141,7 +141,14 @@ struct fake {
     struct fake_texts breaches;
     struct fake_texts expected;
     size_t expected_left;
-    uint64_t counters[FAKE_COUNTERS];
+    uint64_t counters[FAKE_METRICS];
+    double gauges[FAKE_METRICS];
+    struct fake_durations {
+        size_t count;
+        int64_t sum;
+    } durations[FAKE_METRICS];
+    bool is_up;
+    char *why; /* the link is down; NULL: it never said */
     size_t woken;
     bool finished;
 };
@@ -493,29 +500,83 @@ static void fake_host_report(const struct fms_host *host, const char *format, ..
     va_end(args);
 }
 
-static size_t fake_counter_names(const struct fake *f)
+static size_t fake_metrics(const struct fms_metric *metrics)
 {
     size_t n = 0;
 
-    while (f->plugin->counters != NULL && f->plugin->counters[n].name != NULL)
+    while (metrics != NULL && metrics[n].name != NULL)
         n++;
     return n;
+}
+
+/* Called with the lock held. Whether there is one of that number in the plugin's table. */
+static bool fake_has_metric(struct fake *f, const char *what, const struct fms_metric *metrics, size_t number)
+{
+    if (number < fake_metrics(metrics) && number < FAKE_METRICS)
+        return true;
+    fake_breach(f, "%s %zu is not in the plugin's table", what, number);
+    return false;
+}
+
+/* Called with the lock held, which it gives up. Whoever waits for what was told sees it come, from a thread of the plugin's own,
+ * too. */
+static void fake_told(struct fake *f)
+{
+    bool is_elsewhere = !fake_on_lane(f);
+
+    pthread_mutex_unlock(&f->lock);
+    if (is_elsewhere)
+        fake_notify(f);
 }
 
 static void fake_host_count(const struct fms_host *host, size_t counter, uint64_t n)
 {
     struct fake *f = fake_of(host);
-    bool is_elsewhere;
 
     pthread_mutex_lock(&f->lock);
-    if (counter < fake_counter_names(f) && counter < FAKE_COUNTERS)
+    if (fake_has_metric(f, "counter", f->plugin->counters, counter))
         f->counters[counter] += n;
-    else
-        fake_breach(f, "counter %zu is not in the plugin's table", counter);
-    is_elsewhere = !fake_on_lane(f);
-    pthread_mutex_unlock(&f->lock);
-    if (is_elsewhere) /* or whoever waits for a number would not see it come */
-        fake_notify(f);
+    fake_told(f);
+}
+
+static void fake_host_gauge(const struct fms_host *host, size_t gauge, double value)
+{
+    struct fake *f = fake_of(host);
+
+    pthread_mutex_lock(&f->lock);
+    if (fake_has_metric(f, "gauge", f->plugin->gauges, gauge))
+        f->gauges[gauge] = value;
+    fake_told(f);
+}
+
+static void fake_host_observe(const struct fms_host *host, size_t duration, int64_t nanoseconds)
+{
+    struct fake *f = fake_of(host);
+
+    pthread_mutex_lock(&f->lock);
+    if (fake_has_metric(f, "duration", f->plugin->durations, duration)) {
+        f->durations[duration].count++;
+        f->durations[duration].sum += nanoseconds > 0 ? nanoseconds : 0;
+    }
+    fake_told(f);
+}
+
+static void fake_host_link(const struct fms_host *host, bool is_up, const char *why, ...)
+{
+    struct fake *f = fake_of(host);
+    va_list args;
+    char *text;
+
+    va_start(args, why);
+    text = fake_vformat("", NULL, why, args);
+    va_end(args);
+    pthread_mutex_lock(&f->lock);
+    if ((f->plugin->traits & FMS_TRAIT_LINK) == 0)
+        fake_breach(f, "it told of a link, and has not FMS_TRAIT_LINK");
+    free(f->why);
+    f->why = text;
+    f->is_up = is_up;
+    fake_told(f);
 }
 
 static int64_t fake_host_now(const struct fms_host *host)
@@ -1044,6 +1105,9 @@ static const struct fms_host fake_services = {
     .json_next = json_next,
     .json_unescape = json_decode,
     .emit_rejected = fake_host_emit_rejected,
+    .gauge = fake_host_gauge,
+    .observe = fake_host_observe,
+    .link = fake_host_link,
 };
 
 /* ------------------------------------------------------------------------------------------------- opening, closing */
@@ -1204,6 +1268,7 @@ static void fake_free(struct fake *f)
     fake_texts_clear(&f->said);
     fake_texts_clear(&f->breaches);
     fake_texts_clear(&f->expected);
+    free(f->why);
     free(f->instance);
     options_memory_free(f->memory);
     config_free(f->config);
@@ -1876,21 +1941,70 @@ void fake_forget(struct fake *f)
     pthread_mutex_unlock(&f->lock);
 }
 
-uint64_t fake_counter(struct fake *f, const char *name)
+/* The place of the metric of that name; a test that asks for one that there is not ends. */
+static size_t fake_metric(const char *what, const struct fms_metric *metrics, const char *name)
 {
-    uint64_t value = 0;
-    size_t names = fake_counter_names(f), i = 0;
+    size_t count = fake_metrics(metrics), i = 0;
 
-    while (i < names && strcmp(f->plugin->counters[i].name, name) != 0)
+    while (i < count && strcmp(metrics[i].name, name) != 0)
         i++;
-    if (i == names) {
-        fprintf(stderr, "the plugin has no counter %s\n", name);
+    if (i == count) {
+        fprintf(stderr, "the plugin has no %s %s\n", what, name);
         abort();
     }
+    return i;
+}
+
+uint64_t fake_counter(struct fake *f, const char *name)
+{
+    size_t i = fake_metric("counter", f->plugin->counters, name);
+    uint64_t value;
+
     pthread_mutex_lock(&f->lock);
     value = f->counters[i];
     pthread_mutex_unlock(&f->lock);
     return value;
+}
+
+double fake_gauge(struct fake *f, const char *name)
+{
+    size_t i = fake_metric("gauge", f->plugin->gauges, name);
+    double value;
+
+    pthread_mutex_lock(&f->lock);
+    value = f->gauges[i];
+    pthread_mutex_unlock(&f->lock);
+    return value;
+}
+
+size_t fake_observed(struct fake *f, const char *name, int64_t *sum)
+{
+    size_t i = fake_metric("duration", f->plugin->durations, name), count;
+
+    pthread_mutex_lock(&f->lock);
+    count = f->durations[i].count;
+    if (sum != NULL)
+        *sum = f->durations[i].sum;
+    pthread_mutex_unlock(&f->lock);
+    return count;
+}
+
+bool fake_link_is_up(struct fake *f)
+{
+    bool is_up;
+
+    pthread_mutex_lock(&f->lock);
+    is_up = f->is_up;
+    pthread_mutex_unlock(&f->lock);
+    return is_up;
+}
+
+const char *fake_link_why(struct fake *f, char *to, size_t size)
+{
+    pthread_mutex_lock(&f->lock);
+    snprintf(to, size, "%s", f->why != NULL ? f->why : "");
+    pthread_mutex_unlock(&f->lock);
+    return to;
 }
 
 size_t fake_woken(struct fake *f)

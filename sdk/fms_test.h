@@ -171,6 +171,15 @@ const char *fake_said(struct fake *f, const char *text);
 size_t fake_count_said(struct fake *f, const char *text);
 void fake_forget(struct fake *f);
 
+/* The plugin's gauge of that name, as it was set last, or 0. Of a duration: how often it was observed, and the nanoseconds
+ * together, unless `sum` is NULL. */
+double fake_gauge(struct fake *f, const char *name);
+size_t fake_observed(struct fake *f, const char *name, int64_t *sum);
+
+/* Whether its link is up; why it is not, copied to `to`, which is returned: "" if it is, or never said. */
+bool fake_link_is_up(struct fake *f);
+const char *fake_link_why(struct fake *f, char *to, size_t size);
+
 /* The plugin's counter of that name; how often it called fms_wake; whether it called fms_finish. */
 uint64_t fake_counter(struct fake *f, const char *name);
 size_t fake_woken(struct fake *f);

@@ -73,7 +73,9 @@ static int poll_none(void *instance, size_t credit, struct fms_wait *wait)
     return 0;
 }
 
-static const struct fms_counter counters[] = {{"reconnects", "connections made again"}, {NULL, NULL}};
+static const struct fms_metric counters[] = {{"reconnects", "connections made again"}, {NULL, NULL}};
+static const struct fms_metric gauges[] = {{"queue_bytes", "what waits"}, {NULL, NULL}};
+static const struct fms_metric durations[] = {{"round_trip_seconds", "there and back"}, {NULL, NULL}};
 
 static struct fms_plugin plugin_of(const struct fms_option *options)
 {
@@ -82,6 +84,8 @@ static struct fms_plugin plugin_of(const struct fms_option *options)
                                .summary = "Writes records to Kafka",
                                .options = options,
                                .counters = counters,
+                               .gauges = gauges,
+                               .durations = durations,
                                .sink_write = write_none,
                                .instance_size = sizeof(struct sample)};
 }
@@ -131,6 +135,8 @@ static void for_people(void **state)
     contains(text, "\nheader.NAME  templates");
     contains(text, "some (only as source)\n");
     contains(text, "\ncounter     meaning\nreconnects  connections made again\n");
+    contains(text, "\ngauge        meaning\nqueue_bytes  what waits\n");
+    contains(text, "\nduration            meaning\nround_trip_seconds  there and back\n");
     contains(text, "\n[sink NAME]\nplugin = kafka_sink\n;brokers =\n");
     contains(text, "\n;linger = 1500ms\n");
     contains(text, "\n;kafka.NAME =\n");
@@ -229,6 +235,8 @@ static void for_programs(void **state)
     assert_string_equal(text_of(option_of(root, "odd"), "default"), "a ;\"b\"");
     assert_string_equal(text_of(option_of(root, "brokers"), "default"), "(none)");
     assert_string_equal(text_of(json_array_get(json_object_get(root, "counters"), 0), "name"), "reconnects");
+    assert_string_equal(text_of(json_array_get(json_object_get(root, "gauges"), 0), "help"), "what waits");
+    assert_string_equal(text_of(json_array_get(json_object_get(root, "durations"), 0), "name"), "round_trip_seconds");
     assert_null(strstr(text, "hunter2"));
     json_decref(root);
     free(text);

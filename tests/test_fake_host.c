@@ -744,7 +744,7 @@ static int optioned_check(void *instance, const struct fms_host *host)
     return 0;
 }
 
-static const struct fms_counter optioned_counters[] = {{"checks", "how many"}, {NULL, NULL}};
+static const struct fms_metric optioned_counters[] = {{"checks", "how many"}, {NULL, NULL}};
 
 static const struct fms_plugin optioned = {
     .abi = FMS_ABI,
@@ -758,6 +758,72 @@ static const struct fms_plugin optioned = {
     .check = optioned_check,
     .sink_write = take_one,
 };
+
+/* ---------------------------------------------------------------------------------------- what a plugin says of itself */
+
+struct measured {
+    const struct fms_host *host;
+};
+
+static int measured_write(void *instance, const struct fms_record *const *records, size_t count)
+{
+    const struct fms_host *host = ((struct measured *)instance)->host;
+
+    for (size_t i = 0; i < count; i++) {
+        fms_gauge(host, 1, 0.5 * (double)records[i]->payload.size);
+        fms_observe(host, 0, (int64_t)i * FMS_SECOND - FMS_SECOND);
+        if (i % 2 == 0)
+            fms_link_down(host, "the far end is %s", "away");
+        else
+            fms_link_up(host);
+        fms_delivered(host, records[i]);
+    }
+    return (int)count;
+}
+
+static const struct fms_metric measured_gauges[] = {{"none", "never set"}, {"half_bytes", "half"}, {NULL, NULL}};
+static const struct fms_metric measured_durations[] = {{"wait_seconds", "how long"}, {NULL, NULL}};
+
+static const struct fms_plugin measured = {
+    .abi = FMS_ABI,
+    .size = sizeof measured,
+    .name = "measured",
+    .version = "1",
+    .summary = "says how it is",
+    .instance_size = sizeof(struct measured),
+    .traits = FMS_TRAIT_LINK,
+    .sink_write = measured_write,
+    .host = FMS_HOST(struct measured, host),
+    .gauges = measured_gauges,
+    .durations = measured_durations,
+};
+
+static void test_measures(void **state)
+{
+    struct fake *f = fake_open_table(&measured, FMS_SINK, "");
+    int64_t sum = 7;
+    char why[40];
+
+    (void)state;
+    assert_false(fake_link_is_up(f));
+    assert_string_equal(fake_link_why(f, why, sizeof why), "");
+    assert_int_equal(fake_observed(f, "wait_seconds", &sum), 0);
+    assert_int_equal(sum, 0);
+    fake_add(f, "t", NULL, "abc");
+    fake_write(f);
+    assert_false(fake_link_is_up(f));
+    assert_string_equal(fake_link_why(f, why, sizeof why), "the far end is away");
+    for (size_t i = 0; i < 4; i++)
+        fake_add(f, "t", NULL, "abcde");
+    fake_write(f);
+    assert_true(fake_link_is_up(f));
+    assert_string_equal(fake_link_why(f, why, sizeof why), "");
+    assert_true(fake_gauge(f, "half_bytes") == 2.5);
+    assert_true(fake_gauge(f, "none") == 0);
+    assert_int_equal(fake_observed(f, "wait_seconds", &sum), 5);
+    assert_int_equal(sum, 3 * FMS_SECOND); /* nothing is shorter than 0 */
+    fake_close(f);
+}
 
 static void test_options_and_errors(void **state)
 {
@@ -874,6 +940,7 @@ int main(void)
         cmocka_unit_test(test_verdicts),
         cmocka_unit_test(test_kept_for_ever),
         cmocka_unit_test(test_two_verdicts),
+        cmocka_unit_test(test_measures),
         cmocka_unit_test(test_options_and_errors),
         cmocka_unit_test(test_fields_of_drafts),
     };

@@ -149,6 +149,12 @@ static void no_role(void **state)
     assert_refused("no_role", "no_role.so", "neither source nor transform nor sink");
 }
 
+static void bad_metric(void **state)
+{
+    (void)state;
+    assert_refused("bad_metric", "bad_metric.so", "its metric \"queue-bytes\" has no good name");
+}
+
 static void no_summary(void **state)
 {
     (void)state;
@@ -242,7 +248,7 @@ static void the_good_ones_are_listed(void **state)
     assert_non_null(strstr(listed, " good "));
     assert_non_null(strstr(listed, " small_table "));
     assert_null(strstr(listed, " older "));
-    assert_int_equal(lines, 12); /* one for each of the others */
+    assert_int_equal(lines, 13); /* one for each of the others */
 }
 
 int main(void)
@@ -258,6 +264,7 @@ int main(void)
         CASE(a_name_that_is_not_the_file_s),
         CASE(no_role),
         CASE(wild_host),
+        CASE(bad_metric),
         CASE(no_summary),
         CASE(a_bad_option_table),
         CASE(a_missing_function),

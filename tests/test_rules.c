@@ -186,6 +186,24 @@ static int write_and_count(void *instance, const struct fms_record *const *recor
     return deliver_all(instance, records, count);
 }
 
+static int write_and_set_a_gauge(void *instance, const struct fms_record *const *records, size_t count)
+{
+    fms_gauge(((struct habit *)instance)->host, 1, 1.0);
+    return deliver_all(instance, records, count);
+}
+
+static int write_and_observe(void *instance, const struct fms_record *const *records, size_t count)
+{
+    fms_observe(((struct habit *)instance)->host, 2, FMS_MS);
+    return deliver_all(instance, records, count);
+}
+
+static int write_and_tell_of_a_link(void *instance, const struct fms_record *const *records, size_t count)
+{
+    fms_link_up(((struct habit *)instance)->host);
+    return deliver_all(instance, records, count);
+}
+
 static int write_and_name_a_path(void *instance, const struct fms_record *const *records, size_t count)
 {
     fms_json_path(((struct habit *)instance)->host, "late");
@@ -547,6 +565,12 @@ static const struct row rows[] = {
      "fms_json_get was called with NULL"},
     {"enters as a sink", SINK(write_and_enter), "called fms_enter, which is not for this role",
      "fms_enter was called by"},
+    {"sets a gauge that it has not", SINK(write_and_set_a_gauge), "set gauge 1, which is not in its table",
+     "gauge 1 is not in the plugin's table"},
+    {"observes what it has not", SINK(write_and_observe), "observed duration 2, which is not in its table",
+     "duration 2 is not in the plugin's table"},
+    {"tells of a link that it has not", SINK(write_and_tell_of_a_link), "told of a link, and has not FMS_TRAIT_LINK",
+     "it told of a link, and has not FMS_TRAIT_LINK"},
     {"names a path late", SINK(write_and_name_a_path), "called fms_json_path after open",
      "fms_json_path was called after open"},
     {"guesses a path", SINK(write_and_guess_a_path), "called fms_json_get with 7, which fms_json_path has not given",

@@ -45,7 +45,7 @@ static const struct fms_option decompress_options[] = {
     FMS_OPT_END,
 };
 
-static const struct fms_counter decompress_counters[] = {
+static const struct fms_metric decompress_counters[] = {
     [COUNTER_DECOMPRESSED] = {"decompressed", "records whose payload was decompressed"},
     [COUNTER_PASSED] = {"passed", "records that were not compressed"},
     {NULL, NULL},

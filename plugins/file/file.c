@@ -59,7 +59,7 @@ static const struct fms_option file_options[] = {
 };
 /* clang-format on */
 
-static const struct fms_counter file_counters[] = {
+static const struct fms_metric file_counters[] = {
     [FILE_COUNTER_BAD_LINES] = {"bad_lines", "lines that were no record, or too long"},
     [FILE_COUNTER_ROTATIONS] = {"rotations", "times that the file was renamed and begun anew"},
     [FILE_COUNTER_WRITE_ERRORS] = {"write_errors", "batches that could not be written and were offered again"},

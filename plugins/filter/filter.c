@@ -45,7 +45,7 @@ static const struct fms_option filter_options[] = {
     FMS_OPT_END,
 };
 
-static const struct fms_counter filter_counters[] = {
+static const struct fms_metric filter_counters[] = {
     [COUNTER_KEPT] = {"kept", "records passed on"},
     [COUNTER_DROPPED] = {"dropped", "records dropped"},
     {NULL, NULL},

@@ -65,7 +65,7 @@ static const struct fms_option fms_check_options[] = {
 
 enum { COUNT_REPAIRED, COUNT_REJECTED };
 
-static const struct fms_counter fms_check_counters[] = {
+static const struct fms_metric fms_check_counters[] = {
     [COUNT_REPAIRED] = {"repaired", "records whose time was rewritten in seconds"},
     [COUNT_REJECTED] = {"rejected", "records that were not as they should be"},
     {NULL, NULL},

@@ -92,7 +92,7 @@ static const struct fms_option fms_sim_options[] = {
 
 enum { COUNT_SKIPPED };
 
-static const struct fms_counter fms_sim_counters[] = {
+static const struct fms_metric fms_sim_counters[] = {
     [COUNT_SKIPPED] = {"skipped", "samples that were due while the pipeline had no room, and were never made"},
     {NULL, NULL},
 };

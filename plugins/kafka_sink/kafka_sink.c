@@ -50,7 +50,7 @@ static const struct fms_option kafka_sink_options[] = {
     FMS_OPT_END,
 };
 
-static const struct fms_counter kafka_sink_counters[] = {
+static const struct fms_metric kafka_sink_counters[] = {
     [COUNTER_RESTARTS] = {"producer_restarts",
                           "producers given up after an error, with what was under way offered again"},
     [COUNTER_REDUCED] = {"letters_reduced",

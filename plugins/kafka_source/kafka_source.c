@@ -107,7 +107,7 @@ static const struct fms_option kafka_source_options[] = {
     FMS_OPT_END,
 };
 
-static const struct fms_counter kafka_source_counters[] = {
+static const struct fms_metric kafka_source_counters[] = {
     {"rebalances", "assignments of partitions to this member"},
     {"commit_errors", "commits that failed; the next one takes their offsets along"},
     {"gone_offsets", "offsets that were no more in the log when they were to be read"},

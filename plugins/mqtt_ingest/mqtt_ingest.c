@@ -79,7 +79,7 @@ struct mqtt_ingest {
 
 enum { COUNT_CONNECTIONS, COUNT_PAUSES, COUNT_CUT, COUNT_UNUSABLE, COUNT_PROPERTIES, COUNT_RETAINED };
 
-static const struct fms_counter mqtt_ingest_counters[] = {
+static const struct fms_metric mqtt_ingest_counters[] = {
     [COUNT_CONNECTIONS] = {"connections", "connections made"},
     [COUNT_PAUSES] = {"pauses", "times that the broker was not read because the pipeline was full"},
     [COUNT_CUT] = {"cut", "messages larger than the pipeline, whose payload was passed over"},

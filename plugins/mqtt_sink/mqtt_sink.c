@@ -92,7 +92,7 @@ struct mqtt_sink {
 
 enum { COUNT_CONNECTIONS, COUNT_RESENT, COUNT_HEADERS, COUNT_REDUCED };
 
-static const struct fms_counter mqtt_sink_counters[] = {
+static const struct fms_metric mqtt_sink_counters[] = {
     [COUNT_CONNECTIONS] = {"connections", "connections made"},
     [COUNT_RESENT] = {"resent", "records published again after a lost connection"},
     [COUNT_HEADERS] = {"headers_dropped", "headers that no property can carry"},

@@ -98,7 +98,7 @@ enum {
     COUNT_PROPERTIES
 };
 
-static const struct fms_counter mqtt_source_counters[] = {
+static const struct fms_metric mqtt_source_counters[] = {
     [COUNT_CONNECTIONS] = {"connections", "connections made"},
     [COUNT_PAUSES] = {"pauses", "times that it disconnected because the pipeline was full"},
     [COUNT_PARKED] = {"parked", "messages that came after that and were kept beyond max_in_flight"},

@@ -29,7 +29,7 @@ static const struct fms_option route_options[] = {
     FMS_OPT_END,
 };
 
-static const struct fms_counter route_counters[] = {
+static const struct fms_metric route_counters[] = {
     [COUNTER_ROUTED] = {"routed", "records that were given another topic, key or header"},
     [COUNTER_UNCHANGED] = {"unchanged", "records that had them already"},
     {NULL, NULL},

@@ -43,7 +43,7 @@ static const struct fms_option split_options[] = {
     FMS_OPT_END,
 };
 
-static const struct fms_counter split_counters[] = {
+static const struct fms_metric split_counters[] = {
     [COUNTER_ITEMS] = {"items", "records that were made of items"},
     [COUNTER_BAD_ITEMS] = {"bad_items", "items that were no good"},
     {NULL, NULL},

@@ -49,7 +49,7 @@ struct spool {
 
 enum { COUNTER_DROPPED, COUNTER_FULL };
 
-static const struct fms_counter spool_counters[] = {
+static const struct fms_metric spool_counters[] = {
     [COUNTER_DROPPED] = {"dropped", "records that were removed unread to make room (when_full = drop_oldest)"},
     [COUNTER_FULL] = {"full", "times that the spool, or the disk, was full"},
     {NULL, NULL},

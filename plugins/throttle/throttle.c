@@ -42,7 +42,7 @@ static const struct fms_option throttle_options[] = {
     FMS_OPT_END,
 };
 
-static const struct fms_counter throttle_counters[] = {
+static const struct fms_metric throttle_counters[] = {
     [COUNTER_PASSED] = {"passed", "records passed on"},
     [COUNTER_DROPPED] = {"dropped", "records dropped"},
     [COUNTER_EARLY] = {"early", "records among those, for which there was no room until their interval ended"},

@@ -63,7 +63,7 @@ static const struct fms_option verify_sink_options[] = {
     FMS_OPT_END,
 };
 
-static const struct fms_counter verify_sink_counters[] = {
+static const struct fms_metric verify_sink_counters[] = {
     [COUNTER_CORRUPTED] = {"corrupted", "messages that lacked something or were out of range"},
     {NULL, NULL},
 };

@@ -1,0 +1,82 @@
+/* measure.c - see measure.h. */
+#include "measure.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "clock.h"
+
+#define US INT64_C(1000)
+
+const int64_t histogram_bounds[HISTOGRAM_BUCKETS - 1] = {
+    100 * US,       250 * US,        500 * US,        FMS_MS,          2500 * US,        5 * FMS_MS, 10 * FMS_MS,
+    25 * FMS_MS,    50 * FMS_MS,     100 * FMS_MS,    250 * FMS_MS,    500 * FMS_MS,     FMS_SECOND, 2500 * FMS_MS,
+    5 * FMS_SECOND, 10 * FMS_SECOND, 25 * FMS_SECOND, 50 * FMS_SECOND, 100 * FMS_SECOND,
+};
+
+void histogram_add(struct histogram *histogram, int64_t nanoseconds)
+{
+    size_t bucket = 0;
+
+    if (nanoseconds < 0)
+        nanoseconds = 0;
+    while (bucket < HISTOGRAM_BUCKETS - 1 && nanoseconds > histogram_bounds[bucket])
+        bucket++;
+    atomic_fetch_add_explicit(&histogram->counts[bucket], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&histogram->sum, (uint64_t)nanoseconds, memory_order_relaxed);
+}
+
+size_t measures_count(const struct fms_metric *metrics)
+{
+    size_t n = 0;
+
+    while (metrics != NULL && metrics[n].name != NULL)
+        n++;
+    return n;
+}
+
+int measures_init(struct measures *measures, const struct fms_plugin *table)
+{
+    *measures = (struct measures){.counter_count = measures_count(table->counters),
+                                  .gauge_count = measures_count(table->gauges),
+                                  .duration_count = measures_count(table->durations)};
+    measures->counters = calloc(measures->counter_count + 1, sizeof *measures->counters);
+    measures->gauges = calloc(measures->gauge_count + 1, sizeof *measures->gauges);
+    measures->durations = calloc(measures->duration_count + 1, sizeof *measures->durations);
+    pthread_mutex_init(&measures->lock, NULL);
+    return measures->counters != NULL && measures->gauges != NULL && measures->durations != NULL ? 0 : -ENOMEM;
+}
+
+void measures_free(struct measures *measures)
+{
+    free(measures->counters);
+    free(measures->gauges);
+    free(measures->durations);
+    pthread_mutex_destroy(&measures->lock);
+}
+
+void measures_link(struct measures *measures, bool is_up, const char *why)
+{
+    struct link_state *link = &measures->link;
+
+    pthread_mutex_lock(&measures->lock);
+    if (link->since == 0 || link->is_up != is_up)
+        link->since = clock_now();
+    link->ups += is_up && !link->is_up;
+    link->downs += !is_up && link->is_up;
+    link->is_up = is_up;
+    link->was_up = link->was_up || is_up;
+    snprintf(link->why, sizeof link->why, "%s", why);
+    pthread_mutex_unlock(&measures->lock);
+}
+
+struct link_state measures_link_state(struct measures *measures)
+{
+    struct link_state link;
+
+    pthread_mutex_lock(&measures->lock);
+    link = measures->link;
+    pthread_mutex_unlock(&measures->lock);
+    return link;
+}
