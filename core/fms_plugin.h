@@ -567,6 +567,9 @@ struct fms_plugin {
 
     const struct fms_metric *gauges;    /* as counters: what goes up and down */
     const struct fms_metric *durations; /* as counters: histograms */
+    /* Sets gauges whose values are not at hand: somebody is about to look. At most some times a second, and not at all
+     * where nobody does. NULL: nothing to do. [lane] */
+    void (*measure)(void *instance);
 };
 
 /* For `.host`: a field of the type const struct fms_host *. */

@@ -730,9 +730,10 @@ static void host_finish(const struct fms_host *host)
 
 /* By role (source, transform, sink) and enum call_kind. */
 static const char *const call_names[][CALL_KINDS] = {
-    {"source_poll", "source_poll", "source_settled", "source_stop", "a thread between fms_enter and fms_leave"},
-    {"transform_poll", "transform", "transform", "transform_flush", "transform"},
-    {"sink_poll", "sink_write", "sink_write", "sink_write", "sink_write"},
+    {"source_poll", "source_poll", "source_settled", "source_stop", "a thread between fms_enter and fms_leave",
+     "measure"},
+    {"transform_poll", "transform", "transform", "transform_flush", "transform", "measure"},
+    {"sink_poll", "sink_write", "sink_write", "sink_write", "sink_write", "measure"},
 };
 
 void host_fill(struct stage *stage, enum fms_role role)

@@ -268,6 +268,22 @@ static void log_stats(struct pipeline *pipeline)
     pipeline->stats_at = now + pipeline->options.stats_interval;
 }
 
+/* Somebody looks. */
+static void show(struct pipeline *pipeline)
+{
+    for (size_t i = 0; i < pipeline->stage_count; i++) {
+        struct stage *stage = pipeline->stages[i];
+        const struct call *outer;
+
+        if (stage->is_dead || stage->plugin->table.measure == NULL)
+            continue;
+        outer = call_begin(stage, CALL_MEASURE);
+        stage->plugin->table.measure(stage->instance);
+        call_end(pipeline, outer);
+    }
+    snapshot_take(pipeline);
+}
+
 /* Until nothing moves. */
 static void deliver(struct pipeline *pipeline)
 {
@@ -278,7 +294,7 @@ static void deliver(struct pipeline *pipeline)
             flush_transforms(pipeline);
     } while (settle_offer(pipeline) || pipeline->has_settled || pipeline->done.head != NULL);
     if (snapshot_is_wanted(pipeline))
-        snapshot_take(pipeline);
+        show(pipeline);
 }
 
 /* Whether the source, which was told to stop, can only be waiting for fates that nobody decides any more: of records that

@@ -13,7 +13,7 @@ struct pipeline;
 struct record;
 
 /* The calls of a plugin that may hold the lane. */
-enum call_kind { CALL_POLL, CALL_WORK, CALL_SETTLED, CALL_STOP, CALL_ENTERED, CALL_KINDS };
+enum call_kind { CALL_POLL, CALL_WORK, CALL_SETTLED, CALL_STOP, CALL_ENTERED, CALL_MEASURE, CALL_KINDS };
 
 struct call {
     struct stage *stage;

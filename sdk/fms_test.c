@@ -1966,6 +1966,17 @@ uint64_t fake_counter(struct fake *f, const char *name)
     return value;
 }
 
+void fake_measure(struct fake *f)
+{
+    bool taken = fake_lane_take(f);
+    int64_t since = fake_realclock();
+
+    if (f->plugin->measure != NULL)
+        f->plugin->measure(f->instance);
+    fake_check_held(f, "measure", since);
+    fake_lane_give(f, taken);
+}
+
 double fake_gauge(struct fake *f, const char *name)
 {
     size_t i = fake_metric("gauge", f->plugin->gauges, name);

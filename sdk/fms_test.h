@@ -171,6 +171,9 @@ const char *fake_said(struct fake *f, const char *text);
 size_t fake_count_said(struct fake *f, const char *text);
 void fake_forget(struct fake *f);
 
+/* Calls `measure`, as the host does when somebody looks. */
+void fake_measure(struct fake *f);
+
 /* The plugin's gauge of that name, as it was set last, or 0. Of a duration: how often it was observed, and the nanoseconds
  * together, unless `sum` is NULL. */
 double fake_gauge(struct fake *f, const char *name);

@@ -3650,16 +3650,27 @@ static int source_poll_looked_at(void *instance, size_t credit, struct fms_wait 
     return source_poll(instance, credit > 1 && left > 1 ? 1 : credit, wait);
 }
 
+static size_t measured;
+
+static void count_measured(void *instance)
+{
+    (void)instance;
+    measured++;
+}
+
 static void anybody_sees_what_is_now(void **state)
 {
+    struct fms_plugin table = slow_table;
     struct snapshot end;
     pthread_t thread;
 
     (void)state;
     memset(&onlooker, 0, sizeof onlooker);
+    measured = 0;
     add_source(500);
     rig.plugins[0].table.source_poll = source_poll_looked_at;
-    add_sink(0, "sink", slow_table);
+    table.measure = count_measured;
+    add_sink(0, "sink", table);
     assert_int_equal(pthread_create(&thread, NULL, look_on, NULL), 0);
     lane_run(&rig.pipeline);
     onlooker.has_ended = true;
@@ -3667,6 +3678,7 @@ static void anybody_sees_what_is_now(void **state)
     assert_int_equal(onlooker.broken, 0);
     assert_true(onlooker.fresh >= 10);
     assert_true(onlooker.most_in_flight <= 500);
+    assert_true(measured >= onlooker.fresh); /* before each look */
     assert_false(snapshot_read(&rig.pipeline, &end, FMS_NEVER));
     assert_int_equal(end.state, PIPELINE_ENDED);
     assert_int_equal(end.counts.delivered, 500);
@@ -3676,6 +3688,20 @@ static void anybody_sees_what_is_now(void **state)
 static void *look_once(void *to)
 {
     return snapshot_read(&rig.pipeline, to, 10 * FMS_MS) ? to : NULL;
+}
+
+static void where_nobody_looks_nothing_is_measured(void **state)
+{
+    struct fms_plugin table = slow_table;
+
+    (void)state;
+    measured = 0;
+    table.measure = count_measured;
+    add_source(500);
+    add_sink(0, "sink", table);
+    lane_run(&rig.pipeline);
+    assert_int_equal(measured, 0);
+    assert_all_delivered(500);
 }
 
 /* Its lane answers nobody while a plugin holds it: what was seen last is all there is, and is said to be old. */
@@ -3797,6 +3823,7 @@ int main(int argc, char **argv)
         CASE(a_path_that_was_not_given_is_named),
         CASE(what_is_never_settled_is_named),
         CASE(anybody_sees_what_is_now),
+        CASE(where_nobody_looks_nothing_is_measured),
         CASE(a_lane_that_is_held_is_seen_as_it_was),
         CASE(a_sink_settles_from_threads_of_its_own),
         CASE(a_source_emits_from_a_library_s_thread),

@@ -688,6 +688,31 @@ static void test_check_and_probe(void **state)
     fake_close(f);
 }
 
+/* Both halves say how full it is, to whoever looks. */
+static void test_measures(void **state)
+{
+    struct fake *f = fake_open("spool", FMS_SINK, ini("max_size = 1MiB\n"));
+
+    (void)state;
+    fake_measure(f);
+    assert_true(fake_gauge(f, "records") == 0);
+    assert_true(fake_gauge(f, "free_bytes") == 1 << 20);
+    assert_true(fake_gauge(f, "oldest_seconds") == 0);
+    fake_close(f);
+    store_numbers(0, 3);
+    for (int is_sink = 0; is_sink < 2; is_sink++) {
+        double bytes;
+
+        f = fake_open("spool", is_sink ? FMS_SINK : FMS_SOURCE, ini("max_size = 1MiB\n"));
+        fake_measure(f);
+        bytes = fake_gauge(f, "bytes");
+        assert_true(fake_gauge(f, "records") == 3);
+        assert_true(bytes > 0 && bytes + fake_gauge(f, "free_bytes") == 1 << 20);
+        assert_true(fake_gauge(f, "oldest_seconds") > 0 && fake_gauge(f, "oldest_seconds") < 600);
+        fake_close(f);
+    }
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -730,6 +755,7 @@ int main(void)
         TEST(test_a_thousand_headers),
         TEST(test_foreign_files_are_named),
         TEST(test_check_and_probe),
+        TEST(test_measures),
     };
 
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

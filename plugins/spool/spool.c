@@ -55,6 +55,16 @@ static const struct fms_metric spool_counters[] = {
     {NULL, NULL},
 };
 
+enum { GAUGE_RECORDS, GAUGE_BYTES, GAUGE_FREE, GAUGE_OLDEST };
+
+static const struct fms_metric spool_gauges[] = {
+    [GAUGE_RECORDS] = {"records", "records that it holds"},
+    [GAUGE_BYTES] = {"bytes", "bytes of these"},
+    [GAUGE_FREE] = {"free_bytes", "bytes for which there is still room in max_size"},
+    [GAUGE_OLDEST] = {"oldest_seconds", "age of the oldest record, by its own time; 0 without one"},
+    {NULL, NULL},
+};
+
 /* clang-format off */
 static const struct fms_option spool_options[] = {
     FMS_OPT_STRING(struct spool, path, FMS_REQUIRED, "directory of the spool; made if it is missing"),
@@ -417,30 +427,40 @@ static void spool_close(void *instance)
     free(self->headers);
 }
 
-/* How old the oldest record is, in words. */
-static void spool_report_oldest(struct spool *self, const struct fms_host *host, struct fms_header *headers)
+/* How old the oldest record is, in seconds; 0 where there is none, or none that says so. */
+static double spool_oldest(struct spool *self, const struct fms_host *host)
 {
-    struct fms_record draft;
     struct fms_bytes entry;
+    int64_t time = 0;
     uint64_t number;
 
     if (store_read_begin(self->store, 0) != 0)
-        return;
-    if (store_next(self->store, &number, &entry) == 0 && spool_record_read(entry, headers, &draft) == NULL &&
-        draft.timestamp > 0)
-        fms_report(host, "the oldest record is %.1f s old",
-                   (double)(fms_realtime(host) - draft.timestamp) / (double)FMS_SECOND);
+        return 0;
+    if (store_next(self->store, &number, &entry) == 0)
+        time = spool_record_time(entry);
     store_read_end(self->store);
+    return time > 0 ? (double)(fms_realtime(host) - time) / (double)FMS_SECOND : 0;
+}
+
+static void spool_measure(void *instance)
+{
+    struct spool *self = instance;
+    struct store_state state;
+
+    if (store_state(self->store, &state) != 0)
+        return;
+    fms_gauge(self->host, GAUGE_RECORDS, (double)(state.next - state.first));
+    fms_gauge(self->host, GAUGE_BYTES, (double)state.bytes);
+    fms_gauge(self->host, GAUGE_FREE, (double)self->max_size - (double)state.bytes);
+    fms_gauge(self->host, GAUGE_OLDEST, spool_oldest(self, self->host));
 }
 
 static int spool_probe(void *instance, const struct fms_host *host, int64_t deadline)
 {
     struct spool *self = instance;
-    struct fms_header *headers = calloc(SPOOL_HEADERS_MAX, sizeof *headers);
     struct store_state state;
-    int error = headers != NULL
-                    ? store_open(&self->store, self->path, STORE_VISITOR, (enum store_sync)self->sync, self->max_size)
-                    : -ENOMEM;
+    int error = store_open(&self->store, self->path, STORE_VISITOR, (enum store_sync)self->sync, self->max_size);
+    double oldest;
 
     (void)deadline;
     if (error == -ENOENT) {
@@ -455,10 +475,11 @@ static int spool_probe(void *instance, const struct fms_host *host, int64_t dead
                        state.next - state.first, state.bytes, (long long)self->max_size);
         else
             error = spool_open_failed(self, host, error);
-        spool_report_oldest(self, host, headers);
+        oldest = spool_oldest(self, host);
+        if (oldest > 0)
+            fms_report(host, "the oldest record is %.1f s old", oldest);
         store_close(self->store);
     }
-    free(headers);
     return error;
 }
 
@@ -466,4 +487,5 @@ FMS_PLUGIN(.name = "spool", .version = FMS_VERSION, .summary = "A durable queue 
            .options = spool_options, .counters = spool_counters, .traits = FMS_TRAIT_DURABLE_WRITE,
            .instance_size = sizeof(struct spool), .check = spool_check, .probe = spool_probe, .open = spool_open,
            .close = spool_close, .source_poll = spool_source_poll, .source_settled = spool_source_settled,
-           .source_stop = spool_source_stop, .sink_write = spool_sink_write, .sink_poll = spool_sink_poll);
+           .source_stop = spool_source_stop, .sink_write = spool_sink_write, .sink_poll = spool_sink_poll,
+           .gauges = spool_gauges, .measure = spool_measure);

@@ -98,6 +98,17 @@ bool spool_record_is_known(struct fms_bytes from)
     return from.size == 0 || *(const unsigned char *)from.data == VERSION;
 }
 
+int64_t spool_record_time(struct fms_bytes from)
+{
+    struct reader reader = {from.data, from.size, false};
+    bool is_known = get(&reader, 1) == VERSION;
+    int64_t time;
+
+    get(&reader, 2);
+    time = (int64_t)get(&reader, 8);
+    return is_known && !reader.is_short ? time : 0;
+}
+
 const char *spool_record_read(struct fms_bytes from, struct fms_header *headers, struct fms_record *draft)
 {
     struct reader reader = {from.data, from.size, false};

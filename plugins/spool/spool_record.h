@@ -15,6 +15,9 @@ void spool_record_write(const struct fms_record *record, void *to);
 /* Whether they are of this version, as far as they are there. */
 bool spool_record_is_known(struct fms_bytes from);
 
+/* The record's time, as in struct fms_record; 0 where that cannot be read. */
+int64_t spool_record_time(struct fms_bytes from);
+
 /* Reads them into *draft, which points into `from`, with its headers in `headers`, SPOOL_HEADERS_MAX of them. NULL, or
  * what is wrong with the bytes: every length is checked. */
 const char *spool_record_read(struct fms_bytes from, struct fms_header *headers, struct fms_record *draft);
