@@ -433,13 +433,12 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
 /* The record of a plugin's pointer; NULL, and named, for one that was settled before or was never the host's. */
 static struct record *record_alive(struct stage *stage, const struct fms_record *public, const char *function)
 {
-    struct record *record;
+    struct record *record = public != NULL ? record_made(&stage->pipeline->records, public) : NULL;
 
-    if (is_null(stage, public, function))
-        return NULL;
-    record = record_made(&stage->pipeline->records, public);
     if (record != NULL && record->magic == RECORD_ALIVE)
         return record;
+    if (is_null(stage, public, function))
+        return NULL;
     rule_broken(stage,
                 record != NULL ? "called %s with a record that was settled before"
                                : "called %s with a record that the host did not make",
@@ -550,12 +549,15 @@ static void settle_transform(struct stage *stage, const struct fms_record *publi
 
 static void settle_any(struct stage *stage, const struct fms_record *public, enum fms_fate fate, char *reason)
 {
+    static const char function[] = "a function that settles";
     struct record *record;
 
-    if (stage->host.role == FMS_TRANSFORM) {
-        settle_transform(stage, public, fate, reason);
-    } else if (is_role(stage, FMS_SINK | FMS_DEAD_LETTER, "a function that settles") &&
-               (record = record_alive(stage, public, "a function that settles")) != NULL) {
+    if ((stage->host.role & (FMS_SINK | FMS_DEAD_LETTER)) == 0) {
+        if (is_role(stage, FMS_TRANSFORM, function))
+            settle_transform(stage, public, fate, reason);
+        else
+            free(reason);
+    } else if ((record = record_alive(stage, public, function)) != NULL) {
         settle_report(stage, record, fate, reason);
     } else {
         free(reason);

@@ -449,24 +449,30 @@ static void settle_retry(struct stage *sink, struct record *record, char *reason
     free(reason);
 }
 
-static void settle_one(struct stage *sink, struct record *record)
+static void settle_undelivered(struct stage *sink, struct record *record)
 {
     struct slot *slot = slot_of(record, sink);
     char *reason = slot->reason;
 
     slot->reason = NULL;
-    slot_set(record, sink, SLOT_NONE);
-    sink->queue.taken--;
-    sink->queue.is_full = false;
-    sink->has_moved = true;
-    if (slot->fate == FMS_DELIVERED) {
-        settle_delivered(sink, record);
-    } else if (slot->fate == FMS_RETRY) {
+    if (slot->fate == FMS_RETRY) {
         settle_retry(sink, record, reason);
     } else {
         queue_remove(sink, record);
         settle_reject(sink, record, reason);
     }
+}
+
+static void settle_one(struct stage *sink, struct record *record)
+{
+    slot_set(record, sink, SLOT_NONE);
+    sink->queue.taken--;
+    sink->queue.is_full = false;
+    sink->has_moved = true;
+    if (slot_of(record, sink)->fate == FMS_DELIVERED)
+        settle_delivered(sink, record);
+    else
+        settle_undelivered(sink, record);
     if (sink->retry.is_due && sink->queue.taken == 0 && sink->retry.at == 0)
         sink->retry.at = clock_now() + fms_backoff(&sink->host, sink->pipeline->options.retry_min,
                                                    sink->pipeline->options.retry_max, sink->retry.attempt++);
@@ -675,11 +681,9 @@ void settle_unkeep(struct stage *transform, struct record *record)
 }
 
 /* FMS_AGAIN and -EAGAIN belong together: without the one nothing makes room, without the other a child is lost. */
-static void check_again(struct stage *transform, enum fms_verdict verdict)
+static void lose_child(struct stage *transform, enum fms_verdict verdict)
 {
-    if (verdict == FMS_AGAIN && !transform->family.is_refused)
-        rule_broken(transform, "returned FMS_AGAIN, but fms_emit_child did not say -EAGAIN");
-    if (transform->family.is_refused && (verdict == FMS_PASS || verdict == FMS_DROP))
+    if (verdict == FMS_PASS || verdict == FMS_DROP)
         rule_broken(transform,
                     "returned %s though fms_emit_child said -EAGAIN, and the child is lost: return FMS_AGAIN",
                     verdict == FMS_PASS ? "FMS_PASS" : "FMS_DROP");
@@ -702,15 +706,19 @@ static bool again_waits(struct stage *transform, struct record *record)
 }
 
 /* What becomes of a record that is neither passed nor kept; true: it waits, to be given to the transform again. */
-static bool does_not_go_on(struct stage *transform, struct record *record, enum fms_verdict verdict, bool was_refused)
+static bool does_not_go_on(struct stage *transform, struct record *record, enum fms_verdict verdict)
 {
     if (verdict == FMS_DROP) {
         settle_release(transform->pipeline, record);
         return false;
     }
-    if (verdict == FMS_AGAIN && was_refused)
+    if (verdict == FMS_AGAIN && transform->family.is_refused) {
+        transform->family.is_refused = false;
         return again_waits(transform, record);
-    if (verdict != FMS_AGAIN) /* that was named */
+    }
+    if (verdict == FMS_AGAIN)
+        rule_broken(transform, "returned FMS_AGAIN, but fms_emit_child did not say -EAGAIN");
+    else
         rule_broken(transform, "returned %d from transform, which is no verdict", (int)verdict);
     stick(transform->pipeline, record);
     return false;
@@ -721,7 +729,7 @@ static inline bool transform_one(struct stage *transform, struct record *record,
 {
     struct pipeline *pipeline = transform->pipeline;
     const struct call *outer = call_begin(transform, CALL_WORK);
-    bool goes_on = false, is_settled, was_refused;
+    bool goes_on = false, is_settled;
     enum fms_verdict verdict;
 
     record->pending++; /* the record outlives the call even if it is settled in it */
@@ -730,9 +738,8 @@ static inline bool transform_one(struct stage *transform, struct record *record,
     call_end(pipeline, outer);
     is_settled = record->kept_by != transform->index + 1;
     *again = false;
-    was_refused = transform->family.is_refused;
-    if (verdict == FMS_AGAIN || was_refused)
-        check_again(transform, verdict);
+    if (transform->family.is_refused && verdict != FMS_AGAIN)
+        lose_child(transform, verdict);
     if (verdict == FMS_KEPT) {
         if (!is_settled)
             keep(transform, record);
@@ -742,7 +749,7 @@ static inline bool transform_one(struct stage *transform, struct record *record,
         record->kept_by = 0;
         goes_on = verdict == FMS_PASS;
         if (!goes_on)
-            *again = does_not_go_on(transform, record, verdict, was_refused);
+            *again = does_not_go_on(transform, record, verdict);
     }
     settle_release(pipeline, record);
     return goes_on;

@@ -41,7 +41,7 @@
 #define FAKE_BLOCK          256 /* records in one allocation */
 #define FAKE_HOLD           (5 * FMS_SECOND)
 #define FAKE_LOST           (30 * FMS_SECOND) /* the lane will not be given back */
-#define FAKE_METRICS        64 /* of each kind */
+#define FAKE_METRICS        64                /* of each kind */
 #define FAKE_MAX_HEADERS    1000
 #define FAKE_LETTER_HEADERS 5 /* that a dead letter has of its own */
 
