@@ -481,6 +481,7 @@ static void test_outage_loses_nothing(void **state)
     struct cluster *cluster = *state;
     const char *topic = cluster_name("outage");
     struct fake *f;
+    char why[200];
 
     CLUSTER_NEEDS_MOCK(cluster);
     cluster_topic(cluster, topic, 1);
@@ -490,9 +491,13 @@ static void test_outage_loses_nothing(void **state)
     assert_int_equal(fake_write(f), 0);
     fake_until(f, fake_said(f, "warning: no broker of ") != NULL);
     assert_int_equal(fake_unsettled(f), 0);
+    fake_measure(f);
+    assert_false(fake_link_is_up(f));
+    assert_non_null(strstr(fake_link_why(f, why, sizeof why), "no broker of "));
     rd_kafka_mock_broker_set_up(cluster->mock, -1);
     fake_until(f, delivers(f, 50));
     assert_non_null(fake_said(f, "info: brokers are reachable again"));
+    assert_true(fake_link_is_up(f));
     check_order(cluster, topic, 50);
     fake_close(f);
 }

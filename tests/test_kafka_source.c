@@ -1099,9 +1099,11 @@ static void test_outage_is_survived(void **state)
                   cluster_ini(cluster, "topic = %s\ngroup = %s\nstart = earliest\n" QUICK OFTEN, topic, group));
     fake_settle_auto(f, FMS_DELIVERED);
     fake_until(f, fake_said(f, "warning: no broker of ") != NULL);
+    assert_false(fake_link_is_up(f));
     rd_kafka_mock_broker_set_up(cluster->mock, -1);
     fake_until(f, fake_emitted(f) == 5);
     assert_non_null(fake_said(f, "info: brokers are reachable again"));
+    assert_true(fake_link_is_up(f));
     rd_kafka_mock_broker_set_down(cluster->mock, -1);
     fake_forget(f);
     fake_until(f, fake_said(f, "Connection refused") != NULL);

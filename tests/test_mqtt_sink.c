@@ -1279,6 +1279,7 @@ static void test_broker_down_at_start_and_killed_later(void **state)
 {
     struct mosquitto broker;
     struct fake *f;
+    char why[200];
 
     (void)state;
     mosquitto_make(&broker, "allow_anonymous true\n");
@@ -1287,10 +1288,14 @@ static void test_broker_down_at_start_and_killed_later(void **state)
     fake_until(f, fake_said(f, "cannot connect to tcp://127.0.0.1:") != NULL);
     assert_non_null(fake_said(f, ": nobody answers there, or whoever does hangs up at once; "));
     assert_int_equal(fake_unsettled(f), 3);
+    assert_false(fake_link_is_up(f));
+    assert_non_null(strstr(fake_link_why(f, why, sizeof why), "nobody answers there"));
     mosquitto_start(&broker);
     fake_until(f, fake_count_fate(f, FMS_DELIVERED) == 5);
+    assert_true(fake_link_is_up(f));
     mosquitto_stop(&broker, SIGKILL);
     fake_until(f, fake_said(f, " lost: the broker closed the connection") != NULL);
+    assert_false(fake_link_is_up(f));
     add_numbered(f, 5, 5);
     mosquitto_start(&broker);
     fake_until(f, fake_count_fate(f, FMS_DELIVERED) == 10);

@@ -718,6 +718,7 @@ static void test_broker_down_at_start_and_restarted(void **state)
     struct mosquitto broker;
     struct wire writer;
     struct fake *f;
+    char why[200];
 
     (void)state;
     mosquitto_make(&broker, "allow_anonymous true\n");
@@ -725,14 +726,18 @@ static void test_broker_down_at_start_and_restarted(void **state)
                   section(broker.port, "client_id = bridge\nclean_start = no\ntopic = fms/#"));
     fake_settle_auto(f, FMS_DELIVERED);
     fake_until(f, fake_said(f, "cannot connect to tcp://127.0.0.1:") != NULL);
+    assert_false(fake_link_is_up(f));
+    assert_string_not_equal(fake_link_why(f, why, sizeof why), "");
     mosquitto_start(&broker);
     fake_until(f, fake_count_said(f, "subscribed to ") == 1);
+    fake_until(f, fake_link_is_up(f));
     writer = client_new(broker.port, "writer", true);
     publish_numbers(&writer, 0, 3);
     fake_until(f, check_first_arrivals(f) == 3);
     close(writer.fd);
     mosquitto_stop(&broker, SIGTERM); /* which saves the session */
     fake_until(f, fake_said(f, " lost: ") != NULL);
+    assert_false(fake_link_is_up(f));
     mosquitto_start(&broker);
     writer = client_new(broker.port, "writer", true);
     publish_numbers(&writer, 3, 3);
@@ -740,6 +745,7 @@ static void test_broker_down_at_start_and_restarted(void **state)
     fake_until(f, fake_said(f, "with the session that the broker kept") != NULL); /* the messages may be faster */
     assert_int_equal(fake_count_said(f, "warning: "), 2);
     assert_int_equal(fake_count_said(f, " again after "), 1);
+    fake_until(f, fake_link_is_up(f));
     mosquitto_stop(&broker, SIGKILL); /* which does not */
     assert_int_equal(run_quietly("rm -f '%s/mosquitto.db'", broker.directory), 0);
     mosquitto_start(&broker);

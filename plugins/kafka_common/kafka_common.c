@@ -623,6 +623,7 @@ static void kafka_error(rd_kafka_t *rk, int error, const char *reason, void *opa
         kafka->is_fatal = true;
     } else if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && kafka->down_since == 0) {
         kafka->down_since = fms_now(kafka->host);
+        fms_link_down(kafka->host, "no broker of %s is reachable: %s", kafka->brokers, reason);
         fms_warn(kafka->host, "no broker of %s is reachable, trying again: %s%s", kafka->brokers, reason,
                  kafka_hint(kafka));
     }
@@ -633,6 +634,13 @@ void kafka_recovered(struct kafka *kafka)
     fms_info(kafka->host, "brokers are reachable again, after %.1f s",
              (double)(fms_now(kafka->host) - kafka->down_since) / (double)FMS_SECOND);
     kafka->down_since = 0;
+    fms_link_up(kafka->host);
+}
+
+void kafka_measure(struct kafka *kafka)
+{
+    if (kafka->rk != NULL && kafka->down_since == 0 && kafka_answering_at(kafka) != 0)
+        fms_link_up(kafka->host);
 }
 
 rd_kafka_conf_t *kafka_conf(struct kafka *kafka, const struct fms_host *host, rd_kafka_type_t type,

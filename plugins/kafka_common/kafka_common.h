@@ -138,6 +138,9 @@ static inline void kafka_reached(struct kafka *kafka)
         kafka_recovered(kafka);
 }
 
+/* For `measure`: the link is up once the cluster is known to answer, until no broker is reachable. [lane] */
+void kafka_measure(struct kafka *kafka);
+
 /* Why a topic can't have that name, or NULL. */
 const char *kafka_topic_error(const char *name, size_t size);
 

@@ -1106,7 +1106,13 @@ static void kafka_sink_close(void *instance)
     release(self);
 }
 
+static void kafka_sink_measure(void *instance)
+{
+    kafka_measure(&((struct kafka_sink *)instance)->kafka);
+}
+
 FMS_PLUGIN(.name = "kafka_sink", .version = FMS_VERSION, .summary = "Produces records to Kafka",
            .options = kafka_sink_options, .counters = kafka_sink_counters, .instance_size = sizeof(struct kafka_sink),
            .check = kafka_sink_check, .probe = kafka_sink_probe, .open = kafka_sink_open, .close = kafka_sink_close,
-           .sink_write = kafka_sink_write, .sink_poll = kafka_sink_poll);
+           .sink_write = kafka_sink_write, .sink_poll = kafka_sink_poll, .traits = FMS_TRAIT_LINK,
+           .measure = kafka_sink_measure);

@@ -1265,8 +1265,14 @@ static int kafka_source_probe(void *instance, const struct fms_host *host, int64
     return error;
 }
 
+static void kafka_source_measure(void *instance)
+{
+    kafka_measure(&((struct kafka_source *)instance)->kafka);
+}
+
 FMS_PLUGIN(.name = "kafka_source", .version = FMS_VERSION, .summary = "Consumes topics of Kafka as a member of a group",
            .options = kafka_source_options, .counters = kafka_source_counters,
            .instance_size = sizeof(struct kafka_source), .check = kafka_source_check, .probe = kafka_source_probe,
            .open = kafka_source_open, .close = kafka_source_close, .source_poll = kafka_source_poll,
-           .source_settled = kafka_source_settled, .source_stop = kafka_source_stop);
+           .source_settled = kafka_source_settled, .source_stop = kafka_source_stop, .traits = FMS_TRAIT_LINK,
+           .measure = kafka_source_measure);

@@ -265,6 +265,7 @@ static const char *server_of(const struct mqtt_ingest *self)
  * connections that do not last the log makes fewer and fewer lines. */
 static void tell_down(struct mqtt_ingest *self, const char *reason)
 {
+    fms_link_down(self->host, "%s", reason);
     if (self->is_up && self->fleeting > 0)
         fms_warn(self->host, "the connection to %s does not last: %s; connecting again", server_of(self), reason);
     else if (self->is_up)
@@ -468,6 +469,7 @@ static void on_granted(struct mqtt_ingest *self, const struct session_message *m
         fms_info(self->host, "receives %s%s", self->topic.items[0], self->topic.count > 1 ? " and others" : "");
     self->has_told = true; /* later only what goes wrong is news */
     self->refusals = 0;
+    fms_link_up(self->host);
 }
 
 static void on_refused(struct mqtt_ingest *self, const struct session_message *message)
@@ -1108,7 +1110,7 @@ FMS_PLUGIN(.name = "mqtt_ingest", .version = FMS_VERSION,
            .summary =
                "Receives records from an MQTT broker and acknowledges them when they are delivered (mqtt_source, on"
                " the paho library, when they are received; it also speaks WebSockets)",
-           .options = mqtt_ingest_options, .counters = mqtt_ingest_counters,
+           .options = mqtt_ingest_options, .counters = mqtt_ingest_counters, .traits = FMS_TRAIT_LINK,
            .instance_size = sizeof(struct mqtt_ingest), .check = mqtt_ingest_check, .probe = mqtt_ingest_probe,
            .open = mqtt_ingest_open, .close = mqtt_ingest_close, .source_poll = mqtt_ingest_poll,
            .source_settled = mqtt_ingest_settled, .source_stop = mqtt_ingest_stop);

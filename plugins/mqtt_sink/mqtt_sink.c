@@ -751,6 +751,7 @@ static void mqtt_sink_up(void *user)
     struct mqtt_sink *self = user;
 
     fms_count(self->host, COUNT_CONNECTIONS, 1);
+    fms_link_up(self->host);
     if (self->online_payload != NULL)
         mqtt_sink_say(self, self->online_payload, ONLINE_PATIENCE);
 }
@@ -941,5 +942,5 @@ static void mqtt_sink_close(void *instance)
 
 FMS_PLUGIN(.name = "mqtt_sink", .version = FMS_VERSION, .summary = "Publishes records to an MQTT broker",
            .options = mqtt_sink_options, .counters = mqtt_sink_counters, .instance_size = sizeof(struct mqtt_sink),
-           .check = mqtt_sink_check, .probe = mqtt_sink_probe, .open = mqtt_sink_open, .close = mqtt_sink_close,
-           .sink_write = mqtt_sink_write, .sink_poll = mqtt_sink_poll);
+           .traits = FMS_TRAIT_LINK, .check = mqtt_sink_check, .probe = mqtt_sink_probe, .open = mqtt_sink_open,
+           .close = mqtt_sink_close, .sink_write = mqtt_sink_write, .sink_poll = mqtt_sink_poll);

@@ -641,6 +641,8 @@ static int64_t mqtt_source_work(void *user)
     if (all && !self->has_told)
         fms_info(self->host, "receives %s%s", self->topic.items[0], self->topic.count > 1 ? " and others" : "");
     self->has_told = self->has_told || all;
+    if (all)
+        fms_link_up(self->host);
     self->attempt = all ? 0 : self->attempt + 1;
     self->ask_at = all ? 0
                        : mqtt_clock() + fms_backoff(self->host, self->mqtt.reconnect_min, self->mqtt.reconnect_max,
@@ -824,7 +826,7 @@ static void mqtt_source_close(void *instance)
 }
 
 FMS_PLUGIN(.name = "mqtt_source", .version = FMS_VERSION, .summary = "Receives records from an MQTT broker",
-           .options = mqtt_source_options, .counters = mqtt_source_counters,
+           .options = mqtt_source_options, .counters = mqtt_source_counters, .traits = FMS_TRAIT_LINK,
            .instance_size = sizeof(struct mqtt_source), .check = mqtt_source_check, .probe = mqtt_source_probe,
            .open = mqtt_source_open, .close = mqtt_source_close, .source_poll = mqtt_source_poll,
            .source_settled = mqtt_source_settled, .source_stop = mqtt_source_stop);
