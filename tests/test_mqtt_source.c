@@ -1508,7 +1508,7 @@ static void test_source_to_sink_with_full_windows(void **state)
 
             snprintf(file, sizeof file, "%c.ini", 'a' + i);
             write_file(broker.directory, file,
-                       "[pipeline]\nname = %c\nmax_in_flight = 4\n"
+                       "[pipeline]\nname = %c\nmax_in_flight = 4\non_reject = stop\n"
                        "[source]\nplugin = mqtt_source\nserver = tcp://127.0.0.1:%d\ntopic = %s\nclient_id = in-%c\n"
                        "clean_start = no\nkeepalive = 5s\n"
                        "[sink mqtt]\nplugin = mqtt_sink\nserver = tcp://127.0.0.1:%d\ntopic = %s\nclient_id = out-%c\n"

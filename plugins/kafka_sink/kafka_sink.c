@@ -769,7 +769,7 @@ static bool write_one(struct kafka_sink *self, const struct fms_record *record)
 
 static bool may_write(const struct kafka_sink *self)
 {
-    return !self->is_broken && !self->must_learn && !self->must_replace && !self->is_alone;
+    return !self->is_broken && !self->must_create && !self->must_learn && !self->must_replace && !self->is_alone;
 }
 
 /* Whether one of those that wait can do so no longer. */
@@ -870,11 +870,13 @@ static void look_for_topics(struct kafka_sink *self, struct fms_wait *wait)
 
 static void look_for_creation(struct kafka_sink *self, struct fms_wait *wait)
 {
-    if (self->is_broken || !kafka_created(&self->kafka, wait) || !self->must_create)
+    bool is_asked = self->kafka.topics != NULL; /* else the next producer is to ask */
+
+    if ((self->is_broken && !is_asked) || !kafka_created(&self->kafka, wait) || !self->must_create)
         return;
     self->must_create = false;
-    self->must_learn = !self->kafka.is_mute; /* or it tells as little as it creates */
-    if (must_let_brokers_create(self))
+    self->must_learn = !self->is_broken && !self->kafka.is_mute; /* or it tells as little as it creates */
+    if (!self->is_broken && must_let_brokers_create(self))       /* the next producer will, anyway */
         must_renew(self);
     topic_doubt(&self->topics, self->fixed);
     fms_wake(self->kafka.host);
@@ -927,8 +929,10 @@ static int kafka_sink_poll(void *instance, struct fms_wait *wait)
     self->has_written = false;
     if (kafka_has_new_files(&self->kafka, wait) && kafka_renew(&self->kafka, RD_KAFKA_PRODUCER, producer_conf(self)))
         must_renew(self);
-    if (self->kafka.is_fatal)
+    if (self->kafka.is_fatal) {
+        self->must_learn = false; /* a producer that may do nothing learns nothing: records show why */
         kafka_sink_give_up(self);
+    }
     if (self->is_broken)
         return producer_wind_up(self, wait);
     return self->must_replace ? producer_renew(self, wait) : 0;
