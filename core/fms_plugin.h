@@ -467,8 +467,8 @@ static inline void fms_wake(const struct fms_host *host)
 /* A thread of the source's library becomes the lane until fms_leave, which offers what was emitted to the sinks and
  * tells the source what they have settled, before it returns. Blocks while the lane is busy elsewhere, never for long.
  * For sources only. A sink or transform must not hold, in its [lane] functions, a lock that such a thread holds when it
- * enters; MQTT over paho, whose callbacks run under the library's one lock, therefore sends from a thread of its own.
- * [any] but the lane */
+ * enters: one whose library calls back under a lock of its own therefore sends from a thread of its own. [any] but the
+ * lane */
 static inline void fms_enter(const struct fms_host *host)
 {
     host->enter(host);
@@ -496,8 +496,8 @@ static inline void fms_finish(const struct fms_host *host)
 #define FMS_END 1 /* from source_poll: the input has ended, nothing more will come */
 
 /* Something that a plugin counts or measures. A metric's name is the plugin's and this one:
- * fmspipe_kafka_sink_reconnects_total, so it says what and, unless it is a number of things, in which unit:
- * "reconnects", "queue_bytes", "round_trip_seconds". Durations are told in seconds. */
+ * fmspipe_lines_reconnects_total of a plugin "lines". So it says what and, unless it is a number of things, in which
+ * unit: "reconnects", "queue_bytes", "round_trip_seconds". Durations are told in seconds. */
 struct fms_metric {
     const char *name; /* a-z, 0-9 and _; begins with a letter */
     const char *help; /* a sentence without a full stop */

@@ -52,6 +52,8 @@ planted plugins/null_sink/CMakeLists.txt 'target_sources(null_sink PRIVATE ../..
 # shellcheck disable=SC2016
 planted plugins/null_sink/CMakeLists.txt 'target_include_directories(null_sink PRIVATE ${PROJECT_SOURCE_DIR}/core)' 'target_include_directories'
 planted core/N.c 'static const char *const plugin = "null_sink";' 'the core names a plugin'
+planted core/N.c '/* as fmspipe_null_sink_total does */' 'the core names a plugin'
+planted core/N.c '/* as paho does */' "a broker's library"
 planted core/N.c '#include "../plugins/route/route.c"' 'which is not the core'
 planted core/N.c '#include "../sdk/fms_test.h"' 'which is not the core'
 planted core/N.c '#include <librdkafka/rdkafka.h>' "a broker's library"
