@@ -142,17 +142,8 @@ static int place_stage(struct pipeline *pipeline, const struct config_section *s
     stage = stage_new(pipeline, section, plugin);
     if (stage == NULL)
         return -ENOMEM;
-    stage->index = pipeline->stage_count;
-    pipeline->stages[pipeline->stage_count++] = stage;
+    pipeline_add(pipeline, stage, role);
     host_fill(stage, role);
-    if (role == FMS_SOURCE) {
-        pipeline->source = stage;
-    } else if (role == FMS_TRANSFORM) {
-        pipeline->transforms[pipeline->transform_count++] = stage;
-    } else if (role == FMS_SINK) {
-        stage->slot = pipeline->sink_count;
-        pipeline->sinks[pipeline->sink_count++] = stage;
-    }
     return 0;
 }
 
@@ -291,12 +282,6 @@ static void finish_stages(struct pipeline *pipeline)
 {
     bool durable = true;
 
-    for (size_t i = 0; i < pipeline->stage_count; i++) {
-        if (pipeline->stages[i]->host.role == FMS_DEAD_LETTER)
-            pipeline->dead_letter = pipeline->sinks[pipeline->sink_count] = pipeline->stages[i];
-    }
-    if (pipeline->dead_letter != NULL)
-        pipeline->dead_letter->slot = pipeline->sink_count;
     for (size_t i = 0; i < pipeline->sink_count; i++)
         durable = durable && (pipeline->sinks[i]->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0;
     for (size_t i = 0; i < pipeline->stage_count; i++)

@@ -39,6 +39,26 @@ void pipeline_destroy(struct pipeline *pipeline)
     pthread_cond_destroy(&pipeline->shown.changed);
 }
 
+void pipeline_add(struct pipeline *pipeline, struct stage *stage, enum fms_role role)
+{
+    stage->index = pipeline->stage_count;
+    pipeline->stages[pipeline->stage_count++] = stage;
+    if (role == FMS_SOURCE) {
+        pipeline->source = stage;
+    } else if (role == FMS_TRANSFORM) {
+        pipeline->transforms[pipeline->transform_count++] = stage;
+    } else if (role == FMS_SINK) {
+        stage->slot = pipeline->sink_count;
+        pipeline->sinks[pipeline->sink_count++] = stage;
+    } else {
+        pipeline->dead_letter = stage;
+    }
+    if (pipeline->dead_letter != NULL) { /* behind the last sink */
+        pipeline->dead_letter->slot = pipeline->sink_count;
+        pipeline->sinks[pipeline->sink_count] = pipeline->dead_letter;
+    }
+}
+
 void pipeline_layout(struct pipeline *pipeline)
 {
     records_layout(&pipeline->records, pipeline_slots(pipeline), json_cache_size(pipeline->paths),

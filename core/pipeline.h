@@ -137,6 +137,8 @@ extern _Thread_local struct pipeline *pipeline_current;
 
 int pipeline_init(struct pipeline *pipeline); /* of zeros: locks, wake-up; 0 or -errno */
 void pipeline_destroy(struct pipeline *pipeline);
+/* Puts a stage where it belongs, behind those of its role; there is room. */
+void pipeline_add(struct pipeline *pipeline, struct stage *stage, enum fms_role role);
 /* After each change of sinks, paths or bounds, none of which comes once there are records. */
 void pipeline_layout(struct pipeline *pipeline);
 /* Sinks and the dead letter's, whose is the last slot. */

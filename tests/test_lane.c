@@ -87,21 +87,10 @@ static struct stage *rig_add(enum fms_role role, const char *name, struct fms_pl
     *stage = (struct stage){
         .pipeline = pipeline, .plugin = plugin, .name = (char *)(uintptr_t)name, .instance = instance};
     stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
-    stage->index = pipeline->stage_count;
     stage->is_open = true;
-    pipeline->stages[pipeline->stage_count++] = stage;
+    pipeline_add(pipeline, stage, role);
     host_fill(stage, role);
     *(const struct fms_host **)instance = &stage->host;
-    if (role == FMS_SOURCE) {
-        pipeline->source = stage;
-    } else if (role == FMS_TRANSFORM) {
-        pipeline->transforms[pipeline->transform_count++] = stage;
-    } else {
-        stage->slot = pipeline->sink_count;
-        pipeline->sinks[pipeline->sink_count] = stage;
-        pipeline->sink_count += role == FMS_SINK; /* the dead letter's comes last */
-        pipeline->dead_letter = role == FMS_SINK ? NULL : stage;
-    }
     pipeline_layout(pipeline);
     return stage;
 }

@@ -694,14 +694,7 @@ static void add_stage(enum fms_role role, const char *name, struct fms_plugin ta
     *stage = (struct stage){
         .pipeline = &pipeline, .plugin = &plugins[i], .name = (char *)(uintptr_t)name, .instance = &habits[i]};
     stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
-    stage->index = i;
-    pipeline.stages[pipeline.stage_count++] = stage;
-    if (role == FMS_SOURCE)
-        pipeline.source = stage;
-    else if (role == FMS_TRANSFORM)
-        pipeline.transforms[pipeline.transform_count++] = stage;
-    else
-        pipeline.sinks[pipeline.sink_count++] = stage;
+    pipeline_add(&pipeline, stage, role);
     pipeline_layout(&pipeline);
     host_fill(stage, role);
     habit_open(stage->instance, &stage->host);
