@@ -317,6 +317,21 @@ static void when_one_cannot_open_the_others_are_closed(void **state)
     pipeline_free(pipeline);
 }
 
+/* The sink of a pipeline that has these options does not open; its pipeline, to be freed. */
+static struct pipeline *assert_not_opened(const char *options, int error, const char *text)
+{
+    char file[256];
+    struct pipeline *pipeline;
+
+    snprintf(file, sizeof file, "%s%s%s", SOURCE, SINK, options);
+    setup(NULL);
+    pipeline = load(file);
+    assert_non_null(pipeline);
+    assert_int_equal(pipeline_open(pipeline), error);
+    assert_said(text);
+    return pipeline;
+}
+
 static void an_error_without_words_gets_the_host_s(void **state)
 {
     struct pipeline *pipeline;
@@ -324,11 +339,9 @@ static void an_error_without_words_gets_the_host_s(void **state)
     (void)state;
     assert_refused(SOURCE "refuse = yes\nsilent = yes\n" SINK, 1,
                    "[source] plugin good gave no reason, but its check failed: Numerical argument out of domain");
-    setup(state);
-    pipeline = load(SOURCE SINK "fail = yes\nsilent = yes\n");
-    assert_non_null(pipeline);
-    assert_int_equal(pipeline_open(pipeline), -ETIME);
-    assert_said("test_pipeline.ini:4: [sink one] plugin good gave no reason, but its open failed: Timer expired");
+    pipeline = assert_not_opened(
+        "fail = yes\nsilent = yes\n", -ETIME,
+        "test_pipeline.ini:4: [sink one] plugin good gave no reason, but its open failed: Timer expired");
     assert_int_equal(pipeline_probe(pipeline, FMS_SECOND), 1);
     assert_said("test_pipeline.ini:4: [sink one] plugin good gave no reason, but its probe failed: Connection refused");
     assert_int_equal(errors, 2);
@@ -337,18 +350,12 @@ static void an_error_without_words_gets_the_host_s(void **state)
 
 static void a_number_that_is_no_error_is_one(void **state)
 {
-    struct pipeline *pipeline;
-
     (void)state;
     assert_refused(SOURCE "refuse = yes\nodd = yes\n" SINK, 1,
                    "[source] plugin good returned 5 from its check: 0 or a negative errno is expected");
-    setup(state);
-    pipeline = load(SOURCE SINK "fail = yes\nodd = yes\n");
-    assert_non_null(pipeline);
-    assert_int_equal(pipeline_open(pipeline), -EINVAL);
-    assert_said(
-        "test_pipeline.ini:4: [sink one] plugin good returned 3 from its open: 0 or a negative errno is expected");
-    pipeline_free(pipeline);
+    pipeline_free(assert_not_opened(
+        "fail = yes\nodd = yes\n", -EINVAL,
+        "test_pipeline.ini:4: [sink one] plugin good returned 3 from its open: 0 or a negative errno is expected"));
 }
 
 static void a_file_is_not_blamed_for_its_surroundings(void **state)
