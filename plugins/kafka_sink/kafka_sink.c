@@ -963,16 +963,9 @@ static int find_time(const struct kafka_sink *self, const struct fms_host *host)
 /* Whether a dead letter that has only what each has finds its topic. */
 static int check_letter_topic(const struct kafka_sink *self, const struct fms_host *host)
 {
-    struct fms_header headers[] = {{"fms.reason", fms_text("why")},
-                                   {"fms.pipeline", fms_text(host->pipeline)},
-                                   {"fms.stage", fms_text("stage")},
-                                   {"fms.topic", fms_text("topic")},
-                                   {"fms.time", fms_text("2026-11-28T10:00:00Z")}};
-    struct fms_record letter = {
-        .topic = fms_text("topic"), .headers = headers, .header_count = sizeof headers / sizeof headers[0]};
     struct fms_bytes text;
 
-    if (host->role != FMS_DEAD_LETTER || fms_expand(host, self->topic, &letter, &text) != -ENOENT)
+    if (host->role != FMS_DEAD_LETTER || letter_finds(host, self->topic, &text))
         return 0;
     return fms_fail_option(
         host, "topic", -EINVAL,

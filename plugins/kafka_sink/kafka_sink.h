@@ -2,17 +2,11 @@
 #ifndef KAFKA_SINK_H
 #define KAFKA_SINK_H
 
+#include "../letter_common/letter.h"
 #include "topics.h"
 
 enum timestamp { TIMESTAMP_NOW, TIMESTAMP_RECORD, TIMESTAMP_FIELD };
 
-/* How much is left of a dead letter that was too large before. */
-enum letter {
-    LETTER_WHOLE,
-    LETTER_WITHOUT_PAYLOAD,
-    LETTER_OF_THE_HOST, /* only the headers that the host has added */
-    LETTER_CUT,         /* and they are cut short */
-};
 #define LETTER_MASK ((uintptr_t)3) /* in librdkafka's opaque of a message, beside the record's address */
 
 /* A record that waits in the plugin. */

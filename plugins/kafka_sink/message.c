@@ -6,7 +6,6 @@
 #include "kafka_sink.h"
 
 #define CLOCK_MARGIN 60000 /* milliseconds by which brokers' clocks may differ from ours */
-#define CUT_VALUE    100u  /* bytes of a header's value in the smallest dead letter */
 
 /* ---------------------------------------------------------------------------------------------- size of a message */
 
@@ -100,15 +99,9 @@ static bool add_own_headers(struct kafka_sink *self, struct message *message)
 /* Whether a header of the record is sent with what is left of a dead letter. */
 static bool is_left(const struct kafka_sink *self, const char *name, enum letter letter)
 {
-    static const char *const of_the_host[] = {"fms.reason", "fms.pipeline", "fms.stage", "fms.topic", "fms.time"};
-
     if (letter == LETTER_WITHOUT_PAYLOAD)
         return !is_overridden(self, name) && strcmp(name, "fms.payload") != 0;
-    for (size_t i = 0; i < sizeof of_the_host / sizeof of_the_host[0]; i++) {
-        if (strcmp(name, of_the_host[i]) == 0)
-            return true;
-    }
-    return false;
+    return letter_header(name) < LETTER_HEADERS;
 }
 
 static void add_headers_left(struct kafka_sink *self, struct message *message)
@@ -121,8 +114,8 @@ static void add_headers_left(struct kafka_sink *self, struct message *message)
 
         if (!is_left(self, record->headers[i].name, message->letter))
             continue;
-        if (message->letter == LETTER_CUT && value.size > CUT_VALUE)
-            value.size = CUT_VALUE;
+        if (message->letter == LETTER_CUT && value.size > LETTER_SHORT)
+            value.size = LETTER_SHORT;
         add_header(message->headers, record->headers[i].name, value);
     }
     if (record->payload.size == 0) /* the host has not kept it, or there was none */

@@ -5,14 +5,14 @@
  * buffers scan lists and stall. When the connection breaks, paho's client is thrown away with all that it had under
  * way, and what the ring still holds is published again in emit order: nothing is lost or overtaken, but what the
  * broker had and could not confirm comes twice, at QoS 2 too. A record for which the broker hangs up each time is found
- * by sending one at a time. A dead letter gets through in some form: see letter.h. */
+ * by sending one at a time. A dead letter gets through in some form: see letter_text.h. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "../mqtt_common/mqtt_link.h"
-#include "letter.h"
+#include "letter_text.h"
 
 #define ONLINE_PATIENCE   (10 * FMS_SECOND)
 #define FAREWELL_PATIENCE (2 * FMS_SECOND)
@@ -839,7 +839,7 @@ static int mqtt_sink_check_topic(const struct mqtt_sink *self, const struct fms_
     }
     if (host->role != FMS_DEAD_LETTER)
         return 0;
-    if (!letter_finds_topic(host, self->topic, &topic))
+    if (!letter_finds(host, self->topic, &topic))
         return fms_fail_option(
             host, "topic", -EINVAL,
             "lacks a default for what a dead letter may be without, so that some would have no topic: %.*s; write one, "
@@ -893,7 +893,7 @@ static bool mqtt_sink_find_topics(struct mqtt_sink *self)
     struct fms_bytes topic;
 
     self->has_fixed_topic = fms_expand(self->host, self->topic, NULL, &topic) == 0;
-    if (!is_letter(self) || self->has_fixed_topic || !letter_finds_topic(self->host, self->topic, &topic))
+    if (!is_letter(self) || self->has_fixed_topic || !letter_finds(self->host, self->topic, &topic))
         return true;
     self->last_topic = malloc(topic.size + 2);
     if (self->last_topic != NULL)

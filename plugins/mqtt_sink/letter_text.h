@@ -1,26 +1,14 @@
-/* letter.h - what a dead letter becomes that MQTT cannot say as it is.
+/* letter_text.h - what a dead letter becomes that MQTT cannot say as it is.
  *
  * A letter has no other place to go, so nothing that its record holds may keep it from the broker: what cannot stand in a topic is
  * replaced, and what is larger than the broker takes is left out, piece by piece, until it is as small as a letter can be. */
-#ifndef MQTT_SINK_LETTER_H
-#define MQTT_SINK_LETTER_H
+#ifndef MQTT_SINK_LETTER_TEXT_H
+#define MQTT_SINK_LETTER_TEXT_H
 
+#include "../letter_common/letter.h"
 #include "../mqtt_common/mqtt_common.h"
 
-/* How much of a dead letter is sent, less and less. */
-enum letter {
-    LETTER_WHOLE,
-    LETTER_WITHOUT_PAYLOAD,
-    LETTER_OF_THE_HOST, /* without the record's own headers */
-    LETTER_CUT,         /* and what is long is cut */
-};
-
-#define LETTER_HEADERS 5   /* that the host adds */
-#define LETTER_VALUE   512 /* bytes that are shown of what is no text */
-#define LETTER_SHORT   100 /* bytes of a topic, and of a header's value, in LETTER_CUT */
-
-/* The header's place among those that the host adds, or LETTER_HEADERS. */
-size_t letter_header(const char *name);
+#define LETTER_VALUE 512 /* bytes that are shown of what is no text */
 
 /* Whether the header is one of an earlier letter, which has come back as a message: what it says stands beside it anew. */
 bool letter_replaces(const char *name, enum letter letter);
@@ -34,9 +22,5 @@ size_t letter_cut(const char *text, size_t size, size_t most);
 
 /* A text as it is, at most `most` bytes of it; what is none with its odd bytes written as \x00. `to` has LETTER_VALUE bytes. */
 struct fms_bytes letter_text(struct fms_bytes value, size_t most, char *to);
-
-/* Whether a template finds what it names in a letter that has only what each has. False: *lacks says what not. Otherwise *topic is
- * the topic of such a letter, if the topic of the record was "_". [control] */
-bool letter_finds_topic(const struct fms_host *host, const struct fms_template *text, struct fms_bytes *topic);
 
 #endif

@@ -1,19 +1,7 @@
-/* letter.c - see letter.h. */
-#include "letter.h"
+/* letter_text.c - see letter_text.h. */
+#include "letter_text.h"
 
 #include <stdio.h>
-
-static const char *const headers_of_the_host[LETTER_HEADERS] = {"fms.reason", "fms.pipeline", "fms.stage", "fms.topic",
-                                                                "fms.time"};
-
-size_t letter_header(const char *name)
-{
-    size_t i = 0;
-
-    while (i < LETTER_HEADERS && strcmp(name, headers_of_the_host[i]) != 0)
-        i++;
-    return i;
-}
 
 bool letter_replaces(const char *name, enum letter letter)
 {
@@ -76,14 +64,4 @@ struct fms_bytes letter_text(struct fms_bytes value, size_t most, char *to)
         size += n > 0 ? n : (size_t)snprintf(to + size, 5, "\\x%02x", (unsigned char)from[i]);
     }
     return fms_bytes_of(to, size);
-}
-
-bool letter_finds_topic(const struct fms_host *host, const struct fms_template *text, struct fms_bytes *topic)
-{
-    struct fms_header headers[LETTER_HEADERS];
-    struct fms_record letter = {.topic = fms_text("_"), .headers = headers, .header_count = LETTER_HEADERS};
-
-    for (size_t i = 0; i < LETTER_HEADERS; i++)
-        headers[i] = (struct fms_header){headers_of_the_host[i], fms_text("_")};
-    return fms_expand(host, text, &letter, topic) == 0;
 }
