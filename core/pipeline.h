@@ -14,16 +14,10 @@
 #include "options.h"
 #include "record.h"
 #include "stage.h"
+#include "view.h"
 
 #define PIPELINE_BATCH      256u /* records that a sink is offered at once */
 #define PIPELINE_MAX_STAGES 62u  /* so that a record's stages fit a 64-bit mask */
-
-enum pipeline_state {
-    PIPELINE_RUNNING,
-    PIPELINE_STOPPING, /* the source was told to stop and may still emit what is on its way */
-    PIPELINE_DRAINING, /* the source has ended; settle what is in flight */
-    PIPELINE_ENDED,
-};
 
 enum on_reject { ON_REJECT_STOP, ON_REJECT_DROP };
 
@@ -41,10 +35,6 @@ struct watched {
     uint64_t turns;             /* when it looked last */
     int64_t since;              /* the lane was first seen in this turn, in a call */
     unsigned looks, tell_after; /* how often it was seen there; when that is told of */
-};
-
-struct pipeline_counts {
-    uint64_t emitted, delivered, rejected, dead_letters, dropped, retried;
 };
 
 /* What others see of it; see snapshot.h. */

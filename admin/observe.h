@@ -1,0 +1,69 @@
+/* observe.h - what is known of the process: a thread looks at each pipeline once a second, and who asks gets what it saw last.
+ *
+ * So nothing that a client does reaches a lane. */
+#ifndef FMS_OBSERVE_H
+#define FMS_OBSERVE_H
+
+#include "admin.h"
+
+/* Records and bytes a second, between the last two looks. */
+struct stage_rates {
+    double records_in, records_out, bytes_in, bytes_out;
+};
+
+enum verdict {
+    VERDICT_STARTING, /* a stage has never been connected */
+    VERDICT_FLOWING,
+    VERDICT_IDLE, /* nothing comes, and nothing is held */
+    VERDICT_FULL, /* a bound holds the source back, and records are confirmed all the same */
+    VERDICT_STUCK,
+    VERDICT_DRAINING,
+    VERDICT_STOPPED,
+    VERDICT_FAILED,
+};
+
+/* What is to be said of a pipeline, made by health.c. */
+struct health {
+    bool is_live;  /* its lane answers */
+    bool is_ready; /* it is connected, and it flows */
+    enum verdict verdict;
+    int64_t since;      /* the verdict is this one; on the host's clock */
+    int held_by;        /* the stage that holds the rest back; -1: none */
+    char sentence[512]; /* "Flowing: 5,012/s in, 5,010/s confirmed, oldest unconfirmed 4 ms" */
+    struct stage_health {
+        bool is_ready;
+        char why[384]; /* it is not; "" where it is */
+    } * stages;        /* as many as the view has */
+};
+
+struct observed {
+    struct pipeline_view view;
+    bool has_answered;   /* at the last look */
+    int64_t answered_at; /* when its lane did last; on the host's clock */
+    double received_rate, delivered_rate;
+    struct stage_rates *rates; /* as many as the view has stages */
+    struct health health;
+};
+
+/* A line of the log. */
+struct logged {
+    int64_t at; /* host's realtime */
+    enum fms_level level;
+    char pipeline[64], stage[64], text[512]; /* cut to that */
+};
+
+#define OBSERVED_LINES 50u
+
+/* All that is known, as one thing that does not change while it is looked at. */
+struct observation {
+    const struct admin_host *host;
+    int64_t at, realtime; /* when it was made */
+    int64_t started;      /* the process; realtime */
+    struct observed *pipelines;
+    size_t count;
+    uint64_t log_counts[4];              /* by enum fms_level */
+    struct logged lines[OBSERVED_LINES]; /* warnings and errors, the latest last */
+    size_t line_count;
+};
+
+#endif
