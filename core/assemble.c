@@ -355,7 +355,9 @@ static int load_into(struct pipeline *pipeline, const char *path, const struct p
         return -EINVAL;
     finish_stages(pipeline);
     pipeline_layout(pipeline);
-    error = check_stages(pipeline);
+    error = snapshot_init(pipeline);
+    if (error == 0)
+        error = check_stages(pipeline);
     if (error == 0)
         advise_of_rejection(pipeline);
     return error;

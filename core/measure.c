@@ -27,6 +27,16 @@ void histogram_add(struct histogram *histogram, int64_t nanoseconds)
     atomic_fetch_add_explicit(&histogram->sum, (uint64_t)nanoseconds, memory_order_relaxed);
 }
 
+struct histogram_view histogram_read(const struct histogram *histogram)
+{
+    struct histogram_view view;
+
+    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++)
+        view.counts[i] = atomic_load_explicit(&histogram->counts[i], memory_order_relaxed);
+    view.sum = atomic_load_explicit(&histogram->sum, memory_order_relaxed);
+    return view;
+}
+
 size_t measures_count(const struct fms_metric *metrics)
 {
     size_t n = 0;

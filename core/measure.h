@@ -19,6 +19,14 @@ struct histogram {
 
 void histogram_add(struct histogram *histogram, int64_t nanoseconds);
 
+/* A histogram as it was, or one that a single thread writes: not cumulative. */
+struct histogram_view {
+    uint64_t counts[HISTOGRAM_BUCKETS];
+    uint64_t sum; /* nanoseconds */
+};
+
+struct histogram_view histogram_read(const struct histogram *histogram);
+
 /* A far end that a stage connects to. */
 struct link_state {
     bool is_up, was_up;

@@ -31,6 +31,7 @@ int pipeline_init(struct pipeline *pipeline)
 void pipeline_destroy(struct pipeline *pipeline)
 {
     records_free(&pipeline->records);
+    view_forget(&pipeline->shown.latest);
     free(pipeline->draft_json);
     close(pipeline->wake_fd);
     pthread_mutex_destroy(&pipeline->lock);

@@ -38,22 +38,13 @@ struct watched {
 };
 
 /* What others see of it; see snapshot.h. */
-struct snapshot {
-    enum pipeline_state state;
-    struct pipeline_counts counts;
-    size_t in_flight, in_flight_bytes;
-    size_t left;      /* after the run: records left unsettled */
-    bool has_failed;  /* for good, once the pipeline is closed: close may say so, too */
-    bool is_finished; /* ended by fms_finish: what is left is nobody's error */
-};
-
 struct shown {
     _Atomic bool is_wanted;
-    pthread_mutex_t lock; /* taken after any other; guards what follows */
+    pthread_mutex_t lock; /* taken after any other but those of struct measures; guards what follows */
     pthread_cond_t changed;
     bool is_running; /* a lane, which answers */
     uint64_t number; /* of the latest */
-    struct snapshot latest;
+    struct pipeline_view latest;
 };
 
 struct pipeline {
@@ -102,6 +93,7 @@ struct pipeline {
     int64_t patience;                     /* how long a call may hold the lane before it is named */
     int64_t stall_after;                  /* how long nothing may be settled before a stage is named */
     int64_t stalls_at;                    /* when to look at that again */
+    int64_t started_at;                   /* on clock_now; 0: not yet */
     struct watched watched;               /* watch.c's, under its lock */
     bool is_watched;
 

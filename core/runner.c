@@ -47,9 +47,10 @@ static void tell(const struct runner *runner)
 
 static bool has_failed(struct pipeline *pipeline)
 {
-    struct snapshot end;
+    struct pipeline_view end = {0};
 
     snapshot_read(pipeline, &end, 0);
+    view_forget(&end);
     return end.has_failed;
 }
 
@@ -247,7 +248,7 @@ static int result_of(const struct runner *runners, size_t count)
     int result = 0;
 
     for (size_t i = 0; i < count; i++) {
-        struct snapshot end;
+        struct pipeline_view end = {0};
 
         snapshot_read(runners[i].pipeline, &end, 0);
         if (end.left > 0)
@@ -255,6 +256,7 @@ static int result_of(const struct runner *runners, size_t count)
                      "records left unsettled: %zu; a source with a durable input gets them again", end.left);
         if (runners[i].has_failed || (end.left > 0 && !end.is_finished))
             result = -EIO;
+        view_forget(&end);
     }
     return result;
 }

@@ -4,6 +4,9 @@
 
 #include "pipeline.h"
 
+/* Once all stages are there: makes the view that is shown. 0 or -ENOMEM. Without it no stages are shown. [control] */
+int snapshot_init(struct pipeline *pipeline);
+
 /* The lane runs from now on, or has ended. [lane] */
 void snapshot_begin(struct pipeline *pipeline);
 void snapshot_end(struct pipeline *pipeline);
@@ -18,7 +21,8 @@ static inline bool snapshot_is_wanted(const struct pipeline *pipeline)
 }
 
 /* The state of a running pipeline as it is now; of one that does not run, or whose lane does not answer within `patience`
- * (nanoseconds), as it was when it was shown last, which is then `false`. Any thread but the lane. */
-bool snapshot_read(struct pipeline *pipeline, struct snapshot *to, int64_t patience);
+ * (nanoseconds), as it was when it was shown last, which is then `false`. `to` is as view_copy has it. Any thread but the
+ * lane. */
+bool snapshot_read(struct pipeline *pipeline, struct pipeline_view *to, int64_t patience);
 
 #endif

@@ -199,7 +199,7 @@ static bool compare(const struct test_entries *expected, const struct test_entri
 static bool run_test(struct run *run, const char *path)
 {
     struct pipeline *pipeline;
-    struct snapshot end;
+    struct pipeline_view end = {0};
     bool has_run;
 
     clock_set(FMS_SECOND, run->test.now);
@@ -211,6 +211,7 @@ static bool run_test(struct run *run, const char *path)
         snapshot_read(pipeline, &end, 0);
         has_run = !end.has_failed && end.left == 0 && !run->out_of_memory;
     }
+    view_forget(&end);
     pipeline_free(pipeline);
     if (!has_run)
         fprintf(current->details, "  the pipeline failed: see the log\n");

@@ -16,12 +16,6 @@ struct pipeline_counts {
     uint64_t emitted, delivered, rejected, dead_letters, dropped, retried;
 };
 
-/* A histogram as it was: not cumulative; bounds are histogram_bounds. */
-struct histogram_view {
-    uint64_t counts[HISTOGRAM_BUCKETS];
-    uint64_t sum; /* nanoseconds */
-};
-
 /* Names live as long as the pipeline. */
 struct stage_view {
     const char *name; /* "source", "transform check", "sink kafka", "dead_letter" */
@@ -76,5 +70,13 @@ struct pipeline_view {
         size_t active, silent, new, limit;
     } fleet;
 };
+
+/* Memory for `count` stages like these, and for what their plugins' tables name; what it had is given back. Each value but
+ * these pointers is as there. 0 or -ENOMEM, and then it has no stages. */
+int view_reserve(struct pipeline_view *view, const struct stage_view *like, size_t count);
+/* Copies all; `to` begins as zeros, keeps its memory for the next time, and is given to view_forget in the end. Without memory
+ * it has no stages. */
+void view_copy(struct pipeline_view *to, const struct pipeline_view *from);
+void view_forget(struct pipeline_view *view);
 
 #endif

@@ -3610,7 +3610,7 @@ static struct onlooker {
 
 static void *look_on(void *unused)
 {
-    struct snapshot now;
+    struct pipeline_view now = {0};
 
     while (!onlooker.has_ended) {
         bool is_fresh = snapshot_read(&rig.pipeline, &now, 60 * FMS_SECOND);
@@ -3624,6 +3624,7 @@ static void *look_on(void *unused)
             onlooker.most_in_flight = now.in_flight;
         onlooker.fresh++;
     }
+    view_forget(&now);
     return unused;
 }
 
@@ -3650,7 +3651,7 @@ static void count_measured(void *instance)
 static void anybody_sees_what_is_now(void **state)
 {
     struct fms_plugin table = slow_table;
-    struct snapshot end;
+    struct pipeline_view end = {0};
     pthread_t thread;
 
     (void)state;
@@ -3660,6 +3661,7 @@ static void anybody_sees_what_is_now(void **state)
     rig.plugins[0].table.source_poll = source_poll_looked_at;
     table.measure = count_measured;
     add_sink(0, "sink", table);
+    assert_int_equal(snapshot_init(&rig.pipeline), 0);
     assert_int_equal(pthread_create(&thread, NULL, look_on, NULL), 0);
     lane_run(&rig.pipeline);
     onlooker.has_ended = true;
@@ -3671,6 +3673,9 @@ static void anybody_sees_what_is_now(void **state)
     assert_false(snapshot_read(&rig.pipeline, &end, FMS_NEVER));
     assert_int_equal(end.state, PIPELINE_ENDED);
     assert_int_equal(end.counts.delivered, 500);
+    assert_int_equal(end.stage_count, 2);
+    assert_string_equal(end.stages[1].name, "sink");
+    view_forget(&end);
     assert_all_delivered(500);
 }
 
@@ -3696,7 +3701,7 @@ static void where_nobody_looks_nothing_is_measured(void **state)
 /* Its lane answers nobody while a plugin holds it: what was seen last is all there is, and is said to be old. */
 static int sink_write_looked_at(void *instance, const struct fms_record *const *records, size_t count)
 {
-    struct snapshot now;
+    static struct pipeline_view now;
 
     if (((struct sink *)instance)->count == 0) {
         pthread_t thread;
@@ -3707,6 +3712,7 @@ static int sink_write_looked_at(void *instance, const struct fms_record *const *
         assert_null(result);
         assert_int_equal(now.state, PIPELINE_RUNNING);
         assert_int_equal(now.counts.emitted, 0);
+        view_forget(&now);
     }
     return sink_write_at_once(instance, records, count);
 }
