@@ -16,6 +16,7 @@
 #include "clock.h"
 #include "lane.h"
 #include "log.h"
+#include "notify.h"
 #include "snapshot.h"
 
 #define SAME_SIGNAL     (500 * FMS_MS)
@@ -193,9 +194,9 @@ static void take_signal(struct runner *runners, size_t count, const struct signa
 }
 
 /* In milliseconds, for poll(). */
-static int time_left(const struct runner *runners, size_t count, const struct stopping *stopping)
+static int time_left(int64_t until)
 {
-    int64_t left = last_moment(runners, count, stopping) - clock_now();
+    int64_t left = until - clock_now();
 
     if (left / FMS_MS >= INT_MAX)
         return -1;
@@ -203,16 +204,17 @@ static int time_left(const struct runner *runners, size_t count, const struct st
 }
 
 static void wait_for_all(struct runner *runners, size_t count, int signal_fd, int ended_fd, const char *until,
-                         struct stopping *stopping)
+                         struct stopping *stopping, struct notify *notify)
 {
     struct pollfd fds[2] = {{signal_fd, POLLIN, 0}, {ended_fd, POLLIN, 0}};
     struct signalfd_siginfo info;
     uint64_t drained;
 
     while (join_ended(runners, count, until, stopping) > 0) {
-        int ready = poll(fds, 2, time_left(runners, count, stopping));
+        int64_t last = last_moment(runners, count, stopping), told = notify_turn(notify, last);
+        int ready = poll(fds, 2, time_left(told < last ? told : last));
 
-        if (ready == 0 && time_left(runners, count, stopping) == 0)
+        if (ready == 0 && clock_now() >= last)
             end_unclosed(runners, count);
         if (ready <= 0)
             continue;
@@ -265,14 +267,16 @@ static int run_open(struct pipeline *const *pipelines, size_t count, int signal_
 {
     struct runner *runners = calloc(count, sizeof *runners);
     int ended_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    struct notify *notify = notify_open(pipelines, count);
     struct stopping stopping = {0, 0};
     int result = -ENOMEM;
 
     if (runners != NULL && ended_fd >= 0) {
         start_all(runners, pipelines, count, ended_fd, &stopping);
-        wait_for_all(runners, count, signal_fd, ended_fd, until, &stopping);
+        wait_for_all(runners, count, signal_fd, ended_fd, until, &stopping, notify);
         result = result_of(runners, count);
     }
+    notify_close(notify, result == 0);
     for (size_t i = 0; i < count; i++)
         pipeline_close(pipelines[i]); /* one that was never started */
     if (ended_fd >= 0)

@@ -18,6 +18,12 @@ if command -v systemd-analyze >/dev/null; then
     fail "the unit is exposed more than 1.5"
 fi
 
+# What the runner is told to do must be what systemd expects of it, and where it may.
+for line in Type=notify NotifyAccess=main "Environment=FMSPIPE_ADMIN=unix:/run/$(sed -n 's/^RuntimeDirectory=//p' "$work/fmspipe@.service")/%i.sock"; do
+  grep -qxF "$line" "$work/fmspipe@.service" || fail "the unit has no $line"
+done
+grep -q '^WatchdogSec=' "$work/fmspipe@.service" || fail "the unit has no watchdog"
+
 # keeps FILE DIRECTORY: the pipeline writes into the directory that the unit and the container give it
 keeps() {
   grep -q "^path = .*:-$2/" "$root/pipelines/$1" || fail "$1 keeps its spool elsewhere than in $2"
