@@ -12,7 +12,7 @@ struct stage_rates {
 };
 
 enum verdict {
-    VERDICT_STARTING, /* a stage has never been connected */
+    VERDICT_STARTING, /* a stage has not been connected yet, for no longer than stall_after */
     VERDICT_FLOWING,
     VERDICT_IDLE, /* nothing comes, and nothing is held */
     VERDICT_FULL, /* a bound holds the source back, and records are confirmed all the same */
@@ -27,13 +27,14 @@ struct health {
     bool is_live;  /* its lane answers */
     bool is_ready; /* it is connected, and it flows */
     enum verdict verdict;
-    int64_t since;      /* the verdict is this one; on the host's clock */
+    int64_t since;      /* the verdict is this one, or nothing moves (VERDICT_STUCK); on the host's clock */
     int held_by;        /* the stage that holds the rest back; -1: none */
     char sentence[512]; /* "Flowing: 5,012/s in, 5,010/s confirmed, oldest unconfirmed 4 ms" */
     struct stage_health {
         bool is_ready;
-        char why[384]; /* it is not; "" where it is */
-    } * stages;        /* as many as the view has */
+        char why[384];    /* it is not, behind its name: "is not connected since ..."; "" where it is */
+        int64_t moved_at; /* what it holds has had the same oldest record since then */
+    } * stages;           /* as many as the view has */
 };
 
 struct observed {
