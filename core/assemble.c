@@ -484,6 +484,7 @@ static int open_stage(struct stage *stage)
 {
     int error = 0;
 
+    stage->host.watched = stage->pipeline->is_measured;
     if ((stage->plugin->table.traits & FMS_TRAIT_LINK) != 0)
         measures_link(&stage->measures, false, "not connected yet");
     if (stage->plugin->table.open != NULL)

@@ -273,6 +273,8 @@ struct fms_host {
     void (*gauge)(const struct fms_host *, size_t gauge, double value);
     void (*observe)(const struct fms_host *, size_t duration, int64_t nanoseconds);
     void (*link)(const struct fms_host *, bool is_up, const char *why, ...) FMS_PRINTF(3, 4);
+    bool
+        watched; /* somebody may look at what is measured, so that what costs without being read may be; from `open` on */
 };
 
 /* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats (the same
@@ -430,7 +432,7 @@ static inline int fms_json_get(const struct fms_host *host, const struct fms_rec
 
 /* The next member of an object, or the next item of an array, whose name is FMS_JSON_MISSING, in the order in which
  * they stand. *rest begins as the text of an FMS_JSON_OBJECT or FMS_JSON_ARRAY that fms_json_get or this function gave,
- * and shrinks. False: there is none. [any] */
+ * or of one that is known to be well-formed, as a library's; and shrinks. False: there is none. [any] */
 static inline bool fms_json_next(const struct fms_host *host, struct fms_bytes *rest, struct fms_json *name,
                                  struct fms_json *value)
 {

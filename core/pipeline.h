@@ -98,6 +98,7 @@ struct pipeline {
     bool is_watched;
 
     struct shown shown; /* snapshot.c's */
+    bool is_measured;   /* somebody may look; set before it is opened */
 
     enum pipeline_state state;
     _Atomic bool must_stop;   /* any thread */

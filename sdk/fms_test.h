@@ -41,7 +41,7 @@ struct fake *fake_open(const char *name, enum fms_role role, const char *ini);
 struct fake *fake_open_table(const struct fms_plugin *plugin, enum fms_role role, const char *ini);
 
 /* The first half: loads, fills, calls check. Never NULL, to be closed in any case; what went wrong is in fake_error
- * and fake_said. Between the halves a test may change fake_host(f), or probe. */
+ * and fake_said. Between the halves a test may change fake_host(f) (durable_sinks, watched), or probe. */
 struct fake *fake_check(const char *name, enum fms_role role, const char *ini);
 struct fake *fake_check_table(const struct fms_plugin *plugin, enum fms_role role, const char *ini);
 

@@ -103,6 +103,16 @@ static int cluster_teardown(void **state)
             skip();                                                                                                    \
     } while (0)
 
+/* Opens a stage of which somebody watches what it measures. */
+static inline struct fake *cluster_open_watched(const char *plugin, enum fms_role role, const char *ini)
+{
+    struct fake *f = fake_check(plugin, role, ini);
+
+    fake_host(f)->watched = true;
+    assert_int_equal(fake_start(f), 0);
+    return f;
+}
+
 /* A name that no other run has used; the eight last ones stay valid. */
 static inline const char *cluster_name(const char *text)
 {

@@ -502,6 +502,116 @@ static void test_outage_loses_nothing(void **state)
     fake_close(f);
 }
 
+/* ------------------------------------------------------------------------------------------------ what it measures */
+
+#define BRISK "kafka.statistics.interval.ms = 100\n"
+
+/* Whether the sink's client has that interval. */
+static bool has_interval(struct fake *f, const char *ms)
+{
+    char is[32];
+    size_t size = sizeof is;
+
+    assert_int_equal(rd_kafka_conf_get(rd_kafka_conf(client_of(f)), "statistics.interval.ms", is, &size), 0);
+    return strcmp(is, ms) == 0;
+}
+
+static void test_statistics_are_for_who_watches(void **state)
+{
+    struct cluster *cluster = *state;
+    struct fake *f = open_sink(cluster, "t", "");
+
+    assert_true(has_interval(f, "0"));
+    fake_close(f);
+    f = cluster_open_watched("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = t\n"));
+    assert_true(has_interval(f, "1000"));
+    fake_close(f);
+    f = cluster_open_watched("kafka_sink", FMS_SINK,
+                             cluster_ini(cluster, "topic = t\nkafka.statistics.interval.ms = 0\n"));
+    assert_true(has_interval(f, "0"));
+    fake_close(f);
+}
+
+static void test_statistics_are_told(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("statistics");
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    cluster_topic(cluster, topic, 1);
+    f = open_sink(cluster, topic, BRISK "kafka.queue.buffering.max.kbytes = 2048\n");
+    add_numbered(f, 0, 3);
+    write_until_delivered(f, 3);
+    fake_until(f, fake_gauge(f, "rtt_p99_seconds") > 0 && fake_counter(f, "sent_bytes") > 0);
+    assert_true(fake_gauge(f, "rtt_p99_seconds") >= fake_gauge(f, "rtt_p50_seconds"));
+    assert_true(fake_gauge(f, "rtt_p99_seconds") < 10);
+    assert_true(fake_gauge(f, "brokers") == 2 && fake_gauge(f, "brokers_up") >= 1);
+    fake_until(f, fake_gauge(f, "queue_messages") == 0);
+    assert_true(fake_gauge(f, "queue_limit_messages") == 20000);
+    assert_true(fake_gauge(f, "queue_limit_bytes") == 2048 * 1024);
+    assert_true(fake_counter(f, "received_bytes") > 0 && fake_counter(f, "connects") > 0);
+    rd_kafka_mock_broker_set_down(cluster->mock, -1);
+    add_numbered(f, 3, 5);
+    assert_int_equal(fake_write(f), 5);
+    fake_until(f, fake_gauge(f, "queue_messages") == 5 && fake_gauge(f, "brokers_up") == 0);
+    assert_true(fake_gauge(f, "queue_bytes") >= 5);
+    assert_true(fake_counter(f, "disconnects") > 0);
+    rd_kafka_mock_broker_set_up(cluster->mock, -1);
+    fake_until(f, delivers(f, 8));
+    fake_until(f, fake_gauge(f, "queue_messages") == 0 && fake_gauge(f, "brokers_up") >= 1);
+    assert_true(fake_gauge(f, "queue_bytes") == 0);
+    fake_close(f);
+}
+
+/* The totals of the next producer begin at 0, and what is told goes on. */
+static void test_counters_outlive_a_producer(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("outlive");
+    uint64_t connects, sent;
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    cluster_topic(cluster, topic, 1);
+    f = open_sink(cluster, topic, BRISK);
+    add_large(f, 100000, false);
+    write_until_delivered(f, 1);
+    fake_until(f, fake_counter(f, "sent_bytes") > 100000);
+    connects = fake_counter(f, "connects");
+    sent = fake_counter(f, "sent_bytes");
+    rd_kafka_test_fatal_error(client_of(f), RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "a test");
+    add_large(f, 50000, false);
+    write_until_delivered(f, 2);
+    assert_int_equal(fake_counter(f, "producer_restarts"), 1);
+    fake_until(f, fake_counter(f, "sent_bytes") >= sent + 50000);
+    assert_true(fake_counter(f, "sent_bytes") < sent + 100000);
+    assert_true(fake_counter(f, "connects") > connects);
+    fake_close(f);
+}
+
+/* Its broker goes, and comes back, while nothing is to be sent. */
+static void test_link_of_an_idle_sink(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("idle");
+    struct fake *f;
+    char why[200];
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    cluster_topic(cluster, topic, 1);
+    f = open_sink(cluster, topic, BRISK);
+    fake_until(f, fake_link_is_up(f));
+    rd_kafka_mock_broker_set_down(cluster->mock, 1);
+    rd_kafka_mock_broker_set_down(cluster->mock, 2);
+    fake_until(f, !fake_link_is_up(f));
+    assert_non_null(strstr(fake_link_why(f, why, sizeof why), "no broker of 127.0.0.1:"));
+    rd_kafka_mock_broker_set_up(cluster->mock, 2);
+    fake_until(f, fake_link_is_up(f));
+    assert_string_equal(fake_link_why(f, why, sizeof why), "");
+    fake_close(f);
+}
+
 /* --------------------------------------------------------------------------------------------------------- refusals */
 
 /* One record a batch and one batch at a time: the mock cluster, unlike Kafka, would take what follows a failed batch.
@@ -1529,6 +1639,10 @@ int main(int argc, char **argv)
         TEST(test_confirmed_out_of_order),
         TEST(test_never_confirmed),
         TEST(test_outage_loses_nothing),
+        TEST(test_statistics_are_for_who_watches),
+        TEST(test_statistics_are_told),
+        TEST(test_counters_outlive_a_producer),
+        TEST(test_link_of_an_idle_sink),
         TEST(test_retry_keeps_order),
         TEST(test_too_large_is_rejected),
         TEST(test_batch_refusal_finds_the_guilty),

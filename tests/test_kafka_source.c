@@ -496,6 +496,70 @@ static void test_rebalance_settles_and_commits_first(void **state)
     assert_int_equal(committed, !is_back ? 4 : (int64_t)first);
 }
 
+static double lag_of(struct fake *f)
+{
+    fake_measure(f);
+    return fake_gauge(f, "lag_records");
+}
+
+static void test_lag_is_exact(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("lag"), *group = cluster_name("lag");
+    struct fake *one, *other;
+
+    cluster_topic(cluster, topic, 2);
+    produce_numbered(cluster, topic, 0, 0, 10);
+    produce_numbered(cluster, topic, 1, 10, 13);
+    one = open_source(cluster, topic, group, OFTEN);
+    fake_until(one, fake_emitted(one) == 13);
+    assert_true(lag_of(one) == 13 && fake_gauge(one, "lag_records_max") == 10);
+    assert_true(fake_gauge(one, "assigned_partitions") == 2);
+    for (size_t i = 0; i < 13; i++) {
+        if (number_of(one, i) < 4 || number_of(one, i) > 10)
+            fake_settle(one, i, FMS_DELIVERED);
+    }
+    assert_true(lag_of(one) == 6 + 3); /* of the other partition, the first is not settled */
+    fake_settle_all(one, FMS_DELIVERED);
+    assert_true(lag_of(one) == 0);
+    produce_numbered(cluster, topic, 0, 13, 15);
+    fake_until(one, lag_of(one) == 2);
+    check_committed(one, cluster, group, topic, 10);
+    other = open_source(cluster, topic, group, OFTEN);
+    fake_settle_auto(other, FMS_DELIVERED);
+    UNTIL_BOTH(one, other, fake_said(other, "1 partition assigned") != NULL);
+    UNTIL_BOTH(one, other, fake_said(one, "1 partition assigned") != NULL);
+    (void)lag_of(one);
+    assert_true(fake_gauge(one, "assigned_partitions") == 1);
+    fake_settle_all(one, FMS_DELIVERED);
+    UNTIL_BOTH(one, other, lag_of(one) == 0 && lag_of(other) == 0);
+    fake_close(other);
+    fake_close(one);
+}
+
+static void test_partitions_that_are_gone_have_no_lag(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("gone"), *group = cluster_name("gone");
+    struct fake *one, *other;
+
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 5);
+    one = open_source(cluster, topic, group, "revoke_timeout = 0\n" OFTEN);
+    fake_until(one, fake_emitted(one) == 5);
+    assert_true(lag_of(one) == 5);
+    other = open_source(cluster, topic, group, OFTEN);
+    /* Whichever of the two has it, the other has nothing of it. */
+    UNTIL_BOTH(one, other,
+               fake_said(one, " 0 partitions assigned") != NULL || fake_said(other, " 0 partitions assigned") != NULL);
+    UNTIL_BOTH(one, other,
+               lag_of(one) + lag_of(other) == 5 &&
+                   fake_gauge(one, "assigned_partitions") + fake_gauge(other, "assigned_partitions") == 1);
+    assert_true(lag_of(one) == 0 || lag_of(other) == 0);
+    fake_close(other);
+    fake_close(one);
+}
+
 /* -------------------------------------------------------------------------------------------------- where it begins */
 
 #define REFRESH "kafka.topic.metadata.refresh.interval.ms = 1000\n"
@@ -1214,6 +1278,8 @@ int main(int argc, char **argv)
         TEST(test_stopped_with_records_in_flight),
         TEST(test_failed_commit_is_made_up_for),
         TEST(test_rebalance_settles_and_commits_first),
+        TEST(test_lag_is_exact),
+        TEST(test_partitions_that_are_gone_have_no_lag),
         TEST(test_added_partition_begins_at_its_beginning),
         TEST(test_topic_found_later_begins_at_its_beginning),
         TEST(test_listed_topic_begins_at_its_beginning),

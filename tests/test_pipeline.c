@@ -128,6 +128,18 @@ static void the_file_s_name_is_the_pipeline_s(void **state)
     pipeline_free(pipeline);
 }
 
+static void who_is_opened_knows_whether_it_is_watched(void **state)
+{
+    struct pipeline *pipeline = load(SOURCE SINK);
+
+    (void)state;
+    pipeline->is_measured = true;
+    assert_int_equal(pipeline_open(pipeline), 0);
+    assert_said("sink one: opened, and watched\nsource: opened, and watched\n");
+    pipeline_close(pipeline);
+    pipeline_free(pipeline);
+}
+
 static void a_pipeline_runs_and_closes(void **state)
 {
     struct pipeline *pipeline = load(SOURCE SINK);
@@ -420,6 +432,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         CASE(a_good_file_is_loaded),
         CASE(the_file_s_name_is_the_pipeline_s),
+        CASE(who_is_opened_knows_whether_it_is_watched),
         CASE(a_pipeline_runs_and_closes),
         CASE(an_unknown_section),
         CASE(an_unknown_section_like_no_other),

@@ -163,6 +163,8 @@ static void kafka_set_defaults(const struct kafka *kafka, const struct fms_host 
     snprintf(client_id, sizeof client_id, "fmspipe-%s", host->pipeline);
     kafka_set(conf, "client.id", client_id);
     kafka_set(conf, "bootstrap.servers", kafka->brokers);
+    if (host->watched)
+        kafka_set(conf, "statistics.interval.ms", "1000");
     if (kafka->create_topic && types == FOR_CONSUMER)
         kafka_set(conf, "allow.auto.create.topics", "true"); /* for brokers without an admin API */
     for (size_t i = 0; i < COUNT(kafka_defaults); i++) {
@@ -637,10 +639,25 @@ void kafka_recovered(struct kafka *kafka)
     fms_link_up(kafka->host);
 }
 
+#define UNCONNECTED_MOST                                                                                               \
+    2u /* statistics in a row without a connection; one may fall into the moment in which it is made anew */
+
 void kafka_measure(struct kafka *kafka)
 {
-    if (kafka->rk != NULL && kafka->down_since == 0 && kafka_answering_at(kafka) != 0)
+    if (kafka->rk != NULL && kafka->down_since == 0 && kafka->unconnected < UNCONNECTED_MOST &&
+        kafka_answering_at(kafka) != 0)
         fms_link_up(kafka->host);
+}
+
+void kafka_is_connected(struct kafka *kafka, bool is_connected)
+{
+    kafka->unconnected = is_connected ? 0 : kafka->unconnected + 1;
+    if (is_connected) {
+        kafka_reached(kafka);
+        fms_link_up(kafka->host);
+    } else if (kafka->unconnected >= UNCONNECTED_MOST && kafka->down_since == 0) {
+        fms_link_down(kafka->host, "no broker of %s is connected", kafka->brokers);
+    }
 }
 
 rd_kafka_conf_t *kafka_conf(struct kafka *kafka, const struct fms_host *host, rd_kafka_type_t type,
@@ -657,6 +674,7 @@ rd_kafka_conf_t *kafka_conf(struct kafka *kafka, const struct fms_host *host, rd
     rd_kafka_conf_set_opaque(conf, kafka);
     rd_kafka_conf_set_log_cb(conf, kafka_log);
     rd_kafka_conf_set_error_cb(conf, kafka_error);
+    rd_kafka_conf_set_stats_cb(conf, kafka_statistics);
     return conf;
 }
 
@@ -695,6 +713,8 @@ int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf
 
     kafka->is_fatal = false;
     kafka->answering_at = 0;
+    memset(kafka->seen, 0, sizeof kafka->seen);
+    kafka->unconnected = 0;
     if (is_first)
         kafka->files = kafka_stamp(kafka);
     if (is_first && !copies_make(kafka, kafka->copies, &fault)) {

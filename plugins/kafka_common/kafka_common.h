@@ -9,6 +9,7 @@
 #include <librdkafka/rdkafka.h>
 
 #include "fms_plugin.h"
+#include "statistics.h"
 
 #define KAFKA_FILES 5 /* properties that name files of certificates or keys */
 
@@ -43,6 +44,9 @@ struct kafka {
     int64_t ask_at;    /* when to ask again */
     unsigned ask_attempt;
     int64_t answering_at; /* see kafka_answering_at */
+
+    uint64_t seen[KAFKA_COUNTERS]; /* what this client's statistics said last */
+    unsigned unconnected;          /* how often in a row they said that no broker is connected */
 
     uint64_t files;   /* a stamp of those of certificates and keys as they were last read; 0: there are none */
     int64_t files_at; /* when to look at them again */
@@ -140,6 +144,9 @@ static inline void kafka_reached(struct kafka *kafka)
 
 /* For `measure`: the link is up once the cluster is known to answer, until no broker is reachable. [lane] */
 void kafka_measure(struct kafka *kafka);
+
+/* The same by statistics, which know of brokers that went, or came back, while nothing was sent. [lane] */
+void kafka_is_connected(struct kafka *kafka, bool is_connected);
 
 /* Why a topic can't have that name, or NULL. */
 const char *kafka_topic_error(const char *name, size_t size);

@@ -51,11 +51,18 @@ static const struct fms_option kafka_sink_options[] = {
 };
 
 static const struct fms_metric kafka_sink_counters[] = {
+    KAFKA_COUNTER_TABLE,
     [COUNTER_RESTARTS] = {"producer_restarts",
                           "producers given up after an error, with what was under way offered again"},
     [COUNTER_REDUCED] = {"letters_reduced",
                          "dead letters sent without payload, or more, for their topic takes no more"},
     [COUNTER_UNTIMELY] = {"untimely", "messages whose time by `timestamp` was none, sent with another"},
+    {NULL, NULL},
+};
+
+static const struct fms_metric kafka_sink_gauges[] = {
+    KAFKA_GAUGE_TABLE(""),
+    KAFKA_PRODUCER_GAUGE_TABLE,
     {NULL, NULL},
 };
 
@@ -1109,7 +1116,7 @@ static void kafka_sink_measure(void *instance)
 }
 
 FMS_PLUGIN(.name = "kafka_sink", .version = FMS_VERSION, .summary = "Produces records to Kafka",
-           .options = kafka_sink_options, .counters = kafka_sink_counters, .instance_size = sizeof(struct kafka_sink),
-           .check = kafka_sink_check, .probe = kafka_sink_probe, .open = kafka_sink_open, .close = kafka_sink_close,
-           .sink_write = kafka_sink_write, .sink_poll = kafka_sink_poll, .traits = FMS_TRAIT_LINK,
-           .measure = kafka_sink_measure);
+           .options = kafka_sink_options, .counters = kafka_sink_counters, .gauges = kafka_sink_gauges,
+           .instance_size = sizeof(struct kafka_sink), .check = kafka_sink_check, .probe = kafka_sink_probe,
+           .open = kafka_sink_open, .close = kafka_sink_close, .sink_write = kafka_sink_write,
+           .sink_poll = kafka_sink_poll, .traits = FMS_TRAIT_LINK, .measure = kafka_sink_measure);

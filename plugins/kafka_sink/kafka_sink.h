@@ -81,7 +81,7 @@ struct kafka_sink {
     int64_t restart_at; /* no new producer before */
 };
 
-enum { COUNTER_RESTARTS, COUNTER_REDUCED, COUNTER_UNTIMELY };
+enum { COUNTER_RESTARTS = KAFKA_COUNTERS, COUNTER_REDUCED, COUNTER_UNTIMELY };
 
 /* A message on its way to librdkafka. */
 struct message {

@@ -86,7 +86,7 @@ struct kafka_source {
     struct fms_header headers[HEADERS_MAX];
 };
 
-enum { COUNTER_REBALANCES, COUNTER_COMMIT_ERRORS, COUNTER_GONE_OFFSETS, COUNTER_REWINDS };
+enum { COUNTER_REBALANCES = KAFKA_COUNTERS, COUNTER_COMMIT_ERRORS, COUNTER_GONE_OFFSETS, COUNTER_REWINDS };
 
 static const struct fms_option kafka_source_options[] = {
     {"topic", FMS_LIST, FMS_FIELD(struct kafka_source, topics, struct fms_list), FMS_REQUIRED, 0, 0, NULL,
@@ -108,10 +108,21 @@ static const struct fms_option kafka_source_options[] = {
 };
 
 static const struct fms_metric kafka_source_counters[] = {
-    {"rebalances", "assignments of partitions to this member"},
-    {"commit_errors", "commits that failed; the next one takes their offsets along"},
-    {"gone_offsets", "offsets that were no more in the log when they were to be read"},
-    {"rewinds", "partitions begun anew because their log ended below the group's offset"},
+    KAFKA_COUNTER_TABLE,
+    [COUNTER_REBALANCES] = {"rebalances", "assignments of partitions to this member"},
+    [COUNTER_COMMIT_ERRORS] = {"commit_errors", "commits that failed; the next one takes their offsets along"},
+    [COUNTER_GONE_OFFSETS] = {"gone_offsets", "offsets that were no more in the log when they were to be read"},
+    [COUNTER_REWINDS] = {"rewinds", "partitions begun anew because their log ended below the group's offset"},
+    {NULL, NULL},
+};
+
+enum { GAUGE_PARTITIONS = KAFKA_GAUGES, GAUGE_LAG, GAUGE_LAG_MOST };
+
+static const struct fms_metric kafka_source_gauges[] = {
+    KAFKA_GAUGE_TABLE(", with its wait for new messages"),
+    [GAUGE_PARTITIONS] = {"assigned_partitions", "partitions that this member reads; 0: others have them all"},
+    [GAUGE_LAG] = {"lag_records", "records in these partitions that are not settled yet, or not read"},
+    [GAUGE_LAG_MOST] = {"lag_records_max", "of these, those of the partition that has most"},
     {NULL, NULL},
 };
 
@@ -1265,13 +1276,37 @@ static int kafka_source_probe(void *instance, const struct fms_host *host, int64
     return error;
 }
 
+/* How far what is settled is behind the end of the log, as the last answer to a fetch told that end. */
+static int64_t partition_lag(struct kafka_source *self, const struct partition *partition)
+{
+    int64_t first = partition->position >= 0 ? partition->position : partition->begin;
+    int64_t low, end = -1;
+
+    if (first < 0 || rd_kafka_get_watermark_offsets(self->kafka.rk, partition->topic, partition->id, &low, &end) !=
+                         RD_KAFKA_RESP_ERR_NO_ERROR)
+        return 0;
+    return end > first ? end - first : 0;
+}
+
 static void kafka_source_measure(void *instance)
 {
-    kafka_measure(&((struct kafka_source *)instance)->kafka);
+    struct kafka_source *self = instance;
+    int64_t lag = 0, most = 0;
+
+    kafka_measure(&self->kafka);
+    for (size_t i = 0; i < self->partition_count; i++) {
+        int64_t its = partition_lag(self, &self->partitions[i]);
+
+        lag += its;
+        most = its > most ? its : most;
+    }
+    fms_gauge(self->kafka.host, GAUGE_PARTITIONS, (double)self->partition_count);
+    fms_gauge(self->kafka.host, GAUGE_LAG, (double)lag);
+    fms_gauge(self->kafka.host, GAUGE_LAG_MOST, (double)most);
 }
 
 FMS_PLUGIN(.name = "kafka_source", .version = FMS_VERSION, .summary = "Consumes topics of Kafka as a member of a group",
-           .options = kafka_source_options, .counters = kafka_source_counters,
+           .options = kafka_source_options, .counters = kafka_source_counters, .gauges = kafka_source_gauges,
            .instance_size = sizeof(struct kafka_source), .check = kafka_source_check, .probe = kafka_source_probe,
            .open = kafka_source_open, .close = kafka_source_close, .source_poll = kafka_source_poll,
            .source_settled = kafka_source_settled, .source_stop = kafka_source_stop, .traits = FMS_TRAIT_LINK,

@@ -50,7 +50,7 @@ static int good_open(void *instance, const struct fms_host *host)
         return self->odd ? 3 : -ETIME;
     if (self->fail)
         return fms_fail(host, -EIO, "open was told to fail");
-    fms_info(host, "opened");
+    fms_info(host, "opened%s", host->watched ? ", and watched" : "");
     return 0;
 }
 
