@@ -273,8 +273,7 @@ struct fms_host {
     void (*gauge)(const struct fms_host *, size_t gauge, double value);
     void (*observe)(const struct fms_host *, size_t duration, int64_t nanoseconds);
     void (*link)(const struct fms_host *, bool is_up, const char *why, ...) FMS_PRINTF(3, 4);
-    bool
-        watched; /* somebody may look at what is measured, so that what costs without being read may be; from `open` on */
+    bool watched; /* somebody may look, so that even what costs all the time may be measured; from `open` on */
 };
 
 /* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats (the same
