@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "meter.h"
 
 void rule_broken(struct stage *stage, const char *format, ...)
 {
@@ -48,6 +49,8 @@ void stage_poll(struct stage *stage)
         outer = call_begin(stage, CALL_POLL);
         error = poll_it(stage->instance, &stage->wait);
         call_end(pipeline, outer);
+        if (pipeline->is_measured)
+            meter_lap(pipeline, stage);
     }
     if (error < 0)
         stage_fail(stage, name, error);

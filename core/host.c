@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "lane.h"
 #include "log.h"
+#include "meter.h"
 #include "settle.h"
 #include "template.h"
 
@@ -245,7 +246,7 @@ static uint64_t draft_print(const struct fms_record *draft)
 
 static int emit_later(struct pipeline *pipeline, const struct fms_record *draft, size_t charge)
 {
-    pipeline->is_blocked = true;
+    pipeline_block(pipeline, true);
     pipeline->blocked_for = charge;
     pipeline->is_refused = pipeline->in_source;
     if (pipeline->is_refused)
@@ -296,6 +297,8 @@ static struct record *emit_new(struct pipeline *pipeline, const struct fms_recor
     record->pending = 1;
     pipeline->in_flight++;
     pipeline->counts.emitted++;
+    if (pipeline->is_measured)
+        meter_emitted(pipeline, record);
     return record;
 }
 
@@ -461,7 +464,7 @@ static int emit_child_later(struct stage *stage, struct record *parent, int posi
     struct pipeline *pipeline = stage->pipeline;
     bool is_hopeless = pipeline->last_try == stage && !is_waited_for(pipeline, position) && settle_is_stalled(pipeline);
 
-    pipeline->is_blocked = true;
+    pipeline_block(pipeline, true);
     stage->family.is_refused = settle_is_in_hand(stage, parent); /* of a kept one it may be any time later */
     return is_hopeless ? -EMSGSIZE : -EAGAIN;
 }
@@ -499,6 +502,9 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
     memcpy(child->public.tag, from->public.tag, sizeof child->public.tag);
     child->parent = from;
     child->pending = 1;
+    child->emitted_at = from->emitted_at;
+    child->is_timed = from->is_timed;
+    from->has_children = true;
     from->pending++;
     settle_advance(pipeline, child, position);
     return 0;
@@ -543,6 +549,7 @@ static void settle_transform(struct stage *stage, const struct fms_record *publi
     } else if (fate == FMS_REJECTED) {
         settle_reject(stage, record, reason);
     } else {
+        stage->tally.dropped += !record->has_children;
         settle_release(stage->pipeline, record);
     }
 }

@@ -13,6 +13,7 @@
 #include "call.h"
 #include "clock.h"
 #include "log.h"
+#include "meter.h"
 #include "settle.h"
 #include "snapshot.h"
 #include "watch.h"
@@ -95,7 +96,7 @@ static size_t lane_credit(struct pipeline *pipeline)
     size_t room;
 
     if (pipeline->is_blocked && has_low_water(pipeline) && !has_waiting(pipeline)) {
-        pipeline->is_blocked = false;
+        pipeline_block(pipeline, false);
         pipeline->blocked_for = 0;
         pipeline->source->is_woken = true;
     }
@@ -103,7 +104,7 @@ static size_t lane_credit(struct pipeline *pipeline)
         return 0;
     room = (size_t)pipeline->options.max_in_flight - pipeline->in_flight;
     if (room == 0)
-        pipeline->is_blocked = true;
+        pipeline_block(pipeline, true);
     return room < PIPELINE_BATCH ? room : PIPELINE_BATCH;
 }
 
@@ -130,6 +131,8 @@ static void poll_source(struct pipeline *pipeline)
     result = source->plugin->table.source_poll(source->instance, credit, &source->wait);
     call_end(pipeline, NULL);
     pipeline->in_source = false;
+    if (pipeline->is_measured)
+        meter_lap(pipeline, source);
     emitted = pipeline->counts.emitted - emitted;
     if (emitted > credit && pipeline->state == PIPELINE_RUNNING)
         rule_broken(source, "emitted %llu records in a source_poll with a credit of %zu", (unsigned long long)emitted,
@@ -180,6 +183,8 @@ static void flush_transforms(struct pipeline *pipeline)
             call_begin(transform, CALL_STOP);
             transform->plugin->table.transform_flush(transform->instance);
             call_end(pipeline, NULL);
+            if (pipeline->is_measured)
+                meter_lap(pipeline, transform);
         }
         if (transform->queue.taken > 0) {
             rule_broken(transform, "still keeps %zu records after transform_flush", transform->queue.taken);
@@ -199,6 +204,12 @@ static bool is_late(const struct pipeline *pipeline)
     return pipeline->drain_until != FMS_NEVER && clock_now() >= pipeline->drain_until;
 }
 
+static void begin_drain(struct pipeline *pipeline)
+{
+    pipeline_block(pipeline, false);
+    pipeline->state = PIPELINE_DRAINING;
+}
+
 static void begin_stop(struct pipeline *pipeline)
 {
     struct stage *source = pipeline->source;
@@ -207,13 +218,15 @@ static void begin_stop(struct pipeline *pipeline)
     if (pipeline->state != PIPELINE_RUNNING)
         return;
     if (source_is_over(pipeline) || source->plugin->table.source_stop == NULL) {
-        pipeline->state = PIPELINE_DRAINING;
+        begin_drain(pipeline);
         return;
     }
     pipeline->state = PIPELINE_STOPPING;
     call_begin(source, CALL_STOP);
     source->plugin->table.source_stop(source->instance);
     call_end(pipeline, NULL);
+    if (pipeline->is_measured)
+        meter_lap(pipeline, source);
     source->is_woken = true;
 }
 
@@ -280,6 +293,8 @@ static void show(struct pipeline *pipeline)
         outer = call_begin(stage, CALL_MEASURE);
         stage->plugin->table.measure(stage->instance);
         call_end(pipeline, outer);
+        if (pipeline->is_measured)
+            meter_lap(pipeline, stage);
     }
     snapshot_take(pipeline);
 }
@@ -314,10 +329,10 @@ static void lane_turn(struct pipeline *pipeline)
     poll_stages(pipeline);
     poll_source(pipeline);
     if (source_is_over(pipeline) || (pipeline->state == PIPELINE_STOPPING && is_late(pipeline)))
-        pipeline->state = PIPELINE_DRAINING;
+        begin_drain(pipeline);
     deliver(pipeline);
     if (waits_in_vain(pipeline)) {
-        pipeline->state = PIPELINE_DRAINING;
+        begin_drain(pipeline);
         deliver(pipeline);
     }
     log_stats(pipeline);
@@ -379,6 +394,8 @@ static void lane_begin(struct pipeline *pipeline, const struct call *calling)
     atomic_store_explicit(&pipeline->turns, atomic_load_explicit(&pipeline->turns, memory_order_relaxed) + 1,
                           memory_order_relaxed);
     call_end(pipeline, calling);
+    if (pipeline->is_measured)
+        meter_wake(pipeline);
 }
 
 static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
@@ -394,6 +411,8 @@ static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
     uint64_t drained;
 
     call_end(pipeline, NULL);
+    if (pipeline->is_measured)
+        meter_sleep(pipeline, now);
     pipeline->sleeps_until = until > 0 ? until : 1;
     pipeline_current = NULL;
     pthread_mutex_unlock(&pipeline->lock);
@@ -433,6 +452,8 @@ void lane_run(struct pipeline *pipeline)
         name_the_late(pipeline);
     pipeline->left = pipeline->in_flight;
     log_counts(pipeline, FMS_LOG_INFO, pipeline->has_failed ? "failed" : "ended");
+    if (pipeline->is_measured)
+        meter_sleep(pipeline, clock_now());
     snapshot_end(pipeline);
     watch_end(pipeline);
     pipeline_current = NULL;
@@ -445,6 +466,8 @@ size_t lane_drain(struct pipeline *pipeline, int64_t deadline)
         rule_broken(pipeline->source, "called fms_drain outside of source_poll");
         return pipeline->in_flight;
     }
+    if (pipeline->is_measured)
+        meter_lap(pipeline, pipeline->source);
     deliver(pipeline);
     while (pipeline->in_flight > 0 && settle_is_pending(pipeline) && clock_now() < deadline && !is_late(pipeline) &&
            !pipeline->must_fail) {
@@ -454,6 +477,8 @@ size_t lane_drain(struct pipeline *pipeline, int64_t deadline)
         poll_stages(pipeline);
         deliver(pipeline);
     }
+    if (pipeline->is_measured)
+        meter_lap(pipeline, NULL);
     pipeline_wake(pipeline); /* what was asked of the lane meanwhile is still to be done */
     return pipeline->in_flight;
 }
@@ -469,11 +494,15 @@ void lane_enter(struct pipeline *pipeline)
 void lane_leave(struct pipeline *pipeline)
 {
     call_end(pipeline, NULL);
+    if (pipeline->is_measured)
+        meter_lap(pipeline, pipeline->source);
     if (pipeline->state != PIPELINE_ENDED) {
         deliver(pipeline);
         if (pipeline->state >= PIPELINE_STOPPING || next_deadline(pipeline) < pipeline->sleeps_until)
             pipeline_wake(pipeline);
     }
+    if (pipeline->is_measured)
+        meter_sleep(pipeline, clock_now());
     pipeline->is_entered = false;
     pipeline_current = NULL;
     pthread_mutex_unlock(&pipeline->lock);

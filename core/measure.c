@@ -15,14 +15,26 @@ const int64_t histogram_bounds[HISTOGRAM_BUCKETS - 1] = {
     5 * FMS_SECOND, 10 * FMS_SECOND, 25 * FMS_SECOND, 50 * FMS_SECOND, 100 * FMS_SECOND,
 };
 
+/* How many bounds are below 2^n: between that and the next power of two there is one at most. */
+static const uint8_t bounds_below[] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0,  0,  0,  0,  0,  0,  0,  0,  0,  1,  2,
+    3, 4, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 13, 14, 15, 16, 17, 18,
+};
+
+static size_t bucket_of(int64_t nanoseconds)
+{
+    size_t power = nanoseconds > 0 ? 63 - (size_t)__builtin_clzll((unsigned long long)nanoseconds) : 0;
+    size_t bucket = power < sizeof bounds_below ? bounds_below[power] : HISTOGRAM_BUCKETS - 1;
+
+    return bucket + (bucket < HISTOGRAM_BUCKETS - 1 && nanoseconds > histogram_bounds[bucket]);
+}
+
 void histogram_add(struct histogram *histogram, int64_t nanoseconds)
 {
-    size_t bucket = 0;
+    size_t bucket = bucket_of(nanoseconds);
 
     if (nanoseconds < 0)
         nanoseconds = 0;
-    while (bucket < HISTOGRAM_BUCKETS - 1 && nanoseconds > histogram_bounds[bucket])
-        bucket++;
     atomic_fetch_add_explicit(&histogram->counts[bucket], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&histogram->sum, (uint64_t)nanoseconds, memory_order_relaxed);
 }
@@ -33,8 +45,15 @@ struct histogram_view histogram_read(const struct histogram *histogram)
 
     for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++)
         view.counts[i] = atomic_load_explicit(&histogram->counts[i], memory_order_relaxed);
-    view.sum = atomic_load_explicit(&histogram->sum, memory_order_relaxed);
+    view.sum = (double)atomic_load_explicit(&histogram->sum, memory_order_relaxed);
     return view;
+}
+
+void histogram_view_add(struct histogram_view *histogram, int64_t nanoseconds, uint64_t n)
+{
+    histogram->counts[bucket_of(nanoseconds)] += n;
+    if (nanoseconds > 0)
+        histogram->sum += (double)nanoseconds * (double)n;
 }
 
 size_t measures_count(const struct fms_metric *metrics)

@@ -22,10 +22,12 @@ void histogram_add(struct histogram *histogram, int64_t nanoseconds);
 /* A histogram as it was, or one that a single thread writes: not cumulative. */
 struct histogram_view {
     uint64_t counts[HISTOGRAM_BUCKETS];
-    uint64_t sum; /* nanoseconds */
+    double sum; /* nanoseconds, which may be too many for 64 bits: the age of a million records of last year */
 };
 
 struct histogram_view histogram_read(const struct histogram *histogram);
+/* `n` times the same. */
+void histogram_view_add(struct histogram_view *histogram, int64_t nanoseconds, uint64_t n);
 
 /* A far end that a stage connects to. */
 struct link_state {

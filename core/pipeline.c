@@ -66,6 +66,27 @@ void pipeline_layout(struct pipeline *pipeline)
                    (size_t)pipeline->options.max_in_flight_bytes);
 }
 
+void pipeline_measure(struct pipeline *pipeline)
+{
+    pipeline->is_measured = true;
+    pipeline->meter.until_timed = METER_EACH;
+}
+
+void pipeline_block(struct pipeline *pipeline, bool is_blocked)
+{
+    struct meter *meter = &pipeline->meter;
+
+    if (pipeline->is_blocked == is_blocked || (is_blocked && pipeline->state >= PIPELINE_DRAINING))
+        return; /* the source is over */
+    pipeline->is_blocked = is_blocked;
+    if (!pipeline->is_measured)
+        return;
+    if (is_blocked)
+        meter->blocked_at = clock_now();
+    else
+        meter->blocked += clock_now() - meter->blocked_at;
+}
+
 /* ---------------------------------------------------------------------------------------------------- other threads */
 
 void pipeline_wake(struct pipeline *pipeline)

@@ -47,6 +47,22 @@ struct shown {
     struct pipeline_view latest;
 };
 
+#define METER_EACH 31 /* of so many roots the transforms are timed by clock reads of their own; no divisor of a batch */
+
+/* What the lane measures of itself; see meter.h. */
+struct meter {
+    int64_t at;       /* the time as it was read last */
+    int64_t lap_at;   /* up to here it is known who had the lane */
+    int64_t awake_at; /* since then the lane is awake; 0: it sleeps */
+    int64_t blocked_at;
+    int64_t realtime; /* less clock_now */
+    int64_t busy, blocked;
+    uint64_t emitted;     /* when the source was seen last */
+    uint64_t bytes;       /* that it has emitted */
+    unsigned until_timed; /* records */
+    struct histogram_view transform, total, age;
+};
+
 struct pipeline {
     struct pipeline_options options;
     char *default_name; /* from the file's name */
@@ -99,6 +115,8 @@ struct pipeline {
 
     struct shown shown; /* snapshot.c's */
     bool is_measured;   /* somebody may look; set before it is opened */
+    struct meter meter;
+    struct volume passed; /* into the sinks' queues */
 
     enum pipeline_state state;
     _Atomic bool must_stop;   /* any thread */
@@ -129,6 +147,11 @@ static inline size_t pipeline_slots(const struct pipeline *pipeline)
 {
     return pipeline->sink_count + (pipeline->dead_letter != NULL);
 }
+
+/* The lane measures times and bytes, for somebody is going to look. Before it runs. [control] */
+void pipeline_measure(struct pipeline *pipeline);
+/* Whether a bound holds the source back. [lane] */
+void pipeline_block(struct pipeline *pipeline, bool is_blocked);
 
 /* What any thread may ask; the lane does it in its next turn. */
 void pipeline_wake(struct pipeline *pipeline);

@@ -22,6 +22,7 @@ struct slot {
     struct record *previous, *next;
     struct record *inbox_next;
     char *reason;          /* of a retry or rejection, or NULL */
+    int64_t taken_at;      /* for the first time; on clock_now; 0: not yet, or not measured */
     _Atomic uint8_t state; /* enum slot_state; the sink's threads change TAKEN to SETTLED */
     uint8_t fate;
 };
@@ -35,9 +36,13 @@ struct record {
     uint64_t rejected_by;    /* roots: the stages under whose names it went to dead letters */
     bool dropped;            /* roots: rejected, and dropped as on_reject says */
     bool is_stuck;           /* in pipeline.stuck */
+    bool has_children;       /* or had some */
+    bool is_timed;           /* the transforms are, with it: see meter.h */
     struct record *parent;   /* NULL: a root */
     struct record *link;     /* in a transform's waiting list, the lane's done list, or the pool's */
     struct json_cache *json; /* NULL when the pipeline's templates name no field */
+    int64_t emitted_at;      /* its root, on clock_now; 0 where it is not measured */
+    int64_t queued_at;       /* into the sinks' queues */
     struct fms_record public;
     struct slot slots[]; /* one for each sink, the dead letter's last; the first serves the lists of transforms too */
 };

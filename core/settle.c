@@ -35,6 +35,7 @@
 #include "call.h"
 #include "clock.h"
 #include "log.h"
+#include "meter.h"
 
 static struct slot *slot_of(struct record *record, const struct stage *stage)
 {
@@ -224,6 +225,10 @@ static void dead_letter_queue(struct pipeline *pipeline, struct record *root, st
     root->pending++;
     letter->parent = root;
     letter->pending = 1;
+    letter->emitted_at = root->emitted_at;
+    pipeline->dead_letter->tally.in.records++;
+    if (pipeline->is_measured)
+        meter_queued(pipeline, &pipeline->dead_letter->tally.in, letter);
     slot_set(letter, pipeline->dead_letter, SLOT_QUEUED);
     queue_append(pipeline->dead_letter, letter);
 }
@@ -242,6 +247,7 @@ static int dead_letter_send(struct stage *stage, struct record *root, const char
     root->rejected_by |= bit;
     dead_letter_queue(pipeline, root, letter);
     pipeline->counts.dead_letters++;
+    stage->tally.letters++;
     log_line(FMS_LOG_WARN, pipeline->options.name, stage->name, "record goes to dead letters: %s", reason);
     return 0;
 }
@@ -312,6 +318,7 @@ static void reject_by_policy(struct stage *stage, struct record *record, const c
     if (pipeline->options.on_reject == ON_REJECT_DROP) {
         log_line(FMS_LOG_WARN, pipeline->options.name, stage->name, "%s dropped (on_reject = drop): %s", what, reason);
         root_of(record)->dropped = true;
+        stage->tally.discarded++;
         settle_release(pipeline, record);
         return;
     }
@@ -329,6 +336,7 @@ void settle_reject(struct stage *stage, struct record *record, char *reason)
     bool is_letter = stage == pipeline->dead_letter;
     int error = -ENOENT;
 
+    stage->tally.rejected++;
     if (is_letter)
         error = dead_letter_send_bare(stage, record, text);
     else if (pipeline->dead_letter != NULL)
@@ -437,6 +445,7 @@ static void settle_delivered(struct stage *sink, struct record *record)
 {
     if (sink->retry.is_troubled)
         settle_troubled(sink, record);
+    sink->tally.delivered.records++;
     queue_remove(sink, record);
     settle_release(sink->pipeline, record);
 }
@@ -444,6 +453,7 @@ static void settle_delivered(struct stage *sink, struct record *record)
 static void settle_retry(struct stage *sink, struct record *record, char *reason)
 {
     sink->pipeline->counts.retried++;
+    sink->tally.retried++;
     slot_set(record, sink, SLOT_QUEUED);
     retry_begin(sink, reason);
     free(reason);
@@ -486,6 +496,8 @@ static void settle_list(struct pipeline *pipeline, struct slot_list *lists)
         struct record *record = lists[i].head;
 
         lists[i].head = NULL;
+        if (pipeline->is_measured)
+            meter_settled(pipeline->sinks[i], record);
         while (record != NULL) {
             struct record *next = record->slots[i].inbox_next;
 
@@ -508,11 +520,28 @@ static void settle_inbox(struct pipeline *pipeline)
     settle_list(pipeline, lists);
 }
 
-void settle_run(struct pipeline *pipeline)
+/* What is done meanwhile, for a source may emit what transforms drop, is told the next time. */
+static void tell_all(struct pipeline *pipeline)
 {
-    const struct call *outer;
+    const struct call *outer = call_begin(pipeline->source, CALL_SETTLED);
+    struct record_list done = pipeline->done;
+    bool is_measured = pipeline->is_measured && done.head != NULL;
     struct record *root;
 
+    pipeline->done = (struct record_list){NULL, NULL};
+    if (is_measured) {
+        meter_lap(pipeline, NULL);
+        meter_done(pipeline, done.head);
+    }
+    while ((root = list_take(&done)) != NULL)
+        tell_source(pipeline, root);
+    call_end(pipeline, outer);
+    if (is_measured)
+        meter_lap(pipeline, pipeline->source);
+}
+
+void settle_run(struct pipeline *pipeline)
+{
     do {
         if (pipeline->has_inbox)
             settle_inbox(pipeline);
@@ -520,10 +549,7 @@ void settle_run(struct pipeline *pipeline)
             pipeline->has_settled = false;
             settle_list(pipeline, pipeline->settled);
         }
-        outer = call_begin(pipeline->source, CALL_SETTLED);
-        while ((root = list_take(&pipeline->done)) != NULL)
-            tell_source(pipeline, root);
-        call_end(pipeline, outer);
+        tell_all(pipeline);
     } while (pipeline->has_settled);
 }
 
@@ -588,6 +614,7 @@ static void offer_batch(struct stage *sink)
     struct record *batch[PIPELINE_BATCH];
     const struct fms_record *records[PIPELINE_BATCH];
     size_t n = gather(sink, batch, records);
+    int64_t at = sink->pipeline->meter.at;
     const struct call *outer = call_begin(sink, CALL_WORK);
     int took = sink->plugin->table.sink_write(sink->instance, records, n);
     bool has_failed = took < 0 || (size_t)took > n;
@@ -602,6 +629,10 @@ static void offer_batch(struct stage *sink)
     for (size_t i = (size_t)took; i < n; i++) {
         if (!untake(sink, batch[i]) && !has_failed)
             rule_broken(sink, "settled a record in sink_write and then said that it had not taken it");
+    }
+    if (sink->pipeline->is_measured) {
+        meter_taken(sink, batch, (size_t)took, at);
+        meter_lap(sink->pipeline, sink);
     }
     if ((sink->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0)
         check_durable(sink, batch, (size_t)took);
@@ -709,6 +740,7 @@ static bool again_waits(struct stage *transform, struct record *record)
 static bool does_not_go_on(struct stage *transform, struct record *record, enum fms_verdict verdict)
 {
     if (verdict == FMS_DROP) {
+        transform->tally.dropped += !record->has_children;
         settle_release(transform->pipeline, record);
         return false;
     }
@@ -731,11 +763,14 @@ static inline bool transform_one(struct stage *transform, struct record *record,
     const struct call *outer = call_begin(transform, CALL_WORK);
     bool goes_on = false, is_settled;
     enum fms_verdict verdict;
+    int64_t since = record->is_timed ? clock_now() : 0;
 
     record->pending++; /* the record outlives the call even if it is settled in it */
     record->kept_by = (uint32_t)transform->index + 1;
     verdict = transform->plugin->table.transform(transform->instance, &record->public);
     call_end(pipeline, outer);
+    if (record->is_timed)
+        meter_call(transform, since, outer);
     is_settled = record->kept_by != transform->index + 1;
     *again = false;
     if (transform->family.is_refused && verdict != FMS_AGAIN)
@@ -757,6 +792,9 @@ static inline bool transform_one(struct stage *transform, struct record *record,
 
 static void to_sinks(struct pipeline *pipeline, struct record *record)
 {
+    pipeline->passed.records++;
+    if (pipeline->is_measured)
+        meter_queued(pipeline, &pipeline->passed, record);
     record->pending += (uint32_t)pipeline->sink_count - 1;
     for (size_t i = 0; i < pipeline->sink_count; i++) {
         slot_set(record, pipeline->sinks[i], SLOT_QUEUED);
@@ -770,10 +808,15 @@ void settle_advance(struct pipeline *pipeline, struct record *record, int after)
         struct stage *transform = pipeline->transforms[i];
         bool again = transform->family.waiting.head != NULL; /* order: not past those that wait */
 
+        transform->tally.in.records++;
+        if (pipeline->is_measured)
+            transform->tally.in.bytes += record->public.payload.size;
         if (!again && transform_one(transform, record, &again))
             continue;
-        if (again)
+        if (again) {
             list_append(&transform->family.waiting, record);
+            transform->family.waiting_count++;
+        }
         return;
     }
     to_sinks(pipeline, record);
@@ -827,15 +870,19 @@ static bool advance_first_waiting(struct pipeline *pipeline, int position)
     if (transform_one(transform, record, &again))
         settle_advance(pipeline, record, position);
     pipeline->last_try = NULL;
-    if (!again)
+    if (!again) {
+        transform->family.waiting_count--;
         return true;
+    }
     list_prepend(&transform->family.waiting, record);
     if (last_waiting(pipeline) != position)
         return true; /* its children wait now */
     if (!settle_is_stalled(pipeline))
         return false;
-    if (is_last_try) /* else it is told so first */
+    if (is_last_try) { /* else it is told so first */
+        transform->family.waiting_count--;
         reject_waiting(transform, list_take(&transform->family.waiting));
+    }
     return true;
 }
 

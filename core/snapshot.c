@@ -39,13 +39,78 @@ static void show_measures(struct stage *stage, struct stage_view *to)
         to->durations[i] = histogram_read(&measures->durations[i]);
 }
 
+/* What has come out of a transform: all of it has come into the next one, or into the sinks' queues. */
+static struct volume behind(const struct stage *transform)
+{
+    const struct pipeline *pipeline = transform->pipeline;
+    size_t next = 0;
+
+    while (pipeline->transforms[next++] != transform)
+        continue;
+    return next < pipeline->transform_count ? pipeline->transforms[next]->tally.in : pipeline->passed;
+}
+
+/* What has come in and gone on, of records and of bytes. */
+static void show_volumes(const struct stage *stage, struct stage_view *to)
+{
+    const struct pipeline *pipeline = stage->pipeline;
+    struct volume in = stage->tally.in, out = stage->tally.delivered;
+
+    if (to->role == FMS_SOURCE)
+        out = (struct volume){pipeline->counts.emitted, pipeline->meter.bytes};
+    else if (to->role == FMS_TRANSFORM)
+        out = behind(stage);
+    else if (to->role == FMS_SINK)
+        in = pipeline->passed;
+    to->records_in = in.records;
+    to->bytes_in = in.bytes;
+    to->records_out = out.records;
+    to->bytes_out = out.bytes;
+}
+
+/* When the first of a list was emitted; 0 where there is none. */
+static int64_t head_at(const struct record *head)
+{
+    return head != NULL ? head->emitted_at : 0;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
 static void show_stage(struct stage *stage, struct stage_view *to)
 {
+    const struct tally *tally = &stage->tally;
+
     to->is_dead = stage->is_dead;
     to->taken = stage->queue.taken;
     to->is_full = stage->queue.is_full;
     to->is_retrying = stage->retry.is_due;
+    to->rejected = tally->rejected;
+    to->letters = tally->letters;
+    to->discarded = tally->discarded;
+    to->retried = tally->retried;
+    to->dropped = tally->dropped;
+    show_volumes(stage, to);
+    to->held = to->role == FMS_SOURCE      ? 0
+               : to->role == FMS_TRANSFORM ? stage->queue.taken + stage->family.waiting_count
+                                           : (size_t)(to->records_in - to->records_out - tally->rejected);
+    to->oldest_at = earlier(head_at(stage->queue.head), head_at(stage->family.waiting.head));
+    to->last_at = tally->last_at;
+    to->busy = tally->busy - tally->lent > to->busy ? tally->busy - tally->lent : to->busy; /* never less than before */
+    to->queue = tally->queue;
+    to->far_end = tally->far_end;
     show_measures(stage, to);
+}
+
+/* What still goes on is told up to now. */
+static void show_times(const struct pipeline *pipeline, struct pipeline_view *to)
+{
+    const struct meter *meter = &pipeline->meter;
+
+    to->busy = meter->busy + (meter->awake_at != 0 ? to->shown_at - meter->awake_at : 0);
+    to->blocked = meter->blocked + (pipeline->is_blocked ? to->shown_at - meter->blocked_at : 0);
 }
 
 static void show_pipeline(const struct pipeline *pipeline, struct pipeline_view *to)
@@ -65,6 +130,18 @@ static void show_pipeline(const struct pipeline *pipeline, struct pipeline_view 
     to->left = pipeline->left;
     to->stall_after = pipeline->stall_after;
     to->started_at = pipeline->started_at;
+    to->transform = pipeline->meter.transform;
+    to->total = pipeline->meter.total;
+    to->age = pipeline->meter.age;
+    if (pipeline->is_measured)
+        show_times(pipeline, to);
+}
+
+static void show_oldest(const struct pipeline *pipeline, struct pipeline_view *to)
+{
+    to->oldest_at = head_at(pipeline->stuck.head);
+    for (size_t i = 0; i < to->stage_count; i++)
+        to->oldest_at = earlier(to->oldest_at, to->stages[i].oldest_at);
 }
 
 void snapshot_take(struct pipeline *pipeline)
@@ -76,6 +153,8 @@ void snapshot_take(struct pipeline *pipeline)
     show_pipeline(pipeline, &shown->latest);
     for (size_t i = 0; i < shown->latest.stage_count; i++)
         show_stage(pipeline->stages[i], &shown->latest.stages[i]);
+    show_oldest(pipeline, &shown->latest);
+    pipeline->meter.realtime = clock_realtime() - shown->latest.shown_at;
     shown->number++;
     pthread_cond_broadcast(&shown->changed);
     pthread_mutex_unlock(&shown->lock);

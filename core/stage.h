@@ -46,8 +46,27 @@ struct retry {
 /* What a transform makes more of. */
 struct family {
     struct record_list waiting; /* records that wait for room for children */
-    bool is_refused;            /* fms_emit_child has said -EAGAIN or -EMSGSIZE in this call, */
-    bool is_hopeless;           /* and the latter, whatever room there may be later */
+    size_t waiting_count;
+    bool is_refused;  /* fms_emit_child has said -EAGAIN or -EMSGSIZE in this call, */
+    bool is_hopeless; /* and the latter, whatever room there may be later */
+};
+
+struct volume {
+    uint64_t records, bytes; /* of their payloads; bytes only where it is measured */
+};
+
+/* What a stage has done; what it takes time to find out only where its pipeline is measured, see meter.h. */
+struct tally {
+    struct volume in;            /* transforms and dead letters: what has come; of the sinks it is pipeline.passed */
+    struct volume delivered;     /* sinks */
+    uint64_t rejected;           /* under its name */
+    uint64_t letters, discarded; /* of these: became dead letters; were dropped, as on_reject says */
+    uint64_t retried;            /* sinks */
+    uint64_t dropped;            /* transforms: without children */
+    int64_t last_at;
+    int64_t busy;
+    int64_t lent;                         /* of that, to transforms that its calls led to */
+    struct histogram_view queue, far_end; /* sinks */
 };
 
 struct stage {
@@ -79,6 +98,7 @@ struct stage {
     size_t kept_bytes;    /* transforms: the charges of what they keep */
     struct retry retry;   /* sinks */
     struct family family; /* transforms */
+    struct tally tally;
 };
 
 #endif

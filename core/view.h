@@ -27,7 +27,9 @@ struct stage_view {
 
     uint64_t records_in, records_out; /* a sink's: put into its queue, delivered */
     uint64_t bytes_in, bytes_out;     /* of their payloads */
-    uint64_t rejected;                /* under its name */
+    uint64_t rejected;                /* under its name, and of these: */
+    uint64_t letters;                 /* became dead letters */
+    uint64_t discarded;               /* were dropped, as on_reject says */
     uint64_t retried;                 /* sinks */
     uint64_t dropped;                 /* transforms: by FMS_DROP, without children */
     size_t held;                      /* sinks: not settled; transforms: kept, or waiting for room */

@@ -1,0 +1,142 @@
+/* meter.c - see meter.h. */
+#include "meter.h"
+
+#include "clock.h"
+
+/* ------------------------------------------------------------------------------------------------------- who has it */
+
+static void read_clock(struct pipeline *pipeline)
+{
+    pipeline->meter.at = clock_now();
+}
+
+void meter_wake(struct pipeline *pipeline)
+{
+    struct meter *meter = &pipeline->meter;
+
+    read_clock(pipeline);
+    meter->awake_at = meter->lap_at = meter->at;
+}
+
+void meter_sleep(struct pipeline *pipeline, int64_t now)
+{
+    pipeline->meter.at = now;
+    pipeline->meter.busy += now - pipeline->meter.awake_at;
+    pipeline->meter.awake_at = 0;
+}
+
+void meter_lap(struct pipeline *pipeline, struct stage *stage)
+{
+    struct meter *meter = &pipeline->meter;
+
+    read_clock(pipeline);
+    if (stage != NULL)
+        stage->tally.busy += meter->at - meter->lap_at;
+    meter->lap_at = meter->at;
+    if (pipeline->counts.emitted != meter->emitted)
+        pipeline->source->tally.last_at = meter->at;
+    meter->emitted = pipeline->counts.emitted;
+}
+
+/* ------------------------------------------------------------------------------------------------------- transforms */
+
+/* The clock stands where there are no transforms to be timed. */
+void meter_time(struct pipeline *pipeline, struct record *root)
+{
+    pipeline->meter.until_timed = METER_EACH;
+    if (pipeline->transform_count == 0)
+        return;
+    read_clock(pipeline);
+    root->is_timed = true;
+    root->emitted_at = pipeline->meter.at;
+}
+
+void meter_transformed(struct pipeline *pipeline, struct record *record)
+{
+    read_clock(pipeline);
+    record->queued_at = pipeline->meter.at;
+    histogram_view_add(&pipeline->meter.transform, record->queued_at - record->emitted_at, 1);
+}
+
+void meter_call(struct stage *transform, int64_t since, const struct call *outer)
+{
+    int64_t spent = (clock_now() - since) * METER_EACH;
+
+    transform->tally.busy += spent;
+    if (outer != NULL)
+        outer->stage->tally.lent += spent;
+}
+
+/* -------------------------------------------------------------------------------------------------------- durations */
+
+void meter_age(struct pipeline *pipeline, int64_t timestamp)
+{
+    int64_t age;
+
+    if (!__builtin_sub_overflow(pipeline->meter.realtime + pipeline->meter.at, timestamp, &age))
+        histogram_view_add(&pipeline->meter.age, age, 1);
+}
+
+void meter_taken(struct stage *sink, struct record *const *batch, size_t n, int64_t at)
+{
+    int64_t since = 0;
+    uint64_t run = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        struct slot *slot = &batch[i]->slots[sink->slot];
+
+        if (slot->taken_at != 0)
+            continue; /* it was offered before */
+        slot->taken_at = at;
+        if (batch[i]->queued_at != since) {
+            histogram_view_add(&sink->tally.queue, at - since, run);
+            since = batch[i]->queued_at;
+            run = 0;
+        }
+        run++;
+    }
+    histogram_view_add(&sink->tally.queue, at - since, run);
+}
+
+void meter_settled(struct stage *sink, struct record *record)
+{
+    int64_t at = sink->pipeline->meter.at, since = 0;
+    uint64_t run = 0, all = 0, bytes = 0;
+
+    for (; record != NULL; record = record->slots[sink->slot].inbox_next) {
+        const struct slot *slot = &record->slots[sink->slot];
+
+        if (slot->fate != FMS_DELIVERED)
+            continue;
+        bytes += record->public.payload.size;
+        if (slot->taken_at != since) {
+            histogram_view_add(&sink->tally.far_end, at - since, run);
+            since = slot->taken_at;
+            all += run;
+            run = 0;
+        }
+        run++;
+    }
+    histogram_view_add(&sink->tally.far_end, at - since, run);
+    sink->tally.delivered.bytes += bytes;
+    if (all + run > 0)
+        sink->tally.last_at = at;
+}
+
+void meter_done(struct pipeline *pipeline, const struct record *root)
+{
+    int64_t at = pipeline->meter.at, since = 0;
+    uint64_t run = 0;
+
+    for (; root != NULL; root = root->link) {
+        if (root->dropped)
+            continue;
+        if (root->emitted_at != since) {
+            histogram_view_add(&pipeline->meter.total, at - since, run);
+            since = root->emitted_at;
+            run = 0;
+        }
+        run++;
+    }
+    histogram_view_add(&pipeline->meter.total, at - since, run);
+}

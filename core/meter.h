@@ -1,0 +1,49 @@
+/* meter.h - where the time goes: what the lane measures while it works, in pipelines that somebody watches (pipeline_measure).
+ *
+ * The clock is read a few times a turn and not for each record: when the lane wakes, after each call that a plugin has had the
+ * lane for, and before the source is told. What comes between has the time read last. So records that travel together have the
+ * same times, and a run of them is added to a histogram as one. */
+#ifndef FMS_METER_H
+#define FMS_METER_H
+
+#include "pipeline.h"
+
+/* The lane goes on, or pauses. [lane] */
+void meter_wake(struct pipeline *pipeline);
+void meter_sleep(struct pipeline *pipeline, int64_t now);
+/* What has passed since the last lap was this stage's; NULL: the core's own. [lane] */
+void meter_lap(struct pipeline *pipeline, struct stage *stage);
+/* A root that is to be timed, or has a timestamp, was emitted. [lane] */
+void meter_time(struct pipeline *pipeline, struct record *root);
+void meter_age(struct pipeline *pipeline, int64_t timestamp);
+/* A timed record has come through the transforms. [lane] */
+void meter_transformed(struct pipeline *pipeline, struct record *record);
+/* A timed call of a transform has ended, which was made in `outer` (NULL: in none). [lane] */
+void meter_call(struct stage *transform, int64_t since, const struct call *outer);
+/* Of `batch`, offered when the time was `at`, the sink has taken `n`. [lane] */
+void meter_taken(struct stage *sink, struct record *const *batch, size_t n, int64_t at);
+/* What a sink has settled, or the source is about to be told; before it is. [lane] */
+void meter_settled(struct stage *sink, struct record *list);
+void meter_done(struct pipeline *pipeline, const struct record *list);
+
+static inline void meter_emitted(struct pipeline *pipeline, struct record *root)
+{
+    struct meter *meter = &pipeline->meter;
+
+    root->emitted_at = meter->at;
+    meter->bytes += root->public.payload.size;
+    if (--meter->until_timed == 0)
+        meter_time(pipeline, root);
+    if (root->public.timestamp != 0)
+        meter_age(pipeline, root->public.timestamp);
+}
+
+static inline void meter_queued(struct pipeline *pipeline, struct volume *volume, struct record *record)
+{
+    volume->bytes += record->public.payload.size;
+    record->queued_at = pipeline->meter.at;
+    if (record->is_timed)
+        meter_transformed(pipeline, record);
+}
+
+#endif
