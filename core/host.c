@@ -285,7 +285,7 @@ static int emit_malformed(struct stage *stage)
 }
 
 /* The draft's record enters the pipeline; NULL: out of memory. */
-static struct record *emit_new(struct pipeline *pipeline, const struct fms_record *draft, size_t charge)
+static inline struct record *emit_new(struct pipeline *pipeline, const struct fms_record *draft, size_t charge)
 {
     struct record *record = record_new(&pipeline->records, draft, charge, NULL);
 

@@ -83,7 +83,7 @@ void meter_taken(struct stage *sink, struct record *const *batch, size_t n, int6
     uint64_t run = 0;
 
     for (size_t i = 0; i < n; i++) {
-        struct slot *slot = &batch[i]->slots[sink->slot];
+        struct slot *slot = slot_of(batch[i], sink);
 
         if (slot->taken_at != 0)
             continue; /* it was offered before */
@@ -103,9 +103,8 @@ void meter_settled(struct stage *sink, struct record *record)
     int64_t at = sink->pipeline->meter.at, since = 0;
     uint64_t run = 0, all = 0, bytes = 0;
 
-    for (; record != NULL; record = record->slots[sink->slot].inbox_next) {
-        const struct slot *slot = &record->slots[sink->slot];
-
+    for (const struct slot *slot; record != NULL; record = slot->inbox_next) {
+        slot = slot_of(record, sink);
         if (slot->fate != FMS_DELIVERED)
             continue;
         bytes += record->public.payload.size;

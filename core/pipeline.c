@@ -40,22 +40,29 @@ void pipeline_destroy(struct pipeline *pipeline)
     pthread_cond_destroy(&pipeline->shown.changed);
 }
 
+static void set_slot(struct stage *stage, size_t slot)
+{
+    stage->slot = slot;
+    stage->slot_at = offsetof(struct record, slots) + slot * sizeof(struct slot);
+}
+
 void pipeline_add(struct pipeline *pipeline, struct stage *stage, enum fms_role role)
 {
     stage->index = pipeline->stage_count;
+    set_slot(stage, 0);
     pipeline->stages[pipeline->stage_count++] = stage;
     if (role == FMS_SOURCE) {
         pipeline->source = stage;
     } else if (role == FMS_TRANSFORM) {
         pipeline->transforms[pipeline->transform_count++] = stage;
     } else if (role == FMS_SINK) {
-        stage->slot = pipeline->sink_count;
+        set_slot(stage, pipeline->sink_count);
         pipeline->sinks[pipeline->sink_count++] = stage;
     } else {
         pipeline->dead_letter = stage;
     }
     if (pipeline->dead_letter != NULL) { /* behind the last sink */
-        pipeline->dead_letter->slot = pipeline->sink_count;
+        set_slot(pipeline->dead_letter, pipeline->sink_count);
         pipeline->sinks[pipeline->sink_count] = pipeline->dead_letter;
     }
 }

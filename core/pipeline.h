@@ -153,6 +153,11 @@ void pipeline_measure(struct pipeline *pipeline);
 /* Whether a bound holds the source back. [lane] */
 void pipeline_block(struct pipeline *pipeline, bool is_blocked);
 
+static inline struct slot *slot_of(struct record *record, const struct stage *stage)
+{
+    return (struct slot *)(void *)((char *)record + stage->slot_at);
+}
+
 /* What any thread may ask; the lane does it in its next turn. */
 void pipeline_wake(struct pipeline *pipeline);
 void pipeline_stop(struct pipeline *pipeline);

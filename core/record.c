@@ -22,7 +22,6 @@
 #define POOL_SMALLEST    256u /* bytes of class 0; each next class is twice as large */
 #define POOL_SHARE       4u   /* what is kept beyond the quarantine: this part of max_in_flight_bytes */
 #define CACHE_LINE       64u  /* bytes */
-#define PREFETCHED       384u /* bytes of a record */
 #define RECORD_TOO_LARGE (SIZE_MAX - 1)
 
 static size_t record_class(size_t size)
@@ -102,6 +101,19 @@ size_t record_charge(const struct records *records, const struct fms_record *dra
     return size == SIZE_MAX ? SIZE_MAX : class_charge(record_class(size), size);
 }
 
+/* What of a record is used by all; it has the size of class 0, or is larger. */
+static inline void record_prefetch(const char *record, bool is_larger)
+{
+    __builtin_prefetch(record, 1);
+    __builtin_prefetch(record + CACHE_LINE, 1);
+    __builtin_prefetch(record + 2 * CACHE_LINE, 1);
+    __builtin_prefetch(record + 3 * CACHE_LINE, 1);
+    if (!is_larger)
+        return;
+    __builtin_prefetch(record + 4 * CACHE_LINE, 1);
+    __builtin_prefetch(record + 5 * CACHE_LINE, 1);
+}
+
 /* Records come back from whichever thread has settled them, out of another core's cache: so the next one is fetched now. */
 static struct record *pool_take(struct records *records, size_t class)
 {
@@ -111,8 +123,7 @@ static struct record *pool_take(struct records *records, size_t class)
         return NULL;
     records->pool[class] = record->link;
     records->pool_bytes -= record->charge;
-    for (size_t line = 0; line < PREFETCHED && line < record->charge; line += CACHE_LINE) /* the next one */
-        __builtin_prefetch((const char *)record->link + line, 1);
+    record_prefetch((const char *)record->link, record->charge > POOL_SMALLEST);
     return record;
 }
 
@@ -175,6 +186,15 @@ static void copy_draft(struct record *record, const struct fms_record *draft, co
     public->payload = copy_bytes(&end, draft->payload);
 }
 
+/* What is read before it is written. */
+static inline void slot_init(struct slot *slot)
+{
+    slot->previous = NULL;
+    slot->reason = NULL;
+    slot->taken_at = 0;
+    atomic_init(&slot->state, SLOT_NONE);
+}
+
 struct record *record_new(struct records *records, const struct fms_record *draft, size_t charge,
                           const struct record *share)
 {
@@ -188,7 +208,7 @@ struct record *record_new(struct records *records, const struct fms_record *draf
     ASAN_UNPOISON_MEMORY_REGION(record, charge);
     memset(record, 0, offsetof(struct record, public));
     for (size_t i = 0; i < slots; i++)
-        record->slots[i] = (struct slot){.state = SLOT_NONE};
+        slot_init(&record->slots[i]);
     record->magic = RECORD_ALIVE;
     record->size_class = (uint32_t) class;
     record->charge = charge;

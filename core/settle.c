@@ -37,11 +37,6 @@
 #include "log.h"
 #include "meter.h"
 
-static struct slot *slot_of(struct record *record, const struct stage *stage)
-{
-    return &record->slots[stage->slot];
-}
-
 static void slot_set(struct record *record, const struct stage *stage, enum slot_state state)
 {
     atomic_store_explicit(&slot_of(record, stage)->state, (uint8_t)state, memory_order_relaxed);
@@ -351,13 +346,13 @@ void settle_reject(struct stage *stage, struct record *record, char *reason)
 
 /* ------------------------------------------------------------------------------------------------------ settlements */
 
-static void slot_list_append(struct slot_list *list, struct record *record, size_t slot)
+static void slot_list_append(struct slot_list *list, struct record *record, const struct stage *sink)
 {
-    record->slots[slot].inbox_next = NULL;
+    slot_of(record, sink)->inbox_next = NULL;
     if (list->head == NULL)
         list->head = record;
     else
-        list->tail->slots[slot].inbox_next = record;
+        slot_of(list->tail, sink)->inbox_next = record;
     list->tail = record;
 }
 
@@ -392,12 +387,12 @@ void settle_report(struct stage *sink, struct record *record, enum fms_fate fate
     if (pipeline_current == pipeline) {
         if (fate == FMS_RETRY)
             retry_begin(sink, reason);
-        slot_list_append(&pipeline->settled[sink->slot], record, sink->slot);
+        slot_list_append(&pipeline->settled[sink->slot], record, sink);
         pipeline->has_settled = true;
         return;
     }
     pthread_mutex_lock(&pipeline->inbox_lock);
-    slot_list_append(&pipeline->inbox[sink->slot], record, sink->slot);
+    slot_list_append(&pipeline->inbox[sink->slot], record, sink);
     pipeline->has_inbox = true;
     pthread_mutex_unlock(&pipeline->inbox_lock);
     pipeline_wake(pipeline);
@@ -493,15 +488,16 @@ static void settle_list(struct pipeline *pipeline, struct slot_list *lists)
     size_t slots = pipeline_slots(pipeline);
 
     for (size_t i = 0; i < slots; i++) {
+        struct stage *sink = pipeline->sinks[i];
         struct record *record = lists[i].head;
 
         lists[i].head = NULL;
         if (pipeline->is_measured)
-            meter_settled(pipeline->sinks[i], record);
+            meter_settled(sink, record);
         while (record != NULL) {
-            struct record *next = record->slots[i].inbox_next;
+            struct record *next = slot_of(record, sink)->inbox_next;
 
-            settle_one(pipeline->sinks[i], record);
+            settle_one(sink, record);
             record = next;
         }
     }

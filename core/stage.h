@@ -93,7 +93,8 @@ struct stage {
     bool has_moved;                /* something of what it took was settled since `stalled_since` */
     int64_t stalled_since;         /* on clock_now */
 
-    size_t slot; /* sinks: which of a record's slots; transforms: 0 */
+    size_t slot;    /* sinks: which of a record's slots; transforms: 0 */
+    size_t slot_at; /* where that begins in a record: see slot_of */
     struct record_queue queue;
     size_t kept_bytes;    /* transforms: the charges of what they keep */
     struct retry retry;   /* sinks */
