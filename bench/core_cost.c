@@ -1,10 +1,13 @@
 /* core_cost - what a record costs in the core alone: nanoseconds of CPU from emit to settlement.
  *
  *   core_cost FILE.ini...     sources that end: bench/instructions/core.ini, ... with BENCH_COUNT=2000000
+ *   core_cost --watched ...   as if somebody watched them
+ *   core_cost --once ...      runs each once, for scripts/instructions
  *
  * The files take turns, ROUNDS times, so that a change of the machine's speed meets them all; the median is printed. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "assemble.h"
@@ -23,13 +26,15 @@ static double cpu_seconds(void)
 }
 
 /* Nanoseconds a record, or below 0 after an error. */
-static double run_once(const char *path)
+static double run_once(const char *path, bool is_watched)
 {
     struct pipeline *pipeline = pipeline_load(path);
     double before, nanoseconds = -1;
 
     if (pipeline == NULL)
         return -1;
+    if (is_watched)
+        pipeline_measure(pipeline);
     if (pipeline_open(pipeline) == 0) {
         before = cpu_seconds();
         lane_run(pipeline);
@@ -49,28 +54,39 @@ static int by_value(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
+/* Whether the first argument is this one, which is taken away. */
+static bool has_flag(int *argc, char ***argv, const char *flag)
+{
+    if (*argc < 2 || strcmp((*argv)[1], flag) != 0)
+        return false;
+    ++*argv;
+    --*argc;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     double results[FILES][ROUNDS];
-    int files = argc - 1;
+    bool is_watched = has_flag(&argc, &argv, "--watched");
+    int rounds = has_flag(&argc, &argv, "--once") ? 1 : ROUNDS, files = argc - 1;
 
     if (files < 1 || files > FILES) {
-        fprintf(stderr, "usage: core_cost FILE.ini... (at most %d)\n", FILES);
+        fprintf(stderr, "usage: core_cost [--watched] [--once] FILE.ini... (at most %d)\n", FILES);
         return 2;
     }
     log_setup(LOG_TEXT, FMS_LOG_WARN);
     loader_search(getenv("FMSPIPE_PLUGIN_PATH"));
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0; round < rounds; round++) {
         for (int i = 0; i < files; i++) {
-            results[i][round] = run_once(argv[i + 1]);
+            results[i][round] = run_once(argv[i + 1], is_watched);
             if (results[i][round] < 0)
                 return 1;
         }
     }
     for (int i = 0; i < files; i++) {
-        qsort(results[i], ROUNDS, sizeof **results, by_value);
-        printf("%-24s %6.1f ns CPU a record (median of %d; %.1f to %.1f)\n", argv[i + 1], results[i][ROUNDS / 2],
-               ROUNDS, results[i][0], results[i][ROUNDS - 1]);
+        qsort(results[i], (size_t)rounds, sizeof **results, by_value);
+        printf("%-24s %6.1f ns CPU a record (median of %d; %.1f to %.1f)\n", argv[i + 1], results[i][rounds / 2],
+               rounds, results[i][0], results[i][rounds - 1]);
     }
     return 0;
 }
