@@ -6,13 +6,23 @@
 
 #include "clock.h"
 
+/* In the order of a view: along the way of a record, whatever the order in the file. */
+static struct stage *stage_at(const struct pipeline *pipeline, size_t i)
+{
+    if (i == 0)
+        return pipeline->source;
+    if (i <= pipeline->transform_count)
+        return pipeline->transforms[i - 1];
+    return pipeline->sinks[i - 1 - pipeline->transform_count];
+}
+
 int snapshot_init(struct pipeline *pipeline)
 {
     struct stage_view *stages = calloc(pipeline->stage_count + 1, sizeof *stages);
     int error = -ENOMEM;
 
     for (size_t i = 0; i < pipeline->stage_count && stages != NULL; i++) {
-        const struct stage *stage = pipeline->stages[i];
+        const struct stage *stage = stage_at(pipeline, i);
 
         stages[i] = (struct stage_view){.name = stage->name, .role = stage->host.role, .table = &stage->plugin->table};
     }
@@ -152,7 +162,7 @@ void snapshot_take(struct pipeline *pipeline)
     shown->is_wanted = false;
     show_pipeline(pipeline, &shown->latest);
     for (size_t i = 0; i < shown->latest.stage_count; i++)
-        show_stage(pipeline->stages[i], &shown->latest.stages[i]);
+        show_stage(stage_at(pipeline, i), &shown->latest.stages[i]);
     show_oldest(pipeline, &shown->latest);
     pipeline->meter.realtime = clock_realtime() - shown->latest.shown_at;
     shown->number++;

@@ -16,6 +16,12 @@ struct pipeline_counts {
     uint64_t emitted, delivered, rejected, dead_letters, dropped, retried;
 };
 
+/* Times are on clock_now. Bytes, times and durations are 0 where nobody watches: see pipeline_measure.
+ *
+ * How exact they are: the lane reads the clock when it wakes, after each call of a plugin but those of transforms, and before its
+ * source is told; what happens meanwhile has the time read last. What a sink settles on a thread of its own is seen when the
+ * lane sees it. */
+
 /* Names live as long as the pipeline. */
 struct stage_view {
     const char *name; /* "source", "transform check", "sink kafka", "dead_letter" */
@@ -25,22 +31,27 @@ struct stage_view {
     bool has_link;                  /* it tells of its far end: FMS_TRAIT_LINK */
     struct link_state link;
 
-    uint64_t records_in, records_out; /* a sink's: put into its queue, delivered */
-    uint64_t bytes_in, bytes_out;     /* of their payloads */
-    uint64_t rejected;                /* under its name, and of these: */
-    uint64_t letters;                 /* became dead letters */
-    uint64_t discarded;               /* were dropped, as on_reject says */
-    uint64_t retried;                 /* sinks */
-    uint64_t dropped;                 /* transforms: by FMS_DROP, without children */
-    size_t held;                      /* sinks: not settled; transforms: kept, or waiting for room */
-    size_t taken;                     /* sinks: of these, those that the plugin has */
-    bool is_full;                     /* sinks: it took less than it was offered */
-    bool is_retrying;                 /* sinks: it could not deliver, and is to be offered again */
-    int64_t oldest_at;             /* when the oldest of what is held was emitted, on clock_now; 0: nothing is held */
-    int64_t last_at;               /* source: its last record; sinks: the last delivery; on clock_now; 0: none yet */
-    int64_t busy;                  /* nanoseconds that its functions have held the lane */
-    struct histogram_view queue;   /* sinks: from its queue's end until it is taken */
-    struct histogram_view far_end; /* sinks: from there until it is delivered */
+    /* The source's are what it emitted. A transform's go in once, however often it is called for them; children go out, too.
+     * A sink's go in with its queue, a retry is no further one, and out when they are delivered. */
+    uint64_t records_in, records_out;
+    uint64_t bytes_in, bytes_out; /* of their payloads */
+    uint64_t rejected;            /* under its name; [dead_letter]: letters that it refused. Of these: */
+    uint64_t letters;             /* became dead letters */
+    uint64_t discarded;           /* were dropped, as on_reject says; the rest shares another's letter, or is stuck */
+    uint64_t retried;             /* sinks: how often one was to be offered again */
+    uint64_t dropped;             /* transforms: ended there, as was meant, and had no children */
+    size_t held;                  /* sinks: not settled; transforms: kept, or waiting for room */
+    size_t taken;                 /* sinks: of these, those that the plugin has; transforms: kept */
+    bool is_full;                 /* sinks: it took less than it was offered */
+    bool is_retrying;             /* sinks: it could not deliver, and is to be offered again */
+    int64_t oldest_at;            /* when the first of what is held was emitted (its root); 0: nothing is held */
+    int64_t last_at;              /* source: its last record; sinks: the last delivery; 0: none yet */
+    /* Nanoseconds that its functions have held the lane, with the core's own work for it. Transforms: those of one root in
+     * METER_EACH, times that; and what led to them, mostly the source's poll, has so much less. */
+    int64_t busy;
+    /* Sinks, for each record once: from its queue's end until it is taken for the first time; of those delivered, from there
+     * until they are, with all retries in between. */
+    struct histogram_view queue, far_end;
 
     uint64_t *counters; /* the plugin's own, as many as its table has */
     double *gauges;
@@ -49,23 +60,24 @@ struct stage_view {
 
 struct pipeline_view {
     const char *name, *file;
-    int64_t shown_at; /* on clock_now */
+    int64_t shown_at;
     enum pipeline_state state;
     bool has_failed;  /* for good, once the pipeline is closed: close may say so, too */
     bool is_finished; /* ended by fms_finish: what is left is nobody's error */
     bool is_blocked;  /* the source is held back by a bound */
     struct pipeline_counts counts;
     size_t in_flight, in_flight_bytes, max_in_flight, max_in_flight_bytes;
-    size_t left;                     /* after the run: records left unsettled */
-    int64_t stall_after;             /* the option */
-    int64_t started_at;              /* on clock_now */
-    int64_t blocked;                 /* nanoseconds that a bound has held the source back */
-    int64_t busy;                    /* nanoseconds that the lane was awake */
-    int64_t oldest_at;               /* when the oldest record in flight was emitted; 0: none is */
-    struct histogram_view transform; /* from emission to the sinks' queues, of one root in some */
-    struct histogram_view total;     /* from emission until the source is told: delivered */
-    struct histogram_view age;       /* of the data (its timestamp) on arrival */
-    struct stage_view *stages;       /* source, transforms, sinks, dead letters */
+    size_t left;         /* after the run: records left unsettled */
+    int64_t stall_after; /* the option */
+    int64_t started_at;  /* its lane; 0: not yet */
+    int64_t blocked;     /* nanoseconds that a bound has held the source back: exact */
+    int64_t busy;        /* nanoseconds that the lane was awake: exact */
+    int64_t oldest_at;   /* the least of its stages', and of what on_reject = stop left in flight; 0: none */
+    /* From emission to the sinks' queues, of one root in METER_EACH and its children, by clock reads of their own: empty where
+     * there are no transforms. From emission until the source is told that it is delivered. Of what has a timestamp: how old
+     * that is when it is emitted. */
+    struct histogram_view transform, total, age;
+    struct stage_view *stages; /* source, transforms, sinks, dead letters, in that order */
     size_t stage_count;
     struct fleet_counts {
         bool is_kept; /* [pipeline] vehicle is set */
