@@ -37,12 +37,21 @@ struct health {
     } * stages;           /* as many as the view has */
 };
 
+/* Histograms of a pipeline as they were at one time. */
+struct latencies {
+    struct histogram_view transform, total, age;
+    struct stage_latencies {
+        struct histogram_view queue, far_end;
+    } * stages; /* as many as the view has */
+};
+
 struct observed {
     struct pipeline_view view;
     bool has_answered;   /* at the last look */
     int64_t answered_at; /* when its lane did last; on the host's clock */
     double received_rate, delivered_rate;
     struct stage_rates *rates; /* as many as the view has stages */
+    struct latencies earlier;  /* a minute ago, or zeros: what lies between that and the view is the last minute's */
     struct health health;
 };
 
@@ -65,6 +74,39 @@ struct observation {
     uint64_t log_counts[4];              /* by enum fms_level */
     struct logged lines[OBSERVED_LINES]; /* warnings and errors, the latest last */
     size_t line_count;
+    _Atomic unsigned references;
 };
+
+#define HISTORY_STEPS 180u
+#define HISTORY_STEP  (5 * FMS_SECOND)
+
+/* What a pipeline did in the steps of the last 15 minutes. */
+struct history {
+    struct history_point {
+        int64_t time;               /* its end; the host's realtime */
+        double received, delivered; /* a second */
+        double in_flight, oldest;   /* at its end; seconds, 0: nothing is in flight */
+        double p99;                 /* seconds from emission to delivery; NAN: nothing was delivered */
+    } points[HISTORY_STEPS];
+    size_t count, next; /* points[next] is the oldest, once all are taken */
+};
+
+/* The value below which a share of what came after `before` (NULL: of all) lies, seconds: interpolated within its bucket, and at
+ * most the highest bound. NAN: nothing came. */
+double histogram_quantile(const struct histogram_view *now, const struct histogram_view *before, double share);
+
+struct observer;
+
+/* Looks once, then begins the thread, which writes to `news_fd`, an eventfd, at each new observation. NULL after an error, logged.
+ * [control] */
+struct observer *observer_start(const struct admin_host *host, int news_fd);
+void observer_stop(struct observer *observer);
+
+/* The newest; never NULL. To be handed back. [any thread] */
+struct observation *observer_latest(struct observer *observer);
+void observation_unref(struct observation *observation);
+
+/* A copy of what is known of the pipeline of that name, or false: there is none. [any thread] */
+bool observer_history(struct observer *observer, const char *pipeline, struct history *to);
 
 #endif

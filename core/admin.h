@@ -22,15 +22,31 @@ struct admin_host {
     void (*observe_log)(log_sink observer, void *user);
 };
 
+#define ADMIN_ADDRESSES 8u
+
+/* What the command line says. */
+struct admin_options {
+    const char *addresses[ADMIN_ADDRESSES];
+    size_t count;
+    const char *password_file; /* NULL: none */
+};
+
 /* What the shared object gives. */
 struct admin;
 struct admin_table {
     const char *version; /* FMS_VERSION */
-    /* Listens at all addresses, or fails (logged) with a negative errno. `host` lives until `stop`. [control] */
-    int (*start)(const struct admin_host *host, const char *const *addresses, size_t count, struct admin **admin);
+    /* Listens at all addresses, or fails (logged): -EINVAL where one is none, another negative errno where that may pass. `host`
+     * lives until `stop`. [control] */
+    int (*start)(const struct admin_host *host, const struct admin_options *options, struct admin **admin);
     void (*stop)(struct admin *admin);
 };
 
 #define ADMIN_ENTRY "fmspipe_admin" /* const struct admin_table *fmspipe_admin(void) */
+
+/* In the process: loads the shared object and starts it, for pipelines that are loaded and live until admin_end; nothing where no
+ * address is named. 0 or a negative errno as `start` has, logged. Once a process. [control] */
+struct pipeline;
+int admin_begin(const struct admin_options *options, struct pipeline *const *pipelines, size_t count);
+void admin_end(void);
 
 #endif

@@ -174,6 +174,18 @@ static bool has_pipeline(struct pipeline **pipelines, size_t count, const char *
     return false;
 }
 
+/* The watch begins before anything is opened, so that an address that is taken stops nothing that runs. */
+static int run_watched(const struct arguments *arguments, struct pipeline *const *pipelines)
+{
+    int error = admin_begin(&arguments->admin, pipelines, arguments->count);
+
+    if (error != 0)
+        return error == -EINVAL ? EXIT_CONFIGURATION : EXIT_FAILED;
+    error = runner_run(pipelines, arguments->count, arguments->until);
+    admin_end();
+    return error != 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
 static int run(const struct arguments *arguments)
 {
     struct pipeline **pipelines;
@@ -183,8 +195,8 @@ static int run(const struct arguments *arguments)
         return status;
     if (arguments->until != NULL && !has_pipeline(pipelines, arguments->count, arguments->until))
         status = command_misused("--until names no pipeline of this command", arguments->until);
-    else if (runner_run(pipelines, arguments->count, arguments->until) != 0)
-        status = EXIT_FAILED;
+    else
+        status = run_watched(arguments, pipelines);
     free_all(pipelines, arguments->count);
     return status;
 }

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "admin.h"
 #include "describe.h"
 #include "log.h"
 
@@ -17,6 +18,7 @@ struct arguments {
     enum describe_format format;
     const char *type; /* NULL: not said */
     int64_t timeout;
+    struct admin_options admin;
     char **words; /* behind the command */
     size_t count;
 };

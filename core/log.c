@@ -52,6 +52,8 @@ static enum log_format log_format = LOG_TEXT;
 static enum fms_level log_most = FMS_LOG_INFO;
 static log_sink log_user_sink;
 static void *log_user;
+static log_sink log_observer;
+static void *log_observer_user;
 static struct log_known log_known[LOG_KNOWN], log_kinds[LOG_KNOWN]; /* of any kind; by kind */
 
 /* All under log_lock. The line that is being written is the queue's first until it is. */
@@ -79,6 +81,14 @@ void log_redirect(log_sink sink, void *user)
     log_user = user;
     memset(log_known, 0, sizeof log_known);
     memset(log_kinds, 0, sizeof log_kinds);
+    pthread_mutex_unlock(&log_lock);
+}
+
+void log_observe(log_sink observer, void *user)
+{
+    pthread_mutex_lock(&log_lock);
+    log_observer = observer;
+    log_observer_user = user;
     pthread_mutex_unlock(&log_lock);
 }
 
@@ -385,6 +395,8 @@ static void log_out(enum fms_level level, const char *pipeline, const char *stag
     char *line;
     size_t size = 0;
 
+    if (log_observer != NULL)
+        log_observer(log_observer_user, level, pipeline, stage, text);
     if (log_user_sink != NULL) {
         log_user_sink(log_user, level, pipeline, stage, text);
         return;

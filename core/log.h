@@ -14,6 +14,10 @@ typedef void (*log_sink)(void *user, enum fms_level level, const char *pipeline,
 void log_setup(enum log_format format, enum fms_level most);
 void log_redirect(log_sink sink, void *user);
 
+/* Each line from now on goes there as well, under the logger's lock: `observer` takes no time, and does not log. NULL: no more,
+ * and it is not called any more once this returns. */
+void log_observe(log_sink observer, void *user);
+
 /* Nothing that logs waits for who reads stderr: a thread of the logger's own writes. This waits, for at most `timeout`, until
  * that has written all; not for a reader that has stopped reading. The end of the process does it by itself, _exit and abort do
  * not. */

@@ -16,6 +16,11 @@ static const char options_usage[] =
     "  --plugin-dir=DIR[:DIR...]   look here for plugins first (also: FMSPIPE_PLUGIN_PATH)\n"
     "  --log-format=text|json      how log lines on stderr look (text)\n"
     "  --log-level=error|warn|info|debug\n"
+    "  --admin=ADDRESS[,ADDRESS...]   run: show what is going on over HTTP: the page, /metrics, /status, /livez, "
+    "/readyz; at\n"
+    "                              127.0.0.1:9464, [::1]:9464 or unix:/run/fmspipe/bridge.sock (also: FMSPIPE_ADMIN)\n"
+    "  --admin-password-file=FILE  its first line is the password, for other addresses than the machine's own\n"
+    "                              (also: FMSPIPE_ADMIN_PASSWORD_FILE)\n"
     "  --until=NAME                run: stop all pipelines when this one has ended\n"
     "  --timeout=SECONDS           probe: how long to try each stage (10)\n"
     "  --format=table|json|markdown|man   describe: how to print (table)\n"
@@ -61,6 +66,33 @@ static int bad_option(int option, const char *word)
     return command_misused("unknown option, or the beginning of several", optopt != 0 ? letter : word);
 }
 
+/* Addresses, separated by commas, behind those that are there. The list is cut into them. */
+static int add_addresses(char *list, struct admin_options *admin)
+{
+    char *rest = NULL;
+
+    for (char *address = strtok_r(list, ",", &rest); address != NULL; address = strtok_r(NULL, ",", &rest)) {
+        if (admin->count == ADMIN_ADDRESSES)
+            return command_misused("--admin takes 8 addresses at most, and this is one more", address);
+        admin->addresses[admin->count++] = address;
+    }
+    return 0;
+}
+
+/* What the environment says where the command line does not. */
+static int take_environment(struct arguments *arguments)
+{
+    const char *addresses = getenv("FMSPIPE_ADMIN");
+    static char *list; /* until the process ends */
+
+    if (arguments->admin.password_file == NULL)
+        arguments->admin.password_file = getenv("FMSPIPE_ADMIN_PASSWORD_FILE");
+    if (arguments->admin.count > 0 || addresses == NULL)
+        return 0;
+    list = strdup(addresses);
+    return list != NULL ? add_addresses(list, &arguments->admin) : EXIT_FAILED;
+}
+
 static int parse_option(int option, char **argv, struct arguments *arguments)
 {
     static const char *const formats[] = {"text", "json", NULL};
@@ -91,6 +123,12 @@ static int parse_option(int option, char **argv, struct arguments *arguments)
         choice = choose(optarg, types);
         arguments->type = choice < 0 ? NULL : types[choice];
         break;
+    case LONG | 'a':
+        return *optarg != '\0' ? add_addresses(optarg, &arguments->admin)
+                               : command_misused("--admin needs an address", NULL);
+    case LONG | 'w':
+        arguments->admin.password_file = optarg;
+        break;
     case LONG | 'u':
         arguments->until = optarg;
         break;
@@ -116,11 +154,18 @@ static int parse_option(int option, char **argv, struct arguments *arguments)
 static int parse_arguments(int argc, char **argv, struct arguments *arguments, const struct command **command)
 {
     static const struct option options[] = {
-        {"plugin-dir", required_argument, NULL, LONG | 'p'}, {"log-format", required_argument, NULL, LONG | 'f'},
-        {"log-level", required_argument, NULL, LONG | 'l'},  {"until", required_argument, NULL, LONG | 'u'},
-        {"timeout", required_argument, NULL, LONG | 't'},    {"format", required_argument, NULL, LONG | 'd'},
-        {"type", required_argument, NULL, LONG | 'r'},       {"help", no_argument, NULL, LONG | 'h'},
-        {"version", no_argument, NULL, LONG | 'v'},          {NULL, 0, NULL, 0},
+        {"plugin-dir", required_argument, NULL, LONG | 'p'},
+        {"log-format", required_argument, NULL, LONG | 'f'},
+        {"log-level", required_argument, NULL, LONG | 'l'},
+        {"until", required_argument, NULL, LONG | 'u'},
+        {"timeout", required_argument, NULL, LONG | 't'},
+        {"format", required_argument, NULL, LONG | 'd'},
+        {"admin", required_argument, NULL, LONG | 'a'},
+        {"admin-password-file", required_argument, NULL, LONG | 'w'},
+        {"type", required_argument, NULL, LONG | 'r'},
+        {"help", no_argument, NULL, LONG | 'h'},
+        {"version", no_argument, NULL, LONG | 'v'},
+        {NULL, 0, NULL, 0},
     };
     bool has_level = false;
     int option, error;
@@ -133,6 +178,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, c
             return error;
         has_level = has_level || option == (LONG | 'l');
     }
+    error = take_environment(arguments);
+    if (error != 0)
+        return error;
     *command = optind < argc ? command_find(argv[optind]) : NULL;
     optind += *command != NULL;
     if (*command == NULL)

@@ -1,0 +1,398 @@
+/* observe.c - see observe.h.
+ *
+ * An observation is made whole, with memory of its own for all that it tells, and never changed afterwards: so whoever reads one
+ * needs no lock, however long that takes, and the thread that looks waits for nobody but the lanes, and for those not long. */
+#include "observe.h"
+
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "health.h"
+#include "worker.h"
+
+#define PAUSE        FMS_SECOND
+#define PATIENCE     (50 * FMS_MS) /* for each lane */
+#define MINUTE_STEPS 12u           /* of HISTORY_STEP */
+
+/* What is kept of a pipeline from one look to the next; the observer's thread's, but for `history`. */
+struct kept {
+    struct history history;                /* under the observer's lock */
+    struct latencies minute[MINUTE_STEPS]; /* minute[next] is the oldest, once all are taken */
+    size_t count, next;
+    uint64_t received, delivered; /* at the end of the last step */
+};
+
+struct observer {
+    const struct admin_host *host;
+    int news_fd;
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t changed;
+    bool must_stop;
+    struct observation *latest;
+    struct kept *kept; /* by pipeline */
+    size_t count;
+    int64_t stepped_at; /* the observer's thread's alone */
+
+    pthread_mutex_t log_lock; /* taken after any other, the logger's too; guards what follows */
+    uint64_t log_counts[4];
+    struct logged lines[OBSERVED_LINES]; /* lines[next_line] is the oldest, once all are taken */
+    size_t line_count, next_line;
+};
+
+/* -------------------------------------------------------------------------------------------------------- the log */
+
+static void copy_text(char *to, size_t size, const char *from)
+{
+    size_t length = from != NULL ? strnlen(from, size - 1) : 0;
+
+    memcpy(to, from != NULL ? from : "", length);
+    to[length] = '\0';
+}
+
+/* On the thread that logs, which may be a lane's. */
+static void take_line(void *user, enum fms_level level, const char *pipeline, const char *stage, const char *text)
+{
+    struct observer *self = user;
+    struct logged *line;
+
+    pthread_mutex_lock(&self->log_lock);
+    self->log_counts[level]++;
+    if (level <= FMS_LOG_WARN) {
+        line = &self->lines[self->next_line];
+        line->at = self->host->realtime();
+        line->level = level;
+        copy_text(line->pipeline, sizeof line->pipeline, pipeline);
+        copy_text(line->stage, sizeof line->stage, stage);
+        copy_text(line->text, sizeof line->text, text);
+        self->next_line = (self->next_line + 1) % OBSERVED_LINES;
+        self->line_count += self->line_count < OBSERVED_LINES;
+    }
+    pthread_mutex_unlock(&self->log_lock);
+}
+
+static void copy_lines(struct observer *self, struct observation *to)
+{
+    pthread_mutex_lock(&self->log_lock);
+    memcpy(to->log_counts, self->log_counts, sizeof to->log_counts);
+    to->line_count = self->line_count;
+    for (size_t i = 0; i < self->line_count; i++)
+        to->lines[i] = self->lines[(self->next_line + OBSERVED_LINES - self->line_count + i) % OBSERVED_LINES];
+    pthread_mutex_unlock(&self->log_lock);
+}
+
+/* ------------------------------------------------------------------------------------------------------ histograms */
+
+static uint64_t count_since(const struct histogram_view *now, const struct histogram_view *before, size_t bucket)
+{
+    return now->counts[bucket] - (before != NULL ? before->counts[bucket] : 0);
+}
+
+double histogram_quantile(const struct histogram_view *now, const struct histogram_view *before, double share)
+{
+    uint64_t total = 0;
+    double rank, below = 0;
+
+    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++)
+        total += count_since(now, before, i);
+    rank = share * (double)total;
+    for (size_t i = 0; i < HISTOGRAM_BUCKETS - 1 && total > 0; i++) {
+        double in_bucket = (double)count_since(now, before, i);
+        double low = i > 0 ? (double)histogram_bounds[i - 1] : 0, high = (double)histogram_bounds[i];
+
+        if (in_bucket > 0 && below + in_bucket >= rank)
+            return (low + (high - low) * (rank - below) / in_bucket) / (double)FMS_SECOND;
+        below += in_bucket;
+    }
+    return total > 0 ? (double)histogram_bounds[HISTOGRAM_BUCKETS - 2] / (double)FMS_SECOND : NAN;
+}
+
+/* 0 or -ENOMEM. */
+static int latencies_of(const struct pipeline_view *view, struct latencies *to)
+{
+    struct stage_latencies *stages = realloc(to->stages, (view->stage_count + 1) * sizeof *stages);
+
+    if (stages == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < view->stage_count; i++)
+        stages[i] = (struct stage_latencies){view->stages[i].queue, view->stages[i].far_end};
+    *to = (struct latencies){view->transform, view->total, view->age, stages};
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------- one observation */
+
+static void forget(const struct admin_host *host, struct observed *observed)
+{
+    host->forget(&observed->view);
+    free(observed->rates);
+    free(observed->earlier.stages);
+    free(observed->health.stages);
+}
+
+void observation_unref(struct observation *observation)
+{
+    if (observation == NULL || atomic_fetch_sub(&observation->references, 1) > 1)
+        return;
+    for (size_t i = 0; i < observation->count; i++)
+        forget(observation->host, &observation->pipelines[i]);
+    free(observation->pipelines);
+    free(observation);
+}
+
+static double rate_of(uint64_t now, uint64_t before, int64_t time)
+{
+    return time > 0 ? (double)(now - before) * (double)FMS_SECOND / (double)time : 0;
+}
+
+/* From the lane's own times; a lane that has not answered has moved nothing that we know of. */
+static void fill_rates(struct observed *now, const struct observed *before)
+{
+    const struct pipeline_view *view = &now->view, *old = &before->view;
+    int64_t time = view->shown_at - old->shown_at;
+
+    now->received_rate = rate_of(view->counts.emitted, old->counts.emitted, time);
+    now->delivered_rate = rate_of(view->counts.delivered, old->counts.delivered, time);
+    for (size_t i = 0; i < view->stage_count && i < old->stage_count; i++) {
+        const struct stage_view *stage = &view->stages[i], *was = &old->stages[i];
+
+        now->rates[i] = (struct stage_rates){
+            rate_of(stage->records_in, was->records_in, time), rate_of(stage->records_out, was->records_out, time),
+            rate_of(stage->bytes_in, was->bytes_in, time), rate_of(stage->bytes_out, was->bytes_out, time)};
+    }
+}
+
+/* 0 or -ENOMEM. `before`: NULL at first. */
+static int observe(struct observer *self, size_t i, const struct observed *before, struct observed *now,
+                   const struct observation *whole)
+{
+    const struct kept *kept = &self->kept[i];
+    const struct latencies *earlier = kept->count == MINUTE_STEPS ? &kept->minute[kept->next] : NULL;
+
+    now->has_answered = self->host->look(self->host->process, i, &now->view, PATIENCE);
+    now->answered_at = now->has_answered ? self->host->now() : before != NULL ? before->answered_at : whole->at;
+    if (now->view.shown_at > now->answered_at)
+        now->answered_at = now->view.shown_at; /* late, but it has */
+    now->rates = calloc(now->view.stage_count + 1, sizeof *now->rates);
+    now->health.stages = calloc(now->view.stage_count + 1, sizeof *now->health.stages);
+    now->earlier.stages = calloc(now->view.stage_count + 1, sizeof *now->earlier.stages);
+    if (now->rates == NULL || now->health.stages == NULL || now->earlier.stages == NULL)
+        return -ENOMEM;
+    if (earlier != NULL) {
+        struct stage_latencies *stages = now->earlier.stages;
+
+        memcpy(stages, earlier->stages, now->view.stage_count * sizeof *stages);
+        now->earlier = (struct latencies){earlier->transform, earlier->total, earlier->age, stages};
+    }
+    if (before != NULL)
+        fill_rates(now, before);
+    health_judge(now, before, whole->at, whole->realtime);
+    return 0;
+}
+
+/* NULL: out of memory. */
+static struct observation *observe_all(struct observer *self, const struct observation *before)
+{
+    struct observation *now = calloc(1, sizeof *now);
+    struct observed *pipelines = calloc(self->count + 1, sizeof *pipelines);
+    int error = now != NULL && pipelines != NULL ? 0 : -ENOMEM;
+
+    if (error != 0) {
+        free(now);
+        free(pipelines);
+        return NULL;
+    }
+    now->host = self->host;
+    now->realtime = self->host->realtime();
+    now->at = self->host->now();
+    now->started = before != NULL ? before->started : now->realtime;
+    now->pipelines = pipelines;
+    now->count = self->count;
+    now->references = 1;
+    for (size_t i = 0; i < self->count && error == 0; i++)
+        error = observe(self, i, before != NULL ? &before->pipelines[i] : NULL, &pipelines[i], now);
+    copy_lines(self, now);
+    if (error == 0)
+        return now;
+    observation_unref(now);
+    return NULL;
+}
+
+/* --------------------------------------------------------------------------------------------------------- history */
+
+static void step(struct kept *kept, const struct observed *now, int64_t at, int64_t realtime, int64_t time)
+{
+    const struct pipeline_view *view = &now->view;
+    const struct latencies *last = kept->count > 0 ? &kept->minute[(kept->next + MINUTE_STEPS - 1) % MINUTE_STEPS]
+                                                   : NULL;
+    struct history *history = &kept->history;
+
+    history->points[history->next] = (struct history_point){
+        .time = realtime,
+        .received = rate_of(view->counts.emitted, kept->received, time),
+        .delivered = rate_of(view->counts.delivered, kept->delivered, time),
+        .in_flight = (double)view->in_flight,
+        .oldest = view->oldest_at > 0 ? (double)(at - view->oldest_at) / (double)FMS_SECOND : 0,
+        .p99 = histogram_quantile(&view->total, last != NULL ? &last->total : NULL, 0.99),
+    };
+    history->next = (history->next + 1) % HISTORY_STEPS;
+    history->count += history->count < HISTORY_STEPS;
+    kept->received = view->counts.emitted;
+    kept->delivered = view->counts.delivered;
+    if (latencies_of(view, &kept->minute[kept->next]) != 0)
+        return;
+    kept->next = (kept->next + 1) % MINUTE_STEPS;
+    kept->count += kept->count < MINUTE_STEPS;
+}
+
+/* Called with the lock held. */
+static void step_all(struct observer *self)
+{
+    const struct observation *now = self->latest;
+
+    if (now->at - self->stepped_at < HISTORY_STEP)
+        return;
+    for (size_t i = 0; i < self->count; i++)
+        step(&self->kept[i], &now->pipelines[i], now->at, now->realtime, now->at - self->stepped_at);
+    self->stepped_at = now->at;
+}
+
+bool observer_history(struct observer *self, const char *pipeline, struct history *to)
+{
+    bool is_found = false;
+
+    pthread_mutex_lock(&self->lock);
+    for (size_t i = 0; i < self->count && !is_found; i++) {
+        is_found = strcmp(self->latest->pipelines[i].view.name, pipeline) == 0;
+        if (is_found)
+            *to = self->kept[i].history;
+    }
+    pthread_mutex_unlock(&self->lock);
+    return is_found;
+}
+
+/* ------------------------------------------------------------------------------------------------------ the thread */
+
+struct observation *observer_latest(struct observer *self)
+{
+    struct observation *latest;
+
+    pthread_mutex_lock(&self->lock);
+    latest = self->latest;
+    atomic_fetch_add(&latest->references, 1);
+    pthread_mutex_unlock(&self->lock);
+    return latest;
+}
+
+/* Without memory, what was seen last stays. */
+static void publish(struct observer *self, struct observation *now)
+{
+    struct observation *before = self->latest;
+    uint64_t one = 1;
+
+    if (now == NULL)
+        return;
+    pthread_mutex_lock(&self->lock);
+    self->latest = now;
+    step_all(self);
+    pthread_mutex_unlock(&self->lock);
+    observation_unref(before);
+    if (write(self->news_fd, &one, sizeof one) < 0)
+        abort(); /* an eventfd that cannot count to 2^64 */
+}
+
+/* Whether to look again, once it is time. */
+static bool wait_until(struct observer *self, const struct timespec *time)
+{
+    bool must_stop;
+
+    pthread_mutex_lock(&self->lock);
+    while (!self->must_stop && pthread_cond_timedwait(&self->changed, &self->lock, time) != ETIMEDOUT)
+        continue;
+    must_stop = self->must_stop;
+    pthread_mutex_unlock(&self->lock);
+    return !must_stop;
+}
+
+static struct timespec next_look(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    time.tv_sec += PAUSE / FMS_SECOND;
+    return time;
+}
+
+static void *run(void *user)
+{
+    struct observer *self = user;
+    struct timespec next = next_look();
+
+    worker_give_way();
+    while (wait_until(self, &next)) {
+        next = next_look();
+        publish(self, observe_all(self, self->latest));
+    }
+    return NULL;
+}
+
+static void observer_free(struct observer *self)
+{
+    self->host->observe_log(NULL, NULL);
+    observation_unref(self->latest);
+    for (size_t i = 0; i < self->count && self->kept != NULL; i++) {
+        for (size_t j = 0; j < MINUTE_STEPS; j++)
+            free(self->kept[i].minute[j].stages);
+    }
+    free(self->kept);
+    pthread_cond_destroy(&self->changed);
+    pthread_mutex_destroy(&self->lock);
+    pthread_mutex_destroy(&self->log_lock);
+    free(self);
+}
+
+static void init(struct observer *self, const struct admin_host *host, int news_fd)
+{
+    pthread_condattr_t monotonic;
+
+    *self = (struct observer){.host = host, .news_fd = news_fd, .count = host->pipelines(host->process)};
+    pthread_mutex_init(&self->lock, NULL);
+    pthread_mutex_init(&self->log_lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&self->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    host->observe_log(take_line, self);
+}
+
+struct observer *observer_start(const struct admin_host *host, int news_fd)
+{
+    struct observer *self = malloc(sizeof *self);
+
+    if (self == NULL)
+        return NULL;
+    init(self, host, news_fd);
+    self->kept = calloc(self->count + 1, sizeof *self->kept);
+    self->latest = self->kept != NULL ? observe_all(self, NULL) : NULL;
+    self->stepped_at = self->latest != NULL ? self->latest->at : 0;
+    if (self->latest != NULL && worker_start(&self->thread, run, self) == 0)
+        return self;
+    host->log(FMS_LOG_ERROR, NULL, NULL, "cannot watch: out of memory or of threads");
+    observer_free(self);
+    return NULL;
+}
+
+void observer_stop(struct observer *self)
+{
+    pthread_mutex_lock(&self->lock);
+    self->must_stop = true;
+    pthread_cond_signal(&self->changed);
+    pthread_mutex_unlock(&self->lock);
+    pthread_join(self->thread, NULL);
+    observer_free(self);
+}

@@ -1,0 +1,26 @@
+/* route.h - which path is answered by what. */
+#ifndef FMS_ROUTE_H
+#define FMS_ROUTE_H
+
+#include "server.h"
+
+struct route {
+    const char *path;
+    struct MHD_Response *(*answer)(struct request *request); /* NULL: out of memory */
+    bool is_open;                                            /* to those without the password: probes cannot give one */
+    bool is_private;                                         /* over unix sockets only */
+};
+
+/* NULL: there is none. */
+const struct route *route_find(const char *path);
+
+/* The answers; see route.c. */
+struct MHD_Response *answer_events(struct request *request);
+struct MHD_Response *answer_history(struct request *request);
+struct MHD_Response *answer_livez(struct request *request);
+struct MHD_Response *answer_metrics(struct request *request);
+struct MHD_Response *answer_page(struct request *request);
+struct MHD_Response *answer_readyz(struct request *request);
+struct MHD_Response *answer_status(struct request *request);
+
+#endif

@@ -1,0 +1,552 @@
+/* server.c - see server.h.
+ *
+ * One thread answers all. A connection is the library's from the moment that it is let in, and who is let in is decided here: each
+ * address is a door with a bound of its own, so that a crowd at one leaves no less room for those who come by another. Where a door's
+ * room is full, who has been let in longest and asks for nothing makes way; where all are being answered, who comes is turned away. */
+#include "server.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "guard.h"
+#include "listen.h"
+#include "route.h"
+#include "worker.h"
+
+#define CLIENTS        64u         /* of a door */
+#define STREAMS        24u         /* of them, so that others find room */
+#define ACCEPTS        16u         /* in one turn, before those who are in have theirs */
+#define CLIENT_SECONDS 10u         /* for one that neither sends nor reads */
+#define CLIENT_MEMORY  (16u << 10) /* for its request, and the head of the answer */
+
+/* A connection. */
+struct client {
+    int fd;
+    uint64_t number;  /* of those by this door; 0: the place is free */
+    bool is_answered; /* it has asked, and has not got all of the answer */
+    bool is_leaving;  /* it has made way, and the library is to find that out */
+};
+
+struct door {
+    struct server *server;
+    struct listening listening;
+    struct MHD_Daemon *daemon;
+    int daemon_fd; /* ready when the library has something to do */
+    struct client clients[CLIENTS + ACCEPTS];
+    uint64_t number;
+    size_t streams;
+    bool is_shut; /* until the next observation: no descriptor was to be had */
+};
+
+struct stream {
+    struct stream *next;
+    struct door *door;
+    struct MHD_Connection *connection;
+    const struct stream_type *type;
+    void *user;
+    bool is_suspended;
+    int64_t due_at; /* then: when it goes on, on the host's clock; FMS_NEVER: at the next observation */
+};
+
+struct server {
+    const struct admin_host *host;
+    struct observer *observer;
+    struct password password;
+    struct door doors[ADMIN_ADDRESSES];
+    size_t door_count;
+    int news_fd; /* there is a new observation, or the end has come */
+    _Atomic bool must_end;
+    pthread_t thread;
+    bool has_thread;
+
+    /* The thread's own. */
+    struct observation *latest;
+    struct document *documents[DOCUMENT_KINDS]; /* of `latest` */
+    struct stream *streams;
+};
+
+/* ------------------------------------------------------------------------------------------------------- documents */
+
+struct document *server_document(struct server *server, enum document_kind kind,
+                                 void (*write)(const struct observation *latest, FILE *to))
+{
+    struct document *document = server->documents[kind];
+    FILE *to;
+
+    if (document == NULL) {
+        document = calloc(1, sizeof *document);
+        to = document != NULL ? open_memstream(&document->text, &document->size) : NULL;
+        if (document != NULL)
+            document->references = 1;
+        if (to != NULL)
+            write(server->latest, to);
+        if (to == NULL || fclose(to) != 0) {
+            document_unref(document);
+            return NULL;
+        }
+        server->documents[kind] = document;
+    }
+    document->references++;
+    return document;
+}
+
+static void forget_documents(struct server *server)
+{
+    for (size_t i = 0; i < DOCUMENT_KINDS; i++) {
+        document_unref(server->documents[i]);
+        server->documents[i] = NULL;
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------------- streams */
+
+static ssize_t stream_read(void *user, uint64_t position, char *to, size_t room)
+{
+    struct stream *stream = user;
+    struct server *server = stream->door->server;
+    ssize_t size = server->must_end ? -1 : stream->type->read(stream->user, server, to, room);
+
+    (void)position;
+    if (size < 0)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    if (size == 0) {
+        stream->is_suspended = true;
+        stream->due_at = stream->type->pause > 0 ? server->host->now() + stream->type->pause : FMS_NEVER;
+        MHD_suspend_connection(stream->connection);
+    }
+    return size;
+}
+
+static void stream_free(void *user)
+{
+    struct stream *stream = user;
+    struct stream **link = &stream->door->server->streams;
+
+    while (*link != stream)
+        link = &(*link)->next;
+    *link = stream->next;
+    stream->door->streams--;
+    stream->type->free(stream->user);
+    free(stream);
+}
+
+struct MHD_Response *answer_stream(struct request *request, const struct stream_type *type, void *take)
+{
+    struct server *server = request->server;
+    struct stream *stream = NULL;
+    struct MHD_Response *response = NULL;
+
+    if (request->door->streams == STREAMS) {
+        type->free(take);
+        return answer_text(
+            request, MHD_HTTP_SERVICE_UNAVAILABLE,
+            "as many are watching by this address as it has room for; close another page, or come again");
+    }
+    stream = malloc(sizeof *stream);
+    if (stream != NULL)
+        response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, stream_read, stream, stream_free);
+    if (response == NULL) {
+        free(stream);
+        type->free(take);
+        return NULL;
+    }
+    *stream = (struct stream){server->streams, request->door, request->connection, type, take, false, 0};
+    server->streams = stream;
+    request->door->streams++;
+    return answer_with_headers(response, type->type, NULL);
+}
+
+static void resume_streams(struct server *server, int64_t at)
+{
+    for (struct stream *stream = server->streams; stream != NULL; stream = stream->next) {
+        if (!stream->is_suspended || stream->due_at > at)
+            continue;
+        stream->is_suspended = false;
+        MHD_resume_connection(stream->connection);
+    }
+}
+
+/* -------------------------------------------------------------------------------------------------------- requests */
+
+/* What is to be said to who is not let in; NULL: nothing. */
+static struct MHD_Response *turn_away(struct request *request, const struct route *route, const char *method)
+{
+    const struct server *server = request->server;
+    bool is_open_to_all = !request->is_private && server->password.size == 0;
+    struct MHD_Response *response = NULL;
+
+    if (is_open_to_all && request->door->listening.address.is_loopback &&
+        !address_is_own_host(request_header(request, "Host")))
+        return answer_text(
+            request, MHD_HTTP_FORBIDDEN,
+            "this address answers to localhost and to loopback addresses only, so that no page of another name"
+            " can read it; ask for http://localhost, or set --admin-password-file");
+    if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
+        response = answer_text(request, MHD_HTTP_METHOD_NOT_ALLOWED, "this can be looked at only: GET or HEAD");
+        if (response != NULL)
+            MHD_add_response_header(response, "Allow", "GET, HEAD");
+        return response;
+    }
+    if (route == NULL)
+        return answer_text(
+            request, MHD_HTTP_NOT_FOUND,
+            "there is no such page; there are /, /status, /metrics, /livez, /readyz, /history and /events");
+    if (route->is_private && !request->is_private)
+        return answer_text(request, MHD_HTTP_FORBIDDEN,
+                           "this shows what records hold, and is answered over unix sockets only: --admin=unix:PATH");
+    if (!route->is_open && !request->is_trusted) {
+        response = answer_text(request, MHD_HTTP_UNAUTHORIZED, "the password is needed; any user name will do");
+        if (response != NULL)
+            MHD_add_response_header(response, "WWW-Authenticate", "Basic realm=\"fmspipe\", charset=\"UTF-8\"");
+        return response;
+    }
+    return NULL;
+}
+
+static bool is_trusted(const struct request *request)
+{
+    const struct password *password = &request->server->password;
+    char *user, *given = NULL;
+    bool is_good;
+
+    if (request->is_private || password->size == 0)
+        return true;
+    user = MHD_basic_auth_get_username_password(request->connection, &given);
+    is_good = password_is(password, given);
+    MHD_free(user);
+    MHD_free(given);
+    return is_good;
+}
+
+static struct client *client_of(struct MHD_Connection *connection)
+{
+    return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+/* Whether to answer before more is read, and to close the connection then: nothing that comes with a request is wanted. */
+static bool is_hasty(const struct request *request, const char *method)
+{
+    return (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) ||
+           request_header(request, "Content-Length") != NULL || request_header(request, "Transfer-Encoding") != NULL;
+}
+
+/* The library asks twice, and closes the connection of who is answered at first. */
+static enum MHD_Result answer(void *user, struct MHD_Connection *connection, const char *path, const char *method,
+                              const char *version, const char *data, size_t *size, void **context)
+{
+    struct door *door = user;
+    struct server *server = door->server;
+    const struct route *route = route_find(path);
+    struct request request = {.connection = connection,
+                              .server = server,
+                              .door = door,
+                              .observer = server->observer,
+                              .latest = server->latest,
+                              .is_private = door->listening.address.is_unix,
+                              .status = MHD_HTTP_OK};
+    bool is_first = *context == NULL;
+    struct MHD_Response *response;
+    enum MHD_Result result;
+
+    (void)version, (void)data, (void)size;
+    *context = door;
+    client_of(connection)->is_answered = true;
+    if (is_first && !is_hasty(&request, method))
+        return MHD_YES;
+    request.is_trusted = is_trusted(&request);
+    response = turn_away(&request, route, method);
+    if (response == NULL && request.status == MHD_HTTP_OK)
+        response = route->answer(&request);
+    if (response == NULL) /* out of memory: the connection is closed */
+        return MHD_NO;
+    result = MHD_queue_response(connection, request.status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static void answered(void *user, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode how)
+{
+    (void)user, (void)context, (void)how;
+    client_of(connection)->is_answered = false;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- doors */
+
+/* The library has taken a connection, or given it up. */
+static void come_or_go(void *user, struct MHD_Connection *connection, void **context,
+                       enum MHD_ConnectionNotificationCode what)
+{
+    struct door *door = user;
+    struct client *client = door->clients;
+
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        client = *context;
+        *client = (struct client){.number = 0};
+        return;
+    }
+    while (client->number != 0) /* make_room has found one */
+        client++;
+    *client = (struct client){.fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
+                              .number = ++door->number};
+    *context = client;
+}
+
+/* Whether one more may come in, for which another may have to go. */
+static bool make_room(struct door *door)
+{
+    struct client *oldest = NULL;
+    size_t staying = 0, taken = 0;
+
+    for (size_t i = 0; i < CLIENTS + ACCEPTS; i++) {
+        struct client *client = &door->clients[i];
+
+        if (client->number == 0)
+            continue;
+        taken++;
+        staying += !client->is_leaving;
+        if (!client->is_leaving && !client->is_answered && (oldest == NULL || client->number < oldest->number))
+            oldest = client;
+    }
+    if (taken == CLIENTS + ACCEPTS || (staying >= CLIENTS && oldest == NULL))
+        return false;
+    if (staying >= CLIENTS) {
+        oldest->is_leaving = true;
+        shutdown(oldest->fd, SHUT_RDWR);
+    }
+    return true;
+}
+
+static void let_in(struct door *door)
+{
+    struct sockaddr_storage peer;
+
+    for (size_t i = 0; i < ACCEPTS; i++) {
+        socklen_t size = sizeof peer;
+        int fd = accept4(door->listening.fd, (struct sockaddr *)&peer, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+        if (fd < 0) {
+            door->is_shut = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+            return;
+        }
+        if (make_room(door))
+            MHD_add_connection(door->daemon, fd, (struct sockaddr *)&peer, size); /* which closes it if it cannot */
+        else
+            close(fd);
+    }
+}
+
+/* 0 or -ENOMEM. */
+static int door_open(struct door *door)
+{
+    const union MHD_DaemonInfo *info;
+
+    door->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, answer, door,
+        MHD_OPTION_CONNECTION_LIMIT, CLIENTS + ACCEPTS, MHD_OPTION_CONNECTION_TIMEOUT, CLIENT_SECONDS,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CLIENT_MEMORY, MHD_OPTION_NOTIFY_CONNECTION, come_or_go, door,
+        MHD_OPTION_NOTIFY_COMPLETED, answered, door, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+    info = door->daemon != NULL ? MHD_get_daemon_info(door->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+    if (info == NULL)
+        return -ENOMEM;
+    door->daemon_fd = info->epoll_fd;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------ the thread */
+
+/* In milliseconds, for poll(). */
+static int time_left(const struct server *server)
+{
+    int64_t now = server->host->now(), left = FMS_SECOND;
+
+    for (const struct stream *stream = server->streams; stream != NULL; stream = stream->next) {
+        if (stream->is_suspended && stream->due_at - now < left)
+            left = stream->due_at - now;
+    }
+    left = left > 0 ? left / FMS_MS + 1 : 0;
+    for (size_t i = 0; i < server->door_count; i++) {
+        MHD_UNSIGNED_LONG_LONG timeout;
+
+        if (MHD_get_timeout(server->doors[i].daemon, &timeout) == MHD_YES && timeout < (MHD_UNSIGNED_LONG_LONG)left)
+            left = (int64_t)timeout;
+    }
+    return (int)left;
+}
+
+static void take_news(struct server *server)
+{
+    uint64_t drained;
+
+    if (read(server->news_fd, &drained, sizeof drained) < 0)
+        return;
+    observation_unref(server->latest);
+    server->latest = observer_latest(server->observer);
+    forget_documents(server);
+    for (size_t i = 0; i < server->door_count; i++)
+        server->doors[i].is_shut = false;
+    resume_streams(server, FMS_NEVER);
+}
+
+static void wait_for_work(const struct server *server, struct pollfd *fds)
+{
+    fds[0] = (struct pollfd){server->news_fd, POLLIN, 0};
+    for (size_t i = 0; i < server->door_count; i++) {
+        const struct door *door = &server->doors[i];
+
+        fds[1 + 2 * i] = (struct pollfd){door->is_shut ? -1 : door->listening.fd, POLLIN, 0};
+        fds[2 + 2 * i] = (struct pollfd){door->daemon_fd, POLLIN, 0};
+    }
+    if (poll(fds, 1 + 2 * server->door_count, time_left(server)) < 0)
+        fds[0].revents = 0;
+}
+
+static void *serve(void *user)
+{
+    struct server *server = user;
+    struct pollfd fds[1 + 2 * ADMIN_ADDRESSES];
+
+    worker_give_way();
+    while (!server->must_end) {
+        wait_for_work(server, fds);
+        if (fds[0].revents != 0)
+            take_news(server);
+        resume_streams(server, server->host->now());
+        for (size_t i = 0; i < server->door_count; i++) {
+            if (fds[1 + 2 * i].revents != 0)
+                let_in(&server->doors[i]);
+            MHD_run(server->doors[i].daemon);
+        }
+    }
+    return NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------------- begin and end */
+
+/* 0, or a negative errno, logged. */
+static int read_options(struct server *server, const struct admin_options *options)
+{
+    const struct admin_host *host = server->host;
+    const char *fault;
+    bool is_bad;
+
+    for (size_t i = 0; i < options->count; i++) {
+        fault = address_parse(options->addresses[i], &server->doors[i].listening.address);
+        if (fault != NULL) {
+            host->log(FMS_LOG_ERROR, NULL, NULL, "--admin=%s: %s", options->addresses[i], fault);
+            return -EINVAL;
+        }
+    }
+    fault = options->password_file != NULL ? password_read(options->password_file, &server->password, &is_bad) : NULL;
+    if (fault == NULL)
+        return 0;
+    host->log(FMS_LOG_ERROR, NULL, NULL, "--admin-password-file=%s: %s", options->password_file, fault);
+    return is_bad ? -EINVAL : -EIO;
+}
+
+/* 0, or a negative errno, logged. */
+static int listen_all(struct server *server, const struct admin_options *options)
+{
+    for (size_t i = 0; i < options->count; i++) {
+        struct door *door = &server->doors[i];
+        struct address address = door->listening.address;
+        int error = listen_open(server->host, options->addresses[i], &address, &door->listening);
+
+        if (error != 0)
+            return error;
+        door->server = server;
+        server->door_count++;
+        if (!address.is_unix && !address.is_loopback && server->password.size == 0)
+            server->host->log(FMS_LOG_WARN, NULL, NULL,
+                              "whoever reaches %s can watch this process: set --admin-password-file, or listen at a"
+                              " loopback address or a unix socket",
+                              options->addresses[i]);
+    }
+    return 0;
+}
+
+static int open_all(struct server *server)
+{
+    int error = 0;
+
+    server->news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (server->news_fd < 0)
+        return -errno;
+    server->observer = observer_start(server->host, server->news_fd);
+    if (server->observer == NULL)
+        return -ENOMEM;
+    server->latest = observer_latest(server->observer);
+    for (size_t i = 0; i < server->door_count && error == 0; i++)
+        error = door_open(&server->doors[i]);
+    if (error == 0)
+        error = -worker_start(&server->thread, serve, server);
+    server->has_thread = error == 0;
+    return error;
+}
+
+int server_start(const struct admin_host *host, const struct admin_options *options, struct server **result)
+{
+    struct server *server = calloc(1, sizeof *server);
+    char text[ADDRESS_TEXT];
+    int error;
+
+    if (server == NULL)
+        return -ENOMEM;
+    server->host = host;
+    server->news_fd = -1;
+    error = read_options(server, options);
+    if (error == 0)
+        error = listen_all(server, options);
+    if (error == 0) {
+        error = open_all(server);
+        if (error != 0)
+            host->log(FMS_LOG_ERROR, NULL, NULL, "cannot serve --admin: %s", strerror(-error));
+    }
+    for (size_t i = 0; i < server->door_count && error == 0; i++) {
+        address_print(&server->doors[i].listening.address, text);
+        host->log(FMS_LOG_INFO, NULL, NULL, "watch it at %s", text);
+    }
+    if (error != 0)
+        server_stop(server);
+    else
+        *result = server;
+    return error;
+}
+
+/* Streams end first, for the library cannot end a connection that is suspended. */
+static void door_close(struct door *door)
+{
+    if (door->daemon != NULL) {
+        MHD_run(door->daemon);
+        MHD_stop_daemon(door->daemon);
+    }
+    listen_close(&door->listening);
+}
+
+void server_stop(struct server *server)
+{
+    uint64_t one = 1;
+
+    server->must_end = true;
+    if (server->has_thread) {
+        if (write(server->news_fd, &one, sizeof one) < 0)
+            abort(); /* an eventfd that cannot count to 2^64 */
+        pthread_join(server->thread, NULL);
+    }
+    resume_streams(server, FMS_NEVER);
+    for (size_t i = 0; i < server->door_count; i++)
+        door_close(&server->doors[i]);
+    if (server->observer != NULL)
+        observer_stop(server->observer);
+    observation_unref(server->latest);
+    forget_documents(server);
+    if (server->news_fd >= 0)
+        close(server->news_fd);
+    explicit_bzero(&server->password, sizeof server->password);
+    free(server);
+}
