@@ -9,7 +9,6 @@
 #include "status.h"
 
 #define JSON_TYPE "application/json"
-#define TEXT_TYPE "text/plain; charset=utf-8"
 
 struct MHD_Response *answer_page(struct request *request)
 {
@@ -57,51 +56,6 @@ static void write_status(const struct observation *latest, FILE *to)
 struct MHD_Response *answer_status(struct request *request)
 {
     return answer_document(JSON_TYPE, server_document(request->server, DOCUMENT_STATUS, write_status));
-}
-
-/* ------------------------------------------------------------------------------------------------- /livez, /readyz */
-
-/* As Kubernetes writes it: a line for each with ?verbose, "ok" without. */
-static struct MHD_Response *answer_health(struct request *request, bool (*is_well)(const struct observed *pipeline))
-{
-    bool is_verbose = request->is_trusted && request_query(request, "verbose") != NULL, all_well = true;
-    char *text = NULL;
-    size_t size;
-    FILE *to = open_memstream(&text, &size);
-
-    if (to == NULL)
-        return NULL;
-    for (size_t i = 0; i < request->latest->count; i++) {
-        const struct observed *pipeline = &request->latest->pipelines[i];
-        bool is_good = is_well(pipeline);
-
-        all_well = all_well && is_good;
-        if (is_verbose)
-            fprintf(to, is_good ? "[+]%s ok\n" : "[-]%s: %s\n", pipeline->view.name, pipeline->health.sentence);
-    }
-    fputs(all_well ? "ok\n" : "not ok\n", to);
-    request->status = all_well ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
-    return fclose(to) == 0 ? answer_take(TEXT_TYPE, text, size) : NULL;
-}
-
-static bool is_live(const struct observed *pipeline)
-{
-    return pipeline->health.is_live;
-}
-
-static bool is_ready(const struct observed *pipeline)
-{
-    return pipeline->health.is_ready;
-}
-
-struct MHD_Response *answer_livez(struct request *request)
-{
-    return answer_health(request, is_live);
-}
-
-struct MHD_Response *answer_readyz(struct request *request)
-{
-    return answer_health(request, is_ready);
 }
 
 /* -------------------------------------------------------------------------------------------------------- /history */

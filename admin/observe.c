@@ -175,8 +175,8 @@ static int observe(struct observer *self, size_t i, const struct observed *befor
     const struct latencies *earlier = kept->count == MINUTE_STEPS ? &kept->minute[kept->next] : NULL;
 
     now->has_answered = self->host->look(self->host->process, i, &now->view, PATIENCE);
-    now->answered_at = now->has_answered ? self->host->now() : before != NULL ? before->answered_at : whole->at;
-    if (now->view.shown_at > now->answered_at)
+    now->answered_at = now->has_answered ? self->host->now() : before != NULL ? before->answered_at : 0;
+    if (now->view.started_at != 0 && now->view.shown_at > now->answered_at)
         now->answered_at = now->view.shown_at; /* late, but it has */
     now->rates = calloc(now->view.stage_count + 1, sizeof *now->rates);
     now->health.stages = calloc(now->view.stage_count + 1, sizeof *now->health.stages);

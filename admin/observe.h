@@ -48,7 +48,7 @@ struct latencies {
 struct observed {
     struct pipeline_view view;
     bool has_answered;   /* at the last look */
-    int64_t answered_at; /* when its lane did last; on the host's clock */
+    int64_t answered_at; /* when its lane did last; on the host's clock; 0: it has not begun */
     double received_rate, delivered_rate;
     struct stage_rates *rates; /* as many as the view has stages */
     struct latencies earlier;  /* a minute ago, or zeros: what lies between that and the view is the last minute's */

@@ -4,10 +4,13 @@
 #include <string.h>
 
 static const struct route routes[] = {
-    {"/", answer_page, .is_open = false},           {"/events", answer_events, .is_open = false},
-    {"/history", answer_history, .is_open = false}, {"/livez", answer_livez, .is_open = true},
-    {"/metrics", answer_metrics, .is_open = false}, {"/readyz", answer_readyz, .is_open = true},
-    {"/status", answer_status, .is_open = false},
+    {"/", answer_page, FOR_TRUSTED},           /* the page */
+    {"/status", answer_status, FOR_TRUSTED},   /* all that is known, as JSON */
+    {"/metrics", answer_metrics, FOR_TRUSTED}, /* as Prometheus reads it */
+    {"/livez", answer_livez, FOR_ALL},         /* whether it lives */
+    {"/readyz", answer_readyz, FOR_ALL},       /* whether it is connected, and flows */
+    {"/history", answer_history, FOR_TRUSTED}, /* the last 15 minutes, as JSON */
+    {"/events", answer_events, FOR_TRUSTED},   /* /status, again and again */
 };
 
 const struct route *route_find(const char *path)

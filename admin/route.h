@@ -4,11 +4,17 @@
 
 #include "server.h"
 
+/* Who is answered. */
+enum audience {
+    FOR_TRUSTED, /* those who give the password, where there is one */
+    FOR_ALL,     /* the others, too: probes cannot give one */
+    FOR_UNIX,    /* those who come over a unix socket */
+};
+
 struct route {
     const char *path;
     struct MHD_Response *(*answer)(struct request *request); /* NULL: out of memory */
-    bool is_open;                                            /* to those without the password: probes cannot give one */
-    bool is_private;                                         /* over unix sockets only */
+    enum audience audience;
 };
 
 /* NULL: there is none. */

@@ -194,13 +194,12 @@ static struct MHD_Response *turn_away(struct request *request, const struct rout
         return response;
     }
     if (route == NULL)
-        return answer_text(
-            request, MHD_HTTP_NOT_FOUND,
-            "there is no such page; there are /, /status, /metrics, /livez, /readyz, /history and /events");
-    if (route->is_private && !request->is_private)
+        return answer_text(request, MHD_HTTP_NOT_FOUND,
+                           "there is nothing by that name; / is the page, and fmspipe(1) has the others");
+    if (route->audience == FOR_UNIX && !request->is_private)
         return answer_text(request, MHD_HTTP_FORBIDDEN,
                            "this shows what records hold, and is answered over unix sockets only: --admin=unix:PATH");
-    if (!route->is_open && !request->is_trusted) {
+    if (route->audience == FOR_TRUSTED && !request->is_trusted) {
         response = answer_text(request, MHD_HTTP_UNAUTHORIZED, "the password is needed; any user name will do");
         if (response != NULL)
             MHD_add_response_header(response, "WWW-Authenticate", "Basic realm=\"fmspipe\", charset=\"UTF-8\"");
