@@ -88,30 +88,6 @@ static void copy_lines(struct observer *self, struct observation *to)
 
 /* ------------------------------------------------------------------------------------------------------ histograms */
 
-static uint64_t count_since(const struct histogram_view *now, const struct histogram_view *before, size_t bucket)
-{
-    return now->counts[bucket] - (before != NULL ? before->counts[bucket] : 0);
-}
-
-double histogram_quantile(const struct histogram_view *now, const struct histogram_view *before, double share)
-{
-    uint64_t total = 0;
-    double rank, below = 0;
-
-    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++)
-        total += count_since(now, before, i);
-    rank = share * (double)total;
-    for (size_t i = 0; i < HISTOGRAM_BUCKETS - 1 && total > 0; i++) {
-        double in_bucket = (double)count_since(now, before, i);
-        double low = i > 0 ? (double)histogram_bounds[i - 1] : 0, high = (double)histogram_bounds[i];
-
-        if (in_bucket > 0 && below + in_bucket >= rank)
-            return (low + (high - low) * (rank - below) / in_bucket) / (double)FMS_SECOND;
-        below += in_bucket;
-    }
-    return total > 0 ? (double)histogram_bounds[HISTOGRAM_BUCKETS - 2] / (double)FMS_SECOND : NAN;
-}
-
 /* 0 or -ENOMEM. */
 static int latencies_of(const struct pipeline_view *view, struct latencies *to)
 {
