@@ -35,6 +35,8 @@ static const struct fms_option options_table[] = {
                      "the pause doubles up to this"),
     FMS_OPT_DURATION(struct pipeline_options, stats_interval, "0", 0, 86400 * FMS_SECOND,
                      "log the counts this often; 0: only at the end"),
+    FMS_OPT_DURATION(struct pipeline_options, stall_after, "15s", FMS_SECOND, 86400 * FMS_SECOND,
+                     "a stage that holds records and settles none for this long is warned of, and not ready"),
     FMS_OPT_END,
 };
 

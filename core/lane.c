@@ -39,14 +39,14 @@ static void look_for_stalls(struct pipeline *pipeline, int64_t now)
 {
     if (now < pipeline->stalls_at || clock_is_set())
         return;
-    pipeline->stalls_at = now + pipeline->stall_after / STALL_LOOKS;
+    pipeline->stalls_at = now + pipeline->options.stall_after / STALL_LOOKS;
     for (size_t i = 0; i < pipeline->stage_count; i++) {
         struct stage *stage = pipeline->stages[i];
 
         if (!may_stall(stage)) {
             stage->has_moved = false;
             stage->stalled_since = now;
-        } else if (now - stage->stalled_since >= pipeline->stall_after) {
+        } else if (now - stage->stalled_since >= pipeline->options.stall_after) {
             log_line(
                 FMS_LOG_WARN, stage->host.pipeline, stage->name,
                 "has %s %zu records and has settled none of them for %.0f s: either it waits for its far end, or plugin"

@@ -11,7 +11,6 @@
 #include "log.h"
 
 #define PATIENCE (3 * FMS_SECOND)
-#define STALL    (60 * FMS_SECOND)
 
 _Thread_local struct pipeline *pipeline_current;
 
@@ -23,7 +22,6 @@ int pipeline_init(struct pipeline *pipeline)
     clock_cond_init(&pipeline->shown.changed);
     pipeline->drain_until = FMS_NEVER;
     pipeline->patience = PATIENCE;
-    pipeline->stall_after = STALL;
     pipeline->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     return pipeline->wake_fd < 0 ? -errno : 0;
 }

@@ -26,7 +26,7 @@ struct pipeline_options {
     const char *name;
     int64_t max_in_flight, max_in_flight_bytes;
     int on_reject; /* enum on_reject */
-    int64_t drain_timeout, retry_min, retry_max, stats_interval;
+    int64_t drain_timeout, retry_min, retry_max, stats_interval, stall_after;
 };
 
 /* What watch.c knows of a lane. */
@@ -107,7 +107,6 @@ struct pipeline {
     _Atomic(const struct call *) calling; /* what the lane is in; NULL: nothing of a plugin's. Others only read it */
     _Atomic uint64_t turns;               /* how often it has begun anew; others only read it */
     int64_t patience;                     /* how long a call may hold the lane before it is named */
-    int64_t stall_after;                  /* how long nothing may be settled before a stage is named */
     int64_t stalls_at;                    /* when to look at that again */
     int64_t started_at;                   /* on clock_now; 0: not yet */
     struct watched watched;               /* watch.c's, under its lock */

@@ -138,7 +138,7 @@ static void show_pipeline(const struct pipeline *pipeline, struct pipeline_view 
     to->max_in_flight = (size_t)pipeline->options.max_in_flight;
     to->max_in_flight_bytes = (size_t)pipeline->options.max_in_flight_bytes;
     to->left = pipeline->left;
-    to->stall_after = pipeline->stall_after;
+    to->stall_after = pipeline->options.stall_after;
     to->started_at = pipeline->started_at;
     to->transform = pipeline->meter.transform;
     to->total = pipeline->meter.total;

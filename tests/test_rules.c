@@ -706,14 +706,14 @@ static void run_in_pipeline(void)
     struct fms_plugin source = {.source_poll = good_poll}, sink = {.sink_write = good_write};
 
     is_fake = false;
-    pipeline = (struct pipeline){.options = {"rules", 1000, 32 * 1024, ON_REJECT_DROP, 20 * FMS_MS, FMS_MS, FMS_MS, 0},
-                                 .paths = json_paths_new()};
+    pipeline = (struct pipeline){
+        .options = {"rules", 1000, 32 * 1024, ON_REJECT_DROP, 20 * FMS_MS, FMS_MS, FMS_MS, 0, 20 * FMS_MS},
+        .paths = json_paths_new()};
     if (row->table.source_poll == emit_too_many)
         pipeline.options.max_in_flight_bytes = 1 << 20; /* so that only its credit bounds it */
     memset(habits, 0, sizeof habits);
     assert_int_equal(pipeline_init(&pipeline), 0);
     pipeline.patience = 20 * FMS_MS;
-    pipeline.stall_after = 20 * FMS_MS;
     add_stage(FMS_SOURCE, row->role == FMS_SOURCE ? "broken" : "source", row->role == FMS_SOURCE ? row->table : source);
     if (row->role == FMS_TRANSFORM)
         add_stage(FMS_TRANSFORM, "broken", row->table);
