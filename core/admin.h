@@ -20,6 +20,8 @@ struct admin_host {
     void (*log)(enum fms_level, const char *pipeline, const char *stage, const char *format, ...) FMS_PRINTF(4, 5);
     /* Each line that is logged from now on goes there, too: on the thread that logs, so `observer` takes no time. NULL: no more */
     void (*observe_log)(log_sink observer, void *user);
+    /* The vehicles of pipeline number `i` whose names hold `find` ("": all), at most `most`; see fleet_look, which it is. */
+    bool (*vehicles)(void *process, size_t i, const char *find, size_t most, struct fleet_view *to);
 };
 
 #define ADMIN_ADDRESSES 8u

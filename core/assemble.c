@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "clock.h"
+#include "fleet.h"
 #include "host.h"
 #include "log.h"
 #include "settle.h"
@@ -37,6 +38,16 @@ static const struct fms_option options_table[] = {
                      "log the counts this often; 0: only at the end"),
     FMS_OPT_DURATION(struct pipeline_options, stall_after, "15s", FMS_SECOND, 86400 * FMS_SECOND,
                      "a stage that holds records and settles none for this long is warned of, and not ready"),
+    FMS_OPT_TEMPLATE(
+        struct pipeline_options, vehicle, NULL,
+        "whom a record is from, as ${json:vehicle_id}: then who watches the pipeline sees its vehicles, too"),
+    FMS_OPT_LIST(struct pipeline_options, vehicle_fields, NULL,
+                 "at most four paths of the payload, such as speed, position.lat, that are shown of a vehicle"),
+    FMS_OPT_DURATION(struct pipeline_options, silent_after, "60s", FMS_SECOND, 30 * 86400 * FMS_SECOND,
+                     "a vehicle that has sent no record for so long is silent"),
+    FMS_OPT_INTEGER(
+        struct pipeline_options, max_vehicles, "10000", 1, 100000,
+        "vehicles that are kept, of 256 bytes each; where there are more, new ones take the place of silent ones"),
     FMS_OPT_END,
 };
 
@@ -163,6 +174,16 @@ static int add_stage(struct pipeline *pipeline, const struct config_section *sec
 
 /* --------------------------------------------------------------------------------------------------------- sections */
 
+/* The first of a kind; NULL: none. */
+static const struct config_section *section_of(const struct pipeline *pipeline, const char *kind)
+{
+    for (size_t i = 0; i < pipeline->config->count; i++) {
+        if (strcmp(pipeline->config->sections[i].kind, kind) == 0)
+            return &pipeline->config->sections[i];
+    }
+    return NULL;
+}
+
 static const char *const section_kinds[] = {"pipeline", "source", "transform", "sink", "dead_letter", "test"};
 #define SECTION_KINDS (sizeof section_kinds / sizeof *section_kinds)
 
@@ -279,6 +300,30 @@ static int add_sections(struct pipeline *pipeline, const struct pipeline_stand_i
     return error;
 }
 
+/* At the line of the option. */
+static int make_fleet(struct pipeline *pipeline)
+{
+    const struct config_section *section = section_of(pipeline, "pipeline");
+    const struct config_entry *entry = section != NULL ? config_find(section, "vehicle_fields") : NULL;
+    struct fleet_options options = {pipeline->options.vehicle, pipeline->options.vehicle_fields,
+                                    pipeline->options.silent_after, (size_t)pipeline->options.max_vehicles};
+    char error[256] = "";
+
+    if (options.vehicle == NULL) {
+        if (entry != NULL)
+            log_config(
+                FMS_LOG_WARN, pipeline->config->path, entry->line,
+                "vehicle_fields without vehicle: nothing is kept; add vehicle = ${json:vehicle_id}, or what names it");
+        return 0;
+    }
+    pipeline->fleet = fleet_new(&options, error, sizeof error);
+    if (pipeline->fleet != NULL)
+        return 0;
+    if (errno == EINVAL)
+        log_config(FMS_LOG_ERROR, pipeline->config->path, entry != NULL ? entry->line : 0, "vehicle_fields: %s", error);
+    return -errno;
+}
+
 /* What depends on all stages being known. */
 static void finish_stages(struct pipeline *pipeline)
 {
@@ -323,13 +368,11 @@ static int check_stages(struct pipeline *pipeline)
 /* A source with a memory gets a record that was left unacknowledged again, first. Who writes on_reject = stop means it. */
 static void advise_of_rejection(const struct pipeline *pipeline)
 {
-    const struct config_section *section = NULL;
+    const struct config_section *section = section_of(pipeline, "pipeline");
 
     if (pipeline->dead_letter != NULL || pipeline->options.on_reject != ON_REJECT_STOP ||
         pipeline->source->plugin->table.source_settled == NULL)
         return;
-    for (size_t i = 0; i < pipeline->config->count && section == NULL; i++)
-        section = strcmp(pipeline->config->sections[i].kind, "pipeline") == 0 ? &pipeline->config->sections[i] : NULL;
     if (section == NULL || config_find(section, "on_reject") == NULL)
         log_config(FMS_LOG_WARN, pipeline->config->path, section != NULL ? section->line : 0,
                    "one record that is rejected stops this pipeline at each start: add a [dead_letter] section, or set"
@@ -355,6 +398,9 @@ static int load_into(struct pipeline *pipeline, const char *path, const struct p
         return error;
     if (add_sections(pipeline, stand_ins) != 0)
         return -EINVAL;
+    error = make_fleet(pipeline);
+    if (error != 0)
+        return error;
     finish_stages(pipeline);
     pipeline_layout(pipeline);
     error = snapshot_init(pipeline);
@@ -391,6 +437,7 @@ void pipeline_free(struct pipeline *pipeline)
     pipeline_destroy(pipeline);
     for (size_t i = 0; i < pipeline->stage_count; i++)
         stage_free(pipeline->stages[i]);
+    fleet_free(pipeline->fleet);
     options_memory_free(pipeline->memory);
     json_paths_free(pipeline->paths);
     config_free(pipeline->config);

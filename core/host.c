@@ -12,6 +12,7 @@
 
 #include "call.h"
 #include "clock.h"
+#include "fleet.h"
 #include "lane.h"
 #include "log.h"
 #include "meter.h"
@@ -302,6 +303,13 @@ static inline struct record *emit_new(struct pipeline *pipeline, const struct fm
     return record;
 }
 
+/* Whom a record is from: it says so itself, or the one that it was made of did. */
+static void note_vehicle(struct pipeline *pipeline, struct record *record)
+{
+    record->is_seen = (record->parent != NULL && record->parent->is_seen) ||
+                      fleet_see(pipeline->fleet, &record->public, record->json, clock_now());
+}
+
 #define LETTER_OWN_HEADERS (RECORD_MAX_HEADERS - RECORD_LETTER_HEADERS)
 
 struct stub {
@@ -429,6 +437,8 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
     record = emit_new(pipeline, draft, charge);
     if (record == NULL)
         return emit_later(pipeline, draft, charge);
+    if (pipeline->is_measured && pipeline->fleet != NULL)
+        note_vehicle(pipeline, record);
     settle_advance(pipeline, record, -1);
     return 0;
 }
@@ -506,6 +516,8 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
     child->is_timed = from->is_timed;
     from->has_children = true;
     from->pending++;
+    if (pipeline->is_measured && pipeline->fleet != NULL)
+        note_vehicle(pipeline, child);
     settle_advance(pipeline, child, position);
     return 0;
 }

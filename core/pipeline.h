@@ -27,6 +27,9 @@ struct pipeline_options {
     int64_t max_in_flight, max_in_flight_bytes;
     int on_reject; /* enum on_reject */
     int64_t drain_timeout, retry_min, retry_max, stats_interval, stall_after;
+    const struct fms_template *vehicle; /* see struct fleet_options, and so for the others */
+    struct fms_list vehicle_fields;
+    int64_t silent_after, max_vehicles;
 };
 
 /* What watch.c knows of a lane. */
@@ -69,6 +72,7 @@ struct pipeline {
     struct config *config;
     struct options_memory *memory;
     struct json_paths *paths;
+    struct fleet *fleet;           /* NULL: none is kept */
     struct json_cache *draft_json; /* what was found in the draft looked at last; of `draft_json_size` bytes */
     size_t draft_json_size;
     struct stage *stages[PIPELINE_MAX_STAGES];

@@ -38,6 +38,7 @@ struct record {
     bool is_stuck;           /* in pipeline.stuck */
     bool has_children;       /* or had some */
     bool is_timed;           /* the transforms are, with it: see meter.h */
+    bool is_seen;            /* the fleet knows whom it is from, or whom its parent is from */
     struct record *parent;   /* NULL: a root */
     struct record *link;     /* in a transform's waiting list, the lane's done list, or the pool's */
     struct json_cache *json; /* NULL when the pipeline's templates name no field */

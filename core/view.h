@@ -82,6 +82,8 @@ struct pipeline_view {
     struct fleet_counts {
         bool is_kept; /* [pipeline] vehicle is set */
         size_t active, silent, new, limit;
+        uint64_t unnamed;   /* records that do not say whom they are from */
+        uint64_t untracked; /* records of vehicles for which there was no room */
     } fleet;
 };
 
@@ -92,5 +94,36 @@ int view_reserve(struct pipeline_view *view, const struct stage_view *like, size
  * it has no stages. */
 void view_copy(struct pipeline_view *to, const struct pipeline_view *from);
 void view_forget(struct pipeline_view *view);
+#define FLEET_FIELDS 4u  /* of a vehicle */
+#define FLEET_NAME   64u /* bytes of its name that are kept */
+#define FLEET_VALUE  32u /* bytes of a field, with the NUL byte */
+
+/* In the order in which they are of interest. */
+enum vehicle_state {
+    VEHICLE_SILENT, /* heard last silent_after ago, or before */
+    VEHICLE_NEW,    /* heard first less than silent_after ago */
+    VEHICLE_ACTIVE,
+    VEHICLE_STATES,
+};
+
+/* Texts hold no control characters; they need not be UTF-8. */
+struct vehicle_view {
+    char name[FLEET_NAME + 1];
+    char fields[FLEET_FIELDS][FLEET_VALUE]; /* "": it is missing, or no single value */
+    enum vehicle_state state;
+    int64_t seen_at; /* on clock_now */
+    uint64_t records;
+};
+
+struct fleet_view {
+    struct fleet_counts counts;
+    int64_t shown_at;          /* on clock_now */
+    int64_t silent_after;      /* the option */
+    const char *const *fields; /* their names, which live as long as the pipeline */
+    size_t field_count;
+    size_t total;                  /* vehicles that were found, */
+    size_t count;                  /* and those of them that are here: */
+    struct vehicle_view *vehicles; /* whoever asked frees it with free() */
+};
 
 #endif

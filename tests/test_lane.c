@@ -54,8 +54,14 @@ static int rig_setup(void **state)
 {
     (void)state;
     memset(&rig, 0, sizeof rig);
-    rig.pipeline.options = (struct pipeline_options){"rig",  1000,       1 << 20, ON_REJECT_STOP, 60 * FMS_SECOND,
-                                                     FMS_MS, 4 * FMS_MS, 0,       60 * FMS_SECOND};
+    rig.pipeline.options = (struct pipeline_options){.name = "rig",
+                                                     .max_in_flight = 1000,
+                                                     .max_in_flight_bytes = 1 << 20,
+                                                     .on_reject = ON_REJECT_STOP,
+                                                     .drain_timeout = 60 * FMS_SECOND,
+                                                     .retry_min = FMS_MS,
+                                                     .retry_max = 4 * FMS_MS,
+                                                     .stall_after = 60 * FMS_SECOND};
     rig.pipeline.paths = json_paths_new();
     log_redirect(rig_log, NULL);
     alarm(PATIENCE);
