@@ -305,7 +305,7 @@ static int make_fleet(struct pipeline *pipeline)
 {
     const struct config_section *section = section_of(pipeline, "pipeline");
     const struct config_entry *entry = section != NULL ? config_find(section, "vehicle_fields") : NULL;
-    struct fleet_options options = {pipeline->options.vehicle, pipeline->options.vehicle_fields,
+    struct fleet_options options = {pipeline->options.vehicle, pipeline->paths, pipeline->options.vehicle_fields,
                                     pipeline->options.silent_after, (size_t)pipeline->options.max_vehicles};
     char error[256] = "";
 

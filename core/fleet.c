@@ -38,6 +38,7 @@ struct fleet {
     struct json_paths *paths; /* of the fields alone, so that records do not grow by them */
     struct json_cache *cache;
     size_t cache_size;
+    int path; /* what names a vehicle, if that is a field alone; else -1 */
     int fields[FLEET_FIELDS];
     uint64_t secret[2];
     struct vehicle *vehicles;
@@ -100,19 +101,44 @@ static uint64_t folded(uint64_t a, uint64_t b)
 #endif
 }
 
-/* Two words at a time, mixed with what nobody outside knows: names cannot be chosen so that they meet in one place. */
+static inline uint64_t word_at(const char *at)
+{
+    uint64_t word;
+
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+/* Two words at a time, mixed with what nobody outside knows: names cannot be chosen so that they meet in one place. The last
+ * words may overlap those before; of a short name the bytes are taken one by one. */
 static uint64_t name_hash(const struct fleet *fleet, const char *name, size_t size)
 {
-    uint64_t state = fleet->secret[0] ^ size, words[2];
+    uint64_t state = fleet->secret[0] ^ size, first = 0, last = 0;
 
-    for (; size > sizeof words; size -= sizeof words, name += sizeof words) {
-        memcpy(words, name, sizeof words);
-        state = folded(words[0] ^ fleet->secret[1], words[1] ^ state);
+    for (; size > 16; size -= 16, name += 16)
+        state = folded(word_at(name) ^ fleet->secret[1], word_at(name + 8) ^ state);
+    if (size >= 8) {
+        first = word_at(name);
+        last = word_at(name + size - 8);
+    } else {
+        for (size_t i = 0; i < size; i++)
+            first = first << 8 | (unsigned char)name[i];
     }
-    words[0] = words[1] = 0;
-    memcpy(words, name, size);
-    state = folded(words[0] ^ fleet->secret[1], words[1] ^ state);
-    return folded(state ^ fleet->secret[0], fleet->secret[1]);
+    return folded(folded(first ^ fleet->secret[1], last ^ state) ^ fleet->secret[0], fleet->secret[1]);
+}
+
+/* As memcmp says, without a call. */
+static bool is_same(const char *a, const char *b, size_t size)
+{
+    size_t i = 0;
+
+    if (size < 8)
+        return memcmp(a, b, size) == 0;
+    for (; i + 8 < size; i += 8) {
+        if (word_at(a + i) != word_at(b + i))
+            return false;
+    }
+    return word_at(a + size - 8) == word_at(b + size - 8);
 }
 
 /* What is kept of a text: at most so much, and no part of a character. */
@@ -130,8 +156,7 @@ static size_t cut(struct fms_bytes text, size_t most)
 
 static bool has_name(const struct vehicle *vehicle, uint64_t hash, const char *name, size_t size)
 {
-    return vehicle->hash == hash && OWN(vehicle->name_size) == size &&
-           memcmp((const char *)vehicle->name, name, size) == 0;
+    return vehicle->hash == hash && OWN(vehicle->name_size) == size && is_same((const char *)vehicle->name, name, size);
 }
 
 /* Where a vehicle's number stands, or would. */
@@ -217,6 +242,7 @@ static struct vehicle *vehicle_new(struct fleet *fleet, uint64_t hash, const cha
     memcpy(padded, name, size);
     change_begin(vehicle);
     vehicle->hash = hash;
+    vehicle->looked_at = now - LOOK; /* so that it is looked at now */
     atomic_store_explicit(&vehicle->name_size, (uint32_t)size, memory_order_release);
     word_store(vehicle->name, padded, NAME_WORDS);
     for (size_t i = 0; i < FLEET_FIELDS; i++)
@@ -270,7 +296,8 @@ static void look_at_fields(struct fleet *fleet, struct vehicle *vehicle, const s
     change_end(vehicle);
 }
 
-static void look_at(struct fleet *fleet, struct vehicle *vehicle, const struct fms_record *record, int64_t now)
+__attribute__((noinline)) static void look_at(struct fleet *fleet, struct vehicle *vehicle,
+                                              const struct fms_record *record, int64_t now)
 {
     vehicle->looked_at = now;
     list_remove(fleet, vehicle);
@@ -278,30 +305,55 @@ static void look_at(struct fleet *fleet, struct vehicle *vehicle, const struct f
     look_at_fields(fleet, vehicle, record);
 }
 
+/* What names the vehicle, without a NUL byte behind it. False: nothing does. */
+static inline bool name_of(const struct fleet *fleet, const struct fms_record *record, struct json_cache *cache,
+                           struct fms_bytes *name)
+{
+    if (fleet->path >= 0 && json_find(fleet->options.paths, cache, record->payload) == 0) {
+        const struct json_slot *slot = &cache->slots[fleet->path];
+
+        if (slot->type > FMS_JSON_NULL && !slot->escaped) {
+            *name = fms_bytes_of((const char *)record->payload.data + slot->offset, slot->size);
+            return slot->size > 0;
+        }
+    }
+    return template_expand(fleet->options.vehicle, record, cache, name) == 0 && name->size > 0;
+}
+
+/* Those that are not met at once: the first of a name, and what shares its place. NULL: there is no room. */
+__attribute__((noinline)) static struct vehicle *vehicle_find(struct fleet *fleet, uint64_t hash, const char *name,
+                                                              size_t size, int64_t now)
+{
+    uint32_t number = fleet->places[place_of(fleet, hash, name, size)];
+    struct vehicle *vehicle = number != 0 ? &fleet->vehicles[number - 1] : vehicle_new(fleet, hash, name, size, now);
+
+    if (vehicle == NULL)
+        COUNT(fleet->untracked);
+    return vehicle;
+}
+
 bool fleet_see(struct fleet *fleet, const struct fms_record *record, struct json_cache *cache, int64_t now)
 {
     struct vehicle *vehicle;
     struct fms_bytes name;
     uint64_t hash;
-    size_t size, place;
-    bool is_new;
+    uint32_t number;
 
-    if (template_expand(fleet->options.vehicle, record, cache, &name) != 0 || name.size == 0) {
+    if (!name_of(fleet, record, cache, &name)) {
         COUNT(fleet->unnamed);
         return false;
     }
-    size = cut(name, FLEET_NAME);
-    hash = name_hash(fleet, name.data, size);
-    place = fleet->places[place_of(fleet, hash, name.data, size)];
-    is_new = place == 0;
-    vehicle = is_new ? vehicle_new(fleet, hash, name.data, size, now) : &fleet->vehicles[place - 1];
-    if (vehicle == NULL) {
-        COUNT(fleet->untracked);
+    if (name.size > FLEET_NAME)
+        name.size = cut(name, FLEET_NAME);
+    hash = name_hash(fleet, name.data, name.size);
+    number = fleet->places[hash & fleet->mask];
+    vehicle = number != 0 ? &fleet->vehicles[number - 1] : NULL;
+    if ((vehicle == NULL || !has_name(vehicle, hash, name.data, name.size)) &&
+        (vehicle = vehicle_find(fleet, hash, name.data, name.size, now)) == NULL)
         return true;
-    }
     PUT(vehicle->seen_at, now);
     COUNT(vehicle->records);
-    if (is_new || now - vehicle->looked_at >= LOOK)
+    if (now - vehicle->looked_at >= LOOK)
         look_at(fleet, vehicle, record, now);
     return true;
 }
@@ -465,6 +517,7 @@ static int fleet_init(struct fleet *fleet, const struct fleet_options *options, 
     while (places < 2 * options->most)
         places *= 2;
     fleet->options = *options;
+    fleet->path = template_path(options->vehicle);
     fleet->mask = places - 1;
     fleet->oldest = fleet->newest = NONE;
     fleet->paths = json_paths_new();

@@ -11,6 +11,7 @@
 
 struct fleet_options {
     const struct fms_template *vehicle; /* whom a record is from */
+    struct json_paths *paths;           /* the template's */
     struct fms_list fields;             /* paths of the payload */
     int64_t silent_after;
     size_t most; /* vehicles */

@@ -620,6 +620,11 @@ int template_expand(const struct fms_template *text, const struct fms_record *re
     return 0;
 }
 
+int template_path(const struct fms_template *text)
+{
+    return text->is_single && text->parts->kind == PART_JSON ? (int)text->parts->number : -1;
+}
+
 bool template_uses_json(const struct fms_template *text)
 {
     return text->uses_json;

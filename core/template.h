@@ -21,6 +21,9 @@ void template_free(struct fms_template *text);
 /* The text when it depends on no record (only literals and ${env}), else NULL. */
 const char *template_constant(const struct fms_template *text);
 
+/* The index of its path if it is one ${json:...} alone, which a caller in a hurry may look up in the cache; else -1. */
+int template_path(const struct fms_template *text);
+
 /* Whether ${json:...} occurs, so that an expansion needs the record's cache. */
 bool template_uses_json(const struct fms_template *text);
 

@@ -31,7 +31,8 @@ static struct bed bed_new(const char *name, size_t most, size_t fields)
     bed.name = template_compile(name, bed.paths, error, sizeof error);
     assert_non_null(bed.name);
     bed.cache = malloc(json_cache_size(bed.paths) + 1);
-    bed.fleet = fleet_new(&(struct fleet_options){bed.name, {items, fields}, SILENT, most}, error, sizeof error);
+    bed.fleet = fleet_new(&(struct fleet_options){bed.name, bed.paths, {items, fields}, SILENT, most}, error,
+                          sizeof error);
     assert_non_null(bed.fleet);
     return bed;
 }
@@ -350,10 +351,10 @@ static void bad_options_are_named(void **state)
     struct fms_template *name = template_compile("${topic}", paths, error, sizeof error);
 
     (void)state;
-    assert_null(fleet_new(&(struct fleet_options){name, {five, 5}, SILENT, 10}, error, sizeof error));
+    assert_null(fleet_new(&(struct fleet_options){name, paths, {five, 5}, SILENT, 10}, error, sizeof error));
     assert_int_equal(errno, EINVAL);
     assert_string_equal(error, "5 fields, but at most 4 of a vehicle are kept");
-    assert_null(fleet_new(&(struct fleet_options){name, {bad, 1}, SILENT, 10}, error, sizeof error));
+    assert_null(fleet_new(&(struct fleet_options){name, paths, {bad, 1}, SILENT, 10}, error, sizeof error));
     assert_int_equal(errno, EINVAL);
     assert_non_null(strstr(error, "\"a..b\" is no path"));
     template_free(name);
