@@ -24,6 +24,8 @@
 
 #include <cmocka.h>
 
+#include "clock.h"
+#include "fleet.h"
 #include "log.h"
 #include "template.h"
 
@@ -1480,6 +1482,86 @@ static int family_poll(void *instance, struct fms_wait *wait)
     if (self->held_count > 0)
         wait->deadline = 0;
     return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------ its vehicles */
+
+static struct fms_template *fleet_name;
+
+static void add_fleet(const char *name)
+{
+    char error[128] = "";
+
+    fleet_name = template_compile(name, rig.pipeline.paths, error, sizeof error);
+    assert_non_null(fleet_name);
+    rig.pipeline.fleet = fleet_new(
+        &(struct fleet_options){
+            .vehicle = fleet_name, .paths = rig.pipeline.paths, .silent_after = 3600 * FMS_SECOND, .most = 100},
+        error, sizeof error);
+    assert_non_null(rig.pipeline.fleet);
+}
+
+/* So many vehicles with so many records each, and so many records of nobody. */
+static void assert_fleet(size_t vehicles, uint64_t each, uint64_t unnamed)
+{
+    struct fleet_view view;
+
+    assert_true(fleet_look(rig.pipeline.fleet, clock_now(), "", 100, &view));
+    assert_int_equal(view.count, vehicles);
+    assert_int_equal(view.counts.new, vehicles);
+    assert_int_equal(view.counts.unnamed, unnamed);
+    for (size_t i = 0; i < view.count; i++)
+        assert_int_equal(view.vehicles[i].records, each);
+    free(view.vehicles);
+    fleet_free(rig.pipeline.fleet);
+    rig.pipeline.fleet = NULL;
+    template_free(fleet_name);
+}
+
+static void a_watched_pipeline_knows_whom_its_records_are_from(void **state)
+{
+    (void)state;
+    rig.pipeline.is_measured = true;
+    add_fleet("${key}");
+    add_source(700);
+    add_splitter(0, "transform", 5, 10); /* whose children are their parents' */
+    add_sink(0, "sink", at_once_table);
+    lane_run(&rig.pipeline);
+    assert_children(700, 5, 0);
+    assert_fleet(7, 100, 0);
+}
+
+static void without_a_watch_nobody_is_noted(void **state)
+{
+    (void)state;
+    add_fleet("${key}");
+    add_source(700);
+    add_sink(0, "sink", at_once_table);
+    lane_run(&rig.pipeline);
+    assert_all_delivered(700);
+    assert_fleet(0, 0, 0);
+}
+
+static enum fms_verdict naming_transform(void *instance, const struct fms_record *record)
+{
+    struct transform *self = instance;
+    struct fms_record draft = *record;
+
+    draft.payload = fms_text("{\"id\":\"a\"}");
+    return fms_emit_child(self->host, record, &draft) == 0 ? FMS_DROP : FMS_AGAIN;
+}
+
+static void a_record_that_names_nobody_may_have_children_that_do(void **state)
+{
+    (void)state;
+    rig.pipeline.is_measured = true;
+    add_fleet("${json:id}");
+    add_source(50);
+    add_transform(0, "transform", (struct fms_plugin){.transform = naming_transform});
+    add_sink(0, "sink", at_once_table);
+    lane_run(&rig.pipeline);
+    assert_all_delivered(50);
+    assert_fleet(1, 50, 50);
 }
 
 static void a_parent_is_settled_with_its_last_child(void **state)
@@ -3778,6 +3860,9 @@ int main(int argc, char **argv)
         CASE(keeping_more_than_half_is_named),
         CASE(children_come_in_the_order_of_their_parents),
         CASE(children_of_children),
+        CASE(a_watched_pipeline_knows_whom_its_records_are_from),
+        CASE(without_a_watch_nobody_is_noted),
+        CASE(a_record_that_names_nobody_may_have_children_that_do),
         CASE(a_parent_is_settled_with_its_last_child),
         CASE(rejected_children_make_one_letter),
         CASE(a_transform_waits_for_room_and_order_is_kept),
