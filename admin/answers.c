@@ -7,8 +7,13 @@
 #include "page.h"
 #include "route.h"
 #include "status.h"
+#include "vehicles.h"
 
 #define JSON_TYPE "application/json"
+
+/* Of what belongs to a pipeline. */
+#define SAY_WHICH "say which: ?pipeline=NAME; /status has the names"
+#define NO_SUCH   "there is no pipeline of that name; /status has the names"
 
 struct MHD_Response *answer_page(struct request *request)
 {
@@ -48,7 +53,7 @@ static void write_status(const struct observation *latest, FILE *to)
     json_t *status = status_json(latest);
 
     if (status != NULL)
-        json_dumpf(status, to, JSON_COMPACT);
+        json_dumpf(status, to, JSON_COMPACT | JSON_REAL_PRECISION(STATUS_DIGITS));
     fputc('\n', to);
     json_decref(status);
 }
@@ -56,6 +61,15 @@ static void write_status(const struct observation *latest, FILE *to)
 struct MHD_Response *answer_status(struct request *request)
 {
     return answer_document(JSON_TYPE, server_document(request->server, DOCUMENT_STATUS, write_status));
+}
+
+/* `take`: NULL after a lack of memory. */
+static struct MHD_Response *answer_json(json_t *take)
+{
+    char *text = take != NULL ? json_dumps(take, JSON_COMPACT | JSON_REAL_PRECISION(STATUS_DIGITS)) : NULL;
+
+    json_decref(take);
+    return text != NULL ? answer_take(JSON_TYPE, text, strlen(text)) : NULL;
 }
 
 /* -------------------------------------------------------------------------------------------------------- /history */
@@ -97,15 +111,35 @@ struct MHD_Response *answer_history(struct request *request)
 {
     const char *name = request_query(request, "pipeline");
     struct history history;
-    json_t *json;
-    char *text;
 
     if (name == NULL)
-        return answer_text(request, MHD_HTTP_BAD_REQUEST, "say which: /history?pipeline=NAME; /status has the names");
+        return answer_text(request, MHD_HTTP_BAD_REQUEST, SAY_WHICH);
     if (!observer_history(request->observer, name, &history))
-        return answer_text(request, MHD_HTTP_NOT_FOUND, "there is no pipeline of that name; /status has the names");
-    json = history_json(&history);
-    text = json != NULL ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
-    json_decref(json);
-    return text != NULL ? answer_take(JSON_TYPE, text, strlen(text)) : NULL;
+        return answer_text(request, MHD_HTTP_NOT_FOUND, NO_SUCH);
+    return answer_json(history_json(&history));
+}
+
+/* ------------------------------------------------------------------------------------------------------- /vehicles */
+
+#define VEHICLES_SHOWN 100u /* where the request does not say how many */
+
+struct MHD_Response *answer_vehicles(struct request *request)
+{
+    const struct observation *latest = request->latest;
+    const char *name = request_query(request, "pipeline"), *limit = request_query(request, "limit");
+    size_t i = 0;
+    json_t *json;
+
+    if (name == NULL)
+        return answer_text(request, MHD_HTTP_BAD_REQUEST, SAY_WHICH);
+    while (i < latest->count && strcmp(latest->pipelines[i].view.name, name) != 0)
+        i++;
+    if (i == latest->count)
+        return answer_text(request, MHD_HTTP_NOT_FOUND, NO_SUCH);
+    json = vehicles_json(latest->host, i, request_query(request, "find"),
+                         limit != NULL ? strtoul(limit, NULL, 10) : VEHICLES_SHOWN);
+    if (json == NULL)
+        return answer_text(request, MHD_HTTP_NOT_FOUND,
+                           "this pipeline keeps no vehicles: set `vehicle` in its [pipeline] section");
+    return answer_json(json);
 }

@@ -19,7 +19,7 @@ static void write_event(const struct observation *latest, FILE *to)
 
     fputs("event: status\ndata: ", to);
     if (status != NULL)
-        json_dumpf(status, to, JSON_COMPACT);
+        json_dumpf(status, to, JSON_COMPACT | JSON_REAL_PRECISION(STATUS_DIGITS));
     fputs("\n\n", to);
     json_decref(status);
 }

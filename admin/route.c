@@ -4,13 +4,14 @@
 #include <string.h>
 
 static const struct route routes[] = {
-    {"/", answer_page, FOR_TRUSTED},           /* the page */
-    {"/status", answer_status, FOR_TRUSTED},   /* all that is known, as JSON */
-    {"/metrics", answer_metrics, FOR_TRUSTED}, /* as Prometheus reads it */
-    {"/livez", answer_livez, FOR_ALL},         /* whether it lives */
-    {"/readyz", answer_readyz, FOR_ALL},       /* whether it is connected, and flows */
-    {"/history", answer_history, FOR_TRUSTED}, /* the last 15 minutes, as JSON */
-    {"/events", answer_events, FOR_TRUSTED},   /* /status, again and again */
+    {"/", answer_page, FOR_TRUSTED},             /* the page */
+    {"/status", answer_status, FOR_TRUSTED},     /* all that is known, as JSON */
+    {"/metrics", answer_metrics, FOR_TRUSTED},   /* as Prometheus reads it */
+    {"/livez", answer_livez, FOR_ALL},           /* whether it lives */
+    {"/readyz", answer_readyz, FOR_ALL},         /* whether it is connected, and flows */
+    {"/history", answer_history, FOR_TRUSTED},   /* the last 15 minutes, as JSON */
+    {"/vehicles", answer_vehicles, FOR_TRUSTED}, /* a pipeline's vehicles, as JSON */
+    {"/events", answer_events, FOR_TRUSTED},     /* /status, again and again */
 };
 
 const struct route *route_find(const char *path)

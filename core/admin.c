@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "fleet.h"
 #include "loader.h"
 #include "snapshot.h"
 
@@ -32,7 +33,17 @@ static bool look(void *user, size_t i, struct pipeline_view *to, int64_t patienc
 {
     const struct process *self = user;
 
-    return snapshot_read(self->pipelines[i], to, patience);
+    bool has_answered = snapshot_read(self->pipelines[i], to, patience);
+
+    fleet_count(self->pipelines[i]->fleet, clock_now(), &to->fleet);
+    return has_answered;
+}
+
+static bool vehicles(void *user, size_t i, const char *find, size_t most, struct fleet_view *to)
+{
+    const struct process *self = user;
+
+    return fleet_look(self->pipelines[i]->fleet, clock_now(), find, most, to);
 }
 
 static const struct admin_host host = {
@@ -44,6 +55,7 @@ static const struct admin_host host = {
     .realtime = clock_realtime,
     .log = log_line,
     .observe_log = log_observe,
+    .vehicles = vehicles,
 };
 
 /* NULL after an error. The object stays loaded: its threads, and what other libraries have registered for the end, outlive no

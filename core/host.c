@@ -307,7 +307,7 @@ static inline struct record *emit_new(struct pipeline *pipeline, const struct fm
 static void note_vehicle(struct pipeline *pipeline, struct record *record)
 {
     record->is_seen = (record->parent != NULL && record->parent->is_seen) ||
-                      fleet_see(pipeline->fleet, &record->public, record->json, clock_now());
+                      fleet_see(pipeline->fleet, &record->public, record->json, pipeline->meter.at);
 }
 
 #define LETTER_OWN_HEADERS (RECORD_MAX_HEADERS - RECORD_LETTER_HEADERS)
