@@ -2,17 +2,12 @@
  * does not load. */
 #include "admin.h"
 
-#include <dlfcn.h>
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "clock.h"
 #include "fleet.h"
 #include "loader.h"
 #include "snapshot.h"
-
-#define OBJECT "fmspipe-admin.so"
 
 static struct process {
     struct pipeline *const *pipelines;
@@ -58,35 +53,11 @@ static const struct admin_host host = {
     .vehicles = vehicles,
 };
 
-/* NULL after an error. The object stays loaded: its threads, and what other libraries have registered for the end, outlive no
- * unloading. */
-static const struct admin_table *load(void)
-{
-    char *path = loader_beside(FMS_LIBDIR "/fmspipe/" OBJECT);
-    void *object = path != NULL ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
-    const struct admin_table *(*entry)(void) = NULL;
-    const struct admin_table *found = NULL;
-
-    if (object != NULL)
-        *(void **)&entry = dlsym(object, ADMIN_ENTRY);
-    if (path != NULL && object == NULL)
-        log_line(FMS_LOG_ERROR, NULL, NULL,
-                 "--admin needs " OBJECT ", which cannot be loaded: %s; install it, or leave --admin out", dlerror());
-    else if (entry == NULL)
-        log_line(FMS_LOG_ERROR, NULL, NULL, "--admin needs " OBJECT ", and %s is none",
-                 path != NULL ? path : "nothing");
-    else if (found = entry(), strcmp(found->version, FMS_VERSION) != 0)
-        log_line(FMS_LOG_ERROR, NULL, NULL,
-                 "%s is of version %s, and this is fmspipe " FMS_VERSION ": install both of one", path, found->version);
-    free(path);
-    return found != NULL && strcmp(found->version, FMS_VERSION) == 0 ? found : NULL;
-}
-
 int admin_begin(const struct admin_options *options, struct pipeline *const *pipelines, size_t count)
 {
     if (options->count == 0)
         return 0;
-    table = load();
+    table = loader_open_own("fmspipe-admin.so", ADMIN_ENTRY, "--admin");
     if (table == NULL)
         return -ENOENT;
     process = (struct process){pipelines, count};

@@ -201,6 +201,18 @@ static int run(const struct arguments *arguments)
     return status;
 }
 
+/* -------------------------------------------------------------------------------------- health, status, top and tap */
+
+static int health(const struct arguments *arguments)
+{
+    return client_run("health", arguments->words, arguments->count, &arguments->client);
+}
+
+static int status(const struct arguments *arguments)
+{
+    return client_run("status", arguments->words, arguments->count, &arguments->client);
+}
+
 /* -------------------------------------------------------------------------------------------------------- the table */
 
 static const struct command commands[] = {
@@ -213,6 +225,8 @@ static const struct command commands[] = {
      describe},
     {"new-plugin", "NAME [DIR]", "make a folder with a plugin to begin with; needs --type", 1, FMS_LOG_INFO,
      make_plugin},
+    {"health", "[ADDRESS]", "whether a process that runs is alive, or --ready", 0, FMS_LOG_INFO, health},
+    {"status", "[ADDRESS]", "what a process that runs is doing; exit status 1: not ready", 0, FMS_LOG_INFO, status},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "admin.h"
+#include "client.h"
 #include "describe.h"
 #include "log.h"
 
@@ -19,6 +20,7 @@ struct arguments {
     const char *type; /* NULL: not said */
     int64_t timeout;
     struct admin_options admin;
+    struct client_options client;
     char **words; /* behind the command */
     size_t count;
 };

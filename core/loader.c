@@ -55,6 +55,33 @@ char *loader_beside(const char *relative)
     return asprintf(&text, "%s/../%s", exe, relative) >= 0 ? text : NULL;
 }
 
+const void *loader_open_own(const char *name, const char *entry, const char *who)
+{
+    char *folder = loader_beside(FMS_LIBDIR "/fmspipe"), *path = NULL;
+    const char *const *(*get)(void) = NULL;
+    const char *const *table = NULL;
+    void *object = NULL;
+
+    if (folder != NULL && asprintf(&path, "%s/%s", folder, name) >= 0)
+        object = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (object != NULL)
+        *(void **)&get = dlsym(object, entry);
+    if (get == NULL)
+        log_line(FMS_LOG_ERROR, NULL, NULL,
+                 "%s needs %s, a part of fmspipe that can be left out, and it cannot be loaded: %s; install it", who,
+                 name, dlerror());
+    else
+        table = get();
+    if (table != NULL && strcmp(*table, FMS_VERSION) != 0) {
+        log_line(FMS_LOG_ERROR, NULL, NULL,
+                 "%s is of version %s, and this is fmspipe " FMS_VERSION ": install both of one", path, *table);
+        table = NULL;
+    }
+    free(path);
+    free(folder);
+    return table;
+}
+
 /* In a build tree plugins/ stands beside bin/. */
 static char *loader_builtin(void)
 {

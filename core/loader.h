@@ -18,6 +18,10 @@ void loader_search(const char *directories);
 /* The path of what stands at `relative` beside the folder of the program; to be freed. NULL: out of memory. */
 char *loader_beside(const char *relative);
 
+/* Loads a shared object of fmspipe's own, which is never unloaded, and calls its `entry`: what that gives begins with a pointer to
+ * FMS_VERSION. NULL after an error, which is logged, with who needs it. [control] */
+const void *loader_open_own(const char *name, const char *entry, const char *who);
+
 /* Loads `name`, or the file if `name` has a slash. NULL after an error, which is logged at file:line. A plugin is
  * loaded once a process and never unloaded; the result lives as long. [control] */
 const struct plugin *loader_load(const char *name, const char *file, int line);

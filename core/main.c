@@ -25,6 +25,13 @@ static const char options_usage[] =
     "  --timeout=SECONDS           probe: how long to try each stage (10)\n"
     "  --format=table|json|markdown|man   describe: how to print (table)\n"
     "  --type=source|transform|sink|sink-thread   new-plugin: what it is; sink-thread has a thread of its own\n"
+    "  --ready                     health: whether it is ready, too: connected, and records flow\n"
+    "  --json                      status: as JSON, in one line; tap: so on a terminal, too\n"
+    "  --out, --dead               tap: what leaves the stage; what was rejected there\n"
+    "  --where=CONDITION           tap: only records for which it holds, as plugin filter has it\n"
+    "  --limit=N, --rate=N         tap: end after N records; look at N a second at most\n"
+    "  --pipeline=NAME             tap: of which pipeline, where there are several\n"
+    "  --admin-password-file=FILE  health, status, top: the password (also: FMSPIPE_ADMIN_PASSWORD_FILE)\n"
     "  --help, --version\n"
     "\n"
     "exit status: 0 done; 1 a failure, records left unsettled, or a test that failed; 2 bad configuration\n";
@@ -87,10 +94,51 @@ static int take_environment(struct arguments *arguments)
 
     if (arguments->admin.password_file == NULL)
         arguments->admin.password_file = getenv("FMSPIPE_ADMIN_PASSWORD_FILE");
+    arguments->client.password_file = arguments->admin.password_file;
     if (arguments->admin.count > 0 || addresses == NULL)
         return 0;
     list = strdup(addresses);
     return list != NULL ? add_addresses(list, &arguments->admin) : EXIT_FAILED;
+}
+
+/* 0, or -1 for what is no whole number of at least 1. */
+static int parse_number(const char *text, int64_t *number)
+{
+    char *end;
+
+    *number = strtoll(text, &end, 10);
+    return *text >= '0' && *text <= '9' && *end == '\0' && *number > 0 && *number <= 1000000000 ? 0 : -1;
+}
+
+/* Of the commands that look at a process: 0, -1 for a bad value, 1 for another option. */
+static int parse_client_option(int option, struct client_options *client)
+{
+    switch (option) {
+    case LONG | 'J':
+        client->is_json = true;
+        return 0;
+    case LONG | 'Y':
+        client->is_ready = true;
+        return 0;
+    case LONG | 'O':
+        client->is_out = true;
+        return 0;
+    case LONG | 'D':
+        client->is_dead = true;
+        return 0;
+    case LONG | 'W':
+        client->where = optarg;
+        return 0;
+    case LONG | 'N':
+        client->pipeline = optarg;
+        return 0;
+    case LONG | 'L':
+        return parse_number(optarg, &client->limit);
+    case LONG | 'R':
+        return parse_number(optarg, &client->rate);
+    default:
+        return 1;
+    }
 }
 
 static int parse_option(int option, char **argv, struct arguments *arguments)
@@ -145,7 +193,9 @@ static int parse_option(int option, char **argv, struct arguments *arguments)
         puts("fmspipe " FMS_VERSION);
         exit(printed(EXIT_DONE));
     default:
-        return bad_option(option, argv[optind - 1]);
+        choice = parse_client_option(option, &arguments->client);
+        if (choice > 0)
+            return bad_option(option, argv[optind - 1]);
     }
     return choice < 0 ? command_misused("bad value", optarg) : 0;
 }
@@ -165,6 +215,14 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, c
         {"type", required_argument, NULL, LONG | 'r'},
         {"help", no_argument, NULL, LONG | 'h'},
         {"version", no_argument, NULL, LONG | 'v'},
+        {"json", no_argument, NULL, LONG | 'J'},
+        {"ready", no_argument, NULL, LONG | 'Y'},
+        {"out", no_argument, NULL, LONG | 'O'},
+        {"dead", no_argument, NULL, LONG | 'D'},
+        {"where", required_argument, NULL, LONG | 'W'},
+        {"limit", required_argument, NULL, LONG | 'L'},
+        {"rate", required_argument, NULL, LONG | 'R'},
+        {"pipeline", required_argument, NULL, LONG | 'N'},
         {NULL, 0, NULL, 0},
     };
     bool has_level = false;

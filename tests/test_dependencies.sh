@@ -55,7 +55,7 @@ done < <(grep -nE 'fms_core|fms_fake_host|fms_test|include_directories|\.\./\.\.
 names() { find plugins -mindepth 1 -maxdepth 1 -type d ! -name '*_common' -printf '%f\n' | grep "$@" _ | paste -sd'|'; }
 while read -r hit; do
   [ -z "$hit" ] || complain "the core names a plugin or a broker's library: $hit"
-done < <(grep -nE "$(names)|\"($(names -v))(\.so)?\"|rdkafka|MQTTAsync|MQTTClient|\bpaho\b|jansson" \
+done < <(grep -nE "$(names)|\"($(names -v))(\.so)?\"|rdkafka|MQTTAsync|MQTTClient|\bpaho\b|jansson|curl" \
   core/*.c core/*.h core/CMakeLists.txt || true)
 
 for file in core/*.[ch]; do

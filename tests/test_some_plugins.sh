@@ -6,7 +6,7 @@ root=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { cat "$work/log" >&2; echo "FAILED: $*" >&2; exit 1; }
-configure() { cmake -S "$root" -B "$work/build" -DFMS_TESTS=OFF -DFMS_SANDBOX=OFF -DFMS_ADMIN=OFF "$@" >"$work/log" 2>&1; }
+configure() { cmake -S "$root" -B "$work/build" -DFMS_TESTS=OFF -DFMS_SANDBOX=OFF -DFMS_ADMIN=OFF -DFMS_CLIENT=OFF "$@" >"$work/log" 2>&1; }
 
 mkdir "$work/pkgconfig"
 for library in inih jansson; do

@@ -1,0 +1,121 @@
+/* status.c - see status.h. */
+#include "status.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "draw.h"
+#include "text.h"
+
+static int failed(const struct http *http, const char *why)
+{
+    http->host->log(FMS_LOG_ERROR, NULL, NULL, "%s", why);
+    return 1;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- health */
+
+/* A check that failed begins with [-], one that did not with [+], as Kubernetes writes it. */
+static void print_failing(char *text)
+{
+    char *rest = NULL, clean[1024];
+
+    for (char *line = strtok_r(text, "\r\n", &rest); line != NULL; line = strtok_r(NULL, "\r\n", &rest)) {
+        if (strncmp(line, "[+]", 3) == 0)
+            continue;
+        text_clean(line, strlen(line), clean, sizeof clean);
+        puts(clean);
+    }
+}
+
+int health_run(const struct http *http)
+{
+    struct http_answer answer;
+    char why[512];
+    int status = http_get(http, http->host->options.is_ready ? "/readyz?verbose" : "/livez?verbose", &answer);
+
+    if (status == 0 && answer.status == 200) {
+        puts("ok");
+    } else if (status == 0 && answer.status == 503) {
+        print_failing(answer.text);
+        status = 1;
+    } else if (status == 0) {
+        http_refusal(http, answer.status, answer.text, why, sizeof why);
+        status = failed(http, why);
+    }
+    free(answer.text);
+    return status;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- status */
+
+/* Within strings of JSON there are no ends of lines. */
+static void print_one_line(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (*text != '\n' && *text != '\r')
+            putchar(*text);
+    }
+    putchar('\n');
+}
+
+/* Where standard output is no terminal lines are as long as they are. */
+static size_t columns_of_terminal(void)
+{
+    struct winsize size;
+
+    return isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+static void print_drawing(const struct drawing *drawing, size_t columns)
+{
+    for (size_t i = 0; i < drawing->count; i++) {
+        const char *text = drawing->lines[i].text;
+        size_t most = columns > 0 ? columns : SIZE_MAX;
+
+        printf("%.*s\n", (int)text_fit(text, &most), text);
+    }
+    if (drawing->is_cut)
+        puts("...");
+}
+
+static int print_status(const struct http *http, const struct http_answer *answer)
+{
+    char why[512], whole[800];
+    json_t *document = draw_parse(answer->text, answer->size, why, sizeof why);
+    struct drawing drawing = {0};
+    size_t columns = columns_of_terminal();
+    bool is_ready = json_is_true(json_object_get(document, "ready"));
+
+    if (document == NULL) {
+        snprintf(whole, sizeof whole, "%s: %s", http->address, why);
+        return failed(http, whole);
+    }
+    if (http->host->options.is_json) {
+        print_one_line(answer->text);
+    } else {
+        draw_status(&drawing, document, columns);
+        print_drawing(&drawing, columns);
+        draw_free(&drawing);
+    }
+    json_decref(document);
+    return is_ready ? 0 : 1;
+}
+
+int status_run(const struct http *http)
+{
+    struct http_answer answer;
+    char why[512];
+    int status = http_get(http, "/status", &answer);
+
+    if (status == 0 && answer.status == 200) {
+        status = print_status(http, &answer);
+    } else if (status == 0) {
+        http_refusal(http, answer.status, answer.text, why, sizeof why);
+        status = failed(http, why);
+    }
+    free(answer.text);
+    return status;
+}

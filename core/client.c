@@ -1,0 +1,14 @@
+/* client.c - see client.h. */
+#include "client.h"
+
+#include <stdlib.h>
+
+#include "loader.h"
+
+int client_run(const char *command, char *const *words, size_t count, const struct client_options *options)
+{
+    const struct client_table *client = loader_open_own("fmspipe-client.so", CLIENT_ENTRY, "this command");
+    struct client_host host = {command, words, count, *options, log_line};
+
+    return client != NULL ? client->run(&host) : EXIT_FAILURE;
+}
