@@ -41,6 +41,13 @@ static bool vehicles(void *user, size_t i, const char *find, size_t most, struct
     return fleet_look(self->pipelines[i]->fleet, clock_now(), find, most, to);
 }
 
+static int open_tap(void *user, size_t i, const struct tap_wish *wish, struct tap **tap)
+{
+    const struct process *self = user;
+
+    return tap_open(self->pipelines[i], wish, tap);
+}
+
 static const struct admin_host host = {
     .process = &process,
     .pipelines = count_pipelines,
@@ -51,6 +58,10 @@ static const struct admin_host host = {
     .log = log_line,
     .observe_log = log_observe,
     .vehicles = vehicles,
+    .tap_open = open_tap,
+    .tap_read = tap_read,
+    .tap_dropped = tap_dropped,
+    .tap_close = tap_close,
 };
 
 int admin_begin(const struct admin_options *options, struct pipeline *const *pipelines, size_t count)

@@ -5,6 +5,7 @@
 #define FMS_ADMIN_H
 
 #include "log.h"
+#include "tap.h"
 #include "view.h"
 
 /* What the process gives. All functions: any thread but a lane. */
@@ -22,6 +23,11 @@ struct admin_host {
     void (*observe_log)(log_sink observer, void *user);
     /* The vehicles of pipeline number `i` whose names hold `find` ("": all), at most `most`; see fleet_look, which it is. */
     bool (*vehicles)(void *process, size_t i, const char *find, size_t most, struct fleet_view *to);
+    /* Records as they pass a stage of pipeline number `i`; see tap.h. */
+    int (*tap_open)(void *process, size_t i, const struct tap_wish *wish, struct tap **tap);
+    int (*tap_read)(struct tap *tap, struct tapped *record);
+    uint64_t (*tap_dropped)(const struct tap *tap);
+    void (*tap_close)(struct tap *tap);
 };
 
 #define ADMIN_ADDRESSES 8u

@@ -16,6 +16,7 @@
 #include "meter.h"
 #include "settle.h"
 #include "snapshot.h"
+#include "tap.h"
 #include "watch.h"
 
 #define STALL_LOOKS 4 /* in the time after which a stall is told of */
@@ -455,6 +456,7 @@ void lane_run(struct pipeline *pipeline)
     if (pipeline->is_measured)
         meter_sleep(pipeline, clock_now());
     snapshot_end(pipeline);
+    tap_end(pipeline);
     watch_end(pipeline);
     pipeline_current = NULL;
     pthread_mutex_unlock(&pipeline->lock);

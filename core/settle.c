@@ -36,6 +36,7 @@
 #include "clock.h"
 #include "log.h"
 #include "meter.h"
+#include "tap.h"
 
 static void slot_set(struct record *record, const struct stage *stage, enum slot_state state)
 {
@@ -337,6 +338,8 @@ void settle_reject(struct stage *stage, struct record *record, char *reason)
     else if (pipeline->dead_letter != NULL)
         error = dead_letter_send(stage, root_of(record), text);
     pipeline->counts.rejected += !is_letter || error != 0;
+    if (pipeline_is_tapped(pipeline))
+        tap_pass(stage, TAP_DEAD, is_letter ? &record->public : &root_of(record)->public, text);
     if (error == 0)
         settle_release(pipeline, record);
     else
@@ -483,6 +486,15 @@ static void settle_one(struct stage *sink, struct record *record)
                                                    sink->pipeline->options.retry_max, sink->retry.attempt++);
 }
 
+/* Of the records of a sink's list those that are delivered. */
+static void tap_delivered(const struct stage *sink, const struct record *record)
+{
+    for (; record != NULL; record = record->slots[sink->slot].inbox_next) {
+        if (record->slots[sink->slot].fate == FMS_DELIVERED)
+            tap_pass(sink, TAP_OUT, &record->public, NULL);
+    }
+}
+
 static void settle_list(struct pipeline *pipeline, struct slot_list *lists)
 {
     size_t slots = pipeline_slots(pipeline);
@@ -494,6 +506,8 @@ static void settle_list(struct pipeline *pipeline, struct slot_list *lists)
         lists[i].head = NULL;
         if (pipeline->is_measured)
             meter_settled(sink, record);
+        if (pipeline_is_tapped(pipeline))
+            tap_delivered(sink, record);
         while (record != NULL) {
             struct record *next = slot_of(record, sink)->inbox_next;
 
@@ -605,6 +619,12 @@ static void check_durable(struct stage *sink, struct record **batch, size_t took
                     unsettled);
 }
 
+static void tap_taken(const struct stage *sink, struct record **batch, size_t took)
+{
+    for (size_t i = 0; i < took; i++)
+        tap_pass(sink, TAP_IN, &batch[i]->public, NULL);
+}
+
 static void offer_batch(struct stage *sink)
 {
     struct record *batch[PIPELINE_BATCH];
@@ -632,6 +652,8 @@ static void offer_batch(struct stage *sink)
     }
     if ((sink->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0)
         check_durable(sink, batch, (size_t)took);
+    if (pipeline_is_tapped(sink->pipeline))
+        tap_taken(sink, batch, (size_t)took);
     sink->queue.is_full = (size_t)took < n;
     sink->queue.cursor = sink->queue.is_full ? batch[took] : slot_of(batch[n - 1], sink)->next;
 }
@@ -798,8 +820,18 @@ static void to_sinks(struct pipeline *pipeline, struct record *record)
     }
 }
 
+/* It comes out of what stands before transform number `i`, and goes into that, or to the sinks. */
+static void tap_between(struct pipeline *pipeline, const struct record *record, size_t i)
+{
+    tap_pass(i == 0 ? pipeline->source : pipeline->transforms[i - 1], TAP_OUT, &record->public, NULL);
+    if (i < pipeline->transform_count)
+        tap_pass(pipeline->transforms[i], TAP_IN, &record->public, NULL);
+}
+
 void settle_advance(struct pipeline *pipeline, struct record *record, int after)
 {
+    bool is_tapped = pipeline_is_tapped(pipeline);
+
     for (size_t i = (size_t)(after + 1); i < pipeline->transform_count; i++) {
         struct stage *transform = pipeline->transforms[i];
         bool again = transform->family.waiting.head != NULL; /* order: not past those that wait */
@@ -807,6 +839,8 @@ void settle_advance(struct pipeline *pipeline, struct record *record, int after)
         transform->tally.in.records++;
         if (pipeline->is_measured)
             transform->tally.in.bytes += record->public.payload.size;
+        if (is_tapped)
+            tap_between(pipeline, record, i);
         if (!again && transform_one(transform, record, &again))
             continue;
         if (again) {
@@ -815,6 +849,8 @@ void settle_advance(struct pipeline *pipeline, struct record *record, int after)
         }
         return;
     }
+    if (is_tapped)
+        tap_between(pipeline, record, pipeline->transform_count);
     to_sinks(pipeline, record);
 }
 
