@@ -310,7 +310,7 @@ static void describe_code(FILE *out, const char *text)
     fputc('`', out);
 }
 
-static void describe_markdown(FILE *out, const struct fms_option *options)
+static void describe_options_markdown(FILE *out, const struct fms_option *options)
 {
     struct describe_row row;
 
@@ -332,6 +332,34 @@ static void describe_markdown(FILE *out, const struct fms_option *options)
         describe_escaped(out, row.cells[4], "|*<`\\");
         fputs(" |\n", out);
     }
+}
+
+/* By the names under which they are exported. */
+static void describe_metrics_markdown(FILE *out, const struct fms_plugin *plugin, const char *type,
+                                      const struct fms_metric *metrics)
+{
+    const char *ending = strcmp(type, "counter") == 0 ? "_total" : "";
+
+    for (const struct fms_metric *metric = metrics; metric != NULL && metric->name != NULL; metric++) {
+        fprintf(out, "| `fmspipe_%s_%s%s` | %s | ", plugin->name, metric->name, ending, type);
+        describe_escaped(out, metric->help, "|*<`\\");
+        fputs(" |\n", out);
+    }
+}
+
+static void describe_markdown(FILE *out, const struct fms_plugin *plugin)
+{
+    const struct fms_metric *const metrics[] = {plugin->counters, plugin->gauges, plugin->durations};
+    static const char *const types[] = {"counter", "gauge", "histogram"};
+    size_t count = 0;
+
+    describe_options_markdown(out, plugin->options);
+    for (size_t i = 0; i < 3; i++)
+        count += metrics[i] != NULL && metrics[i]->name != NULL;
+    if (count > 0)
+        fputs("\n## Metrics\n\n| metric | type | meaning |\n|---|---|---|\n", out);
+    for (size_t i = 0; i < 3; i++)
+        describe_metrics_markdown(out, plugin, types[i], metrics[i]);
 }
 
 /* ------------------------------------------------------------------------------------------------------ for programs */
@@ -443,7 +471,7 @@ int describe_plugin(const struct fms_plugin *plugin, enum describe_format format
         describe_for_people(out, plugin);
         break;
     case DESCRIBE_MARKDOWN:
-        describe_markdown(out, plugin->options);
+        describe_markdown(out, plugin);
         break;
     case DESCRIBE_JSON:
         describe_json(out, plugin);

@@ -188,6 +188,10 @@ static void for_a_readme(void **state)
     contains(text, "\n| `key` | template | `${json:a:-b\\|none of these}` |  | key |\n");
     contains(text, "\n| `profile` | choice | `realtime` | realtime, throughput, a_third_choice | profile |\n");
     contains(text, "\n| `kafka.NAME` | strings |  |  | properties |\n");
+    contains(text, "|\n\n## Metrics\n\n| metric | type | meaning |\n|---|---|---|\n"
+                   "| `fmspipe_kafka_sink_reconnects_total` | counter | connections made again |\n"
+                   "| `fmspipe_kafka_sink_queue_bytes` | gauge | what waits |\n"
+                   "| `fmspipe_kafka_sink_round_trip_seconds` | histogram | there and back |\n");
     assert_null(strstr(text, "hunter2"));
     free(text);
     plugin.options = required;
