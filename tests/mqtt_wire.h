@@ -970,6 +970,25 @@ static inline void expect_renewed_certificates(const char *plugin, enum fms_role
     mosquitto_free(&broker);
 }
 
+/* A broker hangs, and the connection to it is not cut: the link is down after the keepalive, and comes back with the broker. */
+static inline void expect_silence_to_be_seen(const char *plugin, enum fms_role role, const char *options)
+{
+    struct mosquitto broker;
+    struct fake *f;
+    char why[256];
+
+    mosquitto_up(&broker, "allow_anonymous true\n");
+    f = fake_open(plugin, role, section(broker.port, "keepalive = 1s\n%s", options));
+    fake_until(f, fake_link_is_up(f));
+    assert_int_equal(kill(broker.pid, SIGSTOP), 0);
+    fake_until(f, !fake_link_is_up(f));
+    assert_string_not_equal(fake_link_why(f, why, sizeof why), "");
+    assert_int_equal(kill(broker.pid, SIGCONT), 0);
+    fake_until(f, fake_link_is_up(f));
+    fake_close(f);
+    mosquitto_free(&broker);
+}
+
 static inline pid_t tls_server_start(const char *directory, int port, const char *version)
 {
     char address[32];

@@ -420,6 +420,61 @@ static void test_qos_2_across_connections(void **state)
     pair_end(&pair);
 }
 
+/* ------------------------------------------------------------------------------------------------- what it measures */
+
+static void test_what_is_not_acknowledged_shows(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < 2; v++) {
+        struct pair pair = pair_up(v == 0 ? "version = 3.1.1" : "version = 5", 3, 1);
+
+        fake_measure(pair.f);
+        assert_true(fake_gauge(pair.f, "unacknowledged_messages") == 0);
+        for (unsigned i = 0; i < 3; i++)
+            wire_publish(&pair.wire, "t", "x", 1, 11 + i, NULL, NULL);
+        pair_until_emitted(&pair, 3);
+        assert_true(fake_gauge(pair.f, "unacknowledged_limit_messages") == (v == 0 ? 0 : 3));
+        assert_true(fake_gauge(pair.f, "session_present") == 0);
+        wire_publish(&pair.wire, "t", "y", 0, 0, NULL, NULL); /* for which there is no room */
+        fake_until(pair.f, (fake_measure(pair.f), fake_gauge(pair.f, "buffer_bytes") > 0));
+        assert_true(fake_gauge(pair.f, "unacknowledged_messages") == 3);
+        fake_settle(pair.f, 0, FMS_DELIVERED);
+        expect_ack(&pair.wire, PUBACK, 11);
+        pair_until_emitted(&pair, 4);
+        fake_measure(pair.f);
+        assert_true(fake_gauge(pair.f, "unacknowledged_messages") == 2);
+        assert_true(fake_gauge(pair.f, "buffer_bytes") == 0);
+        close(pair.wire.fd);
+        pair_accept(&pair, true, 1);
+        fake_until(pair.f, fake_gauge(pair.f, "session_present") == 1);
+        fake_measure(pair.f);
+        assert_true(fake_gauge(pair.f, "unacknowledged_messages") == 0);
+        pair_end(&pair);
+    }
+}
+
+static void test_round_trips_are_timed(void **state)
+{
+    static const struct wire_out nothing;
+    struct pair pair = pair_up("keepalive = 1s", 16, 1);
+    int64_t before, sum;
+
+    (void)state;
+    for (size_t i = 1; i <= 2; i++) {
+        before = fms_now(fake_host(pair.f));
+        free(wire_expect(&pair.wire, PINGREQ).body);
+        assert_int_equal(fake_observed(pair.f, "round_trip_seconds", NULL), i - 1);
+        wire_send(&pair.wire, PINGRESP << 4, &nothing);
+        fake_until(pair.f, fake_observed(pair.f, "round_trip_seconds", &sum) == i);
+        assert_true(sum > 0 && (i > 1 || sum <= fms_now(fake_host(pair.f)) - before));
+    }
+    wire_send(&pair.wire, PINGRESP << 4, &nothing); /* which answers nothing */
+    wire_publish(&pair.wire, "t", "x", 0, 0, NULL, NULL);
+    pair_until_emitted(&pair, 1);
+    assert_int_equal(fake_observed(pair.f, "round_trip_seconds", NULL), 2);
+    pair_end(&pair);
+}
+
 /* ---------------------------------------------------------------------------------------------------- back-pressure */
 
 /* The sink settles late and out of order, and the pipeline is small: all comes, in order, over one connection. */
@@ -625,6 +680,7 @@ static void test_broker_never_answers(void **state)
 {
     struct pair pair = pair_make("keepalive = 1s", 16);
     struct wire silent;
+    char why[100];
 
     (void)state;
     assert_true(wire_ready(pair.listener, WIRE_PATIENCE));
@@ -632,7 +688,10 @@ static void test_broker_never_answers(void **state)
     fake_until(pair.f, fake_said(pair.f, "no answer to CONNECT within 10 s") != NULL);
     close(silent.fd);
     pair_accept(&pair, false, 1);
+    fake_until(pair.f, fake_link_is_up(pair.f));
     fake_until(pair.f, fake_said(pair.f, "lost: the broker went silent") != NULL); /* PINGREQ */
+    assert_false(fake_link_is_up(pair.f));
+    assert_string_equal(fake_link_why(pair.f, why, sizeof why), "the broker went silent");
     close(pair.wire.fd);
     pair_accept(&pair, true, 1);
     pair_end(&pair);
@@ -1093,15 +1152,21 @@ static void test_broker_redirects(void **state)
 
 static void test_refused_subscription_is_asked_for_again(void **state)
 {
+    char why[100];
+
     (void)state;
     for (size_t v = 0; v < 2; v++) {
         struct pair pair = pair_make(v == 1 ? "version = 5" : "version = 3.1.1", 16);
 
         pair_accept(&pair, false, v == 1 ? 0x87 : 0x80);
+        fake_until(pair.f, fake_said(pair.f, "error: ") != NULL);
+        assert_false(fake_link_is_up(pair.f));
+        assert_string_equal(fake_link_why(pair.f, why, sizeof why), "the broker refuses the subscription to \"t\"");
         broker_grant(&pair.wire, 0); /* once more */
         fake_until(pair.f, fake_said(pair.f, "info: receives ") != NULL);
         assert_non_null(fake_said(pair.f, "error: the broker refuses the subscription to \"t\""));
         assert_non_null(fake_said(pair.f, "the broker grants \"t\" only QoS 0"));
+        assert_true(fake_link_is_up(pair.f));
         pair_end(&pair);
     }
 }
@@ -1404,6 +1469,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_acknowledged_when_settled),
         cmocka_unit_test(test_connection_lost_in_flight),
         cmocka_unit_test(test_qos_2_across_connections),
+        cmocka_unit_test(test_what_is_not_acknowledged_shows),
+        cmocka_unit_test(test_round_trips_are_timed),
         cmocka_unit_test(test_full_pipeline),
         cmocka_unit_test(test_sink_that_stands_still),
         cmocka_unit_test(test_topic_changed),

@@ -171,6 +171,42 @@ static void test_delivered_when_confirmed_out_of_order(void **state)
     }
 }
 
+static void test_what_is_under_way_shows(void **state)
+{
+    struct play play = {.port = 0};
+    unsigned ids[3];
+    int64_t sum;
+
+    (void)state;
+    play.listener = wire_listen(&play.port);
+    play.f = fake_check("mqtt_sink", FMS_SINK, section(play.port, "window = 3"));
+    fake_host(play.f)->watched = true;
+    assert_int_equal(fake_start(play.f), 0);
+    add_numbered(play.f, 0, 2);
+    fake_measure(play.f);
+    assert_true(fake_gauge(play.f, "queue_messages") == 2 && fake_gauge(play.f, "in_flight_messages") == 0);
+    play.wire = broker_accept(play.listener, NULL, false, NULL);
+    for (int i = 0; i < 2; i++)
+        ids[i] = expect_number(&play.wire, i);
+    fake_measure(play.f);
+    assert_true(fake_gauge(play.f, "queue_messages") == 0 && fake_gauge(play.f, "in_flight_messages") == 2);
+    assert_true(fake_gauge(play.f, "in_flight_limit_messages") == 3);
+    assert_int_equal(fake_observed(play.f, "confirm_seconds", NULL), 0);
+    wire_confirm(&play.wire, PUBACK, ids[0], 0); /* the one whose time is taken */
+    wire_confirm(&play.wire, PUBACK, ids[1], 0);
+    fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 2);
+    assert_int_equal(fake_observed(play.f, "confirm_seconds", &sum), 1);
+    assert_true(sum > 0);
+    add_numbered(play.f, 2, 1);
+    ids[2] = expect_number(&play.wire, 2);
+    wire_confirm(&play.wire, PUBACK, ids[2], 0);
+    fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 3);
+    assert_int_equal(fake_observed(play.f, "confirm_seconds", NULL), 2);
+    fake_measure(play.f);
+    assert_true(fake_gauge(play.f, "in_flight_messages") == 0);
+    play_end(&play);
+}
+
 static void test_qos_2_is_delivered_at_pubcomp(void **state)
 {
     for (size_t v = 0; v < 2; v++) {
@@ -1305,6 +1341,12 @@ static void test_broker_down_at_start_and_killed_later(void **state)
     mosquitto_free(&broker);
 }
 
+static void test_silence_is_seen(void **state)
+{
+    (void)state;
+    expect_silence_to_be_seen("mqtt_sink", FMS_SINK, "");
+}
+
 static void test_wrong_password_is_named(void **state)
 {
     struct mosquitto broker;
@@ -1469,6 +1511,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_check_warns_of_traps),
         cmocka_unit_test(test_open_needs_readable_files),
         cmocka_unit_test(test_delivered_when_confirmed_out_of_order),
+        cmocka_unit_test(test_what_is_under_way_shows),
         cmocka_unit_test(test_qos_2_is_delivered_at_pubcomp),
         cmocka_unit_test(test_never_confirmed_is_left_unsettled),
         cmocka_unit_test(test_connects_again_when_nothing_is_confirmed),
@@ -1503,6 +1546,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_retained_is_sent_on_where_asked_for),
         cmocka_unit_test(test_last_will),
         cmocka_unit_test(test_broker_down_at_start_and_killed_later),
+        cmocka_unit_test(test_silence_is_seen),
         cmocka_unit_test(test_wrong_password_is_named),
         cmocka_unit_test(test_tls),
         cmocka_unit_test(test_websocket),

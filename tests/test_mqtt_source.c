@@ -513,6 +513,8 @@ static void test_full_pipeline_disconnects(void **state)
     free(wire_expect(&first, DISCONNECT).body);
     assert_int_equal(fake_emitted(f), 3);
     assert_false(wire_ready(listener, 100));
+    fake_measure(f);
+    assert_true(fake_gauge(f, "paused") == 1 && fake_gauge(f, "session_present") == 0);
     fake_settle(f, 1, FMS_DELIVERED);
     fake_settle(f, 0, FMS_REJECTED);
     fake_poll(f, 3);
@@ -521,6 +523,8 @@ static void test_full_pipeline_disconnects(void **state)
     wire_publish(&second, "fms/data", "3", 1, 1, NULL, NULL);
     free(wire_expect(&second, PUBACK).body);
     check_numbers(f, 0, 4, 0);
+    fake_measure(f);
+    assert_true(fake_gauge(f, "paused") == 0 && fake_gauge(f, "session_present") == 1);
     source_end(f);
     close(first.fd);
     close(second.fd);
@@ -753,6 +757,12 @@ static void test_broker_down_at_start_and_restarted(void **state)
     source_end(f);
     close(writer.fd);
     mosquitto_free(&broker);
+}
+
+static void test_silence_is_seen(void **state)
+{
+    (void)state;
+    expect_silence_to_be_seen("mqtt_source", FMS_SOURCE, "topic = fms/#");
 }
 
 /* ActiveMQ never says that it has kept a session: a doubt is told once, and no loss. */
@@ -1212,6 +1222,7 @@ static void test_refused_subscription_is_asked_for_again(void **state)
         int port = 0, listener = wire_listen(&port);
         struct wire wire;
         struct fake *f;
+        char why[256];
 
         (void)state;
         f = fake_open("mqtt_source", FMS_SOURCE, section(port, "version = %s\ntopic = a, b", versions[v]));
@@ -1219,10 +1230,13 @@ static void test_refused_subscription_is_asked_for_again(void **state)
         wire = broker_accept(listener, NULL, false, NULL);
         broker_grant(&wire, v == 1 ? 0x87 : 0x80);
         broker_grant(&wire, 0);
+        fake_until(f, strstr(fake_link_why(f, why, sizeof why), "refuses the subscription to \"a\"") != NULL);
+        assert_false(fake_link_is_up(f));
         broker_grant(&wire, 1); /* "a" once more */
         fake_until(f, fake_count_said(f, "subscribed to ") == 2);
         assert_non_null(fake_said(f, "error: the broker refuses the subscription to \"a\""));
         assert_non_null(fake_said(f, "the broker grants \"b\" only QoS 0"));
+        fake_until(f, fake_link_is_up(f));
         source_end(f);
         close(wire.fd);
         close(listener);
@@ -1613,6 +1627,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_stopped_with_records_in_flight),
         cmocka_unit_test(test_stopped_while_nobody_answers),
         cmocka_unit_test(test_broker_down_at_start_and_restarted),
+        cmocka_unit_test(test_silence_is_seen),
         cmocka_unit_test(test_broker_that_never_says_that_it_kept_a_session),
         cmocka_unit_test(test_qos_2_is_exactly_once_across_connections),
         cmocka_unit_test(test_connections_that_come_to_nothing_slow_down),

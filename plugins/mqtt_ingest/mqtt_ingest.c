@@ -73,6 +73,7 @@ struct mqtt_ingest {
     size_t buffer_size, start, end; /* what was read and not used up */
     int64_t read_at;                /* realtime: when its end came */
     size_t unsettled;
+    size_t window; /* messages that the broker may send ahead (MQTT 5) */
 
     struct mqtt_headers headers;
 };
@@ -90,6 +91,25 @@ static const struct fms_metric mqtt_ingest_counters[] = {
                           " record can have"},
     [COUNT_RETAINED] = {"retained_dropped",
                         "retained messages that were not wanted, and that MQTT 3.1.1 sends all the same"},
+    {NULL, NULL},
+};
+
+enum { GAUGE_UNACKNOWLEDGED, GAUGE_WINDOW, GAUGE_BUFFER, GAUGE_SESSION };
+
+static const struct fms_metric mqtt_ingest_gauges[] = {
+    [GAUGE_UNACKNOWLEDGED] = {"unacknowledged_messages", "messages of this connection that are not acknowledged yet"},
+    [GAUGE_WINDOW] = {"unacknowledged_limit_messages",
+                      "as many the broker sends ahead; 0: MQTT 3.1.1 has no such limit"},
+    [GAUGE_BUFFER] = {"buffer_bytes", "bytes that were read and wait for room in the pipeline"},
+    [GAUGE_SESSION] = {"session_present", "1: the broker still had the session when it was last connected to; 0: it"
+                                          " had not, and so has kept nothing"},
+    {NULL, NULL},
+};
+
+enum { DURATION_ROUND_TRIP };
+
+static const struct fms_metric mqtt_ingest_durations[] = {
+    [DURATION_ROUND_TRIP] = {"round_trip_seconds", "from PINGREQ, which is sent when nothing else is, to PINGRESP"},
     {NULL, NULL},
 };
 
@@ -446,6 +466,8 @@ static void on_connected(struct mqtt_ingest *self)
     if (session_version(self->session) == PACKET_5)
         tell_limits(self);
     fms_count(self->host, COUNT_CONNECTIONS, 1);
+    fms_gauge(self->host, GAUGE_SESSION, session_was_present(self->session));
+    fms_gauge(self->host, GAUGE_WINDOW, session_version(self->session) == PACKET_5 ? (double)self->window : 0);
     self->is_up = true;
     self->has_connected = true;
     self->has_told_version = false;
@@ -481,6 +503,7 @@ static void on_refused(struct mqtt_ingest *self, const struct session_message *m
               " that?)",
               self->topic.items[message->filter],
               version == PACKET_5 ? packet_reason_text(version, message->reason) : "refused");
+    fms_link_down(self->host, "the broker refuses the subscription to \"%.100s\"", self->topic.items[message->filter]);
     if (self->ask_at == FMS_NEVER)
         self->ask_at = fms_now(self->host) +
                        fms_backoff(self->host, self->mqtt.reconnect_min, self->mqtt.reconnect_max, self->refusals++);
@@ -687,9 +710,11 @@ static int link_receive(struct mqtt_ingest *self, size_t *credit)
 static int link_serve(struct mqtt_ingest *self, size_t credit, struct fms_wait *wait)
 {
     bool was_held = self->is_held, was_full, had_credit = credit > 0;
-    int64_t now = fms_now(self->host);
+    int64_t now = fms_now(self->host), round_trip;
     int error = link_receive(self, &credit);
 
+    if (session_round_trip(self->session, &round_trip))
+        fms_observe(self->host, DURATION_ROUND_TRIP, round_trip);
     if (self->is_held && !was_held && !had_credit)
         fms_count(self->host, COUNT_PAUSES, 1);
     if (error == 0) {
@@ -775,6 +800,7 @@ static int ingest_start(struct mqtt_ingest *self)
     fms_room(self->host, &records, &bytes); /* of the empty pipeline */
     window = (size_t)self->receive_maximum < records ? (size_t)self->receive_maximum : records;
     options.receive_maximum = (uint16_t)window;
+    self->window = window;
     options.flights_max = FLIGHTS_MAX;
     options.buffer_size = bytes > BUFFER_SIZE ? bytes : BUFFER_SIZE;
     self->session = session_new(&options);
@@ -854,6 +880,16 @@ static void mqtt_ingest_stop(void *instance)
     struct mqtt_ingest *self = instance;
 
     self->is_stopping = true;
+}
+
+static void mqtt_ingest_measure(void *instance)
+{
+    struct mqtt_ingest *self = instance;
+
+    if (self->session == NULL)
+        return;
+    fms_gauge(self->host, GAUGE_UNACKNOWLEDGED, (double)session_flights(self->session));
+    fms_gauge(self->host, GAUGE_BUFFER, (double)(self->end - self->start));
 }
 
 /* ---------------------------------------------------------------------------------------------- check, open, close */
@@ -1113,4 +1149,5 @@ FMS_PLUGIN(.name = "mqtt_ingest", .version = FMS_VERSION,
            .options = mqtt_ingest_options, .counters = mqtt_ingest_counters, .traits = FMS_TRAIT_LINK,
            .instance_size = sizeof(struct mqtt_ingest), .check = mqtt_ingest_check, .probe = mqtt_ingest_probe,
            .open = mqtt_ingest_open, .close = mqtt_ingest_close, .source_poll = mqtt_ingest_poll,
-           .source_settled = mqtt_ingest_settled, .source_stop = mqtt_ingest_stop);
+           .source_settled = mqtt_ingest_settled, .source_stop = mqtt_ingest_stop, .gauges = mqtt_ingest_gauges,
+           .durations = mqtt_ingest_durations, .measure = mqtt_ingest_measure);

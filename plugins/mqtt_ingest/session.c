@@ -114,6 +114,8 @@ struct session {
     int64_t sent_at, heard_at, pinged_at;
     int64_t unsent_at; /* since when nothing of what is to be sent could be; FMS_NEVER: there is nothing */
     bool is_pinged;    /* and PINGRESP has not come */
+    int64_t round_trip;
+    bool has_round_trip; /* to be told */
 
     size_t wanted;
     size_t skip; /* bytes of a payload that are still to be passed over */
@@ -233,6 +235,20 @@ bool session_is_unheard(const struct session *session)
 const struct session_limits *session_limits(const struct session *session)
 {
     return &session->limits;
+}
+
+size_t session_flights(const struct session *session)
+{
+    return (size_t)(session->tail - session->head);
+}
+
+bool session_round_trip(struct session *session, int64_t *nanoseconds)
+{
+    bool has = session->has_round_trip;
+
+    session->has_round_trip = false;
+    *nanoseconds = session->round_trip;
+    return has;
 }
 
 const char *session_unanswered(const struct session *session)
@@ -1258,6 +1274,8 @@ static enum session_event session_dispatch(struct session *session, const struct
     case PACKET_DISCONNECT:
         return on_disconnect(session, packet);
     case PACKET_PINGRESP:
+        session->round_trip = session->heard_at - session->pinged_at;
+        session->has_round_trip = session->is_pinged;
         session->is_pinged = false;
         return SESSION_HUNGRY;
     case PACKET_PUBACK:

@@ -81,6 +81,10 @@ bool session_is_foreign(const struct session *session);    /* the broker says th
 bool session_was_dismissed(const struct session *session); /* the broker has sent DISCONNECT */
 bool session_is_unheard(const struct session *session);    /* the broker has said nothing on this connection */
 const struct session_limits *session_limits(const struct session *session); /* once it is connected */
+size_t session_flights(const struct session *session); /* messages of this connection that are not acknowledged */
+
+/* How long the broker took to answer PINGREQ; each answer is told once. False: no further one has come. */
+bool session_round_trip(struct session *session, int64_t *nanoseconds);
 
 /* A filter that was asked for and neither granted nor refused; NULL: there is none. */
 const char *session_unanswered(const struct session *session);

@@ -87,7 +87,9 @@ struct mqtt_sink {
     int accused_code;
     unsigned refusals, contrasts; /* of it, in a row; so often the broker took others meanwhile */
     struct topics refused_topics, costly_topics;
-    int64_t progress; /* when something was last confirmed, or first sent; on the link's clock */
+    int64_t progress;          /* when something was last confirmed, or first sent; on the link's clock */
+    const struct place *timed; /* of what is under way, the one whose time is taken; NULL: none */
+    int64_t timed_at;
 };
 
 enum { COUNT_CONNECTIONS, COUNT_RESENT, COUNT_HEADERS, COUNT_REDUCED };
@@ -97,6 +99,23 @@ static const struct fms_metric mqtt_sink_counters[] = {
     [COUNT_RESENT] = {"resent", "records published again after a lost connection"},
     [COUNT_HEADERS] = {"headers_dropped", "headers that no property can carry"},
     [COUNT_REDUCED] = {"letters_reduced", "dead letters of which not all fitted"},
+    {NULL, NULL},
+};
+
+enum { GAUGE_QUEUE, GAUGE_IN_FLIGHT, GAUGE_IN_FLIGHT_LIMIT };
+
+static const struct fms_metric mqtt_sink_gauges[] = {
+    [GAUGE_QUEUE] = {"queue_messages", "messages that wait to be published"},
+    [GAUGE_IN_FLIGHT] = {"in_flight_messages", "messages that are published and not confirmed yet"},
+    [GAUGE_IN_FLIGHT_LIMIT] = {"in_flight_limit_messages", "as many may be, by `window` and the broker; 64 KiB bound"
+                                                           " them too"},
+    {NULL, NULL},
+};
+
+enum { DURATION_CONFIRM };
+
+static const struct fms_metric mqtt_sink_durations[] = {
+    [DURATION_CONFIRM] = {"confirm_seconds", "from PUBLISH until the broker confirms it, of one message at a time"},
     {NULL, NULL},
 };
 
@@ -387,6 +406,19 @@ static int mqtt_sink_poll(void *instance, struct fms_wait *wait)
     return 0;
 }
 
+static void mqtt_sink_measure(void *instance)
+{
+    struct mqtt_sink *self = instance;
+    size_t queue, in_flight;
+
+    pthread_mutex_lock(&self->lock);
+    queue = (size_t)(self->end - self->next);
+    in_flight = self->unconfirmed;
+    pthread_mutex_unlock(&self->lock);
+    fms_gauge(self->host, GAUGE_QUEUE, (double)queue);
+    fms_gauge(self->host, GAUGE_IN_FLIGHT, (double)in_flight);
+}
+
 /* ----------------------------------------------------------------------- answers: on paho's threads, under its lock */
 
 /* Called with the lock held. The place is free as soon as those before it are. */
@@ -455,6 +487,10 @@ static void mqtt_sink_answered(struct place *place, int code)
     self->unconfirmed--;
     self->unconfirmed_bytes -= place->record->payload.size;
     self->progress = mqtt_clock();
+    if (self->timed == place && !place->is_ours)
+        fms_observe(self->host, DURATION_CONFIRM, self->progress - self->timed_at);
+    if (self->timed == place)
+        self->timed = NULL;
     self->has_confirmed = true;
     mqtt_sink_settle(self, place, code);
     is_last = self->is_refused && self->unconfirmed == 0;
@@ -649,6 +685,10 @@ static struct place *mqtt_sink_next(struct mqtt_sink *self)
             self->progress = mqtt_clock();
         self->is_alone = is_alone;
         place->state = PLACE_SENT;
+        if (self->timed == NULL && self->host->watched) {
+            self->timed = place;
+            self->timed_at = mqtt_clock();
+        }
         self->unconfirmed++;
         self->unconfirmed_bytes += place->record->payload.size;
         self->next++;
@@ -749,8 +789,10 @@ static void mqtt_sink_say(struct mqtt_sink *self, const char *payload, int64_t p
 static void mqtt_sink_up(void *user)
 {
     struct mqtt_sink *self = user;
+    int64_t most = mqtt_link_limits(self->link)->receive_maximum;
 
     fms_count(self->host, COUNT_CONNECTIONS, 1);
+    fms_gauge(self->host, GAUGE_IN_FLIGHT_LIMIT, (double)(self->window < most ? self->window : most));
     fms_link_up(self->host);
     if (self->online_payload != NULL)
         mqtt_sink_say(self, self->online_payload, ONLINE_PATIENCE);
@@ -814,6 +856,7 @@ static enum mqtt_end mqtt_sink_down(void *user, const char *why, char *owed, siz
             mqtt_sink_blame(self, place, why);
     }
     self->next = self->first;
+    self->timed = NULL;
     self->unconfirmed = 0;
     self->unconfirmed_bytes = 0;
     if (self->has_found && why != NULL)
@@ -941,6 +984,7 @@ static void mqtt_sink_close(void *instance)
 }
 
 FMS_PLUGIN(.name = "mqtt_sink", .version = FMS_VERSION, .summary = "Publishes records to an MQTT broker",
-           .options = mqtt_sink_options, .counters = mqtt_sink_counters, .instance_size = sizeof(struct mqtt_sink),
-           .traits = FMS_TRAIT_LINK, .check = mqtt_sink_check, .probe = mqtt_sink_probe, .open = mqtt_sink_open,
-           .close = mqtt_sink_close, .sink_write = mqtt_sink_write, .sink_poll = mqtt_sink_poll);
+           .options = mqtt_sink_options, .counters = mqtt_sink_counters, .gauges = mqtt_sink_gauges,
+           .durations = mqtt_sink_durations, .instance_size = sizeof(struct mqtt_sink), .traits = FMS_TRAIT_LINK,
+           .check = mqtt_sink_check, .probe = mqtt_sink_probe, .open = mqtt_sink_open, .close = mqtt_sink_close,
+           .sink_write = mqtt_sink_write, .sink_poll = mqtt_sink_poll, .measure = mqtt_sink_measure);

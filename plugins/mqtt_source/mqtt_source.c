@@ -114,6 +114,17 @@ static const struct fms_metric mqtt_source_counters[] = {
     {NULL, NULL},
 };
 
+enum { GAUGE_PARKED, GAUGE_PARKED_BYTES, GAUGE_PAUSED, GAUGE_SESSION };
+
+static const struct fms_metric mqtt_source_gauges[] = {
+    [GAUGE_PARKED] = {"parked_messages", "messages that are kept beyond max_in_flight now"},
+    [GAUGE_PARKED_BYTES] = {"parked_bytes", "bytes of these"},
+    [GAUGE_PAUSED] = {"paused", "1: it is disconnected because the pipeline is full; 0: it is not"},
+    [GAUGE_SESSION] = {"session_present", "1: the broker still had the session when it was last connected to; 0: it"
+                                          " had not, and so has kept nothing"},
+    {NULL, NULL},
+};
+
 /* clang-format off */
 static const struct fms_option mqtt_source_options[] = {
     MQTT_OPTIONS(MQTT_SERVER_HELP),
@@ -491,12 +502,13 @@ static bool mqtt_source_subscribe(struct mqtt_source *self, size_t i)
                                       sizeof reason);
 
     self->asking = granted >= 0 || granted == -EACCES ? SIZE_MAX : i;
-    if (granted == -EACCES)
+    if (granted == -EACCES) {
         fms_error(self->host,
                   "the broker refuses the subscription to \"%s\": %s; asking again until it is granted (may"
                   " this user read that?)",
                   filter, reason);
-    else if (granted >= 0 && granted < self->mqtt.qos)
+        fms_link_down(self->host, "the broker refuses the subscription to \"%.100s\": %s", filter, reason);
+    } else if (granted >= 0 && granted < self->mqtt.qos)
         fms_warn(self->host, "the broker grants \"%s\" only QoS %d, not %lld", filter, granted,
                  (long long)self->mqtt.qos);
     if (granted >= 0)
@@ -540,6 +552,7 @@ static void mqtt_source_up(void *user)
     self->asking = 0;
     self->ask_at = 0;
     fms_count(self->host, COUNT_CONNECTIONS, 1);
+    fms_gauge(self->host, GAUGE_SESSION, limits->session_present);
 }
 
 static enum mqtt_end mqtt_source_down(void *user, const char *why, char *owed, size_t size)
@@ -701,6 +714,15 @@ static void mqtt_source_stop(void *instance)
     mqtt_link_stop(self->link);
 }
 
+static void mqtt_source_measure(void *instance)
+{
+    struct mqtt_source *self = instance;
+
+    fms_gauge(self->host, GAUGE_PARKED, (double)self->parked_count);
+    fms_gauge(self->host, GAUGE_PARKED_BYTES, (double)self->parked_bytes);
+    fms_gauge(self->host, GAUGE_PAUSED, self->is_paused);
+}
+
 /* ----------------------------------------------------------------------------------------------- check, open, close */
 
 static void mqtt_source_advise(struct mqtt_source *self, const struct fms_host *host)
@@ -826,7 +848,8 @@ static void mqtt_source_close(void *instance)
 }
 
 FMS_PLUGIN(.name = "mqtt_source", .version = FMS_VERSION, .summary = "Receives records from an MQTT broker",
-           .options = mqtt_source_options, .counters = mqtt_source_counters, .traits = FMS_TRAIT_LINK,
-           .instance_size = sizeof(struct mqtt_source), .check = mqtt_source_check, .probe = mqtt_source_probe,
-           .open = mqtt_source_open, .close = mqtt_source_close, .source_poll = mqtt_source_poll,
-           .source_settled = mqtt_source_settled, .source_stop = mqtt_source_stop);
+           .options = mqtt_source_options, .counters = mqtt_source_counters, .gauges = mqtt_source_gauges,
+           .traits = FMS_TRAIT_LINK, .instance_size = sizeof(struct mqtt_source), .check = mqtt_source_check,
+           .probe = mqtt_source_probe, .open = mqtt_source_open, .close = mqtt_source_close,
+           .source_poll = mqtt_source_poll, .source_settled = mqtt_source_settled, .source_stop = mqtt_source_stop,
+           .measure = mqtt_source_measure);
