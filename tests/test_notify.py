@@ -130,17 +130,17 @@ def status_of(said, name="one"):
 
 def ready_once_when_all_lanes_run(work):
     open(f"{work}/two.hangs", "w").close()
-    manager = Manager(work, ("one", "two"))
+    manager = Manager(work, ("one", "two"), watchdog=300_000)
     manager.until_logged("two, sink only: opens")
     manager.expect(manager.hear(0.5) is None, "something is told before there is a lane")
     manager.file("two.hangs", False)
     said = manager.until("READY", lambda said: "READY" in said)
     manager.expect(all("in flight" in status_of(said, name) for name in ("one", "two")), said)
-    manager.until("another state", lambda said: "STATUS" in said)
+    for _ in range(3):
+        manager.until("another state", lambda said: "STATUS" in said)
     manager.stop()
     ready = [said["READY"] for said in manager.told if "READY" in said]
     manager.expect(ready == ["1"], f"ready: {ready}")
-    manager.expect(not any("WATCHDOG" in said for said in manager.told), "a watchdog is fed that nobody has")
     stopping = next(i for i, said in enumerate(manager.told) if "STOPPING" in said)
     manager.expect(all("READY" not in said for said in manager.told[stopping:]), "ready while it stops")
 
@@ -165,7 +165,7 @@ def the_watchdog_is_fed_by_lanes(work):
     manager.until("a lane that does not answer",
                   lambda said: "its lane has not answered for" in status_of(said, "two"))
     manager.expect("in flight" in status_of(manager.told[-1], "one"), "the other lane does not run")
-    manager.expect(manager.silent_of("WATCHDOG", 2), "the watchdog is fed though a lane hangs")
+    manager.expect(manager.silent_of("WATCHDOG", 1), "the watchdog is fed though a lane hangs")
     manager.file("two.hangs", False)
     manager.until("food again", lambda said: said.get("WATCHDOG") == "1")
     manager.stop()
