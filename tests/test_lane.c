@@ -3749,6 +3749,7 @@ static void anybody_sees_what_is_now(void **state)
     rig.plugins[0].table.source_poll = source_poll_looked_at;
     table.measure = count_measured;
     add_sink(0, "sink", table);
+    pipeline_measure(&rig.pipeline);
     assert_int_equal(snapshot_init(&rig.pipeline), 0);
     assert_int_equal(pthread_create(&thread, NULL, look_on, NULL), 0);
     lane_run(&rig.pipeline);

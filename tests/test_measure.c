@@ -32,6 +32,22 @@ static void a_duration_is_in_the_first_bucket_that_holds_it(void **state)
     assert_int_equal(histogram.sum, sum);
 }
 
+static void many_durations_are_added_as_one(void **state)
+{
+    static struct histogram each;
+    struct histogram_view all = {.sum = 0};
+    static const int64_t durations[] = {INT64_MIN, -1, 0, 1, 99999, 65536, 131072, FMS_SECOND, INT64_MAX};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof durations / sizeof *durations; i++) {
+        for (size_t n = 0; n < i; n++)
+            histogram_add(&each, durations[i]);
+        histogram_view_add(&all, durations[i], i);
+        assert_memory_equal(all.counts, histogram_read(&each).counts, sizeof all.counts);
+    }
+    assert_true(all.sum > 8e18 * 8); /* more than 64 bits */
+}
+
 static void tables_are_as_long_as_the_plugin_s(void **state)
 {
     static const struct fms_metric one[] = {{"a", "b"}, {NULL, NULL}}, two[] = {{"a", "b"}, {"c", "d"}, {NULL, NULL}};
@@ -91,6 +107,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_duration_is_in_the_first_bucket_that_holds_it),
+        cmocka_unit_test(many_durations_are_added_as_one),
         cmocka_unit_test(tables_are_as_long_as_the_plugin_s),
         cmocka_unit_test(a_link_is_up_or_down_since_it_changed),
     };
