@@ -530,23 +530,25 @@ static void settle_inbox(struct pipeline *pipeline)
     settle_list(pipeline, lists);
 }
 
-/* What is done meanwhile, for a source may emit what transforms drop, is told the next time. */
-static void tell_all(struct pipeline *pipeline)
+/* Of all that is done so far; a source may emit meanwhile what transforms drop at once. */
+static void tell_done(struct pipeline *pipeline)
 {
     const struct call *outer = call_begin(pipeline->source, CALL_SETTLED);
-    struct record_list done = pipeline->done;
-    bool is_measured = pipeline->is_measured && done.head != NULL;
-    struct record *root;
+    const struct record *last = pipeline->done.tail;
+    bool is_last;
 
-    pipeline->done = (struct record_list){NULL, NULL};
-    if (is_measured) {
+    if (pipeline->is_measured) {
         meter_lap(pipeline, NULL);
-        meter_done(pipeline, done.head);
+        meter_done(pipeline, pipeline->done.head);
     }
-    while ((root = list_take(&done)) != NULL)
+    do {
+        struct record *root = list_take(&pipeline->done);
+
+        is_last = root == last;
         tell_source(pipeline, root);
+    } while (!is_last);
     call_end(pipeline, outer);
-    if (is_measured)
+    if (pipeline->is_measured)
         meter_lap(pipeline, pipeline->source);
 }
 
@@ -559,7 +561,8 @@ void settle_run(struct pipeline *pipeline)
             pipeline->has_settled = false;
             settle_list(pipeline, pipeline->settled);
         }
-        tell_all(pipeline);
+        while (pipeline->done.head != NULL)
+            tell_done(pipeline);
     } while (pipeline->has_settled);
 }
 
