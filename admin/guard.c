@@ -13,9 +13,9 @@ const char *password_read(const char *path, struct password *password, bool *is_
 
     *password = (struct password){.size = 0};
     *is_bad = false;
-    errno = 0;
     if (file == NULL)
         return strerror(errno);
+    errno = 0;
     if (fgets(line, sizeof line, file) == NULL)
         *line = '\0';
     if (ferror(file))

@@ -31,13 +31,14 @@ struct observer {
     const struct admin_host *host;
     int news_fd;
     pthread_t thread;
+    bool has_thread;
+    int64_t stepped_at;   /* who looks, alone */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     bool must_stop;
     struct observation *latest;
     struct kept *kept; /* by pipeline */
     size_t count;
-    int64_t stepped_at; /* the observer's thread's alone */
 
     pthread_mutex_t log_lock; /* taken after any other, the logger's too; guards what follows */
     uint64_t log_counts[4];
@@ -266,9 +267,9 @@ struct observation *observer_latest(struct observer *self)
 }
 
 /* Without memory, what was seen last stays. */
-static void publish(struct observer *self, struct observation *now)
+void observer_look(struct observer *self)
 {
-    struct observation *before = self->latest;
+    struct observation *before = self->latest, *now = observe_all(self, before);
     uint64_t one = 1;
 
     if (now == NULL)
@@ -312,24 +313,17 @@ static void *run(void *user)
     worker_give_way();
     while (wait_until(self, &next)) {
         next = next_look();
-        publish(self, observe_all(self, self->latest));
+        observer_look(self);
     }
     return NULL;
 }
 
-static void observer_free(struct observer *self)
+int observer_start(struct observer *self)
 {
-    self->host->observe_log(NULL, NULL);
-    observation_unref(self->latest);
-    for (size_t i = 0; i < self->count && self->kept != NULL; i++) {
-        for (size_t j = 0; j < MINUTE_STEPS; j++)
-            free(self->kept[i].minute[j].stages);
-    }
-    free(self->kept);
-    pthread_cond_destroy(&self->changed);
-    pthread_mutex_destroy(&self->lock);
-    pthread_mutex_destroy(&self->log_lock);
-    free(self);
+    int error = worker_start(&self->thread, run, self);
+
+    self->has_thread = error == 0;
+    return -error;
 }
 
 static void init(struct observer *self, const struct admin_host *host, int news_fd)
@@ -346,7 +340,7 @@ static void init(struct observer *self, const struct admin_host *host, int news_
     host->observe_log(take_line, self);
 }
 
-struct observer *observer_start(const struct admin_host *host, int news_fd)
+struct observer *observer_new(const struct admin_host *host, int news_fd)
 {
     struct observer *self = malloc(sizeof *self);
 
@@ -355,20 +349,36 @@ struct observer *observer_start(const struct admin_host *host, int news_fd)
     init(self, host, news_fd);
     self->kept = calloc(self->count + 1, sizeof *self->kept);
     self->latest = self->kept != NULL ? observe_all(self, NULL) : NULL;
-    self->stepped_at = self->latest != NULL ? self->latest->at : 0;
-    if (self->latest != NULL && worker_start(&self->thread, run, self) == 0)
-        return self;
-    host->log(FMS_LOG_ERROR, NULL, NULL, "cannot watch: out of memory or of threads");
-    observer_free(self);
-    return NULL;
+    if (self->latest == NULL) {
+        observer_free(self);
+        return NULL;
+    }
+    self->stepped_at = self->latest->at;
+    return self;
 }
 
-void observer_stop(struct observer *self)
+static void end_thread(struct observer *self)
 {
     pthread_mutex_lock(&self->lock);
     self->must_stop = true;
     pthread_cond_signal(&self->changed);
     pthread_mutex_unlock(&self->lock);
     pthread_join(self->thread, NULL);
-    observer_free(self);
+}
+
+void observer_free(struct observer *self)
+{
+    if (self->has_thread)
+        end_thread(self);
+    self->host->observe_log(NULL, NULL);
+    observation_unref(self->latest);
+    for (size_t i = 0; i < self->count && self->kept != NULL; i++) {
+        for (size_t j = 0; j < MINUTE_STEPS; j++)
+            free(self->kept[i].minute[j].stages);
+    }
+    free(self->kept);
+    pthread_cond_destroy(&self->changed);
+    pthread_mutex_destroy(&self->lock);
+    pthread_mutex_destroy(&self->log_lock);
+    free(self);
 }

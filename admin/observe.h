@@ -97,10 +97,15 @@ double histogram_quantile(const struct histogram_view *now, const struct histogr
 
 struct observer;
 
-/* Looks once, then begins the thread, which writes to `news_fd`, an eventfd, at each new observation. NULL after an error, logged.
- * [control] */
-struct observer *observer_start(const struct admin_host *host, int news_fd);
-void observer_stop(struct observer *observer);
+/* Looks once. NULL: out of memory. Each new observation is told by a write to `news_fd`, an eventfd. [control] */
+struct observer *observer_new(const struct admin_host *host, int news_fd);
+void observer_free(struct observer *observer);
+
+/* From now on a thread looks once a second; until observer_free. 0 or a negative errno. [control] */
+int observer_start(struct observer *observer);
+
+/* Looks. [that thread, or control where there is none] */
+void observer_look(struct observer *observer);
 
 /* The newest; never NULL. To be handed back. [any thread] */
 struct observation *observer_latest(struct observer *observer);

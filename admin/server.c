@@ -142,6 +142,10 @@ struct MHD_Response *answer_stream(struct request *request, const struct stream_
     struct stream *stream = NULL;
     struct MHD_Response *response = NULL;
 
+    if (request->is_head) {
+        type->free(take);
+        return answer_take(type->type, calloc(1, 1), 0);
+    }
     if (request->door->streams == STREAMS) {
         type->free(take);
         return answer_text(
@@ -247,6 +251,7 @@ static enum MHD_Result answer(void *user, struct MHD_Connection *connection, con
                               .door = door,
                               .observer = server->observer,
                               .latest = server->latest,
+                              .is_head = strcmp(method, "HEAD") == 0,
                               .is_private = door->listening.address.is_unix,
                               .status = MHD_HTTP_OK};
     bool is_first = *context == NULL;
@@ -476,12 +481,14 @@ static int open_all(struct server *server)
     server->news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (server->news_fd < 0)
         return -errno;
-    server->observer = observer_start(server->host, server->news_fd);
+    server->observer = observer_new(server->host, server->news_fd);
     if (server->observer == NULL)
         return -ENOMEM;
     server->latest = observer_latest(server->observer);
     for (size_t i = 0; i < server->door_count && error == 0; i++)
         error = door_open(&server->doors[i]);
+    if (error == 0)
+        error = observer_start(server->observer);
     if (error == 0)
         error = -worker_start(&server->thread, serve, server);
     server->has_thread = error == 0;
@@ -541,7 +548,7 @@ void server_stop(struct server *server)
     for (size_t i = 0; i < server->door_count; i++)
         door_close(&server->doors[i]);
     if (server->observer != NULL)
-        observer_stop(server->observer);
+        observer_free(server->observer);
     observation_unref(server->latest);
     forget_documents(server);
     if (server->news_fd >= 0)
