@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The four rules by which the tree stays readable: usage: test_dependencies.sh ROOT
+# The five rules by which the tree stays readable: usage: test_dependencies.sh ROOT
 set -euo pipefail
 cd -P "$1"
 bad=0
@@ -16,7 +16,7 @@ includes() {
 is_ours() {
   local folder
   [[ $1 == /* || $1 == *..* ]] && return 0
-  for folder in . core sdk tests tools/* plugins/*; do
+  for folder in . core admin client sdk tests tools/* plugins/*; do
     [ -e "$folder/$1" ] && return 0
   done
   return 1
@@ -50,12 +50,12 @@ while read -r hit; do
   [ -z "$hit" ] || complain "a plugin is built with what is not a plugin's: $hit"
 done < <(grep -nE 'fms_core|fms_fake_host|fms_test|include_directories|\.\./\.\.|\$\{' plugins/*/CMakeLists.txt || true)
 
-# 2. The core names no plugin and no broker's library, be it in a comment. A plugin's name that is a word of the language is one
+# 2. The core names no plugin, no broker's library and none of HTTP, be it in a comment. A plugin's name that is a word of the language is one
 # only in quotes.
 names() { find plugins -mindepth 1 -maxdepth 1 -type d ! -name '*_common' -printf '%f\n' | grep "$@" _ | paste -sd'|'; }
 while read -r hit; do
-  [ -z "$hit" ] || complain "the core names a plugin or a broker's library: $hit"
-done < <(grep -nE "$(names)|\"($(names -v))(\.so)?\"|rdkafka|MQTTAsync|MQTTClient|\bpaho\b|jansson|curl" \
+  [ -z "$hit" ] || complain "the core names a plugin, or a library of brokers or of HTTP: $hit"
+done < <(grep -nE "$(names)|\"($(names -v))(\.so)?\"|rdkafka|MQTTAsync|MQTTClient|\bpaho\b|jansson|microhttpd|\bMHD_|\bcurl" \
   core/*.c core/*.h core/CMakeLists.txt || true)
 
 for file in core/*.[ch]; do
@@ -90,6 +90,18 @@ for file in core/*.[ch]; do
 done
 for name in "${order[@]}"; do
   [ -e "core/$name.h" ] || [ -e "core/$name.c" ] || complain "docs/design.md has core/$name in its order, which there is not"
+done
+
+# 5. The watch and the commands that ask it are shared objects beside the core. They know of it what it shows and how it logs, and
+# nothing of its inside; each knows nothing of the other, and the core, by 2., neither.
+shown=(\"{admin,fms_plugin,log,measure,view}.h\")
+for folder in admin client; do
+  [ -d $folder ] || continue
+  while read -r file; do
+    while read -r name; do
+      complain "$file includes $name, which is neither its own, nor a library's, nor one of ${shown[*]}"
+    done < <(strays "$file" "$folder/*" core/{admin,fms_plugin,log,measure,view}.h "${shown[@]}")
+  done < <(find $folder -type f -name '*.[ch]')
 done
 
 [ "$bad" = 0 ] && echo "dependencies point one way"

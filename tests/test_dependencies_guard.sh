@@ -7,7 +7,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/plugins" "$work/docs"
 cp "$root/docs/design.md" "$work/docs"
-cp -r "$root"/{core,sdk} "$work"
+for folder in core sdk admin client; do
+  [ ! -d "$root/$folder" ] || cp -r "$root/$folder" "$work"
+done
+mkdir -p "$work/client"
 cp -r "$root"/plugins/{null_sink,filter,route,json_common} "$work/plugins" # enough, and quicker
 guard() { (cd "$work" && "$root/tests/test_dependencies.sh" .) >"$work/log" 2>&1; }
 fail() { cat "$work/log" >&2; echo "FAILED: $*" >&2; exit 1; }
@@ -53,10 +56,19 @@ planted plugins/null_sink/CMakeLists.txt 'target_sources(null_sink PRIVATE ../..
 planted plugins/null_sink/CMakeLists.txt 'target_include_directories(null_sink PRIVATE ${PROJECT_SOURCE_DIR}/core)' 'target_include_directories'
 planted core/N.c 'static const char *const plugin = "null_sink";' 'the core names a plugin'
 planted core/N.c '/* as fmspipe_null_sink_total does */' 'the core names a plugin'
-planted core/N.c '/* as paho does */' "a broker's library"
+planted core/N.c '/* as paho does */' 'library of brokers'
 planted core/N.c '#include "../plugins/route/route.c"' 'which is not the core'
 planted core/N.c '#include "../sdk/fms_test.h"' 'which is not the core'
-planted core/N.c '#include <librdkafka/rdkafka.h>' "a broker's library"
+planted core/N.c '#include <librdkafka/rdkafka.h>' 'library of brokers'
+planted core/N.c '/* as MHD_run does */' 'or of HTTP'
+planted core/N.c '#include <curl/curl.h>' 'or of HTTP'
+planted core/N.c '#include "../admin/observe.h"' 'which is not the core'
+for folder in admin client; do
+  planted $folder/N.c '#include "pipeline.h"' 'includes "pipeline.h", which is neither its own'
+  planted $folder/N.h '#include "../core/lane.h"' 'includes "../core/lane.h"'
+  planted $folder/N.c '#include "../plugins/route/route.c"' 'includes "../plugins/route/route.c"'
+done
+planted client/N.c '#include "../admin/observe.h"' 'includes "../admin/observe.h"'
 planted core/record.h '#include "pipeline.h"' 'includes "pipeline.h", which comes behind it'
 planted core/words.c '#include "clock.h"' 'includes "clock.h", which comes behind it'
 # shellcheck disable=SC2016
