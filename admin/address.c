@@ -60,7 +60,8 @@ static bool parse_ip6(const char *host, struct address *address, in_port_t port)
     in->sin6_family = AF_INET6;
     in->sin6_port = port;
     address->size = sizeof *in;
-    address->is_loopback = IN6_IS_ADDR_LOOPBACK(&in->sin6_addr);
+    address->is_loopback = IN6_IS_ADDR_LOOPBACK(&in->sin6_addr) ||
+                           (IN6_IS_ADDR_V4MAPPED(&in->sin6_addr) && in->sin6_addr.s6_addr[12] == IN_LOOPBACKNET);
     return true;
 }
 

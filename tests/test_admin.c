@@ -292,6 +292,7 @@ static void addresses_are_read(void **state)
         {"localhost:65535", "http://127.0.0.1:65535/", false, true},
         {"[::1]:80", "http://[::1]:80/", false, true},
         {"0.0.0.0:9464", "http://0.0.0.0:9464/", false, false},
+        {"[::ffff:127.0.0.1]:80", "http://[::ffff:127.0.0.1]:80/", false, true},
         {"[::]:9464", "http://[::]:9464/", false, false},
         {"[2001:db8::17]:9464", "http://[2001:db8::17]:9464/", false, false},
     };
