@@ -35,6 +35,28 @@ for file in bridge_buffered_in.ini bridge_buffered_out.ini vehicle.ini vehicle_u
   keeps $file "$directory"
 done
 
+# What looks on is where the pipelines are: Prometheus asks services that there are at the port at which they listen, Grafana shows what is
+# mounted, and health checks ask at the socket that each makes.
+compose=$root/deploy/compose.yaml
+admin=$(sed -n 's/^  FMSPIPE_ADMIN: "\(.*\)"$/\1/p' "$compose")
+socket=${admin%%,*} port=${admin##*:}
+grep -q "test: \[CMD, fmspipe, health, --ready, \"$socket\"\]" "$compose" || fail "health checks do not ask at $socket"
+socket=${socket#unix:}
+grep -q "^    - ${socket%/*}:uid=10001,gid=10001,mode=0700" "$compose" || fail "no pipeline can make a socket in ${socket%/*}"
+targets=$(grep -o "[a-z_]*:$port" "$root/deploy/prometheus/prometheus.yml")
+for service in mqtt_subscriber kafka_consumer mqtt_publisher; do
+  grep -qx "$service:$port" <<<"$targets" || fail "Prometheus does not ask $service at port $port"
+  grep -q "^  $service:\$" "$compose" || fail "there is no service $service"
+done
+while read -r from; do
+  [ -e "$root/deploy/$from" ] || fail "compose.yaml mounts $from, which there is not"
+done < <(sed -n 's/^      - \.\/\([^:]*\):.*/\1/p' "$compose")
+
+# The image is built from all that the build reads.
+while read -r folder; do
+  grep -qx "!$folder" "$root/.dockerignore" || fail ".dockerignore keeps $folder from the image's build"
+done < <(sed -n 's/^ *add_subdirectory(\([a-z]*\))$/\1/p' "$root/CMakeLists.txt" | grep -vx -e sdk -e tests -e bench)
+
 # Two processes as another user, in a directory that is only his.
 as=()
 if [ "$(id -u)" = 0 ]; then
