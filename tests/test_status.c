@@ -97,7 +97,7 @@ static void it_tells_of_pipelines(void **state)
     expect("pipelines.1.file", "\"vehicle.ini\"");
     expect("pipelines.1.vehicles", "null");
     expect("pipelines.1.oldest_seconds", "null");
-    pipeline->view.fleet = (struct fleet_counts){true, 3, 2, 1, 10000, 0, 0};
+    pipeline->view.fleet = (struct fleet_counts){.is_kept = true, .active = 3, .silent = 2, .new = 1, .limit = 10000};
     pipeline->view.in_flight = 20;
     pipeline->view.oldest_at = observation.at - 1500 * FMS_MS;
     pipeline->view.counts = (struct pipeline_counts){6, 5, 4, 3, 2, 1};
