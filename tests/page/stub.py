@@ -31,7 +31,7 @@ def quantiles(p50, p99):
 
 
 def stage(name, role, plugin, now, **more):
-    return {"name": name, "role": role, "plugin": plugin, "ready": True, "why": "", "connected": None, "connected_since": None,
+    return {"name": name, "role": role, "plugin": plugin, "ready": True, "why": "", "connected": None, "connected_since": None, "disconnected_since": None,
             "connects": 1, "disconnects": 0, "disconnect_reason": "", "records_in": 0, "records_out": 0, "bytes_in": 0, "bytes_out": 0,
             "rate_in": 0.0, "rate_out": 0.0, "rejected": 0, "retried": 0, "dropped": 0, "held": 0, "taken": 0, "full": False,
             "retrying": False, "oldest_seconds": None, "last": now, "busy_seconds": 1.0, "latency": {}, "dead": False, "metrics": {}, **more}
@@ -71,16 +71,17 @@ class Stub:
         }[verdict]
         stages = [
             stage("source", "source", "mqtt_ingest", now, connected=verdict != "starting", connected_since=self.started + 2,
+                  connects=int(verdict != "starting"),
                   disconnect_reason="connection to tcp://localhost:1883 refused" if verdict == "starting" else "",
                   records_out=count, bytes_out=count * 131, rate_out=taken),
             stage("transform check", "transform", "fms_check", now, records_in=count, records_out=count - 312, rate_in=taken,
                   rate_out=taken, bytes_in=count * 131, bytes_out=count * 131, rejected=312),
-            stage("sink kafka", "sink", "kafka_sink", now, connected=not is_stuck, connected_since=self.since if is_stuck else self.started + 3,
+            stage("sink kafka", "sink", "kafka_sink", now, connected=not is_stuck, connected_since=self.started + 3, disconnected_since=self.since,
                   disconnect_reason="1 of 1 brokers is down: kafka:9092: timed out" if is_stuck else "", ready=not is_stuck, why=why,
                   records_in=count, records_out=count - held, bytes_in=count * 131, bytes_out=(count - held) * 131, rate_in=taken,
                   rate_out=confirmed, held=held, taken=held, oldest_seconds=oldest, retried=0, latency={},
                   metrics={"kafka_queue_messages": held, "kafka_rtt_seconds": 0.0011, "reports": count - held}),
-            stage("dead_letter", "dead_letter", "kafka_sink", now, connected=not is_stuck, connected_since=self.since if is_stuck else self.started + 3,
+            stage("dead_letter", "dead_letter", "kafka_sink", now, connected=not is_stuck, connected_since=self.started + 3, disconnected_since=self.since,
                   disconnect_reason="1 of 1 brokers is down: kafka:9092: timed out" if is_stuck else "",
                   ready=not is_stuck, records_in=312, records_out=312, bytes_in=40872, bytes_out=40872),
         ]
