@@ -385,7 +385,7 @@ struct pipeline *pipeline_load(const char *path)
 }
 
 /* 0, -EINVAL, or what is wrong with the surroundings rather than with the file. */
-static int load_into(struct pipeline *pipeline, const char *path, const struct pipeline_stand_ins *stand_ins)
+static int load_into(struct pipeline *pipeline, const struct pipeline_stand_ins *stand_ins)
 {
     int error;
 
@@ -393,9 +393,6 @@ static int load_into(struct pipeline *pipeline, const char *path, const struct p
     pipeline->paths = json_paths_new();
     if (pipeline->memory == NULL || pipeline->paths == NULL)
         return -ENOMEM;
-    error = config_read(path, &pipeline->config);
-    if (error != 0)
-        return error;
     if (add_sections(pipeline, stand_ins) != 0)
         return -EINVAL;
     error = make_fleet(pipeline);
@@ -411,22 +408,37 @@ static int load_into(struct pipeline *pipeline, const char *path, const struct p
     return error;
 }
 
-struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins)
+/* `config`: NULL, or what was read before. */
+static struct pipeline *load(const char *path, struct config *config, const struct pipeline_stand_ins *stand_ins)
 {
     struct pipeline *pipeline = calloc(1, sizeof *pipeline);
     int error = pipeline != NULL ? pipeline_init(pipeline) : -ENOMEM;
 
     if (error != 0) {
         log_config(FMS_LOG_ERROR, path, 0, "cannot be loaded: %s", strerror(-error));
+        config_free(config);
         free(pipeline);
     } else {
-        error = load_into(pipeline, path, stand_ins);
+        pipeline->config = config;
+        error = config == NULL ? config_read(path, &pipeline->config) : 0;
+        if (error == 0)
+            error = load_into(pipeline, stand_ins);
         if (error == 0)
             return pipeline;
         pipeline_free(pipeline);
     }
     errno = -error;
     return NULL;
+}
+
+struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins)
+{
+    return load(path, NULL, stand_ins);
+}
+
+struct pipeline *pipeline_load_config(struct config *take, const struct pipeline_stand_ins *stand_ins)
+{
+    return load(take->path, take, stand_ins);
 }
 
 void pipeline_free(struct pipeline *pipeline)

@@ -16,6 +16,8 @@ struct pipeline_stand_ins {
 
 /* The same, but with these instead of what the file names; the sinks are one, and there is one for dead letters. */
 struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins);
+/* The same of a file that was read, which it takes, in any case. */
+struct pipeline *pipeline_load_config(struct config *take, const struct pipeline_stand_ins *stand_ins);
 
 /* The options of [pipeline], for `fmspipe describe pipeline`. */
 const struct fms_option *pipeline_option_table(void);

@@ -5,6 +5,7 @@
 #define FMS_CLIENT_H
 
 #include "log.h"
+#include "sieve.h"
 
 struct client_options {
     const char *password_file; /* NULL: none */
@@ -22,6 +23,10 @@ struct client_host {
     size_t count;
     struct client_options options;
     void (*log)(enum fms_level, const char *pipeline, const char *stage, const char *format, ...) FMS_PRINTF(4, 5);
+    /* See sieve.h. */
+    struct sieve *(*sieve_new)(const char *origin, const char *plugin, const char *const *options);
+    bool (*sieve_passes)(struct sieve *sieve, const struct fms_record *draft);
+    void (*sieve_free)(struct sieve *sieve);
 };
 
 struct client_table {
