@@ -6,11 +6,12 @@
 #include "http.h"
 #include "status.h"
 #include "text.h"
+#include "top.h"
 
 static const struct {
     const char *name;
     int (*run)(const struct http *http);
-} commands[] = {{"health", health_run}, {"status", status_run}};
+} commands[] = {{"health", health_run}, {"status", status_run}, {"top", top_run}};
 
 static int dispatch(const struct http *http, size_t words)
 {

@@ -213,6 +213,11 @@ static int status(const struct arguments *arguments)
     return client_run("status", arguments->words, arguments->count, &arguments->client);
 }
 
+static int top(const struct arguments *arguments)
+{
+    return client_run("top", arguments->words, arguments->count, &arguments->client);
+}
+
 /* -------------------------------------------------------------------------------------------------------- the table */
 
 static const struct command commands[] = {
@@ -227,6 +232,7 @@ static const struct command commands[] = {
      make_plugin},
     {"health", "[ADDRESS]", "whether a process that runs is alive, or --ready", 0, FMS_LOG_INFO, health},
     {"status", "[ADDRESS]", "what a process that runs is doing; exit status 1: not ready", 0, FMS_LOG_INFO, status},
+    {"top", "[ADDRESS]", "the same, as it goes on; q quits", 0, FMS_LOG_INFO, top},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
