@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "http.h"
+#include "show.h"
 #include "status.h"
 #include "text.h"
 #include "top.h"
@@ -18,6 +19,8 @@ static int dispatch(const struct http *http, size_t words)
     const struct client_host *host = http->host;
     int status = 2;
 
+    if (strcmp(host->command, "tap") == 0)
+        return show_run(http, words);
     if (words > 0) {
         host->log(FMS_LOG_ERROR, NULL, NULL, "%s takes an address, unix:/path/of/socket or host:port, and not: %s",
                   host->command, host->words[0]);

@@ -203,9 +203,9 @@ void http_why(const struct http *http, CURL *request, CURLcode code, char *text,
 
 void http_refusal(const struct http *http, long status, const char *body, char *text, size_t size)
 {
-    char said[256];
+    char said[800];
 
-    text_clean(body, strlen(body), said, sizeof said);
+    text_clean(body, strcspn(body, "\r\n"), said, sizeof said);
     if (status == 200)
         *text = '\0';
     else if (status == 401)
@@ -215,6 +215,8 @@ void http_refusal(const struct http *http, long status, const char *body, char *
     else if (status == 404 && *said == '\0')
         snprintf(text, size, "what answers at %s is no fmspipe, or an older one: it does not know what was asked",
                  http->address);
+    else if (*said != '\0' && (status < 500 || status == 503))
+        snprintf(text, size, "%s: %s", http->address, said);
     else
         snprintf(text, size, "%s: %ld%s%s", http->address, status, *said != '\0' ? " " : "", said);
 }

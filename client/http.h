@@ -36,7 +36,7 @@ int http_get(const struct http *http, const char *path, struct http_answer *answ
 CURL *http_request(const struct http *http, const char *path);
 /* What a failed request means, and what to do, for whoever logs or shows it. */
 void http_why(const struct http *http, CURL *request, CURLcode code, char *text, size_t size);
-/* The same of an HTTP status; "" where it is 200. */
+/* The same of an HTTP status, and of the first line that came with it; "" where it is 200. */
 void http_refusal(const struct http *http, long status, const char *body, char *text, size_t size);
 
 #endif

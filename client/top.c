@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "draw.h"
-#include "events.h"
+#include "lines.h"
 #include "terminal.h"
 #include "text.h"
 
@@ -24,7 +24,7 @@ struct top {
     const struct http *http;
     CURLM *multi;
     CURL *request; /* NULL: none is under way */
-    struct events events;
+    struct lines lines;
     char said[256]; /* what an answer that is no stream says */
     bool is_drawn;  /* on a terminal; else lines are printed */
     int signals;
@@ -130,9 +130,8 @@ static void lose(struct top *top, const char *why)
     fflush(stdout);
 }
 
-static void hear(void *user, const char *data, size_t size)
+static void hear_status(struct top *top, const char *data, size_t size)
 {
-    struct top *top = user;
     char why[256], whole[800];
     json_t *document = draw_parse(data, size, why, sizeof why);
 
@@ -154,6 +153,17 @@ static void hear(void *user, const char *data, size_t size)
         print_lines(top);
 }
 
+/* A line of the stream, in which the data of an event is one. */
+static bool hear(void *user, const char *line, size_t size)
+{
+    static const char name[] = "data:";
+    size_t n = strlen(name);
+
+    if (size > n && memcmp(line, name, n) == 0)
+        hear_status(user, line + n, size - n);
+    return true;
+}
+
 static size_t take(char *data, size_t size, size_t count, void *user)
 {
     struct top *top = user;
@@ -162,7 +172,7 @@ static size_t take(char *data, size_t size, size_t count, void *user)
 
     curl_easy_getinfo(top->request, CURLINFO_RESPONSE_CODE, &status);
     if (status == 200)
-        return events_feed(&top->events, data, size * count) ? size * count : 0;
+        return lines_feed(&top->lines, data, size * count) ? size * count : 0;
     snprintf(top->said + n, sizeof top->said - n, "%.*s", (int)(size * count), data);
     return size * count;
 }
@@ -172,7 +182,7 @@ static void begin(struct top *top)
     top->request = http_request(top->http, "/events");
     if (top->request == NULL)
         return;
-    events_reset(&top->events);
+    top->lines.size = 0;
     top->said[0] = '\0';
     top->heard_at = now();
     curl_easy_setopt(top->request, CURLOPT_WRITEFUNCTION, take);
@@ -306,7 +316,7 @@ int top_run(const struct http *http)
     struct top top = {.http = http, .is_drawn = terminal_is_one(), .signals = catch_signals()};
 
     top.multi = curl_multi_init();
-    top.events = (struct events){.got = hear, .user = &top, .most = HTTP_MOST};
+    top.lines = (struct lines){.got = hear, .user = &top, .most = HTTP_MOST};
     while (!top.must_end)
         turn(&top);
     if (top.is_taken)
@@ -316,7 +326,7 @@ int top_run(const struct http *http)
     if (top.request != NULL)
         give_up(&top);
     curl_multi_cleanup(top.multi);
-    events_free(&top.events);
+    lines_free(&top.lines);
     json_decref(top.document);
     close(top.signals);
     return top.status;

@@ -218,6 +218,11 @@ static int top(const struct arguments *arguments)
     return client_run("top", arguments->words, arguments->count, &arguments->client);
 }
 
+static int tap(const struct arguments *arguments)
+{
+    return client_run("tap", arguments->words, arguments->count, &arguments->client);
+}
+
 /* -------------------------------------------------------------------------------------------------------- the table */
 
 static const struct command commands[] = {
@@ -233,6 +238,7 @@ static const struct command commands[] = {
     {"health", "[ADDRESS]", "whether a process that runs is alive, or --ready", 0, FMS_LOG_INFO, health},
     {"status", "[ADDRESS]", "what a process that runs is doing; exit status 1: not ready", 0, FMS_LOG_INFO, status},
     {"top", "[ADDRESS]", "the same, as it goes on; q quits", 0, FMS_LOG_INFO, top},
+    {"tap", "STAGE [ADDR]", "records as they pass a stage; over a unix socket only", 1, FMS_LOG_INFO, tap},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 

@@ -49,7 +49,7 @@ static bool add_entry(struct config_section *section, const char *key, const cha
 /* What a file would say. Values stand as they are, whatever characters they are of. NULL: out of memory. */
 static struct config *make_config(const char *origin, const char *plugin, const char *const *options)
 {
-    static const char text[] = "[source]\n[transform sieve]\n[sink out]\n";
+    static const char text[] = "[source]\n[transform]\n[sink out]\n";
     struct config *config;
     struct config_section *section;
     bool is_good;
@@ -58,7 +58,9 @@ static struct config *make_config(const char *origin, const char *plugin, const 
         return NULL;
     section = &config->sections[1];
     section->entries = calloc(SIEVE_OPTIONS + 1, sizeof *section->entries);
-    is_good = section->entries != NULL && add_entry(section, "plugin", plugin);
+    free(section->name);
+    section->name = strdup(plugin);
+    is_good = section->entries != NULL && section->name != NULL && add_entry(section, "plugin", plugin);
     for (; is_good && *options != NULL && section->count <= SIEVE_OPTIONS; options += 2)
         is_good = add_entry(section, options[0], options[1]);
     if (is_good)
@@ -102,6 +104,7 @@ void sieve_free(struct sieve *sieve)
 {
     if (sieve == NULL)
         return;
+    sieve->pipeline->transforms[0]->measures.counter_count = 0; /* which would be logged, and nobody asked for */
     pipeline_close(sieve->pipeline);
     pipeline_free(sieve->pipeline);
     free(sieve);

@@ -1,0 +1,276 @@
+/* show.c - see show.h. */
+#include "show.h"
+
+#include <jansson.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "lines.h"
+#include "passing.h"
+#include "text.h"
+
+#define COLUMNS 132u /* where it cannot be told */
+
+struct show {
+    const struct http *http;
+    CURL *request;
+    struct lines lines;
+    char said[1024]; /* what an answer that is no stream says */
+    struct sieve *sieve;
+    bool is_json, has_terminal;
+    struct passing passing;
+    uint64_t shown, dropped, large;
+    bool has_all;
+};
+
+/* ---------------------------------------------------------------------------------------------------------- a line */
+
+static size_t columns_of_terminal(void)
+{
+    struct winsize size;
+
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : COLUMNS;
+}
+
+/* As it came; but what a terminal could take for a command is escaped. */
+static void print_json(const struct show *show, const char *line, size_t size)
+{
+    char clean[4096];
+    size_t n;
+
+    if (!show->has_terminal) {
+        fwrite(line, 1, size, stdout);
+    } else {
+        for (; size > 0 && (n = text_clean(line, size, clean, sizeof clean)) > 0; line += n, size -= n)
+            fputs(clean, stdout);
+    }
+    putchar('\n');
+}
+
+static void print_text(const struct show *show)
+{
+    char *text = passing_text(&show->passing, columns_of_terminal());
+
+    if (text != NULL)
+        puts(text);
+    free(text);
+}
+
+/* Of a large payload only the beginning came, which is no JSON any more. */
+static bool is_wanted(struct show *show)
+{
+    const struct client_host *host = show->http->host;
+    bool passes = show->sieve == NULL || host->sieve_passes(show->sieve, &show->passing.record);
+
+    show->large += !passes && show->passing.payload_size > show->passing.record.payload.size;
+    return passes;
+}
+
+static void take_record(struct show *show, const json_t *record, const char *line, size_t size)
+{
+    int64_t limit = show->http->host->options.limit;
+
+    if (passing_read(&show->passing, record) && is_wanted(show)) {
+        if (show->is_json)
+            print_json(show, line, size);
+        else
+            print_text(show);
+        show->shown++;
+        show->has_all = limit > 0 && show->shown >= (uint64_t)limit;
+    }
+    passing_clear(&show->passing);
+}
+
+/* An empty line says that nothing passes, {"dropped":n} how many were so far. */
+static bool take_line(void *user, const char *line, size_t size)
+{
+    struct show *show = user;
+    json_t *record = size > 0 ? json_loadb(line, size, JSON_ALLOW_NUL, NULL) : NULL;
+    const json_t *dropped = json_object_get(record, "dropped");
+
+    if (json_is_integer(dropped))
+        show->dropped = (uint64_t)json_integer_value(dropped);
+    else if (record != NULL)
+        take_record(show, record, line, size);
+    json_decref(record);
+    return !show->has_all;
+}
+
+static size_t take(char *data, size_t size, size_t count, void *user)
+{
+    struct show *show = user;
+    long status = 0;
+    size_t n = strlen(show->said);
+    bool is_good;
+
+    curl_easy_getinfo(show->request, CURLINFO_RESPONSE_CODE, &status);
+    if (status != 200) {
+        snprintf(show->said + n, sizeof show->said - n, "%.*s", (int)(size * count), data);
+        return size * count;
+    }
+    is_good = lines_feed(&show->lines, data, size * count);
+    fflush(stdout); /* as they pass */
+    return is_good ? size * count : 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------- the request */
+
+static int misused(const struct http *http, const char *what)
+{
+    http->host->log(FMS_LOG_ERROR, NULL, NULL, "%s; see fmspipe --help", what);
+    return 2;
+}
+
+/* "sink kafka" may stand there as two words. To be freed. */
+static char *stage_of(const struct client_host *host, size_t words)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+
+    if (to == NULL)
+        return NULL;
+    for (size_t i = 0; i < words; i++)
+        fprintf(to, "%s%s", i > 0 ? " " : "", host->words[i]);
+    return fclose(to) == 0 ? text : NULL;
+}
+
+/* Which records are to be shown is for us to say, so the limit is ours, too, where there is a condition. */
+static char *path_of(const struct client_host *host, size_t words)
+{
+    const struct client_options *options = &host->options;
+    char *stage = stage_of(host, words), *escaped = curl_easy_escape(NULL, stage, 0), *path = NULL;
+    char *pipeline = options->pipeline != NULL ? curl_easy_escape(NULL, options->pipeline, 0) : NULL;
+    int64_t limit = options->where == NULL ? options->limit : 0;
+
+    if (asprintf(&path, "/tap?stage=%s&point=%s&limit=%lld&rate=%lld%s%s", escaped != NULL ? escaped : "",
+                 options->is_dead  ? "dead"
+                 : options->is_out ? "out"
+                                   : "in",
+                 (long long)limit, (long long)options->rate, pipeline != NULL ? "&pipeline=" : "",
+                 pipeline != NULL ? pipeline : "") < 0)
+        path = NULL;
+    curl_free(escaped);
+    curl_free(pipeline);
+    free(stage);
+    return path;
+}
+
+/* The exit status. */
+static int judge_end(const struct show *show, CURLcode code)
+{
+    char why[1024] = "";
+    long status = 0;
+
+    curl_easy_getinfo(show->request, CURLINFO_RESPONSE_CODE, &status);
+    if (show->has_all || (code == CURLE_OK && status == 200))
+        return 0;
+    if (status != 0 && status != 200)
+        http_refusal(show->http, status, show->said, why, sizeof why);
+    else if (status == 200 && code != CURLE_WRITE_ERROR)
+        snprintf(why, sizeof why, "%s: the process has ended", show->http->address);
+    else
+        http_why(show->http, show->request, code, why, sizeof why);
+    show->http->host->log(FMS_LOG_ERROR, NULL, NULL, "%s", why);
+    return 1;
+}
+
+static void tell(const struct show *show)
+{
+    void (*log)(enum fms_level, const char *, const char *, const char *, ...) FMS_PRINTF(4, 5) = show->http->host->log;
+
+    if (show->large > 0)
+        log(FMS_LOG_WARN, NULL, NULL,
+            "--where saw only the first 64 KiB of %llu payloads, and did not hold: what is cut is no JSON any more",
+            (unsigned long long)show->large);
+    log(FMS_LOG_INFO, NULL, NULL, "records shown: %llu; dropped, since what reads them was too slow: %llu",
+        (unsigned long long)show->shown, (unsigned long long)show->dropped);
+}
+
+/* Until it ends, or a signal comes. */
+static int follow(struct show *show, int signals)
+{
+    struct curl_waitfd others = {signals, CURL_WAIT_POLLIN, 0};
+    struct signalfd_siginfo info;
+    CURLM *multi = curl_multi_init();
+    CURLMsg *message = NULL;
+    int running, left, status = 0;
+
+    curl_multi_add_handle(multi, show->request);
+    do {
+        curl_multi_perform(multi, &running);
+        message = curl_multi_info_read(multi, &left);
+        if (message == NULL)
+            curl_multi_poll(multi, &others, 1, 1000, NULL);
+    } while (message == NULL && read(signals, &info, sizeof info) != (ssize_t)sizeof info);
+    if (message != NULL)
+        status = judge_end(show, message->data.result);
+    curl_multi_remove_handle(multi, show->request);
+    curl_multi_cleanup(multi);
+    return status;
+}
+
+static int catch_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+static int show_all(struct show *show, size_t words)
+{
+    char *path = path_of(show->http->host, words);
+    int signals = catch_signals(), status = 1;
+
+    show->request = path != NULL ? http_request(show->http, path) : NULL;
+    if (show->request != NULL && signals >= 0) {
+        curl_easy_setopt(show->request, CURLOPT_WRITEFUNCTION, take);
+        curl_easy_setopt(show->request, CURLOPT_WRITEDATA, show);
+        status = follow(show, signals);
+        if (status == 0)
+            tell(show);
+    }
+    curl_easy_cleanup(show->request);
+    lines_free(&show->lines);
+    close(signals);
+    free(path);
+    return status;
+}
+
+int show_run(const struct http *http, size_t words)
+{
+    const struct client_host *host = http->host;
+    const char *const sieve[] = {"condition", host->options.where, "on_bad_json", "drop", NULL};
+    struct show *show;
+    int status;
+
+    if (words == 0)
+        return misused(http, "tap needs a STAGE, as in fmspipe tap \"sink kafka\" unix:/run/fmspipe/bridge.sock");
+    if (host->options.is_out && host->options.is_dead)
+        return misused(http, "tap shows what comes --out, or what was rejected (--dead), not both");
+    if (http->socket == NULL)
+        return misused(http, "tap works over a unix socket only, since it shows data: start fmspipe with"
+                             " --admin=unix:/path/of/socket, and give that");
+    show = calloc(1, sizeof *show);
+    if (show == NULL)
+        return 1;
+    show->http = http;
+    show->has_terminal = isatty(STDOUT_FILENO);
+    show->is_json = host->options.is_json || !show->has_terminal;
+    show->lines = (struct lines){.got = take_line, .user = show, .most = HTTP_MOST};
+    if (host->options.where != NULL)
+        show->sieve = host->sieve_new("--where", "filter", sieve);
+    status = host->options.where != NULL && show->sieve == NULL ? 2 : show_all(show, words);
+    host->sieve_free(show->sieve);
+    free(show);
+    return status;
+}
