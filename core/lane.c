@@ -394,6 +394,7 @@ static void lane_begin(struct pipeline *pipeline, const struct call *calling)
 {
     atomic_store_explicit(&pipeline->turns, atomic_load_explicit(&pipeline->turns, memory_order_relaxed) + 1,
                           memory_order_relaxed);
+    pipeline->is_tapped = atomic_load_explicit(&pipeline->taps, memory_order_relaxed) != 0;
     call_end(pipeline, calling);
     if (pipeline->is_measured)
         meter_wake(pipeline);

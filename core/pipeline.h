@@ -119,9 +119,10 @@ struct pipeline {
     struct shown shown; /* snapshot.c's */
     bool is_measured;   /* somebody may look; set before it is opened */
     struct meter meter;
-    struct volume passed; /* into the sinks' queues */
-    _Atomic unsigned taps;     /* tap.c's: which are open here, a bit for each */
-    _Atomic bool is_past_taps; /* nothing will pass them any more */
+    struct volume passed;      /* into the sinks' queues */
+    _Atomic unsigned taps;     /* tap.c's: which are open here, a bit for each; any thread */
+    _Atomic bool is_past_taps; /* nothing will pass them any more; any thread */
+    bool is_tapped;            /* one was open when this turn began. Only what is measured is tapped */
 
     enum pipeline_state state;
     _Atomic bool must_stop;   /* any thread */
@@ -161,12 +162,6 @@ void pipeline_block(struct pipeline *pipeline, bool is_blocked);
 static inline struct slot *slot_of(struct record *record, const struct stage *stage)
 {
     return (struct slot *)(void *)((char *)record + stage->slot_at);
-}
-
-/* Whether somebody looks at records as they pass; see tap.h. Any thread. */
-static inline bool pipeline_is_tapped(const struct pipeline *pipeline)
-{
-    return __builtin_expect(atomic_load_explicit(&pipeline->taps, memory_order_relaxed) != 0, false);
 }
 
 /* What any thread may ask; the lane does it in its next turn. */

@@ -338,7 +338,7 @@ void settle_reject(struct stage *stage, struct record *record, char *reason)
     else if (pipeline->dead_letter != NULL)
         error = dead_letter_send(stage, root_of(record), text);
     pipeline->counts.rejected += !is_letter || error != 0;
-    if (pipeline_is_tapped(pipeline))
+    if (pipeline->is_tapped)
         tap_pass(stage, TAP_DEAD, is_letter ? &record->public : &root_of(record)->public, text);
     if (error == 0)
         settle_release(pipeline, record);
@@ -486,7 +486,7 @@ static void settle_one(struct stage *sink, struct record *record)
                                                    sink->pipeline->options.retry_max, sink->retry.attempt++);
 }
 
-/* Of the records of a sink's list those that are delivered. */
+/* Of what a sink has settled, what is delivered. */
 static void tap_delivered(const struct stage *sink, const struct record *record)
 {
     for (; record != NULL; record = record->slots[sink->slot].inbox_next) {
@@ -504,10 +504,11 @@ static void settle_list(struct pipeline *pipeline, struct slot_list *lists)
         struct record *record = lists[i].head;
 
         lists[i].head = NULL;
-        if (pipeline->is_measured)
+        if (pipeline->is_measured) {
             meter_settled(sink, record);
-        if (pipeline_is_tapped(pipeline))
-            tap_delivered(sink, record);
+            if (pipeline->is_tapped)
+                tap_delivered(sink, record);
+        }
         while (record != NULL) {
             struct record *next = slot_of(record, sink)->inbox_next;
 
@@ -652,11 +653,11 @@ static void offer_batch(struct stage *sink)
     if (sink->pipeline->is_measured) {
         meter_taken(sink, batch, (size_t)took, at);
         meter_lap(sink->pipeline, sink);
+        if (sink->pipeline->is_tapped)
+            tap_taken(sink, batch, (size_t)took);
     }
     if ((sink->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0)
         check_durable(sink, batch, (size_t)took);
-    if (pipeline_is_tapped(sink->pipeline))
-        tap_taken(sink, batch, (size_t)took);
     sink->queue.is_full = (size_t)took < n;
     sink->queue.cursor = sink->queue.is_full ? batch[took] : slot_of(batch[n - 1], sink)->next;
 }
@@ -811,18 +812,6 @@ static inline bool transform_one(struct stage *transform, struct record *record,
     return goes_on;
 }
 
-static void to_sinks(struct pipeline *pipeline, struct record *record)
-{
-    pipeline->passed.records++;
-    if (pipeline->is_measured)
-        meter_queued(pipeline, &pipeline->passed, record);
-    record->pending += (uint32_t)pipeline->sink_count - 1;
-    for (size_t i = 0; i < pipeline->sink_count; i++) {
-        slot_set(record, pipeline->sinks[i], SLOT_QUEUED);
-        queue_append(pipeline->sinks[i], record);
-    }
-}
-
 /* It comes out of what stands before transform number `i`, and goes into that, or to the sinks. */
 static void tap_between(struct pipeline *pipeline, const struct record *record, size_t i)
 {
@@ -831,19 +820,33 @@ static void tap_between(struct pipeline *pipeline, const struct record *record, 
         tap_pass(pipeline->transforms[i], TAP_IN, &record->public, NULL);
 }
 
+static void to_sinks(struct pipeline *pipeline, struct record *record)
+{
+    pipeline->passed.records++;
+    if (pipeline->is_measured) {
+        meter_queued(pipeline, &pipeline->passed, record);
+        if (pipeline->is_tapped)
+            tap_between(pipeline, record, pipeline->transform_count);
+    }
+    record->pending += (uint32_t)pipeline->sink_count - 1;
+    for (size_t i = 0; i < pipeline->sink_count; i++) {
+        slot_set(record, pipeline->sinks[i], SLOT_QUEUED);
+        queue_append(pipeline->sinks[i], record);
+    }
+}
+
 void settle_advance(struct pipeline *pipeline, struct record *record, int after)
 {
-    bool is_tapped = pipeline_is_tapped(pipeline);
-
     for (size_t i = (size_t)(after + 1); i < pipeline->transform_count; i++) {
         struct stage *transform = pipeline->transforms[i];
         bool again = transform->family.waiting.head != NULL; /* order: not past those that wait */
 
         transform->tally.in.records++;
-        if (pipeline->is_measured)
+        if (pipeline->is_measured) {
             transform->tally.in.bytes += record->public.payload.size;
-        if (is_tapped)
-            tap_between(pipeline, record, i);
+            if (pipeline->is_tapped)
+                tap_between(pipeline, record, i);
+        }
         if (!again && transform_one(transform, record, &again))
             continue;
         if (again) {
@@ -852,8 +855,6 @@ void settle_advance(struct pipeline *pipeline, struct record *record, int after)
         }
         return;
     }
-    if (is_tapped)
-        tap_between(pipeline, record, pipeline->transform_count);
     to_sinks(pipeline, record);
 }
 

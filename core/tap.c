@@ -223,6 +223,7 @@ int tap_open(struct pipeline *pipeline, const struct tap_wish *wish, struct tap 
             continue;
         *tap = &taps[i];
         atomic_fetch_or(&pipeline->taps, 1u << i);
+        pipeline_wake(pipeline);
     }
     return error;
 }

@@ -35,8 +35,8 @@ struct tapped {
 
 struct tap;
 
-/* 0; -ENOENT: there is no such stage; -ENOTUNIQ: there are several; -EBUSY: TAPS_MOST are open; -ENOMEM. To be closed before the
- * pipeline is freed. Any thread but a lane. */
+/* It has what passes from the lane's next turn on. 0; -ENOENT: there is no such stage; -ENOTUNIQ: there are several; -EBUSY:
+ * TAPS_MOST are open; -ENOMEM. To be closed before the pipeline is freed. Any thread but a lane. */
 int tap_open(struct pipeline *pipeline, const struct tap_wish *wish, struct tap **tap);
 /* 1: a record, good until the next call; 0: there is none for now; -ESHUTDOWN: nor will there be, by the limit, or since the lane has
  * ended. One thread at a time, not a lane. */
@@ -45,7 +45,7 @@ int tap_read(struct tap *tap, struct tapped *record);
 uint64_t tap_dropped(const struct tap *tap);
 void tap_close(struct tap *tap);
 
-/* A record passes there: for pipelines that have a tap, see pipeline_is_tapped. `reason`: NULL but for TAP_DEAD. [lane] */
+/* A record passes there: for pipelines that are tapped, see pipeline.is_tapped. `reason`: NULL but for TAP_DEAD. [lane] */
 void tap_pass(const struct stage *stage, enum tap_point point, const struct fms_record *record, const char *reason);
 /* No more will pass. [lane] */
 void tap_end(struct pipeline *pipeline);

@@ -104,6 +104,7 @@ static int setup(void **state)
     rig.pipeline.options.retry_min = rig.pipeline.options.retry_max = FMS_MS;
     rig.pipeline.options.drain_timeout = FMS_SECOND;
     rig.pipeline.paths = json_paths_new();
+    rig.pipeline.is_measured = true;
     log_redirect(no_log, NULL);
     alarm(PATIENCE);
     error = pipeline_init(&rig.pipeline);
@@ -367,7 +368,7 @@ static void there_are_four_at_most(void **state)
         assert_string_equal(topics(open[i]), "b ");
         tap_close(open[i]);
     }
-    assert_false(pipeline_is_tapped(&rig.pipeline));
+    assert_int_equal(rig.pipeline.taps, 0);
 }
 
 static void the_end_of_the_pipeline_is_told_behind_its_last_record(void **state)
