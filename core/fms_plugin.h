@@ -303,7 +303,8 @@ static inline void fms_count(const struct fms_host *host, size_t counter, uint64
     host->count(host, counter, n);
 }
 
-/* Sets the plugin's gauge of that place in its `gauges`: a value as it is now. [any] */
+/* Sets the plugin's gauge of that place in its `gauges`: a value as it is now. What is no number, or infinite,
+ * changes nothing. [any] */
 static inline void fms_gauge(const struct fms_host *host, size_t gauge, double value)
 {
     host->gauge(host, gauge, value);

@@ -9,6 +9,7 @@
 #include "fms_test.h"
 
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -148,6 +149,7 @@ struct fake {
         int64_t sum;
     } durations[FAKE_METRICS];
     bool is_up;
+    size_t ups;
     char *why; /* the link is down; NULL: it never said */
     size_t woken;
     bool finished;
@@ -544,7 +546,9 @@ static void fake_host_gauge(const struct fms_host *host, size_t gauge, double va
     struct fake *f = fake_of(host);
 
     pthread_mutex_lock(&f->lock);
-    if (fake_has_metric(f, "gauge", f->plugin->gauges, gauge))
+    if (!isfinite(value))
+        fake_breach(f, "gauge %zu was set to %f, which is no number", gauge, value);
+    else if (fake_has_metric(f, "gauge", f->plugin->gauges, gauge))
         f->gauges[gauge] = value;
     fake_told(f);
 }
@@ -575,6 +579,7 @@ static void fake_host_link(const struct fms_host *host, bool is_up, const char *
         fake_breach(f, "it told of a link, and has not FMS_TRAIT_LINK");
     free(f->why);
     f->why = text;
+    f->ups += is_up && !f->is_up;
     f->is_up = is_up;
     fake_told(f);
 }
@@ -2008,6 +2013,11 @@ bool fake_link_is_up(struct fake *f)
     is_up = f->is_up;
     pthread_mutex_unlock(&f->lock);
     return is_up;
+}
+
+size_t fake_link_ups(struct fake *f)
+{
+    return fake_look(f, &f->ups);
 }
 
 const char *fake_link_why(struct fake *f, char *to, size_t size)

@@ -179,8 +179,10 @@ void fake_measure(struct fake *f);
 double fake_gauge(struct fake *f, const char *name);
 size_t fake_observed(struct fake *f, const char *name, int64_t *sum);
 
-/* Whether its link is up; why it is not, copied to `to`, which is returned: "" if it is, or never said. */
+/* Whether its link is up; how often it has come up; why it is not, copied to `to`, which is returned: "" if it is, or never
+ * said. */
 bool fake_link_is_up(struct fake *f);
+size_t fake_link_ups(struct fake *f);
 const char *fake_link_why(struct fake *f, char *to, size_t size);
 
 /* The plugin's counter of that name; how often it called fms_wake; whether it called fms_finish. */

@@ -985,6 +985,7 @@ static inline void expect_silence_to_be_seen(const char *plugin, enum fms_role r
     assert_string_not_equal(fake_link_why(f, why, sizeof why), "");
     assert_int_equal(kill(broker.pid, SIGCONT), 0);
     fake_until(f, fake_link_is_up(f));
+    assert_int_equal(fake_link_ups(f), 2);
     fake_close(f);
     mosquitto_free(&broker);
 }

@@ -89,6 +89,13 @@ static const char *decompressed(const char *ini, struct fms_bytes payload)
     assert_int_equal(fake_emitted(f), fake_fate(f, 0) != FMS_REJECTED);
     assert_int_equal(fake_counter(f, "decompressed"), fake_fate(f, 0) == FMS_DELIVERED);
     assert_int_equal(fake_counter(f, "passed"), fake_fate(f, 0) == FAKE_PASSED);
+    if (fake_fate(f, 0) == FMS_REJECTED) {
+        bool is_format = strncmp(said, "the ", 4) ==
+                         0; /* payload is not compressed, header names none; else the codec's */
+
+        assert_int_equal(fake_counter(f, "rejected_format"), is_format);
+        assert_int_equal(fake_counter(f, "rejected_data"), !is_format);
+    }
     fake_close(f);
     return said;
 }

@@ -4,6 +4,7 @@
 #include "fms_test.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -817,11 +818,40 @@ static void test_measures(void **state)
         fake_add(f, "t", NULL, "abcde");
     fake_write(f);
     assert_true(fake_link_is_up(f));
+    assert_int_equal(fake_link_ups(f), 2);
     assert_string_equal(fake_link_why(f, why, sizeof why), "");
     assert_true(fake_gauge(f, "half_bytes") == 2.5);
     assert_true(fake_gauge(f, "none") == 0);
     assert_int_equal(fake_observed(f, "wait_seconds", &sum), 5);
     assert_int_equal(sum, 3 * FMS_SECOND); /* nothing is shorter than 0 */
+    fake_close(f);
+}
+
+static int write_without_a_number(void *instance, const struct fms_record *const *records, size_t count)
+{
+    const struct fms_host *host = ((struct measured *)instance)->host;
+
+    fms_gauge(host, 1, 3);
+    fms_gauge(host, 1, (double)NAN);
+    fms_gauge(host, 1, (double)INFINITY);
+    for (size_t i = 0; i < count; i++)
+        fms_delivered(host, records[i]);
+    return (int)count;
+}
+
+static void test_gauge_that_is_no_number(void **state)
+{
+    struct fms_plugin table = measured;
+    struct fake *f;
+
+    (void)state;
+    table.sink_write = write_without_a_number;
+    f = fake_open_table(&table, FMS_SINK, "");
+    fake_expect(f, "gauge 1 was set to nan, which is no number");
+    fake_expect(f, "gauge 1 was set to inf, which is no number");
+    fake_add(f, "t", NULL, "abc");
+    fake_write(f);
+    assert_true(fake_gauge(f, "half_bytes") == 3);
     fake_close(f);
 }
 
@@ -941,6 +971,7 @@ int main(void)
         cmocka_unit_test(test_kept_for_ever),
         cmocka_unit_test(test_two_verdicts),
         cmocka_unit_test(test_measures),
+        cmocka_unit_test(test_gauge_that_is_no_number),
         cmocka_unit_test(test_options_and_errors),
         cmocka_unit_test(test_fields_of_drafts),
     };

@@ -233,8 +233,12 @@ static void test_append_or_not(void **state)
     for (int i = 0; i < 2; i++) {
         struct fake *f = sink(i == 0 ? "" : "append = no\n");
 
+        fake_measure(f);
+        assert_true(fake_gauge(f, "size_bytes") == (i == 0 ? 4 : 0));
         fake_add(f, "t", NULL, "new");
         assert_int_equal(fake_write(f), 1);
+        fake_measure(f);
+        assert_true(fake_gauge(f, "size_bytes") == (i == 0 ? 8 : 4));
         fake_close(f);
         assert_content("file", i == 0 ? "old\nnew\n" : "new\n");
     }
@@ -866,6 +870,35 @@ static void test_refused_comes_again(void **state)
     fake_settle_all(f, FMS_DELIVERED);
     assert_int_equal(fake_poll(f, 100), FMS_END);
     assert_payloads(f, 0, "1 2 3 4 5 ");
+    fake_close(f);
+}
+
+static void check_position(struct fake *f, int64_t position, int64_t unread)
+{
+    fake_measure(f);
+    assert_int_equal((int64_t)fake_gauge(f, "position_bytes"), position);
+    assert_int_equal((int64_t)fake_gauge(f, "unread_bytes"), unread);
+}
+
+static void test_measures(void **state)
+{
+    struct fake *f;
+
+    (void)state;
+    write_text("file", "1\n22\n333\n4444\n");
+    f = source("follow = yes\n");
+    check_position(f, 0, 14);
+    assert_int_equal(fake_poll(f, 2), 0);
+    check_position(f, 0, 9);
+    fake_settle(f, 1, FMS_DELIVERED); /* not the first */
+    check_position(f, 0, 9);
+    fake_settle(f, 0, FMS_DELIVERED);
+    check_position(f, 5, 9);
+    fake_until(f, fake_emitted(f) == 4);
+    fake_settle_all(f, FMS_DELIVERED);
+    check_position(f, 14, 0);
+    append_text("file", "5\n");
+    check_position(f, 14, 2);
     fake_close(f);
 }
 
@@ -1613,6 +1646,7 @@ int main(void)
         TEST(test_reading_a_pipe),
         TEST(test_standard_input),
         TEST(test_refused_comes_again),
+        TEST(test_measures),
         TEST(test_stopped_with_records_in_flight),
         TEST(test_settled_out_of_order),
         TEST(test_killed_before_the_position_is_written),

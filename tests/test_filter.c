@@ -168,6 +168,7 @@ static void test_bad_json_is_rejected(void **state)
 
     (void)state;
     assert_int_equal(fake_count_fate(f, FMS_REJECTED), BAD_JSON);
+    assert_int_equal(fake_counter(f, "bad_json"), BAD_JSON);
     assert_string_equal(fake_reason(f, 1), "the payload is no JSON object: { or [ expected at byte 0");
     assert_string_equal(fake_reason(f, 2), "the payload is no JSON object: unexpected end at byte 14");
     assert_int_equal(fake_fate(f, BAD_JSON), FAKE_PASSED);
@@ -181,6 +182,7 @@ static void test_bad_json_is_dropped(void **state)
     (void)state;
     assert_int_equal(fake_count_fate(f, FMS_DELIVERED), BAD_JSON + 1);
     assert_int_equal(fake_counter(f, "dropped"), BAD_JSON + 1);
+    assert_int_equal(fake_counter(f, "bad_json"), BAD_JSON); /* the other was dropped by the condition */
     fake_close(f);
 }
 

@@ -15,6 +15,24 @@
 
 static char said[4096];
 
+static const char *const faults[] = {"rejected_payload", "rejected_keys", "rejected_missing", "rejected_field",
+                                     "rejected_time"};
+static const char *fault; /* of these, that of the last record; NULL: none */
+
+/* How many records were, whatever for. */
+static uint64_t rejected(struct fake *f)
+{
+    uint64_t sum = 0;
+
+    fault = NULL;
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        if (fake_counter(f, faults[i]) > 0)
+            fault = faults[i];
+        sum += fake_counter(f, faults[i]);
+    }
+    return sum;
+}
+
 /* "passed", why the record was rejected, or the payload that it was given instead. */
 static const char *check_bytes(const char *ini, struct fms_bytes payload)
 {
@@ -30,7 +48,7 @@ static const char *check_bytes(const char *ini, struct fms_bytes payload)
         snprintf(said, sizeof said, "%s", fake_reason(f, 0));
     else
         snprintf(said, sizeof said, "%s", (const char *)fake_record(f, 0)->payload.data);
-    assert_int_equal(fake_counter(f, "rejected"), fake_fate(f, 0) == FMS_REJECTED);
+    assert_int_equal(rejected(f), fake_fate(f, 0) == FMS_REJECTED);
     assert_int_equal(fake_counter(f, "repaired"), fake_fate(f, 0) == FMS_DELIVERED);
     fake_close(f);
     return said;
@@ -538,9 +556,37 @@ static void test_bad_configuration(void **state)
                    "the rule of the time (timestamp = timestamp) must be any or string");
 }
 
+static void test_rejections_are_counted_by_fault(void **state)
+{
+    static const struct {
+        const char *ini, *payload, *fault;
+    } cases[] = {
+        {"", MISSION, NULL},
+        {"", "[]", "rejected_payload"},
+        {"", "{\"speed\":", "rejected_payload"},
+        {"unknown = reject\nfield.speed = number\n", "{\"speed\":1,\"timestamp\":1763320419,\"x\":1}", "rejected_keys"},
+        {"", "{\"speed\":1,\"speed\":1}", "rejected_keys"},
+        {"max_fields = 1\n", "{\"speed\":1,\"rpm\":1}", "rejected_keys"},
+        {"", "{\"speed\":1}", "rejected_missing"},
+        {"field.speed = number 0 to 300\n", "{\"speed\":301}", "rejected_field"},
+        {"field.speed = number 0 to 300\n", "{\"speed\":\"1\"}", "rejected_field"},
+        {"field.speed = number\n", "{\"speed\":1,\"timestamp\":1763320419000}", "rejected_time"},
+        {"field.speed = number\nmax_age = 1s\n", "{\"speed\":1,\"timestamp\":7}", "rejected_time"},
+        {"field.speed = number\nmax_age = 1s\n", "{\"speed\":1}", "rejected_missing"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        check(cases[i].ini, cases[i].payload);
+        if (cases[i].fault == NULL ? fault != NULL : fault == NULL || strcmp(fault, cases[i].fault) != 0)
+            fail_msg("case %zu: %s, not %s (%s)", i, fault, cases[i].fault, said);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rejections_are_counted_by_fault),
         cmocka_unit_test(test_mission),
         cmocka_unit_test(test_mission_lacks_a_field),
         cmocka_unit_test(test_mission_out_of_range),

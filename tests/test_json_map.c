@@ -25,6 +25,9 @@ static const char *map_topic(const char *ini, const char *topic, const char *pay
         snprintf(said, sizeof said, "%s", fake_reason(f, 0));
     else
         snprintf(said, sizeof said, "%s", (const char *)fake_record(f, 0)->payload.data);
+    assert_int_equal(fake_counter(f, "rejected_payload"), strncmp(said, "the payload is no JSON object: ", 31) == 0);
+    assert_int_equal(fake_counter(f, "rejected_payload") + fake_counter(f, "rejected_field"),
+                     fake_fate(f, 0) == FMS_REJECTED);
     fake_close(f);
     return said;
 }

@@ -10,6 +10,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -692,6 +693,7 @@ static void test_check_and_probe(void **state)
 static void test_measures(void **state)
 {
     struct fake *f = fake_open("spool", FMS_SINK, ini("max_size = 1MiB\n"));
+    struct statvfs disk;
 
     (void)state;
     fake_measure(f);
@@ -708,6 +710,9 @@ static void test_measures(void **state)
         bytes = fake_gauge(f, "bytes");
         assert_true(fake_gauge(f, "records") == 3);
         assert_true(bytes > 0 && bytes + fake_gauge(f, "free_bytes") == 1 << 20);
+        assert_int_equal(statvfs(folder, &disk), 0);
+        assert_true(fake_gauge(f, "disk_free_bytes") > 0);
+        assert_true(fake_gauge(f, "disk_free_bytes") < (double)disk.f_blocks * (double)disk.f_frsize);
         assert_true(fake_gauge(f, "oldest_seconds") > 0 && fake_gauge(f, "oldest_seconds") < 600);
         fake_close(f);
     }

@@ -56,6 +56,12 @@ static void check_out(struct fake *f, const int *numbers)
 
 #define OUT(f, ...) check_out((f), (const int[]){__VA_ARGS__, -1})
 
+static void check_gauges(struct fake *f, double keys, double kept)
+{
+    fake_measure(f);
+    assert_true(fake_gauge(f, "keys") == keys && fake_gauge(f, "kept_records") == kept);
+}
+
 static void check_counts(struct fake *f, uint64_t passed, uint64_t dropped, uint64_t early, uint64_t forgotten)
 {
     assert_int_equal(fake_counter(f, "passed"), passed);
@@ -74,6 +80,8 @@ static void test_latest(void **state)
     assert_int_equal(fake_waits_for(f)->deadline, FMS_NEVER);
     come(f, "aa");
     OUT(f, 0);
+    check_gauges(f, 1, 1);
+    assert_true(fake_gauge(f, "keys_limit") == 100000);
     assert_int_equal(fake_fate(f, 1), FMS_DELIVERED);
     assert_int_equal(fake_fate(f, 2), 0);
     fake_poll(f, 0);
@@ -82,6 +90,7 @@ static void test_latest(void **state)
     OUT(f, 0);
     step(f, 1);
     OUT(f, 0, 2);
+    check_gauges(f, 1, 0);
     assert_int_equal(fake_waits_for(f)->deadline, FMS_NEVER);
     step(f, 9 * FMS_SECOND); /* the second interval began when that passed */
     come(f, "a");
@@ -102,6 +111,7 @@ static void test_first(void **state)
     (void)state;
     come(f, "aab");
     OUT(f, 0, 2);
+    check_gauges(f, 2, 0);
     assert_int_equal(fake_fate(f, 1), FMS_DELIVERED);
     step(f, 10 * FMS_SECOND - 1);
     come(f, "a");

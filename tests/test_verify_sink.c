@@ -156,6 +156,26 @@ static void test_disorder(void **state)
     check(f, (struct counts){7, 6, 0, 1, 3}, false);
 }
 
+/* What the report would say now. */
+static void test_measures(void **state)
+{
+    struct fake *f = open_verify("");
+
+    (void)state;
+    COME(f, 1, 2, 6, 4, 4, 9);
+    come_as(f, "b", 1);
+    fake_write(f);
+    fake_measure(f);
+    assert_true(fake_gauge(f, "vehicles") == 2);
+    assert_true(fake_gauge(f, "missing_messages") == 4); /* 3, 5, 7, 8 */
+    assert_true(fake_gauge(f, "duplicated_messages") == 1);
+    assert_true(fake_gauge(f, "disordered_messages") == 1);
+    COME(f, 3);
+    fake_measure(f);
+    assert_true(fake_gauge(f, "missing_messages") == 3 && fake_gauge(f, "disordered_messages") == 2);
+    json_decref(finish(f));
+}
+
 /* Each way to fill a hole: from its front, its back, its middle. */
 static void test_gaps_are_filled(void **state)
 {
@@ -481,6 +501,7 @@ int main(void)
         cmocka_unit_test(test_loss_may_be_allowed),
         cmocka_unit_test(test_duplicates),
         cmocka_unit_test(test_disorder),
+        cmocka_unit_test(test_measures),
         cmocka_unit_test(test_gaps_are_filled),
         cmocka_unit_test(test_random_arrivals),
         cmocka_unit_test(test_counts_show_head_and_tail),

@@ -15,7 +15,7 @@
 
 enum format { FORMAT_AUTO }; /* behind it as enum codec */
 enum otherwise { OTHERWISE_REJECT, OTHERWISE_PASS };
-enum counter { COUNTER_DECOMPRESSED, COUNTER_PASSED };
+enum counter { COUNTER_DECOMPRESSED, COUNTER_PASSED, COUNTER_FORMAT, COUNTER_DATA };
 
 struct decompress {
     int format; /* FORMAT_AUTO or enum codec */
@@ -47,7 +47,11 @@ static const struct fms_option decompress_options[] = {
 
 static const struct fms_metric decompress_counters[] = {
     [COUNTER_DECOMPRESSED] = {"decompressed", "records whose payload was decompressed"},
-    [COUNTER_PASSED] = {"passed", "records that were not compressed"},
+    [COUNTER_PASSED] = {"passed", "records that were not compressed, and passed all the same"},
+    [COUNTER_FORMAT] = {"rejected_format",
+                        "records rejected for they were not compressed, or their header names no format"},
+    [COUNTER_DATA] = {"rejected_data",
+                      "records rejected for their data: damaged, or more than max_size when decompressed"},
     {NULL, NULL},
 };
 
@@ -110,6 +114,7 @@ static bool decompress_codec(struct decompress *self, const struct fms_record *r
     }
     if (decompress_named(header->value, codec))
         return true;
+    fms_count(self->host, COUNTER_FORMAT, 1);
     fms_reject(self->host, record, "the header %s is \"%s\", which is none of gzip, deflate, zstd and identity",
                self->header, text_show(header->value).text);
     return false;
@@ -123,6 +128,7 @@ static enum fms_verdict decompress_otherwise(struct decompress *self, const stru
         fms_count(self->host, COUNTER_PASSED, 1);
         return FMS_PASS;
     }
+    fms_count(self->host, COUNTER_FORMAT, 1);
     if (record->payload.data != NULL && self->format == FORMAT_AUTO && decompress_header(self, record) != NULL)
         return fms_reject(self->host, record, "the payload is not compressed: its header %s says so", self->header);
     return fms_reject(self->host, record, "the payload is not compressed: %s",
@@ -172,9 +178,10 @@ static enum fms_verdict decompress_transform(void *instance, const struct fms_re
         return FMS_KEPT;
     if (codec == CODEC_NONE)
         return decompress_otherwise(self, record);
-    if (!codec_decompress(self->codecs, codec, record->payload, self->buffer, (size_t)self->max_size, &self->size, why))
-        return fms_reject(self->host, record, "%s", why);
-    return decompress_emit(self, record);
+    if (codec_decompress(self->codecs, codec, record->payload, self->buffer, (size_t)self->max_size, &self->size, why))
+        return decompress_emit(self, record);
+    fms_count(self->host, COUNTER_DATA, 1);
+    return fms_reject(self->host, record, "%s", why);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- opening */

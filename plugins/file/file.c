@@ -66,6 +66,13 @@ static const struct fms_metric file_counters[] = {
     {NULL, NULL},
 };
 
+static const struct fms_metric file_gauges[] = {
+    [FILE_GAUGE_POSITION] = {"position_bytes", "source: where in the file the first line is that is not settled"},
+    [FILE_GAUGE_UNREAD] = {"unread_bytes", "source: bytes of the file behind the last line that it has emitted"},
+    [FILE_GAUGE_SIZE] = {"size_bytes", "sink: size of the file that it writes"},
+    {NULL, NULL},
+};
+
 double file_speed(const char *text)
 {
     const char *end = text + strspn(text, "0123456789");
@@ -209,8 +216,18 @@ static void file_close(void *instance)
         file_sink_close(instance);
 }
 
+static void file_measure(void *instance)
+{
+    const struct file *self = instance;
+
+    if (self->host->role == FMS_SOURCE)
+        file_source_measure(instance);
+    else
+        file_sink_measure(instance);
+}
+
 FMS_PLUGIN(.name = "file", .version = FMS_VERSION, .summary = "Records a stream in a file of lines, and replays it",
            .options = file_options, .counters = file_counters, .instance_size = sizeof(struct file),
            .check = file_check, .probe = file_probe, .open = file_open, .close = file_close,
            .source_poll = file_source_poll, .source_settled = file_source_settled, .source_stop = file_source_stop,
-           .sink_write = file_sink_write, .sink_poll = file_sink_poll);
+           .sink_write = file_sink_write, .sink_poll = file_sink_poll, .gauges = file_gauges, .measure = file_measure);

@@ -10,6 +10,7 @@ enum file_on_bad_line { FILE_BAD_LINE_REJECT, FILE_BAD_LINE_STOP, FILE_BAD_LINE_
 enum file_sync { FILE_SYNC_CLOSE, FILE_SYNC_ALWAYS };
 
 enum { FILE_COUNTER_BAD_LINES, FILE_COUNTER_ROTATIONS, FILE_COUNTER_WRITE_ERRORS };
+enum { FILE_GAUGE_POSITION, FILE_GAUGE_UNREAD, FILE_GAUGE_SIZE };
 
 struct file {
     const char *path; /* "-": standard input or output */
@@ -45,10 +46,12 @@ void file_source_close(void *instance);
 int file_source_poll(void *instance, size_t credit, struct fms_wait *wait);
 void file_source_settled(void *instance, const struct fms_record *record, enum fms_fate fate);
 void file_source_stop(void *instance);
+void file_source_measure(void *instance);
 
 int file_sink_open(struct file *file);
 void file_sink_close(void *instance);
 int file_sink_write(void *instance, const struct fms_record *const *records, size_t count);
 int file_sink_poll(void *instance, struct fms_wait *wait);
+void file_sink_measure(void *instance);
 
 #endif

@@ -394,6 +394,13 @@ int file_sink_poll(void *instance, struct fms_wait *wait)
     return 0;
 }
 
+void file_sink_measure(void *instance)
+{
+    const struct sink *self = ((struct file *)instance)->sink;
+
+    fms_gauge(self->host, FILE_GAUGE_SIZE, (double)self->size);
+}
+
 /* ----------------------------------------------------------------------------------------------------- opening, closing */
 
 /* A terminal's description that nobody shares, or standard output itself. */

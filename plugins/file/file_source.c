@@ -557,6 +557,20 @@ int file_source_poll(void *instance, size_t credit, struct fms_wait *wait)
     return 0;
 }
 
+/* Of a pipe there is neither. */
+void file_source_measure(void *instance)
+{
+    const struct source *self = ((struct file *)instance)->source;
+    const struct place *first = self->head != self->tail ? &self->places[self->head & (self->size - 1)] : NULL;
+    int64_t size = 0, position = first != NULL ? first->offset : self->lines.offset;
+    struct stat is;
+
+    if (self->lines.fd >= 0 && !self->lines.may_block && fstat(self->lines.fd, &is) == 0)
+        size = is.st_size;
+    fms_gauge(self->host, FILE_GAUGE_POSITION, (double)position);
+    fms_gauge(self->host, FILE_GAUGE_UNREAD, size > self->lines.offset ? (double)(size - self->lines.offset) : 0);
+}
+
 void file_source_stop(void *instance)
 {
     ((struct file *)instance)->source->is_stopped = true;

@@ -13,7 +13,7 @@
 
 enum action { ACTION_KEEP, ACTION_DROP };
 enum bad_json { BAD_JSON_REJECT, BAD_JSON_DROP, BAD_JSON_KEEP };
-enum counter { COUNTER_KEPT, COUNTER_DROPPED };
+enum counter { COUNTER_KEPT, COUNTER_DROPPED, COUNTER_BAD_JSON };
 
 /* A field of the payload that the condition names. */
 struct field {
@@ -48,6 +48,8 @@ static const struct fms_option filter_options[] = {
 static const struct fms_metric filter_counters[] = {
     [COUNTER_KEPT] = {"kept", "records passed on"},
     [COUNTER_DROPPED] = {"dropped", "records dropped"},
+    [COUNTER_BAD_JSON] = {"bad_json",
+                          "records without a JSON object where the condition names a field: see on_bad_json"},
     {NULL, NULL},
 };
 
@@ -131,6 +133,7 @@ static enum fms_verdict filter_verdict(struct filter *self, bool is_kept)
 
 static enum fms_verdict filter_bad_json(struct filter *self, const struct fms_json *why)
 {
+    fms_count(self->host, COUNTER_BAD_JSON, 1);
     if (self->on_bad_json == BAD_JSON_REJECT)
         return fms_reject(self->host, self->record, "the payload is no JSON object: %.*s", (int)why->text.size,
                           (const char *)why->text.data);

@@ -19,6 +19,9 @@
 enum unknown { UNKNOWN_ALLOW, UNKNOWN_REJECT };
 enum other { OTHER_REJECT, OTHER_REPAIR, OTHER_ALLOW }; /* than Unix seconds */
 
+/* What is counted of a record; the faults stand behind the first. */
+enum count { COUNT_REPAIRED, COUNT_PAYLOAD, COUNT_KEYS, COUNT_MISSING, COUNT_FIELD, COUNT_TIME };
+
 struct fms_check {
     struct fms_pairs fields;
     int unknown; /* enum unknown */
@@ -39,6 +42,7 @@ struct fms_check {
     size_t decoded;            /* bytes of it that hold keys */
     struct fms_bytes replaced; /* in the payload, by `seconds`; data == NULL: nothing */
     char seconds[INSTANT_TEXT];
+    enum count fault;
     char why[RULE_WHY];
 };
 
@@ -63,11 +67,13 @@ static const struct fms_option fms_check_options[] = {
     FMS_OPT_END,
 };
 
-enum { COUNT_REPAIRED, COUNT_REJECTED };
-
 static const struct fms_metric fms_check_counters[] = {
     [COUNT_REPAIRED] = {"repaired", "records whose time was rewritten in seconds"},
-    [COUNT_REJECTED] = {"rejected", "records that were not as they should be"},
+    [COUNT_PAYLOAD] = {"rejected_payload", "records rejected for their payload, which was no JSON object"},
+    [COUNT_KEYS] = {"rejected_keys", "records rejected for their fields' names: unknown, twice, too many"},
+    [COUNT_MISSING] = {"rejected_missing", "records rejected for a field that they lacked"},
+    [COUNT_FIELD] = {"rejected_field", "records rejected for a field that was not as its rule says"},
+    [COUNT_TIME] = {"rejected_time", "records rejected for their time: none, of another unit, too far from now"},
     {NULL, NULL},
 };
 
@@ -208,6 +214,7 @@ static bool fms_check_keys(struct fms_check *self, struct fms_bytes object)
 {
     struct fms_json name, value;
 
+    self->fault = COUNT_KEYS;
     self->decoded = 0;
     keys_begin(&self->keys);
     while (fms_json_next(self->host, &object, &name, &value))
@@ -227,8 +234,10 @@ static bool fms_check_field(struct fms_check *self, const struct rule *rule, str
     }
     if (value->type == FMS_JSON_NUMBER)
         decimal_read(&number, value->text);
+    self->fault = COUNT_TIME;
     if (rule == self->time_rule && !fms_check_time(self, value, &number))
         return false;
+    self->fault = value->type == FMS_JSON_MISSING ? COUNT_MISSING : COUNT_FIELD;
     return rule_check(rule, value, &number, self->why);
 }
 
@@ -251,7 +260,7 @@ static bool fms_check_fields(struct fms_check *self, const struct fms_record *re
 static enum fms_verdict fms_check_reject(const struct fms_check *self, const struct fms_record *record,
                                          const char *before, const char *why)
 {
-    fms_count(self->host, COUNT_REJECTED, 1);
+    fms_count(self->host, self->fault, 1);
     return fms_reject(self->host, record, "%s%s", before, why);
 }
 
@@ -279,6 +288,7 @@ static enum fms_verdict fms_check_transform(void *instance, const struct fms_rec
     struct fms_check *self = instance;
     struct fms_json object;
 
+    self->fault = COUNT_PAYLOAD;
     if (!text_reserve(&self->buffer, record->payload.size + sizeof self->seconds))
         return fms_check_reject(self, record, "", "no memory for its payload");
     if (fms_json_get(self->host, record, self->object, &object) != 0)

@@ -47,6 +47,14 @@ static const struct fms_option json_map_options[] = {
     FMS_OPT_END,
 };
 
+enum { COUNTER_PAYLOAD, COUNTER_FIELD };
+
+static const struct fms_metric json_map_counters[] = {
+    [COUNTER_PAYLOAD] = {"rejected_payload", "records rejected for their payload, which was no JSON object"},
+    [COUNTER_FIELD] = {"rejected_field", "records rejected for a field that could not be set or converted"},
+    {NULL, NULL},
+};
+
 /* ----------------------------------------------------------------------------------------------------------- writing */
 
 static void json_map_put(struct json_map *self, const char *text, size_t size)
@@ -395,6 +403,13 @@ static bool json_map_build(struct json_map *self, const struct fms_record *recor
     return true;
 }
 
+static enum fms_verdict json_map_reject(const struct json_map *self, const struct fms_record *record, size_t counter,
+                                        const char *before, const char *why)
+{
+    fms_count(self->host, counter, 1);
+    return fms_reject(self->host, record, "%s%s", before, why);
+}
+
 static enum fms_verdict json_map_transform(void *instance, const struct fms_record *record)
 {
     struct json_map *self = instance;
@@ -404,11 +419,12 @@ static enum fms_verdict json_map_transform(void *instance, const struct fms_reco
     if (!text_reserve(&self->scratch, record->payload.size))
         return fms_reject(self->host, record, "no memory for a payload of %zu bytes", record->payload.size);
     if (fms_json_get(self->host, record, self->object, &object) != 0)
-        return fms_reject(self->host, record, "the payload is no JSON object: %s", (const char *)object.text.data);
+        return json_map_reject(self, record, COUNTER_PAYLOAD, "the payload is no JSON object: ", object.text.data);
     if (object.type != FMS_JSON_OBJECT)
-        return fms_reject(self->host, record, "the payload is no JSON object: it is an array: split it first");
+        return json_map_reject(self, record, COUNTER_PAYLOAD,
+                               "the payload is no JSON object: ", "it is an array: split it first");
     if (!json_map_build(self, record, object.text))
-        return fms_reject(self->host, record, "%s", self->why);
+        return json_map_reject(self, record, COUNTER_FIELD, "", self->why);
     if (self->has_no_memory)
         return fms_reject(self->host, record, "no memory for what becomes of it");
     child.payload = fms_bytes_of(self->result.data, self->used);
@@ -459,5 +475,5 @@ static void json_map_close(void *instance)
 
 FMS_PLUGIN(.name = "json_map", .version = FMS_VERSION,
            .summary = "Keeps, drops, renames, sets and converts JSON fields", .options = json_map_options,
-           .instance_size = sizeof(struct json_map), .check = json_map_check, .open = json_map_open,
-           .close = json_map_close, .transform = json_map_transform);
+           .counters = json_map_counters, .instance_size = sizeof(struct json_map), .check = json_map_check,
+           .open = json_map_open, .close = json_map_close, .transform = json_map_transform);

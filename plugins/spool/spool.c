@@ -55,12 +55,13 @@ static const struct fms_metric spool_counters[] = {
     {NULL, NULL},
 };
 
-enum { GAUGE_RECORDS, GAUGE_BYTES, GAUGE_FREE, GAUGE_OLDEST };
+enum { GAUGE_RECORDS, GAUGE_BYTES, GAUGE_FREE, GAUGE_DISK, GAUGE_OLDEST };
 
 static const struct fms_metric spool_gauges[] = {
     [GAUGE_RECORDS] = {"records", "records that it holds"},
     [GAUGE_BYTES] = {"bytes", "bytes of these"},
     [GAUGE_FREE] = {"free_bytes", "bytes for which there is still room in max_size"},
+    [GAUGE_DISK] = {"disk_free_bytes", "bytes that its disk has left for records; what was removed leaves room, too"},
     [GAUGE_OLDEST] = {"oldest_seconds", "age of the oldest record, by its own time; 0 without one"},
     {NULL, NULL},
 };
@@ -445,13 +446,17 @@ static double spool_oldest(struct spool *self, const struct fms_host *host)
 static void spool_measure(void *instance)
 {
     struct spool *self = instance;
+    uint64_t room = store_disk_room(self->store);
     struct store_state state;
 
     if (store_state(self->store, &state) != 0)
         return;
+    if (room != UINT64_MAX)
+        fms_gauge(self->host, GAUGE_DISK, (double)room);
     fms_gauge(self->host, GAUGE_RECORDS, (double)(state.next - state.first));
     fms_gauge(self->host, GAUGE_BYTES, (double)state.bytes);
-    fms_gauge(self->host, GAUGE_FREE, (double)self->max_size - (double)state.bytes);
+    fms_gauge(self->host, GAUGE_FREE,
+              (double)(state.bytes < (uint64_t)self->max_size ? (uint64_t)self->max_size - state.bytes : 0));
     fms_gauge(self->host, GAUGE_OLDEST, spool_oldest(self, self->host));
 }
 

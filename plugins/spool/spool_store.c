@@ -393,18 +393,37 @@ static uint64_t file_slack(const struct store *store, MDB_txn *txn)
     return all > used ? (all - used) * stat.ms_psize : 0;
 }
 
+/* What is left of it, and what of that is not for records. False: it does not say. */
+static bool disk_look(const struct store *store, uint64_t *left, uint64_t *spared)
+{
+    struct statvfs disk;
+
+    if (statvfs(store->path, &disk) != 0)
+        return false;
+    *left = (uint64_t)disk.f_bavail * disk.f_frsize;
+    *spared = (uint64_t)disk.f_blocks * disk.f_frsize / 8;
+    if (*spared > SPARED_MAX)
+        *spared = SPARED_MAX;
+    return true;
+}
+
+uint64_t store_disk_room(const struct store *store)
+{
+    uint64_t left, spared;
+
+    if (!disk_look(store, &left, &spared))
+        return UINT64_MAX;
+    return left > spared ? left - spared : 0;
+}
+
 /* Whether there is room for these and some more, on the disk or in the file. */
 static bool disk_has_room(const struct store *store, MDB_txn *txn, const struct fms_record *const *records,
                           size_t count)
 {
-    struct statvfs disk;
-    uint64_t needed, spared, left;
+    uint64_t needed, left;
 
-    if (statvfs(store->path, &disk) != 0)
+    if (!disk_look(store, &left, &needed))
         return true; /* then the write will say */
-    left = (uint64_t)disk.f_bavail * disk.f_frsize;
-    spared = (uint64_t)disk.f_blocks * disk.f_frsize / 8;
-    needed = spared < SPARED_MAX ? spared : SPARED_MAX;
     for (size_t i = 0; i < count; i++)
         needed += spool_record_size(records[i]) + STORE_ENTRY_EXTRA;
     return left >= needed || left + file_slack(store, txn) >= needed;

@@ -45,6 +45,10 @@ int store_remove(struct store *store, uint64_t below);
 
 int store_state(struct store *store, struct store_state *state);
 
+/* Bytes for which the disk has room yet, apart from what is spared of it; UINT64_MAX: it does not say. Entries that were removed
+ * leave more, in the file. */
+uint64_t store_disk_room(const struct store *store);
+
 /* Writes to the disk what is not yet there. */
 int store_flush(struct store *store);
 

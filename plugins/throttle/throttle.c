@@ -50,6 +50,15 @@ static const struct fms_metric throttle_counters[] = {
     {NULL, NULL},
 };
 
+enum { GAUGE_KEYS, GAUGE_KEYS_LIMIT, GAUGE_KEPT };
+
+static const struct fms_metric throttle_gauges[] = {
+    [GAUGE_KEYS] = {"keys", "keys that it remembers"},
+    [GAUGE_KEYS_LIMIT] = {"keys_limit", "as many it may: max_keys"},
+    [GAUGE_KEPT] = {"kept_records", "records that wait for their interval's end"},
+    {NULL, NULL},
+};
+
 /* ---------------------------------------------------------------------------------------------------------- keeping */
 
 /* Not less than the record counts for max_in_flight_bytes; the core may round it up to twice its size. */
@@ -272,6 +281,15 @@ static void throttle_flush(void *instance)
     }
 }
 
+static void throttle_measure(void *instance)
+{
+    const struct throttle *self = instance;
+
+    fms_gauge(self->host, GAUGE_KEYS, (double)self->keys.count);
+    fms_gauge(self->host, GAUGE_KEYS_LIMIT, (double)self->max_keys);
+    fms_gauge(self->host, GAUGE_KEPT, (double)self->kept);
+}
+
 /* ----------------------------------------------------------------------------------------------------- open, close */
 
 static int throttle_open(void *instance, const struct fms_host *host)
@@ -294,4 +312,5 @@ static void throttle_close(void *instance)
 FMS_PLUGIN(.name = "throttle", .version = FMS_VERSION, .summary = "Passes at most one record a key and interval",
            .options = throttle_options, .counters = throttle_counters, .instance_size = sizeof(struct throttle),
            .open = throttle_open, .close = throttle_close, .transform = throttle_transform,
-           .transform_poll = throttle_poll, .transform_flush = throttle_flush);
+           .transform_poll = throttle_poll, .transform_flush = throttle_flush, .gauges = throttle_gauges,
+           .measure = throttle_measure);

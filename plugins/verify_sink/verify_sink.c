@@ -68,6 +68,17 @@ static const struct fms_metric verify_sink_counters[] = {
     {NULL, NULL},
 };
 
+enum { GAUGE_VEHICLES, GAUGE_MISSING, GAUGE_DUPLICATES, GAUGE_LATE };
+
+static const struct fms_metric verify_sink_gauges[] = {
+    [GAUGE_VEHICLES] = {"vehicles", "vehicles of which something has come"},
+    [GAUGE_MISSING] = {"missing_messages", "messages that have not come, up to now, though later ones have or they are"
+                                           " expected"},
+    [GAUGE_DUPLICATES] = {"duplicated_messages", "messages that came more than once"},
+    [GAUGE_LATE] = {"disordered_messages", "messages that came behind later ones of their vehicle"},
+    {NULL, NULL},
+};
+
 /* ----------------------------------------------------------------------------------------------------------- verdict */
 
 static bool verify_allows(const struct verify_sink *self, size_t what)
@@ -409,8 +420,21 @@ static void verify_sink_close(void *instance)
     ledger_free(self->ledger);
 }
 
+static void verify_measure(void *instance)
+{
+    struct verify_sink *self = instance;
+    struct ledger_totals totals;
+
+    ledger_total(self->ledger, &totals);
+    fms_gauge(self->host, GAUGE_VEHICLES, (double)totals.vehicles);
+    fms_gauge(self->host, GAUGE_MISSING, (double)totals.missing);
+    fms_gauge(self->host, GAUGE_DUPLICATES, (double)totals.duplicates);
+    fms_gauge(self->host, GAUGE_LATE, (double)totals.late);
+}
+
 FMS_PLUGIN(.name = "verify_sink", .version = FMS_VERSION,
            .summary = "Counts what was lost, repeated, reordered or corrupted, and how long it took",
-           .options = verify_sink_options, .counters = verify_sink_counters,
-           .instance_size = sizeof(struct verify_sink), .check = verify_sink_check, .open = verify_sink_open,
-           .close = verify_sink_close, .sink_write = verify_sink_write, .sink_poll = verify_sink_poll);
+           .options = verify_sink_options, .counters = verify_sink_counters, .gauges = verify_sink_gauges,
+           .measure = verify_measure, .instance_size = sizeof(struct verify_sink), .check = verify_sink_check,
+           .open = verify_sink_open, .close = verify_sink_close, .sink_write = verify_sink_write,
+           .sink_poll = verify_sink_poll);
