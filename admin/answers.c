@@ -139,7 +139,8 @@ struct MHD_Response *answer_vehicles(struct request *request)
     json = vehicles_json(latest->host, i, request_query(request, "find"),
                          limit != NULL ? strtoul(limit, NULL, 10) : VEHICLES_SHOWN);
     if (json == NULL)
-        return answer_text(request, MHD_HTTP_NOT_FOUND,
-                           "this pipeline keeps no vehicles: vehicle = ${json:vehicle_id} in its [pipeline] names them");
+        return answer_text(
+            request, MHD_HTTP_NOT_FOUND,
+            "this pipeline keeps no vehicles: vehicle = ${json:vehicle_id} in its [pipeline] names them");
     return answer_json(json);
 }

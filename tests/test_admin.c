@@ -546,7 +546,7 @@ static void each_path_has_its_answer(void **state)
         assert_answer(rig, is_unix, "GET /livez", OWN, "HTTP/1.1 200", "\r\n\r\nok\n");
         assert_answer(rig, is_unix, "GET /livez?verbose", OWN, "HTTP/1.1 200", "[+]bridge ok\nlivez check passed\n");
         assert_answer(rig, is_unix, "GET /history?pipeline=bridge", OWN, "HTTP/1.1 200", "{\"step\":5,\"time\":[");
-        assert_answer(rig, is_unix, "GET /history", OWN, "HTTP/1.1 400", "/history?pipeline=NAME");
+        assert_answer(rig, is_unix, "GET /history", OWN, "HTTP/1.1 400", "?pipeline=NAME");
         assert_answer(rig, is_unix, "GET /history?pipeline=bridg", OWN, "HTTP/1.1 404", "no pipeline of that name");
         assert_answer(rig, is_unix, "GET /nothing", OWN, "HTTP/1.1 404", "nothing by that name");
         assert_answer(rig, is_unix, "GET /status/", OWN, "HTTP/1.1 404", "nothing by that name");

@@ -143,7 +143,7 @@ stop open TERM
 mkdir -p alone/bin
 cp "$bin/fmspipe" alone/bin
 bin=$work/alone/bin
-fails 1 '--admin needs fmspipe-admin.so, which cannot be loaded: .*No such file' --admin=127.0.0.1:0
+fails 1 '--admin needs fmspipe-admin.so, .*cannot be loaded: .*No such file' --admin=127.0.0.1:0
 mkdir -p "alone/$libdir/fmspipe"
 cp "$other/fmspipe-admin.so" "alone/$libdir/fmspipe"
 fails 1 'fmspipe-admin.so is of version 0.0.1, and this is fmspipe' --admin=127.0.0.1:0
