@@ -49,8 +49,7 @@ void stage_poll(struct stage *stage)
         outer = call_begin(stage, CALL_POLL);
         error = poll_it(stage->instance, &stage->wait);
         call_end(pipeline, outer);
-        if (pipeline->is_measured)
-            meter_lap(pipeline, stage);
+        meter_lap(pipeline, stage);
     }
     if (error < 0)
         stage_fail(stage, name, error);

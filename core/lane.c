@@ -132,8 +132,7 @@ static void poll_source(struct pipeline *pipeline)
     result = source->plugin->table.source_poll(source->instance, credit, &source->wait);
     call_end(pipeline, NULL);
     pipeline->in_source = false;
-    if (pipeline->is_measured)
-        meter_lap(pipeline, source);
+    meter_lap(pipeline, source);
     emitted = pipeline->counts.emitted - emitted;
     if (emitted > credit && pipeline->state == PIPELINE_RUNNING)
         rule_broken(source, "emitted %llu records in a source_poll with a credit of %zu", (unsigned long long)emitted,
@@ -184,8 +183,7 @@ static void flush_transforms(struct pipeline *pipeline)
             call_begin(transform, CALL_STOP);
             transform->plugin->table.transform_flush(transform->instance);
             call_end(pipeline, NULL);
-            if (pipeline->is_measured)
-                meter_lap(pipeline, transform);
+            meter_lap(pipeline, transform);
         }
         if (transform->queue.taken > 0) {
             rule_broken(transform, "still keeps %zu records after transform_flush", transform->queue.taken);
@@ -226,8 +224,7 @@ static void begin_stop(struct pipeline *pipeline)
     call_begin(source, CALL_STOP);
     source->plugin->table.source_stop(source->instance);
     call_end(pipeline, NULL);
-    if (pipeline->is_measured)
-        meter_lap(pipeline, source);
+    meter_lap(pipeline, source);
     source->is_woken = true;
 }
 
@@ -294,8 +291,7 @@ static void show(struct pipeline *pipeline)
         outer = call_begin(stage, CALL_MEASURE);
         stage->plugin->table.measure(stage->instance);
         call_end(pipeline, outer);
-        if (pipeline->is_measured)
-            meter_lap(pipeline, stage);
+        meter_lap(pipeline, stage);
     }
     snapshot_take(pipeline);
 }
@@ -396,8 +392,7 @@ static void lane_begin(struct pipeline *pipeline, const struct call *calling)
                           memory_order_relaxed);
     pipeline->is_tapped = atomic_load_explicit(&pipeline->taps, memory_order_relaxed) != 0;
     call_end(pipeline, calling);
-    if (pipeline->is_measured)
-        meter_wake(pipeline);
+    meter_wake(pipeline);
 }
 
 static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
@@ -413,8 +408,7 @@ static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
     uint64_t drained;
 
     call_end(pipeline, NULL);
-    if (pipeline->is_measured)
-        meter_sleep(pipeline, now);
+    meter_sleep(pipeline, now);
     pipeline->sleeps_until = until > 0 ? until : 1;
     pipeline_current = NULL;
     pthread_mutex_unlock(&pipeline->lock);
@@ -454,8 +448,8 @@ void lane_run(struct pipeline *pipeline)
         name_the_late(pipeline);
     pipeline->left = pipeline->in_flight;
     log_counts(pipeline, FMS_LOG_INFO, pipeline->has_failed ? "failed" : "ended");
-    if (pipeline->is_measured)
-        meter_sleep(pipeline, clock_now());
+    meter_lap(pipeline, NULL);
+    meter_sleep(pipeline, pipeline->meter.at);
     snapshot_end(pipeline);
     tap_end(pipeline);
     watch_end(pipeline);
@@ -469,8 +463,7 @@ size_t lane_drain(struct pipeline *pipeline, int64_t deadline)
         rule_broken(pipeline->source, "called fms_drain outside of source_poll");
         return pipeline->in_flight;
     }
-    if (pipeline->is_measured)
-        meter_lap(pipeline, pipeline->source);
+    meter_lap(pipeline, pipeline->source);
     deliver(pipeline);
     while (pipeline->in_flight > 0 && settle_is_pending(pipeline) && clock_now() < deadline && !is_late(pipeline) &&
            !pipeline->must_fail) {
@@ -480,8 +473,7 @@ size_t lane_drain(struct pipeline *pipeline, int64_t deadline)
         poll_stages(pipeline);
         deliver(pipeline);
     }
-    if (pipeline->is_measured)
-        meter_lap(pipeline, NULL);
+    meter_lap(pipeline, NULL);
     pipeline_wake(pipeline); /* what was asked of the lane meanwhile is still to be done */
     return pipeline->in_flight;
 }
@@ -497,15 +489,14 @@ void lane_enter(struct pipeline *pipeline)
 void lane_leave(struct pipeline *pipeline)
 {
     call_end(pipeline, NULL);
-    if (pipeline->is_measured)
-        meter_lap(pipeline, pipeline->source);
+    meter_lap(pipeline, pipeline->source);
     if (pipeline->state != PIPELINE_ENDED) {
         deliver(pipeline);
         if (pipeline->state >= PIPELINE_STOPPING || next_deadline(pipeline) < pipeline->sleeps_until)
             pipeline_wake(pipeline);
     }
-    if (pipeline->is_measured)
-        meter_sleep(pipeline, clock_now());
+    meter_lap(pipeline, NULL);
+    meter_sleep(pipeline, pipeline->meter.at);
     pipeline->is_entered = false;
     pipeline_current = NULL;
     pthread_mutex_unlock(&pipeline->lock);

@@ -14,21 +14,29 @@ void meter_wake(struct pipeline *pipeline)
 {
     struct meter *meter = &pipeline->meter;
 
+    if (!pipeline->is_measured)
+        return;
     read_clock(pipeline);
     meter->awake_at = meter->lap_at = meter->at;
 }
 
 void meter_sleep(struct pipeline *pipeline, int64_t now)
 {
-    pipeline->meter.at = now;
-    pipeline->meter.busy += now - pipeline->meter.awake_at;
-    pipeline->meter.awake_at = 0;
+    struct meter *meter = &pipeline->meter;
+
+    if (!pipeline->is_measured)
+        return;
+    meter->at = now;
+    meter->busy += now - meter->awake_at;
+    meter->awake_at = 0;
 }
 
 void meter_lap(struct pipeline *pipeline, struct stage *stage)
 {
     struct meter *meter = &pipeline->meter;
 
+    if (!pipeline->is_measured)
+        return;
     read_clock(pipeline);
     if (stage != NULL)
         stage->tally.busy += meter->at - meter->lap_at;

@@ -8,11 +8,14 @@
 
 #include "pipeline.h"
 
-/* The lane goes on, or pauses. [lane] */
+/* The lane goes on, or pauses. Nothing where it is not measured. [lane] */
 void meter_wake(struct pipeline *pipeline);
 void meter_sleep(struct pipeline *pipeline, int64_t now);
-/* What has passed since the last lap was this stage's; NULL: the core's own. [lane] */
+/* What has passed since the last lap was this stage's; NULL: the core's own. Likewise. [lane] */
 void meter_lap(struct pipeline *pipeline, struct stage *stage);
+
+/* For what is measured alone. */
+
 /* A root that is to be timed, or has a timestamp, was emitted. [lane] */
 void meter_time(struct pipeline *pipeline, struct record *root);
 void meter_age(struct pipeline *pipeline, int64_t timestamp);
@@ -26,6 +29,7 @@ void meter_taken(struct stage *sink, struct record *const *batch, size_t n, int6
 void meter_settled(struct stage *sink, struct record *list);
 void meter_done(struct pipeline *pipeline, const struct record *list);
 
+/* A root was emitted; a record has come to where `volume` is counted, and into sinks' queues. [lane] */
 static inline void meter_emitted(struct pipeline *pipeline, struct record *root)
 {
     struct meter *meter = &pipeline->meter;

@@ -538,10 +538,9 @@ static void tell_done(struct pipeline *pipeline)
     const struct record *last = pipeline->done.tail;
     bool is_last;
 
-    if (pipeline->is_measured) {
-        meter_lap(pipeline, NULL);
+    meter_lap(pipeline, NULL);
+    if (pipeline->is_measured)
         meter_done(pipeline, pipeline->done.head);
-    }
     do {
         struct record *root = list_take(&pipeline->done);
 
@@ -549,8 +548,7 @@ static void tell_done(struct pipeline *pipeline)
         tell_source(pipeline, root);
     } while (!is_last);
     call_end(pipeline, outer);
-    if (pipeline->is_measured)
-        meter_lap(pipeline, pipeline->source);
+    meter_lap(pipeline, pipeline->source);
 }
 
 void settle_run(struct pipeline *pipeline)
@@ -650,12 +648,11 @@ static void offer_batch(struct stage *sink)
         if (!untake(sink, batch[i]) && !has_failed)
             rule_broken(sink, "settled a record in sink_write and then said that it had not taken it");
     }
-    if (sink->pipeline->is_measured) {
+    if (sink->pipeline->is_measured)
         meter_taken(sink, batch, (size_t)took, at);
-        meter_lap(sink->pipeline, sink);
-        if (sink->pipeline->is_tapped)
-            tap_taken(sink, batch, (size_t)took);
-    }
+    meter_lap(sink->pipeline, sink);
+    if (sink->pipeline->is_tapped)
+        tap_taken(sink, batch, (size_t)took);
     if ((sink->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0)
         check_durable(sink, batch, (size_t)took);
     sink->queue.is_full = (size_t)took < n;
