@@ -71,7 +71,7 @@ static const char *listen_unix(struct listening *listening)
 {
     int folder = lock_folder(path_of(&listening->address));
     const char *fault = remove_stale(&listening->address);
-    struct stat file;
+    struct stat file = {.st_ino = 0};
 
     if (fault == NULL && (fchmod(listening->fd, 0600) != 0 || !bind_and_listen(listening->fd, &listening->address) ||
                           lstat(path_of(&listening->address), &file) != 0))
