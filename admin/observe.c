@@ -15,7 +15,7 @@
 #include "health.h"
 #include "worker.h"
 
-#define PAUSE        FMS_SECOND
+#define PAUSE        1             /* second */
 #define PATIENCE     (50 * FMS_MS) /* for each lane */
 #define MINUTE_STEPS 12u           /* of HISTORY_STEP */
 
@@ -301,7 +301,7 @@ static struct timespec next_look(void)
     struct timespec time;
 
     clock_gettime(CLOCK_MONOTONIC, &time);
-    time.tv_sec += PAUSE / FMS_SECOND;
+    time.tv_sec += PAUSE;
     return time;
 }
 
