@@ -82,8 +82,10 @@ def flows(browser, address):
     browser.wait("return document.querySelectorAll('.fleet tbody tr').length === 50")
     browser.wait("return /^[0-9.]+$/.test(document.querySelector('.fleet tbody tr').cells[4].textContent)")
     browser.wait("return latest.pipelines[0].latency.total.p99 > 0 && !document.querySelector('.latency tbody').rows[3].innerText.includes('\u2013')")
-    if PICTURES:
-        time.sleep(150)
+    if PICTURES:  # of curves that are some minutes long, and of vehicles that have fallen silent
+        for vehicle in range(301, 304):
+            publish(json.dumps({"vehicle_id": f"raspi-{vehicle}", "speed": 0, "rpm": 750, "fuel_level": 12.5}).encode())
+        time.sleep(200)
     picture(browser, "light", 1280, 1190)
     picture(browser, "dark", 1280, 1190, "dark")
     check_quiet(browser)

@@ -99,8 +99,8 @@ class Stub:
 
     def hostile(self, now):
         found = self.pipeline("bridge", "stuck", now)
-        big = HOSTILE + "M" * (1 << 20)
-        found.update(sentence=big, file=big)
+        found.update(sentence=HOSTILE + "M" * (1 << 20), file=HOSTILE)
+        big = HOSTILE + "M" * 10000
         for part in found["stages"]:
             part.update(why=big, disconnect_reason=big, connected=False, metrics={big: 1})
         return found
@@ -144,8 +144,8 @@ class Stub:
                  "state": "silent" if i < 12 else "new" if i == 12 else "active",
                  "fields": {"speed": HOSTILE * 50 if self.scenario == "hostile" else f"{random.uniform(20, 120):.2f}",
                             "rpm": str(random.randint(800, 4100)), "fuel_level": f"{random.uniform(5, 99):.2f}"}}
-                for i, name in enumerate(names)]
-        return {"silent_after": 60, "total": len(rows), "limit": 10000, "fields": self.fields, "vehicles": rows[:int(query["limit"][0])]}
+                for i, name in enumerate(names[:int(query["limit"][0])])]
+        return {"silent_after": 60, "total": len(names), "limit": 10000, "fields": self.fields, "vehicles": rows}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
