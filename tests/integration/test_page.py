@@ -15,7 +15,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 sys.path.insert(0, os.path.join(ROOT, "tests", "page"))
 from browser import Browser  # noqa: E402
 
-BIN = sys.argv[1]
+BIN = os.path.abspath(sys.argv[1])
 PICTURES = sys.argv[2] if len(sys.argv) > 2 else None
 SENTENCE = "return document.querySelector('.sentence').innerText"
 MARKED = "return [...document.querySelectorAll('.box')].filter(b => !b.querySelector('.mark').hidden).map(b => b.querySelector('h4').firstChild.data)"
@@ -35,7 +35,7 @@ class Process:
         self.log = os.path.join(work, name + ".log")
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen([os.path.join(BIN, "fmspipe"), *arguments], stderr=log, stdout=subprocess.DEVNULL,
-                                            env={**os.environ, **environment})
+                                            cwd=work, env={**os.environ, **environment})
 
     def end(self):
         if self.process.poll() is None:
@@ -140,14 +140,14 @@ def main():
     with tempfile.TemporaryDirectory() as work:
         with open(os.path.join(ROOT, "pipelines", "bridge.ini"), encoding="utf-8") as file:
             text = file.read()
-        path = os.path.join(work, "bridge.ini")
-        with open(path, "w", encoding="utf-8") as file:
+        os.mkdir(os.path.join(work, "pipelines"))
+        with open(os.path.join(work, "pipelines", "bridge.ini"), "w", encoding="utf-8") as file:
             file.write(text.replace("[pipeline]\n", "[pipeline]\nstall_after = 3s\n"))
         address = f"127.0.0.1:{free_port()}"
         try:
-            bridge = Process(work, "bridge", f"--admin={address}", path)
+            bridge = Process(work, "bridge", f"--admin={address}", "pipelines/bridge.ini")
             processes.append(bridge)
-            publisher = Process(work, "publisher", os.path.join(ROOT, "pipelines", "publisher.ini"), FMS_VEHICLES="50", FMS_INTERVAL="100ms")
+            publisher = Process(work, "publisher", os.path.join(os.path.abspath(ROOT), "pipelines", "publisher.ini"), FMS_VEHICLES="50", FMS_INTERVAL="100ms")
             processes.append(publisher)
             with Browser() as browser:
                 browser.window(1280, 900)

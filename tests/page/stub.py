@@ -34,7 +34,7 @@ def stage(name, role, plugin, now, **more):
     return {"name": name, "role": role, "plugin": plugin, "ready": True, "why": "", "connected": None, "connected_since": None, "disconnected_since": None,
             "connects": 1, "disconnects": 0, "disconnect_reason": "", "records_in": 0, "records_out": 0, "bytes_in": 0, "bytes_out": 0,
             "rate_in": 0.0, "rate_out": 0.0, "rejected": 0, "retried": 0, "dropped": 0, "held": 0, "taken": 0, "full": False,
-            "retrying": False, "oldest_seconds": None, "last": now, "busy_seconds": 1.0, "latency": {}, "dead": False, "metrics": {}, **more}
+            "retrying": False, "oldest_seconds": None, "last": None, "busy_seconds": 1.0, "latency": {}, "dead": False, "metrics": {}, **more}
 
 
 class Stub:
@@ -61,7 +61,7 @@ class Stub:
         confirmed = 0.0 if is_stuck else rate - random.uniform(-8, 8)
         taken = rate if held < 10000 else 0.0
         why = f"has confirmed nothing for {oldest:.0f} s, and {held:,} records wait" if is_stuck else ""
-        at = time.strftime("%H:%M:%S", time.localtime(self.since))
+        at = time.strftime("%H:%M:%S UTC", time.gmtime(self.since))
         sentence = {
             "flowing": f"Flowing: {taken:,.0f}/s in, {confirmed:,.0f}/s confirmed, oldest unconfirmed {oldest * 1e3:.0f} ms",
             "stuck": f"STUCK for {for_s:.0f} s: sink kafka has confirmed nothing since {at}; {held:,} records are held, "
@@ -73,13 +73,14 @@ class Stub:
             stage("source", "source", "mqtt_ingest", now, connected=verdict != "starting", connected_since=self.started + 2,
                   connects=int(verdict != "starting"),
                   disconnect_reason="connection to tcp://localhost:1883 refused" if verdict == "starting" else "",
-                  records_out=count, bytes_out=count * 131, rate_out=taken),
+                  records_out=count, bytes_out=count * 131, rate_out=taken, last=self.since + 2 if is_stuck else now),
             stage("transform check", "transform", "fms_check", now, records_in=count, records_out=count - 312, rate_in=taken,
-                  rate_out=taken, bytes_in=count * 131, bytes_out=count * 131, rejected=312),
+                  rate_out=taken, bytes_in=count * 131, bytes_out=count * 131, rejected=312,
+                  metrics={"repaired": 4, "rejected_payload": 12, "rejected_field": 290, "rejected_time": 0}),
             stage("sink kafka", "sink", "kafka_sink", now, connected=not is_stuck, connected_since=self.started + 3, disconnected_since=self.since,
                   disconnect_reason="1 of 1 brokers is down: kafka:9092: timed out" if is_stuck else "", ready=not is_stuck, why=why,
                   records_in=count, records_out=count - held, bytes_in=count * 131, bytes_out=(count - held) * 131, rate_in=taken,
-                  rate_out=confirmed, held=held, taken=held, oldest_seconds=oldest, retried=0, latency={},
+                  rate_out=confirmed, held=held, taken=held, oldest_seconds=oldest, last=self.since if is_stuck else now,
                   metrics={"kafka_queue_messages": held, "kafka_rtt_seconds": 0.0011, "reports": count - held}),
             stage("dead_letter", "dead_letter", "kafka_sink", now, connected=not is_stuck, connected_since=self.started + 3, disconnected_since=self.since,
                   disconnect_reason="1 of 1 brokers is down: kafka:9092: timed out" if is_stuck else "",
@@ -88,7 +89,7 @@ class Stub:
         return {"name": name, "file": f"pipelines/{name}.ini", "state": "running", "live": True, "ready": not is_stuck,
                 "verdict": verdict, "since": self.since, "sentence": sentence, "held_by": "sink kafka" if is_stuck else None,
                 "in_flight": {"records": held, "bytes": held * 512, "max_records": 10000, "max_bytes": 16 << 20},
-                "oldest_seconds": oldest, "blocked": held == 10000, "blocked_seconds": 0.0, "busy_seconds": 812.0, "stall_after": 10.0,
+                "oldest_seconds": oldest, "blocked": held == 10000, "blocked_seconds": 0.0, "busy_seconds": 0.24 * (now - self.started), "stall_after": 10.0,
                 "counts": {"received": count, "delivered": count - held, "rejected": 312, "dead_letters": 312, "dropped": 0, "retried": 0},
                 "rates": {"received": taken, "delivered": confirmed},
                 "latency": {"transform": quantiles(0.00009, 0.00021), "queue": quantiles(0.00012, 0.0008),

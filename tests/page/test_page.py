@@ -68,6 +68,9 @@ def flows(case):
     assert not case.browser.run("return document.querySelectorAll('.box .mark:not([hidden])').length")
     case.browser.wait("return [...document.querySelectorAll('.sparks .line')].every(l => l.getAttribute('d').length > 1000)")
     case.browser.wait("return document.querySelectorAll('.latency tbody tr').length === 5 && document.querySelector('.latency').innerText.includes('9.4 ms')")
+    lost = case.browser.run("return document.querySelectorAll('.grid .card')[3].innerText")
+    for reason, count in (("rejected: payload", 12), ("rejected: field", 290), ("rejected: other reasons", 10)):
+        assert f"{reason}\t{count}" in lost, lost
     case.check_goes_on()
     assert case.browser.run("return document.getElementById('said').textContent") == "", "said what has not changed"
     case.check_quiet()
@@ -80,7 +83,7 @@ def sticks_and_recovers(case):
     case.browser.wait("return document.title === 'STUCK \u00b7 bridge'")
     sentence = case.browser.run(SENTENCE)
     assert sentence.startswith("STUCK for ") and "sink kafka" in sentence, sentence
-    assert time.strftime("%H:%M:%S", time.localtime(case.stub.since)) in sentence, sentence
+    assert time.strftime("%H:%M:%S UTC", time.gmtime(case.stub.since)) in sentence, sentence
     marked = case.browser.run("return [...document.querySelectorAll('.box')].filter(b => !b.querySelector('.mark').hidden).map(b => b.querySelector('h4').textContent)")
     assert marked == ["sink kafkakafka_sink"], marked
     said = case.browser.run("return document.getElementById('said').textContent")
