@@ -12,6 +12,7 @@ static const struct route routes[] = {
     {"/history", answer_history, FOR_TRUSTED},   /* the last 15 minutes, as JSON */
     {"/vehicles", answer_vehicles, FOR_TRUSTED}, /* a pipeline's vehicles, as JSON */
     {"/events", answer_events, FOR_TRUSTED},     /* /status, again and again */
+    {"/tap", answer_tap, FOR_UNIX},              /* records as they pass a stage */
 };
 
 const struct route *route_find(const char *path)

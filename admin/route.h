@@ -28,6 +28,7 @@ struct MHD_Response *answer_metrics(struct request *request);
 struct MHD_Response *answer_page(struct request *request);
 struct MHD_Response *answer_readyz(struct request *request);
 struct MHD_Response *answer_status(struct request *request);
+struct MHD_Response *answer_tap(struct request *request);
 struct MHD_Response *answer_vehicles(struct request *request);
 
 #endif
