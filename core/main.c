@@ -19,22 +19,23 @@ static const char options_usage[] =
     "  --admin=ADDRESS[,ADDRESS...]   run: show what is going on over HTTP: the page, /metrics, /status, /livez, "
     "/readyz; at\n"
     "                              127.0.0.1:9464, [::1]:9464 or unix:/run/fmspipe/bridge.sock (also: FMSPIPE_ADMIN)\n"
-    "  --admin-password-file=FILE  its first line is the password, for other addresses than the machine's own\n"
-    "                              (also: FMSPIPE_ADMIN_PASSWORD_FILE)\n"
+    "  --admin-password-file=FILE  its first line is the password, for other addresses than the machine's own: run "
+    "asks for\n"
+    "                              it, health, status and top give it (also: FMSPIPE_ADMIN_PASSWORD_FILE)\n"
     "  --until=NAME                run: stop all pipelines when this one has ended\n"
     "  --timeout=SECONDS           probe: how long to try each stage (10)\n"
     "  --format=table|json|markdown|man   describe: how to print (table)\n"
     "  --type=source|transform|sink|sink-thread   new-plugin: what it is; sink-thread has a thread of its own\n"
     "  --ready                     health: whether it is ready, too: connected, and records flow\n"
-    "  --json                      status: as JSON, in one line; tap: so on a terminal, too\n"
-    "  --out, --dead               tap: what leaves the stage; what was rejected there\n"
-    "  --where=CONDITION           tap: only records for which it holds, as plugin filter has it\n"
+    "  --json                      status: as JSON, in one line; tap: on a terminal, too\n"
+    "  --out, --dead               tap: what comes out of the stage, or was rejected there, instead of what goes in\n"
+    "  --where=CONDITION           tap: only records for which it holds; see fmspipe(1)\n"
     "  --limit=N, --rate=N         tap: end after N records; look at N a second at most\n"
     "  --pipeline=NAME             tap: of which pipeline, where there are several\n"
-    "  --admin-password-file=FILE  health, status, top: the password (also: FMSPIPE_ADMIN_PASSWORD_FILE)\n"
     "  --help, --version\n"
     "\n"
-    "exit status: 0 done; 1 a failure, records left unsettled, or a test that failed; 2 bad configuration\n";
+    "exit status: 0 done; 1 a failure, records left unsettled, a test that failed, or not healthy; 2 bad "
+    "configuration\n";
 
 /* The exit status of what has printed all that it had to. */
 static int printed(int status)
