@@ -267,22 +267,21 @@ static void tell_all(struct notify *notify, int64_t now, int64_t ends_at)
 int64_t notify_turn(struct notify *notify, int64_t ends_at)
 {
     int64_t now = clock_now();
+    bool stops_now;
 
     if (notify == NULL)
         return FMS_NEVER;
-    if (ends_at != FMS_NEVER && !notify->is_stopping) {
-        tell_all(notify, now, ends_at);
-    } else if (now < notify->due_at) {
+    stops_now = ends_at != FMS_NEVER && !notify->is_stopping;
+    if (now < notify->due_at && !stops_now)
         return notify->due_at;
-    } else if (!notify->is_answer) {
-        ask(notify, now);
-        notify->is_answer = true;
-        return notify->due_at = now + ANSWER;
-    } else {
+    if (notify->is_answer || stops_now) {
         tell_all(notify, now, ends_at);
+        notify->is_answer = false;
+        return notify->due_at = now + (notify->is_ready ? notify->pause : ANSWER);
     }
-    notify->is_answer = false;
-    return notify->due_at = now + (notify->is_ready ? notify->pause : ANSWER);
+    ask(notify, now);
+    notify->is_answer = true;
+    return notify->due_at = now + ANSWER;
 }
 
 void notify_close(struct notify *notify, bool was_good)
