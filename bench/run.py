@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ BASE = {"feed": "firehose", "qos": 1, "payload": 128, "vehicles": 100, "partitio
 FACTORS = {"qos": [0], "payload": [1024, 16384], "vehicles": [1, 10000], "partitions": [1], "feed": ["mosquitto"]}
 LATENCIES = [{"rate": 100}, {"rate": 1000}, {"rate": 1000, "qos": 0}, {"rate": 10000}]  # messages a second
 RATES = sorted({point["rate"] for point in LATENCIES})
-PARTS = ["throughput", "slices", "latency", "kill", "consumer", "generator", "transforms", "processes"]
+PARTS = ["throughput", "slices", "watched", "latency", "kill", "consumer", "generator", "transforms", "processes"]
 SLICE = 0.4  # seconds
 START_LIMIT = 90  # seconds until the first message: a Java may take its time
 
@@ -89,6 +90,12 @@ class Process:
     def kill(self):
         self.signal(signal.SIGKILL)
         self.popen.wait()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def until(seconds, what, condition, pause=0.01):
@@ -183,7 +190,19 @@ class Run:
 
     def start_contender(self):
         self.env["BENCH_MQTT_HOST"], self.env["BENCH_MQTT_PORT"] = self.mqtt()
+        if "watchers" in self.contender:
+            self.admin = free_port()
+            self.env["FMSPIPE_ADMIN"] = f"127.0.0.1:{self.admin}"
         return self.start(["sh", "-c", "exec env " + self.contender["command"]])
+
+    def start_watchers(self):
+        """Those who look at it, as the contender says; one that ends has not looked."""
+        self.watchers = [self.start(["/usr/bin/python3", HERE / "watchers.py", str(self.admin), *words])
+                         for words in self.contender.get("watchers", [])]
+
+    def check_watchers(self):
+        if any(watcher.popen.poll() is not None for watcher in self.watchers):
+            raise Failure("a watcher has ended: see the log")
 
     def start_firehose(self):
         p = self.point
@@ -250,6 +269,7 @@ def measure_in_slices(runs):
         run.start_firehose()
         bridges.append(run.start_contender())
         run.await_messages()
+        run.start_watchers()
         time.sleep(run.bench.options.warm_up)
         run.signal(signal.SIGSTOP)
     before = [(bridge.cpu(), run.topic.messages()) for run, bridge in zip(runs, bridges)]
@@ -264,6 +284,7 @@ def measure_in_slices(runs):
         messages = run.topic.messages() - messages
         if messages == 0:
             raise Failure("nothing came in the time measured")
+        run.check_watchers()
         results.append({"rate": messages / slices / SLICE, "cpu_us": (bridge.cpu() - cpu) / messages * 1e6,
                         "peak": bridge.memory("VmHWM")})
         run.signal(signal.SIGCONT)
@@ -323,6 +344,22 @@ def measure_slices(bench):
 
     for turn in range(3 * bench.options.rounds):
         bench.keep_all("slices", [contender["name"] for contender in pair], BASE, turn, go)
+
+
+def measure_watched(bench):
+    """What it costs to be looked at: scraped every second with a page open, and besieged by a thousand bad clients. Time stands
+    still for a bridge in the turns of the others, so one look a second of its own is one in as many seconds as there are bridges."""
+    ingest = next(contender for contender in bench.ours() if contender["name"] == "mqtt_ingest")
+    rows = {"not watched": None, "watched": [("look", "3")], "besieged": [("crowd", "1000")]}
+    contenders = [dict(ingest, name=name, **({} if watchers is None else {"watchers": watchers}))
+                  for name, watchers in rows.items()]
+
+    def go():
+        with ExitStack() as stack:
+            return measure_in_slices([stack.enter_context(Run(bench, contender, BASE, 5)) for contender in contenders])
+
+    for turn in range(3 * bench.options.rounds):
+        bench.keep_all("watched", list(rows), BASE, turn, go)
 
 
 # --------------------------------------------------------------------------------------- single programs, to their own end
@@ -495,7 +532,7 @@ class Bench:
             self.bridges("latency", points, measure_latency, 0)
         if "kill" in parts:
             self.bridges("kill", [dict(BASE, feed="mosquitto")], measure_kill, 5)
-        for part, measure in (("slices", measure_slices), ("consumer", measure_consumers), ("generator", measure_generators),
+        for part, measure in (("slices", measure_slices), ("watched", measure_watched), ("consumer", measure_consumers), ("generator", measure_generators),
                               ("transforms", measure_transforms), ("processes", measure_processes)):
             if part in parts:
                 measure(self)

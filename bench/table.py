@@ -103,12 +103,12 @@ def show_kill(runs):
     print_table("Killed once with SIGKILL in mid-run, at 2,000 messages a second", ["", "published", "lost", "repeated", "out of order"], rows)
 
 
-def show_pair(title, runs):
+def show_pair(title, runs, first="the floor"):
     names = names_of(runs)
     floor = pick(runs, contender=names[0])
     rows = [[n, spread(mine, "rate"), spread(mine, "cpu_us"), ratio(mine, floor), spread(mine, "peak")]
             for n in names for mine in [pick(runs, contender=n)]]
-    print_table(title, ["", "messages a second", "us CPU a message", "times the floor", "peak MiB"], rows)
+    print_table(title, ["", "messages a second", "us CPU a message", f"times {first}", "peak MiB"], rows)
 
 
 def show_steps(title, runs, key):
@@ -183,6 +183,8 @@ def main():
 
     shows = (("throughput", show_throughput),
              ("slices", lambda some: show_pair(f"The framework's cost, by turns of a part of a second, {len(some) // 2} starts", some)),
+             ("watched", lambda some: show_pair(f"What watching costs, by turns of a part of a second, {len(some) // 3} starts", some,
+                                                "the first")),
              ("latency", show_latency), ("kill", show_kill),
              ("consumer", lambda some: show_pair("From Kafka to standard output", some)),
              ("generator", lambda some: show_pair("A generator into nothing", some)),
