@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A far end that falls silent (its link passes nothing and tells nobody) makes the bridge not ready, by name and for as long as it
 # lasts, and never not alive.
-#   fms-sandbox --kafka=real --links -- tests/integration/test_health.sh BIN-DIRECTORY
+#   fms-sandbox --kafka=real --links -- tests/integration/test_silence.sh BIN-DIRECTORY
 set -euo pipefail
 bin=$1
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -43,4 +43,4 @@ stall mqtt source
 stop publisher TERM
 stop bridge TERM
 [ ! -e "$work/bridge.sock" ] || fail "the socket has outlived its process"
-echo "health: passed"
+echo "silence: passed"
