@@ -15,7 +15,7 @@ sed 's/^qos = .*/qos = 1/' "$root/pipelines/publisher.ini" >"$work/publisher.ini
 health() { "$bin/fmspipe" health "$@" "$address" >"$work/health" 2>&1; }
 ready() { health --ready; }
 unready() { ! ready && grep -q "$1" "$work/health"; }
-sentence() { "$bin/fmspipe" status --json "$address" | jq -r '.pipelines[0].sentence' | grep -q "$1"; }
+sentence() { { "$bin/fmspipe" status --json "$address" || true; } | jq -r '.pipelines[0].sentence' | grep -q "$1"; }
 alive() { health || fail "not alive: $(cat "$work/health")"; }
 
 start bridge --admin="$address" "$work/bridge.ini"
