@@ -635,6 +635,45 @@ static void what_waits_for_room_is_held_and_counted_once(void **state)
     assert_true(rig.view.counts.delivered == 50);
 }
 
+static enum fms_verdict drop(struct transform *self, const struct fms_record *record)
+{
+    (void)self, (void)record;
+    return FMS_DROP;
+}
+
+/* What it emits is dropped at once, and told in the same turn. */
+static void emit_another(void *instance, const struct fms_record *record, enum fms_fate fate)
+{
+    struct source *self = instance;
+    struct fms_record draft = {.payload = record->payload};
+
+    assert_int_equal(fate, FMS_DELIVERED);
+    if (self->next++ < 20)
+        assert_int_equal(fms_emit(self->host, &draft), 0);
+}
+
+static int emit_one(void *instance, size_t credit, struct fms_wait *wait)
+{
+    wait->deadline = 0;
+    return credit > 0 && ((struct source *)instance)->next == 0 ? source_poll(instance, 1, wait) : FMS_END;
+}
+
+static void what_a_source_emits_when_it_is_told_counts(void **state)
+{
+    const struct pipeline_view *view;
+
+    (void)state;
+    add_source(1000);
+    rig.plugins[0].table.source_poll = emit_one;
+    rig.plugins[0].table.source_settled = emit_another;
+    add_transform(&transform, "transform drop", drop);
+    add_sink(0, "sink", 0);
+    view = run();
+    assert_stage(stage_of(view, "transform drop"), 20, 200, 0, 0);
+    assert_int_equal(stage_of(view, "transform drop")->dropped, 20);
+    assert_all(&view->total, 20, 0);
+}
+
 /* ----------------------------------------------------------------------------------------------- who has the lane */
 
 static void the_time_that_a_bound_holds_the_source_back_is_exact(void **state)
@@ -911,6 +950,7 @@ int main(void)
         CASE(what_is_dropped_unintentionally_is_told_apart),
         CASE(what_a_source_rejects_is_its_own),
         CASE(what_waits_for_room_is_held_and_counted_once),
+        CASE(what_a_source_emits_when_it_is_told_counts),
         CASE(the_time_that_a_bound_holds_the_source_back_is_exact),
         CASE(a_bound_that_still_holds_the_source_back_counts),
         CASE(who_holds_the_lane_is_known),
