@@ -92,16 +92,15 @@ for name in "${order[@]}"; do
   [ -e "core/$name.h" ] || [ -e "core/$name.c" ] || complain "docs/design.md has core/$name in its order, which there is not"
 done
 
-# 5. The watch and the commands that ask it are shared objects beside the core. They know of it what it shows and how it logs, and
-# nothing of its inside; each knows nothing of the other, and the core, by 2., neither.
-# (The page, as C, is made by the build.)
-shown=(\"{admin,client,fms_plugin,log,measure,view}.h\" '"page_content.h"')
+# 5. The watch and the commands that ask it are shared objects beside the core. Each knows of it the header that is about itself, what
+# the core shows and how it logs, and nothing of its inside; neither knows the other, and the core, by 2., neither of them.
 for folder in admin client; do
-  [ -d $folder ] || continue
+  headers=({"$folder",fms_plugin,log,measure,tap,view}.h)
+  quoted=("${headers[@]/#/\"}")
   while read -r file; do
     while read -r name; do
-      complain "$file includes $name, which is neither its own, nor a library's, nor one of ${shown[*]}"
-    done < <(strays "$file" "$folder/*" core/{admin,client,fms_plugin,log,measure,view}.h "${shown[@]}")
+      complain "$file includes $name, which is neither its own, nor a library's, nor one of ${headers[*]}"
+    done < <(strays "$file" "$folder/*" "${headers[@]/#/core/}" "${quoted[@]/%/\"}" '"page_content.h"')
   done < <(find $folder -type f -name '*.[ch]')
 done
 

@@ -7,10 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/plugins" "$work/docs"
 cp "$root/docs/design.md" "$work/docs"
-for folder in core sdk admin client; do
-  [ ! -d "$root/$folder" ] || cp -r "$root/$folder" "$work"
-done
-mkdir -p "$work/client"
+cp -r "$root"/{core,sdk,admin,client} "$work"
 cp -r "$root"/plugins/{null_sink,filter,route,json_common} "$work/plugins" # enough, and quicker
 guard() { (cd "$work" && "$root/tests/test_dependencies.sh" .) >"$work/log" 2>&1; }
 fail() { cat "$work/log" >&2; echo "FAILED: $*" >&2; exit 1; }
@@ -69,6 +66,8 @@ for folder in admin client; do
   planted $folder/N.c '#include "../plugins/route/route.c"' 'includes "../plugins/route/route.c"'
 done
 planted client/N.c '#include "../admin/observe.h"' 'includes "../admin/observe.h"'
+planted admin/N.c '#include "client.h"' 'includes "client.h"'
+planted client/N.c '#include "../core/admin.h"' 'includes "../core/admin.h"'
 planted core/record.h '#include "pipeline.h"' 'includes "pipeline.h", which comes behind it'
 planted core/words.c '#include "clock.h"' 'includes "clock.h", which comes behind it'
 # shellcheck disable=SC2016
