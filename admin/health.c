@@ -340,9 +340,12 @@ static bool holds(const struct moment *of, size_t i)
     return holds_by_order(&of->now->view.stages[i]);
 }
 
+/* At once where the source is not connected: nothing can come. */
 static bool is_idle(const struct moment *of)
 {
-    return of->at - came_at(of) >= HEALTH_IDLE && gravest(of, holds) < 0;
+    bool is_quiet = is_away(of, 0) || of->at - came_at(of) >= HEALTH_IDLE;
+
+    return is_quiet && gravest(of, holds) < 0;
 }
 
 static enum verdict decide(const struct moment *of, int *held_by)

@@ -402,8 +402,8 @@ static void the_source_is_not_connected(void **state)
     settle_all();
     unlink_stage(SOURCE, "connection refused");
     judge(false);
-    expect(VERDICT_FLOWING, false, SOURCE,
-           "Flowing: 0/s in, 0/s confirmed, nothing unconfirmed; source is not connected since 12:01:41 UTC: connection"
+    expect(VERDICT_IDLE, false, SOURCE,
+           "Idle: nothing has come for 1.0 s, nothing is held; source is not connected since 12:01:41 UTC: connection"
            " refused");
     expect_unready(SOURCE, "is not connected since 12:01:41 UTC: connection refused");
     later(16 * FMS_SECOND);
