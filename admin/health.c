@@ -126,6 +126,25 @@ static bool is_unlinked(const struct stage_view *stage)
     return stage->has_link && !stage->link.is_up && !stage->is_dead;
 }
 
+static bool has_begun(const struct moment *of)
+{
+    return of->now->answered_at != 0 || of->now->view.started_at != 0;
+}
+
+/* When its lane answered last, or began. */
+static int64_t answered_at(const struct moment *of)
+{
+    return latest(of->now->answered_at, of->now->view.started_at);
+}
+
+/* Of a view for which there was no memory: one that does nothing. */
+static const struct stage_view *source_of(const struct pipeline_view *view)
+{
+    static const struct stage_view none;
+
+    return view->stage_count > 0 ? &view->stages[0] : &none;
+}
+
 /* Since when the oldest of what it holds is the same: a sink that confirms others, and never that one, moves nothing. */
 static void note_oldest(const struct moment *of, size_t i)
 {
@@ -288,7 +307,7 @@ static void judge_stage(const struct moment *of, size_t i)
     *why = '\0';
     if (!of->now->health.is_live)
         say(why, size, "stands still: the lane of its pipeline has not answered since %s",
-            time_of(of, of->now->answered_at).text);
+            time_of(of, answered_at(of)).text);
     else if (stage->is_dead)
         say(why, size, "has failed, or has finished");
     else if (confirms_nothing(of, i) || skips_its_oldest(of, i))
@@ -306,17 +325,12 @@ static void judge_stage(const struct moment *of, size_t i)
 
 /* --------------------------------------------------------------------------------------------------------- verdicts */
 
-static bool has_begun(const struct moment *of)
-{
-    return of->now->answered_at != 0 || of->now->view.started_at != 0;
-}
-
 /* Before its first turn and after its last one nobody need answer. */
 static bool is_live(const struct moment *of)
 {
     if (of->now->has_answered || of->now->view.state == PIPELINE_ENDED || !has_begun(of))
         return true;
-    return of->at - latest(of->now->answered_at, of->now->view.started_at) <= HEALTH_PATIENCE;
+    return of->at - answered_at(of) <= HEALTH_PATIENCE;
 }
 
 /* For half of the time since the last look: a moment says little, for a full pipeline moves in strides. */
@@ -331,8 +345,9 @@ static bool is_full(const struct moment *of)
 static int64_t came_at(const struct moment *of)
 {
     const struct pipeline_view *view = &of->now->view;
+    int64_t last_at = source_of(view)->last_at;
 
-    return view->stage_count > 0 && view->stages[0].last_at != 0 ? view->stages[0].last_at : view->started_at;
+    return last_at != 0 ? last_at : view->started_at;
 }
 
 static bool holds(const struct moment *of, size_t i)
@@ -343,7 +358,7 @@ static bool holds(const struct moment *of, size_t i)
 /* At once where the source is not connected: nothing can come. */
 static bool is_idle(const struct moment *of)
 {
-    bool is_quiet = is_away(of, 0) || of->at - came_at(of) >= HEALTH_IDLE;
+    bool is_quiet = is_unlinked(source_of(&of->now->view)) || of->at - came_at(of) >= HEALTH_IDLE;
 
     return is_quiet && gravest(of, holds) < 0;
 }
@@ -378,7 +393,7 @@ static int64_t verdict_since(const struct moment *of)
     const struct health *health = &of->now->health;
 
     if (health->verdict == VERDICT_STUCK)
-        return health->held_by < 0 ? of->now->answered_at : stalled_since(of, (size_t)health->held_by);
+        return health->held_by < 0 ? answered_at(of) : stalled_since(of, (size_t)health->held_by);
     return of->before != NULL && of->before->health.verdict == health->verdict ? of->before->health.since : of->at;
 }
 
@@ -412,7 +427,7 @@ static void say_idle(const struct moment *of, char *to, size_t size)
     const struct pipeline_view *view = &of->now->view;
     bool is_held = false;
 
-    if (view->stages[0].last_at != 0)
+    if (source_of(view)->last_at != 0)
         say(to, size, "Idle: nothing has come for %s", duration(of->at - came_at(of)).text);
     else
         say(to, size, "Idle: nothing has come yet");

@@ -499,6 +499,23 @@ static void before_it_begins(void **state)
     expect(VERDICT_STARTING, false, -1, "Starting: its stages are being opened");
 }
 
+/* A look for which there was no memory shows no stages. */
+static void without_stages(void **state)
+{
+    (void)state;
+    settle_all();
+    now->view.stage_count = 0;
+    now->view.stages = NULL;
+    judge(true);
+    expect(VERDICT_IDLE, true, -1, "Idle: nothing has come yet, nothing is held");
+    now->has_answered = false;
+    now->answered_at = 0;
+    health_judge(now, NULL, T0 + 11 * FMS_SECOND, NOON + 11 * FMS_SECOND);
+    assert_string_equal(now->health.sentence,
+                        "STUCK for 11 s: the lane has not answered since 12:00:00 UTC; the log names the"
+                        " call that holds it");
+}
+
 static void it_drains(void **state)
 {
     (void)state;
@@ -586,6 +603,7 @@ int main(void)
         cmocka_unit_test_setup(dead_letters_are_away_while_all_flows, one_that_flows),
         cmocka_unit_test_setup(the_gravest_is_named, one_that_flows),
         cmocka_unit_test_setup(before_it_begins, one_that_flows),
+        cmocka_unit_test_setup(without_stages, one_that_flows),
         cmocka_unit_test_setup(it_drains, one_that_flows),
         cmocka_unit_test_setup(it_has_ended, one_that_flows),
         cmocka_unit_test_setup(it_has_failed, one_that_flows),
