@@ -8,6 +8,8 @@
 #include <cmocka.h>
 
 #include "draw.h"
+#include "lines.h"
+#include "passing.h"
 #include "text.h"
 
 static const char *clean(const char *text, size_t n)
@@ -258,6 +260,129 @@ static void numbers_and_durations_are_short(void **state)
     }
 }
 
+/* ---------------------------------------------------------------------------------------------------- lines, records */
+
+struct heard {
+    char text[64];
+    size_t count, most;
+};
+
+static bool hear(void *user, const char *line, size_t size)
+{
+    struct heard *heard = user;
+
+    snprintf(heard->text, sizeof heard->text, "%.*s", (int)size, line);
+    return ++heard->count < heard->most;
+}
+
+static void a_stream_is_heard_line_by_line_however_it_is_cut(void **state)
+{
+    static const char text[] = "one\n\ntwo\nthe last";
+
+    (void)state;
+    for (size_t cut = 1; cut < sizeof text; cut++) {
+        struct heard heard = {"", 0, 100};
+        struct lines lines = {.got = hear, .user = &heard, .most = 100};
+
+        for (size_t i = 0; i < strlen(text); i += cut)
+            assert_true(lines_feed(&lines, text + i, strlen(text) - i < cut ? strlen(text) - i : cut));
+        assert_int_equal(heard.count, 3);
+        assert_string_equal(heard.text, "two");
+        assert_true(lines_feed(&lines, "\n", 1));
+        assert_string_equal(heard.text, "the last");
+        lines_free(&lines);
+    }
+}
+
+static void a_line_has_a_bound_and_a_stream_an_end(void **state)
+{
+    struct heard heard = {"", 0, 2};
+    struct lines lines = {.got = hear, .user = &heard, .most = 5};
+
+    (void)state;
+    assert_true(lines_feed(&lines, "12345\n123", 9));
+    assert_false(lines_feed(&lines, "456", 3));
+    lines_free(&lines);
+    assert_false(lines_feed(&lines, "a\nb\n", 4)); /* who hears says that it is enough */
+    assert_string_equal(heard.text, "a");
+    lines_free(&lines);
+}
+
+static struct passing *read_passing(const char *text)
+{
+    static struct passing passing;
+    static json_t *line;
+
+    json_decref(line);
+    line = text != NULL ? json_loads(text, JSON_ALLOW_NUL, NULL) : NULL;
+    passing_clear(&passing);
+    return line != NULL && passing_read(&passing, line) ? &passing : NULL;
+}
+
+static void a_record_is_what_its_line_says(void **state)
+{
+    const struct passing *passing = read_passing(
+        "{\"time\":1000.5,\"topic\":\"a\\u0000b\",\"key\":null,\"headers\":[{\"name\":\"h\",\"value_base64\":"
+        "\"/w==\"},{\"name\":\"n\",\"value\":null}],\"timestamp\":1234.5,\"payload_base64\":\"AP8bWzJK\","
+        "\"payload_size\":70000,\"reason\":\"no good\"}");
+
+    (void)state;
+    assert_non_null(passing);
+    assert_int_equal(passing->record.topic.size, 3);
+    assert_memory_equal(passing->record.topic.data, "a\0b", 3);
+    assert_null(passing->record.key.data);
+    assert_int_equal(passing->record.header_count, 2);
+    assert_int_equal(passing->record.headers[0].value.size, 1);
+    assert_memory_equal(passing->record.headers[0].value.data, "\xff", 1);
+    assert_null(passing->record.headers[1].value.data);
+    assert_int_equal(passing->record.timestamp, 1234500000000);
+    assert_int_equal(passing->record.payload.size, 6);
+    assert_memory_equal(passing->record.payload.data, "\0\xff\033[2J", 6);
+    assert_int_equal(passing->payload_size, 70000);
+    assert_string_equal(passing->reason, "no good");
+    read_passing(NULL);
+}
+
+static void what_is_no_record_is_none(void **state)
+{
+    static const char *const texts[] = {"{}", "[]", "1", "{\"topic\":1}", "{\"dropped\":1}"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        assert_null(read_passing(texts[i]));
+    assert_non_null(
+        read_passing("{\"topic\":\"\",\"headers\":{\"name\":1},\"timestamp\":\"x\",\"payload_size\":-1,\"key\":[]}"));
+    assert_non_null(read_passing("{\"topic_base64\":\"?\",\"headers\":[1,{},{\"name\":\"x\"}],\"timestamp\":1e300}"));
+    read_passing(NULL);
+}
+
+static void a_record_fits_a_line_and_commands_nothing(void **state)
+{
+    static const char line[] =
+        "{\"time\":0,\"topic\":\"t\\u001b\",\"key\":\"\\u68c0\\u67e5\",\"headers\":[{\"name\":\"h\"}],"
+        "\"reason\":\"bad\\n\",\"payload\":\"\\u202ex \\u68c0 0123456789\",\"payload_size\":100}";
+
+    (void)state;
+    for (size_t columns = 1; columns < 120; columns++) {
+        char *text = passing_text(read_passing(line), columns);
+
+        assert_non_null(text);
+        assert_true(text_columns(text) <= columns);
+        for (const char *c = text; *c != '\0'; c++)
+            assert_true((unsigned char)*c >= 0x20 && *c != 0x7f);
+        free(text);
+    }
+    if (text_is_wide()) {
+        char *text = passing_text(read_passing(line), 200);
+
+        assert_string_equal(
+            text, "- t\\x1b key \xe6\xa3\x80\xe6\x9f\xa5 1 header REJECTED: bad\\n  \\u202ex \xe6\xa3\x80 0123456789"
+                  " (of 100 bytes)");
+        free(text);
+    }
+    read_passing(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +395,11 @@ int main(void)
         cmocka_unit_test(what_is_no_document_of_fmspipe_is_said_so),
         cmocka_unit_test(a_large_document_is_cut),
         cmocka_unit_test(numbers_and_durations_are_short),
+        cmocka_unit_test(a_stream_is_heard_line_by_line_however_it_is_cut),
+        cmocka_unit_test(a_line_has_a_bound_and_a_stream_an_end),
+        cmocka_unit_test(a_record_is_what_its_line_says),
+        cmocka_unit_test(what_is_no_record_is_none),
+        cmocka_unit_test(a_record_fits_a_line_and_commands_nothing),
     };
 
     setenv("LC_ALL", "C.UTF-8", 1);
