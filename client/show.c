@@ -160,23 +160,28 @@ static char *path_of(const struct client_host *host, size_t words)
     return path;
 }
 
-/* The exit status. */
+/* However its connection ends, a stream that has begun ends with its pipeline. The exit status: whether there was what was asked for. */
 static int judge_end(const struct show *show, CURLcode code)
 {
+    const struct client_host *host = show->http->host;
     char why[1024] = "";
     long status = 0;
 
     curl_easy_getinfo(show->request, CURLINFO_RESPONSE_CODE, &status);
-    if (show->has_all || (code == CURLE_OK && status == 200))
+    if (show->has_all)
         return 0;
     if (status != 0 && status != 200)
         http_refusal(show->http, status, show->said, why, sizeof why);
-    else if (status == 200 && code != CURLE_WRITE_ERROR)
-        snprintf(why, sizeof why, "%s: the process has ended", show->http->address);
-    else
+    else if (status == 0 || code == CURLE_WRITE_ERROR)
         http_why(show->http, show->request, code, why, sizeof why);
-    show->http->host->log(FMS_LOG_ERROR, NULL, NULL, "%s", why);
-    return 1;
+    else if (host->options.limit > 0 && show->shown < (uint64_t)host->options.limit)
+        snprintf(why, sizeof why, "%s: the pipeline has ended before that many records had passed",
+                 show->http->address);
+    if (*why != '\0')
+        host->log(FMS_LOG_ERROR, NULL, NULL, "%s", why);
+    else
+        host->log(FMS_LOG_INFO, NULL, NULL, "%s: the pipeline has ended", show->http->address);
+    return *why != '\0';
 }
 
 static void tell(const struct show *show)
@@ -236,7 +241,7 @@ static int show_all(struct show *show, size_t words)
         curl_easy_setopt(show->request, CURLOPT_WRITEFUNCTION, take);
         curl_easy_setopt(show->request, CURLOPT_WRITEDATA, show);
         status = follow(show, signals);
-        if (status == 0)
+        if (status == 0 || show->shown > 0)
             tell(show);
     }
     curl_easy_cleanup(show->request);

@@ -80,7 +80,7 @@ END
 expect 0 status "$here"
 [ "$(head -n 1 out)" = 'bridge: Flowing: 5,012/s in' ] || fail "the sentence does not come first"
 expect 0 status --json "$here"
-[ "$(wc -l <out)" = 1 ] && [ "$(jq -r '.pipelines[0].stages[0].rate_out' out)" = 7.25 ] || fail "no document in one line"
+{ [ "$(wc -l <out)" = 1 ] && [ "$(jq -r '.pipelines[0].stages[0].rate_out' out)" = 7.25 ]; } || fail "no document in one line"
 sed -i 's/"ready":true/"ready":false/' status
 expect 1 status "$here"
 said out 'bridge: Flowing'

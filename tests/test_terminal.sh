@@ -65,7 +65,7 @@ refused 2 'not both' check --out --dead "$here"
 refused 2 'bad value: 0' check --limit=0 "$here"
 tapping=()
 for _ in 1 2 3 4; do
-  "$bin/fmspipe" tap dead_letter --where='speed < 0' "$here" >/dev/null 2>quiet.log &
+  "$bin/fmspipe" tap dead_letter --where='speed < 0' "$here" >/dev/null 2>>quiet.log &
   tapping+=($!)
   pids+=($!)
 done
@@ -74,7 +74,7 @@ refused 1 'as many taps are open as there may be' check "$here"
 
 # --- 3. Who has stopped reading, and who has gone, holds nobody up; a signal ends a tap well.
 kill -STOP "${tapping[0]}"
-{ kill -KILL "${tapping[1]}" && wait "${tapping[1]}" || true; } 2>/dev/null
+{ kill -KILL "${tapping[1]}"; wait "${tapping[1]}" || true; } 2>/dev/null
 received() { "$bin/fmspipe" status --json "$here" | jq '.pipelines[0].counts.received'; }
 before=$(received)
 more() { [ "$(received)" -gt $((before + 5000)) ]; }
@@ -108,7 +108,7 @@ shows '^  stage .* link' || fail "no table: $(cat shown)"
 lacks before || fail "top draws among what was there"
 screen resize-window -x 50 -y 6
 until_true 30 "a small screen has the sentence and the keys" shows '^q: quit'
-shows '^fleet: Flowing' && fits 50 6 || fail "top does not fit: $(cat shown)"
+{ shows "^fleet: Flowing" && fits 50 6; } || fail "top does not fit: $(cat shown)"
 screen send-keys j j j
 until_true 30 "it can be moved" lacks '^fmspipe 0'
 screen send-keys k k k
@@ -133,6 +133,7 @@ kill -CONT "${pid_of[fleet]}"
 until_true 30 "and its end" lacks 'NOTHING IS HEARD'
 stop fleet TERM
 wait "${tapping[3]}" || fail "a tap whose pipeline has ended, ended with $?"
+logged quiet 'the pipeline has ended' || fail "it does not say why"
 until_true 30 "the end is noticed" shows '^NOTHING IS HEARD since .* nobody listens'
 start fleet --admin="$here" fleet.ini
 until_true 30 "a new process is found" lacks 'NOTHING IS HEARD'
