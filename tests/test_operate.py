@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The lines that docs/operate.md explains must be lines that fmspipe logs. usage: test_operate.py ROOT"""
-import glob, re, sys
+"""What docs/operate.md explains must be there: lines of the log, and metrics. usage: test_operate.py ROOT"""
+import glob, os, re, sys
 
 root = sys.argv[1]
 code = "\n".join(open(name).read() for name in glob.glob(f"{root}/core/*.c") + glob.glob(f"{root}/plugins/*/*.c"))
@@ -21,4 +21,11 @@ for line in lines:
         if len(part) >= 8 and part not in literals:
             print(f'docs/operate.md explains "{line}", and nothing logs "{part}"')
             bad = 1
+
+page = open(f"{root}/docs/operate.md").read()
+names = f"{root}/tests/metric_names.txt"
+known = {line.split()[0] for line in open(names)} if os.path.exists(names) else set(re.findall(r"fmspipe_\w+", page))
+for name in sorted(set(re.findall(r"\bfmspipe_[a-z_]+", page)) - known):
+    print(f"docs/operate.md names {name}, and there is no such metric")
+    bad = 1
 sys.exit(bad)
