@@ -2,7 +2,8 @@
  *
  * One thread answers all. A connection is the library's from the moment that it is let in, and who is let in is decided here: each
  * address is a door with a bound of its own, so that a crowd at one leaves no less room for those who come by another. Where a door's
- * room is full, who has been let in longest and asks for nothing makes way; where all are being answered, who comes is turned away. */
+ * room is full, who has been let in longest and asks for nothing, or does not read what it has asked for, makes way; where there is none
+ * of those, who comes is turned away. */
 #include "server.h"
 
 #include <errno.h>
@@ -19,18 +20,20 @@
 #include "route.h"
 #include "worker.h"
 
-#define CLIENTS        64u         /* of a door */
-#define STREAMS        24u         /* of them, so that others find room */
-#define ACCEPTS        16u         /* in one turn, before those who are in have theirs */
-#define CLIENT_SECONDS 10u         /* for one that neither sends nor reads */
-#define CLIENT_MEMORY  (16u << 10) /* for its request, and the head of the answer */
+#define CLIENTS        64u               /* of a door */
+#define STREAMS        24u               /* of them, so that others find room */
+#define ACCEPTS        16u               /* in one turn, before those who are in have theirs */
+#define CLIENT_SECONDS 10u               /* for one that neither sends nor reads */
+#define READ_TIME      (10 * FMS_SECOND) /* for an answer that has an end, where others wait */
+#define CLIENT_MEMORY  (16u << 10)       /* for its request, and the head of the answer */
 
 /* A connection. */
 struct client {
     int fd;
-    uint64_t number;  /* of those by this door; 0: the place is free */
-    bool is_answered; /* it has asked, and has not got all of the answer */
-    bool is_leaving;  /* it has made way, and the library is to find that out */
+    uint64_t number;     /* of those by this door; 0: the place is free */
+    int64_t answered_at; /* it has asked then, and has not got all of the answer; 0: it asks for nothing */
+    bool is_streaming;   /* whose answer has no end */
+    bool is_leaving;     /* it has made way, and the library is to find that out */
 };
 
 struct door {
@@ -106,6 +109,11 @@ static void forget_documents(struct server *server)
 
 /* --------------------------------------------------------------------------------------------------------- streams */
 
+static struct client *client_of(struct MHD_Connection *connection)
+{
+    return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
 static ssize_t stream_read(void *user, uint64_t position, char *to, size_t room)
 {
     struct stream *stream = user;
@@ -163,6 +171,7 @@ struct MHD_Response *answer_stream(struct request *request, const struct stream_
     *stream = (struct stream){server->streams, request->door, request->connection, type, take, false, 0};
     server->streams = stream;
     request->door->streams++;
+    client_of(request->connection)->is_streaming = true;
     return answer_with_headers(response, type->type, NULL);
 }
 
@@ -227,11 +236,6 @@ static bool is_trusted(const struct request *request)
     return is_good;
 }
 
-static struct client *client_of(struct MHD_Connection *connection)
-{
-    return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
-}
-
 /* Whether to answer before more is read, and to close the connection then: nothing that comes with a request is wanted. */
 static bool is_hasty(const struct request *request, const char *method)
 {
@@ -260,7 +264,7 @@ static enum MHD_Result answer(void *user, struct MHD_Connection *connection, con
 
     (void)version, (void)data, (void)size;
     *context = door;
-    client_of(connection)->is_answered = true;
+    client_of(connection)->answered_at = server->host->now();
     if (is_first && !is_hasty(&request, method))
         return MHD_YES;
     request.is_trusted = is_trusted(&request);
@@ -276,8 +280,11 @@ static enum MHD_Result answer(void *user, struct MHD_Connection *connection, con
 
 static void answered(void *user, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode how)
 {
+    struct client *client = client_of(connection);
+
     (void)user, (void)context, (void)how;
-    client_of(connection)->is_answered = false;
+    client->answered_at = 0;
+    client->is_streaming = false;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- doors */
@@ -301,9 +308,16 @@ static void come_or_go(void *user, struct MHD_Connection *connection, void **con
     *context = client;
 }
 
+static bool may_go(const struct client *client, int64_t at)
+{
+    return !client->is_leaving && !client->is_streaming &&
+           (client->answered_at == 0 || at - client->answered_at > READ_TIME);
+}
+
 /* Whether one more may come in, for which another may have to go. */
 static bool make_room(struct door *door)
 {
+    int64_t at = door->server->host->now();
     struct client *oldest = NULL;
     size_t staying = 0, taken = 0;
 
@@ -314,7 +328,7 @@ static bool make_room(struct door *door)
             continue;
         taken++;
         staying += !client->is_leaving;
-        if (!client->is_leaving && !client->is_answered && (oldest == NULL || client->number < oldest->number))
+        if (may_go(client, at) && (oldest == NULL || client->number < oldest->number))
             oldest = client;
     }
     if (taken == CLIENTS + ACCEPTS || (staying >= CLIENTS && oldest == NULL))

@@ -924,6 +924,36 @@ static void a_crowd_leaves_nothing_behind(void **state)
     close(watcher);
 }
 
+#define ROOM 64 /* at an address */
+
+/* They have asked for as much as no buffer takes. */
+static void who_does_not_read_makes_way_after_a_while(void **state)
+{
+    struct rig *rig = *state;
+    int fds[ROOM], one_more;
+    char *text;
+
+    fake.count = MANY;
+    fake.now = FMS_SECOND;
+    start(rig, "127.0.0.1:0", false);
+    for (size_t i = 0; i < ROOM; i++) {
+        fds[i] = dial(rig, false);
+        assert_int_equal(setsockopt(fds[i], SOL_SOCKET, SO_RCVBUF, &(int){4096}, sizeof(int)), 0);
+        put(fds[i], "GET /metrics HTTP/1.1\r\n" OWN "\r\n");
+        free(take(fds[i], "HTTP/1.1 200"));
+    }
+    one_more = dial(rig, false);
+    text = take(one_more, NULL);
+    assert_string_equal(text, "");
+    free(text);
+    close(one_more);
+    assert_answer(rig, true, "GET /livez", OWN, "HTTP/1.1 200", "ok");
+    fake.now += 11 * FMS_SECOND;
+    assert_answer(rig, false, "GET /livez", OWN, "HTTP/1.1 200", "ok");
+    for (size_t i = 0; i < ROOM; i++)
+        close(fds[i]);
+}
+
 static void a_request_has_a_bound(void **state)
 {
     struct rig *rig = *state;
@@ -971,6 +1001,7 @@ int main(void)
         SERVED(who_reads_slowly_misses_what_came_meanwhile),
         SERVED(there_is_room_for_some_streams_and_for_others_beside_them),
         SERVED(a_crowd_leaves_nothing_behind),
+        SERVED(who_does_not_read_makes_way_after_a_while),
         SERVED(a_request_has_a_bound),
     };
 
