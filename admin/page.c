@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "page_content.h" /* made by page.cmake: PAGE_SCRIPT, PAGE_STYLE, page_content */
+extern const unsigned char page_content[PAGE_SIZE]; /* made by page.cmake, as all that begins with PAGE_ */
 
 static const struct page page = {
     .path = "/",

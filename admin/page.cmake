@@ -30,14 +30,15 @@ file(READ ${page_file} page)
 page_hash("${page}" script page_script)
 page_hash("${page}" style page_style)
 file(READ ${page_file} page_bytes HEX)
+file(SIZE ${page_file} page_size)
 string(REGEX REPLACE "(..)" "0x\\1," page_bytes "${page_bytes}")
-file(WRITE ${PROJECT_BINARY_DIR}/admin/page_content.h.new "#define PAGE_SCRIPT \"${page_script}\"
-#define PAGE_STYLE \"${page_style}\"
-static const unsigned char page_content[] = {${page_bytes}};
-")
-configure_file(${PROJECT_BINARY_DIR}/admin/page_content.h.new ${PROJECT_BINARY_DIR}/admin/page_content.h COPYONLY)
+set(page_content ${PROJECT_BINARY_DIR}/admin/page_content.c)
+file(WRITE ${page_content}.new "const unsigned char page_content[] = {${page_bytes}};\n")
+configure_file(${page_content}.new ${page_content} COPYONLY) # a page that has not changed compiles nothing
 
-add_library(fms_admin_page OBJECT ${CMAKE_CURRENT_LIST_DIR}/page.c)
-target_include_directories(fms_admin_page PUBLIC ${CMAKE_CURRENT_LIST_DIR} PRIVATE ${PROJECT_BINARY_DIR}/admin)
+add_library(fms_admin_page OBJECT ${CMAKE_CURRENT_LIST_DIR}/page.c ${page_content})
+target_include_directories(fms_admin_page PUBLIC ${CMAKE_CURRENT_LIST_DIR})
+target_compile_definitions(fms_admin_page PRIVATE PAGE_SCRIPT="${page_script}" PAGE_STYLE="${page_style}"
+  PAGE_SIZE=${page_size})
 target_link_libraries(fms_admin_page PRIVATE fms_flags)
 set_target_properties(fms_admin_page PROPERTIES POSITION_INDEPENDENT_CODE ON C_VISIBILITY_PRESET hidden)
