@@ -12,7 +12,10 @@
 
 #include "text.h"
 
-#define WARNINGS 5u
+#define WARNINGS    5u
+#define INDENT      "    " /* of what goes on in another line */
+#define MOST_INDENT 20u    /* columns: on a narrower screen nothing goes on */
+#define MOST_LINES  5u
 
 /* ------------------------------------------------------------------------------------------------------------ lines */
 
@@ -31,19 +34,53 @@ static bool has_room(struct drawing *drawing)
     return n < DRAW_MOST;
 }
 
-void draw_line(struct drawing *drawing, enum style style, const char *format, ...)
+static void put_line(struct drawing *drawing, enum style style, const char *indent, const char *text, size_t n)
 {
-    char raw[DRAW_LINE], clean[DRAW_LINE], *text;
+    char *line = NULL;
+
+    if (!drawing->is_cut && has_room(drawing) && asprintf(&line, "%s%.*s", indent, (int)n, text) < 0)
+        line = NULL;
+    if (line != NULL)
+        drawing->lines[drawing->count++] = (struct line){style, line};
+    drawing->is_cut = line == NULL;
+}
+
+/* How many bytes of it stand in a line: as many as fit, but for a word that began among them. */
+static size_t break_at(const char *text, size_t columns)
+{
+    size_t n = text_fit(text, &columns), blank = n;
+
+    if (text[n] == '\0' || text[n] == ' ')
+        return n;
+    while (blank > 0 && text[blank] != ' ')
+        blank--;
+    return blank > n / 2 ? blank : n;
+}
+
+/* As lines of so many columns; those behind the first are indented. */
+static void put_lines(struct drawing *drawing, enum style style, size_t columns, const char *text)
+{
+    size_t n = columns > MOST_INDENT ? break_at(text, columns) : strlen(text);
+
+    put_line(drawing, style, "", text, n);
+    for (size_t i = 1; i < MOST_LINES && text[n] != '\0'; i++) {
+        text += n + strspn(text + n, " ");
+        n = break_at(text, columns - strlen(INDENT));
+        if (n > 0)
+            put_line(drawing, style, INDENT, text, n);
+    }
+}
+
+void draw_text(struct drawing *drawing, enum style style, size_t columns, const char *format, ...)
+{
+    char raw[DRAW_LINE], clean[DRAW_LINE];
     va_list args;
 
     va_start(args, format);
     vsnprintf(raw, sizeof raw, format, args);
     va_end(args);
     text_clean(raw, strlen(raw), clean, sizeof clean);
-    text = !drawing->is_cut && has_room(drawing) ? strdup(clean) : NULL;
-    if (text != NULL)
-        drawing->lines[drawing->count++] = (struct line){style, text};
-    drawing->is_cut = text == NULL;
+    put_lines(drawing, style, columns, clean);
 }
 
 void draw_free(struct drawing *drawing)
@@ -196,32 +233,34 @@ static void link_of(const json_t *stage, double now, char *text, size_t size)
     snprintf(text + n, size - (size_t)n, "%s%s", n > 0 && *why != '\0' ? ": " : "", why);
 }
 
-static void draw_stage(struct drawing *drawing, const json_t *stage, size_t columns, double now, const char *held_by)
+static void draw_stage(struct drawing *drawing, const json_t *stage, size_t names, size_t columns, double now,
+                       const char *held_by)
 {
     const char *name = draw_string(stage, "name");
     bool is_holding = *held_by != '\0' && strcmp(held_by, name) == 0;
     bool is_ready = !json_is_false(json_object_get(stage, "ready"));
     char first[300], in[32], out[32], held[32], oldest[32], rejected[32], link[512];
 
-    cell(name, columns, first, sizeof first);
+    cell(name, names, first, sizeof first);
     draw_number(json_object_get(stage, "rate_in"), in, sizeof in);
     draw_number(json_object_get(stage, "rate_out"), out, sizeof out);
     draw_number(json_object_get(stage, "held"), held, sizeof held);
     draw_number(json_object_get(stage, "rejected"), rejected, sizeof rejected);
     duration_of(stage, "oldest_seconds", oldest, sizeof oldest);
     link_of(stage, now, link, sizeof link);
-    draw_line(drawing, is_holding || !is_ready ? STYLE_BAD : STYLE_PLAIN, "%c %s %9s %9s %9s %12s %9s  %s",
+    draw_text(drawing, is_holding || !is_ready ? STYLE_BAD : STYLE_PLAIN, columns, "%c %s %7s %7s %7s %11s %8s  %s",
               is_holding ? '>' : ' ', first, in, out, held, oldest, rejected, link);
 }
 
 static void draw_stages(struct drawing *drawing, const json_t *pipeline, size_t columns, double now)
 {
-    const json_t *stages = json_object_get(pipeline, "stages"), *stage;
-    size_t names = name_columns(stages, columns), i;
+    const json_t *stages = json_object_get(pipeline, "stages");
+    size_t names = name_columns(stages, columns);
 
-    draw_line(drawing, STYLE_FAINT, "  %-*s %9s %9s %9s %12s %9s  %s", (int)names, "stage", "in/s", "out/s", "held",
+    draw_text(drawing, STYLE_FAINT, 0, "  %-*s %7s %7s %7s %11s %8s  %s", (int)names, "stage", "in/s", "out/s", "held",
               "oldest", "rejected", "link");
-    json_array_foreach(stages, i, stage) draw_stage(drawing, stage, names, now, draw_string(pipeline, "held_by"));
+    for (size_t i = 0; i < json_array_size(stages); i++)
+        draw_stage(drawing, json_array_get(stages, i), names, columns, now, draw_string(pipeline, "held_by"));
 }
 
 /* -------------------------------------------------------------------------------------------------------- pipelines */
@@ -239,7 +278,7 @@ static enum style style_of(const json_t *pipeline)
 }
 
 /* "in flight 12 of 10,000; received 5,012, delivered 5,000, rejected 0; half within 4 ms, 99 % within 12 ms" */
-static void draw_amounts(struct drawing *drawing, const json_t *pipeline)
+static void draw_amounts(struct drawing *drawing, const json_t *pipeline, size_t columns)
 {
     static const char *const names[] = {"received", "delivered", "rejected", "dead_letters", "retried"};
     const json_t *flight = json_object_get(pipeline, "in_flight"), *counts = json_object_get(pipeline, "counts");
@@ -252,15 +291,15 @@ static void draw_amounts(struct drawing *drawing, const json_t *pipeline)
         draw_number(json_object_get(counts, names[i]), texts[i], sizeof texts[i]);
     duration_of(total, "p50", half, sizeof half);
     duration_of(total, "p99", nearly_all, sizeof nearly_all);
-    draw_line(drawing, STYLE_PLAIN,
+    draw_text(drawing, STYLE_PLAIN, columns,
               "  in flight %s of %s; received %s, delivered %s, rejected %s (%s to dead letters), retried %s", held,
               most, texts[0], texts[1], texts[2], texts[3], texts[4]);
     if (json_is_number(json_object_get(total, "p50")))
-        draw_line(drawing, STYLE_PLAIN, "  in the last minute half were delivered within %s, 99 %% within %s", half,
-                  nearly_all);
+        draw_text(drawing, STYLE_PLAIN, columns, "  in the last minute half were delivered within %s, 99 %% within %s",
+                  half, nearly_all);
 }
 
-static void draw_warnings(struct drawing *drawing, const json_t *document)
+static void draw_warnings(struct drawing *drawing, const json_t *document, size_t columns)
 {
     const json_t *warnings = json_object_get(document, "warnings");
     size_t n = json_array_size(warnings);
@@ -271,8 +310,9 @@ static void draw_warnings(struct drawing *drawing, const json_t *document)
         char when[16];
 
         draw_time(number(warning, "time"), when, sizeof when);
-        draw_line(drawing, strcmp(level, "error") == 0 ? STYLE_BAD : STYLE_DOUBTFUL, "%s %.8s %s%s%s: %s", when, level,
-                  draw_string(warning, "pipeline"), *stage != '\0' ? "/" : "", stage, draw_string(warning, "text"));
+        draw_text(drawing, strcmp(level, "error") == 0 ? STYLE_BAD : STYLE_DOUBTFUL, columns, "%s %.8s %s%s%s: %s",
+                  when, level, draw_string(warning, "pipeline"), *stage != '\0' ? "/" : "", stage,
+                  draw_string(warning, "text"));
     }
 }
 
@@ -283,13 +323,13 @@ void draw_status(struct drawing *drawing, const json_t *document, size_t columns
 
     json_array_foreach(pipelines, i, pipeline)
     {
-        draw_line(drawing, style_of(pipeline), "%s: %s", draw_string(pipeline, "name"),
+        draw_text(drawing, style_of(pipeline), columns, "%s: %s", draw_string(pipeline, "name"),
                   draw_string(pipeline, "sentence"));
-        draw_amounts(drawing, pipeline);
+        draw_amounts(drawing, pipeline, columns);
         draw_stages(drawing, pipeline, columns, number(document, "time"));
-        draw_line(drawing, STYLE_PLAIN, "%s", "");
+        draw_text(drawing, STYLE_PLAIN, 0, "%s", "");
     }
-    draw_warnings(drawing, document);
+    draw_warnings(drawing, document, columns);
 }
 
 json_t *draw_parse(const char *text, size_t size, char *why, size_t why_size)

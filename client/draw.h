@@ -21,9 +21,9 @@ struct drawing {
     bool is_cut; /* there is no memory, or no line left, for the rest */
 };
 
-/* A line more. What its arguments hold is cleaned. */
-void draw_line(struct drawing *drawing, enum style style, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+/* A line more, or several where it is longer than so many columns (0: as long as it is). What its arguments hold is cleaned. */
+void draw_text(struct drawing *drawing, enum style style, size_t columns, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 /* All that there is to see of a document, for so many columns (0: as many as it takes). */
 void draw_status(struct drawing *drawing, const json_t *document, size_t columns);
 void draw_free(struct drawing *drawing);

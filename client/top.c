@@ -64,7 +64,7 @@ static void print_lines(const struct top *top)
     {
         struct drawing drawing = {0};
 
-        draw_line(&drawing, STYLE_PLAIN, "%s %s: %s", when, draw_string(pipeline, "name"),
+        draw_text(&drawing, STYLE_PLAIN, 0, "%s %s: %s", when, draw_string(pipeline, "name"),
                   draw_string(pipeline, "sentence"));
         if (drawing.count > 0)
             puts(drawing.lines[0].text);
@@ -73,23 +73,24 @@ static void print_lines(const struct top *top)
     fflush(stdout);
 }
 
-static void draw_head(const struct top *top, struct drawing *drawing)
+static void draw_head(const struct top *top, struct drawing *drawing, size_t columns)
 {
     double started = json_number_value(json_object_get(top->document, "started"));
     double at = json_number_value(json_object_get(top->document, "time"));
     char up[32], since[16], lost[32];
 
     draw_duration(at - started, up, sizeof up);
-    draw_line(drawing, STYLE_STRONG, "fmspipe %s, process %lld, up %s, at %s%s", draw_string(top->document, "fmspipe"),
+    draw_text(drawing, STYLE_STRONG, 0, "fmspipe %s, process %lld, up %s, at %s%s",
+              draw_string(top->document, "fmspipe"),
               (long long)json_integer_value(json_object_get(top->document, "pid")), up, top->http->address,
               top->is_paused ? " - PAUSED" : "");
     if (top->is_lost) {
         draw_time((double)top->lost_at, since, sizeof since);
         draw_duration(difftime(time(NULL), top->lost_at), lost, sizeof lost);
-        draw_line(drawing, STYLE_BAD, "NOTHING IS HEARD since %s, for %s: %s", since, lost, top->why);
-        draw_line(drawing, STYLE_BAD, "It is tried again each second; what stands below was heard last.");
+        draw_text(drawing, STYLE_BAD, columns, "NOTHING IS HEARD since %s, for %s: %s", since, lost, top->why);
+        draw_text(drawing, STYLE_BAD, columns, "It is tried again each second; what stands below was heard last.");
     }
-    draw_line(drawing, STYLE_PLAIN, "%s", "");
+    draw_text(drawing, STYLE_PLAIN, 0, "%s", "");
 }
 
 static void draw_screen(struct top *top)
@@ -98,7 +99,7 @@ static void draw_screen(struct top *top)
     size_t columns, rows, head;
 
     terminal_size(&columns, &rows);
-    draw_head(top, &drawing);
+    draw_head(top, &drawing, columns);
     head = drawing.count;
     draw_status(&drawing, top->document, columns);
     for (size_t i = head; i < drawing.count && top->is_lost; i++)
