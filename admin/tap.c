@@ -37,7 +37,7 @@ static json_t *base64(struct fms_bytes bytes)
 
     if (text == NULL)
         return NULL;
-    for (size_t i = 0; i < bytes.size; i += 3) {
+    for (size_t i = 0; from != NULL && i < bytes.size; i += 3) {
         size_t left = bytes.size - i;
         unsigned bits = (unsigned)from[i] << 16 | (left > 1 ? (unsigned)from[i + 1] << 8 : 0) |
                         (left > 2 ? from[i + 2] : 0);
