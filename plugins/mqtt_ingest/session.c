@@ -113,9 +113,9 @@ struct session {
     int64_t keepalive; /* the broker's word counts (MQTT-3.1.2-21); 0: none */
     int64_t sent_at, heard_at, pinged_at;
     int64_t unsent_at; /* since when nothing of what is to be sent could be; FMS_NEVER: there is nothing */
-    bool is_pinged;    /* and PINGRESP has not come */
     int64_t round_trip;
-    bool has_round_trip; /* to be told */
+    bool is_pinged;      /* and PINGRESP has not come */
+    bool has_round_trip; /* it is to be told */
 
     size_t wanted;
     size_t skip; /* bytes of a payload that are still to be passed over */
