@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What docs/operate.md explains must be there: lines of the log, and metrics. usage: test_operate.py ROOT"""
-import glob, os, re, sys
+import glob, re, sys
 
 root = sys.argv[1]
 code = "\n".join(open(name).read() for name in glob.glob(f"{root}/core/*.c") + glob.glob(f"{root}/plugins/*/*.c"))
