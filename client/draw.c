@@ -174,7 +174,7 @@ void draw_time(double since_1970, char *text, size_t size)
     time_t at = since_1970 > 0 && since_1970 < 1e11 ? (time_t)since_1970 : 0;
     struct tm tm;
 
-    if (at == 0 || strftime(text, size, "%H:%M:%S", gmtime_r(&at, &tm)) == 0)
+    if (at == 0 || strftime(text, size, "%H:%M:%SZ", gmtime_r(&at, &tm)) == 0)
         snprintf(text, size, "-");
 }
 

@@ -35,7 +35,7 @@ json_t *draw_parse(const char *text, size_t size, char *why, size_t why_size);
 void draw_number(const json_t *value, char *text, size_t size);
 /* Of seconds: "4 ms", "3.2 s", "1 min 15 s", "3 h 5 min", "2 d 3 h". */
 void draw_duration(double seconds, char *text, size_t size);
-/* "14:02:11", UTC, as log lines and sentences have it. */
+/* "14:02:11Z", as log lines have it. */
 void draw_time(double since_1970, char *text, size_t size);
 /* The string of that name, "" where there is none. */
 const char *draw_string(const json_t *object, const char *name);

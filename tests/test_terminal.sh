@@ -88,7 +88,7 @@ wait "${tapping[0]}" || fail "a tap that was stopped ended with $?"
 
 # --- 4. Without a terminal top prints lines, and status tells all.
 timeout --preserve-status -s INT 3 "$bin/fmspipe" top "$here" >out 2>err || fail "top ended with $?"
-grep -qE '^[0-9:]{8} fleet: Flowing: ' out || fail "top prints no lines: $(cat out)"
+grep -qE '^[0-9:]{8}Z fleet: Flowing: ' out || fail "top prints no lines: $(cat out)"
 ! grep -q $'\033' out || fail "top commands what is no terminal"
 "$bin/fmspipe" status "$here" >out || fail "a pipeline that flows is not ready"
 grep -q '^fleet: Flowing: ' out || fail "status does not begin with the sentence"

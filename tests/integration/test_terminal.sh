@@ -56,5 +56,5 @@ until_true 60 "it flows again" flows
 exits 0 health --ready || fail "what flows again is not ready: $(cat out err)"
 kill -INT $top
 wait $top || fail "top ended with $?"
-grep -qE '^[0-9:]{8} uplink: STUCK' top.out || fail "top has not seen that it was stuck"
+grep -qE '^[0-9:]{8}Z uplink: STUCK' top.out || fail "top has not seen that it was stuck"
 stop uplink TERM
