@@ -606,6 +606,7 @@ static void test_link_of_an_idle_sink(void **state)
     rd_kafka_mock_broker_set_down(cluster->mock, 2);
     fake_until(f, !fake_link_is_up(f));
     assert_non_null(strstr(fake_link_why(f, why, sizeof why), "no broker of 127.0.0.1:"));
+    fake_until(f, strstr(fake_link_why(f, why, sizeof why), "Connection refused") != NULL);
     rd_kafka_mock_broker_set_up(cluster->mock, 2);
     fake_until(f, fake_link_is_up(f));
     assert_int_equal(fake_link_ups(f), 2);

@@ -615,7 +615,13 @@ static const char *kafka_hint(const struct kafka *kafka)
     return "; does it expect TLS or a login? See kafka.security.protocol";
 }
 
-/* All but these two are in the log already. [lane] */
+static void kafka_link_down(const struct kafka *kafka)
+{
+    fms_link_down(kafka->host, "no broker of %s is connected%s%s", kafka->brokers, kafka->why[0] != '\0' ? ": " : "",
+                  kafka->why);
+}
+
+/* All but the first two are in the log already. [lane] */
 static void kafka_error(rd_kafka_t *rk, int error, const char *reason, void *opaque)
 {
     struct kafka *kafka = opaque;
@@ -623,9 +629,13 @@ static void kafka_error(rd_kafka_t *rk, int error, const char *reason, void *opa
     (void)rk;
     if (error == RD_KAFKA_RESP_ERR__FATAL) {
         kafka->is_fatal = true;
-    } else if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && kafka->down_since == 0) {
+    } else if (error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+        snprintf(kafka->why, sizeof kafka->why, "%s", reason);
+        if (kafka->down_since != 0)
+            kafka_link_down(kafka);
+    } else if (kafka->down_since == 0) {
         kafka->down_since = fms_now(kafka->host);
-        fms_link_down(kafka->host, "no broker of %s is reachable: %s", kafka->brokers, reason);
+        kafka_link_down(kafka);
         fms_warn(kafka->host, "no broker of %s is reachable, trying again: %s%s", kafka->brokers, reason,
                  kafka_hint(kafka));
     }
@@ -636,6 +646,7 @@ void kafka_recovered(struct kafka *kafka)
     fms_info(kafka->host, "brokers are reachable again, after %.1f s",
              (double)(fms_now(kafka->host) - kafka->down_since) / (double)FMS_SECOND);
     kafka->down_since = 0;
+    kafka->why[0] = '\0';
     fms_link_up(kafka->host);
 }
 
@@ -654,9 +665,10 @@ void kafka_is_connected(struct kafka *kafka, bool is_connected)
     kafka->unconnected = is_connected ? 0 : kafka->unconnected + 1;
     if (is_connected) {
         kafka_reached(kafka);
+        kafka->why[0] = '\0';
         fms_link_up(kafka->host);
     } else if (kafka->unconnected >= UNCONNECTED_MOST && kafka->down_since == 0) {
-        fms_link_down(kafka->host, "no broker of %s is connected", kafka->brokers);
+        kafka_link_down(kafka);
     }
 }
 

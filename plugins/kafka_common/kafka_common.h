@@ -33,6 +33,7 @@ struct kafka {
     int64_t down_since;        /* 0: a broker is, or may be, there */
     bool is_fatal;             /* librdkafka reported a fatal error */
     _Atomic bool has_said_why; /* librdkafka has logged what is wrong; its threads set it */
+    char why[192];             /* what it said last of a connection that failed; "" since one has not */
 
     const char *const *topics; /* to be created; NULL: none, or done */
     size_t topic_count;
