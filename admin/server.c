@@ -314,6 +314,28 @@ static bool may_go(const struct client *client, int64_t at)
            (client->answered_at == 0 || at - client->answered_at > READ_TIME);
 }
 
+/* The library finds that out. */
+static void see_out(struct client *client)
+{
+    client->is_leaving = true;
+    shutdown(client->fd, SHUT_RDWR);
+}
+
+/* Those who have hung up in the middle of a request: where its beginning and its end come at once, the library takes the one and
+ * overlooks the other. */
+static void see_out_gone(struct door *door)
+{
+    char byte;
+
+    for (size_t i = 0; i < CLIENTS + ACCEPTS; i++) {
+        struct client *client = &door->clients[i];
+
+        if (client->number != 0 && client->answered_at == 0 && !client->is_leaving &&
+            recv(client->fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT) == 0)
+            see_out(client);
+    }
+}
+
 /* Whether one more may come in, for which another may have to go. */
 static bool make_room(struct door *door)
 {
@@ -333,10 +355,8 @@ static bool make_room(struct door *door)
     }
     if (taken == CLIENTS + ACCEPTS || (staying >= CLIENTS && oldest == NULL))
         return false;
-    if (staying >= CLIENTS) {
-        oldest->is_leaving = true;
-        shutdown(oldest->fd, SHUT_RDWR);
-    }
+    if (staying >= CLIENTS)
+        see_out(oldest);
     return true;
 }
 
@@ -406,8 +426,10 @@ static void take_news(struct server *server)
     observation_unref(server->latest);
     server->latest = observer_latest(server->observer);
     forget_documents(server);
-    for (size_t i = 0; i < server->door_count; i++)
+    for (size_t i = 0; i < server->door_count; i++) {
         server->doors[i].is_shut = false;
+        see_out_gone(&server->doors[i]);
+    }
     resume_streams(server, FMS_NEVER);
 }
 
