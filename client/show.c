@@ -1,12 +1,13 @@
 /* show.c - see show.h. */
 #include "show.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "lines.h"
@@ -26,6 +27,38 @@ struct show {
     uint64_t shown, dropped, large;
     bool has_all;
 };
+
+/* --------------------------------------------------------------------------------------------------------- signals */
+
+/* The first signal ends it well, also where what reads standard output does not go on; a second one ends it at once. */
+static volatile sig_atomic_t is_interrupted;
+static int interrupted_fd;
+
+static void interrupt(int signal)
+{
+    uint64_t one = 1;
+    int before = errno;
+
+    (void)signal;
+    is_interrupted = 1;
+    if (write(interrupted_fd, &one, sizeof one) < 0)
+        is_interrupted = 2; /* an eventfd that cannot count to 2^64 */
+    errno = before;
+}
+
+/* The descriptor that is readable when one has come. SIGHUP that is ignored, as by nohup, stays so. */
+static int catch_signals(void)
+{
+    static const int all[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction before, action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
+
+    interrupted_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (all[i] != SIGHUP || (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN))
+            sigaction(all[i], &action, NULL);
+    }
+    return interrupted_fd;
+}
 
 /* ---------------------------------------------------------------------------------------------------------- a line */
 
@@ -97,7 +130,7 @@ static bool take_line(void *user, const char *line, size_t size)
     else if (record != NULL)
         take_record(show, record, line, size);
     json_decref(record);
-    return !show->has_all;
+    return !show->has_all && !is_interrupted;
 }
 
 static size_t take(char *data, size_t size, size_t count, void *user)
@@ -113,7 +146,8 @@ static size_t take(char *data, size_t size, size_t count, void *user)
         return size * count;
     }
     is_good = lines_feed(&show->lines, data, size * count);
-    fflush(stdout); /* as they pass */
+    if (!is_interrupted)
+        fflush(stdout); /* as they pass */
     return is_good ? size * count : 0;
 }
 
@@ -200,7 +234,6 @@ static void tell(const struct show *show)
 static int follow(struct show *show, int signals)
 {
     struct curl_waitfd others = {signals, CURL_WAIT_POLLIN, 0};
-    struct signalfd_siginfo info;
     CURLM *multi = curl_multi_init();
     CURLMsg *message = NULL;
     int running, left, status = 0;
@@ -211,24 +244,12 @@ static int follow(struct show *show, int signals)
         message = curl_multi_info_read(multi, &left);
         if (message == NULL)
             curl_multi_poll(multi, &others, 1, 1000, NULL);
-    } while (message == NULL && read(signals, &info, sizeof info) != (ssize_t)sizeof info);
-    if (message != NULL)
+    } while (message == NULL && !is_interrupted);
+    if (message != NULL && !is_interrupted)
         status = judge_end(show, message->data.result);
     curl_multi_remove_handle(multi, show->request);
     curl_multi_cleanup(multi);
     return status;
-}
-
-static int catch_signals(void)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
 static int show_all(struct show *show, size_t words)
