@@ -209,12 +209,13 @@ static int judge_end(const struct show *show, CURLcode code)
     else if (status == 0 || code == CURLE_WRITE_ERROR)
         http_why(show->http, show->request, code, why, sizeof why);
     else if (host->options.limit > 0 && show->shown < (uint64_t)host->options.limit)
-        snprintf(why, sizeof why, "%s: the pipeline has ended before that many records had passed",
-                 show->http->address);
+        snprintf(why, sizeof why, "%s: the stream has ended before that many records had passed", show->http->address);
     if (*why != '\0')
         host->log(FMS_LOG_ERROR, NULL, NULL, "%s", why);
     else
-        host->log(FMS_LOG_INFO, NULL, NULL, "%s: the pipeline has ended", show->http->address);
+        host->log(FMS_LOG_INFO, NULL, NULL, "%s: %s", show->http->address,
+                  code == CURLE_OK ? "the pipeline has ended"
+                                   : "the connection has ended: the process has, or did not wait for a slow reader");
     return *why != '\0';
 }
 

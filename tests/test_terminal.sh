@@ -133,7 +133,7 @@ kill -CONT "${pid_of[fleet]}"
 until_true 30 "and its end" lacks 'NOTHING IS HEARD'
 stop fleet TERM
 wait "${tapping[3]}" || fail "a tap whose pipeline has ended, ended with $?"
-logged quiet 'the pipeline has ended' || fail "it does not say why"
+logged quiet ' has ended' || fail "it does not say why"
 until_true 30 "the end is noticed" shows '^NOTHING IS HEARD since .* nobody listens'
 start fleet --admin="$here" fleet.ini
 until_true 30 "a new process is found" lacks 'NOTHING IS HEARD'
