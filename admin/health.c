@@ -84,17 +84,17 @@ static struct words duration(int64_t nanoseconds)
     return words;
 }
 
-/* The time of day, as the clock on the operator's wall has it; with the date where that was another day. */
+/* The time of day, in UTC as logs have it; with the date where that was another day. */
 static struct words time_of(const struct moment *of, int64_t then)
 {
     time_t seconds = (time_t)((of->realtime - (of->at - then)) / FMS_SECOND), now = (time_t)(of->realtime / FMS_SECOND);
     struct words words = {""};
     struct tm day, today;
 
-    if (localtime_r(&seconds, &day) == NULL || localtime_r(&now, &today) == NULL)
+    if (gmtime_r(&seconds, &day) == NULL || gmtime_r(&now, &today) == NULL)
         return words;
     strftime(words.text, sizeof words.text,
-             day.tm_year == today.tm_year && day.tm_yday == today.tm_yday ? "%H:%M:%S %Z" : "%Y-%m-%d %H:%M:%S %Z",
+             day.tm_year == today.tm_year && day.tm_yday == today.tm_yday ? "%H:%M:%S UTC" : "%Y-%m-%d %H:%M:%S UTC",
              &day);
     return words;
 }

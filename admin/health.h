@@ -12,8 +12,8 @@
 #define HEALTH_IDLE (10 * FMS_SECOND)
 
 /* Fills now->health, whose `stages` the caller has made, of zeros. `before` is what was seen of the same pipeline at the last look;
- * NULL: this is the first. `at` is on the host's clock, `realtime` the same moment since 1970: times of day are told in the
- * zone of the process. A pipeline is ready while it runs, its lane answers and each of its stages is ready. [any] */
+ * NULL: this is the first. `at` is on the host's clock, `realtime` the same moment since 1970: times of day are told in
+ * UTC. A pipeline is ready while it runs, its lane answers and each of its stages is ready. [any] */
 void health_judge(struct observed *now, const struct observed *before, int64_t at, int64_t realtime);
 
 /* "starting", "flowing", ... */

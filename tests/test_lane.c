@@ -3759,7 +3759,8 @@ static void anybody_sees_what_is_now(void **state)
     assert_int_equal(onlooker.broken, 0);
     assert_true(onlooker.fresh >= 10);
     assert_true(onlooker.most_in_flight <= 500);
-    assert_true(measured * 4 >= onlooker.fresh); /* before each look, which may serve all four */
+    assert_true((measured + 1) * 4 >=
+                onlooker.fresh); /* before each look but the lane's first; one may serve all four */
     assert_false(snapshot_read(&rig.pipeline, &end, FMS_NEVER));
     assert_int_equal(end.state, PIPELINE_ENDED);
     assert_int_equal(end.counts.delivered, 500);
