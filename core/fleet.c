@@ -1,7 +1,9 @@
 /* fleet.c - see fleet.h.
  *
  * A record costs a hash, a comparison and two stores. Once in a second and vehicle its fields are looked up, and it is moved to
- * the end of a list, which is therefore in the order of silence, to a second: what makes room in a full table is its head.
+ * the end of a list, which is therefore in the order of silence, to a second: what makes room in a full table is its head. Beyond
+ * 50,000 records a second one in some is looked at, at random, and counts for these: so a fleet costs a lane no more than that, however
+ * fast it is.
  *
  * What names a vehicle and what it said changes under an odd `version`, word by word: who reads between two looks at the same even
  * number has read what belongs together. */
@@ -20,6 +22,8 @@
 #define VALUE_WORDS (FLEET_VALUE / sizeof(uint64_t))
 #define LOOK        FMS_SECOND /* between two looks at the fields of a vehicle */
 #define READ_TRIES  100
+#define WINDOW      (100 * FMS_MS)
+#define LOOKS       5000u /* at records, in a window */
 
 struct vehicle {
     uint64_t hash;         /* the lane's, like all up to `seen_at` */
@@ -47,6 +51,11 @@ struct fleet {
     uint32_t *places; /* by hash: a vehicle's number, plus 1; 0: none. Where one is taken, the next is tried */
     size_t mask;
     _Atomic uint64_t unnamed, untracked;
+    int64_t counted_at; /* when the last window ended */
+    uint64_t passed;    /* records since */
+    uint32_t stride;    /* one in so many is looked at */
+    uint64_t gap;       /* records that are passed over before the next */
+    uint64_t random;
 };
 
 /* ------------------------------------------------------------------------------------------------------------ words */
@@ -74,7 +83,7 @@ static void word_load(char *to, const _Atomic uint64_t *from, size_t words)
 /* The lane is the only one that writes these. */
 #define OWN(field)        atomic_load_explicit(&(field), memory_order_relaxed)
 #define PUT(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
-#define COUNT(field)      PUT(field, OWN(field) + 1)
+#define ADD(field, n)     PUT(field, OWN(field) + (n))
 
 static void change_begin(struct vehicle *vehicle)
 {
@@ -322,25 +331,49 @@ static inline bool name_of(const struct fleet *fleet, const struct fms_record *r
 
 /* Those that are not met at once: the first of a name, and what shares its place. NULL: there is no room. */
 __attribute__((noinline)) static struct vehicle *vehicle_find(struct fleet *fleet, uint64_t hash, const char *name,
-                                                              size_t size, int64_t now)
+                                                              size_t size, int64_t now, uint32_t weight)
 {
     uint32_t number = fleet->places[place_of(fleet, hash, name, size)];
     struct vehicle *vehicle = number != 0 ? &fleet->vehicles[number - 1] : vehicle_new(fleet, hash, name, size, now);
 
     if (vehicle == NULL)
-        COUNT(fleet->untracked);
+        ADD(fleet->untracked, weight);
     return vehicle;
+}
+
+/* For how many records this one stands; 0: it is passed over. */
+static inline uint32_t weight_of(struct fleet *fleet, int64_t now)
+{
+    uint32_t stride = fleet->stride;
+
+    fleet->passed++;
+    if (now - fleet->counted_at >= WINDOW) {
+        fleet->stride = 1 + (uint32_t)(fleet->passed * WINDOW / (uint64_t)(now - fleet->counted_at) / LOOKS);
+        fleet->counted_at = now;
+        fleet->passed = 0;
+    }
+    if (stride <= 1)
+        return 1;
+    if (fleet->gap > 0) {
+        fleet->gap--;
+        return 0;
+    }
+    fleet->random = fleet->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    fleet->gap = (fleet->random >> 33) % (2 * (uint64_t)stride - 1); /* stride - 1 in the middle */
+    return stride;
 }
 
 bool fleet_see(struct fleet *fleet, const struct fms_record *record, struct json_cache *cache, int64_t now)
 {
+    uint32_t weight = weight_of(fleet, now), number;
     struct vehicle *vehicle;
     struct fms_bytes name;
     uint64_t hash;
-    uint32_t number;
 
+    if (weight == 0)
+        return true;
     if (!name_of(fleet, record, cache, &name)) {
-        COUNT(fleet->unnamed);
+        ADD(fleet->unnamed, weight);
         return false;
     }
     if (name.size > FLEET_NAME)
@@ -349,10 +382,10 @@ bool fleet_see(struct fleet *fleet, const struct fms_record *record, struct json
     number = fleet->places[hash & fleet->mask];
     vehicle = number != 0 ? &fleet->vehicles[number - 1] : NULL;
     if ((vehicle == NULL || !has_name(vehicle, hash, name.data, name.size)) &&
-        (vehicle = vehicle_find(fleet, hash, name.data, name.size, now)) == NULL)
+        (vehicle = vehicle_find(fleet, hash, name.data, name.size, now, weight)) == NULL)
         return true;
     PUT(vehicle->seen_at, now);
-    COUNT(vehicle->records);
+    ADD(vehicle->records, weight);
     if (now - vehicle->looked_at >= LOOK)
         look_at(fleet, vehicle, record, now);
     return true;

@@ -23,7 +23,8 @@ struct fleet;
 struct fleet *fleet_new(const struct fleet_options *options, char *error, size_t size);
 void fleet_free(struct fleet *fleet);
 
-/* Notes whom a record is from; `cache` is the record's. False: it does not say. [lane] */
+/* Notes whom a record is from; `cache` is the record's. False: it does not say. Beyond 50,000 records a second most are passed over,
+ * which is true, and what is counted is an estimate. [lane] */
 bool fleet_see(struct fleet *fleet, const struct fms_record *record, struct json_cache *cache, int64_t now);
 
 /* How many vehicles there are of each state at `now`; all zeros of NULL. Any thread. */

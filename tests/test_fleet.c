@@ -259,6 +259,46 @@ static void what_names_nobody_is_counted(void **state)
     bed_free(&bed);
 }
 
+/* A firehose: nobody is missed, what is counted is about right, and most records cost nothing. */
+static void beyond_a_rate_some_records_stand_for_all(void **state)
+{
+    enum { VEHICLES = 100, RECORDS = 1000000 };
+    struct bed bed = bed_new("${json:vehicle_id}", 1000, 0);
+    uint64_t sum = 0, before = 0, changes = 0;
+    struct fleet_view view;
+
+    (void)state;
+    for (unsigned i = 0; i < RECORDS; i++, bed.now += FMS_US)
+        assert_true(see_number(&bed, i % VEHICLES));
+    view = look(&bed, "", VEHICLES);
+    assert_int_equal(view.count, VEHICLES);
+    for (size_t i = 0; i < view.count; i++) {
+        assert_true(view.vehicles[i].records > RECORDS / VEHICLES / 2);
+        assert_true(bed.now - view.vehicles[i].seen_at < FMS_SECOND);
+        sum += view.vehicles[i].records;
+    }
+    free(view.vehicles);
+    assert_in_range(sum, RECORDS * 9 / 10, RECORDS * 11 / 10);
+    for (unsigned i = 0; i < 1000; i++, bed.now += FMS_US) {
+        see_number(&bed, 0);
+        view = look(&bed, "v-000000", 1);
+        changes += view.vehicles[0].records != before;
+        before = view.vehicles[0].records;
+        free(view.vehicles);
+    }
+    assert_in_range(changes, 1, 200);
+    bed.now += 10 * FMS_SECOND; /* it is quiet again: each is looked at */
+    see_number(&bed, 1);
+    for (unsigned i = 0; i < 10; i++, bed.now += FMS_MS) {
+        see_number(&bed, 0);
+        view = look(&bed, "v-000000", 1);
+        assert_true(view.vehicles[0].records == before + 1 || i == 0);
+        before = view.vehicles[0].records;
+        free(view.vehicles);
+    }
+    bed_free(&bed);
+}
+
 static void names_are_cut_and_lose_what_cannot_be_shown(void **state)
 {
     struct bed bed = bed_new("${topic}", 10, 0);
@@ -428,6 +468,7 @@ int main(void)
         cmocka_unit_test(a_full_table_takes_newcomers_in_the_place_of_silent_ones_alone),
         cmocka_unit_test(a_hundred_thousand_names_do_not_fill_it_beyond_its_bound),
         cmocka_unit_test(what_names_nobody_is_counted),
+        cmocka_unit_test(beyond_a_rate_some_records_stand_for_all),
         cmocka_unit_test(names_are_cut_and_lose_what_cannot_be_shown),
         cmocka_unit_test(fields_of_any_type_are_text_or_nothing),
         cmocka_unit_test(a_long_escaped_value_is_cut_as_it_stands),
