@@ -1041,7 +1041,7 @@ static void test_broker_says_what_it_does_otherwise(void **state)
     out_byte(&connack, 0);
     f = source_watched(port, "client_id = bridge\nclean_start = no");
     wire = broker_accept(listener, &asked, false, &connack);
-    assert_int_equal(asked.keepalive, 15);
+    assert_int_equal(asked.keepalive, 10);
     free(wire_expect(&wire, DISCONNECT).body);
     close(wire.fd);
     wire = broker_accept(listener, &asked, true, &connack);

@@ -45,7 +45,7 @@ enum mqtt_version { MQTT_3_1_1, MQTT_5, MQTT_AUTO };
     FMS_OPT_STRING(struct mqtt_options, key_file, NULL, "file of its private key (PEM); absent: in cert_file"),    \
     FMS_OPT_SECRET(struct mqtt_options, key_password, NULL, "password of the private key"),                        \
     FMS_OPT_BOOLEAN(struct mqtt_options, tls_verify, "yes", "check the broker's certificate and host name"),       \
-    FMS_OPT_DURATION(struct mqtt_options, keepalive, "15s", FMS_SECOND, 65535 * FMS_SECOND,                        \
+    FMS_OPT_DURATION(struct mqtt_options, keepalive, "10s", FMS_SECOND, 65535 * FMS_SECOND,                        \
                      "a silent connection is probed after this time and given up after half as long again"),       \
     FMS_OPT_DURATION(struct mqtt_options, reconnect_min, "250ms", FMS_MS, 3600 * FMS_SECOND,                       \
                      "pause before the first attempt to connect again; doubles with each"),                        \
