@@ -197,12 +197,15 @@ class Run:
 
     def start_watchers(self):
         """Those who look at it, as the contender says; one that ends has not looked."""
-        self.watchers = [self.start(["/usr/bin/python3", HERE / "watchers.py", str(self.admin), *words])
+        self.watchers = [self.start(["/usr/bin/python3", HERE / "watchers.py", str(self.admin), *words, self.work / "status"])
                          for words in self.contender.get("watchers", [])]
 
-    def check_watchers(self):
+    def watched(self):
+        """What they saw."""
         if any(watcher.popen.poll() is not None for watcher in self.watchers):
             raise Failure("a watcher has ended: see the log")
+        file = self.work / "status"
+        return {"status_ms": float(file.read_text())} if file.exists() else {}
 
     def start_firehose(self):
         p = self.point
@@ -284,9 +287,8 @@ def measure_in_slices(runs):
         messages = run.topic.messages() - messages
         if messages == 0:
             raise Failure("nothing came in the time measured")
-        run.check_watchers()
         results.append({"rate": messages / slices / SLICE, "cpu_us": (bridge.cpu() - cpu) / messages * 1e6,
-                        "peak": bridge.memory("VmHWM")})
+                        "peak": bridge.memory("VmHWM"), **run.watched()})
         run.signal(signal.SIGCONT)
         bridge.stop()
     return results

@@ -103,12 +103,13 @@ def show_kill(runs):
     print_table("Killed once with SIGKILL in mid-run, at 2,000 messages a second", ["", "published", "lost", "repeated", "out of order"], rows)
 
 
-def show_pair(title, runs, first="the floor"):
+def show_pair(title, runs, first="the floor", **more):
+    """`more`: heads of further columns, by figure."""
     names = names_of(runs)
     floor = pick(runs, contender=names[0])
-    rows = [[n, spread(mine, "rate"), spread(mine, "cpu_us"), ratio(mine, floor), spread(mine, "peak")]
+    rows = [[n, spread(mine, "rate"), spread(mine, "cpu_us"), ratio(mine, floor), spread(mine, "peak"), *(spread(mine, key) for key in more)]
             for n in names for mine in [pick(runs, contender=n)]]
-    print_table(title, ["", "messages a second", "us CPU a message", f"times {first}", "peak MiB"], rows)
+    print_table(title, ["", "messages a second", "us CPU a message", f"times {first}", "peak MiB", *more.values()], rows)
 
 
 def show_steps(title, runs, key):
@@ -184,7 +185,7 @@ def main():
     shows = (("throughput", show_throughput),
              ("slices", lambda some: show_pair(f"The framework's cost, by turns of a part of a second, {len(some) // 2} starts", some)),
              ("watched", lambda some: show_pair(f"What watching costs, by turns of a part of a second, {len(some) // 3} starts", some,
-                                                "the first")),
+                                                "the first", status_ms="ms for /status")),
              ("latency", show_latency), ("kill", show_kill),
              ("consumer", lambda some: show_pair("From Kafka to standard output", some)),
              ("generator", lambda some: show_pair("A generator into nothing", some)),

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """Those who look at a bridge while bench/run.py measures it.
 
-  watchers.py PORT look SECONDS   scrapes /metrics each SECONDS, and has the page's stream of events open
-  watchers.py PORT crowd COUNT    so many clients at once: a third says nothing, a third a byte each second, a third garbage
+  watchers.py PORT look SECONDS FILE   scrapes /metrics each SECONDS, and has the page's stream of events open; how long /status takes,
+                                       milliseconds in the middle, stands in FILE
+  watchers.py PORT crowd COUNT         so many clients at once: a third says nothing, a third a byte each second, a third garbage
 
 Looking is what the bridge pays for, so it is checked: a scrape or a stream that fails ends the program with a message.
 """
@@ -11,6 +12,7 @@ import http.client
 import os
 import selectors
 import socket
+import statistics
 import sys
 import threading
 import time
@@ -18,16 +20,25 @@ import time
 SLOW = b"GET /status HTTP/1.1\r\nHost: localhost\r\nX-Long: "
 
 
-def look(port, seconds):
+def look(port, seconds, file):
     """Ends only with a failure."""
+    def ask(path, wanted):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        began = time.monotonic()
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        if answer.status != 200 or wanted not in answer.read():
+            end(f"{path}: {answer.status} {answer.reason}")
+        connection.close()
+        return (time.monotonic() - began) * 1000
+
     def scrape():
+        took = []
         while True:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            connection.request("GET", "/metrics")
-            answer = connection.getresponse()
-            if answer.status != 200 or b"fmspipe_" not in answer.read():
-                end(f"/metrics: {answer.status} {answer.reason}")
-            connection.close()
+            ask("/metrics", b"fmspipe_")
+            took.append(ask("/status", b'"pipelines"'))
+            with open(file, "w", encoding="utf-8") as out:
+                out.write(str(statistics.median(took)))
             time.sleep(seconds)
 
     def read_events():
@@ -99,5 +110,5 @@ def crowd(port, count):
 
 if __name__ == "__main__":
     if sys.argv[2] == "look":
-        look(int(sys.argv[1]), float(sys.argv[3]))
+        look(int(sys.argv[1]), float(sys.argv[3]), sys.argv[4])
     crowd(int(sys.argv[1]), int(sys.argv[3]))

@@ -129,6 +129,24 @@ def takes_no_harm(browser):
     check_quiet(browser)
 
 
+def bears_a_fleet(browser, start):
+    """10,000 vehicles, 5,000 messages a second: the page goes on, second by second, and stays of a size."""
+    start("fleet", FMS_VEHICLES="10000", FMS_INTERVAL="2s", FMS_PUBLISHER_ID="fms-fleet")
+    browser.run("const find = document.querySelector('input'); find.value = ''; find.dispatchEvent(new Event('input'))")
+    browser.wait("const fleet = latest.pipelines[0].vehicles; return fleet.active + fleet.new + fleet.silent === 10000", seconds=60)
+    browser.wait("return latest.pipelines[0].rates.delivered > 2500", seconds=60)
+    browser.wait("return document.querySelectorAll('.fleet tbody tr').length === 100", seconds=60)
+    before = browser.run("""window.longest = 0; window.before = performance.now();
+        (function frame(now) { longest = Math.max(longest, now - window.before); window.before = now; requestAnimationFrame(frame); })(before);
+        return latest.time""")
+    browser.wait("return latest.time > arguments[0] + 8", before, seconds=60)
+    print(f"10,000 vehicles, {browser.run('return latest.pipelines[0].rates.delivered'):.0f} messages a second: "
+          f"the page stood still for {browser.run('return longest'):.0f} ms at the longest")
+    assert browser.run("return document.querySelectorAll('.fleet tbody tr').length") == 100
+    assert browser.run("return document.title") == "Flowing \u00b7 bridge"
+    check_quiet(browser)
+
+
 def ends(browser, bridge):
     bridge.end()
     browser.wait("return document.title === 'CONNECTION LOST \u00b7 bridge' && document.getElementById('lost').offsetParent !== null")
@@ -147,8 +165,12 @@ def main():
         try:
             bridge = Process(work, "bridge", f"--admin={address}", "pipelines/bridge.ini")
             processes.append(bridge)
-            publisher = Process(work, "publisher", os.path.join(os.path.abspath(ROOT), "pipelines", "publisher.ini"), FMS_VEHICLES="50", FMS_INTERVAL="100ms")
-            processes.append(publisher)
+
+            def start(name, **environment):
+                file = os.path.join(os.path.abspath(ROOT), "pipelines", "publisher.ini")
+                processes.append(Process(work, name, file, **environment))
+
+            start("publisher", FMS_VEHICLES="50", FMS_INTERVAL="100ms")
             with Browser() as browser:
                 browser.window(1280, 900)
                 until = time.monotonic() + 30
@@ -158,7 +180,9 @@ def main():
                 flows(browser, f"http://{address}/")
                 sticks_and_recovers(browser)
                 takes_no_harm(browser)
-                publisher.end()
+                bears_a_fleet(browser, start)
+                for publisher in processes[1:]:
+                    publisher.end()
                 ends(browser, bridge)
         except BaseException:
             for process in processes:
