@@ -9,10 +9,10 @@
 
 #include <cmocka.h>
 
-#include "../plugins/mqtt_ingest/packet.h"
+#include "../plugins/mqtt_ingest/mqtt_packet.h"
 
-#define V3 PACKET_3_1_1
-#define V5 PACKET_5
+#define V3 MQTT_PACKET_3_1_1
+#define V5 MQTT_PACKET_5
 
 /* ------------------------------------------------------------------------------------------------------------- bytes */
 
@@ -76,34 +76,34 @@ static struct bytes packet_of(uint8_t first, const char *body)
 }
 
 union any {
-    struct packet_connack connack;
-    struct packet_publish publish;
+    struct mqtt_packet_connack connack;
+    struct mqtt_packet_publish publish;
     uint16_t id;
-    struct packet_suback suback;
-    struct packet_disconnect disconnect;
+    struct mqtt_packet_suback suback;
+    struct mqtt_packet_disconnect disconnect;
 };
 
 /* Reads whatever it is. The reason code, 0, or 1000: it is not all there. */
-static int read_any(enum packet_version version, const uint8_t *data, size_t size, union any *any)
+static int read_any(enum mqtt_packet_version version, const uint8_t *data, size_t size, union any *any)
 {
-    struct packet packet;
-    int error = packet_peek(data, size, &packet);
+    struct mqtt_packet packet;
+    int error = mqtt_packet_peek(data, size, &packet);
 
     if (error != 1)
         return error == 0 ? 1000 : error;
     if (packet.size > size)
         return 1000;
     switch (packet.type) {
-    case PACKET_CONNACK:
-        return packet_read_connack(version, &packet, &any->connack);
-    case PACKET_PUBLISH:
-        return packet_read_publish(version, &packet, packet.body.size, &any->publish);
-    case PACKET_PUBREL:
-        return packet_read_id(&packet, &any->id);
-    case PACKET_SUBACK:
-        return packet_read_suback(version, &packet, &any->suback);
-    case PACKET_DISCONNECT:
-        packet_read_disconnect(&packet, &any->disconnect);
+    case MQTT_PACKET_CONNACK:
+        return mqtt_packet_read_connack(version, &packet, &any->connack);
+    case MQTT_PACKET_PUBLISH:
+        return mqtt_packet_read_publish(version, &packet, packet.body.size, &any->publish);
+    case MQTT_PACKET_PUBREL:
+        return mqtt_packet_read_id(&packet, &any->id);
+    case MQTT_PACKET_SUBACK:
+        return mqtt_packet_read_suback(version, &packet, &any->suback);
+    case MQTT_PACKET_DISCONNECT:
+        mqtt_packet_read_disconnect(&packet, &any->disconnect);
         return 0;
     default:
         fail_msg("no subscriber reads a packet of type %d", packet.type);
@@ -113,7 +113,7 @@ static int read_any(enum packet_version version, const uint8_t *data, size_t siz
 
 struct row {
     const char *clause;
-    enum packet_version version;
+    enum mqtt_packet_version version;
     uint8_t first;
     const char *body;
     int expected;
@@ -135,7 +135,7 @@ static void check_rows(const struct row *rows, size_t count)
 #define CHECK(rows) check_rows(rows, sizeof(rows) / sizeof(rows)[0])
 
 /* Whatever is cut off a good packet's body, and its length corrected, is no packet, but for the lengths given. */
-static void check_cuts(enum packet_version version, uint8_t first, const char *body, size_t shortest_good)
+static void check_cuts(enum mqtt_packet_version version, uint8_t first, const char *body, size_t shortest_good)
 {
     struct bytes inner = from_hex(body);
 
@@ -148,7 +148,7 @@ static void check_cuts(enum packet_version version, uint8_t first, const char *b
         cut[1] = (uint8_t)size;
         memcpy(cut + 2, inner.data, size);
         result = read_any(version, cut, 2 + size, &any);
-        if (size < shortest_good && result == 0 && (first >> 4 != PACKET_PUBLISH || any.publish.fault == NULL))
+        if (size < shortest_good && result == 0 && (first >> 4 != MQTT_PACKET_PUBLISH || any.publish.fault == NULL))
             fail_msg("%02x %s, cut to %zu bytes, was taken", first, body, size);
         free(cut);
     }
@@ -184,9 +184,9 @@ static void test_remaining_length(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct bytes bytes = from_hex(rows[i].bytes);
-        struct packet packet = {0};
+        struct mqtt_packet packet = {0};
 
-        assert_int_equal(packet_peek(bytes.data, bytes.size, &packet), rows[i].result);
+        assert_int_equal(mqtt_packet_peek(bytes.data, bytes.size, &packet), rows[i].result);
         if (rows[i].result == 1)
             assert_int_equal(packet.size, rows[i].size);
         free(bytes.data);
@@ -255,17 +255,17 @@ static void test_connack_forbidden_values(void **state)
                                     "00 00 25 21 00 00 24 02 25 02 27 00 00 00 00 28 02 29 02 2a 02 11 00 00 00 07 11"
                                     " 00 00 00 08 1f 00 03 ed a0 80 23 00 01");
     union any any;
-    const struct packet_properties *said = &any.connack.properties;
+    const struct mqtt_packet_properties *said = &any.connack.properties;
 
     (void)state;
     assert_int_equal(read_any(V5, packet.data, packet.size, &any), 0);
     assert_int_equal(said->receive_maximum, 65535);
     assert_int_equal(said->maximum_qos, 2);
-    assert_int_equal(said->maximum_packet_size, PACKET_SIZE_MAX);
+    assert_int_equal(said->maximum_packet_size, MQTT_PACKET_SIZE_MAX);
     assert_true(said->retain_available && said->wildcards_available && said->subscription_ids_available &&
                 said->shared_available);
     assert_int_equal(said->session_expiry, 7);
-    assert_false(said->is_unreadable || packet_has(said, PROPERTY_TOPIC_ALIAS));
+    assert_false(said->is_unreadable || mqtt_packet_has(said, PROPERTY_TOPIC_ALIAS));
     assert_int_equal(said->ignored, 9);
     free(packet.data);
 }
@@ -277,7 +277,7 @@ static void test_connack_values(void **state)
                                     " 22 00 0a 1f 00 02 'o' 'k' 28 00 29 00 2a 00 13 00 1e 1c 00 01 's' 15 00 01 'm'"
                                     " 16 00 01 ff 1a 00 01 'r'");
     union any any;
-    const struct packet_properties *said = &any.connack.properties;
+    const struct mqtt_packet_properties *said = &any.connack.properties;
 
     (void)state;
     assert_int_equal(read_any(V5, packet.data, packet.size, &any), 0);
@@ -291,7 +291,7 @@ static void test_connack_values(void **state)
     assert_memory_equal(said->assigned_client_id.data, "id", 2);
     assert_int_equal(said->topic_alias_maximum, 10);
     assert_memory_equal(said->reason_string.data, "ok", 2);
-    assert_true(packet_has(said, PROPERTY_SERVER_KEEP_ALIVE));
+    assert_true(mqtt_packet_has(said, PROPERTY_SERVER_KEEP_ALIVE));
     assert_int_equal(said->server_keep_alive, 30);
     assert_int_equal(said->server_reference.size, 1);
     free(packet.data);
@@ -302,8 +302,9 @@ static void test_connack_values(void **state)
     assert_int_equal(said->maximum_qos, 2);
     assert_true(said->retain_available && said->wildcards_available && said->subscription_ids_available &&
                 said->shared_available);
-    assert_int_equal(said->maximum_packet_size, PACKET_SIZE_MAX);
-    assert_false(packet_has(said, PROPERTY_SERVER_KEEP_ALIVE) || packet_has(said, PROPERTY_ASSIGNED_CLIENT_ID));
+    assert_int_equal(said->maximum_packet_size, MQTT_PACKET_SIZE_MAX);
+    assert_false(mqtt_packet_has(said, PROPERTY_SERVER_KEEP_ALIVE) ||
+                 mqtt_packet_has(said, PROPERTY_ASSIGNED_CLIENT_ID));
     free(packet.data);
 }
 
@@ -353,7 +354,7 @@ static const struct {
 };
 
 /* What read_any has read. */
-static const struct packet_properties *properties_of(char letter, const union any *any)
+static const struct mqtt_packet_properties *properties_of(char letter, const union any *any)
 {
     return letter == 'C'   ? &any->connack.properties
            : letter == 'P' ? &any->publish.properties
@@ -380,7 +381,7 @@ static void check_property(unsigned identifier, size_t carrier, unsigned times)
     bool may_have = strchr(in, carriers[carrier].letter) != NULL, is_known = strcmp(value, "00") != 0;
     bool may_repeat = identifier == 0x26 || identifier == 0x0b;
     struct bytes one = from_hex(value), packet;
-    const struct packet_properties *said;
+    const struct mqtt_packet_properties *said;
     char body[256];
     size_t used = (size_t)snprintf(body, sizeof body, "%s %02zx ", carriers[carrier].head, times * (1 + one.size));
     union any any;
@@ -424,14 +425,14 @@ static void test_user_properties(void **state)
     assert_int_equal(any.publish.properties.user_count, 3);
     assert_int_equal(any.publish.properties.user_size, 2);
     rest = any.publish.properties.all;
-    assert_true(packet_next_user(&rest, &name, &value));
+    assert_true(mqtt_packet_next_user(&rest, &name, &value));
     assert_memory_equal(name.data, "a", 1);
     assert_int_equal(value.size, 2);
-    assert_true(packet_next_user(&rest, &name, &value));
+    assert_true(mqtt_packet_next_user(&rest, &name, &value));
     assert_int_equal(name.size + value.size, 0);
-    assert_true(packet_next_user(&rest, &name, &value));
+    assert_true(mqtt_packet_next_user(&rest, &name, &value));
     assert_memory_equal(value.data, "d", 1);
-    assert_false(packet_next_user(&rest, &name, &value));
+    assert_false(mqtt_packet_next_user(&rest, &name, &value));
     free(packet.data);
 }
 
@@ -457,7 +458,7 @@ static void test_publish_faults(void **state)
 {
     static const struct {
         const char *clause;
-        enum packet_version version;
+        enum mqtt_packet_version version;
         const char *body, *fault;
     } rows[] = {
         {"MQTT-4.7.3-1", V3, "00 00", "it has no topic"},
@@ -507,7 +508,7 @@ static void test_publish_parts(void **state)
 {
     static const struct {
         const char *clause;
-        enum packet_version version;
+        enum mqtt_packet_version version;
         uint8_t first;
         const char *body, *fault, *topic;
         unsigned qos, id;
@@ -529,7 +530,7 @@ static void test_publish_parts(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct bytes packet = packet_of(rows[i].first, rows[i].body);
-        const struct packet_publish *publish;
+        const struct mqtt_packet_publish *publish;
         union any any;
 
         publish = &any.publish;
@@ -566,7 +567,7 @@ static void test_publish_values(void **state)
     struct bytes packet = packet_of(0x3d,
                                     "00 03 'a' '/' 'b' 12 34 13 01 01 02 00 00 00 3c 23 00 07 03 00 01 'j' 09 00 02 00"
                                     " ff 'p' 'q'");
-    struct packet_publish *publish;
+    struct mqtt_packet_publish *publish;
     union any any;
 
     (void)state;
@@ -613,7 +614,7 @@ static void test_subscription_ids(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char body[64];
         struct bytes packet;
-        const struct packet_properties *said;
+        const struct mqtt_packet_properties *said;
         union any any;
 
         snprintf(body, sizeof body, "00 01 't' %s 'p'", rows[i].properties);
@@ -623,7 +624,7 @@ static void test_subscription_ids(void **state)
         if (said->subscription_id != rows[i].id || said->has_other_ids != rows[i].has_others ||
             said->is_unreadable != rows[i].is_unreadable)
             fail_msg("%s: %u", rows[i].properties, said->subscription_id);
-        assert_int_equal(packet_has(said, PROPERTY_SUBSCRIPTION_ID), rows[i].id != 0);
+        assert_int_equal(mqtt_packet_has(said, PROPERTY_SUBSCRIPTION_ID), rows[i].id != 0);
         free(packet.data);
     }
 }
@@ -632,7 +633,7 @@ static void test_subscription_ids(void **state)
 static void test_publish_head(void **state)
 {
     static const struct {
-        enum packet_version version;
+        enum mqtt_packet_version version;
         const char *head;
         size_t least;
     } rows[] = {{V3, "00 03 'a' '/' 'b' 00 0a", 7},
@@ -641,15 +642,15 @@ static void test_publish_head(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct bytes head = from_hex(rows[i].head);
-        struct packet packet = {PACKET_PUBLISH, 2, 0, {NULL, 1000000}};
+        struct mqtt_packet packet = {MQTT_PACKET_PUBLISH, 2, 0, {NULL, 1000000}};
 
         for (size_t size = 0; size <= head.size; size++) {
             uint8_t *there = malloc(size > 0 ? size : 1);
-            struct packet_publish publish;
+            struct mqtt_packet_publish publish;
 
             memcpy(there, head.data, size);
             packet.body.data = there;
-            assert_int_equal(packet_read_publish(rows[i].version, &packet, size, &publish),
+            assert_int_equal(mqtt_packet_read_publish(rows[i].version, &packet, size, &publish),
                              size < rows[i].least ? -1 : 0);
             if (size >= rows[i].least) {
                 assert_int_equal(publish.payload.size, 1000000 - head.size);
@@ -726,27 +727,27 @@ static void check_written(const uint8_t *data, size_t size, const char *expected
 
 static void test_write_connect(void **state)
 {
-    struct packet_connect connect = {.version = V3, .client_id = "c", .clean_start = true, .keep_alive = 15};
+    struct mqtt_packet_connect connect = {.version = V3, .client_id = "c", .clean_start = true, .keep_alive = 15};
     uint8_t to[256];
     size_t size;
 
     (void)state;
-    size = packet_write_connect(to, sizeof to, &connect);
+    size = mqtt_packet_write_connect(to, sizeof to, &connect);
     check_written(to, size, "10 0d 00 04 'M' 'Q' 'T' 'T' 04 02 00 0f 00 01 'c'");
     connect.username = "u";
     connect.password = "pw";
     connect.clean_start = false;
-    size = packet_write_connect(to, sizeof to, &connect);
+    size = mqtt_packet_write_connect(to, sizeof to, &connect);
     check_written(to, size, "10 14 00 04 'M' 'Q' 'T' 'T' 04 c0 00 0f 00 01 'c' 00 01 'u' 00 02 'p' 'w'");
-    connect = (struct packet_connect){.version = V5, .client_id = "", .clean_start = true};
-    size = packet_write_connect(to, sizeof to, &connect);
+    connect = (struct mqtt_packet_connect){.version = V5, .client_id = "", .clean_start = true};
+    size = mqtt_packet_write_connect(to, sizeof to, &connect);
     check_written(to, size, "10 0d 00 04 'M' 'Q' 'T' 'T' 05 02 00 00 00 00 00");
     connect.session_expiry = 3600;
     connect.receive_maximum = 100;
     connect.maximum_packet_size = 65536;
     connect.topic_alias_maximum = 16;
     connect.password = "p"; /* MQTT 5 allows it without a user name */
-    size = packet_write_connect(to, sizeof to, &connect);
+    size = mqtt_packet_write_connect(to, sizeof to, &connect);
     check_written(to, size,
                   "10 20 00 04 'M' 'Q' 'T' 'T' 05 42 00 00 10 11 00 00 0e 10 21 00 64 27 00 01 00 00 22 00 10 00 00"
                   " 00 01 'p'");
@@ -755,42 +756,46 @@ static void test_write_connect(void **state)
 static void test_write_others(void **state)
 {
     static const char *const filters[] = {"a", "b/"};
-    struct packet_unsubscribe unsubscribe = {V3, 0xfffe, filters, 2};
-    struct packet_subscribe subscribe = {V3, 10, "a/#", 1, 1, 0};
+    struct mqtt_packet_unsubscribe unsubscribe = {V3, 0xfffe, filters, 2};
+    struct mqtt_packet_subscribe subscribe = {V3, 10, "a/#", 1, 1, 0};
     uint8_t to[256];
 
     (void)state;
-    check_written(to, packet_write_subscribe(to, sizeof to, &subscribe), "82 08 00 0a 00 03 'a' '/' '#' 01");
+    check_written(to, mqtt_packet_write_subscribe(to, sizeof to, &subscribe), "82 08 00 0a 00 03 'a' '/' '#' 01");
     subscribe.version = V5;
-    check_written(to, packet_write_subscribe(to, sizeof to, &subscribe), "82 09 00 0a 00 00 03 'a' '/' '#' 11");
+    check_written(to, mqtt_packet_write_subscribe(to, sizeof to, &subscribe), "82 09 00 0a 00 00 03 'a' '/' '#' 11");
     subscribe.subscription_id = 300;
-    check_written(to, packet_write_subscribe(to, sizeof to, &subscribe),
+    check_written(to, mqtt_packet_write_subscribe(to, sizeof to, &subscribe),
                   "82 0c 00 0a 03 0b ac 02 00 03 'a' '/' '#' 11");
-    check_written(to, packet_write_unsubscribe(to, sizeof to, &unsubscribe), "a2 09 ff fe 00 01 'a' 00 02 'b' '/'");
+    check_written(to, mqtt_packet_write_unsubscribe(to, sizeof to, &unsubscribe),
+                  "a2 09 ff fe 00 01 'a' 00 02 'b' '/'");
     unsubscribe.version = V5;
-    check_written(to, packet_write_unsubscribe(to, sizeof to, &unsubscribe), "a2 0a ff fe 00 00 01 'a' 00 02 'b' '/'");
-    check_written(to, packet_write_ack(to, sizeof to, V3, PACKET_PUBACK, 0x1234, 0), "40 02 12 34");
-    check_written(to, packet_write_ack(to, sizeof to, V3, PACKET_PUBCOMP, 1, REASON_ID_NOT_FOUND), "70 02 00 01");
-    check_written(to, packet_write_ack(to, sizeof to, V5, PACKET_PUBREC, 1, 0), "50 02 00 01");
-    check_written(to, packet_write_ack(to, sizeof to, V5, PACKET_PUBCOMP, 1, REASON_ID_NOT_FOUND), "70 03 00 01 92");
-    check_written(to, packet_write_pingreq(to, sizeof to), "c0 00");
-    check_written(to, packet_write_disconnect(to, sizeof to, V3, REASON_PROTOCOL_ERROR, 0), "e0 00");
-    check_written(to, packet_write_disconnect(to, sizeof to, V5, 0, -1), "e0 00");
-    check_written(to, packet_write_disconnect(to, sizeof to, V5, REASON_MALFORMED, -1), "e0 01 81");
-    check_written(to, packet_write_disconnect(to, sizeof to, V5, 0, 0), "e0 07 00 05 11 00 00 00 00");
+    check_written(to, mqtt_packet_write_unsubscribe(to, sizeof to, &unsubscribe),
+                  "a2 0a ff fe 00 00 01 'a' 00 02 'b' '/'");
+    check_written(to, mqtt_packet_write_ack(to, sizeof to, V3, MQTT_PACKET_PUBACK, 0x1234, 0), "40 02 12 34");
+    check_written(to, mqtt_packet_write_ack(to, sizeof to, V3, MQTT_PACKET_PUBCOMP, 1, REASON_ID_NOT_FOUND),
+                  "70 02 00 01");
+    check_written(to, mqtt_packet_write_ack(to, sizeof to, V5, MQTT_PACKET_PUBREC, 1, 0), "50 02 00 01");
+    check_written(to, mqtt_packet_write_ack(to, sizeof to, V5, MQTT_PACKET_PUBCOMP, 1, REASON_ID_NOT_FOUND),
+                  "70 03 00 01 92");
+    check_written(to, mqtt_packet_write_pingreq(to, sizeof to), "c0 00");
+    check_written(to, mqtt_packet_write_disconnect(to, sizeof to, V3, REASON_PROTOCOL_ERROR, 0), "e0 00");
+    check_written(to, mqtt_packet_write_disconnect(to, sizeof to, V5, 0, -1), "e0 00");
+    check_written(to, mqtt_packet_write_disconnect(to, sizeof to, V5, REASON_MALFORMED, -1), "e0 01 81");
+    check_written(to, mqtt_packet_write_disconnect(to, sizeof to, V5, 0, 0), "e0 07 00 05 11 00 00 00 00");
 }
 
 /* What does not fit is counted and not written. */
 static void test_write_without_room(void **state)
 {
-    struct packet_connect connect = {.version = V5, .client_id = "client", .username = "u", .password = "p"};
-    size_t size = packet_write_connect(NULL, 0, &connect);
+    struct mqtt_packet_connect connect = {.version = V5, .client_id = "client", .username = "u", .password = "p"};
+    size_t size = mqtt_packet_write_connect(NULL, 0, &connect);
 
     (void)state;
     for (size_t room = 0; room <= size; room++) {
         uint8_t *to = malloc(room > 0 ? room : 1);
 
-        assert_int_equal(packet_write_connect(to, room, &connect), size);
+        assert_int_equal(mqtt_packet_write_connect(to, room, &connect), size);
         free(to);
     }
 }
@@ -799,12 +804,12 @@ static void test_reason_texts(void **state)
 {
     (void)state;
     for (int code = 0; code < 256; code++) {
-        assert_non_null(packet_reason_text(V5, code));
-        assert_non_null(packet_reason_text(V3, code));
+        assert_non_null(mqtt_packet_reason_text(V5, code));
+        assert_non_null(mqtt_packet_reason_text(V3, code));
     }
-    assert_string_equal(packet_reason_text(V3, 5), "not authorized");
-    assert_string_equal(packet_reason_text(V3, 4), packet_reason_text(V5, REASON_BAD_CREDENTIALS));
-    assert_string_equal(packet_reason_text(V5, 0x93), "receive maximum exceeded");
+    assert_string_equal(mqtt_packet_reason_text(V3, 5), "not authorized");
+    assert_string_equal(mqtt_packet_reason_text(V3, 4), mqtt_packet_reason_text(V5, REASON_BAD_CREDENTIALS));
+    assert_string_equal(mqtt_packet_reason_text(V5, 0x93), "receive maximum exceeded");
 }
 
 int main(void)

@@ -6,13 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../../plugins/mqtt_ingest/session.h"
+#include "../../plugins/mqtt_ingest/mqtt_session.h"
 #include "../messages.h"
 
 #define AT_ONCE 1000u
 
 struct ingest {
-    struct session *session;
+    struct mqtt_session *session;
     uint64_t tags[AT_ONCE][2];
     size_t sent; /* bytes, since the SUBACK */
 };
@@ -21,9 +21,9 @@ static void send_all(struct ingest *ingest)
 {
     struct fms_bytes output;
 
-    while ((output = session_output(ingest->session)).size > 0) {
+    while ((output = mqtt_session_output(ingest->session)).size > 0) {
         ingest->sent += output.size;
-        session_sent(ingest->session, output.size, FMS_SECOND);
+        mqtt_session_sent(ingest->session, output.size, FMS_SECOND);
     }
 }
 
@@ -31,17 +31,17 @@ static void send_all(struct ingest *ingest)
 static size_t receive(struct ingest *ingest, const void *data, size_t size)
 {
     struct fms_bytes input = fms_bytes_of(data, size);
-    struct session_message message;
-    enum session_event event;
+    struct mqtt_session_message message;
+    enum mqtt_session_event event;
     size_t count = 0;
 
-    session_heard(ingest->session, FMS_SECOND);
-    while ((event = session_read(ingest->session, &input, &message)) != SESSION_HUNGRY) {
-        if (event == SESSION_CLOSED)
+    mqtt_session_heard(ingest->session, FMS_SECOND);
+    while ((event = mqtt_session_read(ingest->session, &input, &message)) != MQTT_SESSION_HUNGRY) {
+        if (event == MQTT_SESSION_CLOSED)
             exit(1);
-        if (event == SESSION_MESSAGE) {
+        if (event == MQTT_SESSION_MESSAGE) {
             memcpy(ingest->tags[count++], message.tag, sizeof message.tag);
-            session_take(ingest->session, &input, &message);
+            mqtt_session_take(ingest->session, &input, &message);
         }
     }
     return count;
@@ -50,7 +50,7 @@ static size_t receive(struct ingest *ingest, const void *data, size_t size)
 static void settle(struct ingest *ingest, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        session_settled(ingest->session, ingest->tags[i]);
+        mqtt_session_settled(ingest->session, ingest->tags[i]);
     send_all(ingest);
 }
 
@@ -67,10 +67,10 @@ static size_t make_pubrels(uint8_t *to)
  * length, in place of none. Its size. */
 static size_t with_identifier(uint8_t *to, const uint8_t *packet, const uint8_t *properties)
 {
-    struct packet whole;
+    struct mqtt_packet whole;
     size_t head, body;
 
-    packet_peek(packet, 128, &whole);
+    mqtt_packet_peek(packet, 128, &whole);
     head = 2 + ((size_t)((const uint8_t *)whole.body.data)[0] << 8 | ((const uint8_t *)whole.body.data)[1]);
     head += (whole.flags & 6) != 0 ? 2 : 0;
     body = whole.body.size + properties[0];
@@ -89,13 +89,13 @@ int main(int argc, char **argv)
     static struct ingest ingest;
     static struct messages messages;
     static uint8_t packets[AT_ONCE * 256], pubrels[AT_ONCE * 4], packet[256], properties[5];
-    struct session_options options = {.version = PACKET_5,
-                                      .client_id = "ingest",
-                                      .keepalive = 30 * FMS_SECOND,
-                                      .filters = filters,
-                                      .filter_count = 1,
-                                      .flights_max = 65536,
-                                      .buffer_size = sizeof packets};
+    struct mqtt_session_options options = {.version = MQTT_PACKET_5,
+                                           .client_id = "ingest",
+                                           .keepalive = 30 * FMS_SECOND,
+                                           .filters = filters,
+                                           .filter_count = 1,
+                                           .flights_max = 65536,
+                                           .buffer_size = sizeof packets};
     size_t size = 0, pubrels_size = make_pubrels(pubrels), expected;
     uint64_t count, received = 0;
 
@@ -106,11 +106,11 @@ int main(int argc, char **argv)
     count = messages_number("COUNT", argv[1], AT_ONCE, UINT32_MAX);
     options.qos = (uint8_t)messages_number("QOS", argv[2], 0, 2);
     messages_make(&messages, 100, options.qos, 128, true);
-    ingest.session = session_new(&options);
-    session_begin(ingest.session, FMS_SECOND);
+    ingest.session = mqtt_session_new(&options);
+    mqtt_session_begin(ingest.session, FMS_SECOND);
     send_all(&ingest);
     receive(&ingest, (uint8_t[]){0x20, 3, 0, 0, 0}, 5);
-    memcpy(properties, (const uint8_t *)session_output(ingest.session).data + 4, sizeof properties);
+    memcpy(properties, (const uint8_t *)mqtt_session_output(ingest.session).data + 4, sizeof properties);
     for (unsigned n = 0; n < AT_ONCE; n++) {
         messages_write(&messages, n, (uint16_t)(n + 1), 1763320419000000000, packet);
         size += with_identifier(packets + size, packet, properties);
@@ -128,7 +128,7 @@ int main(int argc, char **argv)
             send_all(&ingest);
         }
     }
-    session_free(ingest.session);
+    mqtt_session_free(ingest.session);
     free(messages.packets);
     expected = received * (options.qos * 4u); /* PUBACK; PUBREC and PUBCOMP */
     return received == count && ingest.sent == expected ? 0 : 1;

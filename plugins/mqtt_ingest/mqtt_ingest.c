@@ -13,8 +13,8 @@
 #include <stdlib.h>
 
 #include "../mqtt_common/mqtt_common.h"
-#include "session.h"
-#include "transport.h"
+#include "mqtt_session.h"
+#include "mqtt_transport.h"
 
 #define BUFFER_SIZE     (256u * 1024u)    /* what is read at once; larger only for a message that needs it */
 #define FLIGHTS_MAX     (1u << 24)        /* not acknowledged: 64 MiB, should a broker go so far */
@@ -41,8 +41,8 @@ struct mqtt_ingest {
     bool is_held; /* a message at the buffer's front found no room */
     const struct fms_host *host;
     char client_id[MQTT_CLIENT_ID_SIZE]; /* the generated one */
-    struct transport *transport;
-    struct session *session;
+    struct mqtt_transport *transport;
+    struct mqtt_session *session;
 
     int64_t link_at;    /* the next attempt to connect; since when it is up */
     int64_t part_until; /* LINK_SETTLING, LINK_PARTING */
@@ -65,7 +65,7 @@ struct mqtt_ingest {
     bool has_told;      /* that it is subscribed */
     unsigned refusals;  /* in a row */
     int64_t ask_at;     /* to ask again; FMS_NEVER */
-    struct session_limits told_limits;
+    struct mqtt_session_limits told_limits;
     char why[640];  /* room for down_reason */
     char told[640]; /* the reason of the last attempt that failed */
 
@@ -150,36 +150,37 @@ static void ingest_tidy(struct mqtt_ingest *self)
     self->headers.names_room = 0;
 }
 
-static struct mqtt_properties own_properties(const struct session_message *message)
+static struct mqtt_properties own_properties(const struct mqtt_session_message *message)
 {
-    const struct packet_properties *said = message->said;
+    const struct mqtt_packet_properties *said = message->said;
     struct mqtt_properties own = mqtt_no_properties;
 
-    if (packet_has(said, PROPERTY_CONTENT_TYPE))
+    if (mqtt_packet_has(said, PROPERTY_CONTENT_TYPE))
         own.content_type = said->content_type;
-    if (packet_has(said, PROPERTY_RESPONSE_TOPIC))
+    if (mqtt_packet_has(said, PROPERTY_RESPONSE_TOPIC))
         own.response_topic = said->response_topic;
-    if (packet_has(said, PROPERTY_CORRELATION_DATA))
+    if (mqtt_packet_has(said, PROPERTY_CORRELATION_DATA))
         own.correlation_data = said->correlation_data;
-    if (packet_has(said, PROPERTY_MESSAGE_EXPIRY))
+    if (mqtt_packet_has(said, PROPERTY_MESSAGE_EXPIRY))
         own.message_expiry = said->message_expiry;
-    if (packet_has(said, PROPERTY_PAYLOAD_FORMAT))
+    if (mqtt_packet_has(said, PROPERTY_PAYLOAD_FORMAT))
         own.payload_format = said->payload_format;
     own.is_retained = message->is_retained;
     return own;
 }
 
 /* Properties become headers. False: no memory. */
-static bool ingest_headers(struct mqtt_ingest *self, const struct session_message *message, struct fms_record *draft)
+static bool ingest_headers(struct mqtt_ingest *self, const struct mqtt_session_message *message,
+                           struct fms_record *draft)
 {
-    const struct packet_properties *said = message->said;
+    const struct mqtt_packet_properties *said = message->said;
     struct mqtt_properties own = own_properties(message);
     struct fms_bytes rest = said->all, name, value;
     bool has_users = said->user_count > 0 && !said->is_unreadable && !said->has_bad_name;
 
     if (!mqtt_headers_begin(&self->headers, &own, has_users ? said->user_count : 0, said->user_size))
         return false;
-    while (has_users && packet_next_user(&rest, &name, &value))
+    while (has_users && mqtt_packet_next_user(&rest, &name, &value))
         mqtt_headers_add(&self->headers, name, value);
     draft->headers = self->headers.items;
     draft->header_count = self->headers.count;
@@ -187,7 +188,7 @@ static bool ingest_headers(struct mqtt_ingest *self, const struct session_messag
 }
 
 /* A message that is not all there, or that no record can be made of: it goes to dead letters. As fms_emit, which logs it. */
-static int ingest_reject(struct mqtt_ingest *self, const struct session_message *message, struct fms_record *draft)
+static int ingest_reject(struct mqtt_ingest *self, const struct mqtt_session_message *message, struct fms_record *draft)
 {
     char topic[MQTT_SHOWN_SIZE];
     int error;
@@ -216,7 +217,7 @@ static int ingest_reject(struct mqtt_ingest *self, const struct session_message 
      UINT64_C(1) << PROPERTY_PAYLOAD_FORMAT | UINT64_C(1) << PROPERTY_USER)
 
 /* As fms_emit. */
-static int ingest_emit(struct mqtt_ingest *self, const struct session_message *message)
+static int ingest_emit(struct mqtt_ingest *self, const struct mqtt_session_message *message)
 {
     struct fms_record draft = {
         .topic = message->topic,
@@ -255,7 +256,7 @@ static int ingest_emit(struct mqtt_ingest *self, const struct session_message *m
 static bool buffer_reserve(struct mqtt_ingest *self)
 {
     size_t used = self->end - self->start;
-    size_t wanted = session_wanted(self->session);
+    size_t wanted = mqtt_session_wanted(self->session);
     size_t size = wanted > BUFFER_SIZE ? wanted : BUFFER_SIZE;
     uint8_t *buffer;
 
@@ -278,7 +279,7 @@ static bool buffer_reserve(struct mqtt_ingest *self)
 
 static const char *server_of(const struct mqtt_ingest *self)
 {
-    return transport_server(self->transport)->text;
+    return mqtt_transport_server(self->transport)->text;
 }
 
 /* A loss, or a first attempt that failed, is told once; further attempts say something only when there is news, and of
@@ -304,9 +305,9 @@ static void tell_down(struct mqtt_ingest *self, const char *reason)
  * next attempt, as one that restarts is not. */
 static void guess_takeover(struct mqtt_ingest *self, int64_t lasted)
 {
-    bool was_kicked = self->is_up && lasted < KICKED_WITHIN && session_unanswered(self->session) == NULL &&
-                      session_unswept(self->session) == NULL && session_reason(self->session)[0] == '\0' &&
-                      transport_was_closed(self->transport);
+    bool was_kicked = self->is_up && lasted < KICKED_WITHIN && mqtt_session_unanswered(self->session) == NULL &&
+                      mqtt_session_unswept(self->session) == NULL && mqtt_session_reason(self->session)[0] == '\0' &&
+                      mqtt_transport_was_closed(self->transport);
 
     self->kicks = was_kicked ? self->kicks + 1 : 0;
     if (self->kicks == 3 && was_kicked)
@@ -320,21 +321,21 @@ static void guess_takeover(struct mqtt_ingest *self, int64_t lasted)
  * unless it has spoken MQTT 5 before, for then it is something else that keeps it silent. */
 static bool may_speak_another(const struct mqtt_ingest *self)
 {
-    bool is_ignored = self->link >= LINK_UP && session_is_unheard(self->session) &&
-                      (transport_was_closed(self->transport) || session_reason(self->session)[0] != '\0');
+    bool is_ignored = self->link >= LINK_UP && mqtt_session_is_unheard(self->session) &&
+                      (mqtt_transport_was_closed(self->transport) || mqtt_session_reason(self->session)[0] != '\0');
 
     return self->mqtt.version == MQTT_AUTO &&
-           (session_is_foreign(self->session) || (is_ignored && !self->has_spoken_5));
+           (mqtt_session_is_foreign(self->session) || (is_ignored && !self->has_spoken_5));
 }
 
 static void speak_another(struct mqtt_ingest *self)
 {
-    bool is_5 = session_version(self->session) == PACKET_5;
+    bool is_5 = mqtt_session_version(self->session) == MQTT_PACKET_5;
 
-    self->is_guess = is_5 && !session_is_foreign(self->session);
+    self->is_guess = is_5 && !mqtt_session_is_foreign(self->session);
     if (is_5)
-        transport_stay(self->transport);
-    session_speak(self->session, is_5 ? PACKET_3_1_1 : PACKET_5);
+        mqtt_transport_stay(self->transport);
+    mqtt_session_speak(self->session, is_5 ? MQTT_PACKET_3_1_1 : MQTT_PACKET_5);
     if (!self->has_told_version)
         fms_info(self->host, "tries MQTT %s with %s", is_5 ? "3.1.1" : "5", server_of(self));
     self->has_told_version = true;
@@ -343,10 +344,10 @@ static void speak_another(struct mqtt_ingest *self)
 /* A broker that will not have UNSUBSCRIBE is not worth the connection. */
 static void session_over(struct mqtt_ingest *self)
 {
-    bool was_sweeping = session_unswept(self->session) != NULL;
+    bool was_sweeping = mqtt_session_unswept(self->session) != NULL;
 
-    session_end(self->session);
-    if (was_sweeping && !session_may_sweep(self->session) && !self->is_stopping)
+    mqtt_session_end(self->session);
+    if (was_sweeping && !mqtt_session_may_sweep(self->session) && !self->is_stopping)
         fms_warn(self->host,
                  "connections have ended instead of an answer to UNSUBSCRIBE, so the broker is not asked again"
                  " to end subscriptions from an earlier start: what they bring goes on coming until"
@@ -366,11 +367,11 @@ static void link_down(struct mqtt_ingest *self, const char *reason)
     }
     if (self->is_up && self->is_proved && lasted > self->last_pause) {
         self->attempt = 0;
-        transport_prove(self->transport);
+        mqtt_transport_prove(self->transport);
     }
     if (self->is_up)
         self->fleeting = self->is_proved ? 0 : self->fleeting + 1;
-    transport_close(self->transport);
+    mqtt_transport_close(self->transport);
     session_over(self);
     self->start = self->end = 0;
     self->is_held = self->is_up = self->is_proved = false;
@@ -383,7 +384,7 @@ static void link_down(struct mqtt_ingest *self, const char *reason)
 static void link_prove(struct mqtt_ingest *self, int64_t now)
 {
     if (!self->is_up || self->is_proved || now - self->link_at < PROVED_AFTER ||
-        session_unanswered(self->session) != NULL)
+        mqtt_session_unanswered(self->session) != NULL)
         return;
     self->is_proved = true;
     if (self->fleeting > 1)
@@ -397,22 +398,22 @@ static void link_prove(struct mqtt_ingest *self, int64_t now)
 static bool link_flush(struct mqtt_ingest *self)
 {
     for (;;) {
-        struct fms_bytes output = session_output(self->session);
-        ssize_t n = output.size > 0 ? transport_write(self->transport, output.data, output.size) : -EAGAIN;
+        struct fms_bytes output = mqtt_session_output(self->session);
+        ssize_t n = output.size > 0 ? mqtt_transport_write(self->transport, output.data, output.size) : -EAGAIN;
 
         if (n == -EAGAIN)
             return true;
         if (n < 0)
             return false;
-        session_sent(self->session, (size_t)n, fms_now(self->host));
+        mqtt_session_sent(self->session, (size_t)n, fms_now(self->host));
     }
 }
 
 static void tell_up(struct mqtt_ingest *self)
 {
-    const char *session = session_was_present(self->session) ? "with the session that the broker kept"
-                                                             : "with a new session";
-    const char *version = session_version(self->session) == PACKET_5 ? "5" : "3.1.1";
+    const char *session = mqtt_session_was_present(self->session) ? "with the session that the broker kept"
+                                                                  : "with a new session";
+    const char *version = mqtt_session_version(self->session) == MQTT_PACKET_5 ? "5" : "3.1.1";
 
     if (self->fleeting > 1)
         return; /* link_prove tells it */
@@ -427,9 +428,9 @@ static void tell_up(struct mqtt_ingest *self)
 /* Some brokers never say that they have a session, so only who has said so before is believed when it says the contrary. */
 static void tell_session(struct mqtt_ingest *self)
 {
-    bool has_memory = !self->clean_start || session_version(self->session) == PACKET_5;
+    bool has_memory = !self->clean_start || mqtt_session_version(self->session) == MQTT_PACKET_5;
 
-    if (session_was_present(self->session)) {
+    if (mqtt_session_was_present(self->session)) {
         self->knows_session = true;
     } else if (has_memory && self->has_session && self->knows_session) {
         fms_warn(self->host, "the broker does not have our session any more: what was published while we were away is"
@@ -445,7 +446,7 @@ static void tell_session(struct mqtt_ingest *self)
 /* Each once, until it changes. */
 static void tell_limits(struct mqtt_ingest *self)
 {
-    const struct session_limits *limits = session_limits(self->session), *told = &self->told_limits;
+    const struct mqtt_session_limits *limits = mqtt_session_limits(self->session), *told = &self->told_limits;
 
     if (limits->session_expiry < self->session_expiry / FMS_SECOND && limits->session_expiry != told->session_expiry)
         fms_warn(self->host,
@@ -463,21 +464,22 @@ static void on_connected(struct mqtt_ingest *self)
 {
     tell_up(self);
     tell_session(self);
-    if (session_version(self->session) == PACKET_5)
+    if (mqtt_session_version(self->session) == MQTT_PACKET_5)
         tell_limits(self);
     fms_count(self->host, COUNT_CONNECTIONS, 1);
-    fms_gauge(self->host, GAUGE_SESSION, session_was_present(self->session));
-    fms_gauge(self->host, GAUGE_WINDOW, session_version(self->session) == PACKET_5 ? (double)self->window : 0);
+    fms_gauge(self->host, GAUGE_SESSION, mqtt_session_was_present(self->session));
+    fms_gauge(self->host, GAUGE_WINDOW,
+              mqtt_session_version(self->session) == MQTT_PACKET_5 ? (double)self->window : 0);
     self->is_up = true;
     self->has_connected = true;
     self->has_told_version = false;
-    self->has_spoken_5 = self->has_spoken_5 || session_version(self->session) == PACKET_5;
+    self->has_spoken_5 = self->has_spoken_5 || mqtt_session_version(self->session) == MQTT_PACKET_5;
     self->told[0] = '\0';
     self->ask_at = FMS_NEVER;
     self->refusals = 0;
 }
 
-static void on_granted(struct mqtt_ingest *self, const struct session_message *message)
+static void on_granted(struct mqtt_ingest *self, const struct mqtt_session_message *message)
 {
     const char *filter = self->topic.items[message->filter];
 
@@ -485,7 +487,7 @@ static void on_granted(struct mqtt_ingest *self, const struct session_message *m
         fms_warn(self->host, "the broker grants \"%s\" only QoS %d, not %lld", filter, message->reason,
                  (long long)self->mqtt.qos);
     self->has_session = true;
-    if (!session_is_subscribed(self->session))
+    if (!mqtt_session_is_subscribed(self->session))
         return;
     if (!self->has_told)
         fms_info(self->host, "receives %s%s", self->topic.items[0], self->topic.count > 1 ? " and others" : "");
@@ -494,15 +496,15 @@ static void on_granted(struct mqtt_ingest *self, const struct session_message *m
     fms_link_up(self->host);
 }
 
-static void on_refused(struct mqtt_ingest *self, const struct session_message *message)
+static void on_refused(struct mqtt_ingest *self, const struct mqtt_session_message *message)
 {
-    enum packet_version version = session_version(self->session);
+    enum mqtt_packet_version version = mqtt_session_version(self->session);
 
     fms_error(self->host,
               "the broker refuses the subscription to \"%s\": %s; asking again until it is granted (may this user read"
               " that?)",
               self->topic.items[message->filter],
-              version == PACKET_5 ? packet_reason_text(version, message->reason) : "refused");
+              version == MQTT_PACKET_5 ? mqtt_packet_reason_text(version, message->reason) : "refused");
     fms_link_down(self->host, "the broker refuses the subscription to \"%.100s\"", self->topic.items[message->filter]);
     if (self->ask_at == FMS_NEVER)
         self->ask_at = fms_now(self->host) +
@@ -510,11 +512,11 @@ static void on_refused(struct mqtt_ingest *self, const struct session_message *m
 }
 
 /* MQTT 3.1.1 does not say which of them there were. */
-static void on_swept(struct mqtt_ingest *self, const struct session_message *message)
+static void on_swept(struct mqtt_ingest *self, const struct mqtt_session_message *message)
 {
     char text[MQTT_SHOWN_SIZE];
 
-    if (session_version(self->session) == PACKET_5)
+    if (mqtt_session_version(self->session) == MQTT_PACKET_5)
         fms_warn(self->host,
                  "the broker's session still had subscriptions from an earlier start, which topic does not ask for, and"
                  " which are unsubscribed now: %s",
@@ -527,7 +529,7 @@ static void on_swept(struct mqtt_ingest *self, const struct session_message *mes
                  mqtt_show(message->topic, text));
 }
 
-static void on_stray(struct mqtt_ingest *self, const struct session_message *message)
+static void on_stray(struct mqtt_ingest *self, const struct mqtt_session_message *message)
 {
     char text[MQTT_SHOWN_SIZE];
 
@@ -538,17 +540,17 @@ static void on_stray(struct mqtt_ingest *self, const struct session_message *mes
 }
 
 /* What the broker has not answered, though it is there. */
-static void tell_late(struct mqtt_ingest *self, enum session_event event)
+static void tell_late(struct mqtt_ingest *self, enum mqtt_session_event event)
 {
-    const char *filter = session_late(self->session);
+    const char *filter = mqtt_session_late(self->session);
 
-    if (event == SESSION_UNANSWERED)
+    if (event == MQTT_SESSION_UNANSWERED)
         fms_warn(self->host,
                  "the broker has not yet answered SUBSCRIBE to \"%.100s\", though it sends messages: perhaps what it "
                  "has kept"
                  " for us comes first",
                  filter);
-    else if (event == SESSION_UNSWEPT)
+    else if (event == MQTT_SESSION_UNSWEPT)
         fms_warn(
             self->host,
             "the broker does not answer UNSUBSCRIBE from \"%.100s\": what a subscription from an earlier start brings"
@@ -560,26 +562,26 @@ static void tell_late(struct mqtt_ingest *self, enum session_event event)
 
 /* What the broker of MQTT 3.1.1 was not asked for, because it cannot be asked. Where it has kept the session, nothing tells a
  * subscription that is new to it from one that it has had. */
-static bool is_wanted(const struct mqtt_ingest *self, const struct session_message *message)
+static bool is_wanted(const struct mqtt_ingest *self, const struct mqtt_session_message *message)
 {
     if (!message->is_retained || self->retained == MQTT_RETAINED_ALL)
         return true;
     return self->retained == MQTT_RETAINED_NEW &&
-           (session_version(self->session) == PACKET_5 ||
-            (session_is_first(self->session) && !session_was_present(self->session)));
+           (mqtt_session_version(self->session) == MQTT_PACKET_5 ||
+            (mqtt_session_is_first(self->session) && !mqtt_session_was_present(self->session)));
 }
 
 /* As fms_emit; of what is not wanted, the broker hears as of what is delivered. */
-static int link_take(struct mqtt_ingest *self, struct fms_bytes *input, const struct session_message *message)
+static int link_take(struct mqtt_ingest *self, struct fms_bytes *input, const struct mqtt_session_message *message)
 {
     bool is_emitted = is_wanted(self, message);
     int error = is_emitted ? ingest_emit(self, message) : 0;
 
     if (error != 0)
         return error;
-    session_take(self->session, input, message);
+    mqtt_session_take(self->session, input, message);
     if (!is_emitted) {
-        session_settled(self->session, message->tag);
+        mqtt_session_settled(self->session, message->tag);
         fms_count(self->host, COUNT_RETAINED, 1);
     }
     return 0;
@@ -590,23 +592,23 @@ static int link_take(struct mqtt_ingest *self, struct fms_bytes *input, const st
 static int link_parse(struct mqtt_ingest *self, size_t *credit)
 {
     struct fms_bytes input = fms_bytes_of(self->buffer + self->start, self->end - self->start);
-    struct session_message message;
-    enum session_event event = SESSION_HUNGRY;
+    struct mqtt_session_message message;
+    enum mqtt_session_event event = MQTT_SESSION_HUNGRY;
     int error = 0;
 
     self->is_held = false;
-    while (error == 0 && (event = session_read(self->session, &input, &message)) != SESSION_HUNGRY) {
-        if (event == SESSION_CONNECTED)
+    while (error == 0 && (event = mqtt_session_read(self->session, &input, &message)) != MQTT_SESSION_HUNGRY) {
+        if (event == MQTT_SESSION_CONNECTED)
             on_connected(self);
-        else if (event == SESSION_GRANTED)
+        else if (event == MQTT_SESSION_GRANTED)
             on_granted(self, &message);
-        else if (event == SESSION_REFUSED)
+        else if (event == MQTT_SESSION_REFUSED)
             on_refused(self, &message);
-        else if (event == SESSION_SWEPT)
+        else if (event == MQTT_SESSION_SWEPT)
             on_swept(self, &message);
-        else if (event == SESSION_STRAY)
+        else if (event == MQTT_SESSION_STRAY)
             on_stray(self, &message);
-        else if (event == SESSION_CLOSED)
+        else if (event == MQTT_SESSION_CLOSED)
             error = -EPIPE;
         else if (*credit == 0)
             error = -EAGAIN;
@@ -625,22 +627,22 @@ static int link_read(struct mqtt_ingest *self)
 
     if (!buffer_reserve(self))
         return fms_fail(self->host, -ENOMEM, "no memory for a message of %zu bytes: lower max_in_flight_bytes",
-                        session_wanted(self->session));
-    n = transport_read(self->transport, self->buffer + self->end, self->buffer_size - self->end);
+                        mqtt_session_wanted(self->session));
+    n = mqtt_transport_read(self->transport, self->buffer + self->end, self->buffer_size - self->end);
     if (n == -EAGAIN)
         return 0;
     if (n < 0)
         return -EPIPE;
     self->end += (size_t)n;
     self->read_at = fms_realtime(self->host);
-    session_heard(self->session, fms_now(self->host));
+    mqtt_session_heard(self->session, fms_now(self->host));
     return 0;
 }
 
 /* What may be wrong where the broker hangs up on CONNECT. */
 static const char *connect_hint(const struct mqtt_ingest *self)
 {
-    bool is_tls = transport_server(self->transport)->is_tls;
+    bool is_tls = mqtt_transport_server(self->transport)->is_tls;
 
     if (self->mqtt.version == MQTT_AUTO)
         return is_tls ? "" : " (does that port want TLS? Then use ssl://)";
@@ -652,18 +654,18 @@ static const char *connect_hint(const struct mqtt_ingest *self)
 /* Why the connection is over: what the session says comes before what the socket says, and with what had no answer. */
 static const char *down_reason(struct mqtt_ingest *self)
 {
-    const char *reason = session_reason(self->session), *filter = session_unanswered(self->session);
-    const char *old_filter = session_unswept(self->session);
+    const char *reason = mqtt_session_reason(self->session), *filter = mqtt_session_unanswered(self->session);
+    const char *old_filter = mqtt_session_unswept(self->session);
 
-    if (reason[0] != '\0' && !session_was_dismissed(self->session))
+    if (reason[0] != '\0' && !mqtt_session_was_dismissed(self->session))
         return reason;
     if (reason[0] == '\0')
-        reason = transport_reason(self->transport);
+        reason = mqtt_transport_reason(self->transport);
     if (self->is_up && filter != NULL)
         snprintf(self->why, sizeof self->why, "%s, and SUBSCRIBE to \"%.100s\" had no answer", reason, filter);
     else if (old_filter != NULL)
         snprintf(self->why, sizeof self->why, "%s, and UNSUBSCRIBE from \"%.100s\" had no answer", reason, old_filter);
-    else if (!self->is_up && transport_was_closed(self->transport))
+    else if (!self->is_up && mqtt_transport_was_closed(self->transport))
         snprintf(self->why, sizeof self->why, "%s, and CONNECT had no answer%s", reason, connect_hint(self));
     else
         return reason;
@@ -672,17 +674,18 @@ static const char *down_reason(struct mqtt_ingest *self)
 
 static bool link_may_read(const struct mqtt_ingest *self)
 {
-    return !self->is_held && !self->is_stopping && !session_is_full(self->session);
+    return !self->is_held && !self->is_stopping && !mqtt_session_is_full(self->session);
 }
 
 static void link_wait(struct mqtt_ingest *self, bool is_at_once, struct fms_wait *wait)
 {
-    bool is_more = transport_wait(self->transport, link_may_read(self), session_output(self->session).size > 0, wait);
+    bool is_more = mqtt_transport_wait(self->transport, link_may_read(self),
+                                       mqtt_session_output(self->session).size > 0, wait);
 
-    wait->deadline = session_deadline(self->session);
+    wait->deadline = mqtt_session_deadline(self->session);
     if (self->ask_at < wait->deadline)
         wait->deadline = self->ask_at;
-    if (self->is_up && self->fleeting > 1 && session_unanswered(self->session) == NULL &&
+    if (self->is_up && self->fleeting > 1 && mqtt_session_unanswered(self->session) == NULL &&
         self->link_at + PROVED_AFTER < wait->deadline)
         wait->deadline = self->link_at + PROVED_AFTER; /* to tell that it lasts */
     if (is_more || is_at_once)
@@ -694,7 +697,7 @@ static int link_receive(struct mqtt_ingest *self, size_t *credit)
 {
     int error = 0;
 
-    if (session_is_full(self->session) && !link_flush(self))
+    if (mqtt_session_is_full(self->session) && !link_flush(self))
         return -EPIPE;
     if (!self->is_stopping)
         error = link_parse(self, credit);
@@ -713,26 +716,26 @@ static int link_serve(struct mqtt_ingest *self, size_t credit, struct fms_wait *
     int64_t now = fms_now(self->host), round_trip;
     int error = link_receive(self, &credit);
 
-    if (session_round_trip(self->session, &round_trip))
+    if (mqtt_session_round_trip(self->session, &round_trip))
         fms_observe(self->host, DURATION_ROUND_TRIP, round_trip);
     if (self->is_held && !was_held && !had_credit)
         fms_count(self->host, COUNT_PAUSES, 1);
     if (error == 0) {
-        enum session_event event = session_tick(self->session, now, link_may_read(self));
+        enum mqtt_session_event event = mqtt_session_tick(self->session, now, link_may_read(self));
 
         tell_late(self, event);
-        error = event == SESSION_CLOSED ? -EPIPE : 0;
+        error = event == MQTT_SESSION_CLOSED ? -EPIPE : 0;
     }
     if (error == 0 && now >= self->ask_at) {
         self->ask_at = FMS_NEVER;
-        session_subscribe(self->session, now);
+        mqtt_session_subscribe(self->session, now);
     }
     link_prove(self, now);
-    was_full = session_is_full(self->session); /* and so what was read may not all be handed on */
+    was_full = mqtt_session_is_full(self->session); /* and so what was read may not all be handed on */
     if (!link_flush(self) && error == 0)
         error = -EPIPE;
     if (error == 0)
-        link_wait(self, (had_credit && credit == 0) || (was_full && !session_is_full(self->session)), wait);
+        link_wait(self, (had_credit && credit == 0) || (was_full && !mqtt_session_is_full(self->session)), wait);
     return error;
 }
 
@@ -749,7 +752,7 @@ static void link_settle(struct mqtt_ingest *self)
 /* Reads, and forgets. False: the broker has hung up. */
 static bool link_discard(struct mqtt_ingest *self)
 {
-    ssize_t n = transport_read(self->transport, self->buffer, self->buffer_size);
+    ssize_t n = mqtt_transport_read(self->transport, self->buffer, self->buffer_size);
 
     return n > 0 || n == -EAGAIN;
 }
@@ -759,8 +762,8 @@ static void link_parting(struct mqtt_ingest *self, struct fms_wait *wait)
     int64_t now = fms_now(self->host);
     bool is_open = link_flush(self);
 
-    if (self->link == LINK_SETTLING && (session_is_settled(self->session) || now >= self->part_until)) {
-        session_part(self->session, false);
+    if (self->link == LINK_SETTLING && (mqtt_session_is_settled(self->session) || now >= self->part_until)) {
+        mqtt_session_part(self->session, false);
         self->link = LINK_PARTING;
         self->part_until = now + PART_PATIENCE;
         is_open = is_open && link_flush(self);
@@ -772,7 +775,8 @@ static void link_parting(struct mqtt_ingest *self, struct fms_wait *wait)
         return;
     }
     wait->deadline = self->part_until;
-    if (transport_wait(self->transport, self->link == LINK_PARTING, session_output(self->session).size > 0, wait))
+    if (mqtt_transport_wait(self->transport, self->link == LINK_PARTING, mqtt_session_output(self->session).size > 0,
+                            wait))
         wait->deadline = 0;
 }
 
@@ -781,8 +785,8 @@ static void link_parting(struct mqtt_ingest *self, struct fms_wait *wait)
 static int ingest_start(struct mqtt_ingest *self)
 {
     size_t records, bytes, window;
-    struct session_options options = {
-        .version = self->mqtt.version == MQTT_3_1_1 ? PACKET_3_1_1 : PACKET_5,
+    struct mqtt_session_options options = {
+        .version = self->mqtt.version == MQTT_3_1_1 ? MQTT_PACKET_3_1_1 : MQTT_PACKET_5,
         .client_id = self->mqtt.client_id != NULL ? self->mqtt.client_id : self->client_id,
         .username = self->mqtt.username,
         .password = self->mqtt.password,
@@ -803,7 +807,7 @@ static int ingest_start(struct mqtt_ingest *self)
     self->window = window;
     options.flights_max = FLIGHTS_MAX;
     options.buffer_size = bytes > BUFFER_SIZE ? bytes : BUFFER_SIZE;
-    self->session = session_new(&options);
+    self->session = mqtt_session_new(&options);
     return self->session != NULL && buffer_reserve(self) ? 0 : fms_fail(self->host, -ENOMEM, "out of memory");
 }
 
@@ -811,17 +815,17 @@ static int ingest_start(struct mqtt_ingest *self)
 static int link_connect(struct mqtt_ingest *self, struct fms_wait *wait)
 {
     int64_t now = fms_now(self->host);
-    int error = transport_connect(self->transport, now, wait);
+    int error = mqtt_transport_connect(self->transport, now, wait);
 
     if (error == -EAGAIN)
         return 0;
     if (error != 0) {
-        link_down(self, transport_reason(self->transport));
+        link_down(self, mqtt_transport_reason(self->transport));
         return -EPIPE;
     }
     self->link = LINK_UP;
     self->link_at = now;
-    session_begin(self->session, now);
+    mqtt_session_begin(self->session, now);
     return 0;
 }
 
@@ -831,7 +835,7 @@ static int link_turn(struct mqtt_ingest *self, size_t credit, struct fms_wait *w
     int error = 0;
 
     if (self->link == LINK_DOWN && now >= self->link_at && !self->is_stopping) {
-        transport_open(self->transport, now);
+        mqtt_transport_open(self->transport, now);
         self->link = LINK_CONNECTING;
     }
     if (self->link == LINK_CONNECTING)
@@ -839,7 +843,7 @@ static int link_turn(struct mqtt_ingest *self, size_t credit, struct fms_wait *w
     if (self->link == LINK_UP)
         error = link_serve(self, credit, wait);
     if (error == -EPIPE) {
-        if (session_is_parting(self->session))
+        if (mqtt_session_is_parting(self->session))
             link_settle(self);
         else
             link_down(self, down_reason(self));
@@ -870,7 +874,7 @@ static void mqtt_ingest_settled(void *instance, const struct fms_record *record,
 
     (void)fate;
     self->unsettled--;
-    if (session_settled(self->session, record->tag) || self->link == LINK_SETTLING ||
+    if (mqtt_session_settled(self->session, record->tag) || self->link == LINK_SETTLING ||
         (self->is_stopping && self->unsettled == 0))
         fms_wake(self->host);
 }
@@ -888,7 +892,7 @@ static void mqtt_ingest_measure(void *instance)
 
     if (self->session == NULL)
         return;
-    fms_gauge(self->host, GAUGE_UNACKNOWLEDGED, (double)session_flights(self->session));
+    fms_gauge(self->host, GAUGE_UNACKNOWLEDGED, (double)mqtt_session_flights(self->session));
     fms_gauge(self->host, GAUGE_BUFFER, (double)(self->end - self->start));
 }
 
@@ -923,9 +927,9 @@ static int mqtt_ingest_open(void *instance, const struct fms_host *host)
 
     self->host = host;
     self->ask_at = FMS_NEVER;
-    self->told_limits = (struct session_limits){UINT32_MAX, 3, true};
+    self->told_limits = (struct mqtt_session_limits){UINT32_MAX, 3, true};
     mqtt_make_client_id(host, self->client_id);
-    return transport_new(&self->transport, &self->mqtt, self->alpn, host);
+    return mqtt_transport_new(&self->transport, &self->mqtt, self->alpn, host);
 }
 
 /* Waits as the lane would. False: the deadline has come. */
@@ -953,18 +957,18 @@ static void link_part(struct mqtt_ingest *self)
 
     if (self->link < LINK_UP)
         return;
-    session_part(self->session, true);
+    mqtt_session_part(self->session, true);
     do {
-        bool is_open = link_flush(self), has_more = session_output(self->session).size > 0;
+        bool is_open = link_flush(self), has_more = mqtt_session_output(self->session).size > 0;
 
         if (!has_more && !is_finished && fms_now(self->host) >= finish_at) {
-            transport_finish(self->transport);
+            mqtt_transport_finish(self->transport);
             is_finished = true;
         }
-        n = transport_read(self->transport, self->buffer, self->buffer_size);
+        n = mqtt_transport_read(self->transport, self->buffer, self->buffer_size);
         if (!is_open || n == -EPIPE)
             break;
-        is_more = transport_wait(self->transport, true, has_more, &wait);
+        is_more = mqtt_transport_wait(self->transport, true, has_more, &wait);
     } while (is_more ? fms_now(self->host) < deadline : wait_for_it(self, &wait, deadline));
     link_down(self, NULL);
 }
@@ -975,9 +979,9 @@ static void mqtt_ingest_close(void *instance)
 
     if (self->session != NULL) {
         link_part(self);
-        session_free(self->session);
+        mqtt_session_free(self->session);
     }
-    transport_free(self->transport);
+    mqtt_transport_free(self->transport);
     free(self->buffer);
     mqtt_headers_free(&self->headers);
 }
@@ -987,15 +991,15 @@ static void mqtt_ingest_close(void *instance)
 /* Ends one attempt as the pipeline would: -EAGAIN: another version is to be tried, or the next server. */
 static int probe_fail(struct mqtt_ingest *self, int error, const char *reason)
 {
-    if (may_speak_another(self) && session_version(self->session) == PACKET_5) {
+    if (may_speak_another(self) && mqtt_session_version(self->session) == MQTT_PACKET_5) {
         speak_another(self);
         return -EAGAIN;
     }
-    if (transport_is_last(self->transport))
+    if (mqtt_transport_is_last(self->transport))
         return fms_fail(self->host, error, "cannot connect to %s: %s", server_of(self), reason);
     fms_report(self->host, "%s: %s; the next address is tried", server_of(self), reason);
     if (self->mqtt.version == MQTT_AUTO)
-        session_speak(self->session, PACKET_5);
+        mqtt_session_speak(self->session, MQTT_PACKET_5);
     return -EAGAIN;
 }
 
@@ -1007,37 +1011,39 @@ static int probe_connect(struct mqtt_ingest *self, int64_t deadline)
 
     do {
         wait = (struct fms_wait){-1, 0, FMS_NEVER};
-        error = transport_connect(self->transport, fms_now(self->host), &wait);
+        error = mqtt_transport_connect(self->transport, fms_now(self->host), &wait);
     } while (error == -EAGAIN && wait_for_it(self, &wait, deadline));
     if (error == -EAGAIN)
         return probe_fail(self, -ETIMEDOUT, "no answer in time");
     if (error != 0)
-        return probe_fail(self, error, transport_reason(self->transport));
-    session_begin(self->session, fms_now(self->host));
+        return probe_fail(self, error, mqtt_transport_reason(self->transport));
+    mqtt_session_begin(self->session, fms_now(self->host));
     self->link = LINK_UP;
     return 0;
 }
 
 /* Tells of one event. How many subscriptions it has decided; negative: one is refused, or the connection is over. */
-static int probe_tell(struct mqtt_ingest *self, enum session_event event, const struct session_message *message,
-                      int64_t since)
+static int probe_tell(struct mqtt_ingest *self, enum mqtt_session_event event,
+                      const struct mqtt_session_message *message, int64_t since)
 {
-    const char *filter = self->topic.items[event == SESSION_GRANTED || event == SESSION_REFUSED ? message->filter : 0];
+    const char *filter =
+        self->topic.items[event == MQTT_SESSION_GRANTED || event == MQTT_SESSION_REFUSED ? message->filter : 0];
 
     switch (event) {
-    case SESSION_CONNECTED:
+    case MQTT_SESSION_CONNECTED:
         fms_report(self->host, "%s answers in %.1f ms, MQTT %s", server_of(self),
                    (double)(fms_now(self->host) - since) / (double)FMS_MS,
-                   session_version(self->session) == PACKET_5 ? "5" : "3.1.1");
+                   mqtt_session_version(self->session) == MQTT_PACKET_5 ? "5" : "3.1.1");
         return 0;
-    case SESSION_GRANTED:
+    case MQTT_SESSION_GRANTED:
         fms_report(self->host, "topic \"%s\" is granted, with QoS %d", filter, message->reason);
         return 1;
-    case SESSION_REFUSED:
+    case MQTT_SESSION_REFUSED:
         return fms_fail(self->host, -EACCES, "topic \"%s\": %s", filter,
-                        session_version(self->session) == PACKET_5 ? packet_reason_text(PACKET_5, message->reason)
-                                                                   : "refused");
-    case SESSION_CLOSED:
+                        mqtt_session_version(self->session) == MQTT_PACKET_5
+                            ? mqtt_packet_reason_text(MQTT_PACKET_5, message->reason)
+                            : "refused");
+    case MQTT_SESSION_CLOSED:
         return probe_fail(self, -EPIPE, down_reason(self));
     default:
         return 0;
@@ -1051,31 +1057,31 @@ static int probe_talk(struct mqtt_ingest *self, int64_t since, int64_t deadline)
     struct fms_wait wait = {-1, 0, FMS_NEVER};
 
     do {
-        struct session_message message = {0};
-        enum session_event event;
+        struct mqtt_session_message message = {0};
+        enum mqtt_session_event event;
         struct fms_bytes input;
 
         if (!link_flush(self) || link_read(self) != 0)
             return probe_fail(self, -EPIPE, down_reason(self));
         input = fms_bytes_of(self->buffer + self->start, self->end - self->start);
-        while ((event = session_read(self->session, &input, &message)) != SESSION_HUNGRY) {
+        while ((event = mqtt_session_read(self->session, &input, &message)) != MQTT_SESSION_HUNGRY) {
             int result = probe_tell(self, event, &message, since);
 
             if (result < 0)
                 return result;
             decided += (size_t)result;
-            if (event == SESSION_MESSAGE)
-                session_take(self->session, &input, &message); /* not acknowledged: its session ends here */
+            if (event == MQTT_SESSION_MESSAGE)
+                mqtt_session_take(self->session, &input, &message); /* not acknowledged: its session ends here */
         }
         self->start = self->end - input.size;
         link_flush(self);
-        transport_wait(self->transport, true, session_output(self->session).size > 0, &wait);
+        mqtt_transport_wait(self->transport, true, mqtt_session_output(self->session).size > 0, &wait);
     } while (decided < self->topic.count && wait_for_it(self, &wait, deadline));
     if (decided == self->topic.count)
         return 0;
     return probe_fail(self, -ETIMEDOUT,
-                      session_is_connected(self->session) ? "no answer to SUBSCRIBE in time"
-                                                          : "no answer to CONNECT in time");
+                      mqtt_session_is_connected(self->session) ? "no answer to SUBSCRIBE in time"
+                                                               : "no answer to CONNECT in time");
 }
 
 /* Server by server, until one will do. Each but the last has half of the time that is left. */
@@ -1086,11 +1092,11 @@ static int probe_run(struct mqtt_ingest *self, int64_t deadline)
     do {
         int64_t since = fms_now(self->host), until = deadline;
 
-        transport_open(self->transport, since);
-        session_end(self->session);
+        mqtt_transport_open(self->transport, since);
+        mqtt_session_end(self->session);
         self->start = self->end = 0;
         self->link = LINK_CONNECTING;
-        if (!transport_is_last(self->transport))
+        if (!mqtt_transport_is_last(self->transport))
             until = since + (deadline - since) / 2;
         error = probe_connect(self, until);
         if (error == 0)
@@ -1105,8 +1111,8 @@ static int mqtt_ingest_probe(void *instance, const struct fms_host *host, int64_
 {
     struct mqtt_ingest *self = instance;
     const char **filters = calloc(self->topic.count + 1, sizeof *filters);
-    struct session_options options = {
-        .version = self->mqtt.version == MQTT_3_1_1 ? PACKET_3_1_1 : PACKET_5,
+    struct mqtt_session_options options = {
+        .version = self->mqtt.version == MQTT_3_1_1 ? MQTT_PACKET_3_1_1 : MQTT_PACKET_5,
         .client_id = self->client_id,
         .username = self->mqtt.username,
         .password = self->mqtt.password,
@@ -1125,18 +1131,18 @@ static int mqtt_ingest_probe(void *instance, const struct fms_host *host, int64_
     mqtt_make_client_id(host, self->client_id);
     for (size_t i = 0; filters != NULL && i < self->topic.count; i++)
         filters[i] = mqtt_filter_unshared(self->topic.items[i]);
-    self->session = filters != NULL ? session_new(&options) : NULL;
+    self->session = filters != NULL ? mqtt_session_new(&options) : NULL;
     error = self->session != NULL && buffer_reserve(self)
-                ? transport_new(&self->transport, &self->mqtt, self->alpn, host)
+                ? mqtt_transport_new(&self->transport, &self->mqtt, self->alpn, host)
                 : fms_fail(host, -ENOMEM, "out of memory");
     if (error == 0) {
         error = probe_run(self, deadline);
-        session_part(self->session, true);
+        mqtt_session_part(self->session, true);
         link_flush(self);
-        transport_free(self->transport);
+        mqtt_transport_free(self->transport);
     }
     if (self->session != NULL)
-        session_free(self->session);
+        mqtt_session_free(self->session);
     free(filters);
     free(self->buffer);
     return error;

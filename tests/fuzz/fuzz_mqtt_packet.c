@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../plugins/mqtt_ingest/packet.h"
+#include "../../plugins/mqtt_ingest/mqtt_packet.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -20,7 +20,7 @@ static void require_within(struct fms_bytes inner, struct fms_bytes outer)
     require(inner.size == 0 || (a >= b && a + inner.size <= b + outer.size));
 }
 
-static void check_properties(const struct packet *packet, const struct packet_properties *properties)
+static void check_properties(const struct mqtt_packet *packet, const struct mqtt_packet_properties *properties)
 {
     struct fms_bytes rest = properties->all, name, value;
     size_t count = 0, size = 0;
@@ -29,7 +29,7 @@ static void check_properties(const struct packet *packet, const struct packet_pr
     require_within(properties->reason_string, packet->body);
     require_within(properties->server_reference, packet->body);
     require_within(properties->response_topic, packet->body);
-    while (packet_next_user(&rest, &name, &value)) {
+    while (mqtt_packet_next_user(&rest, &name, &value)) {
         require_within(name, packet->body);
         require_within(value, packet->body);
         size += name.size;
@@ -40,10 +40,10 @@ static void check_properties(const struct packet *packet, const struct packet_pr
     require(properties->payload_format <= 1);
 }
 
-static void check_publish(enum packet_version version, const struct packet *packet)
+static void check_publish(enum mqtt_packet_version version, const struct mqtt_packet *packet)
 {
-    struct packet_publish whole, part;
-    int error = packet_read_publish(version, packet, packet->body.size, &whole);
+    struct mqtt_packet_publish whole, part;
+    int error = mqtt_packet_read_publish(version, packet, packet->body.size, &whole);
     size_t head;
 
     require(error == 0);
@@ -54,7 +54,7 @@ static void check_publish(enum packet_version version, const struct packet *pack
     require(whole.fault != NULL || whole.topic.size > 0 || whole.properties.topic_alias != 0);
     check_properties(packet, &whole.properties);
     for (size_t there = packet->body.size; there-- > 0 && there + 64 > head;) {
-        error = packet_read_publish(version, packet, there, &part);
+        error = mqtt_packet_read_publish(version, packet, there, &part);
         require(error == 0 || (error == -1 && there < head));
         if (error != 0)
             continue;
@@ -63,42 +63,42 @@ static void check_publish(enum packet_version version, const struct packet *pack
     }
 }
 
-static void check_packet(enum packet_version version, const struct packet *packet)
+static void check_packet(enum mqtt_packet_version version, const struct mqtt_packet *packet)
 {
     union {
-        struct packet_connack connack;
-        struct packet_disconnect disconnect;
-        struct packet_suback suback;
+        struct mqtt_packet_connack connack;
+        struct mqtt_packet_disconnect disconnect;
+        struct mqtt_packet_suback suback;
         uint16_t id;
     } any;
 
-    if (packet->type == PACKET_PUBLISH)
+    if (packet->type == MQTT_PACKET_PUBLISH)
         check_publish(version, packet);
-    if (packet->type == PACKET_CONNACK && packet_read_connack(version, packet, &any.connack) == 0)
+    if (packet->type == MQTT_PACKET_CONNACK && mqtt_packet_read_connack(version, packet, &any.connack) == 0)
         check_properties(packet, &any.connack.properties);
-    if (packet->type == PACKET_PUBREL)
-        packet_read_id(packet, &any.id);
-    if (packet->type == PACKET_DISCONNECT) {
-        packet_read_disconnect(packet, &any.disconnect);
+    if (packet->type == MQTT_PACKET_PUBREL)
+        mqtt_packet_read_id(packet, &any.id);
+    if (packet->type == MQTT_PACKET_DISCONNECT) {
+        mqtt_packet_read_disconnect(packet, &any.disconnect);
         check_properties(packet, &any.disconnect.properties);
     }
-    if (packet->type == PACKET_SUBACK && packet_read_suback(version, packet, &any.suback) == 0)
+    if (packet->type == MQTT_PACKET_SUBACK && mqtt_packet_read_suback(version, packet, &any.suback) == 0)
         require_within(any.suback.reasons, packet->body);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    enum packet_version version = size > 0 && (data[0] & 1) != 0 ? PACKET_5 : PACKET_3_1_1;
+    enum mqtt_packet_version version = size > 0 && (data[0] & 1) != 0 ? MQTT_PACKET_5 : MQTT_PACKET_3_1_1;
 
     for (size_t at = 1; at < size;) {
-        struct packet packet;
+        struct mqtt_packet packet;
         uint8_t *copy;
 
-        if (packet_peek(data + at, size - at, &packet) != 1 || packet.size > size - at)
+        if (mqtt_packet_peek(data + at, size - at, &packet) != 1 || packet.size > size - at)
             return 0;
         copy = malloc(packet.size); /* which ends where the packet ends */
         memcpy(copy, data + at, packet.size);
-        require(packet_peek(copy, packet.size, &packet) == 1);
+        require(mqtt_packet_peek(copy, packet.size, &packet) == 1);
         check_packet(version, &packet);
         free(copy);
         at += packet.size;

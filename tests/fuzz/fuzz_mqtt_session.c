@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../plugins/mqtt_ingest/session.h"
+#include "../../plugins/mqtt_ingest/mqtt_session.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -25,8 +25,8 @@ struct taken {
 };
 
 struct world {
-    struct session *session;
-    enum packet_version version;
+    struct mqtt_session *session;
+    enum mqtt_packet_version version;
     size_t filter_count;
     const uint8_t *data;
     size_t size;
@@ -70,11 +70,11 @@ static void hear_puback(struct world *world, uint16_t id)
     taken->is_acknowledged = true;
 }
 
-static void hear_unsubscribe(const struct world *world, const struct packet *packet)
+static void hear_unsubscribe(const struct world *world, const struct mqtt_packet *packet)
 {
     const uint8_t *at = packet->body.data, *end = at + packet->body.size;
 
-    for (at += world->version == PACKET_5 ? 3 : 2; at < end;) {
+    for (at += world->version == MQTT_PACKET_5 ? 3 : 2; at < end;) {
         size_t size = (size_t)at[0] << 8 | at[1];
 
         require(size > 0 && at + 2 + size <= end);
@@ -84,28 +84,28 @@ static void hear_unsubscribe(const struct world *world, const struct packet *pac
     }
 }
 
-static void hear_packet(struct world *world, const struct packet *packet)
+static void hear_packet(struct world *world, const struct mqtt_packet *packet)
 {
     const uint8_t *body = packet->body.data;
     uint16_t id = packet->body.size >= 2 ? (uint16_t)((unsigned)body[0] << 8 | body[1]) : 0;
 
     switch (packet->type) {
-    case PACKET_PUBACK:
+    case MQTT_PACKET_PUBACK:
         hear_puback(world, id);
         break;
-    case PACKET_PUBREC:
+    case MQTT_PACKET_PUBREC:
         require(world->has_delivered[id]);
         break;
-    case PACKET_PUBCOMP:
+    case MQTT_PACKET_PUBCOMP:
         require(id != 0);
         break;
-    case PACKET_UNSUBSCRIBE:
+    case MQTT_PACKET_UNSUBSCRIBE:
         hear_unsubscribe(world, packet);
         break;
-    case PACKET_CONNECT:
-    case PACKET_SUBSCRIBE:
-    case PACKET_PINGREQ:
-    case PACKET_DISCONNECT:
+    case MQTT_PACKET_CONNECT:
+    case MQTT_PACKET_SUBSCRIBE:
+    case MQTT_PACKET_PINGREQ:
+    case MQTT_PACKET_DISCONNECT:
         break;
     default:
         abort();
@@ -114,14 +114,14 @@ static void hear_packet(struct world *world, const struct packet *packet)
 
 static void hear(struct world *world, struct fms_bytes bytes)
 {
-    struct packet packet;
+    struct mqtt_packet packet;
     size_t at = 0;
 
     require(world->sent + bytes.size <= sizeof world->output);
     if (bytes.size > 0)
         memcpy(world->output + world->sent, bytes.data, bytes.size);
     world->sent += bytes.size;
-    while (packet_peek(world->output + at, world->sent - at, &packet) == 1 && packet.size <= world->sent - at) {
+    while (mqtt_packet_peek(world->output + at, world->sent - at, &packet) == 1 && packet.size <= world->sent - at) {
         hear_packet(world, &packet);
         at += packet.size;
     }
@@ -133,7 +133,7 @@ static void hear(struct world *world, struct fms_bytes bytes)
 
 static void step_send(struct world *world)
 {
-    struct fms_bytes output = session_output(world->session);
+    struct fms_bytes output = mqtt_session_output(world->session);
     size_t part = next_byte(world);
 
     require(output.size < OUTPUT_MOST);
@@ -141,7 +141,7 @@ static void step_send(struct world *world)
         output.size = part;
     hear(world, output);
     if (output.size > 0)
-        session_sent(world->session, output.size, world->now);
+        mqtt_session_sent(world->session, output.size, world->now);
 }
 
 static void keep_input(struct world *world, struct fms_bytes left)
@@ -155,7 +155,7 @@ static void keep_input(struct world *world, struct fms_bytes left)
     world->received = left.size;
 }
 
-static void take(struct world *world, struct fms_bytes *input, const struct session_message *message)
+static void take(struct world *world, struct fms_bytes *input, const struct mqtt_session_message *message)
 {
     struct taken *taken = &world->taken[world->count++];
     volatile uint8_t sum = 0;
@@ -168,7 +168,7 @@ static void take(struct world *world, struct fms_bytes *input, const struct sess
                             .id = (uint16_t)message->tag[1],
                             .qos = message->qos,
                             .connection = world->connection};
-    session_take(world->session, input, message);
+    mqtt_session_take(world->session, input, message);
 }
 
 static void step_receive(struct world *world)
@@ -177,8 +177,8 @@ static void step_receive(struct world *world)
     size_t part = more < world->size ? more : world->size;
     uint8_t *input = malloc(world->received + part + 1);
     struct fms_bytes left;
-    struct session_message message;
-    enum session_event event;
+    struct mqtt_session_message message;
+    enum mqtt_session_event event;
 
     memcpy(input, world->input, world->received);
     memcpy(input + world->received, world->data, part);
@@ -187,15 +187,15 @@ static void step_receive(struct world *world)
     free(world->input);
     world->input = input;
     left = fms_bytes_of(input, world->received + part);
-    session_heard(world->session, world->now);
-    while ((event = session_read(world->session, &left, &message)) != SESSION_HUNGRY) {
-        if (event == SESSION_SWEPT || event == SESSION_STRAY)
+    mqtt_session_heard(world->session, world->now);
+    while ((event = mqtt_session_read(world->session, &left, &message)) != MQTT_SESSION_HUNGRY) {
+        if (event == MQTT_SESSION_SWEPT || event == MQTT_SESSION_STRAY)
             require(message.topic.size > 0);
-        if (event == SESSION_CLOSED)
-            require(session_reason(world->session)[0] != '\0');
-        if (event == SESSION_CLOSED || (event == SESSION_MESSAGE && world->count == TAKEN_MAX))
+        if (event == MQTT_SESSION_CLOSED)
+            require(mqtt_session_reason(world->session)[0] != '\0');
+        if (event == MQTT_SESSION_CLOSED || (event == MQTT_SESSION_MESSAGE && world->count == TAKEN_MAX))
             break;
-        if (event == SESSION_MESSAGE)
+        if (event == MQTT_SESSION_MESSAGE)
             take(world, &left, &message);
     }
     keep_input(world, left);
@@ -210,31 +210,31 @@ static void step_settle(struct world *world)
     taken->is_settled = true;
     if (taken->qos == 2)
         world->has_delivered[taken->id] = true;
-    session_settled(world->session, taken->tag);
+    mqtt_session_settled(world->session, taken->tag);
 }
 
 static void step_reconnect(struct world *world)
 {
-    session_end(world->session);
+    mqtt_session_end(world->session);
     world->connection++;
     world->sent = 0;
     keep_input(world, fms_bytes_of(NULL, 0));
-    session_begin(world->session, world->now);
+    mqtt_session_begin(world->session, world->now);
 }
 
 static void step_tick(struct world *world)
 {
     world->now += next_byte(world) * FMS_SECOND / 8;
-    session_tick(world->session, world->now, (next_byte(world) & 1) != 0);
-    require(session_deadline(world->session) > 0);
+    mqtt_session_tick(world->session, world->now, (next_byte(world) & 1) != 0);
+    require(mqtt_session_deadline(world->session) > 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct world world;
     uint8_t choice = size > 0 ? data[0] : 0;
-    struct session_options options = {
-        .version = (choice & 1) != 0 ? PACKET_5 : PACKET_3_1_1,
+    struct mqtt_session_options options = {
+        .version = (choice & 1) != 0 ? MQTT_PACKET_5 : MQTT_PACKET_3_1_1,
         .client_id = "c",
         .clean_start = (choice & 2) != 0,
         .session_expiry = 60,
@@ -245,11 +245,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .topic_alias_maximum = (choice & 4) != 0 ? 3 : 0,
         .maximum_packet_size = (choice & 8) != 0 ? 300 : 0,
         .flights_max = 65536,
-        .buffer_size = (choice & 16) != 0 ? 64 : 4096, /* smaller than session.h asks for */
+        .buffer_size = (choice & 16) != 0 ? 64 : 4096, /* smaller than mqtt_session.h asks for */
     };
 
     memset(&world, 0, sizeof world);
-    world.session = session_new(&options);
+    world.session = mqtt_session_new(&options);
     world.version = options.version;
     world.filter_count = options.filter_count;
     world.data = size > 0 ? data + 1 : data;
@@ -268,14 +268,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             step_tick(&world);
             break;
         case 3:
-            session_subscribe(world.session, world.now);
+            mqtt_session_subscribe(world.session, world.now);
             break;
         case 4:
             if ((next_byte(&world) & 3) == 0) { /* between two connections */
                 step_reconnect(&world);
                 break;
             }
-            session_part(world.session, (next_byte(&world) & 1) != 0);
+            mqtt_session_part(world.session, (next_byte(&world) & 1) != 0);
             break;
         case 5:
             step_send(&world);
@@ -286,7 +286,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
     step_send(&world);
-    session_free(world.session);
+    mqtt_session_free(world.session);
     free(world.input);
     return 0;
 }

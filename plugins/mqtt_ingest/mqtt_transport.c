@@ -1,5 +1,5 @@
-/* transport.c - see transport.h. */
-#include "transport.h"
+/* mqtt_transport.c - see mqtt_transport.h. */
+#include "mqtt_transport.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,7 +34,7 @@ enum { LOOKUP_RUNS, LOOKUP_IS_DONE, LOOKUP_IS_GIVEN_UP };
 
 enum step { STEP_NONE, STEP_LOOKUP, STEP_ADDRESS, STEP_CONNECT, STEP_HANDSHAKE, STEP_UP };
 
-struct transport {
+struct mqtt_transport {
     const struct mqtt_options *options;
     const char *alpn;
     const struct fms_host *host;
@@ -54,18 +54,18 @@ struct transport {
     short read_events, write_events; /* what to wait for to read and to write: TLS may need the other direction */
 };
 
-const char *transport_reason(const struct transport *transport)
+const char *mqtt_transport_reason(const struct mqtt_transport *transport)
 {
     return transport->reason;
 }
 
-const struct mqtt_url *transport_server(const struct transport *transport)
+const struct mqtt_url *mqtt_transport_server(const struct mqtt_transport *transport)
 {
     return &transport->url;
 }
 
-static void say(struct transport *transport, const char *format, ...) FMS_PRINTF(2, 3);
-static void say(struct transport *transport, const char *format, ...)
+static void say(struct mqtt_transport *transport, const char *format, ...) FMS_PRINTF(2, 3);
+static void say(struct mqtt_transport *transport, const char *format, ...)
 {
     va_list args;
 
@@ -75,7 +75,7 @@ static void say(struct transport *transport, const char *format, ...)
 }
 
 /* The connection is over, by errno's word, or (0) because the broker closed it. */
-static void say_closed(struct transport *transport, int error)
+static void say_closed(struct mqtt_transport *transport, int error)
 {
     if (transport->reason[0] != '\0')
         return;
@@ -88,7 +88,7 @@ static void say_closed(struct transport *transport, int error)
         say(transport, "the connection broke: %s", strerror(error));
 }
 
-bool transport_was_closed(const struct transport *transport)
+bool mqtt_transport_was_closed(const struct mqtt_transport *transport)
 {
     return transport->was_closed;
 }
@@ -170,7 +170,7 @@ static struct mqtt_tls_files tls_files(const struct mqtt_options *options)
     return (struct mqtt_tls_files){options->ca_file, options->cert_file, options->key_file};
 }
 
-static int tls_new(struct transport *transport)
+static int tls_new(struct mqtt_transport *transport)
 {
     struct mqtt_tls_files files = tls_files(transport->options);
     char reason[MQTT_TLS_REASON_SIZE];
@@ -181,7 +181,7 @@ static int tls_new(struct transport *transport)
 }
 
 /* Reads the files again, for whoever replaces them does not start us anew. */
-static void tls_renew(struct transport *transport)
+static void tls_renew(struct mqtt_transport *transport)
 {
     struct mqtt_tls_files files = tls_files(transport->options);
     char reason[MQTT_TLS_REASON_SIZE];
@@ -195,7 +195,7 @@ static void tls_renew(struct transport *transport)
     transport->tls = tls;
 }
 
-static void say_tls_error(struct transport *transport)
+static void say_tls_error(struct mqtt_transport *transport)
 {
     mqtt_tls_explain(ERR_peek_last_error(), transport->reason, sizeof transport->reason);
     ERR_clear_error();
@@ -228,7 +228,7 @@ static bool tls_protocol(SSL *ssl, const char *alpn)
     return SSL_set_alpn_protos(ssl, list, (unsigned)size + 1) == 0;
 }
 
-static int handshake_begin(struct transport *transport)
+static int handshake_begin(struct mqtt_transport *transport)
 {
     tls_renew(transport);
     transport->ssl = SSL_new(transport->tls);
@@ -242,7 +242,7 @@ static int handshake_begin(struct transport *transport)
 }
 
 /* What a call of OpenSSL that moved nothing means: -EAGAIN and what it waits for, or -EPIPE and the reason. */
-static ssize_t tls_outcome(struct transport *transport, int result, short *events)
+static ssize_t tls_outcome(struct mqtt_transport *transport, int result, short *events)
 {
     long verdict;
 
@@ -273,10 +273,10 @@ static ssize_t tls_outcome(struct transport *transport, int result, short *event
 
 /* ---------------------------------------------------------------------------------------------------------- connect */
 
-int transport_new(struct transport **result, const struct mqtt_options *options, const char *alpn,
-                  const struct fms_host *host)
+int mqtt_transport_new(struct mqtt_transport **result, const struct mqtt_options *options, const char *alpn,
+                       const struct fms_host *host)
 {
-    struct transport *transport = calloc(1, sizeof *transport);
+    struct mqtt_transport *transport = calloc(1, sizeof *transport);
     int error = 0;
 
     if (transport == NULL)
@@ -296,7 +296,7 @@ int transport_new(struct transport **result, const struct mqtt_options *options,
     return error;
 }
 
-void transport_close(struct transport *transport)
+void mqtt_transport_close(struct mqtt_transport *transport)
 {
     if (transport->step == STEP_UP && transport->ssl != NULL)
         SSL_shutdown(transport->ssl);
@@ -309,7 +309,7 @@ void transport_close(struct transport *transport)
     transport->step = STEP_NONE;
 }
 
-void transport_finish(struct transport *transport)
+void mqtt_transport_finish(struct mqtt_transport *transport)
 {
     if (transport->ssl != NULL)
         SSL_shutdown(transport->ssl);
@@ -317,36 +317,36 @@ void transport_finish(struct transport *transport)
     shutdown(transport->fd, SHUT_WR);
 }
 
-void transport_free(struct transport *transport)
+void mqtt_transport_free(struct mqtt_transport *transport)
 {
-    transport_close(transport);
+    mqtt_transport_close(transport);
     lookup_give_up(transport->lookup);
     SSL_CTX_free(transport->tls);
     free(transport);
 }
 
-void transport_prove(struct transport *transport)
+void mqtt_transport_prove(struct mqtt_transport *transport)
 {
     transport->server = transport->options->server.count - 1;
     transport->address = NULL;
 }
 
-void transport_stay(struct transport *transport)
+void mqtt_transport_stay(struct mqtt_transport *transport)
 {
     transport->stays = true;
 }
 
-bool transport_is_last(const struct transport *transport)
+bool mqtt_transport_is_last(const struct mqtt_transport *transport)
 {
     return transport->server + 1 == transport->options->server.count &&
            (transport->address == NULL || transport->address->ai_next == NULL);
 }
 
-void transport_open(struct transport *transport, int64_t now)
+void mqtt_transport_open(struct mqtt_transport *transport, int64_t now)
 {
     bool stays = transport->stays;
 
-    transport_close(transport);
+    mqtt_transport_close(transport);
     transport->reason[0] = '\0';
     transport->was_closed = transport->stays = false;
     transport->read_events = POLLIN;
@@ -364,7 +364,7 @@ void transport_open(struct transport *transport, int64_t now)
     transport->step = STEP_LOOKUP;
 }
 
-static int step_lookup(struct transport *transport, struct fms_wait *wait)
+static int step_lookup(struct mqtt_transport *transport, struct fms_wait *wait)
 {
     struct lookup *lookup = transport->lookup;
 
@@ -398,7 +398,7 @@ static void set_keepalive(int fd)
 }
 
 /* Begins with the address, or the next that can be begun with. */
-static int step_address(struct transport *transport, int64_t now)
+static int step_address(struct mqtt_transport *transport, int64_t now)
 {
     for (; transport->address != NULL; transport->address = transport->address->ai_next) {
         const struct addrinfo *address = transport->address;
@@ -424,7 +424,7 @@ static int step_address(struct transport *transport, int64_t now)
 }
 
 /* 0: connected, or the next address is tried; -EAGAIN: not yet. */
-static int step_connect(struct transport *transport, int64_t now, struct fms_wait *wait)
+static int step_connect(struct mqtt_transport *transport, int64_t now, struct fms_wait *wait)
 {
     struct pollfd ready = {transport->fd, POLLOUT, 0};
     socklen_t size = sizeof(int);
@@ -454,7 +454,7 @@ static int step_connect(struct transport *transport, int64_t now, struct fms_wai
     return 0;
 }
 
-static int step_handshake(struct transport *transport, struct fms_wait *wait)
+static int step_handshake(struct mqtt_transport *transport, struct fms_wait *wait)
 {
     int result = SSL_do_handshake(transport->ssl);
 
@@ -468,7 +468,7 @@ static int step_handshake(struct transport *transport, struct fms_wait *wait)
     return -EAGAIN;
 }
 
-int transport_connect(struct transport *transport, int64_t now, struct fms_wait *wait)
+int mqtt_transport_connect(struct mqtt_transport *transport, int64_t now, struct fms_wait *wait)
 {
     int error = 0;
 
@@ -492,7 +492,7 @@ int transport_connect(struct transport *transport, int64_t now, struct fms_wait 
 
 /* -------------------------------------------------------------------------------------------------------- read, write */
 
-ssize_t transport_read(struct transport *transport, void *to, size_t size)
+ssize_t mqtt_transport_read(struct mqtt_transport *transport, void *to, size_t size)
 {
     ssize_t n;
 
@@ -512,7 +512,7 @@ ssize_t transport_read(struct transport *transport, void *to, size_t size)
 
 /* Writing failed. A broker that refuses our certificate with TLS 1.3 says so after the handshake, and hangs up: what it said
  * may still be there to be read. */
-static void hear_alert(struct transport *transport)
+static void hear_alert(struct mqtt_transport *transport)
 {
     char byte;
     int n = SSL_read(transport->ssl, &byte, 1);
@@ -524,7 +524,7 @@ static void hear_alert(struct transport *transport)
     ERR_clear_error();
 }
 
-ssize_t transport_write(struct transport *transport, const void *from, size_t size)
+ssize_t mqtt_transport_write(struct mqtt_transport *transport, const void *from, size_t size)
 {
     bool is_news;
     ssize_t n;
@@ -549,7 +549,8 @@ ssize_t transport_write(struct transport *transport, const void *from, size_t si
     return -EPIPE;
 }
 
-bool transport_wait(const struct transport *transport, bool for_reading, bool for_writing, struct fms_wait *wait)
+bool mqtt_transport_wait(const struct mqtt_transport *transport, bool for_reading, bool for_writing,
+                         struct fms_wait *wait)
 {
     wait->events = (short)((for_reading ? transport->read_events : 0) | (for_writing ? transport->write_events : 0));
     wait->fd = wait->events != 0 ? transport->fd : -1; /* or a hang-up would be ready for ever */

@@ -1,5 +1,5 @@
-/* session.c - see session.h. */
-#include "session.h"
+/* mqtt_session.c - see mqtt_session.h. */
+#include "mqtt_session.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -74,7 +74,7 @@ struct sweep {
     size_t next;                    /* to be tried: each as it is, and then in our groups */
     const char *asked[SWEEP_PIECE]; /* of the UNSUBSCRIBE that is not answered */
     size_t asked_count;             /* 0: no sweep is on */
-    bool is_void;                   /* there was nothing to ask for: to be told by session_read */
+    bool is_void;                   /* there was nothing to ask for: to be told by mqtt_session_read */
     bool is_due;                    /* it is to be sent, behind the acknowledgements of all flights before `after` */
     bool is_overdue;                /* its answer, on a connection that goes on all the same */
     uint64_t after;
@@ -88,13 +88,13 @@ struct sweep {
     char names[512]; /* of what was found */
 };
 
-struct session {
-    struct session_options options;
+struct mqtt_session {
+    struct mqtt_session_options options;
     enum state state;
     bool was_present;
     bool has_connected; /* ever */
     bool is_foreign, is_heard, was_dismissed;
-    struct session_limits limits;
+    struct mqtt_session_limits limits;
     char reason[512];
     bool is_leaving;         /* DISCONNECT is to be sent behind the acknowledgements that are ready */
     uint8_t farewell;        /* its reason code */
@@ -104,10 +104,10 @@ struct session {
     size_t granted;
     bool is_first;       /* connection on which filters are granted */
     bool has_told_late;  /* that SUBSCRIBE has no answer */
-    bool is_reading;     /* when session_tick was called last */
+    bool is_reading;     /* when mqtt_session_tick was called last */
     int64_t asked_at;    /* CONNECT or SUBSCRIBE; FMS_NEVER: it is answered */
     int64_t message_at;  /* the last message in front of that answer */
-    int64_t waits_since; /* for an answer to SUBSCRIBE or UNSUBSCRIBE, seen by session_tick; FMS_NEVER: for none */
+    int64_t waits_since; /* for an answer to SUBSCRIBE or UNSUBSCRIBE, seen by mqtt_session_tick; FMS_NEVER: for none */
     const char *late;    /* the filter that was told of */
 
     int64_t keepalive; /* the broker's word counts (MQTT-3.1.2-21); 0: none */
@@ -128,9 +128,9 @@ struct session {
     uint64_t withheld;   /* the flight at the head, that waits for PUBREL of another of its identifier */
     int64_t withheld_at; /* since when; FMS_NEVER: it does not */
     int64_t ticked_at;
-    struct exchange *exchanges;    /* by packet identifier; NULL: no message of QoS 2 has come */
-    struct alias *aliases;         /* [0] is alias 1 */
-    struct packet_publish publish; /* the latest */
+    struct exchange *exchanges;         /* by packet identifier; NULL: no message of QoS 2 has come */
+    struct alias *aliases;              /* [0] is alias 1 */
+    struct mqtt_packet_publish publish; /* the latest */
 
     struct sweep *sweep;          /* NULL: there was none yet */
     uint32_t subscription_id;     /* of all our filters, and of no other set of them */
@@ -145,7 +145,7 @@ struct session {
 
 /* Whatever their order, another for each set of filters: so it tells subscriptions of ours from those of an earlier start. Three
  * bytes at most. */
-static uint32_t subscription_id_of(const struct session_options *options)
+static uint32_t subscription_id_of(const struct mqtt_session_options *options)
 {
     uint32_t sum = 0;
 
@@ -159,9 +159,9 @@ static uint32_t subscription_id_of(const struct session_options *options)
     return 1 + (sum ^ sum >> 16) % 2097151;
 }
 
-struct session *session_new(const struct session_options *options)
+struct mqtt_session *mqtt_session_new(const struct mqtt_session_options *options)
 {
-    struct session *session = calloc(1, sizeof *session);
+    struct mqtt_session *session = calloc(1, sizeof *session);
 
     if (session == NULL)
         return NULL;
@@ -171,11 +171,11 @@ struct session *session_new(const struct session_options *options)
     session->aliases = calloc((size_t)options->topic_alias_maximum + 1, sizeof *session->aliases);
     if (session->filters != NULL && session->aliases != NULL)
         return session;
-    session_free(session);
+    mqtt_session_free(session);
     return NULL;
 }
 
-static void aliases_forget(struct session *session)
+static void aliases_forget(struct mqtt_session *session)
 {
     for (size_t i = 0; session->aliases != NULL && i < session->options.topic_alias_maximum; i++) {
         free(session->aliases[i].topic);
@@ -183,7 +183,7 @@ static void aliases_forget(struct session *session)
     }
 }
 
-void session_free(struct session *session)
+void mqtt_session_free(struct mqtt_session *session)
 {
     aliases_forget(session);
     free(session->aliases);
@@ -197,52 +197,52 @@ void session_free(struct session *session)
     free(session);
 }
 
-bool session_is_connected(const struct session *session)
+bool mqtt_session_is_connected(const struct mqtt_session *session)
 {
     return session->state == STATE_CONNECTED;
 }
 
-bool session_is_subscribed(const struct session *session)
+bool mqtt_session_is_subscribed(const struct mqtt_session *session)
 {
     return session->granted == session->options.filter_count;
 }
 
-bool session_was_present(const struct session *session)
+bool mqtt_session_was_present(const struct mqtt_session *session)
 {
     return session->was_present;
 }
 
-bool session_is_first(const struct session *session)
+bool mqtt_session_is_first(const struct mqtt_session *session)
 {
     return session->is_first;
 }
 
-bool session_is_foreign(const struct session *session)
+bool mqtt_session_is_foreign(const struct mqtt_session *session)
 {
     return session->is_foreign;
 }
 
-bool session_was_dismissed(const struct session *session)
+bool mqtt_session_was_dismissed(const struct mqtt_session *session)
 {
     return session->was_dismissed;
 }
 
-bool session_is_unheard(const struct session *session)
+bool mqtt_session_is_unheard(const struct mqtt_session *session)
 {
     return !session->is_heard;
 }
 
-const struct session_limits *session_limits(const struct session *session)
+const struct mqtt_session_limits *mqtt_session_limits(const struct mqtt_session *session)
 {
     return &session->limits;
 }
 
-size_t session_flights(const struct session *session)
+size_t mqtt_session_flights(const struct mqtt_session *session)
 {
     return (size_t)(session->tail - session->head);
 }
 
-bool session_round_trip(struct session *session, int64_t *nanoseconds)
+bool mqtt_session_round_trip(struct mqtt_session *session, int64_t *nanoseconds)
 {
     bool has = session->has_round_trip;
 
@@ -251,7 +251,7 @@ bool session_round_trip(struct session *session, int64_t *nanoseconds)
     return has;
 }
 
-const char *session_unanswered(const struct session *session)
+const char *mqtt_session_unanswered(const struct mqtt_session *session)
 {
     for (size_t i = 0; i < session->options.filter_count; i++) {
         if (session->filters[i].is_asked)
@@ -260,57 +260,57 @@ const char *session_unanswered(const struct session *session)
     return NULL;
 }
 
-const char *session_unswept(const struct session *session)
+const char *mqtt_session_unswept(const struct mqtt_session *session)
 {
     const struct sweep *sweep = session->sweep;
 
     return sweep != NULL && sweep->asked_count > 0 && !sweep->is_due && !sweep->is_overdue ? sweep->asked[0] : NULL;
 }
 
-const char *session_late(const struct session *session)
+const char *mqtt_session_late(const struct mqtt_session *session)
 {
     return session->late;
 }
 
-bool session_may_sweep(const struct session *session)
+bool mqtt_session_may_sweep(const struct mqtt_session *session)
 {
     return session->sweep == NULL || session->sweep->deaths < SWEEP_DEATHS;
 }
 
-enum packet_version session_version(const struct session *session)
+enum mqtt_packet_version mqtt_session_version(const struct mqtt_session *session)
 {
     return session->options.version;
 }
 
-void session_speak(struct session *session, enum packet_version version)
+void mqtt_session_speak(struct mqtt_session *session, enum mqtt_packet_version version)
 {
     session->options.version = version;
 }
 
-const char *session_reason(const struct session *session)
+const char *mqtt_session_reason(const struct mqtt_session *session)
 {
     return session->reason;
 }
 
-size_t session_wanted(const struct session *session)
+size_t mqtt_session_wanted(const struct mqtt_session *session)
 {
     return session->wanted;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- output */
 
-static size_t output_left(const struct session *session)
+static size_t output_left(const struct mqtt_session *session)
 {
     return session->output_size - session->output_sent;
 }
 
-bool session_is_full(const struct session *session)
+bool mqtt_session_is_full(const struct mqtt_session *session)
 {
     return output_left(session) >= OUTPUT_MOST;
 }
 
 /* Room for `size` more bytes, or NULL. What was sent makes room first. */
-static uint8_t *output_reserve(struct session *session, size_t size)
+static uint8_t *output_reserve(struct mqtt_session *session, size_t size)
 {
     size_t left = output_left(session), room = session->output_room == 0 ? OUTPUT_MOST + 64 : session->output_room;
     uint8_t *output;
@@ -333,8 +333,8 @@ static uint8_t *output_reserve(struct session *session, size_t size)
 }
 
 /* Gives the connection up, for a reason that is told once. */
-static enum session_event session_give_up(struct session *session, const char *format, ...) FMS_PRINTF(2, 3);
-static enum session_event session_give_up(struct session *session, const char *format, ...)
+static enum mqtt_session_event session_give_up(struct mqtt_session *session, const char *format, ...) FMS_PRINTF(2, 3);
+static enum mqtt_session_event session_give_up(struct mqtt_session *session, const char *format, ...)
 {
     va_list args;
 
@@ -343,71 +343,72 @@ static enum session_event session_give_up(struct session *session, const char *f
         vsnprintf(session->reason, sizeof session->reason, format, args);
     va_end(args);
     session->state = STATE_PARTED;
-    return SESSION_CLOSED;
+    return MQTT_SESSION_CLOSED;
 }
 
 /* Likewise, but the broker can be told, and what was taken is acknowledged first. */
-static enum session_event session_leave(struct session *session, int reason)
+static enum mqtt_session_event session_leave(struct mqtt_session *session, int reason)
 {
     session->farewell = (uint8_t)reason;
     session->state = STATE_PARTING;
-    return SESSION_CLOSED;
+    return MQTT_SESSION_CLOSED;
 }
 
 /* The broker breaks a rule: MQTT 5 tells it so (MQTT-4.13.1-1, MQTT-4.13.2-1), 3.1.1 just closes (MQTT-4.8.0-1 there). */
-static enum session_event session_accuse(struct session *session, int reason, const char *packet)
+static enum mqtt_session_event session_accuse(struct mqtt_session *session, int reason, const char *packet)
 {
     bool is_connected = session->state == STATE_CONNECTED;
 
-    session_give_up(session, "the broker breaks the protocol: %s: %s", packet, packet_reason_text(PACKET_5, reason));
-    return is_connected ? session_leave(session, reason) : SESSION_CLOSED;
+    session_give_up(session, "the broker breaks the protocol: %s: %s", packet,
+                    mqtt_packet_reason_text(MQTT_PACKET_5, reason));
+    return is_connected ? session_leave(session, reason) : MQTT_SESSION_CLOSED;
 }
 
 /* What is no packet that we could name. */
-static enum session_event session_accuse_length(struct session *session, int reason)
+static enum mqtt_session_event session_accuse_length(struct mqtt_session *session, int reason)
 {
     bool is_connected = session->state == STATE_CONNECTED;
 
     session_give_up(session, "the broker breaks the protocol: it sends a packet %s",
                     reason == REASON_MALFORMED ? "whose length cannot be told" : "that is no message and is too large");
-    return is_connected ? session_leave(session, reason) : SESSION_CLOSED;
+    return is_connected ? session_leave(session, reason) : MQTT_SESSION_CLOSED;
 }
 
-static enum session_event session_out_of_memory(struct session *session)
+static enum mqtt_session_event session_out_of_memory(struct mqtt_session *session)
 {
     session_give_up(session, "out of memory");
     return session_leave(session, REASON_SUCCESS);
 }
 
-bool session_is_parting(const struct session *session)
+bool mqtt_session_is_parting(const struct mqtt_session *session)
 {
     return session->state == STATE_PARTING;
 }
 
-bool session_is_settled(const struct session *session)
+bool mqtt_session_is_settled(const struct mqtt_session *session)
 {
     return session->head == session->tail;
 }
 
-static struct flight *flight_of(const struct session *session, uint64_t number)
+static struct flight *flight_of(const struct mqtt_session *session, uint64_t number)
 {
     return &session->ring[number & (session->ring_size - 1)];
 }
 
 /* Whether PUBREC waits until an earlier message of its identifier is released. */
-static bool is_withheld(const struct session *session, const struct flight *flight)
+static bool is_withheld(const struct mqtt_session *session, const struct flight *flight)
 {
     return flight->qos == 2 && session->exchanges[flight->id].unreleased == session->connection;
 }
 
-static bool may_acknowledge(const struct session *session, const struct flight *flight)
+static bool may_acknowledge(const struct mqtt_session *session, const struct flight *flight)
 {
     return flight->is_ready && (session->skip == 0 || session->head + 1 != session->tail) &&
            !is_withheld(session, flight);
 }
 
 /* PUBREC goes out for the message at the head. */
-static void exchange_confirm(struct session *session, uint16_t id)
+static void exchange_confirm(struct mqtt_session *session, uint16_t id)
 {
     struct exchange *exchange = &session->exchanges[id];
 
@@ -418,7 +419,7 @@ static void exchange_confirm(struct session *session, uint16_t id)
 }
 
 /* Adds the acknowledgements that are ready, in the order of receipt, until there are `most` bytes to be sent. */
-static void output_acknowledgements(struct session *session, size_t most)
+static void output_acknowledgements(struct mqtt_session *session, size_t most)
 {
     while (session->head != session->tail && output_left(session) < most) {
         struct flight *flight = flight_of(session, session->head);
@@ -426,11 +427,12 @@ static void output_acknowledgements(struct session *session, size_t most)
 
         if (!may_acknowledge(session, flight))
             return;
-        to = output_reserve(session, PACKET_ACK_SIZE);
+        to = output_reserve(session, MQTT_PACKET_ACK_SIZE);
         if (to == NULL)
             return;
-        session->output_size += packet_write_ack(to, PACKET_ACK_SIZE, session->options.version,
-                                                 flight->qos == 1 ? PACKET_PUBACK : PACKET_PUBREC, flight->id, 0);
+        session->output_size += mqtt_packet_write_ack(to, MQTT_PACKET_ACK_SIZE, session->options.version,
+                                                      flight->qos == 1 ? MQTT_PACKET_PUBACK : MQTT_PACKET_PUBREC,
+                                                      flight->id, 0);
         if (flight->qos == 2)
             exchange_confirm(session, flight->id);
         session->head++;
@@ -438,14 +440,15 @@ static void output_acknowledgements(struct session *session, size_t most)
 }
 
 /* 3.1.1 has no word for what went wrong. */
-static void output_disconnect(struct session *session)
+static void output_disconnect(struct mqtt_session *session)
 {
-    enum packet_version version = session->options.version;
-    uint8_t *to = version == PACKET_5 || session->farewell == REASON_SUCCESS ? output_reserve(session, 16) : NULL;
+    enum mqtt_packet_version version = session->options.version;
+    uint8_t *to = version == MQTT_PACKET_5 || session->farewell == REASON_SUCCESS ? output_reserve(session, 16) : NULL;
 
     session->is_leaving = false;
     if (to != NULL)
-        session->output_size += packet_write_disconnect(to, 16, version, session->farewell, session->farewell_expiry);
+        session->output_size += mqtt_packet_write_disconnect(to, 16, version, session->farewell,
+                                                             session->farewell_expiry);
 }
 
 /* One SUBSCRIBE for each filter. Its packet identifier tells the filter's place, from the highest down: brokers number their
@@ -457,38 +460,38 @@ static uint16_t id_of(size_t filter)
 
 /* The sweep's next UNSUBSCRIBE. Some brokers hang up on it; so what came before it is acknowledged first, or would come again for
  * ever. */
-static void output_unsubscribe(struct session *session)
+static void output_unsubscribe(struct mqtt_session *session)
 {
     struct sweep *sweep = session->sweep;
-    struct packet_unsubscribe unsubscribe = {.version = session->options.version,
-                                             .id = id_of(session->options.filter_count),
-                                             .filters = sweep->asked,
-                                             .count = sweep->asked_count};
-    size_t size = packet_write_unsubscribe(NULL, 0, &unsubscribe);
+    struct mqtt_packet_unsubscribe unsubscribe = {.version = session->options.version,
+                                                  .id = id_of(session->options.filter_count),
+                                                  .filters = sweep->asked,
+                                                  .count = sweep->asked_count};
+    size_t size = mqtt_packet_write_unsubscribe(NULL, 0, &unsubscribe);
     uint8_t *to = output_reserve(session, size);
 
     sweep->is_due = sweep->is_overdue = false;
     if (to != NULL)
-        session->output_size += packet_write_unsubscribe(to, size, &unsubscribe);
+        session->output_size += mqtt_packet_write_unsubscribe(to, size, &unsubscribe);
     else
         sweep->asked_count = 0;
 }
 
-struct fms_bytes session_output(struct session *session)
+struct fms_bytes mqtt_session_output(struct mqtt_session *session)
 {
     if (session->state == STATE_CONNECTED || session->state == STATE_PARTING || session->is_leaving)
         output_acknowledgements(session, OUTPUT_MOST);
     if (session->state == STATE_CONNECTED && session->sweep != NULL && session->sweep->is_due &&
-        session->head >= session->sweep->after && !session_is_full(session))
+        session->head >= session->sweep->after && !mqtt_session_is_full(session))
         output_unsubscribe(session);
-    if (session->is_leaving && !session_is_full(session))
+    if (session->is_leaving && !mqtt_session_is_full(session))
         output_disconnect(session);
     if (session->output == NULL)
         return fms_bytes_of(NULL, 0);
     return fms_bytes_of(session->output + session->output_sent, output_left(session));
 }
 
-void session_sent(struct session *session, size_t size, int64_t now)
+void mqtt_session_sent(struct mqtt_session *session, size_t size, int64_t now)
 {
     session->output_sent += size;
     session->sent_at = now;
@@ -497,26 +500,26 @@ void session_sent(struct session *session, size_t size, int64_t now)
 
 /* --------------------------------------------------------------------------------------------------- the connection */
 
-void session_begin(struct session *session, int64_t now)
+void mqtt_session_begin(struct mqtt_session *session, int64_t now)
 {
-    const struct session_options *options = &session->options;
+    const struct mqtt_session_options *options = &session->options;
     int64_t seconds = (options->keepalive + FMS_SECOND - 1) / FMS_SECOND;
-    struct packet_connect connect = {
+    struct mqtt_packet_connect connect = {
         .version = options->version,
         .client_id = options->client_id,
         .username = options->username,
         .password = options->password,
-        .clean_start = options->clean_start && (options->version == PACKET_3_1_1 || !session->has_connected),
+        .clean_start = options->clean_start && (options->version == MQTT_PACKET_3_1_1 || !session->has_connected),
         .keep_alive = (uint16_t)(seconds < 65535 ? seconds : 65535),
         .session_expiry = options->session_expiry,
         .maximum_packet_size = options->maximum_packet_size,
         .receive_maximum = options->receive_maximum,
         .topic_alias_maximum = options->topic_alias_maximum,
     };
-    size_t size = packet_write_connect(NULL, 0, &connect);
+    size_t size = mqtt_packet_write_connect(NULL, 0, &connect);
     uint8_t *to;
 
-    session_end(session);
+    mqtt_session_end(session);
     session->connection++;
     session->first = session->tail;
     session->reason[0] = '\0';
@@ -528,11 +531,11 @@ void session_begin(struct session *session, int64_t now)
     session->state = STATE_CONNECTING;
     to = output_reserve(session, size);
     if (to != NULL)
-        session->output_size += packet_write_connect(to, size, &connect);
+        session->output_size += mqtt_packet_write_connect(to, size, &connect);
 }
 
 /* One that found nothing is not repeated at once: a session keeps messages longer than subscriptions. */
-static void sweep_put_off(struct session *session)
+static void sweep_put_off(struct mqtt_session *session)
 {
     struct sweep *sweep = session->sweep;
 
@@ -543,7 +546,7 @@ static void sweep_put_off(struct session *session)
 
 /* Whoever ends the connection instead of answering UNSUBSCRIBE is not asked again and again; nor is who does not answer, but goes
  * on, as often. */
-static void sweep_abort(struct session *session)
+static void sweep_abort(struct mqtt_session *session)
 {
     struct sweep *sweep = session->sweep;
 
@@ -556,7 +559,7 @@ static void sweep_abort(struct session *session)
     sweep->is_due = sweep->is_overdue = sweep->is_void = false;
 }
 
-void session_end(struct session *session)
+void mqtt_session_end(struct mqtt_session *session)
 {
     session->state = STATE_CLOSED;
     session->head = session->tail;
@@ -583,7 +586,7 @@ void session_end(struct session *session)
     aliases_forget(session);
 }
 
-void session_part(struct session *session, bool for_good)
+void mqtt_session_part(struct mqtt_session *session, bool for_good)
 {
     bool ends = for_good && session->options.clean_start && session->options.session_expiry > 0;
 
@@ -592,12 +595,12 @@ void session_part(struct session *session, bool for_good)
     session->state = STATE_PARTED;
 }
 
-static struct packet_subscribe subscribe_of(const struct session *session, size_t filter)
+static struct mqtt_packet_subscribe subscribe_of(const struct mqtt_session *session, size_t filter)
 {
-    const struct session_options *options = &session->options;
+    const struct mqtt_session_options *options = &session->options;
     bool is_known = session->filters[filter].was_granted && session->was_present;
 
-    return (struct packet_subscribe){
+    return (struct mqtt_packet_subscribe){
         .version = options->version,
         .id = id_of(filter),
         .filter = options->filters[filter],
@@ -607,11 +610,11 @@ static struct packet_subscribe subscribe_of(const struct session *session, size_
     };
 }
 
-void session_subscribe(struct session *session, int64_t now)
+void mqtt_session_subscribe(struct mqtt_session *session, int64_t now)
 {
     for (size_t i = 0; i < session->options.filter_count; i++) {
-        struct packet_subscribe subscribe = subscribe_of(session, i);
-        size_t size = packet_write_subscribe(NULL, 0, &subscribe);
+        struct mqtt_packet_subscribe subscribe = subscribe_of(session, i);
+        size_t size = mqtt_packet_write_subscribe(NULL, 0, &subscribe);
         uint8_t *to;
 
         if (session->filters[i].is_granted || session->filters[i].is_asked)
@@ -619,7 +622,7 @@ void session_subscribe(struct session *session, int64_t now)
         to = output_reserve(session, size);
         if (to == NULL)
             return; /* asked for at the next call */
-        session->output_size += packet_write_subscribe(to, size, &subscribe);
+        session->output_size += mqtt_packet_write_subscribe(to, size, &subscribe);
         session->filters[i].is_asked = true;
         if (session->asked_at == FMS_NEVER)
             session->asked_at = session->message_at = now;
@@ -629,18 +632,18 @@ void session_subscribe(struct session *session, int64_t now)
 /* ------------------------------------------------------------------------------------------------- packets that come */
 
 /* What the broker does not know any more we must not know either (MQTT-3.2.2-5). */
-static void session_forget(struct session *session)
+static void session_forget(struct mqtt_session *session)
 {
     if (session->exchanges != NULL)
         memset(session->exchanges, 0, IDENTIFIERS * sizeof *session->exchanges);
 }
 
 /* MQTT-3.2.2-15: all else that we send to it has a handful of bytes. */
-static bool may_subscribe(struct session *session, uint32_t maximum_packet_size)
+static bool may_subscribe(struct mqtt_session *session, uint32_t maximum_packet_size)
 {
     for (size_t i = 0; i < session->options.filter_count; i++) {
-        struct packet_subscribe subscribe = subscribe_of(session, i);
-        size_t size = packet_write_subscribe(NULL, 0, &subscribe);
+        struct mqtt_packet_subscribe subscribe = subscribe_of(session, i);
+        size_t size = mqtt_packet_write_subscribe(NULL, 0, &subscribe);
 
         if (size > maximum_packet_size) {
             session_give_up(session,
@@ -653,8 +656,8 @@ static bool may_subscribe(struct session *session, uint32_t maximum_packet_size)
 }
 
 /* What the broker says of a code, whose text is `reason` (NULL: it is 0): the address to go to, where it names one, or its own words. */
-static enum session_event session_refused(struct session *session, const char *what, const char *reason,
-                                          const struct packet_properties *said)
+static enum mqtt_session_event session_refused(struct mqtt_session *session, const char *what, const char *reason,
+                                               const struct mqtt_packet_properties *said)
 {
     struct fms_bytes more = said->server_reference.size > 0 ? said->server_reference : said->reason_string;
     char text[MQTT_SHOWN_SIZE];
@@ -665,71 +668,72 @@ static enum session_event session_refused(struct session *session, const char *w
 
 /* 3.1.1 has its broker answer CONNECT of a version that it does not know with its own CONNACK, which is shorter, or with its
  * own code, which MQTT 5 does not know (3.1.2.2 there). */
-static bool answers_as_3_1_1(const struct packet *packet)
+static bool answers_as_3_1_1(const struct mqtt_packet *packet)
 {
     const uint8_t *body = packet->body.data;
 
     return packet->body.size >= 2 && body[1] <= 5 && (body[1] > 0 || packet->body.size == 2);
 }
 
-static enum session_event session_foreign(struct session *session)
+static enum mqtt_session_event session_foreign(struct mqtt_session *session)
 {
-    bool is_5 = session->options.version == PACKET_5;
+    bool is_5 = session->options.version == MQTT_PACKET_5;
 
     session->is_foreign = true;
     return session_give_up(session, "the broker does not speak MQTT %s", is_5 ? "5" : "3.1.1");
 }
 
-static enum session_event on_accepted(struct session *session, const struct packet_connack *connack)
+static enum mqtt_session_event on_accepted(struct mqtt_session *session, const struct mqtt_packet_connack *connack)
 {
-    const struct packet_properties *said = &connack->properties;
+    const struct mqtt_packet_properties *said = &connack->properties;
 
-    session->has_ids = session->options.version == PACKET_5 && !session->options.clean_start &&
+    session->has_ids = session->options.version == MQTT_PACKET_5 && !session->options.clean_start &&
                        said->subscription_ids_available && !session->refuses_ids;
     session->maximum_packet_size = said->maximum_packet_size;
     if (!may_subscribe(session, said->maximum_packet_size))
-        return SESSION_CLOSED;
+        return MQTT_SESSION_CLOSED;
     session->was_present = connack->session_present;
     if (!connack->session_present)
         session_forget(session);
-    session->limits = (struct session_limits){
-        .session_expiry = packet_has(said, PROPERTY_SESSION_EXPIRY) ? said->session_expiry
-                                                                    : session->options.session_expiry,
+    session->limits = (struct mqtt_session_limits){
+        .session_expiry = mqtt_packet_has(said, PROPERTY_SESSION_EXPIRY) ? said->session_expiry
+                                                                         : session->options.session_expiry,
         .maximum_qos = said->maximum_qos,
         .can_retain = said->retain_available,
     };
-    if (packet_has(said, PROPERTY_SERVER_KEEP_ALIVE))
+    if (mqtt_packet_has(said, PROPERTY_SERVER_KEEP_ALIVE))
         session->keepalive = said->server_keep_alive * FMS_SECOND;
     session->has_connected = true;
     session->asked_at = FMS_NEVER;
     session->state = STATE_CONNECTED;
-    session_subscribe(session, session->heard_at);
-    return SESSION_CONNECTED;
+    mqtt_session_subscribe(session, session->heard_at);
+    return MQTT_SESSION_CONNECTED;
 }
 
-static enum session_event on_connack(struct session *session, const struct packet *packet)
+static enum mqtt_session_event on_connack(struct mqtt_session *session, const struct mqtt_packet *packet)
 {
-    enum packet_version version = session->options.version;
-    struct packet_connack connack;
+    enum mqtt_packet_version version = session->options.version;
+    struct mqtt_packet_connack connack;
     int error;
 
     if (session->state != STATE_CONNECTING) /* MQTT-3.2.0-2 */
         return session_accuse(session, REASON_PROTOCOL_ERROR, "CONNACK");
-    if (version == PACKET_5 && answers_as_3_1_1(packet))
+    if (version == MQTT_PACKET_5 && answers_as_3_1_1(packet))
         return session_foreign(session);
-    error = packet_read_connack(version, packet, &connack);
+    error = mqtt_packet_read_connack(version, packet, &connack);
     if (error != 0)
         return session_accuse(session, error, "CONNACK");
-    if (connack.reason == (version == PACKET_5 ? REASON_UNSUPPORTED_VERSION : 1))
+    if (connack.reason == (version == MQTT_PACKET_5 ? REASON_UNSUPPORTED_VERSION : 1))
         return session_foreign(session);
     if (connack.reason != 0)
-        return session_refused(session, "refused", packet_reason_text(version, connack.reason), &connack.properties);
+        return session_refused(session, "refused", mqtt_packet_reason_text(version, connack.reason),
+                               &connack.properties);
     return on_accepted(session, &connack);
 }
 
 /* SUBSCRIBE to a filter is decided. While others are not, that is progress, but not each time that one is refused which is asked
  * for again and again. */
-static void answer_came(struct session *session, struct filter *filter)
+static void answer_came(struct mqtt_session *session, struct filter *filter)
 {
     bool is_progress = filter->is_granted || !filter->is_refused, is_last = true;
 
@@ -743,18 +747,18 @@ static void answer_came(struct session *session, struct filter *filter)
 }
 
 /* An answer to what was not asked is nothing to us; one without a code is a refusal. */
-static enum session_event on_suback(struct session *session, const struct packet *packet,
-                                    struct session_message *message)
+static enum mqtt_session_event on_suback(struct mqtt_session *session, const struct mqtt_packet *packet,
+                                         struct mqtt_session_message *message)
 {
-    struct packet_suback suback;
-    int error = packet_read_suback(session->options.version, packet, &suback);
+    struct mqtt_packet_suback suback;
+    int error = mqtt_packet_read_suback(session->options.version, packet, &suback);
     struct filter *filter;
 
     if (error != 0)
         return session_accuse(session, error, "SUBACK");
     message->filter = IDENTIFIERS - 1 - suback.id;
     if (message->filter >= session->options.filter_count || !session->filters[message->filter].is_asked)
-        return SESSION_HUNGRY;
+        return MQTT_SESSION_HUNGRY;
     filter = &session->filters[message->filter];
     filter->is_asked = false;
     session->waits_since = FMS_NEVER;
@@ -762,19 +766,19 @@ static enum session_event on_suback(struct session *session, const struct packet
         *(const uint8_t *)suback.reasons.data == REASON_NO_SUBSCRIPTION_IDS) {
         session->refuses_ids = true;
         session->has_ids = false;
-        session_subscribe(session, session->heard_at);
-        return SESSION_HUNGRY;
+        mqtt_session_subscribe(session, session->heard_at);
+        return MQTT_SESSION_HUNGRY;
     }
     message->reason = suback.reasons.size > 0 ? *(const uint8_t *)suback.reasons.data : REASON_UNSPECIFIED;
     filter->is_granted = message->reason <= REASON_GRANTED_QOS_2;
     filter->was_granted = filter->was_granted || filter->is_granted;
     session->granted += filter->is_granted;
     answer_came(session, filter);
-    return filter->is_granted ? SESSION_GRANTED : SESSION_REFUSED;
+    return filter->is_granted ? MQTT_SESSION_GRANTED : MQTT_SESSION_REFUSED;
 }
 
 /* False: no message waits for it. */
-static bool exchange_release(const struct session *session, struct exchange *exchange)
+static bool exchange_release(const struct mqtt_session *session, struct exchange *exchange)
 {
     bool is_earlier = exchange->unreleased == session->connection;
     bool is_known = is_earlier || exchange->state == EXCHANGE_CONFIRMED;
@@ -786,41 +790,43 @@ static bool exchange_release(const struct session *session, struct exchange *exc
 }
 
 /* MQTT-4.3.3-12: the exchange ends, whether we remember it or not. No message has the identifier 0. */
-static enum session_event on_pubrel(struct session *session, const struct packet *packet)
+static enum mqtt_session_event on_pubrel(struct mqtt_session *session, const struct mqtt_packet *packet)
 {
     uint16_t id;
-    int error = packet_read_id(packet, &id);
+    int error = mqtt_packet_read_id(packet, &id);
     bool is_known;
     uint8_t *to;
 
     if (error != 0)
         return session_accuse(session, error, "PUBREL");
     if (id == 0)
-        return SESSION_HUNGRY;
+        return MQTT_SESSION_HUNGRY;
     is_known = session->exchanges != NULL && exchange_release(session, &session->exchanges[id]);
-    to = output_reserve(session, PACKET_ACK_SIZE);
+    to = output_reserve(session, MQTT_PACKET_ACK_SIZE);
     if (to == NULL)
         return session_out_of_memory(session);
-    session->output_size += packet_write_ack(to, PACKET_ACK_SIZE, session->options.version, PACKET_PUBCOMP, id,
-                                             is_known ? REASON_SUCCESS : REASON_ID_NOT_FOUND);
-    return SESSION_HUNGRY;
+    session->output_size += mqtt_packet_write_ack(to, MQTT_PACKET_ACK_SIZE, session->options.version,
+                                                  MQTT_PACKET_PUBCOMP, id,
+                                                  is_known ? REASON_SUCCESS : REASON_ID_NOT_FOUND);
+    return MQTT_SESSION_HUNGRY;
 }
 
 /* MQTT 3.1.1 knows it from clients only; but whoever sends it hangs up. */
-static enum session_event on_disconnect(struct session *session, const struct packet *packet)
+static enum mqtt_session_event on_disconnect(struct mqtt_session *session, const struct mqtt_packet *packet)
 {
-    struct packet_disconnect disconnect;
+    struct mqtt_packet_disconnect disconnect;
 
-    packet_read_disconnect(packet, &disconnect);
+    mqtt_packet_read_disconnect(packet, &disconnect);
     session->was_dismissed = true;
-    return session_refused(session, "the broker closed the connection",
-                           disconnect.reason != REASON_SUCCESS ? packet_reason_text(PACKET_5, disconnect.reason) : NULL,
-                           &disconnect.properties);
+    return session_refused(
+        session, "the broker closed the connection",
+        disconnect.reason != REASON_SUCCESS ? mqtt_packet_reason_text(MQTT_PACKET_5, disconnect.reason) : NULL,
+        &disconnect.properties);
 }
 
 /* --------------------------------------------------------------------------------------- subscriptions of earlier starts */
 
-static bool is_ours(const struct session *session, const char *filter)
+static bool is_ours(const struct mqtt_session *session, const char *filter)
 {
     for (size_t i = 0; i < session->options.filter_count; i++) {
         if (strcmp(session->options.filters[i], filter) == 0)
@@ -830,7 +836,7 @@ static bool is_ours(const struct session *session, const char *filter)
 }
 
 /* "$share/GROUP/" of the n-th of our groups, as a text of *size bytes; NULL: there are not so many. */
-static const char *group_of(const struct session *session, size_t n, size_t *size)
+static const char *group_of(const struct mqtt_session *session, size_t n, size_t *size)
 {
     for (size_t i = 0; i < session->options.filter_count; i++) {
         const char *filter = session->options.filters[i], *rest = mqtt_filter_unshared(filter);
@@ -846,7 +852,7 @@ static const char *group_of(const struct session *session, size_t n, size_t *siz
 }
 
 /* The filters of the next UNSUBSCRIBE. */
-static void sweep_fill(struct session *session)
+static void sweep_fill(struct mqtt_session *session)
 {
     struct sweep *sweep = session->sweep;
     size_t used = 0, prefix_size = 0;
@@ -877,7 +883,7 @@ static void sweep_fill(struct session *session)
 }
 
 /* The next UNSUBSCRIBE goes out when all that was taken before `after` is acknowledged. False: there is none. */
-static bool sweep_ask(struct session *session, uint64_t after)
+static bool sweep_ask(struct mqtt_session *session, uint64_t after)
 {
     struct sweep *sweep = session->sweep;
 
@@ -919,7 +925,7 @@ static size_t long_filters_of(struct fms_bytes topic, char ***filters)
 }
 
 /* Without memory nothing is asked. */
-static void sweep_begin(struct session *session, struct fms_bytes topic)
+static void sweep_begin(struct mqtt_session *session, struct fms_bytes topic)
 {
     struct fms_list ours = {session->options.filters, session->options.filter_count};
     struct sweep *sweep = session->sweep;
@@ -946,10 +952,10 @@ static void sweep_name(struct sweep *sweep, const char *filter)
 }
 
 /* The sweep is over. */
-static enum session_event sweep_end(struct session *session, struct session_message *message)
+static enum mqtt_session_event sweep_end(struct mqtt_session *session, struct mqtt_session_message *message)
 {
     struct sweep *sweep = session->sweep;
-    bool is_known = session->options.version == PACKET_5, is_void = sweep->is_void;
+    bool is_known = session->options.version == MQTT_PACKET_5, is_void = sweep->is_void;
 
     sweep->is_void = false;
     sweep->fruitless = sweep->found > 0 ? 0 : sweep->fruitless + 1;
@@ -957,23 +963,23 @@ static enum session_event sweep_end(struct session *session, struct session_mess
     sweep_put_off(session);
     message->topic = sweep->found > 0 ? fms_text(sweep->names) : fms_bytes_of(sweep->topic, sweep->topic_size);
     if (sweep->found > 0 || (!is_known && sweep->fruitless == 1 && !is_void))
-        return SESSION_SWEPT;
+        return MQTT_SESSION_SWEPT;
     if (sweep->fruitless < SWEEP_STRAY || sweep->has_told)
-        return SESSION_HUNGRY;
+        return MQTT_SESSION_HUNGRY;
     sweep->has_told = true;
-    return SESSION_STRAY;
+    return MQTT_SESSION_STRAY;
 }
 
-static enum session_event on_unsuback(struct session *session, const struct packet *packet,
-                                      struct session_message *message)
+static enum mqtt_session_event on_unsuback(struct mqtt_session *session, const struct mqtt_packet *packet,
+                                           struct mqtt_session_message *message)
 {
     struct sweep *sweep = session->sweep;
-    struct packet_suback unsuback;
+    struct mqtt_packet_suback unsuback;
     const uint8_t *reasons;
 
-    if (packet_read_suback(session->options.version, packet, &unsuback) != 0 || sweep == NULL ||
+    if (mqtt_packet_read_suback(session->options.version, packet, &unsuback) != 0 || sweep == NULL ||
         sweep->asked_count == 0 || sweep->is_due || unsuback.id != id_of(session->options.filter_count))
-        return SESSION_HUNGRY;
+        return MQTT_SESSION_HUNGRY;
     sweep->deaths = 0;
     session->waits_since = FMS_NEVER;
     reasons = unsuback.reasons.data;
@@ -981,10 +987,10 @@ static enum session_event on_unsuback(struct session *session, const struct pack
         if (reasons[i] == REASON_SUCCESS)
             sweep_name(sweep, sweep->asked[i]);
     }
-    return sweep_ask(session, session->head) ? SESSION_HUNGRY : sweep_end(session, message);
+    return sweep_ask(session, session->head) ? MQTT_SESSION_HUNGRY : sweep_end(session, message);
 }
 
-static bool matches_ours(const struct session *session, struct fms_bytes topic)
+static bool matches_ours(const struct mqtt_session *session, struct fms_bytes topic)
 {
     for (size_t i = 0; i < session->options.filter_count; i++) {
         const char *filter = mqtt_filter_unshared(session->options.filters[i]);
@@ -998,9 +1004,9 @@ static bool matches_ours(const struct session *session, struct fms_bytes topic)
 /* Whether a message came by a subscription that is not ours. With subscription identifiers that is a look at one number; without,
  * each of the first messages is compared with our filters, and then one of 64. All filters must be answered first; what comes by
  * an earlier subscription to one that was refused is asked for all the same. */
-static bool is_unasked(struct session *session, const struct packet_publish *publish)
+static bool is_unasked(struct mqtt_session *session, const struct mqtt_packet_publish *publish)
 {
-    const struct packet_properties *said = &publish->properties;
+    const struct mqtt_packet_properties *said = &publish->properties;
     bool has_id = said->subscription_id != 0;
     size_t met = session->met++;
 
@@ -1011,16 +1017,16 @@ static bool is_unasked(struct session *session, const struct packet_publish *pub
     if (session->options.clean_start || session->asked_at != FMS_NEVER || publish->fault != NULL)
         return false;
     if (session->has_ids && (has_id || session->knows_ids))
-        return session_is_subscribed(session) || !matches_ours(session, publish->topic);
+        return mqtt_session_is_subscribed(session) || !matches_ours(session, publish->topic);
     return (met < 1024 || met % 64 == 0) && !matches_ours(session, publish->topic);
 }
 
 /* A message that came by a subscription that is not ours is in the pipeline. Without memory there is no sweep. */
-static void on_unasked(struct session *session, struct fms_bytes topic)
+static void on_unasked(struct mqtt_session *session, struct fms_bytes topic)
 {
     if (session->sweep == NULL)
         session->sweep = calloc(1, sizeof *session->sweep);
-    if (session->sweep != NULL && session->sweep->asked_count == 0 && session_may_sweep(session) &&
+    if (session->sweep != NULL && session->sweep->asked_count == 0 && mqtt_session_may_sweep(session) &&
         session->heard_at >= session->sweep->not_before)
         sweep_begin(session, topic);
 }
@@ -1028,7 +1034,7 @@ static void on_unasked(struct session *session, struct fms_bytes topic)
 /* --------------------------------------------------------------------------------------------------------- messages */
 
 /* Room in the ring for one more. False: no memory, or more than is allowed. */
-static bool ring_reserve(struct session *session)
+static bool ring_reserve(struct mqtt_session *session)
 {
     size_t used = (size_t)(session->tail - session->head), size;
     struct flight *ring;
@@ -1047,14 +1053,14 @@ static bool ring_reserve(struct session *session)
     return true;
 }
 
-static void ring_add(struct session *session, uint16_t id, uint8_t qos, bool is_ready)
+static void ring_add(struct mqtt_session *session, uint16_t id, uint8_t qos, bool is_ready)
 {
     *flight_of(session, session->tail++) = (struct flight){id, qos, is_ready};
 }
 
 /* The topic of an alias, or the one that it is to stand for (3.3.2.3.4), for which there is room then. False: no memory. An
  * alias that we did not allow (MQTT-3.3.2-9) costs nothing as long as the topic stands beside it. */
-static bool resolve_alias(struct session *session, struct packet_publish *publish)
+static bool resolve_alias(struct mqtt_session *session, struct mqtt_packet_publish *publish)
 {
     uint16_t number = publish->properties.topic_alias;
     struct alias *alias = number > 0 && number <= session->options.topic_alias_maximum ? &session->aliases[number - 1]
@@ -1079,7 +1085,7 @@ static bool resolve_alias(struct session *session, struct packet_publish *publis
     return true;
 }
 
-static void keep_alias(struct session *session, const struct session_message *message)
+static void keep_alias(struct mqtt_session *session, const struct mqtt_session_message *message)
 {
     struct alias *alias = &session->aliases[message->alias - 1];
 
@@ -1103,12 +1109,12 @@ static uint32_t fingerprint_of(struct fms_bytes topic, struct fms_bytes payload,
 }
 
 /* The number of a message's last flight. */
-static uint64_t last_flight(const struct session *session, const struct exchange *exchange)
+static uint64_t last_flight(const struct mqtt_session *session, const struct exchange *exchange)
 {
     return session->tail - (uint32_t)((uint32_t)session->tail - exchange->last);
 }
 
-static bool is_of_this_connection(const struct session *session, const struct exchange *exchange)
+static bool is_of_this_connection(const struct mqtt_session *session, const struct exchange *exchange)
 {
     return last_flight(session, exchange) >= session->first;
 }
@@ -1116,7 +1122,7 @@ static bool is_of_this_connection(const struct session *session, const struct ex
 /* Whether a message of QoS 2 came before and is not released (MQTT-4.3.3-10): it is confirmed, not given again. Sent again
  * on its own connection, as some brokers do in time, one PUBREC will do. Only a broker that has used up all identifiers
  * since, unasked for DUP, means another message, though it says the same. */
-static bool is_repeated(struct session *session, const struct packet_publish *publish, uint32_t fingerprint)
+static bool is_repeated(struct mqtt_session *session, const struct mqtt_packet_publish *publish, uint32_t fingerprint)
 {
     struct exchange *exchange = &session->exchanges[publish->id];
 
@@ -1133,8 +1139,8 @@ static bool is_repeated(struct session *session, const struct packet_publish *pu
     return true;
 }
 
-/* Room for what session_take will keep of a message. False: the connection is over. */
-static bool publish_reserve(struct session *session, struct packet_publish *publish)
+/* Room for what mqtt_session_take will keep of a message. False: the connection is over. */
+static bool publish_reserve(struct mqtt_session *session, struct mqtt_packet_publish *publish)
 {
     if (publish->qos > 0 && !ring_reserve(session)) {
         if (2 * session->ring_size > session->options.flights_max)
@@ -1152,26 +1158,26 @@ static bool publish_reserve(struct session *session, struct packet_publish *publ
     return true;
 }
 
-/* What is kept of it is kept by session_take, so that it can be met again. */
-static enum session_event on_publish(struct session *session, const struct packet *packet, size_t there,
-                                     struct session_message *message)
+/* What is kept of it is kept by mqtt_session_take, so that it can be met again. */
+static enum mqtt_session_event on_publish(struct mqtt_session *session, const struct mqtt_packet *packet, size_t there,
+                                          struct mqtt_session_message *message)
 {
-    struct packet_publish *publish = &session->publish;
+    struct mqtt_packet_publish *publish = &session->publish;
     uint32_t fingerprint;
     bool is_cut, names_topic;
 
-    if (packet_read_publish(session->options.version, packet, there, publish) !=
+    if (mqtt_packet_read_publish(session->options.version, packet, there, publish) !=
         0) /* the buffer holds as much as it takes */
         return session_accuse(session, REASON_PACKET_TOO_LARGE, "PUBLISH");
     names_topic = publish->topic.size > 0;
     if (!publish_reserve(session, publish))
-        return SESSION_CLOSED;
+        return MQTT_SESSION_CLOSED;
     session->message_at = session->heard_at;
     is_cut = there < packet->body.size;
     fingerprint = publish->qos == 2 ? fingerprint_of(publish->topic, publish->payload, is_cut) : 0;
     if (publish->qos == 2 && is_repeated(session, publish, fingerprint))
-        return SESSION_HUNGRY;
-    *message = (struct session_message){
+        return MQTT_SESSION_HUNGRY;
+    *message = (struct mqtt_session_message){
         .topic = publish->topic,
         .payload = publish->payload,
         .fault = publish->fault,
@@ -1185,11 +1191,11 @@ static enum session_event on_publish(struct session *session, const struct packe
         .alias = names_topic ? publish->properties.topic_alias : 0,
         .fingerprint = fingerprint,
     };
-    return SESSION_MESSAGE;
+    return MQTT_SESSION_MESSAGE;
 }
 
 /* The rest of a packet that is larger than what is there is passed over as it comes. */
-static void use_up(struct session *session, struct fms_bytes *input, size_t size)
+static void use_up(struct mqtt_session *session, struct fms_bytes *input, size_t size)
 {
     size_t there = size < input->size ? size : input->size;
 
@@ -1199,7 +1205,8 @@ static void use_up(struct session *session, struct fms_bytes *input, size_t size
     *input = fms_bytes_of((const uint8_t *)input->data + there, input->size - there);
 }
 
-static void exchange_begin(struct session *session, struct exchange *exchange, const struct session_message *message)
+static void exchange_begin(struct mqtt_session *session, struct exchange *exchange,
+                           const struct mqtt_session_message *message)
 {
     if (exchange->state == EXCHANGE_CONFIRMED && is_of_this_connection(session, exchange))
         exchange->unreleased = session->connection;
@@ -1209,7 +1216,8 @@ static void exchange_begin(struct session *session, struct exchange *exchange, c
     exchange->state = EXCHANGE_TAKEN;
 }
 
-void session_take(struct session *session, struct fms_bytes *input, const struct session_message *message)
+void mqtt_session_take(struct mqtt_session *session, struct fms_bytes *input,
+                       const struct mqtt_session_message *message)
 {
     uint16_t id = (uint16_t)message->tag[1];
 
@@ -1225,7 +1233,7 @@ void session_take(struct session *session, struct fms_bytes *input, const struct
 }
 
 /* The flight that a delivered message is to be acknowledged with: at QoS 2 that of its last receipt. */
-static uint64_t settled_flight(struct session *session, const uint64_t tag[2])
+static uint64_t settled_flight(struct mqtt_session *session, const uint64_t tag[2])
 {
     bool is_exchanged = (unsigned)(tag[1] >> 16) == 2;
     struct exchange *exchange = is_exchanged ? &session->exchanges[(uint16_t)tag[1]] : NULL;
@@ -1236,7 +1244,7 @@ static uint64_t settled_flight(struct session *session, const uint64_t tag[2])
     return last_flight(session, exchange);
 }
 
-bool session_settled(struct session *session, const uint64_t tag[2])
+bool mqtt_session_settled(struct mqtt_session *session, const uint64_t tag[2])
 {
     uint64_t number;
 
@@ -1252,8 +1260,8 @@ bool session_settled(struct session *session, const uint64_t tag[2])
 /* ---------------------------------------------------------------------------------------------------------- reading */
 
 /* What answers something that we never said, or asks for nothing, costs nothing. */
-static enum session_event session_dispatch(struct session *session, const struct packet *packet, size_t there,
-                                           struct session_message *message)
+static enum mqtt_session_event session_dispatch(struct mqtt_session *session, const struct mqtt_packet *packet,
+                                                size_t there, struct mqtt_session_message *message)
 {
     static const char *const names[] = {
         "a packet of type 0", "CONNECT", "CONNACK",     "PUBLISH",  "PUBACK",  "PUBREC",   "PUBREL",     "PUBCOMP",
@@ -1261,42 +1269,42 @@ static enum session_event session_dispatch(struct session *session, const struct
 
     session->is_heard = true;
     switch (packet->type) {
-    case PACKET_CONNACK:
+    case MQTT_PACKET_CONNACK:
         return on_connack(session, packet);
-    case PACKET_PUBLISH:
+    case MQTT_PACKET_PUBLISH:
         return on_publish(session, packet, there, message);
-    case PACKET_PUBREL:
+    case MQTT_PACKET_PUBREL:
         return on_pubrel(session, packet);
-    case PACKET_SUBACK:
+    case MQTT_PACKET_SUBACK:
         return on_suback(session, packet, message);
-    case PACKET_UNSUBACK:
+    case MQTT_PACKET_UNSUBACK:
         return on_unsuback(session, packet, message);
-    case PACKET_DISCONNECT:
+    case MQTT_PACKET_DISCONNECT:
         return on_disconnect(session, packet);
-    case PACKET_PINGRESP:
+    case MQTT_PACKET_PINGRESP:
         session->round_trip = session->heard_at - session->pinged_at;
         session->has_round_trip = session->is_pinged;
         session->is_pinged = false;
-        return SESSION_HUNGRY;
-    case PACKET_PUBACK:
-    case PACKET_PUBREC:
-    case PACKET_PUBCOMP:
-    case PACKET_PINGREQ:
-    case PACKET_AUTH:
-        return SESSION_HUNGRY;
+        return MQTT_SESSION_HUNGRY;
+    case MQTT_PACKET_PUBACK:
+    case MQTT_PACKET_PUBREC:
+    case MQTT_PACKET_PUBCOMP:
+    case MQTT_PACKET_PINGREQ:
+    case MQTT_PACKET_AUTH:
+        return MQTT_SESSION_HUNGRY;
     default: /* what only a client sends, and the reserved type (MQTT-2.1.2): no broker is there */
         return session_accuse(session, packet->type == 0 ? REASON_MALFORMED : REASON_PROTOCOL_ERROR,
                               names[packet->type]);
     }
 }
 
-void session_heard(struct session *session, int64_t now)
+void mqtt_session_heard(struct mqtt_session *session, int64_t now)
 {
     session->heard_at = now;
 }
 
 /* Whether enough of a packet is there. Of one that is larger than the buffer can be, as much as that holds. */
-static bool is_there(struct session *session, const struct packet *packet, size_t size)
+static bool is_there(struct mqtt_session *session, const struct mqtt_packet *packet, size_t size)
 {
     session->wanted = packet->size < session->options.buffer_size ? packet->size : session->options.buffer_size;
     return size >= session->wanted;
@@ -1304,22 +1312,22 @@ static bool is_there(struct session *session, const struct packet *packet, size_
 
 /* There is no reason for anything but a message to be larger than the buffer. A message may be, and may also be larger than
  * we said we take (MQTT-3.1.2-24): a broker that sends it all the same will send it again. */
-static bool is_too_large(const struct session *session, const struct packet *packet)
+static bool is_too_large(const struct mqtt_session *session, const struct mqtt_packet *packet)
 {
-    return packet->size > session->options.buffer_size && packet->type != PACKET_PUBLISH;
+    return packet->size > session->options.buffer_size && packet->type != MQTT_PACKET_PUBLISH;
 }
 
 /* Whether what comes first is nothing that a broker may say before or instead of CONNACK. */
-static bool is_no_broker(const struct session *session, struct fms_bytes input)
+static bool is_no_broker(const struct mqtt_session *session, struct fms_bytes input)
 {
     const uint8_t *bytes = input.data;
 
-    return session->state == STATE_CONNECTING && input.size > 0 && bytes[0] != PACKET_CONNACK << 4 &&
-           bytes[0] != PACKET_DISCONNECT << 4;
+    return session->state == STATE_CONNECTING && input.size > 0 && bytes[0] != MQTT_PACKET_CONNACK << 4 &&
+           bytes[0] != MQTT_PACKET_DISCONNECT << 4;
 }
 
 /* There is something else at that port, which does not speak the other version of MQTT either. */
-static enum session_event session_mistaken(struct session *session, struct fms_bytes input)
+static enum mqtt_session_event session_mistaken(struct mqtt_session *session, struct fms_bytes input)
 {
     static const uint8_t tls_alert[] = {0x15, 0x03};
     char text[MQTT_SHOWN_SIZE];
@@ -1333,13 +1341,15 @@ static enum session_event session_mistaken(struct session *session, struct fms_b
                            is_more ? "..." : "");
 }
 
-enum session_event session_read(struct session *session, struct fms_bytes *input, struct session_message *message)
+enum mqtt_session_event mqtt_session_read(struct mqtt_session *session, struct fms_bytes *input,
+                                          struct mqtt_session_message *message)
 {
-    if (session->sweep != NULL && session->sweep->is_void && sweep_end(session, message) == SESSION_STRAY)
-        return SESSION_STRAY;
-    while ((session->state == STATE_CONNECTING || session->state == STATE_CONNECTED) && !session_is_full(session)) {
-        enum session_event event;
-        struct packet packet;
+    if (session->sweep != NULL && session->sweep->is_void && sweep_end(session, message) == MQTT_SESSION_STRAY)
+        return MQTT_SESSION_STRAY;
+    while ((session->state == STATE_CONNECTING || session->state == STATE_CONNECTED) &&
+           !mqtt_session_is_full(session)) {
+        enum mqtt_session_event event;
+        struct mqtt_packet packet;
         size_t head;
         int error;
 
@@ -1347,34 +1357,34 @@ enum session_event session_read(struct session *session, struct fms_bytes *input
             return session_mistaken(session, *input);
         use_up(session, input, session->skip);
         session->wanted = 2;
-        error = session->skip > 0 ? 0 : packet_peek(input->data, input->size, &packet);
+        error = session->skip > 0 ? 0 : mqtt_packet_peek(input->data, input->size, &packet);
         if (error == 0) {
             session->wanted = session->skip > 0 || input->size == 0 ? 1 : input->size + 1;
-            return SESSION_HUNGRY;
+            return MQTT_SESSION_HUNGRY;
         }
         if (error != 1)
             return session_accuse_length(session, error);
         if (is_too_large(session, &packet))
             return session_accuse_length(session, REASON_PACKET_TOO_LARGE);
         if (!is_there(session, &packet, input->size))
-            return SESSION_HUNGRY;
+            return MQTT_SESSION_HUNGRY;
         head = packet.size - packet.body.size;
         event = session_dispatch(session, &packet, input->size < packet.size ? input->size - head : packet.body.size,
                                  message);
-        if (event == SESSION_MESSAGE)
+        if (event == MQTT_SESSION_MESSAGE)
             return event;
         use_up(session, input, packet.size);
-        if (event != SESSION_HUNGRY)
+        if (event != MQTT_SESSION_HUNGRY)
             return event;
     }
     session->wanted = 0;
-    return SESSION_HUNGRY;
+    return MQTT_SESSION_HUNGRY;
 }
 
 /* ------------------------------------------------------------------------------------------------------------- time */
 
 /* When the broker's silence, after a PINGREQ, has lasted too long. */
-static int64_t silence_ends(const struct session *session)
+static int64_t silence_ends(const struct mqtt_session *session)
 {
     int64_t since = session->pinged_at > session->heard_at ? session->pinged_at : session->heard_at;
 
@@ -1383,7 +1393,7 @@ static int64_t silence_ends(const struct session *session)
 
 /* When an answer is overdue. SUBACK may stand behind all the messages that the broker has kept for us; nothing else that comes,
  * such as PINGRESP, is a reason to wait for it. */
-static int64_t answer_ends(const struct session *session)
+static int64_t answer_ends(const struct mqtt_session *session)
 {
     int64_t end, most;
 
@@ -1397,7 +1407,7 @@ static int64_t answer_ends(const struct session *session)
 }
 
 /* When PINGREQ is due: also while an answer is not read, for the broker counts (MQTT-3.1.2-20). */
-static int64_t ping_due(const struct session *session)
+static int64_t ping_due(const struct mqtt_session *session)
 {
     int64_t since = session->pinged_at > session->sent_at ? session->pinged_at : session->sent_at;
 
@@ -1405,7 +1415,7 @@ static int64_t ping_due(const struct session *session)
 }
 
 /* When a broker that takes nothing more from us is given up. */
-static int64_t unsent_ends(const struct session *session)
+static int64_t unsent_ends(const struct mqtt_session *session)
 {
     int64_t patience = session->keepalive > 0 ? session->keepalive : session->options.keepalive;
 
@@ -1413,13 +1423,13 @@ static int64_t unsent_ends(const struct session *session)
 }
 
 /* Whether all acknowledgements wait for a PUBREL. */
-static bool awaits_release(const struct session *session)
+static bool awaits_release(const struct mqtt_session *session)
 {
     return session->state == STATE_CONNECTED && session->head != session->tail &&
            flight_of(session, session->head)->is_ready && is_withheld(session, flight_of(session, session->head));
 }
 
-static void watch_release(struct session *session, int64_t now, bool is_reading)
+static void watch_release(struct mqtt_session *session, int64_t now, bool is_reading)
 {
     if (!awaits_release(session)) {
         session->withheld_at = FMS_NEVER;
@@ -1432,7 +1442,7 @@ static void watch_release(struct session *session, int64_t now, bool is_reading)
     session->ticked_at = now;
 }
 
-static int64_t release_ends(const struct session *session)
+static int64_t release_ends(const struct mqtt_session *session)
 {
     if (!awaits_release(session))
         return FMS_NEVER;
@@ -1440,13 +1450,13 @@ static int64_t release_ends(const struct session *session)
 }
 
 /* Answers that may be late, or never come, and cost nothing: to UNSUBSCRIBE, and to SUBSCRIBE as long as messages come. */
-static bool awaits_answer(const struct session *session)
+static bool awaits_answer(const struct mqtt_session *session)
 {
     return session->state == STATE_CONNECTED &&
-           ((session->asked_at != FMS_NEVER && !session->has_told_late) || session_unswept(session) != NULL);
+           ((session->asked_at != FMS_NEVER && !session->has_told_late) || mqtt_session_unswept(session) != NULL);
 }
 
-static void watch_answer(struct session *session, int64_t now, bool is_reading)
+static void watch_answer(struct mqtt_session *session, int64_t now, bool is_reading)
 {
     if (!awaits_answer(session))
         session->waits_since = FMS_NEVER;
@@ -1458,14 +1468,14 @@ static void watch_answer(struct session *session, int64_t now, bool is_reading)
 }
 
 /* When such an answer is overdue. */
-static int64_t wait_ends(const struct session *session)
+static int64_t wait_ends(const struct mqtt_session *session)
 {
     return session->is_reading && session->waits_since != FMS_NEVER && awaits_answer(session)
                ? session->waits_since + ANSWER_PATIENCE
                : FMS_NEVER;
 }
 
-int64_t session_deadline(const struct session *session)
+int64_t mqtt_session_deadline(const struct mqtt_session *session)
 {
     int64_t deadline = unsent_ends(session);
 
@@ -1483,9 +1493,9 @@ int64_t session_deadline(const struct session *session)
     return deadline;
 }
 
-static enum session_event session_impatient(struct session *session)
+static enum mqtt_session_event session_impatient(struct mqtt_session *session)
 {
-    const char *filter = session_unanswered(session);
+    const char *filter = mqtt_session_unanswered(session);
     double patience = (double)ANSWER_PATIENCE / (double)FMS_SECOND;
 
     if (session->state != STATE_CONNECTED)
@@ -1500,7 +1510,7 @@ static enum session_event session_impatient(struct session *session)
 }
 
 /* It will not go on: what it has not heard it sends again on another connection, where no release is awaited. */
-static enum session_event session_unreleased(struct session *session)
+static enum mqtt_session_event session_unreleased(struct mqtt_session *session)
 {
     session_give_up(
         session,
@@ -1511,24 +1521,24 @@ static enum session_event session_unreleased(struct session *session)
 }
 
 /* Each is told once, and nothing else follows from it. */
-static enum session_event session_overdue(struct session *session)
+static enum mqtt_session_event session_overdue(struct mqtt_session *session)
 {
     struct sweep *sweep = session->sweep;
     bool is_news = true;
 
-    if (session_unswept(session) == NULL) {
-        session->late = session_unanswered(session);
+    if (mqtt_session_unswept(session) == NULL) {
+        session->late = mqtt_session_unanswered(session);
         session->has_told_late = true;
-        return SESSION_UNANSWERED;
+        return MQTT_SESSION_UNANSWERED;
     }
-    session->late = session_unswept(session);
+    session->late = mqtt_session_unswept(session);
     sweep->is_overdue = true;
     is_news = !sweep->has_told_overdue;
     sweep->has_told_overdue = true;
-    return is_news ? SESSION_UNSWEPT : SESSION_HUNGRY;
+    return is_news ? MQTT_SESSION_UNSWEPT : MQTT_SESSION_HUNGRY;
 }
 
-enum session_event session_tick(struct session *session, int64_t now, bool is_reading)
+enum mqtt_session_event mqtt_session_tick(struct mqtt_session *session, int64_t now, bool is_reading)
 {
     uint8_t *to;
 
@@ -1541,8 +1551,8 @@ enum session_event session_tick(struct session *session, int64_t now, bool is_re
         session->unsent_at = now;
     watch_answer(session, now, is_reading);
     watch_release(session, now, is_reading);
-    if (now < session_deadline(session))
-        return SESSION_HUNGRY;
+    if (now < mqtt_session_deadline(session))
+        return MQTT_SESSION_HUNGRY;
     if (now >= answer_ends(session))
         return session_impatient(session);
     if (now >= release_ends(session))
@@ -1554,12 +1564,12 @@ enum session_event session_tick(struct session *session, int64_t now, bool is_re
     if (now >= wait_ends(session))
         return session_overdue(session);
     if (session->keepalive == 0 || now < ping_due(session))
-        return SESSION_HUNGRY;
+        return MQTT_SESSION_HUNGRY;
     to = output_reserve(session, 2);
     if (to == NULL)
         return session_out_of_memory(session);
-    session->output_size += packet_write_pingreq(to, 2);
+    session->output_size += mqtt_packet_write_pingreq(to, 2);
     session->is_pinged = true;
     session->pinged_at = now;
-    return SESSION_HUNGRY;
+    return MQTT_SESSION_HUNGRY;
 }

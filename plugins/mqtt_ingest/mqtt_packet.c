@@ -1,5 +1,5 @@
-/* packet.c - see packet.h. */
-#include "packet.h"
+/* mqtt_packet.c - see mqtt_packet.h. */
+#include "mqtt_packet.h"
 
 #include "../mqtt_common/mqtt_common.h"
 
@@ -90,7 +90,7 @@ static struct fms_bytes read_binary(struct reader *reader)
     return fms_bytes_of(at, at != NULL ? size : 0);
 }
 
-int packet_peek(const uint8_t *data, size_t size, struct packet *packet)
+int mqtt_packet_peek(const uint8_t *data, size_t size, struct mqtt_packet *packet)
 {
     size_t length = 0;
 
@@ -120,31 +120,32 @@ static const struct {
     enum value_type type;
     unsigned packets;
 } properties_table[] = {
-    [0x01] = {VALUE_BYTE, IN(PACKET_PUBLISH)},                       /* payload format indicator */
-    [0x02] = {VALUE_U32, IN(PACKET_PUBLISH)},                        /* message expiry interval */
-    [0x03] = {VALUE_BINARY, IN(PACKET_PUBLISH)},                     /* content type */
-    [0x08] = {VALUE_BINARY, IN(PACKET_PUBLISH)},                     /* response topic */
-    [0x09] = {VALUE_BINARY, IN(PACKET_PUBLISH)},                     /* correlation data */
-    [PROPERTY_SUBSCRIPTION_ID] = {VALUE_VARINT, IN(PACKET_PUBLISH)}, /* may occur again */
-    [PROPERTY_SESSION_EXPIRY] = {VALUE_U32, IN(PACKET_CONNACK)},     /* MQTT-3.14.2-2: not in a server's DISCONNECT */
-    [PROPERTY_ASSIGNED_CLIENT_ID] = {VALUE_BINARY, IN(PACKET_CONNACK)},  /* */
-    [PROPERTY_SERVER_KEEP_ALIVE] = {VALUE_U16, IN(PACKET_CONNACK)},      /* */
-    [0x15] = {VALUE_BINARY, IN(PACKET_CONNACK)},                         /* authentication method */
-    [0x16] = {VALUE_BINARY, IN(PACKET_CONNACK)},                         /* authentication data */
-    [0x1a] = {VALUE_BINARY, IN(PACKET_CONNACK)},                         /* response information */
-    [0x1c] = {VALUE_BINARY, IN(PACKET_CONNACK) | IN(PACKET_DISCONNECT)}, /* server reference */
-    [0x1f] = {VALUE_BINARY, IN(PACKET_CONNACK) | IN(PACKET_PUBREL) | IN(PACKET_SUBACK) | IN(PACKET_DISCONNECT)},
-    [0x21] = {VALUE_U16, IN(PACKET_CONNACK)},                 /* receive maximum */
-    [0x22] = {VALUE_U16, IN(PACKET_CONNACK)},                 /* topic alias maximum */
-    [PROPERTY_TOPIC_ALIAS] = {VALUE_U16, IN(PACKET_PUBLISH)}, /* */
-    [0x24] = {VALUE_BYTE, IN(PACKET_CONNACK)},                /* maximum QoS */
-    [0x25] = {VALUE_BYTE, IN(PACKET_CONNACK)},                /* retain available */
-    [PROPERTY_USER] = {VALUE_PAIR, IN(PACKET_CONNACK) | IN(PACKET_PUBLISH) | IN(PACKET_PUBREL) | IN(PACKET_SUBACK) |
-                                       IN(PACKET_DISCONNECT)}, /* may occur again */
-    [0x27] = {VALUE_U32, IN(PACKET_CONNACK)},                  /* maximum packet size */
-    [0x28] = {VALUE_BYTE, IN(PACKET_CONNACK)},                 /* wildcard subscription available */
-    [0x29] = {VALUE_BYTE, IN(PACKET_CONNACK)},                 /* subscription identifiers available */
-    [0x2a] = {VALUE_BYTE, IN(PACKET_CONNACK)},                 /* shared subscription available */
+    [0x01] = {VALUE_BYTE, IN(MQTT_PACKET_PUBLISH)},                       /* payload format indicator */
+    [0x02] = {VALUE_U32, IN(MQTT_PACKET_PUBLISH)},                        /* message expiry interval */
+    [0x03] = {VALUE_BINARY, IN(MQTT_PACKET_PUBLISH)},                     /* content type */
+    [0x08] = {VALUE_BINARY, IN(MQTT_PACKET_PUBLISH)},                     /* response topic */
+    [0x09] = {VALUE_BINARY, IN(MQTT_PACKET_PUBLISH)},                     /* correlation data */
+    [PROPERTY_SUBSCRIPTION_ID] = {VALUE_VARINT, IN(MQTT_PACKET_PUBLISH)}, /* may occur again */
+    [PROPERTY_SESSION_EXPIRY] = {VALUE_U32, IN(MQTT_PACKET_CONNACK)}, /* MQTT-3.14.2-2: not in a server's DISCONNECT */
+    [PROPERTY_ASSIGNED_CLIENT_ID] = {VALUE_BINARY, IN(MQTT_PACKET_CONNACK)},       /* */
+    [PROPERTY_SERVER_KEEP_ALIVE] = {VALUE_U16, IN(MQTT_PACKET_CONNACK)},           /* */
+    [0x15] = {VALUE_BINARY, IN(MQTT_PACKET_CONNACK)},                              /* authentication method */
+    [0x16] = {VALUE_BINARY, IN(MQTT_PACKET_CONNACK)},                              /* authentication data */
+    [0x1a] = {VALUE_BINARY, IN(MQTT_PACKET_CONNACK)},                              /* response information */
+    [0x1c] = {VALUE_BINARY, IN(MQTT_PACKET_CONNACK) | IN(MQTT_PACKET_DISCONNECT)}, /* server reference */
+    [0x1f] = {VALUE_BINARY,
+              IN(MQTT_PACKET_CONNACK) | IN(MQTT_PACKET_PUBREL) | IN(MQTT_PACKET_SUBACK) | IN(MQTT_PACKET_DISCONNECT)},
+    [0x21] = {VALUE_U16, IN(MQTT_PACKET_CONNACK)},                 /* receive maximum */
+    [0x22] = {VALUE_U16, IN(MQTT_PACKET_CONNACK)},                 /* topic alias maximum */
+    [PROPERTY_TOPIC_ALIAS] = {VALUE_U16, IN(MQTT_PACKET_PUBLISH)}, /* */
+    [0x24] = {VALUE_BYTE, IN(MQTT_PACKET_CONNACK)},                /* maximum QoS */
+    [0x25] = {VALUE_BYTE, IN(MQTT_PACKET_CONNACK)},                /* retain available */
+    [PROPERTY_USER] = {VALUE_PAIR, IN(MQTT_PACKET_CONNACK) | IN(MQTT_PACKET_PUBLISH) | IN(MQTT_PACKET_PUBREL) |
+                                       IN(MQTT_PACKET_SUBACK) | IN(MQTT_PACKET_DISCONNECT)}, /* may occur again */
+    [0x27] = {VALUE_U32, IN(MQTT_PACKET_CONNACK)},                                           /* maximum packet size */
+    [0x28] = {VALUE_BYTE, IN(MQTT_PACKET_CONNACK)}, /* wildcard subscription available */
+    [0x29] = {VALUE_BYTE, IN(MQTT_PACKET_CONNACK)}, /* subscription identifiers available */
+    [0x2a] = {VALUE_BYTE, IN(MQTT_PACKET_CONNACK)}, /* shared subscription available */
 };
 
 struct property {
@@ -223,7 +224,7 @@ static bool is_allowed(const struct property *property)
     }
 }
 
-static void keep_number(struct packet_properties *into, const struct property *property)
+static void keep_number(struct mqtt_packet_properties *into, const struct property *property)
 {
     uint32_t number = property->number;
 
@@ -278,7 +279,7 @@ static void keep_number(struct packet_properties *into, const struct property *p
     }
 }
 
-static void keep_value(struct packet_properties *into, const struct property *property)
+static void keep_value(struct mqtt_packet_properties *into, const struct property *property)
 {
     switch (property->identifier) {
     case PROPERTY_CONTENT_TYPE:
@@ -314,7 +315,7 @@ static bool may_repeat(uint32_t identifier)
     return identifier == PROPERTY_USER || identifier == PROPERTY_SUBSCRIPTION_ID;
 }
 
-static void read_each_property(struct reader list, enum packet_type type, struct packet_properties *into)
+static void read_each_property(struct reader list, enum mqtt_packet_type type, struct mqtt_packet_properties *into)
 {
     while (reader_left(&list) > 0) {
         struct property property;
@@ -334,9 +335,9 @@ static void read_each_property(struct reader list, enum packet_type type, struct
     }
 }
 
-static const struct packet_properties no_properties = {
+static const struct mqtt_packet_properties no_properties = {
     .receive_maximum = 65535,
-    .maximum_packet_size = PACKET_SIZE_MAX,
+    .maximum_packet_size = MQTT_PACKET_SIZE_MAX,
     .maximum_qos = 2,
     .retain_available = true,
     .wildcards_available = true,
@@ -345,7 +346,7 @@ static const struct packet_properties no_properties = {
 };
 
 /* What most messages have, read without detours: a subscription identifier and nothing else. False: it is not that. */
-static bool read_subscription_id(const uint8_t *data, size_t size, struct packet_properties *into)
+static bool read_subscription_id(const uint8_t *data, size_t size, struct mqtt_packet_properties *into)
 {
     uint32_t value = 0;
 
@@ -364,7 +365,7 @@ static bool read_subscription_id(const uint8_t *data, size_t size, struct packet
 }
 
 /* Of `*into`, which has none yet. */
-static int read_properties(struct reader *reader, enum packet_type type, struct packet_properties *into)
+static int read_properties(struct reader *reader, enum mqtt_packet_type type, struct mqtt_packet_properties *into)
 {
     size_t size = read_varint(reader);
     const uint8_t *data = read_bytes(reader, size);
@@ -373,13 +374,13 @@ static int read_properties(struct reader *reader, enum packet_type type, struct 
         return REASON_MALFORMED;
     if (size > 0) {
         into->all = fms_bytes_of(data, size);
-        if (type != PACKET_PUBLISH || !read_subscription_id(data, size, into))
+        if (type != MQTT_PACKET_PUBLISH || !read_subscription_id(data, size, into))
             read_each_property(reader_of(into->all), type, into);
     }
     return 0;
 }
 
-bool packet_next_user(struct fms_bytes *rest, struct fms_bytes *name, struct fms_bytes *value)
+bool mqtt_packet_next_user(struct fms_bytes *rest, struct fms_bytes *name, struct fms_bytes *value)
 {
     struct reader reader;
     struct property property;
@@ -446,11 +447,11 @@ static const struct {
     {0xa2, "wildcard subscriptions not supported"},
 };
 
-const char *packet_reason_text(enum packet_version version, int reason)
+const char *mqtt_packet_reason_text(enum mqtt_packet_version version, int reason)
 {
     static const uint8_t return_codes[] = {0x00, 0x84, 0x85, 0x88, 0x86, 0x87}; /* 3.1.1, table 3.1 */
 
-    if (version == PACKET_3_1_1 && reason >= 0 && (size_t)reason < sizeof return_codes)
+    if (version == MQTT_PACKET_3_1_1 && reason >= 0 && (size_t)reason < sizeof return_codes)
         reason = return_codes[reason];
     for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++) {
         if (reasons[i].code == reason)
@@ -461,7 +462,8 @@ const char *packet_reason_text(enum packet_version version, int reason)
 
 /* ---------------------------------------------------------------------------------------------------------- packets */
 
-int packet_read_connack(enum packet_version version, const struct packet *packet, struct packet_connack *connack)
+int mqtt_packet_read_connack(enum mqtt_packet_version version, const struct mqtt_packet *packet,
+                             struct mqtt_packet_connack *connack)
 {
     struct reader reader = reader_of(packet->body);
 
@@ -470,15 +472,15 @@ int packet_read_connack(enum packet_version version, const struct packet *packet
     connack->properties = no_properties;
     if (is_wrong(&reader))
         return REASON_MALFORMED;
-    if (version == PACKET_3_1_1 || (reader_left(&reader) == 0 && connack->reason >= REASON_UNSPECIFIED))
+    if (version == MQTT_PACKET_3_1_1 || (reader_left(&reader) == 0 && connack->reason >= REASON_UNSPECIFIED))
         return 0; /* who refuses us may spare the length of no properties, as in other packets */
-    return read_properties(&reader, PACKET_CONNACK, &connack->properties);
+    return read_properties(&reader, MQTT_PACKET_CONNACK, &connack->properties);
 }
 
 /* A topic is no filter (MQTT-4.7.3-1), and a header has a name. */
-static const char *fault_of(const struct packet_publish *publish)
+static const char *fault_of(const struct mqtt_packet_publish *publish)
 {
-    const struct packet_properties *properties = &publish->properties;
+    const struct mqtt_packet_properties *properties = &publish->properties;
 
     if (properties->is_unreadable)
         return "its properties cannot be told apart";
@@ -489,7 +491,7 @@ static const char *fault_of(const struct packet_publish *publish)
 
 /* Where the properties are not all there, `left` bytes of the packet are, from their length on. What stands behind a length that
  * is none, or is larger than the packet, is taken for the payload. -1: more bytes are needed. */
-static int read_publish_properties(struct reader *reader, size_t left, struct packet_publish *publish)
+static int read_publish_properties(struct reader *reader, size_t left, struct mqtt_packet_publish *publish)
 {
     struct reader ahead = *reader;
     size_t size = read_varint(&ahead);
@@ -503,8 +505,9 @@ static int read_publish_properties(struct reader *reader, size_t left, struct pa
         return 0;
     }
     if (size <= reader_left(&ahead))
-        return read_properties(reader, PACKET_PUBLISH, &publish->properties);
-    read_each_property(ahead, PACKET_PUBLISH, &publish->properties); /* the alias may be among those that are there */
+        return read_properties(reader, MQTT_PACKET_PUBLISH, &publish->properties);
+    read_each_property(ahead, MQTT_PACKET_PUBLISH,
+                       &publish->properties); /* the alias may be among those that are there */
     publish->fault = "its properties are larger than what can be held";
     publish->payload = fms_bytes_of(NULL, left - head - size);
     return 0;
@@ -512,8 +515,8 @@ static int read_publish_properties(struct reader *reader, size_t left, struct pa
 
 /* What can be known of a message whose topic or identifier does not fit into its packet, or of QoS 3 (MQTT-3.3.1-4). Nobody knows
  * how to acknowledge that, so it is one of QoS 0. */
-static void read_broken_publish(const struct reader *reader, size_t left, const struct packet *packet,
-                                struct packet_publish *publish)
+static void read_broken_publish(const struct reader *reader, size_t left, const struct mqtt_packet *packet,
+                                struct mqtt_packet_publish *publish)
 {
     size_t size = packet->body.size;
 
@@ -529,14 +532,14 @@ static void read_broken_publish(const struct reader *reader, size_t left, const 
     publish->qos = 0;
 }
 
-int packet_read_publish(enum packet_version version, const struct packet *packet, size_t there,
-                        struct packet_publish *publish)
+int mqtt_packet_read_publish(enum mqtt_packet_version version, const struct mqtt_packet *packet, size_t there,
+                             struct mqtt_packet_publish *publish)
 {
     struct reader reader = reader_of(fms_bytes_of(packet->body.data, there));
     size_t left;
     int error = 0;
 
-    *publish = (struct packet_publish){
+    *publish = (struct mqtt_packet_publish){
         .qos = packet->flags >> 1 & 3,
         .dup = (packet->flags & 8) != 0,
         .retain = (packet->flags & 1) != 0,
@@ -553,7 +556,7 @@ int packet_read_publish(enum packet_version version, const struct packet *packet
     }
     if (publish->id == 0) /* MQTT-2.2.1-4: there is no acknowledgement without it */
         publish->qos = 0;
-    if (version == PACKET_5)
+    if (version == MQTT_PACKET_5)
         error = read_publish_properties(&reader, left, publish);
     if (error != 0 || publish->fault != NULL)
         return error;
@@ -562,7 +565,7 @@ int packet_read_publish(enum packet_version version, const struct packet *packet
     return 0;
 }
 
-int packet_read_id(const struct packet *packet, uint16_t *id)
+int mqtt_packet_read_id(const struct mqtt_packet *packet, uint16_t *id)
 {
     struct reader reader = reader_of(packet->body);
 
@@ -570,7 +573,8 @@ int packet_read_id(const struct packet *packet, uint16_t *id)
     return reader.is_short ? REASON_MALFORMED : 0;
 }
 
-int packet_read_suback(enum packet_version version, const struct packet *packet, struct packet_suback *suback)
+int mqtt_packet_read_suback(enum mqtt_packet_version version, const struct mqtt_packet *packet,
+                            struct mqtt_packet_suback *suback)
 {
     struct reader reader = reader_of(packet->body);
     int error = 0;
@@ -579,21 +583,21 @@ int packet_read_suback(enum packet_version version, const struct packet *packet,
     suback->properties = no_properties;
     if (reader.is_short)
         return REASON_MALFORMED;
-    if (version == PACKET_5)
-        error = read_properties(&reader, PACKET_SUBACK, &suback->properties);
+    if (version == MQTT_PACKET_5)
+        error = read_properties(&reader, MQTT_PACKET_SUBACK, &suback->properties);
     suback->reasons = fms_bytes_of(reader.at, reader_left(&reader));
     return error;
 }
 
 /* Nothing hangs on what cannot be read of it. */
-void packet_read_disconnect(const struct packet *packet, struct packet_disconnect *disconnect)
+void mqtt_packet_read_disconnect(const struct mqtt_packet *packet, struct mqtt_packet_disconnect *disconnect)
 {
     struct reader reader = reader_of(packet->body);
 
     disconnect->properties = no_properties;
     disconnect->reason = reader_left(&reader) > 0 ? read_byte(&reader) : 0;
     if (reader_left(&reader) > 0)
-        read_properties(&reader, PACKET_DISCONNECT, &disconnect->properties);
+        read_properties(&reader, MQTT_PACKET_DISCONNECT, &disconnect->properties);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- writing */
@@ -666,7 +670,7 @@ static void write_list(struct writer *writer, void (*list)(struct writer *writer
 
 static void write_connect_properties(struct writer *writer, const void *fields)
 {
-    const struct packet_connect *connect = fields;
+    const struct mqtt_packet_connect *connect = fields;
 
     if (connect->session_expiry > 0) {
         write_byte(writer, 0x11);
@@ -688,14 +692,14 @@ static void write_connect_properties(struct writer *writer, const void *fields)
 
 static void write_connect(struct writer *writer, const void *fields)
 {
-    const struct packet_connect *connect = fields;
+    const struct mqtt_packet_connect *connect = fields;
 
     write_text(writer, "MQTT");
     write_byte(writer, connect->version);
     write_byte(writer, (connect->username != NULL ? 0x80 : 0) | (connect->password != NULL ? 0x40 : 0) |
                            (connect->clean_start ? 0x02 : 0));
     write_u16(writer, connect->keep_alive);
-    if (connect->version == PACKET_5)
+    if (connect->version == MQTT_PACKET_5)
         write_list(writer, write_connect_properties, connect);
     write_text(writer, connect->client_id);
     if (connect->username != NULL)
@@ -704,14 +708,14 @@ static void write_connect(struct writer *writer, const void *fields)
         write_text(writer, connect->password);
 }
 
-size_t packet_write_connect(uint8_t *to, size_t room, const struct packet_connect *connect)
+size_t mqtt_packet_write_connect(uint8_t *to, size_t room, const struct mqtt_packet_connect *connect)
 {
-    return write_packet(to, room, PACKET_CONNECT << 4, write_connect, connect);
+    return write_packet(to, room, MQTT_PACKET_CONNECT << 4, write_connect, connect);
 }
 
 static void write_subscription_id(struct writer *writer, const void *fields)
 {
-    const struct packet_subscribe *subscribe = fields;
+    const struct mqtt_packet_subscribe *subscribe = fields;
 
     if (subscribe->subscription_id == 0)
         return;
@@ -721,41 +725,41 @@ static void write_subscription_id(struct writer *writer, const void *fields)
 
 static void write_subscribe(struct writer *writer, const void *fields)
 {
-    const struct packet_subscribe *subscribe = fields;
+    const struct mqtt_packet_subscribe *subscribe = fields;
 
     write_u16(writer, subscribe->id);
-    if (subscribe->version == PACKET_5)
+    if (subscribe->version == MQTT_PACKET_5)
         write_list(writer, write_subscription_id, subscribe);
     write_text(writer, subscribe->filter);
     write_byte(writer,
-               subscribe->qos | (subscribe->version == PACKET_5 ? (unsigned)subscribe->retain_handling << 4 : 0u));
+               subscribe->qos | (subscribe->version == MQTT_PACKET_5 ? (unsigned)subscribe->retain_handling << 4 : 0u));
 }
 
-size_t packet_write_subscribe(uint8_t *to, size_t room, const struct packet_subscribe *subscribe)
+size_t mqtt_packet_write_subscribe(uint8_t *to, size_t room, const struct mqtt_packet_subscribe *subscribe)
 {
-    return write_packet(to, room, PACKET_SUBSCRIBE << 4 | 2, write_subscribe, subscribe);
+    return write_packet(to, room, MQTT_PACKET_SUBSCRIBE << 4 | 2, write_subscribe, subscribe);
 }
 
 static void write_unsubscribe(struct writer *writer, const void *fields)
 {
-    const struct packet_unsubscribe *unsubscribe = fields;
+    const struct mqtt_packet_unsubscribe *unsubscribe = fields;
 
     write_u16(writer, unsubscribe->id);
-    if (unsubscribe->version == PACKET_5)
+    if (unsubscribe->version == MQTT_PACKET_5)
         write_varint(writer, 0);
     for (size_t i = 0; i < unsubscribe->count; i++)
         write_text(writer, unsubscribe->filters[i]);
 }
 
-size_t packet_write_unsubscribe(uint8_t *to, size_t room, const struct packet_unsubscribe *unsubscribe)
+size_t mqtt_packet_write_unsubscribe(uint8_t *to, size_t room, const struct mqtt_packet_unsubscribe *unsubscribe)
 {
-    return write_packet(to, room, PACKET_UNSUBSCRIBE << 4 | 2, write_unsubscribe, unsubscribe);
+    return write_packet(to, room, MQTT_PACKET_UNSUBSCRIBE << 4 | 2, write_unsubscribe, unsubscribe);
 }
 
-size_t packet_write_ack(uint8_t *to, size_t room, enum packet_version version, enum packet_type type, uint16_t id,
-                        uint8_t reason)
+size_t mqtt_packet_write_ack(uint8_t *to, size_t room, enum mqtt_packet_version version, enum mqtt_packet_type type,
+                             uint16_t id, uint8_t reason)
 {
-    bool has_reason = version == PACKET_5 && reason != REASON_SUCCESS;
+    bool has_reason = version == MQTT_PACKET_5 && reason != REASON_SUCCESS;
     struct writer writer = {to, room, 0};
 
     write_byte(&writer, (unsigned)type << 4);
@@ -766,23 +770,23 @@ size_t packet_write_ack(uint8_t *to, size_t room, enum packet_version version, e
     return writer.size;
 }
 
-size_t packet_write_pingreq(uint8_t *to, size_t room)
+size_t mqtt_packet_write_pingreq(uint8_t *to, size_t room)
 {
     struct writer writer = {to, room, 0};
 
-    write_byte(&writer, PACKET_PINGREQ << 4);
+    write_byte(&writer, MQTT_PACKET_PINGREQ << 4);
     write_byte(&writer, 0);
     return writer.size;
 }
 
-size_t packet_write_disconnect(uint8_t *to, size_t room, enum packet_version version, uint8_t reason,
-                               int64_t session_expiry)
+size_t mqtt_packet_write_disconnect(uint8_t *to, size_t room, enum mqtt_packet_version version, uint8_t reason,
+                                    int64_t session_expiry)
 {
-    bool has_expiry = version == PACKET_5 && session_expiry >= 0;
-    bool has_reason = version == PACKET_5 && (reason != REASON_SUCCESS || has_expiry);
+    bool has_expiry = version == MQTT_PACKET_5 && session_expiry >= 0;
+    bool has_reason = version == MQTT_PACKET_5 && (reason != REASON_SUCCESS || has_expiry);
     struct writer writer = {to, room, 0};
 
-    write_byte(&writer, PACKET_DISCONNECT << 4);
+    write_byte(&writer, MQTT_PACKET_DISCONNECT << 4);
     write_byte(&writer, has_expiry ? 7 : has_reason ? 1 : 0);
     if (has_reason)
         write_byte(&writer, reason);
