@@ -706,9 +706,15 @@ static void run_in_pipeline(void)
     struct fms_plugin source = {.source_poll = good_poll}, sink = {.sink_write = good_write};
 
     is_fake = false;
-    pipeline = (struct pipeline){
-        .options = {"rules", 1000, 32 * 1024, ON_REJECT_DROP, 20 * FMS_MS, FMS_MS, FMS_MS, 0, 20 * FMS_MS},
-        .paths = json_paths_new()};
+    pipeline = (struct pipeline){.options = {.name = "rules",
+                                             .max_in_flight = 1000,
+                                             .max_in_flight_bytes = 32 * 1024,
+                                             .on_reject = ON_REJECT_DROP,
+                                             .drain_timeout = 20 * FMS_MS,
+                                             .retry_min = FMS_MS,
+                                             .retry_max = FMS_MS,
+                                             .stall_after = 20 * FMS_MS},
+                                 .paths = json_paths_new()};
     if (row->table.source_poll == emit_too_many)
         pipeline.options.max_in_flight_bytes = 1 << 20; /* so that only its credit bounds it */
     memset(habits, 0, sizeof habits);
