@@ -194,12 +194,12 @@ static void write_duration(struct page *page, const void *field)
     sample(page, seconds(*(const int64_t *)field));
 }
 
-/* From a moment on the host's clock until now; 0: there was none. */
+/* From a moment on the host's clock until now; 0: there was none, or it is not over, for a lane shows itself a moment after `at`. */
 static void write_age(struct page *page, const void *field)
 {
     int64_t then = *(const int64_t *)field;
 
-    sample(page, then != 0 ? seconds(page->observation->at - then) : 0);
+    sample(page, then != 0 && then < page->observation->at ? seconds(page->observation->at - then) : 0);
 }
 
 /* A moment on the host's clock as Unix time, by which it does not change from scrape to scrape; 0: there was none. */

@@ -214,7 +214,7 @@ static void step(struct kept *kept, const struct observed *now, int64_t at, int6
         .received = rate_of(view->counts.emitted, kept->received, time),
         .delivered = rate_of(view->counts.delivered, kept->delivered, time),
         .in_flight = (double)view->in_flight,
-        .oldest = view->oldest_at > 0 ? (double)(at - view->oldest_at) / (double)FMS_SECOND : 0,
+        .oldest = view->oldest_at > 0 && view->oldest_at < at ? (double)(at - view->oldest_at) / (double)FMS_SECOND : 0,
         .p99 = histogram_quantile(&view->total, last != NULL ? &last->total : NULL, 0.99),
     };
     history->next = (history->next + 1) % HISTORY_STEPS;

@@ -136,6 +136,10 @@ static void values_are_what_was_seen(void **state)
     expect("fmspipe_log_messages_total{level=\"warn\"} 9");
     expect("fmspipe_vehicles{pipeline=\"bridge\",state=\"silent\"} 2");
     expect("fmspipe_vehicles_limit{pipeline=\"bridge\"} 10000");
+    view->oldest_at = sink->oldest_at = observation.at + 4 * FMS_MS; /* the lane has shown itself a moment later */
+    scrape(false);
+    expect("fmspipe_oldest_unsettled_seconds{pipeline=\"bridge\"} 0");
+    expect("fmspipe_sink_oldest_unsettled_seconds{pipeline=\"bridge\",stage=\"sink kafka\"} 0");
 }
 
 static void buckets_are_cumulative(void **state)

@@ -24,6 +24,7 @@ from browser import Browser  # noqa: E402
 BIN, PICTURE = (os.path.abspath(path) for path in sys.argv[1:3])
 CALM, TROUBLE, AFTER = 100, 25, 55  # seconds
 COLUMN, ROW = 52, 30  # pixels of Grafana's grid
+SHOWN = 48  # of its rows: the rest is asked for, and not drawn
 COLOURS = ["#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#b877d9", "#f2495c", "#8ab8ff", "#c0d8ff"]
 EMPTY = {"Spool"}  # panels of what does not run here
 STYLE = """body{margin:0;background:#111217;color:#ccccdc;font:12px system-ui,'DejaVu Sans',sans-serif}
@@ -32,7 +33,7 @@ STYLE = """body{margin:0;background:#111217;color:#ccccdc;font:12px system-ui,'D
 .p p{position:absolute;bottom:4px;left:10px;right:10px;margin:0;font-size:11px;white-space:nowrap;overflow:hidden}
 .p i{display:inline-block;width:12px;height:3px;border-radius:2px;margin:0 5px 3px 0}.p span{margin-right:12px}
 .s{display:flex;height:calc(100% - 26px)}.s div{flex:1;display:flex;flex-direction:column;justify-content:center;align-items:center;color:#fff}
-.s b{font-size:22px;font-weight:500}text{fill:#9a9ca8;font-size:10px}"""
+.s b{font-size:19px;font-weight:500;white-space:nowrap}text{fill:#9a9ca8;font-size:10px}"""
 
 
 def free_port():
@@ -169,6 +170,6 @@ with tempfile.TemporaryDirectory() as folder:
     with open(f"{folder}/board.html", "w", encoding="utf-8") as out:
         out.write(page)
     with Browser() as browser:
-        browser.window(24 * COLUMN + 8, height, "dark")
+        browser.window(24 * COLUMN + 8, min(height, SHOWN * ROW + 4), "dark")
         browser.go(f"file://{folder}/board.html")
-        browser.picture(PICTURE, whole=True)
+        browser.picture(PICTURE)
