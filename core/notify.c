@@ -286,12 +286,14 @@ int64_t notify_turn(struct notify *notify, int64_t ends_at)
 
 void notify_close(struct notify *notify, bool was_good)
 {
-    static const char ready[] = "READY=1\n";
+    static const char ready[] = "READY=1\n", stopping[] = "STOPPING=1\n";
 
     if (notify == NULL)
         return;
     if (was_good && !notify->is_ready)
         tell(notify, ready, sizeof ready - 1);
+    if (!notify->is_stopping)
+        tell(notify, stopping, sizeof stopping - 1);
     close(notify->fd);
     free(notify);
 }

@@ -19,7 +19,7 @@ struct notify *notify_open(struct pipeline *const *pipelines, size_t count);
  * each lane that has not ended has answered since it was told last, at a third of the time-out at the latest. */
 int64_t notify_turn(struct notify *notify, int64_t ends_at);
 
-/* After the run; a good one that was too short for READY=1 tells it now. [control] */
+/* After the run: READY=1 of a good one, and STOPPING=1, where it was too short for them. [control] */
 void notify_close(struct notify *notify, bool was_good);
 
 #endif

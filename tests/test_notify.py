@@ -204,6 +204,7 @@ def a_short_run_is_ready_too(work):
     manager = Manager(work, abstract=True, texts={"one": SHORT})
     manager.end()
     manager.expect([said["READY"] for said in manager.told if "READY" in said] == ["1"], "not ready once")
+    manager.expect([said["STOPPING"] for said in manager.told if "STOPPING" in said] == ["1"], "its end is not told once")
 
 
 def nobody_listens(work):
