@@ -2,21 +2,8 @@
 #include "vehicles.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-/* As JSON needs it: where a text is no UTF-8, only its ASCII stays. */
-static json_t *text_json(const char *text)
-{
-    json_t *json = json_string(text);
-    char plain[FLEET_NAME + 1];
-    size_t size = 0;
-
-    if (json != NULL)
-        return json;
-    for (; text[size] != '\0' && size < FLEET_NAME; size++)
-        plain[size] = (unsigned char)text[size] < 0x80 ? text[size] : '?';
-    return json_stringn(plain, size);
-}
+#include "status.h"
 
 /* An object cannot have a name that is no UTF-8: that field is left out. */
 static json_t *fields_json(const struct fleet_view *view, const struct vehicle_view *vehicle)
@@ -25,7 +12,7 @@ static json_t *fields_json(const struct fleet_view *view, const struct vehicle_v
 
     for (size_t i = 0; i < view->field_count; i++) {
         if (*vehicle->fields[i] != '\0')
-            json_object_set_new(fields, view->fields[i], text_json(vehicle->fields[i]));
+            json_object_set_new(fields, view->fields[i], status_text(vehicle->fields[i]));
     }
     return fields;
 }
@@ -36,7 +23,7 @@ static json_t *vehicle_json(const struct admin_host *host, const struct fleet_vi
     static const char *const states[] = {"silent", "new", "active"};
     int64_t seen = host->realtime() - (host->now() - vehicle->seen_at);
 
-    return json_pack("{s:o, s:f, s:I, s:s, s:o}", "vehicle", text_json(vehicle->name), "seen", (double)seen / 1e9,
+    return json_pack("{s:o, s:f, s:I, s:s, s:o}", "vehicle", status_text(vehicle->name), "seen", (double)seen / 1e9,
                      "records", (json_int_t)vehicle->records, "state", states[vehicle->state], "fields",
                      fields_json(view, vehicle));
 }
@@ -46,7 +33,7 @@ static json_t *names_json(const struct fleet_view *view)
     json_t *names = json_array();
 
     for (size_t i = 0; i < view->field_count; i++)
-        json_array_append_new(names, text_json(view->fields[i]));
+        json_array_append_new(names, status_text(view->fields[i]));
     return names;
 }
 

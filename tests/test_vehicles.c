@@ -69,12 +69,14 @@ static void they_have_the_form_that_is_promised(void **state)
     assert_int_equal(asked.most, 100);
     assert_string_equal(asked.find, "rasp");
     text = json_dumps(json, JSON_COMPACT);
-    assert_string_equal(text, "{\"silent_after\":90.0,\"total\":5000,\"limit\":10000,\"unnamed\":3,\"untracked\":4,"
-                              "\"fields\":[\"speed\",\"rpm\"],\"vehicles\":["
-                              "{\"vehicle\":\"raspi-001\",\"seen\":1763320400.0,\"records\":7,\"state\":\"silent\","
-                              "\"fields\":{\"speed\":\"56.65\"}},"
-                              "{\"vehicle\":\"<b>\\\"??\",\"seen\":1763320360.0,\"records\":0,\"state\":\"active\","
-                              "\"fields\":{\"speed\":\"?\",\"rpm\":\"1\"}}]}");
+    assert_string_equal(
+        text,
+        "{\"silent_after\":90.0,\"total\":5000,\"limit\":10000,\"unnamed\":3,\"untracked\":4,"
+        "\"fields\":[\"speed\",\"rpm\"],\"vehicles\":["
+        "{\"vehicle\":\"raspi-001\",\"seen\":1763320400.0,\"records\":7,\"state\":\"silent\","
+        "\"fields\":{\"speed\":\"56.65\"}},"
+        "{\"vehicle\":\"<b>\\\"\xEF\xBF\xBD\xEF\xBF\xBD\",\"seen\":1763320360.0,\"records\":0,\"state\":\"active\","
+        "\"fields\":{\"speed\":\"\xEF\xBF\xBD\",\"rpm\":\"1\"}}]}");
     free(text);
     json_decref(json);
 }
