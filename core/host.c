@@ -306,9 +306,11 @@ static inline struct record *emit_new(struct pipeline *pipeline, const struct fm
     return record;
 }
 
-/* Whom a record is from: it says so itself, or the one that it was made of did. */
-static void note_vehicle(struct pipeline *pipeline, struct record *record)
+/* Whom a record is from, if somebody wants to know: it says so itself, or the one that it was made of did. */
+static inline void note_vehicle(struct pipeline *pipeline, struct record *record)
 {
+    if (!pipeline->is_measured || pipeline->fleet == NULL)
+        return;
     record->is_seen = (record->parent != NULL && record->parent->is_seen) ||
                       fleet_see(pipeline->fleet, &record->public, record->json, pipeline->meter.at);
 }
@@ -440,8 +442,7 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
     record = emit_new(pipeline, draft, charge);
     if (record == NULL)
         return emit_later(pipeline, draft, charge);
-    if (pipeline->is_measured && pipeline->fleet != NULL)
-        note_vehicle(pipeline, record);
+    note_vehicle(pipeline, record);
     settle_advance(pipeline, record, -1);
     return 0;
 }
@@ -519,8 +520,7 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
     child->is_timed = from->is_timed;
     from->has_children = true;
     from->pending++;
-    if (pipeline->is_measured && pipeline->fleet != NULL)
-        note_vehicle(pipeline, child);
+    note_vehicle(pipeline, child);
     settle_advance(pipeline, child, position);
     return 0;
 }

@@ -487,10 +487,11 @@ static void settle_one(struct stage *sink, struct record *record)
 }
 
 /* Of what a sink has settled, what is delivered. */
-static void tap_delivered(const struct stage *sink, const struct record *record)
+static void tap_delivered(const struct stage *sink, struct record *record)
 {
-    for (; record != NULL; record = record->slots[sink->slot].inbox_next) {
-        if (record->slots[sink->slot].fate == FMS_DELIVERED)
+    for (const struct slot *slot; record != NULL; record = slot->inbox_next) {
+        slot = slot_of(record, sink);
+        if (slot->fate == FMS_DELIVERED)
             tap_pass(sink, TAP_OUT, &record->public, NULL);
     }
 }
