@@ -60,16 +60,18 @@ const void *loader_open_own(const char *name, const char *entry, const char *who
     char *folder = loader_beside(FMS_LIBDIR "/fmspipe"), *path = NULL;
     const char *const *(*get)(void) = NULL;
     const char *const *table = NULL;
+    const char *why;
     void *object = NULL;
 
     if (folder != NULL && asprintf(&path, "%s/%s", folder, name) >= 0)
         object = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (object != NULL)
         *(void **)&get = dlsym(object, entry);
+    why = get == NULL ? dlerror() : NULL;
     if (get == NULL)
         log_line(FMS_LOG_ERROR, NULL, NULL,
                  "%s needs %s, a part of fmspipe that can be left out, and it cannot be loaded: %s; install it", who,
-                 name, dlerror());
+                 name, why != NULL ? why : "out of memory");
     else
         table = get();
     if (table != NULL && strcmp(*table, FMS_VERSION) != 0) {
