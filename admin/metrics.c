@@ -232,7 +232,7 @@ static void write_buckets(struct page *page, const char *segment, const struct h
     begin(page, "_sum");
     if (segment != NULL)
         write_label(page, "segment", segment);
-    end(page, seconds((int64_t)histogram->sum));
+    end(page, histogram->sum / (double)FMS_SECOND); /* which may be too many nanoseconds for 64 bits */
     begin(page, "_count");
     if (segment != NULL)
         write_label(page, "segment", segment);

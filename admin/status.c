@@ -144,7 +144,7 @@ static json_t *own_duration(const struct histogram_view *histogram)
     json_t *object = json_object();
 
     set(&object, "count", count(histogram_count(histogram)));
-    set(&object, "sum", seconds((int64_t)histogram->sum));
+    set(&object, "sum", number(histogram->sum / (double)FMS_SECOND, 1e6));
     return object;
 }
 

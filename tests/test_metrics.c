@@ -105,6 +105,8 @@ static void values_are_what_was_seen(void **state)
     view->counts = (struct pipeline_counts){.emitted = UINT64_MAX, .delivered = 5, .dead_letters = 2, .dropped = 3};
     view->stages[1].dropped = 7;
     view->blocked = 1500 * FMS_MS;
+    view->age.counts[HISTOGRAM_BUCKETS - 1] = 1000; /* of last year, which is more nanoseconds than 64 bits hold */
+    view->age.sum = 1000 * 3e7 * (double)FMS_SECOND;
     view->is_blocked = true;
     view->oldest_at = sink->oldest_at = observation.at - 4 * FMS_MS;
     view->stages[0].last_at = observation.at - 2500 * FMS_MS;
@@ -124,6 +126,7 @@ static void values_are_what_was_seen(void **state)
     expect("fmspipe_dropped_total{pipeline=\"bridge\",reason=\"transform\",intentional=\"true\"} 7");
     expect("fmspipe_dropped_total{pipeline=\"bridge\",reason=\"rejected\",intentional=\"false\"} 3");
     expect("fmspipe_blocked_seconds_total{pipeline=\"bridge\"} 1.5");
+    expect("fmspipe_source_age_seconds_sum{pipeline=\"bridge\"} 30000000000");
     expect("fmspipe_oldest_unsettled_seconds{pipeline=\"bridge\"} 0.004");
     expect("fmspipe_sink_oldest_unsettled_seconds{pipeline=\"bridge\",stage=\"sink kafka\"} 0.004");
     expect("fmspipe_source_last_record_timestamp_seconds{pipeline=\"bridge\",stage=\"source\"} 1795521597.500");
