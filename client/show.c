@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "lines.h"
 #include "passing.h"
+#include "terminal.h"
 #include "text.h"
 
 #define COLUMNS 132u /* where it cannot be told */
@@ -62,13 +62,6 @@ static int catch_signals(void)
 
 /* ---------------------------------------------------------------------------------------------------------- a line */
 
-static size_t columns_of_terminal(void)
-{
-    struct winsize size;
-
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : COLUMNS;
-}
-
 /* As it came; but what a terminal could take for a command is escaped. */
 static void print_json(const struct show *show, const char *line, size_t size)
 {
@@ -86,7 +79,8 @@ static void print_json(const struct show *show, const char *line, size_t size)
 
 static void print_text(const struct show *show)
 {
-    char *text = passing_text(&show->passing, columns_of_terminal());
+    size_t columns = terminal_columns();
+    char *text = passing_text(&show->passing, columns > 0 ? columns : COLUMNS);
 
     if (text != NULL)
         puts(text);

@@ -3,10 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "draw.h"
+#include "terminal.h"
 #include "text.h"
 
 static int failed(const struct http *http, const char *why)
@@ -61,14 +60,6 @@ static void print_one_line(const char *text)
     putchar('\n');
 }
 
-/* Where standard output is no terminal lines are as long as they are. */
-static size_t columns_of_terminal(void)
-{
-    struct winsize size;
-
-    return isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
-}
-
 static void print_drawing(const struct drawing *drawing, size_t columns)
 {
     for (size_t i = 0; i < drawing->count; i++) {
@@ -86,7 +77,7 @@ static int print_status(const struct http *http, const struct http_answer *answe
     char why[512], whole[800];
     json_t *document = draw_parse(answer->text, answer->size, why, sizeof why);
     struct drawing drawing = {0};
-    size_t columns = columns_of_terminal();
+    size_t columns = terminal_columns(); /* elsewhere lines are as long as they are */
     bool is_ready = json_is_true(json_object_get(document, "ready"));
 
     if (document == NULL) {

@@ -60,13 +60,31 @@ void terminal_close(void)
         tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
 }
 
-void terminal_size(size_t *columns, size_t *rows)
+/* False: standard output is no terminal, or one that does not know. */
+static bool find_size(size_t *columns, size_t *rows)
 {
     struct winsize size;
-    bool is_known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 && size.ws_row > 0;
 
-    *columns = is_known ? size.ws_col : 80;
-    *rows = is_known ? size.ws_row : 24;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || size.ws_row == 0)
+        return false;
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return true;
+}
+
+size_t terminal_columns(void)
+{
+    size_t columns, rows;
+
+    return find_size(&columns, &rows) ? columns : 0;
+}
+
+void terminal_size(size_t *columns, size_t *rows)
+{
+    if (find_size(columns, rows))
+        return;
+    *columns = 80;
+    *rows = 24;
 }
 
 static const char *start_of(enum style style)

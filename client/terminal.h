@@ -17,6 +17,8 @@ void terminal_close(void);
 void terminal_draw(const struct drawing *drawing, size_t first, const char *footer);
 /* The screen as it is now; 80 x 24 where that cannot be told. */
 void terminal_size(size_t *columns, size_t *rows);
+/* The columns of the terminal that standard output is; 0: it is none, or they cannot be told. */
+size_t terminal_columns(void);
 
 /* A key that was pressed: its character, or one of these; -1: none. */
 enum { KEY_UP = 256, KEY_DOWN };
