@@ -58,11 +58,11 @@ while read -r hit; do
 done < <(grep -nE "$(names)|\"($(names -v))(\.so)?\"|rdkafka|MQTTAsync|MQTTClient|\bpaho\b|jansson|microhttpd|\bMHD_|\bcurl" \
   core/*.c core/*.h core/CMakeLists.txt || true)
 
-for file in core/*.[ch]; do
+while read -r file; do
   while read -r name; do
     complain "$file includes $name, which is not the core's"
   done < <(strays "$file" 'core/*')
-done
+done < <(find core -type f ! -name CMakeLists.txt)
 
 # 3. fms_plugin.h includes standard headers only, and compiles alone.
 while read -r name; do
@@ -80,14 +80,16 @@ declare -A place=()
 for i in "${!order[@]}"; do
   place[${order[i]}]=$i
 done
-for file in core/*.[ch]; do
-  name=$(basename "${file%.*}")
+while read -r file; do
+  name=${file#core/}
+  name=${name%.[ch]}
   [ -n "${place[$name]-}" ] || { complain "$file has no place in the order that docs/design.md tells"; continue; }
   while read -r included; do
     other=${included:1:-3}
-    [ "${place[$other]--1}" -le "${place[$name]}" ] || complain "$file includes $included, which comes behind it in docs/design.md"
+    [ "${place[$other]-${#order[@]}}" -le "${place[$name]}" ] ||
+      complain "$file includes $included, which comes behind it in docs/design.md, or is not there"
   done < <(includes "$file" | grep '^"')
-done
+done < <(find core -type f ! -name CMakeLists.txt)
 for name in "${order[@]}"; do
   [ -e "core/$name.h" ] || [ -e "core/$name.c" ] || complain "docs/design.md has core/$name in its order, which there is not"
 done
