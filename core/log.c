@@ -26,8 +26,9 @@
 #define LOG_KNOWN    256 /* repeating messages remembered; a newer one takes the place of an older one */
 #define LOG_KINDS    16  /* new kinds of a stage and format that are told apart within ... */
 #define LOG_LEARNS   (64 * FMS_SECOND)
-#define LOG_QUEUE    (256u << 10) /* bytes of lines that wait to be written */
-#define LOG_PATIENCE FMS_SECOND   /* a write that lasts longer has nobody who reads: log_flush does not wait for it */
+#define LOG_PAUSE    (64 * FMS_SECOND) /* the longest; and so long must a message stay away to be new again */
+#define LOG_QUEUE    (256u << 10)      /* bytes of lines that wait to be written */
+#define LOG_PATIENCE FMS_SECOND /* a write that lasts longer has nobody who reads: log_flush does not wait for it */
 #define LOG_AT_EXIT  (5 * FMS_SECOND)
 
 struct log_queued {
@@ -40,9 +41,7 @@ struct log_known {
     const char *format;
     const char *stage;
     uint64_t kind; /* 0: any */
-    int64_t next;  /* not before, monotonic */
-    int64_t pause;
-    unsigned held_back;
+    struct log_pause pause;
     unsigned learnt; /* kinds of it, since, if it is of any kind */
     int64_t learns_since;
 };
@@ -462,7 +461,7 @@ static struct log_known *log_find(const char *stage, const char *format, const c
     uint64_t kind = log_kind(text);
 
     if (!log_knows(any, stage, format, 0))
-        *any = (struct log_known){.format = format, .stage = stage, .next = now, .learns_since = now};
+        *any = (struct log_known){.format = format, .stage = stage, .pause.next = now, .learns_since = now};
     if (now - any->learns_since >= LOG_LEARNS) {
         any->learns_since = now;
         any->learnt = 0;
@@ -473,8 +472,24 @@ static struct log_known *log_find(const char *stage, const char *format, const c
     if (any->learnt == LOG_KINDS)
         return any;
     any->learnt++;
-    *known = (struct log_known){.format = format, .stage = stage, .kind = kind, .next = now};
+    *known = (struct log_known){.format = format, .stage = stage, .kind = kind, .pause.next = now};
     return known;
+}
+
+bool log_pause_over(struct log_pause *pause, int64_t now, unsigned *held_back)
+{
+    if (now < pause->next) {
+        pause->held_back++;
+        return false;
+    }
+    *held_back = pause->held_back;
+    pause->held_back = 0;
+    if (pause->length == 0 || now > pause->next + LOG_PAUSE)
+        pause->length = FMS_SECOND; /* it was quiet */
+    else if (pause->length < LOG_PAUSE)
+        pause->length *= 2;
+    pause->next = now + pause->length;
+    return true;
 }
 
 /* Called with the lock held. Whether this message may go out now; *held_back is how many before it did not. `stage` is
@@ -482,20 +497,8 @@ static struct log_known *log_find(const char *stage, const char *format, const c
 static bool log_may(const char *stage, const char *format, const char *text, unsigned *held_back)
 {
     int64_t now = clock_monotonic();
-    struct log_known *known = log_find(stage, format, text, now);
 
-    if (now < known->next) {
-        known->held_back++;
-        return false;
-    }
-    *held_back = known->held_back;
-    known->held_back = 0;
-    if (known->pause == 0 || now > known->next + 2 * known->pause)
-        known->pause = FMS_SECOND; /* it was quiet */
-    else if (known->pause < 64 * FMS_SECOND)
-        known->pause *= 2;
-    known->next = now + known->pause;
-    return true;
+    return log_pause_over(&log_find(stage, format, text, now)->pause, now, held_back);
 }
 
 /* Called with the lock held. */

@@ -28,6 +28,16 @@ void log_flush(int64_t timeout);
 void log_line(enum fms_level level, const char *pipeline, const char *stage, const char *format, ...) FMS_PRINTF(4, 5);
 void log_vline(enum fms_level level, const char *pipeline, const char *stage, const char *format, va_list args);
 
+/* When what repeats is said: after 1 s, 2 s, ... 64 s, and at once where it has not come for 64 s. Begins with `next` alone. */
+struct log_pause {
+    int64_t next; /* not before, monotonic */
+    int64_t length;
+    unsigned held_back;
+};
+
+/* Whether it is said `now`, and how many were not said before it. */
+bool log_pause_over(struct log_pause *pause, int64_t now, unsigned *held_back);
+
 /* As above but never held back: for configuration errors, which differ by their arguments only. `line` 0: none. */
 void log_config(enum fms_level level, const char *file, int line, const char *format, ...) FMS_PRINTF(4, 5);
 void log_vconfig(enum fms_level level, const char *file, int line, const char *format, va_list args);

@@ -370,6 +370,24 @@ static void a_repetition_says_how_many_were_held_back(void **state)
     assert_non_null(strstr(logged(), expected));
 }
 
+static void what_comes_now_and_then_is_held_back_too(void **state)
+{
+    struct log_pause pause = {.next = 0};
+    unsigned held_back, said = 0, kept = 0;
+
+    (void)state;
+    for (int64_t now = 0; now < 600 * FMS_SECOND; now += 4 * FMS_SECOND) {
+        if (log_pause_over(&pause, now, &held_back)) {
+            said++;
+            kept += held_back;
+        }
+    }
+    assert_in_range(said, 2, 16);
+    assert_int_equal(said + kept + pause.held_back, 150);
+    assert_true(log_pause_over(&pause, 1000 * FMS_SECOND, &held_back));
+    assert_int_equal(pause.length, FMS_SECOND);
+}
+
 /* ------------------------------------------------------------------------------------------- a reader that does not */
 
 #define MANY 20000
@@ -476,6 +494,7 @@ int main(void)
         CASE(the_first_of_each_kind_is_told),
         CASE(kinds_have_a_bound),
         CASE(a_repetition_says_how_many_were_held_back),
+        CASE(what_comes_now_and_then_is_held_back_too),
         cmocka_unit_test_setup_teardown(who_logs_never_waits_and_what_was_dropped_is_counted, setup_full_pipe,
                                         teardown_full_pipe),
     };
