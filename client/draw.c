@@ -14,7 +14,7 @@
 
 #define WARNINGS    5u
 #define INDENT      "    " /* of what goes on in another line */
-#define MOST_INDENT 20u    /* columns: on a narrower screen nothing goes on */
+#define MOST_INDENT 12u    /* columns: on a narrower screen nothing goes on */
 #define MOST_LINES  5u
 
 /* ------------------------------------------------------------------------------------------------------------ lines */
@@ -222,8 +222,10 @@ static void link_of(const json_t *stage, double now, char *text, size_t size)
     int n = 0;
 
     if (json_is_boolean(connected)) {
-        if (json_is_number(json_object_get(stage, "connected_since")))
-            draw_duration(now - number(stage, "connected_since"), since, sizeof since);
+        const char *changed = json_is_true(connected) ? "connected_since" : "disconnected_since";
+
+        if (json_is_number(json_object_get(stage, changed)))
+            draw_duration(now - number(stage, changed), since, sizeof since);
         n = snprintf(text, size, "%s %s", json_is_true(connected) ? "up" : "down", since);
         why = json_is_false(connected) && *why == '\0' ? reason : why;
     }

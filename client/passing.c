@@ -147,8 +147,8 @@ char *passing_text(const struct passing *passing, size_t columns)
         fprintf(to, " %zu header%s", record->header_count, record->header_count == 1 ? "" : "s");
     if (passing->reason != NULL)
         put(to, " REJECTED: ", fms_text(passing->reason), columns);
-    put(to, "  ", record->payload, columns);
     if (passing->payload_size > record->payload.size)
-        fprintf(to, " (of %zu bytes)", passing->payload_size);
+        fprintf(to, " the first of %zu bytes:", passing->payload_size);
+    put(to, "  ", record->payload, columns);
     return fclose(to) == 0 ? cut(text, columns) : text;
 }
