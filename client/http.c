@@ -4,8 +4,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "text.h"
+
+#define NO_ADDRESS "an address is unix:/path/of/socket or host:port, not"
 
 enum { FAILED = 1, MISUSED = 2 };
 
@@ -24,11 +27,16 @@ static bool has_prefix(const char *text, const char *prefix)
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
+static bool is_path(const char *text)
+{
+    return *text == '/' || has_prefix(text, "./") || has_prefix(text, "../");
+}
+
 static bool is_address(const char *text)
 {
     const char *colon = strrchr(text, ':');
 
-    return *text == '/' || has_prefix(text, "unix:") || has_prefix(text, "http://") ||
+    return is_path(text) || has_prefix(text, "unix:") || has_prefix(text, "http://") ||
            (colon != NULL && colon != text && is_port(colon + 1));
 }
 
@@ -53,8 +61,8 @@ static int parse_tcp(struct http *http, const char *address)
 
     if (n > 0 && rest[n - 1] == '/')
         n--;
-    if (n == 0 || memchr(rest, '/', n) != NULL || memchr(rest, '@', n) != NULL)
-        return misused(http, "an address is unix:/path/of/socket or host:port, not", address);
+    if (n == 0 || strcspn(rest, "/@?#* ") < n)
+        return misused(http, NO_ADDRESS, address);
     return asprintf(&http->base, "http://%.*s", (int)n, rest) >= 0 ? 0 : out_of_memory(http);
 }
 
@@ -62,22 +70,31 @@ static int parse_address(struct http *http, const char *address)
 {
     const char *path = has_prefix(address, "unix:") ? address + strlen("unix:") : address;
 
-    if (*path != '/' && path == address)
+    if (path == address && !is_path(path))
         return parse_tcp(http, address);
     if (*path == '\0')
-        return misused(http, "an address is unix:/path/of/socket or host:port, not", address);
+        return misused(http, NO_ADDRESS, address);
+    if (strlen(path) >= sizeof((struct sockaddr_un *)NULL)->sun_path)
+        return misused(http, "the path of a socket has 107 bytes at most, and this more", address);
     http->socket = strdup(path);
     http->base = strdup("http://fmspipe");
     return http->socket != NULL && http->base != NULL ? 0 : out_of_memory(http);
 }
 
-/* The first of FMSPIPE_ADMIN; NULL: there is none. To be freed. */
-static char *default_address(void)
+/* Where none of the words is taken for one. */
+static int no_address(const struct http *http)
 {
-    const char *list = getenv("FMSPIPE_ADMIN");
-    size_t n = list != NULL ? strcspn(list, ",") : 0;
+    const struct client_host *host = http->host;
 
-    return n > 0 ? strndup(list, n) : NULL;
+    for (size_t i = 0; i + 1 < host->count; i++) {
+        if (is_address(host->words[i]))
+            return misused(http, "the address stands last, with nothing behind it", host->words[i + 1]);
+    }
+    if (host->count > 0 && strcmp(host->command, "tap") != 0)
+        return misused(http, NO_ADDRESS, host->words[0]);
+    return misused(http,
+                   "there is no address: give that of --admin, unix:/path/of/socket or host:port, or set FMSPIPE_ADMIN",
+                   NULL);
 }
 
 /* ------------------------------------------------------------------------------------------------------- the request */
@@ -107,25 +124,17 @@ static int read_password(struct http *http, const char *path)
 int http_open(struct http *http, const struct client_host *host, size_t *words)
 {
     const char *password_file = host->options.password_file;
-    char *found = NULL;
+    bool is_given = host->count > 0 && is_address(host->words[host->count - 1]);
     int status;
 
-    *http = (struct http){.host = host};
-    *words = host->count;
-    if (host->count > 0 && is_address(host->words[host->count - 1])) {
-        found = strdup(host->words[host->count - 1]);
-        *words = host->count - 1;
-    } else {
-        found = default_address();
-    }
-    http->address = found;
-    if (found == NULL)
-        return misused(http,
-                       "there is no address: give that of --admin, unix:/path/of/socket or host:port, or set"
-                       " FMSPIPE_ADMIN",
-                       NULL);
+    *http = (struct http){.host = host, .address = host->options.address};
+    *words = host->count - is_given;
+    if (is_given)
+        http->address = host->words[host->count - 1];
+    if (http->address == NULL)
+        return no_address(http);
     errno = 0;
-    status = parse_address(http, found);
+    status = parse_address(http, http->address);
     if (status == 0 && password_file != NULL)
         status = read_password(http, password_file);
     return status;
@@ -133,7 +142,6 @@ int http_open(struct http *http, const struct client_host *host, size_t *words)
 
 void http_close(struct http *http)
 {
-    free(http->address);
     free(http->socket);
     free(http->base);
     free(http->credentials);
@@ -162,6 +170,14 @@ CURL *http_request(const struct http *http, const char *path)
 
 /* ------------------------------------------------------------------------------------------------------ the answer */
 
+bool http_is(CURL *request, const char *type)
+{
+    char *what = NULL;
+
+    curl_easy_getinfo(request, CURLINFO_CONTENT_TYPE, &what);
+    return what != NULL && has_prefix(what, type);
+}
+
 static void why_not_connected(const struct http *http, CURL *request, char *text, size_t size)
 {
     long error = 0;
@@ -170,7 +186,8 @@ static void why_not_connected(const struct http *http, CURL *request, char *text
     if (error == EACCES || error == EPERM)
         snprintf(text, size, "%s may not be used by you: be the user that fmspipe runs as", http->address);
     else
-        snprintf(text, size, "nobody listens at %s: does fmspipe run, with --admin=%s?", http->address, http->address);
+        snprintf(text, size, "nobody listens at %s: does fmspipe run, with --admin=%s%s?", http->address,
+                 *http->address != '/' ? "" : "unix:", http->address);
 }
 
 void http_why(const struct http *http, CURL *request, CURLcode code, char *text, size_t size)
@@ -218,7 +235,8 @@ void http_refusal(const struct http *http, long status, const char *body, char *
     else if (*said != '\0' && (status < 500 || status == 503))
         snprintf(text, size, "%s: %s", http->address, said);
     else
-        snprintf(text, size, "%s: %ld%s%s", http->address, status, *said != '\0' ? " " : "", said);
+        snprintf(text, size, "%s: it answers with HTTP status %ld%s%s", http->address, status,
+                 *said != '\0' ? ": " : "", said);
 }
 
 struct buffer {

@@ -12,13 +12,13 @@
 /* The process that is asked. */
 struct http {
     const struct client_host *host;
-    char *address;     /* as it was given */
-    char *socket;      /* NULL: by TCP */
-    char *base;        /* "http://127.0.0.1:9464" */
-    char *credentials; /* NULL: none */
+    const char *address; /* as it was given */
+    char *socket;        /* NULL: by TCP */
+    char *base;          /* "http://127.0.0.1:9464" */
+    char *credentials;   /* NULL: none */
 };
 
-/* Takes the last word for the address where it is one, or else FMSPIPE_ADMIN; `words` is how many others there are. 0, or an exit
+/* Takes the last word for the address where it is one, or else what the options say; `words` is how many others there are. 0, or an exit
  * status after an error, which is logged; close in both cases. */
 int http_open(struct http *http, const struct client_host *host, size_t *words);
 void http_close(struct http *http);
@@ -34,6 +34,8 @@ int http_get(const struct http *http, const char *path, struct http_answer *answ
 
 /* For what is no single answer: a handle for that path; NULL: out of memory. */
 CURL *http_request(const struct http *http, const char *path);
+/* Whether what has come is of that type. */
+bool http_is(CURL *request, const char *type);
 /* What a failed request means, and what to do, for whoever logs or shows it. */
 void http_why(const struct http *http, CURL *request, CURLcode code, char *text, size_t size);
 /* The same of an HTTP status, and of the first line that came with it; "" where it is 200. */

@@ -14,7 +14,8 @@
 #include "terminal.h"
 #include "text.h"
 
-#define COLUMNS 132u /* where it cannot be told */
+#define COLUMNS 132u                   /* where it cannot be told */
+#define TYPE    "application/x-ndjson" /* of what /tap answers */
 
 struct show {
     const struct http *http;
@@ -22,9 +23,10 @@ struct show {
     struct lines lines;
     char said[1024]; /* what an answer that is no stream says */
     struct sieve *sieve;
-    bool is_json, has_terminal;
+    bool is_json;
     struct passing passing;
     uint64_t shown, dropped, large;
+    unsigned silence; /* seconds without a word; while nothing passes the process sends an empty line each second */
     bool has_all;
 };
 
@@ -62,21 +64,6 @@ static int catch_signals(void)
 
 /* ---------------------------------------------------------------------------------------------------------- a line */
 
-/* As it came; but what a terminal could take for a command is escaped. */
-static void print_json(const struct show *show, const char *line, size_t size)
-{
-    char clean[4096];
-    size_t n;
-
-    if (!show->has_terminal) {
-        fwrite(line, 1, size, stdout);
-    } else {
-        for (; size > 0 && (n = text_clean(line, size, clean, sizeof clean)) > 0; line += n, size -= n)
-            fputs(clean, stdout);
-    }
-    putchar('\n');
-}
-
 static void print_text(const struct show *show)
 {
     size_t columns = terminal_columns();
@@ -102,10 +89,12 @@ static void take_record(struct show *show, const json_t *record, const char *lin
     int64_t limit = show->http->host->options.limit;
 
     if (passing_read(&show->passing, record) && is_wanted(show)) {
-        if (show->is_json)
-            print_json(show, line, size);
-        else
+        if (show->is_json) {
+            terminal_print(line, size);
+            putchar('\n');
+        } else {
             print_text(show);
+        }
         show->shown++;
         show->has_all = limit > 0 && show->shown >= (uint64_t)limit;
     }
@@ -134,15 +123,18 @@ static size_t take(char *data, size_t size, size_t count, void *user)
     size_t n = strlen(show->said);
     bool is_good;
 
+    if (show->silence >= HTTP_PATIENCE)
+        show->http->host->log(FMS_LOG_INFO, NULL, NULL, "%s is heard again", show->http->address);
+    show->silence = 0;
     curl_easy_getinfo(show->request, CURLINFO_RESPONSE_CODE, &status);
     if (status != 200) {
         snprintf(show->said + n, sizeof show->said - n, "%.*s", (int)(size * count), data);
         return size * count;
     }
-    is_good = lines_feed(&show->lines, data, size * count);
+    is_good = http_is(show->request, TYPE) && lines_feed(&show->lines, data, size * count);
     if (!is_interrupted)
         fflush(stdout); /* as they pass */
-    return is_good ? size * count : 0;
+    return is_good && !ferror(stdout) ? size * count : 0;
 }
 
 /* ------------------------------------------------------------------------------------------------------- the request */
@@ -200,8 +192,8 @@ static int judge_end(const struct show *show, CURLcode code)
         return 0;
     if (status != 0 && status != 200)
         http_refusal(show->http, status, show->said, why, sizeof why);
-    else if (status == 0 || code == CURLE_WRITE_ERROR)
-        http_why(show->http, show->request, code, why, sizeof why);
+    else if (status == 0 || code == CURLE_WRITE_ERROR || !http_is(show->request, TYPE))
+        http_why(show->http, show->request, status == 0 ? code : CURLE_WRITE_ERROR, why, sizeof why);
     else if (host->options.limit > 0 && show->shown < (uint64_t)host->options.limit)
         snprintf(why, sizeof why, "%s: the stream has ended before that many records had passed", show->http->address);
     if (*why != '\0')
@@ -221,8 +213,28 @@ static void tell(const struct show *show)
         log(FMS_LOG_WARN, NULL, NULL,
             "--where saw only the first 64 KiB of %llu payloads, and did not hold: what is cut is no JSON any more",
             (unsigned long long)show->large);
-    log(FMS_LOG_INFO, NULL, NULL, "records shown: %llu; dropped, since what reads them was too slow: %llu",
+    log(FMS_LOG_INFO, NULL, NULL, "records shown: %llu; dropped by then, since what reads them was too slow: %llu",
         (unsigned long long)show->shown, (unsigned long long)show->dropped);
+}
+
+/* Who has not begun to answer is given up; who does not go on may do so later. False: there is nothing to wait for. */
+static bool wait_on(struct show *show)
+{
+    const struct http *http = show->http;
+    long status = 0;
+    char why[512];
+
+    if (++show->silence != HTTP_PATIENCE)
+        return true;
+    curl_easy_getinfo(show->request, CURLINFO_RESPONSE_CODE, &status);
+    if (status == 0) {
+        http_why(http, show->request, CURLE_OPERATION_TIMEDOUT, why, sizeof why);
+        http->host->log(FMS_LOG_ERROR, NULL, NULL, "%s", why);
+    } else {
+        http->host->log(FMS_LOG_WARN, NULL, NULL, "%s has said nothing for %d s: it is overloaded or stopped",
+                        http->address, HTTP_PATIENCE);
+    }
+    return status != 0;
 }
 
 /* Until it ends, or a signal comes. */
@@ -231,17 +243,19 @@ static int follow(struct show *show, int signals)
     struct curl_waitfd others = {signals, CURL_WAIT_POLLIN, 0};
     CURLM *multi = curl_multi_init();
     CURLMsg *message = NULL;
-    int running, left, status = 0;
+    int running, left, ready, status = 0;
 
     curl_multi_add_handle(multi, show->request);
-    do {
+    while (status == 0 && !is_interrupted) {
         curl_multi_perform(multi, &running);
         message = curl_multi_info_read(multi, &left);
-        if (message == NULL)
-            curl_multi_poll(multi, &others, 1, 1000, NULL);
-    } while (message == NULL && !is_interrupted);
-    if (message != NULL && !is_interrupted)
-        status = judge_end(show, message->data.result);
+        if (message != NULL)
+            break;
+        curl_multi_poll(multi, &others, 1, 1000, &ready);
+        status = ready > 0 || wait_on(show) ? 0 : 1;
+    }
+    if (message != NULL && !is_interrupted) /* standard output is for main to judge */
+        status = ferror(stdout) ? 1 : judge_end(show, message->data.result);
     curl_multi_remove_handle(multi, show->request);
     curl_multi_cleanup(multi);
     return status;
@@ -257,7 +271,7 @@ static int show_all(struct show *show, size_t words)
         curl_easy_setopt(show->request, CURLOPT_WRITEFUNCTION, take);
         curl_easy_setopt(show->request, CURLOPT_WRITEDATA, show);
         status = follow(show, signals);
-        if (status == 0 || show->shown > 0)
+        if ((status == 0 || show->shown > 0) && !ferror(stdout))
             tell(show);
     }
     curl_easy_cleanup(show->request);
@@ -285,8 +299,7 @@ int show_run(const struct http *http, size_t words)
     if (show == NULL)
         return 1;
     show->http = http;
-    show->has_terminal = isatty(STDOUT_FILENO);
-    show->is_json = host->options.is_json || !show->has_terminal;
+    show->is_json = host->options.is_json || !isatty(STDOUT_FILENO);
     show->lines = (struct lines){.got = take_line, .user = show, .most = HTTP_MOST};
     if (host->options.where != NULL)
         show->sieve = host->sieve_new("--where", "filter", sieve);

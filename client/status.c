@@ -16,13 +16,23 @@ static int failed(const struct http *http, const char *why)
 
 /* ----------------------------------------------------------------------------------------------------------- health */
 
+/* Who answers anything with 200, or with 503, is no fmspipe, and not well for that: an answer ends with one of these lines. */
+static bool is_verdict(const char *text, bool is_well)
+{
+    const char *verbose = is_well ? "check passed\n" : "check failed\n", *end = text + strlen(text);
+    size_t n = strlen(verbose);
+
+    return strcmp(text, is_well ? "ok\n" : "failed\n") == 0 ||
+           ((size_t)(end - text) >= n && strcmp(end - n, verbose) == 0);
+}
+
 /* A check that failed begins with [-], one that did not with [+], as Kubernetes writes it. */
 static void print_failing(char *text)
 {
     char *rest = NULL, clean[1024];
 
     for (char *line = strtok_r(text, "\r\n", &rest); line != NULL; line = strtok_r(NULL, "\r\n", &rest)) {
-        if (strncmp(line, "[+]", 3) == 0)
+        if (strncmp(line, "[-]", 3) != 0 && strcmp(line, "failed") != 0)
             continue;
         text_clean(line, strlen(line), clean, sizeof clean);
         puts(clean);
@@ -35,11 +45,14 @@ int health_run(const struct http *http)
     char why[512];
     int status = http_get(http, http->host->options.is_ready ? "/readyz?verbose" : "/livez?verbose", &answer);
 
-    if (status == 0 && answer.status == 200) {
+    if (status == 0 && answer.status == 200 && is_verdict(answer.text, true)) {
         puts("ok");
-    } else if (status == 0 && answer.status == 503) {
+    } else if (status == 0 && answer.status == 503 && is_verdict(answer.text, false)) {
         print_failing(answer.text);
         status = 1;
+    } else if (status == 0 && answer.status == 200) {
+        http_why(http, NULL, CURLE_WRITE_ERROR, why, sizeof why);
+        status = failed(http, why);
     } else if (status == 0) {
         http_refusal(http, answer.status, answer.text, why, sizeof why);
         status = failed(http, why);
@@ -53,9 +66,9 @@ int health_run(const struct http *http)
 /* Within strings of JSON there are no ends of lines. */
 static void print_one_line(const char *text)
 {
-    for (; *text != '\0'; text++) {
-        if (*text != '\n' && *text != '\r')
-            putchar(*text);
+    for (size_t n; *text != '\0'; text += n + strspn(text + n, "\r\n")) {
+        n = strcspn(text, "\r\n");
+        terminal_print(text, n);
     }
     putchar('\n');
 }

@@ -21,16 +21,18 @@ bool terminal_is_one(void)
     return isatty(STDOUT_FILENO) && kind != NULL && *kind != '\0' && strcmp(kind, "dumb") != 0;
 }
 
-static void write_all(const char *text, size_t size)
+/* False: nobody takes it, nor will. */
+static bool write_all(const char *text, size_t size)
 {
     while (size > 0) {
         ssize_t n = write(STDOUT_FILENO, text, size);
 
         if (n < 0 && errno != EINTR)
-            return;
+            return errno == EAGAIN;
         text += n > 0 ? n : 0;
         size -= n > 0 ? (size_t)n : 0;
     }
+    return true;
 }
 
 static void say(const char *text)
@@ -55,7 +57,7 @@ void terminal_open(void)
 
 void terminal_close(void)
 {
-    say("\033[0m\033[?7h\033[?25h\033[?1049l");
+    say("\033[0m\033[?7h\033[?25h\r\033[K\033[?1049l"); /* some have one screen alone: no footer before the prompt */
     if (has_keys)
         tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
 }
@@ -105,14 +107,15 @@ static void put_line(FILE *frame, enum style style, const char *text, size_t col
     fprintf(frame, "\033[K\033[0;%sm%.*s\033[0m", start_of(style), n, text);
 }
 
-void terminal_draw(const struct drawing *drawing, size_t first, const char *footer)
+bool terminal_draw(const struct drawing *drawing, size_t first, const char *footer)
 {
     char *text = NULL;
     size_t size, columns, rows;
     FILE *frame = open_memstream(&text, &size);
+    bool is_there = true;
 
     if (frame == NULL)
-        return;
+        return true;
     terminal_size(&columns, &rows);
     fputs("\033[H", frame);
     for (size_t i = 0; i + 1 < rows; i++) {
@@ -122,8 +125,22 @@ void terminal_draw(const struct drawing *drawing, size_t first, const char *foot
     }
     put_line(frame, STYLE_FAINT, footer, columns);
     if (fclose(frame) == 0)
-        write_all(text, size);
+        is_there = write_all(text, size);
     free(text);
+    return is_there;
+}
+
+void terminal_print(const char *text, size_t size)
+{
+    char clean[4096];
+    size_t n;
+
+    if (!isatty(STDOUT_FILENO)) {
+        fwrite(text, 1, size, stdout);
+        return;
+    }
+    for (; size > 0 && (n = text_clean(text, size, clean, sizeof clean)) > 0; text += n, size -= n)
+        fputs(clean, stdout);
 }
 
 /* An arrow is three characters: ESC [ A, or ESC O A. */

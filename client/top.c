@@ -19,6 +19,7 @@
 
 #define SILENCE 5.0 /* seconds without an event until the process is taken for lost; it sends one each second */
 #define RETRY   1.0
+#define TYPE    "text/event-stream"
 
 struct top {
     const struct http *http;
@@ -52,8 +53,16 @@ static double now(void)
 
 /* ---------------------------------------------------------------------------------------------------------- printing */
 
+/* What it shows can be seen no more. */
+static void end_unseen(struct top *top)
+{
+    snprintf(top->why, sizeof top->why, "standard output is not there any more");
+    top->must_end = true;
+    top->status = 1;
+}
+
 /* Where there is no terminal: a line a pipeline. */
-static void print_lines(const struct top *top)
+static void print_lines(struct top *top)
 {
     const json_t *pipelines = json_object_get(top->document, "pipelines"), *pipeline;
     char when[16];
@@ -70,7 +79,8 @@ static void print_lines(const struct top *top)
             puts(drawing.lines[0].text);
         draw_free(&drawing);
     }
-    fflush(stdout);
+    if (fflush(stdout) != 0)
+        end_unseen(top);
 }
 
 static void draw_head(const struct top *top, struct drawing *drawing, size_t columns)
@@ -106,7 +116,8 @@ static void draw_screen(struct top *top)
         drawing.lines[i].style = STYLE_FAINT;
     if (top->first + rows > drawing.count + 1)
         top->first = drawing.count + 1 > rows ? drawing.count + 1 - rows : 0;
-    terminal_draw(&drawing, top->first, "q: quit   p: pause   arrows, j, k: up and down");
+    if (!terminal_draw(&drawing, top->first, "q: quit   p: pause   arrows, j, k: up and down"))
+        end_unseen(top);
     draw_free(&drawing);
     top->must_draw = false;
     top->drawn_at = now();
@@ -173,7 +184,7 @@ static size_t take(char *data, size_t size, size_t count, void *user)
 
     curl_easy_getinfo(top->request, CURLINFO_RESPONSE_CODE, &status);
     if (status == 200)
-        return lines_feed(&top->lines, data, size * count) ? size * count : 0;
+        return http_is(top->request, TYPE) && lines_feed(&top->lines, data, size * count) ? size * count : 0;
     snprintf(top->said + n, sizeof top->said - n, "%.*s", (int)(size * count), data);
     return size * count;
 }
@@ -214,6 +225,8 @@ static void look_for_end(struct top *top)
             http_why(top->http, top->request, message->data.result, why, sizeof why);
         else if (status != 200)
             http_refusal(top->http, status, top->said, why, sizeof why);
+        else if (message->data.result == CURLE_WRITE_ERROR || !http_is(top->request, TYPE))
+            http_why(top->http, top->request, CURLE_WRITE_ERROR, why, sizeof why);
         else
             snprintf(why, sizeof why, "%s: the connection has ended", top->http->address);
         give_up(top);

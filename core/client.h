@@ -8,6 +8,7 @@
 #include "sieve.h"
 
 struct client_options {
+    const char *address;       /* where the words name none; NULL: none */
     const char *password_file; /* NULL: none */
     bool is_json;              /* status, tap */
     bool is_ready;             /* health: /readyz is asked */

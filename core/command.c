@@ -238,7 +238,7 @@ static const struct command commands[] = {
     {"health", "[ADDRESS]", "whether a process that runs is alive, or --ready", 0, FMS_LOG_INFO, health},
     {"status", "[ADDRESS]", "what a process that runs is doing; exit status 1: not ready", 0, FMS_LOG_INFO, status},
     {"top", "[ADDRESS]", "the same, as it goes on; q quits", 0, FMS_LOG_INFO, top},
-    {"tap", "STAGE [ADDR]", "records as they pass a stage; over a unix socket only", 1, FMS_LOG_INFO, tap},
+    {"tap", "STAGE [ADDRESS]", "records as they pass a stage; over a unix socket only", 1, FMS_LOG_INFO, tap},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
@@ -255,6 +255,6 @@ void command_usage(FILE *out)
 {
     fputs("usage: fmspipe [OPTION...] [COMMAND] FILE...\n\n", out);
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(out, "  %-10s %-11s  %s%s\n", commands[i].name, commands[i].words, commands[i].summary,
+        fprintf(out, "  %-10s %-15s  %s%s\n", commands[i].name, commands[i].words, commands[i].summary,
                 i == 0 ? "; this is done where no COMMAND is given" : "");
 }

@@ -34,6 +34,9 @@ static const char options_usage[] =
     "  --pipeline=NAME             tap: of which pipeline, where there are several\n"
     "  --help, --version\n"
     "\n"
+    "ADDRESS is that of --admin of the process that is asked, last on the line; where it is left out, the first of "
+    "FMSPIPE_ADMIN\n"
+    "\n"
     "exit status: 0 done; 1 a failure, records left unsettled, a test that failed, or not healthy; 2 bad "
     "configuration\n";
 
@@ -46,6 +49,13 @@ static int printed(int status)
     log_line(FMS_LOG_ERROR, NULL, NULL, "standard output cannot be written, and lacks what was to stand there%s%s",
              errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
     return status == EXIT_DONE ? EXIT_FAILED : status;
+}
+
+static _Noreturn void help(void)
+{
+    command_usage(stdout);
+    fputs(options_usage, stdout);
+    exit(printed(EXIT_DONE));
 }
 
 /* -------------------------------------------------------------------------------------------------------- arguments */
@@ -102,6 +112,34 @@ static int take_environment(struct arguments *arguments)
     return list != NULL ? add_addresses(list, &arguments->admin) : EXIT_FAILED;
 }
 
+/* What a value that is refused should have been. */
+static const char *values_of(int option)
+{
+    switch (option) {
+    case LONG | 'f':
+        return "takes text or json";
+    case LONG | 'l':
+        return "takes error, warn, info or debug";
+    case LONG | 'd':
+        return "takes table, json, markdown or man";
+    case LONG | 'r':
+        return "takes source, transform, sink or sink-thread";
+    case LONG | 't':
+        return "takes 1 to 86400 seconds";
+    default:
+        return "takes a whole number from 1 to 1000000000";
+    }
+}
+
+/* `name`: the option's. */
+static int bad_value(int option, const char *name, const char *value)
+{
+    char text[128];
+
+    snprintf(text, sizeof text, "--%s %s, not", name, values_of(option));
+    return command_misused(text, value);
+}
+
 /* 0, or -1 for what is no whole number of at least 1. */
 static int parse_number(const char *text, int64_t *number)
 {
@@ -142,7 +180,8 @@ static int parse_client_option(int option, struct client_options *client)
     }
 }
 
-static int parse_option(int option, char **argv, struct arguments *arguments)
+/* `name`: the long option's. */
+static int parse_option(int option, const char *name, char **argv, struct arguments *arguments)
 {
     static const char *const formats[] = {"text", "json", NULL};
     static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
@@ -187,9 +226,7 @@ static int parse_option(int option, char **argv, struct arguments *arguments)
         arguments->timeout = choice < 0 ? 0 : seconds * FMS_SECOND;
         break;
     case LONG | 'h':
-        command_usage(stdout);
-        fputs(options_usage, stdout);
-        exit(printed(EXIT_DONE));
+        help();
     case LONG | 'v':
         puts("fmspipe " FMS_VERSION);
         exit(printed(EXIT_DONE));
@@ -198,7 +235,13 @@ static int parse_option(int option, char **argv, struct arguments *arguments)
         if (choice > 0)
             return bad_option(option, argv[optind - 1]);
     }
-    return choice < 0 ? command_misused("bad value", optarg) : 0;
+    return choice < 0 ? bad_value(option, name, optarg) : 0;
+}
+
+/* What was meant as a command rather than as a pipeline file. */
+static bool is_word(const char *text)
+{
+    return strpbrk(text, "/.") == NULL && access(text, F_OK) != 0;
 }
 
 /* 0 and the command; or an exit status. */
@@ -227,12 +270,12 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, c
         {NULL, 0, NULL, 0},
     };
     bool has_level = false;
-    int option, error;
+    int option, error, i = 0;
 
     *arguments = (struct arguments){.plugin_dir = getenv("FMSPIPE_PLUGIN_PATH"), .timeout = 10 * FMS_SECOND};
     opterr = 0;
-    while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
-        error = parse_option(option, argv, arguments);
+    while ((option = getopt_long(argc, argv, ":", options, &i)) != -1) {
+        error = parse_option(option, options[i].name, argv, arguments);
         if (error != 0)
             return error;
         has_level = has_level || option == (LONG | 'l');
@@ -240,7 +283,12 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, c
     error = take_environment(arguments);
     if (error != 0)
         return error;
+    arguments->client.address = arguments->admin.addresses[0];
     *command = optind < argc ? command_find(argv[optind]) : NULL;
+    if (*command == NULL && optind < argc && strcmp(argv[optind], "help") == 0)
+        help();
+    if (*command == NULL && optind < argc && is_word(argv[optind]))
+        return command_misused("there is no such command, and no such file", argv[optind]);
     optind += *command != NULL;
     if (*command == NULL)
         *command = command_find("run");

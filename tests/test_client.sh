@@ -30,7 +30,7 @@ silent() { [ ! -s "$1" ] || fail "$1 is not empty"; }
 
 # 1. health: `ok`, or what fails and nothing else.
 printf '200\nok\n' >livez
-printf '503\n[+]bridge/source ok\n[-]bridge/sink kafka: down \033[2J since 14:02:11\n' >readyz
+printf '503\n[+]bridge/source ok\n[-]bridge/sink kafka: down \033[2J since 14:02:11\nreadyz check failed\n' >readyz
 expect 0 health "$here"
 [ "$(cat out)" = ok ] || fail "a healthy process is not ok"
 expect 1 health --ready "$here"
@@ -38,14 +38,26 @@ expect 1 health --ready "$here"
 silent err
 FMSPIPE_ADMIN=$here,127.0.0.1:1 expect 0 health
 expect 0 health "$work/socket"
+expect 0 health ./socket
+expect 0 health --admin="$here"
 
 # 2. What can go wrong says what it is, and what to do.
 expect 1 health unix:/nowhere
 said err 'nobody listens at unix:/nowhere: does fmspipe run, with --admin=unix:/nowhere?'
 expect 2 health
 said err 'there is no address: give that of --admin'
-expect 2 health nonsense
-said err 'there is no address'
+for nonsense in nonsense 127.0.0.1 127.0.0.1:0 'a b:80'; do
+  expect 2 health "$nonsense"
+  said err "an address is unix:/path/of/socket or host:port, not: $nonsense"
+done
+expect 2 health "unix:/$(printf '%0107d' 0)"
+said err 'the path of a socket has 107 bytes at most'
+expect 2 tap "$here" kafka
+said err 'the address stands last'
+expect 2 stats
+said err 'there is no such command, and no such file: stats'
+expect 0 help
+said out 'usage: fmspipe'
 expect 2 health http://a/b
 said err 'an address is unix:/path/of/socket or host:port, not: http://a/b'
 expect 2 health more "$here"
@@ -65,7 +77,12 @@ expect 1 health "$here"
 said err 'is no fmspipe, or an older one'
 printf '500\nbroken \033[2J\n' >livez
 expect 1 health "$here"
-said err '500 broken \x1b[2J'
+said err 'HTTP status 500: broken \x1b[2J'
+for answer in '200\n<html>\n' '503\n<html>\n'; do # of somebody else
+  printf "$answer" >livez
+  expect 1 health "$here"
+  silent out
+done
 touch hang
 expect 1 health "$here"
 said err 'has not answered within 5 s'
@@ -89,3 +106,24 @@ printf '200\n<html>\n' >status
 expect 1 status "$here"
 said err "what it says is no JSON"
 silent out
+
+# 4. tap and top: who says nothing, or is somebody else, and an output that takes nothing.
+printf '200\n{"topic":"t"}\n' >tap
+printf '200\n{"fmspipe":"1","pipelines":[{"name":"bridge","sentence":"Flowing"}]}\n' >status
+touch events foreign
+for command in 'tap kafka' top; do
+  # shellcheck disable=SC2086 # words
+  expect 1 $command "$here"
+  said err 'is no fmspipe'
+done
+rm foreign
+for command in 'tap kafka' top; do
+  status=0
+  # shellcheck disable=SC2086
+  timeout 20 "$fmspipe" $command "$here" >/dev/full 2>err || status=$?
+  [ $status = 1 ] || fail "$command to a full disk ended with $status"
+  said err 'standard output'
+done
+touch hang
+expect 1 tap kafka "$here"
+said err 'has not answered within 5 s'

@@ -62,7 +62,7 @@ for name in test all install clean; do refused 2 "\"$name\" is no name .* a targ
 refused 2 'is no name .* in the headers of C and POSIX' timespec --type=sink-thread
 refused 2 'is no name .* begin with fms_' fms_plugin --type=source
 refused 2 'needs --type' another
-refused 2 'bad value: sing' another --type=sing
+refused 2 '--type takes source, transform, sink or sink-thread, not: sing' another --type=sing
 
 # 2. The page, each of whose listings names its file.
 fmspipe new-plugin speed_limit --type=transform >/dev/null

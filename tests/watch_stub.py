@@ -5,7 +5,7 @@
 
 A GET of /status answers with FOLDER/status, of /livez with FOLDER/livez, and so on; the first line of a file is the HTTP status. An event
 stream sends FOLDER/status anew each 100 ms while FOLDER/events is there; /tap sends the lines of FOLDER/tap. FOLDER/hang: no answer at
-all. FOLDER/password: what Authorization must be. Each request is noted in FOLDER/requests."""
+all. FOLDER/foreign: answers are of a type that fmspipe does not have. FOLDER/password: what Authorization must be. Each request is noted in FOLDER/requests."""
 import base64
 import http.server
 import os
@@ -27,14 +27,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def address_string(self):
         return "unix"
 
-    def answer(self, status, body):
+    def begin(self, status, kind):
         self.send_response(status)
+        self.send_header("Content-Type", "text/html" if os.path.exists(path("foreign")) else kind)
+
+    def answer(self, status, body, kind="text/plain"):
+        self.begin(status, kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def events(self):
-        self.send_response(200)
+        self.begin(200, "text/event-stream")
         self.end_headers()
         while os.path.exists(path("events")):
             with open(path("status"), "rb") as file:
@@ -59,7 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(404, b"")
         with open(path(name), "rb") as file:
             status, body = file.read().split(b"\n", 1)
-        return self.answer(int(status), body)
+        return self.answer(int(status), body, "application/x-ndjson" if name == "tap" else "text/plain")
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
