@@ -21,7 +21,7 @@ struct watcher {
     char *text; /* that is being sent; NULL: none */
     size_t size, at;
     uint64_t shown, told; /* records; of those that were dropped */
-    int64_t spoke_at;
+    int64_t spoke_at, told_at;
 };
 
 /* ------------------------------------------------------------------------------------------------------------- lines */
@@ -114,17 +114,21 @@ static char *line_of(const struct tapped *tapped)
 static char *next_line(struct watcher *self, bool *is_over)
 {
     struct tapped tapped;
-    int result = self->host->tap_read(self->tap, &tapped);
     uint64_t dropped = self->host->tap_dropped(self->tap);
     int64_t at = self->host->now();
+    bool is_behind = dropped != self->told;
+    int result = 0; /* what was dropped is told among what is read, since who is slow never finds nothing to read */
     char *line = NULL;
 
     *is_over = false;
+    if (!is_behind || at - self->told_at < PAUSE)
+        result = self->host->tap_read(self->tap, &tapped);
     if (result == 1) {
         self->shown++;
         line = line_of(&tapped);
-    } else if (dropped != self->told) {
+    } else if (is_behind) {
         self->told = dropped;
+        self->told_at = at;
         if (asprintf(&line, "{\"dropped\":%llu}\n", (unsigned long long)dropped) < 0)
             line = NULL;
     } else if (result < 0) {
@@ -247,7 +251,8 @@ static struct MHD_Response *refuse(struct request *request, const struct pipelin
     case -ENOENT:
         return say_what_there_is(request, MHD_HTTP_NOT_FOUND, "this pipeline has no stage of that name", view);
     case -ENOTUNIQ:
-        return say_what_there_is(request, MHD_HTTP_NOT_FOUND, "there are several stages of that name: say which", view);
+        return say_what_there_is(request, MHD_HTTP_NOT_FOUND,
+                                 "there are several stages of that name: say which, by its whole name", view);
     case -EBUSY:
         return answer_text(request, MHD_HTTP_SERVICE_UNAVAILABLE,
                            "as many taps are open as there may be: close another one");
@@ -302,13 +307,14 @@ struct MHD_Response *answer_tap(struct request *request)
     size_t i = 0;
 
     if (name == NULL && latest->count > 1)
-        return say_what_there_is(request, MHD_HTTP_BAD_REQUEST, "say which pipeline: ?pipeline=NAME", NULL);
+        return say_what_there_is(request, MHD_HTTP_BAD_REQUEST,
+                                 "say which pipeline, by --pipeline=NAME or ?pipeline=NAME", NULL);
     while (name != NULL && i < latest->count && strcmp(latest->pipelines[i].view.name, name) != 0)
         i++;
     if (i == latest->count)
         return say_what_there_is(request, MHD_HTTP_NOT_FOUND, "there is no pipeline of that name", NULL);
     if (wish.stage == NULL)
-        return say_what_there_is(request, MHD_HTTP_BAD_REQUEST, "say which stage: ?stage=NAME",
+        return say_what_there_is(request, MHD_HTTP_BAD_REQUEST, "say which stage, by ?stage=NAME",
                                  &latest->pipelines[i].view);
     if (!read_point(point, &wish.point) || !read_number(request_query(request, "limit"), &wish.limit) ||
         !read_number(request_query(request, "rate"), &wish.rate))

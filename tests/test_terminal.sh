@@ -62,7 +62,7 @@ refused 1 'there is no pipeline of that name; there is: fleet' check --pipeline=
 refused 2 'over a unix socket only' check 127.0.0.1:9
 refused 2 '--where: [transform filter] condition: column 9: expected' check --where='speed > ' "$here"
 refused 2 'not both' check --out --dead "$here"
-refused 2 'bad value: 0' check --limit=0 "$here"
+refused 2 '--limit takes a whole number from 1 to 1000000000, not: 0' check --limit=0 "$here"
 tapping=()
 for _ in 1 2 3 4; do
   "$bin/fmspipe" tap dead_letter --where='speed < 0' "$here" >/dev/null 2>>quiet.log &
@@ -86,7 +86,21 @@ kill -CONT "${tapping[0]}"
 kill -TERM "${tapping[0]}"
 wait "${tapping[0]}" || fail "a tap that was stopped ended with $?"
 
-# --- 4. Without a terminal top prints lines, and status tells all.
+# --- 4. Of several pipelines one is to be named; who is always behind is told what was dropped all the same.
+sed -e 's/name = fleet/name = fast/' -e 's/rate = 2000/rate = 20000/' fleet.ini >fast.ini
+start fast --admin="unix:$work/two" fleet.ini fast.ini
+until_true 30 "the second process is watched" logged fast 'fast: starts'
+refused 1 'say which pipeline, by --pipeline=NAME or ?pipeline=NAME; there are: fleet, fast' source "unix:$work/two"
+timeout 60 "$bin/fmspipe" tap source --pipeline=fleet --limit=1 "unix:$work/two" >out 2>err || fail "none of fleet"
+behind() {
+  { curl -sN --unix-socket two 'http://fmspipe/tap?stage=source&pipeline=fast' || true; } |
+    python3 -c 'import sys, time; [(sys.stdout.write(sys.stdin.read(50000)), time.sleep(0.05)) for _ in range(60)]' >out
+  grep -q '^{"dropped":[1-9]' out
+}
+until_true 30 "it is told what was dropped" behind
+stop fast TERM
+
+# --- 5. Without a terminal top prints lines, and status tells all.
 timeout --preserve-status -s INT 3 "$bin/fmspipe" top "$here" >out 2>err || fail "top ended with $?"
 grep -qE '^[0-9:]{8}Z fleet: Flowing: ' out || fail "top prints no lines: $(cat out)"
 ! grep -q $'\033' out || fail "top commands what is no terminal"
@@ -94,7 +108,7 @@ grep -qE '^[0-9:]{8}Z fleet: Flowing: ' out || fail "top prints no lines: $(cat 
 grep -q '^fleet: Flowing: ' out || fail "status does not begin with the sentence"
 grep -qE '^  transform check +[0-9,]+ ' out || fail "status has no table"
 
-# --- 5. In a terminal top draws in place, whatever its size, and leaves the screen as it was.
+# --- 6. In a terminal top draws in place, whatever its size, and leaves the screen as it was.
 screen() { tmux -L "fmspipe-$$" "$@"; }
 shows() { screen capture-pane -p >shown && grep -qE -- "$1" shown; }
 lacks() { screen capture-pane -p >shown && ! grep -qE -- "$1" shown; }
@@ -124,7 +138,27 @@ screen send-keys 'stty -a | tr " " "\n" | grep -xE -e "-?(echo|icanon);?"' Enter
 until_true 30 "the terminal is as it was" shows '^icanon$'
 shows '^echo$' || fail "the terminal does not echo: $(cat shown)"
 
-# --- 6. A process that hangs is told from one that does well; so is one that has ended.
+# --- 7. Without colours, and where the terminal has one screen alone.
+screen set -w alternate-screen off
+screen send-keys "clear; NO_COLOR=1 $bin/fmspipe top $here; echo ended" Enter
+until_true 30 "top draws without colours" shows '^q: quit'
+! screen capture-pane -pe | grep -q $'\033\\[[0-9;]*3[0-7]m' || fail "it has colours"
+screen send-keys q
+until_true 30 "the prompt does not stand behind the footer" shows '^ended'
+screen set -w alternate-screen on
+
+# --- 8. Ctrl-Z gives the screen back until fg.
+screen send-keys "clear; $bin/fmspipe top $here" Enter
+until_true 30 "top draws" shows '^q: quit'
+screen send-keys C-z
+until_true 30 "it is stopped" shows 'Stopped'
+lacks '^q: quit' || fail "the screen is not given back: $(cat shown)"
+screen send-keys fg Enter
+until_true 30 "it goes on" shows '^q: quit'
+screen send-keys q
+until_true 30 "and ends" lacks '^q: quit'
+
+# --- 9. A process that hangs is told from one that does well; so is one that has ended.
 screen send-keys "clear; TERM=xterm $bin/fmspipe top $here" Enter
 until_true 30 "top draws again" shows '^fleet: Flowing'
 kill -STOP "${pid_of[fleet]}"
