@@ -335,7 +335,7 @@ int top_run(const struct http *http)
         turn(&top);
     if (top.is_taken)
         terminal_close();
-    if (top.status != 0)
+    if (top.status != 0 && !ferror(stdout)) /* which main tells */
         http->host->log(FMS_LOG_ERROR, NULL, NULL, "%s", top.why);
     if (top.request != NULL)
         give_up(&top);

@@ -163,8 +163,10 @@ screen send-keys "clear; TERM=xterm $bin/fmspipe top $here" Enter
 until_true 30 "top draws again" shows '^fleet: Flowing'
 kill -STOP "${pid_of[fleet]}"
 until_true 30 "silence is noticed" shows '^NOTHING IS HEARD since .* said nothing'
+until_true 30 "by a tap, too" logged quiet 'has said nothing'
 kill -CONT "${pid_of[fleet]}"
 until_true 30 "and its end" lacks 'NOTHING IS HEARD'
+until_true 30 "by a tap, too" logged quiet 'is heard again'
 stop fleet TERM
 wait "${tapping[3]}" || fail "a tap whose pipeline has ended, ended with $?"
 logged quiet ' has ended' || fail "it does not say why"
