@@ -79,7 +79,7 @@ printf '500\nbroken \033[2J\n' >livez
 expect 1 health "$here"
 said err 'HTTP status 500: broken \x1b[2J'
 for answer in '200\n<html>\n' '503\n<html>\n'; do # of somebody else
-  printf "$answer" >livez
+  printf %b "$answer" >livez
   expect 1 health "$here"
   silent out
 done
