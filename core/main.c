@@ -89,6 +89,8 @@ static int add_addresses(char *list, struct admin_options *admin)
 {
     char *rest = NULL;
 
+    if (list[strspn(list, ",")] == '\0')
+        return command_misused("--admin needs an address", NULL);
     for (char *address = strtok_r(list, ",", &rest); address != NULL; address = strtok_r(NULL, ",", &rest)) {
         if (admin->count == ADMIN_ADDRESSES)
             return command_misused("--admin takes 8 addresses at most, and this is one more", address);
@@ -106,7 +108,7 @@ static int take_environment(struct arguments *arguments)
     if (arguments->admin.password_file == NULL)
         arguments->admin.password_file = getenv("FMSPIPE_ADMIN_PASSWORD_FILE");
     arguments->client.password_file = arguments->admin.password_file;
-    if (arguments->admin.count > 0 || addresses == NULL)
+    if (arguments->admin.count > 0 || addresses == NULL || *addresses == '\0')
         return 0;
     list = strdup(addresses);
     return list != NULL ? add_addresses(list, &arguments->admin) : EXIT_FAILED;
@@ -212,8 +214,7 @@ static int parse_option(int option, const char *name, char **argv, struct argume
         arguments->type = choice < 0 ? NULL : types[choice];
         break;
     case LONG | 'a':
-        return *optarg != '\0' ? add_addresses(optarg, &arguments->admin)
-                               : command_misused("--admin needs an address", NULL);
+        return add_addresses(optarg, &arguments->admin);
     case LONG | 'w':
         arguments->admin.password_file = optarg;
         break;

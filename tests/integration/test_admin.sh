@@ -111,6 +111,7 @@ wait "$listener" || fail "a stream does not end with the process, but breaks"
 fails 2 '--admin=example.com:80: the host is neither an IP address nor localhost' --admin=example.com:80
 fails 2 '--admin=127.0.0.1:66000: the port is no number' --admin=127.0.0.1:0,127.0.0.1:66000
 fails 2 '--admin needs an address' --admin=
+fails 2 '--admin needs an address' --admin=,
 fails 2 '8 addresses at most' --admin=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0,127.0.0.1:0 \
   --admin=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0,127.0.0.1:0 --admin=127.0.0.1:0
 FMSPIPE_ADMIN=127.0.0.1 fails 2 '--admin=127.0.0.1: the port is missing'
