@@ -14,9 +14,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
-#define BACKLOG 64
+#define BACKLOG    64
+#define LOCK_TRIES 100u
+#define LOCK_PAUSE (10 * FMS_MS)
 #define SEND_BUFFER                                                                                                    \
     (64 << 10) /* of a connection, which has its listener's: what a slow reader may keep in the kernel */
 
@@ -25,16 +28,18 @@ static const char *path_of(const struct address *address)
     return ((const struct sockaddr_un *)&address->socket)->sun_path;
 }
 
-/* -1: there is no such folder, which bind will say, or it cannot be locked. */
+/* Whoever may read the folder can hold its lock for as long as he likes, which keeps nobody from starting: one of us has it for a
+ * moment only. -1: there is no such folder, which bind will say, or it cannot be opened. */
 static int lock_folder(const char *path)
 {
+    const struct timespec pause = {.tv_nsec = LOCK_PAUSE};
     char buffer[sizeof((struct sockaddr_un *)NULL)->sun_path];
     int fd;
 
     memcpy(buffer, path, strlen(path) + 1);
     fd = open(dirname(buffer), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0)
-        flock(fd, LOCK_EX);
+    for (size_t i = 0; fd >= 0 && i < LOCK_TRIES && flock(fd, LOCK_EX | LOCK_NB) != 0; i++)
+        nanosleep(&pause, NULL);
     return fd;
 }
 
