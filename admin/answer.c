@@ -1,4 +1,5 @@
 /* answer.c - how answers are made; see server.h. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,18 @@ const char *request_query(const struct request *request, const char *name)
                                                              strlen(name), &value, NULL);
 
     return is_there == MHD_YES && value == NULL ? "" : value;
+}
+
+bool request_number(const struct request *request, const char *name, uint64_t *number)
+{
+    const char *text = request_query(request, name);
+    char *end;
+
+    if (text == NULL)
+        return true;
+    errno = 0;
+    *number = strtoull(text, &end, 10);
+    return *text >= '0' && *text <= '9' && *end == '\0' && errno == 0;
 }
 
 const char *request_header(const struct request *request, const char *name)

@@ -126,7 +126,8 @@ struct MHD_Response *answer_history(struct request *request)
 struct MHD_Response *answer_vehicles(struct request *request)
 {
     const struct observation *latest = request->latest;
-    const char *name = request_query(request, "pipeline"), *limit = request_query(request, "limit");
+    const char *name = request_query(request, "pipeline");
+    uint64_t limit = VEHICLES_SHOWN;
     size_t i = 0;
     json_t *json;
 
@@ -136,8 +137,9 @@ struct MHD_Response *answer_vehicles(struct request *request)
         i++;
     if (i == latest->count)
         return answer_text(request, MHD_HTTP_NOT_FOUND, NO_SUCH);
-    json = vehicles_json(latest->host, i, request_query(request, "find"),
-                         limit != NULL ? strtoul(limit, NULL, 10) : VEHICLES_SHOWN);
+    if (!request_number(request, "limit", &limit))
+        return answer_text(request, MHD_HTTP_BAD_REQUEST, "limit is a whole number");
+    json = vehicles_json(latest->host, i, request_query(request, "find"), limit);
     if (json == NULL)
         return answer_text(
             request, MHD_HTTP_NOT_FOUND,

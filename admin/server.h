@@ -26,6 +26,8 @@ struct request {
 
 /* The value of ?name=value, decoded, or "" of ?name; NULL: there is none. */
 const char *request_query(const struct request *request, const char *name);
+/* False: it is no whole number. `number` stays as it is where there is none. */
+bool request_number(const struct request *request, const char *name, uint64_t *number);
 const char *request_header(const struct request *request, const char *name);
 
 /* Answers, all with the headers that keep browsers from doing with them what they are not for. NULL: out of memory. `type`: as in

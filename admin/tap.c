@@ -221,18 +221,6 @@ static struct MHD_Response *say_what_there_is(struct request *request, unsigned 
     return response;
 }
 
-static bool read_number(const char *text, uint64_t *number)
-{
-    char *end;
-
-    *number = 0;
-    if (text == NULL)
-        return true;
-    errno = 0;
-    *number = strtoull(text, &end, 10);
-    return *text >= '0' && *text <= '9' && *end == '\0' && errno == 0;
-}
-
 /* False: none of that name. */
 static bool read_point(const char *text, enum tap_point *point)
 {
@@ -316,8 +304,8 @@ struct MHD_Response *answer_tap(struct request *request)
     if (wish.stage == NULL)
         return say_what_there_is(request, MHD_HTTP_BAD_REQUEST, "say which stage, by ?stage=NAME",
                                  &latest->pipelines[i].view);
-    if (!read_point(point, &wish.point) || !read_number(request_query(request, "limit"), &wish.limit) ||
-        !read_number(request_query(request, "rate"), &wish.rate))
+    if (!read_point(point, &wish.point) || !request_number(request, "limit", &wish.limit) ||
+        !request_number(request, "rate", &wish.rate))
         return answer_text(request, MHD_HTTP_BAD_REQUEST, "point is in, out or dead; limit and rate are whole numbers");
     return open_watcher(request, i, &wish, point != NULL ? point : "in");
 }
