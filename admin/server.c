@@ -1,8 +1,8 @@
 /* server.c - see server.h.
  *
  * One thread answers all. A connection is the library's from the moment that it is let in, and who is let in is decided here: each
- * address is a door with a bound of its own, so that a crowd at one leaves no less room for those who come by another. Where a door's
- * room is full, who has been let in longest and asks for nothing, or does not read what it has asked for, makes way; where there is none
+ * address is a door with a bound of its own, so that a crowd at one leaves no less room for those who come by another, and all doors
+ * together leave most descriptors to the pipelines. Where a door's room is full, who has been let in longest and asks for nothing, or does not read what it has asked for, makes way; where there is none
  * of those, who comes is turned away. */
 #include "server.h"
 
@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,9 +21,8 @@
 #include "route.h"
 #include "worker.h"
 
-#define CLIENTS        64u               /* of a door */
-#define STREAMS        24u               /* of them, so that others find room */
-#define ACCEPTS        16u               /* in one turn, before those who are in have theirs */
+#define PLACES         80u               /* of a door, where descriptors are not scarce */
+#define SHARE          3u                /* of the process's descriptors, all doors together take one in so many */
 #define CLIENT_SECONDS 10u               /* for one that neither sends nor reads */
 #define READ_TIME      (10 * FMS_SECOND) /* for an answer that has an end, where others wait */
 #define CLIENT_MEMORY  (16u << 10)       /* for its request, and the head of the answer */
@@ -41,7 +41,7 @@ struct door {
     struct listening listening;
     struct MHD_Daemon *daemon;
     int daemon_fd; /* ready when the library has something to do */
-    struct client clients[CLIENTS + ACCEPTS];
+    struct client clients[PLACES];
     uint64_t number;
     size_t streams;
     bool is_shut; /* until the next observation: no descriptor was to be had */
@@ -57,12 +57,21 @@ struct stream {
     int64_t due_at; /* then: when it goes on, on the host's clock; FMS_NEVER: at the next observation */
 };
 
+/* Of each door. */
+struct room {
+    size_t places;  /* for the two that follow */
+    size_t clients; /* who stay */
+    size_t accepts; /* who come in one turn, before those who are in have theirs */
+    size_t streams; /* of the clients, so that others find room */
+};
+
 struct server {
     const struct admin_host *host;
     struct observer *observer;
     struct password password;
     struct door doors[ADMIN_ADDRESSES];
     size_t door_count;
+    struct room room;
     int news_fd; /* there is a new observation, or the end has come */
     _Atomic bool must_end;
     pthread_t thread;
@@ -154,7 +163,7 @@ struct MHD_Response *answer_stream(struct request *request, const struct stream_
         type->free(take);
         return answer_take(type->type, calloc(1, 1), 0);
     }
-    if (request->door->streams == STREAMS) {
+    if (request->door->streams == server->room.streams) {
         type->free(take);
         return answer_text(
             request, MHD_HTTP_SERVICE_UNAVAILABLE,
@@ -327,7 +336,7 @@ static void see_out_gone(struct door *door)
 {
     char byte;
 
-    for (size_t i = 0; i < CLIENTS + ACCEPTS; i++) {
+    for (size_t i = 0; i < PLACES; i++) {
         struct client *client = &door->clients[i];
 
         if (client->number != 0 && client->answered_at == 0 && !client->is_leaving &&
@@ -339,11 +348,12 @@ static void see_out_gone(struct door *door)
 /* Whether one more may come in, for which another may have to go. */
 static bool make_room(struct door *door)
 {
+    const struct room *room = &door->server->room;
     int64_t at = door->server->host->now();
     struct client *oldest = NULL;
     size_t staying = 0, taken = 0;
 
-    for (size_t i = 0; i < CLIENTS + ACCEPTS; i++) {
+    for (size_t i = 0; i < PLACES; i++) {
         struct client *client = &door->clients[i];
 
         if (client->number == 0)
@@ -353,9 +363,9 @@ static bool make_room(struct door *door)
         if (may_go(client, at) && (oldest == NULL || client->number < oldest->number))
             oldest = client;
     }
-    if (taken == CLIENTS + ACCEPTS || (staying >= CLIENTS && oldest == NULL))
+    if (taken == room->places || (staying >= room->clients && oldest == NULL))
         return false;
-    if (staying >= CLIENTS)
+    if (staying >= room->clients)
         see_out(oldest);
     return true;
 }
@@ -364,7 +374,7 @@ static void let_in(struct door *door)
 {
     struct sockaddr_storage peer;
 
-    for (size_t i = 0; i < ACCEPTS; i++) {
+    for (size_t i = 0; i < door->server->room.accepts; i++) {
         socklen_t size = sizeof peer;
         int fd = accept4(door->listening.fd, (struct sockaddr *)&peer, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
@@ -386,7 +396,7 @@ static int door_open(struct door *door)
 
     door->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, answer, door,
-        MHD_OPTION_CONNECTION_LIMIT, CLIENTS + ACCEPTS, MHD_OPTION_CONNECTION_TIMEOUT, CLIENT_SECONDS,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)door->server->room.places, MHD_OPTION_CONNECTION_TIMEOUT, CLIENT_SECONDS,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CLIENT_MEMORY, MHD_OPTION_NOTIFY_CONNECTION, come_or_go, door,
         MHD_OPTION_NOTIFY_COMPLETED, answered, door, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
     info = door->daemon != NULL ? MHD_get_daemon_info(door->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
@@ -510,6 +520,23 @@ static int listen_all(struct server *server, const struct admin_options *options
     return 0;
 }
 
+static size_t at_least(size_t least, size_t n)
+{
+    return n > least ? n : least;
+}
+
+static void make_rooms(struct server *server)
+{
+    struct room *room = &server->room;
+    struct rlimit limit;
+    bool is_bounded = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur / (SHARE * server->door_count) < PLACES;
+
+    room->places = is_bounded ? at_least(2, limit.rlim_cur / (SHARE * server->door_count)) : PLACES;
+    room->accepts = at_least(1, room->places / 5);
+    room->clients = room->places - room->accepts;
+    room->streams = at_least(1, room->clients * 3 / 8);
+}
+
 static int open_all(struct server *server)
 {
     int error = 0;
@@ -521,6 +548,7 @@ static int open_all(struct server *server)
     if (server->observer == NULL)
         return -ENOMEM;
     server->latest = observer_latest(server->observer);
+    make_rooms(server);
     for (size_t i = 0; i < server->door_count && error == 0; i++)
         error = door_open(&server->doors[i]);
     if (error == 0)

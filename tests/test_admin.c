@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -549,6 +550,7 @@ static void each_path_has_its_answer(void **state)
         assert_answer(rig, is_unix, "GET /history?pipeline=bridge", OWN, "HTTP/1.1 200", "{\"step\":5,\"time\":[");
         assert_answer(rig, is_unix, "GET /history", OWN, "HTTP/1.1 400", "?pipeline=NAME");
         assert_answer(rig, is_unix, "GET /history?pipeline=bridg", OWN, "HTTP/1.1 404", "no pipeline of that name");
+        assert_answer(rig, is_unix, "GET /vehicles?pipeline=bridge&limit=-1", OWN, "HTTP/1.1 400", "a whole number");
         assert_answer(rig, is_unix, "GET /nothing", OWN, "HTTP/1.1 404", "nothing by that name");
         assert_answer(rig, is_unix, "GET /status/", OWN, "HTTP/1.1 404", "nothing by that name");
         assert_answer(rig, is_unix, "POST /status", OWN "Content-Length: 3\r\n", "HTTP/1.1 405", "Allow: GET, HEAD");
@@ -685,16 +687,21 @@ static void a_socket_is_its_owner_s_and_goes_with_him(void **state)
     assert_int_equal(lstat(rig->socket, &file), -1);
 }
 
+/* Also where somebody else holds the lock of its folder, and goes on to. */
 static void a_socket_left_behind_is_replaced(void **state)
 {
     const struct rig *rig = *state;
     struct sockaddr_un un = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int folder = open(rig->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    assert_int_equal(flock(folder, LOCK_EX), 0);
 
     memcpy(un.sun_path, rig->socket, sizeof rig->socket);
     assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof un), 0);
     close(fd);
     assert_int_equal(try_to_start(rig->address), 0);
+    close(folder);
 }
 
 static void a_file_in_the_way_is_left_alone(void **state)
@@ -926,6 +933,32 @@ static void a_crowd_leaves_nothing_behind(void **state)
 
 #define ROOM 64 /* at an address */
 
+/* A crowd that says nothing, where there are few descriptors: those who come by another door find some, and so does the rest of us. */
+static void who_watches_takes_a_share_of_few_descriptors(void **state)
+{
+    struct rig *rig = *state;
+    struct rlimit limit;
+    rlim_t usual;
+    size_t before;
+    int fds[50];
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    usual = limit.rlim_cur;
+    limit.rlim_cur = 120;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    start(rig, "127.0.0.1:0", false);
+    before = count_descriptors();
+    for (size_t i = 0; i < 50; i++)
+        fds[i] = dial(rig, false);
+    assert_answer(rig, false, "GET /livez", OWN, "HTTP/1.1 200", "ok");
+    assert_answer(rig, true, "GET /livez", OWN, "HTTP/1.1 200", "ok");
+    assert_true(count_descriptors() <= before + 50 + 120 / 3);
+    for (size_t i = 0; i < 50; i++)
+        close(fds[i]);
+    limit.rlim_cur = usual;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
 /* They have asked for as much as no buffer takes. */
 static void who_does_not_read_makes_way_after_a_while(void **state)
 {
@@ -1001,6 +1034,7 @@ int main(void)
         SERVED(who_reads_slowly_misses_what_came_meanwhile),
         SERVED(there_is_room_for_some_streams_and_for_others_beside_them),
         SERVED(a_crowd_leaves_nothing_behind),
+        SERVED(who_watches_takes_a_share_of_few_descriptors),
         SERVED(who_does_not_read_makes_way_after_a_while),
         SERVED(a_request_has_a_bound),
     };
