@@ -509,8 +509,8 @@ static const struct metric table[] = {
     {"blocked", GAUGE, OF_PIPELINE, 0, NULL, "1 while a bound holds the source back", write_bool, PIPELINE(is_blocked)},
     {"blocked_seconds", COUNTER, OF_PIPELINE, 0, NULL, "time that a bound has held the source back", write_duration, PIPELINE(blocked)},
     {"lane_busy_seconds", COUNTER, OF_PIPELINE, 0, NULL, "time that the lane of the pipeline was at work and did not wait", write_duration, PIPELINE(busy)},
-    {"latency_seconds", HISTOGRAM, OF_PIPELINE, 0, "segment, stage", "time that records took: from emission to the queues of sinks (transform), from a queue's end until a sink takes them (queue), from there until it confirms them (sink), from emission until the source is told (total); queue and sink are told of each sink", write_latency, 0},
-    {"source_age_seconds", HISTOGRAM, OF_PIPELINE, 0, NULL, "age of records, by their own time, when the source emits them", write_histogram, PIPELINE(age)},
+    {"latency_seconds", HISTOGRAM, OF_PIPELINE, 0, "segment, stage", "time that records took: from emission to the queues of sinks (transform, of one record in 31), from a queue's end until a sink takes them (queue), from there until it confirms them (sink), from emission until the source is told (total); queue and sink are told of each sink", write_latency, 0},
+    {"source_age_seconds", HISTOGRAM, OF_PIPELINE, 0, NULL, "age of records, by their own time, when the source emits them; a message of MQTT has none, and its age is counted from its arrival", write_histogram, PIPELINE(age)},
     {"vehicles", GAUGE, OF_PIPELINE, 0, "state", "vehicles that send, are silent, or are new; where [pipeline] names the field", write_vehicles, 0},
     {"vehicles_limit", GAUGE, OF_PIPELINE, 0, NULL, "how many vehicles are told apart at most", write_vehicles_limit, 0},
 
