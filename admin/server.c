@@ -330,21 +330,6 @@ static void see_out(struct client *client)
     shutdown(client->fd, SHUT_RDWR);
 }
 
-/* Those who have hung up in the middle of a request: where its beginning and its end come at once, the library takes the one and
- * overlooks the other. */
-static void see_out_gone(struct door *door)
-{
-    char byte;
-
-    for (size_t i = 0; i < PLACES; i++) {
-        struct client *client = &door->clients[i];
-
-        if (client->number != 0 && client->answered_at == 0 && !client->is_leaving &&
-            recv(client->fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT) == 0)
-            see_out(client);
-    }
-}
-
 /* Whether one more may come in, for which another may have to go. */
 static bool make_room(struct door *door)
 {
@@ -436,10 +421,8 @@ static void take_news(struct server *server)
     observation_unref(server->latest);
     server->latest = observer_latest(server->observer);
     forget_documents(server);
-    for (size_t i = 0; i < server->door_count; i++) {
+    for (size_t i = 0; i < server->door_count; i++)
         server->doors[i].is_shut = false;
-        see_out_gone(&server->doors[i]);
-    }
     resume_streams(server, FMS_NEVER);
 }
 
