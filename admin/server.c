@@ -512,9 +512,10 @@ static void make_rooms(struct server *server)
 {
     struct room *room = &server->room;
     struct rlimit limit;
-    bool is_bounded = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur / (SHARE * server->door_count) < PLACES;
+    size_t parts = SHARE * at_least(1, server->door_count);
+    rlim_t share = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur / parts : PLACES;
 
-    room->places = is_bounded ? at_least(2, limit.rlim_cur / (SHARE * server->door_count)) : PLACES;
+    room->places = share < PLACES ? at_least(2, (size_t)share) : PLACES;
     room->accepts = at_least(1, room->places / 5);
     room->clients = room->places - room->accepts;
     room->streams = at_least(1, room->clients * 3 / 8);
