@@ -109,6 +109,7 @@ class Stub:
     def status(self):
         now = time.time()
         pipelines = {
+            "named": lambda: [self.pipeline("bridge", "flowing", now), self.pipeline("n" * 200, "flowing", now)],
             "several": lambda: [self.pipeline("bridge", "flowing", now), self.pipeline("consumer", "stuck", now),
                                 self.pipeline("archive", "idle", now)],
             "hostile": lambda: [self.hostile(now)],
@@ -183,6 +184,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.answer("text/html; charset=utf-8", stub.page, **{"Content-Security-Policy": policy(stub.page)})
             elif url.path == "/events":
                 self.events(stub)
+            elif url.path == "/vehicles" and stub.vehicles == 0:
+                self.send_error(404)
             elif url.path in ("/history", "/vehicles"):
                 self.answer("application/json", json.dumps(stub.history() if url.path == "/history" else stub.fleet(query)).encode())
             else:

@@ -146,6 +146,17 @@ def shows_a_hundred_of_ten_thousand(case):
 def has_no_fleet_where_none_is_kept(case):
     case.begin("flowing", vehicles=0)
     case.browser.wait("return document.querySelector('.fleet').offsetParent === null && document.title.startsWith('Flowing')")
+    case.browser.run("panels.forEach(p => p.look())")
+    case.check_goes_on()
+    case.check_quiet()
+
+
+def works_by_an_address_with_a_password(case):
+    case.begin("flowing")
+    address, case.address = case.address, case.address.replace("//", "//user:password@")
+    case.begin("flowing")
+    case.address = address
+    case.browser.wait("return document.querySelectorAll('.fleet tbody tr').length === 100")
     case.check_quiet()
 
 
@@ -159,7 +170,7 @@ def shows_all_pipelines_and_the_worst_in_its_title(case):
 
 
 def fits_a_telephone(case):
-    for scenario in ("flowing", "stuck", "several", "starting"):
+    for scenario in ("flowing", "stuck", "several", "named", "starting"):
         case.begin(scenario, width=320, height=640)
         case.browser.wait("return document.querySelectorAll('.fleet tbody tr').length >= 100")
         case.check_narrow()
@@ -195,7 +206,8 @@ def works_by_keyboard(case):
 
 
 CASES = [flows, sticks_and_recovers, is_never_green_when_it_hears_nothing, takes_no_harm, shows_a_hundred_of_ten_thousand,
-         has_no_fleet_where_none_is_kept, shows_all_pipelines_and_the_worst_in_its_title, fits_a_telephone, can_be_read_by_all, works_by_keyboard]
+         has_no_fleet_where_none_is_kept, works_by_an_address_with_a_password,
+         shows_all_pipelines_and_the_worst_in_its_title, fits_a_telephone, can_be_read_by_all, works_by_keyboard]
 
 
 def main():
