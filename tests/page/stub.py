@@ -44,10 +44,13 @@ class Stub:
         with open(page, "rb") as file:
             self.page = file.read()
         self.scenario, self.since, self.vehicles, self.fields = scenario, time.time(), vehicles, list(fields)
-        self.started, self.is_silent, self.requests = time.time() - 93784, False, []
+        self.started, self.is_silent, self.requests, self.ahead = time.time() - 93784, False, [], 0
 
     def become(self, scenario):
-        self.scenario, self.since = scenario, time.time()
+        self.scenario, self.since = scenario, self.now()
+
+    def now(self):
+        return time.time() + self.ahead  # of the machine that looks
 
     def rate(self, at):
         return 5010 + 140 * math.sin(at / 40) + 60 * math.sin(at / 7.3) + random.uniform(-25, 25)
@@ -107,7 +110,7 @@ class Stub:
         return found
 
     def status(self):
-        now = time.time()
+        now = self.now()
         pipelines = {
             "named": lambda: [self.pipeline("bridge", "flowing", now), self.pipeline("n" * 200, "flowing", now)],
             "several": lambda: [self.pipeline("bridge", "flowing", now), self.pipeline("consumer", "stuck", now),
@@ -129,7 +132,7 @@ class Stub:
                 "pipelines": pipelines, "log": {"error": 0, "warn": 2, "info": 14, "debug": 0}, "warnings": warnings}
 
     def history(self):
-        now = time.time()
+        now = self.now()
         times = [now - 900 + 5 * i for i in range(180)]
         rates = [self.rate(at) for at in times]
         stuck = [self.scenario == "stuck" and at > self.since for at in times]
@@ -138,7 +141,7 @@ class Stub:
                 "p99": [0.01] * 180}
 
     def fleet(self, query):
-        now, wanted = time.time(), query.get("find", [""])[0]
+        now, wanted = self.now(), query.get("find", [""])[0]
         names = [f"raspi-{i:05d}" for i in range(self.vehicles) if wanted in f"raspi-{i:05d}"]
         if self.scenario == "hostile":
             names[:3] = [HOSTILE, "N" * (1 << 20), ""]

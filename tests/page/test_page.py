@@ -1,6 +1,7 @@
 """The page in Chromium, against a process that is none (stub.py): what a real one does not do at will.
 
 python3 test_page.py PAGE"""
+import re
 import sys
 import time
 
@@ -94,10 +95,14 @@ def sticks_and_recovers(case):
 
 
 def is_never_green_when_it_hears_nothing(case):
+    case.stub.ahead = -3 * 86400
     case.begin("flowing")
+    case.browser.run("const real = Date.now; Date.now = () => real() - 3600e3")
     case.stub.is_silent = True
     try:
         case.browser.wait("return document.title === 'CONNECTION LOST \u00b7 bridge'")
+        since = case.browser.run("return document.getElementById('lost').innerText")
+        assert re.match(r"Connection lost since \d\d:\d\d:\d\d UTC", since), since
         assert case.browser.run("return document.getElementById('lost').offsetParent !== null")
         assert case.browser.run(SENTENCE).startswith("Unknown since "), case.browser.run(SENTENCE)
         colors = case.browser.run("const s = getComputedStyle(document.querySelector('.sentence')); return [s.borderLeftColor, s.backgroundColor]")
@@ -105,7 +110,7 @@ def is_never_green_when_it_hears_nothing(case):
             parts = [int(part) for part in color[color.index("(") + 1:-1].split(",")[:3]]
             assert max(parts) - min(parts) < 24, f"{color} is no grey"
     finally:
-        case.stub.is_silent = False
+        case.stub.is_silent, case.stub.ahead = False, 0
     case.browser.wait("return document.title.startsWith('Flowing') && document.getElementById('lost').hidden")
     case.browser.complaints()  # that it could not connect
 
