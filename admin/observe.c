@@ -25,6 +25,7 @@ struct kept {
     struct latencies minute[MINUTE_STEPS]; /* minute[next] is the oldest, once all are taken */
     size_t count, next;
     uint64_t received, delivered; /* at the end of the last step */
+    double in_flight, oldest;     /* the most since then */
 };
 
 struct observer {
@@ -202,7 +203,15 @@ static struct observation *observe_all(struct observer *self, const struct obser
 
 /* --------------------------------------------------------------------------------------------------------- history */
 
-static void step(struct kept *kept, const struct observed *now, int64_t at, int64_t realtime, int64_t time)
+static void note_most(struct kept *kept, const struct pipeline_view *view, int64_t at)
+{
+    bool holds = view->oldest_at > 0 && view->oldest_at < at;
+
+    kept->in_flight = fmax(kept->in_flight, (double)view->in_flight);
+    kept->oldest = fmax(kept->oldest, holds ? (double)(at - view->oldest_at) / (double)FMS_SECOND : 0);
+}
+
+static void step(struct kept *kept, const struct observed *now, int64_t realtime, int64_t time)
 {
     const struct pipeline_view *view = &now->view;
     const struct latencies *last = kept->count > 0 ? &kept->minute[(kept->next + MINUTE_STEPS - 1) % MINUTE_STEPS]
@@ -213,12 +222,13 @@ static void step(struct kept *kept, const struct observed *now, int64_t at, int6
         .time = realtime,
         .received = rate_of(view->counts.emitted, kept->received, time),
         .delivered = rate_of(view->counts.delivered, kept->delivered, time),
-        .in_flight = (double)view->in_flight,
-        .oldest = view->oldest_at > 0 && view->oldest_at < at ? (double)(at - view->oldest_at) / (double)FMS_SECOND : 0,
+        .in_flight = kept->in_flight,
+        .oldest = kept->oldest,
         .p99 = histogram_quantile(&view->total, last != NULL ? &last->total : NULL, 0.99),
     };
     history->next = (history->next + 1) % HISTORY_STEPS;
     history->count += history->count < HISTORY_STEPS;
+    kept->in_flight = kept->oldest = 0;
     kept->received = view->counts.emitted;
     kept->delivered = view->counts.delivered;
     if (latencies_of(view, &kept->minute[kept->next]) != 0)
@@ -232,10 +242,12 @@ static void step_all(struct observer *self)
 {
     const struct observation *now = self->latest;
 
+    for (size_t i = 0; i < self->count; i++)
+        note_most(&self->kept[i], &now->pipelines[i].view, now->at);
     if (now->at - self->stepped_at < HISTORY_STEP)
         return;
     for (size_t i = 0; i < self->count; i++)
-        step(&self->kept[i], &now->pipelines[i], now->at, now->realtime, now->at - self->stepped_at);
+        step(&self->kept[i], &now->pipelines[i], now->realtime, now->at - self->stepped_at);
     self->stepped_at = now->at;
 }
 

@@ -59,7 +59,7 @@ struct observed {
 struct logged {
     int64_t at; /* host's realtime */
     enum fms_level level;
-    char pipeline[64], stage[64], text[512]; /* cut to that */
+    char pipeline[256], stage[64], text[512]; /* cut to that */
 };
 
 #define OBSERVED_LINES 50u
@@ -85,7 +85,7 @@ struct history {
     struct history_point {
         int64_t time;               /* its end; the host's realtime */
         double received, delivered; /* a second */
-        double in_flight, oldest;   /* at its end; seconds, 0: nothing is in flight */
+        double in_flight, oldest;   /* the most that was seen in it; seconds, 0: nothing is in flight */
         double p99;                 /* seconds from emission to delivery; NAN: nothing was delivered */
     } points[HISTORY_STEPS];
     size_t count, next; /* points[next] is the oldest, once all are taken */

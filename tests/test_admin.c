@@ -41,6 +41,8 @@ static struct {
     bool is_silent;   /* the lanes */
     uint64_t emitted; /* of each pipeline, at the last look; 100 more at each */
     struct histogram_view total;
+    size_t in_flight;
+    int64_t oldest_at;
     _Atomic unsigned looks;
     log_sink observer;
     void *observer_user;
@@ -91,6 +93,8 @@ static bool fake_look(void *user, size_t i, struct pipeline_view *to, int64_t pa
                                  .stall_after = 30 * FMS_SECOND,
                                  .counts = {.emitted = fake.emitted, .delivered = fake.emitted / 2},
                                  .total = fake.total,
+                                 .in_flight = fake.in_flight,
+                                 .oldest_at = fake.oldest_at,
                                  .stages = stages,
                                  .stage_count = 2};
     return !fake.is_silent;
@@ -494,6 +498,34 @@ static void the_last_quarter_of_an_hour_is_kept(void **state)
     seen = observer_latest(observer);
     assert_int_equal(seen->pipelines[0].view.total.counts[0] - seen->pipelines[0].earlier.total.counts[0], 10 * 12);
     observation_unref(seen);
+    observer_free(observer);
+    close(fd);
+}
+
+/* What is over when a step ends has been all the same. */
+static void a_step_keeps_the_most_of_its_time(void **state)
+{
+    int fd = eventfd(0, EFD_CLOEXEC);
+    static struct history history;
+    struct observer *observer;
+
+    (void)state;
+    fake.now = FMS_SECOND;
+    fake.step = HISTORY_STEP / 5;
+    observer = observer_new(&host, fd);
+    assert_non_null(observer);
+    for (size_t i = 0; i < 10; i++) {
+        fake.in_flight = i == 2 ? 700 : 3;
+        fake.oldest_at = i == 2 ? FMS_SECOND : 0;
+        observer_look(observer);
+    }
+    fake.in_flight = 0;
+    assert_true(observer_history(observer, "bridge", &history));
+    assert_int_equal(history.count, 2);
+    assert_true(fabs(history.points[0].in_flight - 700) < 1e-9);
+    assert_true(history.points[0].oldest > 1);
+    assert_true(fabs(history.points[1].in_flight - 3) < 1e-9);
+    assert_true(history.points[1].oldest == 0);
     observer_free(observer);
     close(fd);
 }
@@ -1018,6 +1050,7 @@ int main(void)
         cmocka_unit_test(a_quantile_lies_within_its_bucket),
         SERVED(rates_are_told_by_the_lane_s_clock),
         SERVED(the_last_quarter_of_an_hour_is_kept),
+        SERVED(a_step_keeps_the_most_of_its_time),
         SERVED(the_last_warnings_are_kept_and_all_lines_counted),
         SERVED(each_path_has_its_answer),
         SERVED(head_is_an_answer_without_its_text),

@@ -101,6 +101,12 @@ class Stub:
                 "age": quantiles(0.041, 0.38), "stages": stages,
                 "vehicles": {"active": self.vehicles - 13, "silent": 12, "new": 1, "limit": 10000} if self.vehicles else None}
 
+    def burst(self, now):
+        found = self.pipeline("bridge", "flowing", now)
+        found.update(rates={"received": 5000.0, "delivered": 90000.0}, oldest_seconds=12.0)
+        found["in_flight"]["records"] = 9000
+        return found
+
     def hostile(self, now):
         found = self.pipeline("bridge", "stuck", now)
         found.update(sentence=HOSTILE + "M" * (1 << 20), file=HOSTILE)
@@ -116,6 +122,7 @@ class Stub:
             "several": lambda: [self.pipeline("bridge", "flowing", now), self.pipeline("consumer", "stuck", now),
                                 self.pipeline("archive", "idle", now)],
             "hostile": lambda: [self.hostile(now)],
+            "burst": lambda: [self.burst(now)],
         }.get(self.scenario, lambda: [self.pipeline("bridge", self.scenario, now)])()
         warnings = [
             {"time": now - 5210, "level": "warn", "pipeline": "bridge", "stage": "source", "text":

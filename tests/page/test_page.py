@@ -115,6 +115,22 @@ def is_never_green_when_it_hears_nothing(case):
     case.browser.complaints()  # that it could not connect
 
 
+def draws_what_was(case):
+    """A second's burst is in its step's mean, and the most of a step stays."""
+    case.begin("flowing")
+    case.browser.wait("return [...document.querySelectorAll('.sparks .line')].every(l => l.getAttribute('d').length > 1000)")
+    case.stub.become("burst")
+    case.browser.wait("return latest.pipelines[0].in_flight.records === 9000")
+    case.stub.become("flowing")
+    before = case.browser.run("return latest.time")
+    case.browser.wait("return latest.time > arguments[0] + 6", before)
+    peaks = case.browser.run("return [...document.querySelectorAll('.sparks p span')].map(e => e.textContent)")
+    assert peaks[2:] == ["most 9\u202f000", "most 12 s"], peaks
+    most = re.fullmatch(r"most (\d+)\u202f\d\d\d/s, by 5 s", peaks[1])
+    assert most and 20 < int(most.group(1)) < 80, peaks
+    case.check_quiet()
+
+
 def takes_no_harm(case):
     case.begin("hostile", width=900)
     case.browser.wait("return document.body.innerText.includes('<script>alert(1)</script>')")
@@ -210,7 +226,7 @@ def works_by_keyboard(case):
     case.check_quiet()
 
 
-CASES = [flows, sticks_and_recovers, is_never_green_when_it_hears_nothing, takes_no_harm, shows_a_hundred_of_ten_thousand,
+CASES = [flows, sticks_and_recovers, is_never_green_when_it_hears_nothing, draws_what_was, takes_no_harm, shows_a_hundred_of_ten_thousand,
          has_no_fleet_where_none_is_kept, works_by_an_address_with_a_password,
          shows_all_pipelines_and_the_worst_in_its_title, fits_a_telephone, can_be_read_by_all, works_by_keyboard]
 
