@@ -74,7 +74,8 @@ class Stub:
         }[verdict]
         stages = [
             stage("source", "source", "mqtt_ingest", now, connected=verdict != "starting", connected_since=self.started + 2,
-                  connects=int(verdict != "starting"),
+                  connects=int(verdict != "starting"), ready=verdict != "starting",
+                  why="has not connected yet: connection to tcp://localhost:1883 refused" if verdict == "starting" else "",
                   disconnect_reason="connection to tcp://localhost:1883 refused" if verdict == "starting" else "",
                   records_out=count, bytes_out=count * 131, rate_out=taken, last=self.since + 2 if is_stuck else now),
             stage("transform check", "transform", "fms_check", now, records_in=count, records_out=count - 312, rate_in=taken,
@@ -119,6 +120,9 @@ class Stub:
         now = self.now()
         pipelines = {
             "named": lambda: [self.pipeline("bridge", "flowing", now), self.pipeline("n" * 200, "flowing", now)],
+            "wavering": lambda: [self.pipeline("bridge", "idle" if int(now) % 2 else "flowing", now)],
+            "both": lambda: [self.pipeline("bridge", "flowing", now), self.pipeline("consumer", "flowing", now)],
+            "both stuck": lambda: [self.pipeline("bridge", "stuck", now), self.pipeline("consumer", "stuck", now)],
             "several": lambda: [self.pipeline("bridge", "flowing", now), self.pipeline("consumer", "stuck", now),
                                 self.pipeline("archive", "idle", now)],
             "hostile": lambda: [self.hostile(now)],

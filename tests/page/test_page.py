@@ -94,6 +94,26 @@ def sticks_and_recovers(case):
     case.check_quiet()
 
 
+def says_aloud_what_is_new(case):
+    case.begin("both")
+    case.stub.become("both stuck")
+    case.browser.wait("return /^bridge: STUCK.*consumer: STUCK/.test(said.textContent)")
+    case.begin("flowing")
+    case.browser.run("window.aloud = []; new MutationObserver(() => aloud.push(said.textContent)).observe(said, {childList: true, characterData: true, subtree: true})")
+    case.stub.become("wavering")
+    for _ in range(2):
+        case.check_goes_on()
+    assert case.browser.run("return aloud.length") <= 1, case.browser.run("return aloud")
+    case.check_quiet()
+
+
+def tells_once_why_a_stage_is_not_connected(case):
+    case.begin("starting")
+    text = case.browser.run("return document.querySelector('.box').innerText")
+    assert text.count("refused") == 1, text
+    case.check_quiet()
+
+
 def is_never_green_when_it_hears_nothing(case):
     case.stub.ahead = -3 * 86400
     case.begin("flowing")
@@ -226,7 +246,8 @@ def works_by_keyboard(case):
     case.check_quiet()
 
 
-CASES = [flows, sticks_and_recovers, is_never_green_when_it_hears_nothing, draws_what_was, takes_no_harm, shows_a_hundred_of_ten_thousand,
+CASES = [flows, sticks_and_recovers, says_aloud_what_is_new, tells_once_why_a_stage_is_not_connected,
+         is_never_green_when_it_hears_nothing, draws_what_was, takes_no_harm, shows_a_hundred_of_ten_thousand,
          has_no_fleet_where_none_is_kept, works_by_an_address_with_a_password,
          shows_all_pipelines_and_the_worst_in_its_title, fits_a_telephone, can_be_read_by_all, works_by_keyboard]
 
