@@ -198,6 +198,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.answer("text/html; charset=utf-8", stub.page, **{"Content-Security-Policy": policy(stub.page)})
             elif url.path == "/events":
                 self.events(stub)
+            elif url.path == "/status":
+                self.answer("application/json", json.dumps(stub.status()).encode())
             elif url.path == "/vehicles" and stub.vehicles == 0:
                 self.send_error(404)
             elif url.path in ("/history", "/vehicles"):

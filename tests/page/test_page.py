@@ -28,6 +28,8 @@ levels.forEach((l, i) => { if (i > 0 && l > levels[i - 1] + 1) found.push('a hea
 for (const cell of document.querySelectorAll('th')) if (!cell.scope) found.push('a th without scope: ' + cell.textContent);
 for (const input of document.querySelectorAll('input')) if (input.labels.length !== 1) found.push('an input without label');
 for (const part of document.querySelectorAll('[role=region], [role=img], nav')) if (!part.getAttribute('aria-label')) found.push('a part without name');
+const regions = [...document.querySelectorAll('[role=region]')].map(e => e.getAttribute('aria-label'));
+if (new Set(regions).size !== regions.length) found.push('a region is called as another: ' + regions);
 for (const name of ['header', 'main', 'footer']) if (document.querySelectorAll(name).length !== 1) found.push('not one ' + name);
 const ids = [...document.querySelectorAll('[id]')].map(e => e.id);
 if (new Set(ids).size !== ids.length) found.push('an id stands twice');
@@ -133,6 +135,23 @@ def is_never_green_when_it_hears_nothing(case):
         case.stub.is_silent, case.stub.ahead = False, 0
     case.browser.wait("return document.title.startsWith('Flowing') && document.getElementById('lost').hidden")
     case.browser.complaints()  # that it could not connect
+
+
+def keeps_no_connection_while_it_is_hidden(case):
+    case.begin("flowing")
+    case.browser.run("""window.isAway = true; Object.defineProperty(document, 'hidden', {get: () => isAway});
+        document.dispatchEvent(new Event('visibilitychange'))""")
+    case.browser.wait("return stream === null")
+    case.stub.become("stuck")
+    case.browser.wait("return document.title === 'STUCK \u00b7 bridge'")
+    case.stub.is_silent = True
+    case.browser.wait("return document.title.startsWith('CONNECTION LOST')")
+    assert case.browser.run("return stream === null")
+    case.stub.is_silent = False
+    case.browser.run("isAway = false; document.dispatchEvent(new Event('visibilitychange'))")
+    case.browser.wait("return document.title === 'STUCK \u00b7 bridge' && document.querySelector('.sentence').innerText.startsWith('STUCK')")
+    case.check_goes_on()
+    case.browser.complaints()
 
 
 def draws_what_was(case):
@@ -247,7 +266,7 @@ def works_by_keyboard(case):
 
 
 CASES = [flows, sticks_and_recovers, says_aloud_what_is_new, tells_once_why_a_stage_is_not_connected,
-         is_never_green_when_it_hears_nothing, draws_what_was, takes_no_harm, shows_a_hundred_of_ten_thousand,
+         is_never_green_when_it_hears_nothing, keeps_no_connection_while_it_is_hidden, draws_what_was, takes_no_harm, shows_a_hundred_of_ten_thousand,
          has_no_fleet_where_none_is_kept, works_by_an_address_with_a_password,
          shows_all_pipelines_and_the_worst_in_its_title, fits_a_telephone, can_be_read_by_all, works_by_keyboard]
 
