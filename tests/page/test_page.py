@@ -184,6 +184,7 @@ def takes_no_harm(case):
     case.check_narrow()
     case.browser.window(320, 640)
     case.check_narrow()
+    assert case.browser.run("return [...document.querySelectorAll('.fleet tbody th')].every(cell => cell.scrollWidth <= cell.clientWidth)")
     case.check_quiet()
 
 
