@@ -16,6 +16,11 @@ if command -v systemd-analyze >/dev/null; then
   [ ! -s "$work/verify.log" ] || fail "systemd has something to say of the unit"
   systemd-analyze security --offline=true --threshold=15 "$work/fmspipe@.service" >"$work/security.log" 2>&1 ||
     fail "the unit is exposed more than 1.5"
+
+  # Watched as the unit has it: a system call that the unit forbids ends the process, without a word in its log.
+  printf '[source]\nplugin = fms_sim\nrate = 0\ncount = 1\n[sink null]\nplugin = null_sink\n' >"$work/one.ini"
+  FMSPIPE_ADMIN=unix:$work/admin.sock "$root/tests/as_unit.py" "$work/fmspipe@.service" "$fmspipe" "$work/one.ini" 2>"$work/one.log" ||
+    fail "the unit does not let it run: $?"
 fi
 
 # What the runner is told to do must be what systemd expects of it, and where it may.
