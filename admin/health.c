@@ -149,7 +149,9 @@ static const struct stage_view *source_of(const struct pipeline_view *view)
 static void note_oldest(const struct moment *of, size_t i)
 {
     const struct observed *before = of->before;
-    bool is_same = before != NULL && before->view.stages[i].oldest_at == of->now->view.stages[i].oldest_at;
+    const struct stage_view *stage = &of->now->view.stages[i];
+    bool is_same = before != NULL && before->view.stages[i].oldest_at == stage->oldest_at &&
+                   before->view.stages[i].oldest_number == stage->oldest_number;
 
     of->now->health.stages[i].moved_at = is_same ? before->health.stages[i].moved_at : of->at;
 }

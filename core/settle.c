@@ -62,10 +62,12 @@ static void queue_remove(struct stage *stage, struct record *record)
 {
     struct slot *slot = slot_of(record, stage);
 
-    if (slot->previous == NULL)
+    if (slot->previous == NULL) {
         stage->queue.head = slot->next;
-    else
+        stage->queue.passed++;
+    } else {
         slot_of(slot->previous, stage)->next = slot->next;
+    }
     if (slot->next == NULL)
         stage->queue.tail = slot->previous;
     else

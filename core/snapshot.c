@@ -78,15 +78,25 @@ static void show_volumes(const struct stage *stage, struct stage_view *to)
     to->bytes_out = out.bytes;
 }
 
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
 /* When the first of a list was emitted; 0 where there is none. */
 static int64_t head_at(const struct record *head)
 {
     return head != NULL ? head->emitted_at : 0;
 }
 
-static int64_t earlier(int64_t a, int64_t b)
+/* What a transform keeps is as old as its root. A sink is not to blame for the time before it was given a record. */
+static int64_t stage_head_at(const struct stage *stage)
 {
-    return a == 0 || (b != 0 && b < a) ? b : a;
+    const struct record *head = stage->queue.head;
+
+    if (stage->host.role == FMS_TRANSFORM)
+        return earlier(head_at(head), head_at(stage->family.waiting.head));
+    return head != NULL ? head->queued_at : 0;
 }
 
 static void show_stage(struct stage *stage, struct stage_view *to)
@@ -106,7 +116,8 @@ static void show_stage(struct stage *stage, struct stage_view *to)
     to->held = to->role == FMS_SOURCE      ? 0
                : to->role == FMS_TRANSFORM ? stage->queue.taken + stage->family.waiting_count
                                            : (size_t)(to->records_in - to->records_out - tally->rejected);
-    to->oldest_at = earlier(head_at(stage->queue.head), head_at(stage->family.waiting.head));
+    to->oldest_at = stage_head_at(stage);
+    to->oldest_number = stage->queue.passed;
     to->last_at = tally->last_at;
     to->busy = tally->busy - tally->lent > to->busy ? tally->busy - tally->lent : to->busy; /* never less than before */
     to->queue = tally->queue;
@@ -150,8 +161,12 @@ static void show_pipeline(const struct pipeline *pipeline, struct pipeline_view 
 static void show_oldest(const struct pipeline *pipeline, struct pipeline_view *to)
 {
     to->oldest_at = head_at(pipeline->stuck.head);
-    for (size_t i = 0; i < to->stage_count; i++)
-        to->oldest_at = earlier(to->oldest_at, to->stages[i].oldest_at);
+    for (size_t i = 0; i < pipeline->stage_count; i++) {
+        const struct stage *stage = pipeline->stages[i];
+
+        to->oldest_at = earlier(to->oldest_at,
+                                earlier(head_at(stage->queue.head), head_at(stage->family.waiting.head)));
+    }
 }
 
 void snapshot_take(struct pipeline *pipeline)

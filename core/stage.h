@@ -30,6 +30,7 @@ struct record_list {
 struct record_queue {
     struct record *head, *tail;
     struct record *cursor; /* sinks: the first to be offered */
+    uint64_t passed;       /* how many have left from its head */
     size_t taken;          /* of them: sinks: taken and not settled; transforms: all */
     bool is_full;          /* sinks: it took less than offered; wait for a settlement or a wake */
 };

@@ -44,8 +44,10 @@ struct stage_view {
     size_t taken;                 /* sinks: of these, those that the plugin has; transforms: kept */
     bool is_full;                 /* sinks: it took less than it was offered */
     bool is_retrying;             /* sinks: it could not deliver, and is to be offered again */
-    int64_t oldest_at;            /* when the first of what is held was emitted (its root); 0: nothing is held */
-    int64_t last_at;              /* source: its last record; sinks: the last delivery; 0: none yet */
+    int64_t
+        oldest_at; /* since when the first is held: sinks: came to its queue; transforms: its root was emitted; 0: none */
+    uint64_t oldest_number; /* another one whenever another record has become the first */
+    int64_t last_at;        /* source: its last record; sinks: the last delivery; 0: none yet */
     /* Nanoseconds that its functions have held the lane, with the core's own work for it. Transforms: those of one root in
      * METER_EACH, times that; and what led to them, mostly the source's poll, has so much less. */
     int64_t busy;
@@ -72,7 +74,8 @@ struct pipeline_view {
     int64_t started_at;  /* its lane; 0: not yet */
     int64_t blocked;     /* nanoseconds that a bound has held the source back: exact */
     int64_t busy;        /* nanoseconds that the lane was awake: exact */
-    int64_t oldest_at;   /* the least of its stages', and of what on_reject = stop left in flight; 0: none */
+    int64_t
+        oldest_at; /* when the first was emitted (its root) of what stages hold, or on_reject = stop left; 0: none */
     /* From emission to the sinks' queues, of one root in METER_EACH and its children, by clock reads of their own: empty where
      * there are no transforms. From emission until the source is told that it is delivered. Of what has a timestamp: how old
      * that is when it is emitted. */

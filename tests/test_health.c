@@ -347,6 +347,14 @@ static void one_record_is_never_confirmed(void **state)
            "holds 20"
            " records");
     assert_int_equal(now->health.since, oldest);
+
+    later(FMS_SECOND); /* the next one, of the same batch */
+    flow();
+    now->view.oldest_at = now->view.stages[KAFKA].oldest_at = oldest;
+    now->view.stages[KAFKA].oldest_number++;
+    judge(false);
+    assert_string_equal(verdict_name(now->health.verdict), "flowing");
+    expect_unready(KAFKA, "confirms what is 18 s old, and stall_after is 15 s");
 }
 
 static void a_transform_keeps_all_that_there_is_room_for(void **state)

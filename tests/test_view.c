@@ -441,6 +441,16 @@ static void pass_on(const struct fms_host *host, const struct fms_record *record
     assert_int_equal(fms_pass(host, record), 0);
 }
 
+/* A sink holds what it has been given for as long as it has had that; the pipeline since it was emitted. */
+static void look_behind_a_transform(void)
+{
+    const struct pipeline_view *view = look();
+
+    assert_int_equal(stage_of(view, "sink")->oldest_at, BEGIN + 250 * FMS_MS);
+    assert_int_equal(view->oldest_at, BEGIN);
+    sinks[0].while_held = NULL;
+}
+
 static void what_a_transform_keeps_is_the_transforms_time(void **state)
 {
     const struct pipeline_view *view;
@@ -452,8 +462,10 @@ static void what_a_transform_keeps_is_the_transforms_time(void **state)
     add_transform(&transform, "transform keep", keep_for_a_while);
     transform.let_go = pass_on;
     rig.plugins[1].table.transform_poll = poll_and_look;
-    add_sink(0, "sink", 10 * FMS_MS);
+    add_sink(0, "sink", 10 * FMS_MS)->while_held = look_behind_a_transform;
     view = run();
+    assert_null(sinks[0].while_held);
+    assert_int_equal(stage_of(view, "sink")->oldest_number, METER_EACH);
     assert_all(&view->transform, 1, 250 * FMS_MS);
     assert_all(&view->total, METER_EACH, 260 * FMS_MS);
     assert_all(&stage_of(view, "sink")->queue, METER_EACH, 0);
