@@ -691,7 +691,8 @@ static void test_broker_never_answers(void **state)
     fake_until(pair.f, fake_link_is_up(pair.f));
     fake_until(pair.f, fake_said(pair.f, "lost: the broker went silent") != NULL); /* PINGREQ */
     assert_false(fake_link_is_up(pair.f));
-    assert_string_equal(fake_link_why(pair.f, why, sizeof why), "the broker went silent");
+    assert_non_null(strstr(fake_link_why(pair.f, why, sizeof why), "tcp://127.0.0.1:"));
+    assert_non_null(strstr(why, ": the broker went silent"));
     close(pair.wire.fd);
     pair_accept(&pair, true, 1);
     pair_end(&pair);

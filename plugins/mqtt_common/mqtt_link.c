@@ -1118,7 +1118,7 @@ static void link_tell_down(struct mqtt_link *link, const char *told, const char 
     pthread_mutex_unlock(&link->lock);
     if (!is_wanted)
         return;
-    fms_link_down(link->host, "%s", reason);
+    fms_link_down(link->host, "%s: %s", link->url.text, reason);
     if (owed != NULL) {
         link_tell_loss(link, reason, owed);
         link_guess_takeover(link, owed, up_for);

@@ -286,7 +286,7 @@ static const char *server_of(const struct mqtt_ingest *self)
  * connections that do not last the log makes fewer and fewer lines. */
 static void tell_down(struct mqtt_ingest *self, const char *reason)
 {
-    fms_link_down(self->host, "%s", reason);
+    fms_link_down(self->host, "%s: %s", server_of(self), reason);
     if (self->is_up && self->fleeting > 0)
         fms_warn(self->host, "the connection to %s does not last: %s; connecting again", server_of(self), reason);
     else if (self->is_up)
