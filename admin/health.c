@@ -287,6 +287,8 @@ static void tell_held(const struct moment *of, const struct stage_view *stage, s
         say(why, size, ": not connected: %s", stage->link.why);
     else if (stage->is_retrying)
         say(why, size, ": it could not deliver, and is offered them again");
+    else if (stage->is_full && stage->taken == 0)
+        say(why, size, ": it takes none of them; the log says why");
 }
 
 static void tell_link(const struct moment *of, const struct stage_view *stage, char *why, size_t size)
@@ -406,6 +408,8 @@ static void say_flow(const struct moment *of, char *to, size_t size)
     const struct observed *now = of->now;
 
     say(to, size, "%s/s in, %s/s confirmed, ", rate(now->received_rate).text, rate(now->delivered_rate).text);
+    if (now->rejected_rate > 0)
+        say(to, size, "%s/s rejected, ", rate(now->rejected_rate).text);
     if (now->view.oldest_at != 0)
         say(to, size, "oldest unconfirmed %s", duration(of->at - now->view.oldest_at).text);
     else
@@ -551,6 +555,17 @@ void health_judge(struct observed *now, const struct observed *before, int64_t a
     health->verdict = decide(&of, &health->held_by);
     health->since = verdict_since(&of);
     phrase(&of);
+}
+
+/* With the process all of them end, and then it is ready for nothing. */
+bool health_is_past(const struct observation *all, size_t i)
+{
+    const struct pipeline_view *view = &all->pipelines[i].view;
+    bool others_run = false;
+
+    for (size_t k = 0; k < all->count; k++)
+        others_run = others_run || all->pipelines[k].view.state != PIPELINE_ENDED;
+    return others_run && view->state == PIPELINE_ENDED && !view->has_failed && (view->left == 0 || view->is_finished);
 }
 
 const char *verdict_name(enum verdict verdict)

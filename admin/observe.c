@@ -136,6 +136,7 @@ static void fill_rates(struct observed *now, const struct observed *before)
 
     now->received_rate = rate_of(view->counts.emitted, old->counts.emitted, time);
     now->delivered_rate = rate_of(view->counts.delivered, old->counts.delivered, time);
+    now->rejected_rate = rate_of(view->counts.rejected, old->counts.rejected, time);
     for (size_t i = 0; i < view->stage_count && i < old->stage_count; i++) {
         const struct stage_view *stage = &view->stages[i], *was = &old->stages[i];
 

@@ -49,9 +49,9 @@ struct observed {
     struct pipeline_view view;
     bool has_answered;   /* at the last look */
     int64_t answered_at; /* when its lane did last; on the host's clock; 0: it has not begun */
-    double received_rate, delivered_rate;
-    struct stage_rates *rates; /* as many as the view has stages */
-    struct latencies earlier;  /* a minute ago, or zeros: what lies between that and the view is the last minute's */
+    double received_rate, delivered_rate, rejected_rate; /* a dead letter that is confirmed counts as delivered, too */
+    struct stage_rates *rates;                           /* as many as the view has stages */
+    struct latencies earlier; /* a minute ago, or zeros: what lies between that and the view is the last minute's */
     struct health health;
 };
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "health.h"
 #include "route.h"
 
 #define EXCLUSIONS 64u
@@ -147,8 +148,14 @@ struct MHD_Response *answer_readyz(struct request *request)
     if (!report_begin(&report, request))
         return NULL;
     MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, take_exclusion, &excluded);
-    for (size_t i = 0; i < request->latest->count; i++)
-        report_ready(&report, &request->latest->pipelines[i], &excluded);
+    for (size_t i = 0; i < request->latest->count; i++) {
+        const struct observed *pipeline = &request->latest->pipelines[i];
+
+        if (!health_is_past(request->latest, i))
+            report_ready(&report, pipeline, &excluded);
+        else if (report.is_verbose)
+            fprintf(report.to, "[+]%s has ended: ok\n", pipeline->view.name);
+    }
     for (size_t i = 0; i < excluded.count && report.is_verbose; i++) {
         if (!excluded.is_known[i])
             fprintf(report.to, "warn: no stage is called \"%s\", so it is not excluded\n", excluded.names[i]);

@@ -368,7 +368,7 @@ json_t *status_json(const struct observation *now)
 
     for (size_t i = 0; i < now->count; i++) {
         is_live = is_live && now->pipelines[i].health.is_live;
-        is_ready = is_ready && now->pipelines[i].health.is_ready;
+        is_ready = is_ready && (now->pipelines[i].health.is_ready || health_is_past(now, i));
         append(&pipelines, pipeline_json(now, &now->pipelines[i]));
     }
     for (size_t i = 0; i < now->line_count; i++)

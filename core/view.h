@@ -44,8 +44,7 @@ struct stage_view {
     size_t taken;                 /* sinks: of these, those that the plugin has; transforms: kept */
     bool is_full;                 /* sinks: it took less than it was offered */
     bool is_retrying;             /* sinks: it could not deliver, and is to be offered again */
-    int64_t
-        oldest_at; /* since when the first is held: sinks: came to its queue; transforms: its root was emitted; 0: none */
+    int64_t oldest_at; /* the first that is held: sinks: came to the queue; transforms: its root's emission; 0: none */
     uint64_t oldest_number; /* another one whenever another record has become the first */
     int64_t last_at;        /* source: its last record; sinks: the last delivery; 0: none yet */
     /* Nanoseconds that its functions have held the lane, with the core's own work for it. Transforms: those of one root in

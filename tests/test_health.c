@@ -156,6 +156,12 @@ static void it_flows(void **state)
     judge(false);
     expect(VERDICT_FLOWING, true, -1, "Flowing: 1,234,567/s in, 0.5/s confirmed, oldest unconfirmed 4 ms");
     assert_int_equal(now->health.since, at - FMS_SECOND);
+    later(FMS_SECOND);
+    flow();
+    now->rejected_rate = 12;
+    judge(false);
+    expect(VERDICT_FLOWING, true, -1,
+           "Flowing: 1,234,567/s in, 0.5/s confirmed, 12/s rejected, oldest unconfirmed 4 ms");
 }
 
 static void nothing_comes(void **state)
@@ -328,6 +334,39 @@ static void one_of_two_sinks_is_stuck(void **state)
            "deliver,"
            " and is offered them again");
     assert_true(now->health.stages[FILE_SINK].is_ready);
+}
+
+static void a_sink_takes_none(void **state)
+{
+    (void)state;
+    now->view.oldest_at = now->view.stages[KAFKA].oldest_at = now->view.stages[KAFKA].last_at = at - 20 * FMS_SECOND;
+    now->view.stages[KAFKA].is_full = true;
+    judge(true);
+    expect_unready(
+        KAFKA,
+        "has confirmed nothing since 12:01:20 UTC and holds 20 records: it takes none of them; the log says why");
+}
+
+static void one_that_has_ended_well_is_asked_no_more(void **state)
+{
+    struct observed pipelines[2];
+    struct observation all = {.pipelines = pipelines, .count = 2};
+
+    (void)state;
+    pipelines[0] = pipelines[1] = *now;
+    assert_false(health_is_past(&all, 0));
+    pipelines[0].view.state = PIPELINE_ENDED;
+    assert_true(health_is_past(&all, 0));
+    assert_false(health_is_past(&all, 1));
+    pipelines[0].view.left = 1;
+    assert_false(health_is_past(&all, 0));
+    pipelines[0].view.is_finished = true;
+    assert_true(health_is_past(&all, 0));
+    pipelines[0].view.has_failed = true;
+    assert_false(health_is_past(&all, 0));
+    pipelines[0].view.has_failed = false;
+    pipelines[1].view.state = PIPELINE_ENDED; /* and with it the process */
+    assert_false(health_is_past(&all, 0));
 }
 
 static void one_record_is_never_confirmed(void **state)
@@ -602,6 +641,8 @@ int main(void)
         cmocka_unit_test_setup(a_record_after_a_long_silence_is_not_stuck, one_that_flows),
         cmocka_unit_test_setup(yesterday_has_a_date, one_that_flows),
         cmocka_unit_test_setup(one_of_two_sinks_is_stuck, one_that_flows),
+        cmocka_unit_test_setup(a_sink_takes_none, one_that_flows),
+        cmocka_unit_test_setup(one_that_has_ended_well_is_asked_no_more, one_that_flows),
         cmocka_unit_test_setup(one_record_is_never_confirmed, one_that_flows),
         cmocka_unit_test_setup(a_transform_keeps_all_that_there_is_room_for, one_that_flows),
         cmocka_unit_test_setup(its_lane_does_not_answer, one_that_flows),
