@@ -4,6 +4,7 @@
  * counts, for it is what records wait for. */
 #include "statistics.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "kafka_common.h"
@@ -13,11 +14,15 @@ struct windows {
     int64_t rtt_p50, rtt_p99, int_p99, outbuf_p99;
 };
 
+#define SILENCE 10 /* seconds that an answer may take, longer than a consumer's broker may wait for messages */
+
 struct statistics {
     const struct fms_host *host;
+    int64_t silence; /* microseconds */
     uint64_t counts[KAFKA_COUNTERS];
     int64_t queue_messages, queue_bytes, queue_messages_limit, queue_bytes_limit;
     int64_t brokers, brokers_up, connections, in_flight, throttle_ms;
+    int64_t answering, silent; /* of the connections: heard of late; owe an answer for too long */
     struct windows windows;
 };
 
@@ -102,6 +107,7 @@ static void read_count(struct statistics *self, struct fms_json name, struct fms
 static void read_broker(struct statistics *self, struct fms_bytes rest)
 {
     bool is_numbered = false, is_up = false;
+    int64_t waiting = 0, idle = 0;
     struct fms_json name, value;
 
     while (fms_json_next(self->host, &rest, &name, &value)) {
@@ -109,14 +115,20 @@ static void read_broker(struct statistics *self, struct fms_bytes rest)
             is_numbered = number(value) >= 0;
         else if (is(name, "state"))
             is_up = is(value, "UP") || is(value, "UPDATE");
+        else if (is(name, "rxidle"))
+            idle = number(value);
         else if (value.type == FMS_JSON_NUMBER)
             read_count(self, name, value);
-        else if (value.type == FMS_JSON_OBJECT && !is(name, "req") && !is(name, "toppars"))
+        if (is(name, "waitresp_cnt"))
+            waiting = number(value);
+        if (value.type == FMS_JSON_OBJECT && !is(name, "req") && !is(name, "toppars"))
             read_windows(self, name, value);
     }
     self->brokers += is_numbered;
     self->brokers_up += is_numbered && is_up;
     self->connections += is_up;
+    self->answering += is_up && idle <= self->silence;
+    self->silent += is_up && idle > self->silence && waiting > 0;
 }
 
 static void read_brokers(struct statistics *self, struct fms_bytes rest)
@@ -174,15 +186,25 @@ static void tell_queue(const struct statistics *self)
     tell_window(self, KAFKA_OUTBUF_LATENCY, self->windows.outbuf_p99);
 }
 
+/* A consumer always asks for more, and is always answered. A producer may have nothing to ask, or wait for a broker's replicas;
+ * what it holds tells of that. */
+static bool is_silent(const struct statistics *self, const rd_kafka_t *rk)
+{
+    return rd_kafka_type(rk) == RD_KAFKA_CONSUMER && self->silent > 0 && self->answering == 0;
+}
+
 int kafka_statistics(rd_kafka_t *rk, char *json, size_t size, void *opaque)
 {
     struct kafka *kafka = opaque;
     struct statistics self = {.host = kafka->host, .windows = {-1, -1, -1, -1}};
 
+    self.silence = SILENCE * INT64_C(1000000) + kafka_conf_number(rd_kafka_conf(rk), "fetch.wait.max.ms") * 1000;
     read_all(&self, fms_bytes_of(json, size));
     if (self.brokers_up == 0 && self.connections > 0) /* which of them it is connected to it will learn */
         self.brokers_up = 1;
-    kafka_is_connected(kafka, self.connections > 0);
+    if (is_silent(&self, rk))
+        snprintf(kafka->why, sizeof kafka->why, "it has been silent for more than %d s", SILENCE);
+    kafka_is_connected(kafka, self.connections > 0 && !is_silent(&self, rk));
     tell_counts(&self, kafka->seen);
     fms_gauge(self.host, KAFKA_BROKERS, (double)self.brokers);
     fms_gauge(self.host, KAFKA_BROKERS_UP, (double)self.brokers_up);

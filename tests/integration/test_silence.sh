@@ -12,6 +12,12 @@ address=unix:$work/bridge.sock
 sed -e 's/^\[pipeline\]$/&\nstall_after = 3s/' -e 's/^plugin = mqtt_ingest.*/&\nkeepalive = 1s/' "$root/pipelines/bridge.ini" >"$work/bridge.ini"
 sed 's/^qos = .*/qos = 1/' "$root/pipelines/publisher.ini" >"$work/publisher.ini"
 
+# A consumer has nothing in flight that could tell: its broker has to.
+consumer=unix:$work/consumer.sock
+start consumer --admin="$consumer" "$root/pipelines/consumer.ini"
+consumer_ready() { "$bin/fmspipe" health --ready "$consumer" >"$work/consumer_health" 2>&1; }
+consumer_unready() { ! consumer_ready && grep -q 'source: .*silent' "$work/consumer_health"; }
+
 health() { "$bin/fmspipe" health "$@" "$address" >"$work/health" 2>&1; }
 ready() { health --ready; }
 unready() { ! ready && grep -q "$1" "$work/health"; }
@@ -30,17 +36,21 @@ stall() {
   began=$SECONDS
   until_true 60 "not ready for $1" unready "$2"
   echo "$1: not ready $((SECONDS - began)) s after its link stood still: $(cat "$work/health")"
+  [ "$1" != kafka ] || until_true 40 "the consumer is not ready" consumer_unready
   alive
   sentence "$2" || fail "the sentence does not name $2"
   ctl "$1" heal
   until_true 60 "ready again after $1" ready
+  until_true 60 "the consumer is ready after $1" consumer_ready
   alive
   until_true 30 "it flows again after $1" sentence '^Flowing'
 }
+until_true 60 "the consumer is ready" consumer_ready
 stall kafka 'sink kafka'
 stall mqtt source
 
 stop publisher TERM
+stop consumer TERM
 stop bridge TERM
 [ ! -e "$work/bridge.sock" ] || fail "the socket has outlived its process"
 echo "silence: passed"
