@@ -506,14 +506,19 @@ static void test_outage_loses_nothing(void **state)
 
 #define BRISK "kafka.statistics.interval.ms = 100\n"
 
-/* Whether the sink's client has that interval. */
-static bool has_interval(struct fake *f, const char *ms)
+static bool property_is(struct fake *f, const char *name, const char *value)
 {
     char is[32];
     size_t size = sizeof is;
 
-    assert_int_equal(rd_kafka_conf_get(rd_kafka_conf(client_of(f)), "statistics.interval.ms", is, &size), 0);
-    return strcmp(is, ms) == 0;
+    assert_int_equal(rd_kafka_conf_get(rd_kafka_conf(client_of(f)), name, is, &size), 0);
+    return strcmp(is, value) == 0;
+}
+
+/* Whether the sink's client has that interval. */
+static bool has_interval(struct fake *f, const char *ms)
+{
+    return property_is(f, "statistics.interval.ms", ms);
 }
 
 static void test_statistics_are_for_who_watches(void **state)
@@ -525,6 +530,7 @@ static void test_statistics_are_for_who_watches(void **state)
     fake_close(f);
     f = cluster_open_watched("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = t\n"));
     assert_true(has_interval(f, "1000"));
+    assert_true(property_is(f, "topic.metadata.refresh.interval.ms", "5000"));
     fake_close(f);
     f = cluster_open_watched("kafka_sink", FMS_SINK,
                              cluster_ini(cluster, "topic = t\nkafka.statistics.interval.ms = 0\n"));

@@ -163,8 +163,10 @@ static void kafka_set_defaults(const struct kafka *kafka, const struct fms_host 
     snprintf(client_id, sizeof client_id, "fmspipe-%s", host->pipeline);
     kafka_set(conf, "client.id", client_id);
     kafka_set(conf, "bootstrap.servers", kafka->brokers);
-    if (host->watched)
+    if (host->watched) {
         kafka_set(conf, "statistics.interval.ms", "1000");
+        kafka_set(conf, "topic.metadata.refresh.interval.ms", "5000"); /* so that brokers that fall silent are seen */
+    }
     if (kafka->create_topic && types == FOR_CONSUMER)
         kafka_set(conf, "allow.auto.create.topics", "true"); /* for brokers without an admin API */
     for (size_t i = 0; i < COUNT(kafka_defaults); i++) {

@@ -186,11 +186,12 @@ static void tell_queue(const struct statistics *self)
     tell_window(self, KAFKA_OUTBUF_LATENCY, self->windows.outbuf_p99);
 }
 
-/* A consumer always asks for more, and is always answered. A producer may have nothing to ask, or wait for a broker's replicas;
- * what it holds tells of that. */
+/* A consumer always asks for more, and is always answered. A producer's messages may wait for a broker's replicas, and tell by their
+ * age; without any it asks about its topics alone. */
 static bool is_silent(const struct statistics *self, const rd_kafka_t *rk)
 {
-    return rd_kafka_type(rk) == RD_KAFKA_CONSUMER && self->silent > 0 && self->answering == 0;
+    return (rd_kafka_type(rk) == RD_KAFKA_CONSUMER || self->queue_messages == 0) && self->silent > 0 &&
+           self->answering == 0;
 }
 
 int kafka_statistics(rd_kafka_t *rk, char *json, size_t size, void *opaque)
