@@ -50,6 +50,10 @@ stall kafka 'sink kafka'
 stall mqtt source
 
 stop publisher TERM
+ctl kafka stall
+until_true 60 "not ready though nothing comes" unready 'sink kafka: .*silent'
+ctl kafka heal
+until_true 60 "ready again" ready
 stop consumer TERM
 stop bridge TERM
 [ ! -e "$work/bridge.sock" ] || fail "the socket has outlived its process"
