@@ -619,8 +619,20 @@ static const char *kafka_hint(const struct kafka *kafka)
 
 static void kafka_link_down(const struct kafka *kafka)
 {
-    fms_link_down(kafka->host, "no broker of %s is connected%s%s", kafka->brokers, kafka->why[0] != '\0' ? ": " : "",
-                  kafka->why);
+    if (kafka->why[0] == '\0' && kafka->down_since != 0)
+        fms_link_down(kafka->host, "no broker of %s answers%s", kafka->brokers, kafka_hint(kafka));
+    else
+        fms_link_down(kafka->host, "no broker of %s answers%s%s", kafka->brokers, kafka->why[0] != '\0' ? ": " : "",
+                      kafka->why);
+}
+
+/* librdkafka guesses that who does not answer is years old. */
+static void kafka_set_why(struct kafka *kafka, const char *reason)
+{
+    const char *guess = strstr(reason, ": probably due to broker version");
+
+    snprintf(kafka->why, sizeof kafka->why, "%.*s", (int)(guess != NULL ? (size_t)(guess - reason) : strlen(reason)),
+             reason);
 }
 
 /* All but the first two are in the log already. [lane] */
@@ -632,7 +644,7 @@ static void kafka_error(rd_kafka_t *rk, int error, const char *reason, void *opa
     if (error == RD_KAFKA_RESP_ERR__FATAL) {
         kafka->is_fatal = true;
     } else if (error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
-        snprintf(kafka->why, sizeof kafka->why, "%s", reason);
+        kafka_set_why(kafka, reason);
         if (kafka->down_since != 0)
             kafka_link_down(kafka);
     } else if (kafka->down_since == 0) {
@@ -653,7 +665,7 @@ void kafka_recovered(struct kafka *kafka)
 }
 
 #define UNCONNECTED_MOST                                                                                               \
-    2u /* statistics in a row without a connection; one may fall into the moment in which it is made anew */
+    2u /* statistics in a row without a connection that answers; one may fall into the moment in which it is made anew */
 
 void kafka_measure(struct kafka *kafka)
 {

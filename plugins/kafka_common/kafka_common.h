@@ -47,7 +47,7 @@ struct kafka {
     int64_t answering_at; /* see kafka_answering_at */
 
     uint64_t seen[KAFKA_COUNTERS]; /* what this client's statistics said last */
-    unsigned unconnected;          /* how often in a row they said that no broker is connected */
+    unsigned unconnected;          /* how often in a row they said that no broker answers */
 
     uint64_t files;   /* a stamp of those of certificates and keys as they were last read; 0: there are none */
     int64_t files_at; /* when to look at them again */
@@ -146,7 +146,7 @@ static inline void kafka_reached(struct kafka *kafka)
 /* For `measure`: the link is up once the cluster is known to answer, until no broker is reachable. [lane] */
 void kafka_measure(struct kafka *kafka);
 
-/* The same by statistics, which know of brokers that went, or came back, while nothing was sent. [lane] */
+/* The same by statistics, which know of brokers that went, came back, or fell silent, while nothing was delivered. [lane] */
 void kafka_is_connected(struct kafka *kafka, bool is_connected);
 
 /* Why a topic can't have that name, or NULL. */

@@ -98,8 +98,6 @@ static void read_count(struct statistics *self, struct fms_json name, struct fms
         if (is(name, counts[i].name))
             self->counts[counts[i].counter] += (uint64_t)number(value);
     }
-    if (is(name, "waitresp_cnt"))
-        self->in_flight += number(value);
 }
 
 /* A connection rather: a broker has one under the name that the user gave it, until that is known to be its own, and its number
@@ -117,11 +115,11 @@ static void read_broker(struct statistics *self, struct fms_bytes rest)
             is_up = is(value, "UP") || is(value, "UPDATE");
         else if (is(name, "rxidle"))
             idle = number(value);
+        else if (is(name, "waitresp_cnt"))
+            waiting = number(value);
         else if (value.type == FMS_JSON_NUMBER)
             read_count(self, name, value);
-        if (is(name, "waitresp_cnt"))
-            waiting = number(value);
-        if (value.type == FMS_JSON_OBJECT && !is(name, "req") && !is(name, "toppars"))
+        else if (value.type == FMS_JSON_OBJECT && !is(name, "req") && !is(name, "toppars"))
             read_windows(self, name, value);
     }
     self->brokers += is_numbered;
@@ -129,6 +127,7 @@ static void read_broker(struct statistics *self, struct fms_bytes rest)
     self->connections += is_up;
     self->answering += is_up && idle <= self->silence;
     self->silent += is_up && idle > self->silence && waiting > 0;
+    self->in_flight += waiting;
 }
 
 static void read_brokers(struct statistics *self, struct fms_bytes rest)
