@@ -501,7 +501,7 @@ static inline void fms_finish(const struct fms_host *host)
  * fmspipe_lines_reconnects_total of a plugin "lines". So it says what and, unless it is a number of things, in which
  * unit: "reconnects", "queue_bytes", "round_trip_seconds". Durations are told in seconds. */
 struct fms_metric {
-    const char *name; /* a-z, 0-9 and _; begins with a letter */
+    const char *name; /* a-z, 0-9 and _; begins with a letter; no other counter, gauge or duration has it */
     const char *help; /* a sentence without a full stop */
 };
 

@@ -186,6 +186,39 @@ static const char *loader_bad_metric(const struct fms_metric *metrics)
     return NULL;
 }
 
+/* Whether `name` is what a series of the metric `other` would be called. */
+static bool loader_is_series_of(const char *name, const char *other, bool is_duration)
+{
+    static const char *const ends[] = {"", "_total", "_bucket", "_count", "_sum"};
+    size_t size = strlen(other), count = is_duration ? sizeof ends / sizeof ends[0] : 2;
+
+    if (size > strlen(ends[1]) && strcmp(other + size - strlen(ends[1]), ends[1]) == 0)
+        size -= strlen(ends[1]); /* as a counter may be named */
+    for (size_t i = 0; i < count && strncmp(name, other, size) == 0; i++) {
+        if (strcmp(name + size, ends[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The first metric whose series would be mistaken for another's; NULL: none. */
+static const char *loader_double_metric(const struct fms_plugin *table)
+{
+    const struct fms_metric *const tables[] = {table->counters, table->gauges, table->durations};
+
+    for (const struct fms_metric *const *to = tables; to < tables + 3; to++) {
+        for (const struct fms_metric *other = *to; other != NULL && other->name != NULL; other++) {
+            for (const struct fms_metric *const *of = tables; of < tables + 3; of++) {
+                for (const struct fms_metric *metric = *of; metric != NULL && metric->name != NULL; metric++) {
+                    if (metric != other && loader_is_series_of(metric->name, other->name, *to == table->durations))
+                        return metric->name;
+                }
+            }
+        }
+    }
+    return NULL;
+}
+
 static const char *loader_bad_table(const struct fms_plugin *table, const char *path, char *text, size_t size)
 {
     const char *base = strrchr(path, '/') + 1;
@@ -207,6 +240,12 @@ static const char *loader_bad_table(const struct fms_plugin *table, const char *
     if ((bad = loader_bad_metric(table->counters)) != NULL || (bad = loader_bad_metric(table->gauges)) != NULL ||
         (bad = loader_bad_metric(table->durations)) != NULL) {
         snprintf(text, size, "its metric \"%s\" has no good name, or no help: a-z, 0-9 and _, a letter first", bad);
+        return text;
+    }
+    if ((bad = loader_double_metric(table)) != NULL) {
+        snprintf(text, size,
+                 "it has more than one metric \"%s\": of counters, gauges and durations together each has its own name",
+                 bad);
         return text;
     }
     if (table->options != NULL && options_check_table(table->options, table->instance_size, text, size) != 0)

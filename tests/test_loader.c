@@ -155,6 +155,12 @@ static void bad_metric(void **state)
     assert_refused("bad_metric", "bad_metric.so", "its metric \"queue-bytes\" has no good name");
 }
 
+static void double_metric(void **state)
+{
+    (void)state;
+    assert_refused("double_metric", "double_metric.so", "it has more than one metric \"wait_count\"");
+}
+
 static void no_summary(void **state)
 {
     (void)state;
@@ -248,7 +254,7 @@ static void the_good_ones_are_listed(void **state)
     assert_non_null(strstr(listed, " good "));
     assert_non_null(strstr(listed, " small_table "));
     assert_null(strstr(listed, " older "));
-    assert_int_equal(lines, 13); /* one for each of the others */
+    assert_int_equal(lines, 14); /* one for each of the others */
 }
 
 int main(void)
@@ -265,6 +271,7 @@ int main(void)
         CASE(no_role),
         CASE(wild_host),
         CASE(bad_metric),
+        CASE(double_metric),
         CASE(no_summary),
         CASE(a_bad_option_table),
         CASE(a_missing_function),
