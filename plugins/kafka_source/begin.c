@@ -547,7 +547,9 @@ static void *search_run(void *opaque)
     struct search *search = opaque;
 
     search->deadline = fms_now(search->host) + PATIENCE;
-    if (search->count == 0) {
+    if (search->is_of_ends) {
+        ask_offsets(search, is_open, RD_KAFKA_OFFSET_END, set_end);
+    } else if (search->count == 0) {
         look(search);
     } else {
         find(search);

@@ -62,6 +62,7 @@ struct search {
     const rd_kafka_topic_partition_list_t *seen; /* in: the topics of that look, each with its number of partitions */
     uint64_t seen_print;                         /* of that look; `seen` may have been changed since */
     uint32_t generation;                         /* the caller's word */
+    bool is_of_ends; /* it only asks for the ends of the places, and leaves -1 where there is no answer */
 
     rd_kafka_topic_partition_list_t *looked; /* out, without places: what was seen */
     uint64_t looked_print;                   /* stands for all that was seen: topics and their numbers of partitions */

@@ -23,6 +23,7 @@
 #define PAUSED_TICK      (50 * FMS_MS)
 #define IDLE_TICK        FMS_SECOND       /* at most, between polls, for max.poll.interval.ms */
 #define CLOSE_PATIENCE   (4 * FMS_SECOND) /* for a last commit, and to leave the group; see STOP_PATIENCE too */
+#define ENDS_TICK        FMS_SECOND       /* between questions for the ends of the log */
 #define SEARCH_MIN       (100 * FMS_MS)   /* between searches that found not all */
 #define SEARCH_MAX       (10 * FMS_SECOND)
 
@@ -41,6 +42,7 @@ struct partition {
     uint64_t head, tail; /* places: the first unsettled, the next to be used */
     int64_t position;    /* below it all is settled; -1: nothing was */
     bool is_dirty;       /* the position is not committed */
+    int64_t end;         /* of the log, as it was asked for while nothing is fetched; -1: it was not */
 };
 
 struct kafka_source {
@@ -69,6 +71,7 @@ struct kafka_source {
     bool must_search;                      /* some partition is without a beginning, or is suspect */
     bool must_answer;                      /* librdkafka waits for the answer to an assignment */
     int64_t search_at;                     /* not before */
+    int64_t ends_at;                       /* not before are the ends of the log asked for */
 
     rd_kafka_message_t **held; /* fetched, but there was no room */
     size_t held_count, held_capacity;
@@ -213,6 +216,7 @@ static void partition_move(struct partition *partition, int64_t offset)
     for (uint64_t place = partition->head; place != partition->tail; place++)
         *partition_entry(partition, place) = VOID | (*partition_entry(partition, place) & 1);
     partition->begin = partition->position = offset;
+    partition->end = -1;
     partition->begin_at = partition->tail;
     partition->is_dirty = true;
 }
@@ -257,7 +261,7 @@ static int partitions_set(struct kafka_source *self, const rd_kafka_topic_partit
     for (int i = 0; i < list->cnt; i++) {
         struct partition *partition = &self->partitions[i];
 
-        *partition = (struct partition){.id = list->elems[i].partition, .begin = -1, .position = -1};
+        *partition = (struct partition){.id = list->elems[i].partition, .begin = -1, .position = -1, .end = -1};
         partition->topic = strdup(list->elems[i].topic);
         if (partition->topic == NULL)
             return -ENOMEM;
@@ -393,6 +397,8 @@ static void pause_all(struct kafka_source *self, bool is_paused)
     rd_kafka_topic_partition_list_t *list;
 
     self->is_paused = is_paused;
+    for (size_t i = 0; i < self->partition_count; i++)
+        self->partitions[i].end = -1;
     if (rd_kafka_assignment(self->kafka.rk, &list) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return;
     if (is_paused)
@@ -652,6 +658,12 @@ static void search_put_off(struct kafka_source *self, const struct search *searc
                       fms_backoff(self->kafka.host, SEARCH_MIN, SEARCH_MAX, self->search_attempt++);
 }
 
+static void take_ends(struct kafka_source *self, const struct search *search)
+{
+    for (size_t i = 0; i < search->count; i++)
+        partition_find(self, search->places[i].topic, search->places[i].id)->end = search->places[i].end;
+}
+
 /* Takes in what a search has found; what it has not is searched for again. */
 static int search_finish(struct kafka_source *self)
 {
@@ -661,7 +673,10 @@ static int search_finish(struct kafka_source *self)
 
     self->search = NULL;
     tally(search, PLACE_KEPT, &kept);
-    if (search->looked != NULL) {
+    if (search->is_of_ends) {
+        if (search->generation == self->generation && self->is_paused)
+            take_ends(self, search);
+    } else if (search->looked != NULL) {
         self->seen = search->looked;
         self->seen_print = search->looked_print;
         search->looked = NULL;
@@ -1276,7 +1291,36 @@ static int kafka_source_probe(void *instance, const struct fms_host *host, int64
     return error;
 }
 
-/* How far what is settled is behind the end of the log, as the last answer to a fetch told that end. */
+/* Asks for the ends of the log, of which fetches tell nothing while the partitions are paused. */
+static void ask_ends(struct kafka_source *self)
+{
+    int64_t now = fms_now(self->kafka.host);
+    bool is_idle = self->search == NULL && !self->must_search && self->closing == NULL && !self->is_stopped;
+    struct search *search;
+    bool is_good;
+
+    if (!self->is_paused || !is_idle || self->partition_count == 0 || now < self->ends_at)
+        return;
+    self->ends_at = now + ENDS_TICK;
+    search = search_new(self->partition_count);
+    if (search == NULL)
+        return;
+    search->host = self->kafka.host;
+    search->rk = self->kafka.rk;
+    search->generation = self->generation;
+    search->is_of_ends = is_good = true;
+    for (size_t i = 0; i < search->count; i++) {
+        search->places[i] = (struct place){
+            .topic = strdup(self->partitions[i].topic), .id = self->partitions[i].id, .end = -1};
+        is_good = is_good && search->places[i].topic != NULL;
+    }
+    if (is_good && search_start(search) == 0)
+        self->search = search;
+    else
+        search_free(search);
+}
+
+/* How far what is settled is behind the end of the log, as the last answer to a fetch, or to that question, told that end. */
 static int64_t partition_lag(struct kafka_source *self, const struct partition *partition)
 {
     int64_t first = partition->position >= 0 ? partition->position : partition->begin;
@@ -1285,6 +1329,7 @@ static int64_t partition_lag(struct kafka_source *self, const struct partition *
     if (first < 0 || rd_kafka_get_watermark_offsets(self->kafka.rk, partition->topic, partition->id, &low, &end) !=
                          RD_KAFKA_RESP_ERR_NO_ERROR)
         return 0;
+    end = end > partition->end ? end : partition->end;
     return end > first ? end - first : 0;
 }
 
@@ -1294,6 +1339,7 @@ static void kafka_source_measure(void *instance)
     int64_t lag = 0, most = 0;
 
     kafka_measure(&self->kafka);
+    ask_ends(self);
     for (size_t i = 0; i < self->partition_count; i++) {
         int64_t its = partition_lag(self, &self->partitions[i]);
 
