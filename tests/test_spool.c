@@ -714,6 +714,9 @@ static void test_measures(void **state)
         assert_true(fake_gauge(f, "disk_free_bytes") > 0);
         assert_true(fake_gauge(f, "disk_free_bytes") < (double)disk.f_blocks * (double)disk.f_frsize);
         assert_true(fake_gauge(f, "oldest_seconds") > 0 && fake_gauge(f, "oldest_seconds") < 600);
+        fake_clock_set(f, FMS_SECOND, FMS_SECOND); /* far behind the records' */
+        fake_measure(f);
+        assert_true(fake_gauge(f, "oldest_seconds") == 0);
         fake_close(f);
     }
 }

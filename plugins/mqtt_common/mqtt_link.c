@@ -1077,6 +1077,10 @@ static void link_guess_takeover(struct mqtt_link *link, const char *owed, int64_
                  "the broker has closed three connections in a row without a word: does another client have the client"
                  " id \"%s\"? Each needs its own",
                  link_id(link));
+    if (link->kicks >= 3)
+        fms_link_down(link->host,
+                      "the broker closes each connection soon: does another client have the client id \"%s\"?",
+                      link_id(link));
 }
 
 /* A connection that was lost. Where one after the other is, without having proved good, not each is told. */
@@ -1118,7 +1122,8 @@ static void link_tell_down(struct mqtt_link *link, const char *told, const char 
     pthread_mutex_unlock(&link->lock);
     if (!is_wanted)
         return;
-    fms_link_down(link->host, "%s: %s", link->url.text, reason);
+    fms_link_down(link->host, "%s: %s%s%s", link->url.text, reason,
+                  owed != NULL && owed[0] != '\0' ? ", before it had answered " : "", owed != NULL ? owed : "");
     if (owed != NULL) {
         link_tell_loss(link, reason, owed);
         link_guess_takeover(link, owed, up_for);

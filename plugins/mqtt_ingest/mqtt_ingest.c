@@ -308,13 +308,17 @@ static void guess_takeover(struct mqtt_ingest *self, int64_t lasted)
     bool was_kicked = self->is_up && lasted < KICKED_WITHIN && mqtt_session_unanswered(self->session) == NULL &&
                       mqtt_session_unswept(self->session) == NULL && mqtt_session_reason(self->session)[0] == '\0' &&
                       mqtt_transport_was_closed(self->transport);
+    const char *id = self->mqtt.client_id != NULL ? self->mqtt.client_id : self->client_id;
 
     self->kicks = was_kicked ? self->kicks + 1 : 0;
     if (self->kicks == 3 && was_kicked)
         fms_warn(self->host,
                  "the broker has closed three connections in a row without a word: does another client have the client"
                  " id \"%s\"? Each needs its own",
-                 self->mqtt.client_id != NULL ? self->mqtt.client_id : self->client_id);
+                 id);
+    if (self->kicks >= 3)
+        fms_link_down(self->host,
+                      "the broker closes each connection soon: does another client have the client id \"%s\"?", id);
 }
 
 /* The other version of MQTT is tried where the broker says that it does not know this one; and where it says nothing at all,
@@ -499,13 +503,14 @@ static void on_granted(struct mqtt_ingest *self, const struct mqtt_session_messa
 static void on_refused(struct mqtt_ingest *self, const struct mqtt_session_message *message)
 {
     enum mqtt_packet_version version = mqtt_session_version(self->session);
+    const char *filter = self->topic.items[message->filter];
+    const char *reason = version == MQTT_PACKET_5 ? mqtt_packet_reason_text(version, message->reason) : "refused";
 
     fms_error(self->host,
               "the broker refuses the subscription to \"%s\": %s; asking again until it is granted (may this user read"
               " that?)",
-              self->topic.items[message->filter],
-              version == MQTT_PACKET_5 ? mqtt_packet_reason_text(version, message->reason) : "refused");
-    fms_link_down(self->host, "the broker refuses the subscription to \"%.100s\"", self->topic.items[message->filter]);
+              filter, reason);
+    fms_link_down(self->host, "the broker refuses the subscription to \"%.100s\": %s", filter, reason);
     if (self->ask_at == FMS_NEVER)
         self->ask_at = fms_now(self->host) +
                        fms_backoff(self->host, self->mqtt.reconnect_min, self->mqtt.reconnect_max, self->refusals++);

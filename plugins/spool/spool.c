@@ -432,7 +432,7 @@ static void spool_close(void *instance)
 static double spool_oldest(struct spool *self, const struct fms_host *host)
 {
     struct fms_bytes entry;
-    int64_t time = 0;
+    int64_t time = 0, age;
     uint64_t number;
 
     if (store_read_begin(self->store, 0) != 0)
@@ -440,7 +440,8 @@ static double spool_oldest(struct spool *self, const struct fms_host *host)
     if (store_next(self->store, &number, &entry) == 0)
         time = spool_record_time(entry);
     store_read_end(self->store);
-    return time > 0 ? (double)(fms_realtime(host) - time) / (double)FMS_SECOND : 0;
+    age = fms_realtime(host) - time;
+    return time > 0 && age > 0 ? (double)age / (double)FMS_SECOND : 0; /* a clock may be ahead of ours */
 }
 
 static void spool_measure(void *instance)
