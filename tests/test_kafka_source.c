@@ -538,6 +538,27 @@ static void test_lag_is_exact(void **state)
     fake_close(one);
 }
 
+/* The group's coordinator has a connection of its own, and is no further broker. */
+static void test_brokers_are_counted_once(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("counted");
+    uint64_t received;
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    cluster_topic(cluster, topic, 1);
+    f = cluster_open_watched("kafka_source", FMS_SOURCE,
+                             cluster_ini(cluster, "topic = %s\ngroup = %s\nkafka.statistics.interval.ms = 100\n", topic,
+                                         cluster_name("counted")));
+    fake_until(f, fake_said(f, "1 partition assigned") != NULL);
+    received = fake_counter(f, "received_bytes");
+    fake_until(f, fake_counter(f, "received_bytes") > received);
+    assert_true(fake_gauge(f, "brokers") == 2 && fake_gauge(f, "brokers_up") <= 2);
+    assert_true(fake_link_is_up(f));
+    fake_close(f);
+}
+
 /* Nothing is fetched then, so that fetches do not tell where the log ends. */
 static void test_lag_is_exact_while_paused(void **state)
 {
@@ -1305,6 +1326,7 @@ int main(int argc, char **argv)
         TEST(test_rebalance_settles_and_commits_first),
         TEST(test_lag_is_exact),
         TEST(test_lag_is_exact_while_paused),
+        TEST(test_brokers_are_counted_once),
         TEST(test_partitions_that_are_gone_have_no_lag),
         TEST(test_added_partition_begins_at_its_beginning),
         TEST(test_topic_found_later_begins_at_its_beginning),

@@ -101,16 +101,18 @@ static void read_count(struct statistics *self, struct fms_json name, struct fms
 }
 
 /* A connection rather: a broker has one under the name that the user gave it, until that is known to be its own, and its number
- * then; and one more as a group's coordinator, without a number. */
+ * then; and one more as a group's coordinator, "logical", with the same number. */
 static void read_broker(struct statistics *self, struct fms_bytes rest)
 {
-    bool is_numbered = false, is_up = false;
+    bool has_number = false, is_logical = false, is_up = false;
     int64_t waiting = 0, idle = 0;
     struct fms_json name, value;
 
     while (fms_json_next(self->host, &rest, &name, &value)) {
         if (is(name, "nodeid"))
-            is_numbered = number(value) >= 0;
+            has_number = number(value) >= 0;
+        else if (is(name, "source"))
+            is_logical = is(value, "logical");
         else if (is(name, "state"))
             is_up = is(value, "UP") || is(value, "UPDATE");
         else if (is(name, "rxidle"))
@@ -122,8 +124,8 @@ static void read_broker(struct statistics *self, struct fms_bytes rest)
         else if (value.type == FMS_JSON_OBJECT && !is(name, "req") && !is(name, "toppars"))
             read_windows(self, name, value);
     }
-    self->brokers += is_numbered;
-    self->brokers_up += is_numbered && is_up;
+    self->brokers += has_number && !is_logical;
+    self->brokers_up += has_number && !is_logical && is_up;
     self->connections += is_up;
     self->answering += is_up && idle <= self->silence;
     self->silent += is_up && idle > self->silence && waiting > 0;

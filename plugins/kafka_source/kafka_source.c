@@ -660,8 +660,10 @@ static void search_put_off(struct kafka_source *self, const struct search *searc
 
 static void take_ends(struct kafka_source *self, const struct search *search)
 {
-    for (size_t i = 0; i < search->count; i++)
-        partition_find(self, search->places[i].topic, search->places[i].id)->end = search->places[i].end;
+    for (size_t i = 0; i < search->count; i++) {
+        if (search->places[i].end >= 0) /* else it stays as it was */
+            partition_find(self, search->places[i].topic, search->places[i].id)->end = search->places[i].end;
+    }
 }
 
 /* Takes in what a search has found; what it has not is searched for again. */
