@@ -607,17 +607,17 @@ static void kafka_log(const rd_kafka_t *rk, int level, const char *facility, con
     pthread_mutex_unlock(&ending_lock);
 }
 
-/* A broker that expects TLS just hangs up on whoever comes without, and librdkafka knows no more. */
-static const char *kafka_hint(const struct kafka *kafka)
+/* A broker that expects TLS just hangs up on whoever comes without, and librdkafka knows no more. Not one that has answered before. */
+static const char *kafka_hint(struct kafka *kafka)
 {
-    if (kafka->has_said_why)
+    if (kafka->has_said_why || (kafka->rk != NULL && kafka_answering_at(kafka) != 0))
         return "";
     if (kafka_property(kafka, "security.protocol") != NULL)
         return "; does it expect another kafka.security.protocol?";
     return "; does it expect TLS or a login? See kafka.security.protocol";
 }
 
-static void kafka_link_down(const struct kafka *kafka)
+static void kafka_link_down(struct kafka *kafka)
 {
     if (kafka->why[0] == '\0' && kafka->down_since != 0)
         fms_link_down(kafka->host, "no broker of %s answers%s", kafka->brokers, kafka_hint(kafka));
