@@ -649,7 +649,7 @@ static void test_a_connection_that_lasts_is_told(void **state)
 
     (void)state;
     play.listener = wire_listen(&play.port);
-    play.f = sink_watched(play.port, "keepalive = 60s");
+    play.f = sink_watched(play.port, "keepalive = 120s");
     play.wire = broker_accept(play.listener, NULL, false, NULL);
     add_numbered(play.f, 0, 1);
     for (int i = 0; i < 4; i++) {

@@ -969,7 +969,7 @@ static void test_restarts_are_no_takeovers(void **state)
 static void test_good_connection_resets_the_back_off(void **state)
 {
     int port = 0, listener = wire_listen(&port);
-    struct fake *f = source_watched(port, "keepalive = 60s");
+    struct fake *f = source_watched(port, "keepalive = 120s");
     int64_t until;
     struct wire wire;
 
@@ -1033,7 +1033,7 @@ static void test_broker_says_what_it_does_otherwise(void **state)
 
     (void)state;
     out_byte(&connack, 19); /* server keep alive */
-    out_two(&connack, 7);
+    out_two(&connack, 3);
     out_byte(&connack, 17); /* session expiry */
     out_two(&connack, 0);
     out_two(&connack, 60);
@@ -1043,11 +1043,11 @@ static void test_broker_says_what_it_does_otherwise(void **state)
     out_byte(&connack, 0);
     f = source_watched(port, "client_id = bridge\nclean_start = no");
     wire = broker_accept(listener, &asked, false, &connack);
-    assert_int_equal(asked.keepalive, 10);
+    assert_int_equal(asked.keepalive, 5); /* the half: silence is told within 15 s */
     free(wire_expect(&wire, DISCONNECT).body);
     close(wire.fd);
     wire = broker_accept(listener, &asked, true, &connack);
-    assert_int_equal(asked.keepalive, 7);
+    assert_int_equal(asked.keepalive, 3);
     broker_grant(&wire, 0);
     fake_until(f, fake_count_said(f, "subscribed to ") == 1);
     assert_non_null(fake_said(f, "MQTT 5, with a new session"));
@@ -1084,7 +1084,7 @@ static struct wire answer_version_5(int listener, const char *answer, size_t siz
 static void test_keepalive_that_shrinks_costs_one_connection(void **state)
 {
     int port = 0, listener = wire_listen(&port);
-    struct fake *f = source_watched(port, "keepalive = 60s");
+    struct fake *f = source_watched(port, "keepalive = 120s");
     struct wire wire = {-1, 5};
     struct asked asked;
 

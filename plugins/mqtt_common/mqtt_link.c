@@ -67,7 +67,7 @@ struct mqtt_link {
     size_t asked;                    /* the server that this is about */
     uint64_t has_spoken_5;           /* ever: a bit for each server, the 65th has that of the first */
     bool is_guess;      /* 3.1.1 is spoken because the broker did not answer to 5, which may have had another reason */
-    int keepalive;      /* seconds */
+    int keepalive;      /* seconds; of the option, the half */
     bool stays;         /* the next attempt goes to the same address */
     bool has_connected; /* ever */
     bool is_reconnecting; /* since a loss, or a first attempt that failed */
@@ -1300,7 +1300,8 @@ static struct mqtt_link *link_new(const struct mqtt_options *options, const stru
     link->options = options;
     link->host = host;
     link->version = options->version == MQTT_3_1_1 ? MQTT_3_1_1 : MQTT_5;
-    link->keepalive = (int)((options->keepalive + FMS_SECOND - 1) / FMS_SECOND);
+    /* paho can take two and a half of what it is told to give a silent connection up. */
+    link->keepalive = (int)((options->keepalive + 2 * FMS_SECOND - 1) / (2 * FMS_SECOND));
     link->told_limits = (struct mqtt_limits){.maximum_qos = 2, .can_retain = true, .session_expiry = -1};
     for (int i = 0; i < COPIES; i++)
         link->copies[i].fd = -1;
