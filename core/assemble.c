@@ -39,6 +39,10 @@ static const struct fms_option options_table[] = {
     FMS_OPT_DURATION(struct pipeline_options, stall_after, "15s", FMS_SECOND, 86400 * FMS_SECOND,
                      "a stage that holds records and settles none for this long is warned of, and not ready"),
     FMS_OPT_TEMPLATE(
+        struct pipeline_options, time, NULL,
+        "when a record's data is from, as ${json:timestamp}: a Unix time in seconds, or in milli-, micro- or"
+        " nanoseconds, which its size tells; then who watches sees how old data is when it comes"),
+    FMS_OPT_TEMPLATE(
         struct pipeline_options, vehicle, NULL,
         "whom a record is from, as ${json:vehicle_id}: then who watches the pipeline sees its vehicles, too"),
     FMS_OPT_LIST(struct pipeline_options, vehicle_fields, NULL,

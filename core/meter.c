@@ -2,6 +2,7 @@
 #include "meter.h"
 
 #include "clock.h"
+#include "template.h"
 
 /* ------------------------------------------------------------------------------------------------------- who has it */
 
@@ -83,6 +84,48 @@ void meter_age(struct pipeline *pipeline, int64_t timestamp)
 
     if (!__builtin_sub_overflow(pipeline->meter.realtime + pipeline->meter.at, timestamp, &age))
         histogram_view_add(&pipeline->meter.age, age, 1);
+}
+
+static const char *digits(const char *text, const char *end, int64_t *number)
+{
+    for (*number = 0; text < end && *text >= '0' && *text <= '9'; text++) {
+        if (__builtin_mul_overflow(*number, 10, number) || __builtin_add_overflow(*number, *text - '0', number))
+            return NULL;
+    }
+    return text;
+}
+
+/* Nanoseconds since 1970; false: it is no Unix time. Until the year 5138 seconds have 11 digits, and since 1973 milliseconds 12. */
+static bool read_time(struct fms_bytes text, int64_t *time)
+{
+    const char *start = text.data, *end = start + text.size, *at;
+    int64_t whole, fraction = 0, unit = FMS_SECOND;
+
+    if (text.size == 0 || (at = digits(start, end, &whole)) == NULL || at == start)
+        return false;
+    for (int64_t bound = INT64_C(100000000000); unit > 1 && whole >= bound; bound *= unit > 1 ? 1000 : 1)
+        unit /= 1000;
+    if (at < end && *at == '.') {
+        const char *point = ++at;
+
+        end = end - at > 9 ? at + 9 : end; /* what is finer than that is no matter */
+        if ((at = digits(at, end, &fraction)) == NULL)
+            return false;
+        fraction *= unit;
+        for (; point < at; point++)
+            fraction /= 10;
+    }
+    return at == end && !__builtin_mul_overflow(whole, unit, time) && !__builtin_add_overflow(*time, fraction, time);
+}
+
+void meter_age_told(struct pipeline *pipeline, struct record *root)
+{
+    struct fms_bytes text;
+    int64_t time;
+
+    pipeline->meter.aged_at = pipeline->meter.at;
+    if (template_expand(pipeline->options.time, &root->public, root->json, &text) == 0 && read_time(text, &time))
+        meter_age(pipeline, time);
 }
 
 void meter_taken(struct stage *sink, struct record *const *batch, size_t n, int64_t at)

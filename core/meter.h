@@ -19,6 +19,8 @@ void meter_lap(struct pipeline *pipeline, struct stage *stage);
 /* A root that is to be timed, or has a timestamp, was emitted. [lane] */
 void meter_time(struct pipeline *pipeline, struct record *root);
 void meter_age(struct pipeline *pipeline, int64_t timestamp);
+/* By [pipeline] time; of records that come at once the first. [lane] */
+void meter_age_told(struct pipeline *pipeline, struct record *root);
 /* A timed record has come through the transforms. [lane] */
 void meter_transformed(struct pipeline *pipeline, struct record *record);
 /* A timed call of a transform has ended, which was made in `outer` (NULL: in none). [lane] */
@@ -38,8 +40,12 @@ static inline void meter_emitted(struct pipeline *pipeline, struct record *root)
     meter->bytes += root->public.payload.size;
     if (--meter->until_timed == 0)
         meter_time(pipeline, root);
-    if (root->public.timestamp != 0)
+    if (pipeline->options.time != NULL) {
+        if (meter->aged_at != meter->at)
+            meter_age_told(pipeline, root);
+    } else if (root->public.timestamp != 0) {
         meter_age(pipeline, root->public.timestamp);
+    }
 }
 
 static inline void meter_queued(struct pipeline *pipeline, struct volume *volume, struct record *record)

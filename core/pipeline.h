@@ -27,6 +27,7 @@ struct pipeline_options {
     int64_t max_in_flight, max_in_flight_bytes;
     int on_reject; /* enum on_reject */
     int64_t drain_timeout, retry_min, retry_max, stats_interval, stall_after;
+    const struct fms_template *time;    /* NULL: a record's own timestamp */
     const struct fms_template *vehicle; /* see struct fleet_options, and so for the others */
     struct fms_list vehicle_fields;
     int64_t silent_after, max_vehicles;
@@ -60,6 +61,7 @@ struct meter {
     int64_t blocked_at;
     int64_t realtime; /* less clock_now */
     int64_t busy, blocked;
+    int64_t aged_at;      /* the last record that was asked when it is from */
     uint64_t emitted;     /* when the source was seen last */
     uint64_t bytes;       /* that it has emitted */
     unsigned until_timed; /* records */

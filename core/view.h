@@ -76,8 +76,8 @@ struct pipeline_view {
     int64_t
         oldest_at; /* when the first was emitted (its root) of what stages hold, or on_reject = stop left; 0: none */
     /* From emission to the sinks' queues, of one root in METER_EACH and its children, by clock reads of their own: empty where
-     * there are no transforms. From emission until the source is told that it is delivered. Of what has a timestamp: how old
-     * that is when it is emitted. */
+     * there are no transforms. From emission until the source is told that it is delivered. Of what says when it is from ([pipeline]
+     * time, or its timestamp): how old that is when it is emitted. */
     struct histogram_view transform, total, age;
     struct stage_view *stages; /* source, transforms, sinks, dead letters, in that order */
     size_t stage_count;

@@ -4,6 +4,7 @@
 #include "lane.h"
 #include "settle.h"
 #include "snapshot.h"
+#include "template.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -875,6 +876,48 @@ static void data_without_a_time_has_no_age(void **state)
     assert_all(&run()->age, 0, 0);
 }
 
+/* Of twenty that come at once the first is asked, whatever time the records have of their own. */
+static void the_age_of_data_is_by_the_time_that_it_names(void **state)
+{
+    static const struct {
+        const char *time;
+        uint64_t n;
+        int64_t age;
+    } cases[] = {
+        {"1699999997", 1, 3 * FMS_SECOND},
+        {"1699999997.25", 1, 2750 * FMS_MS},
+        {"1699999997.2500000009999", 1, 2750 * FMS_MS},
+        {"1699999997000", 1, 3 * FMS_SECOND},
+        {"1699999996999999", 1, 3 * FMS_SECOND + FMS_US},
+        {"1699999997000000001", 1, 3 * FMS_SECOND - 1},
+        {"0", 1, REALTIME},
+        {"1700000003", 1, 0},
+        {"99999999999999999999", 0, 0},
+        {"9999999999999999999.9", 0, 0},
+        {"2025-11-16T19:13:39Z", 0, 0},
+        {"-1", 0, 0},
+        {"1.", 1, REALTIME - FMS_SECOND},
+        {".5", 0, 0},
+        {"1e9", 0, 0},
+        {"${key}", 0, 0},
+    };
+    char error[64];
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fms_template *time = template_compile(cases[i].time, rig.pipeline.paths, error, sizeof error);
+
+        assert_non_null(time);
+        rig.pipeline.options.time = time;
+        add_source(20);
+        source.timestamp = REALTIME - 60 * FMS_SECOND;
+        add_sink(0, "sink", 0);
+        assert_all(&run()->age, cases[i].n, cases[i].age);
+        template_free(time);
+        assert_int_equal(rig_teardown(state), 0);
+        assert_int_equal(rig_setup(state), 0);
+    }
+}
+
 static void where_nobody_watches_there_are_counts_alone(void **state)
 {
     const struct pipeline_view *view;
@@ -970,6 +1013,7 @@ int main(void)
         CASE(a_library_s_thread_is_the_source_s),
         CASE(the_age_of_data_is_told_where_it_is_known),
         CASE(what_comes_from_the_future_is_new),
+        CASE(the_age_of_data_is_by_the_time_that_it_names),
         CASE(data_without_a_time_has_no_age),
         CASE(where_nobody_watches_there_are_counts_alone),
         CASE(a_plugin_s_own_measures_are_shown),
