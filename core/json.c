@@ -24,13 +24,17 @@ struct json_node {
     size_t length;
     size_t position; /* in an array; SIZE_MAX where the name is no number */
     int slot;        /* -1: no path ends here */
+    uint64_t users;  /* of that path */
     struct json_node *child, *next;
 };
 
 struct json_paths {
     struct json_node root;
     size_t count;
-    char why[JSON_WHY]; /* of json_get */
+    int next; /* index; all below are taken */
+    uint64_t user;
+    struct json_paths *staged; /* NULL: nothing is */
+    char why[JSON_WHY];        /* of json_get */
 };
 
 struct json_frame {
@@ -76,6 +80,7 @@ void json_paths_free(struct json_paths *paths)
 {
     if (paths == NULL)
         return;
+    json_paths_unstage(paths);
     json_node_free_children(&paths->root);
     free(paths);
 }
@@ -132,10 +137,33 @@ static bool json_path_good(const char *path)
     return parts <= JSON_DEPTH;
 }
 
+/* Whether a path has that index. */
+static bool json_node_has(const struct json_node *node, int slot)
+{
+    bool found = node->slot == slot;
+
+    for (const struct json_node *child = node->child; child != NULL && !found; child = child->next)
+        found = json_node_has(child, slot);
+    return found;
+}
+
+static int json_free_slot(struct json_paths *paths)
+{
+    while (json_node_has(&paths->root, paths->next))
+        paths->next++;
+    if ((size_t)paths->next >= paths->count)
+        paths->count = (size_t)paths->next + 1;
+    return paths->next++;
+}
+
 int json_paths_add(struct json_paths *paths, const char *path)
 {
-    struct json_node *node = &paths->root;
+    uint64_t user = paths->user;
+    struct json_node *node;
 
+    if (paths->staged != NULL)
+        paths = paths->staged;
+    node = &paths->root;
     if (!json_path_good(path))
         return -EINVAL;
     while (*path != '\0') {
@@ -147,8 +175,80 @@ int json_paths_add(struct json_paths *paths, const char *path)
         path += length + (path[length] == '.');
     }
     if (node->slot < 0)
-        node->slot = (int)paths->count++;
+        node->slot = json_free_slot(paths);
+    node->users |= user;
     return node->slot;
+}
+
+void json_paths_user(struct json_paths *paths, uint64_t users)
+{
+    paths->user = users;
+}
+
+static bool json_node_serves(const struct json_node *node, uint64_t users)
+{
+    bool serves = (node->users & users) != 0;
+
+    for (const struct json_node *child = node->child; child != NULL && !serves; child = child->next)
+        serves = json_node_serves(child, users);
+    return serves;
+}
+
+/* With its children, and theirs, as far as one of `users` asks for them. 0 or -ENOMEM. */
+static int json_node_copy(struct json_paths *to, struct json_node *node, const struct json_node *from, uint64_t users)
+{
+    int error = 0;
+
+    node->users = from->users & users;
+    if (node->users != 0) {
+        node->slot = from->slot;
+        to->count = (size_t)from->slot >= to->count ? (size_t)from->slot + 1 : to->count;
+    }
+    for (const struct json_node *child = from->child; child != NULL && error == 0; child = child->next) {
+        struct json_node *copy;
+
+        if (!json_node_serves(child, users))
+            continue;
+        copy = json_node_child(node, child->name, child->length);
+        error = copy != NULL ? json_node_copy(to, copy, child, users) : -ENOMEM;
+    }
+    return error;
+}
+
+int json_paths_stage(struct json_paths *paths, uint64_t users)
+{
+    int error;
+
+    json_paths_unstage(paths);
+    paths->staged = json_paths_new();
+    if (paths->staged == NULL)
+        return -ENOMEM;
+    error = json_node_copy(paths->staged, &paths->staged->root, &paths->root, users);
+    if (error != 0)
+        json_paths_unstage(paths);
+    return error;
+}
+
+void json_paths_commit(struct json_paths *paths)
+{
+    struct json_paths *staged = paths->staged;
+    struct json_node root = paths->root;
+
+    if (staged == NULL)
+        return;
+    paths->root = staged->root;
+    paths->count = staged->count;
+    paths->next = staged->next;
+    staged->root = root;
+    json_paths_unstage(paths);
+}
+
+void json_paths_unstage(struct json_paths *paths)
+{
+    struct json_paths *staged = paths->staged;
+
+    paths->staged = NULL;
+    json_paths_free(staged);
 }
 
 size_t json_paths_count(const struct json_paths *paths)

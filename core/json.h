@@ -9,7 +9,8 @@
 
 #include "fms_plugin.h"
 
-/* The paths that a pipeline asks for: "vehicle_id", "position.lat", "axles.0.load". Grows at load, fixed afterwards. */
+/* The paths that a pipeline asks for: "vehicle_id", "position.lat", "axles.0.load". Grows at load, fixed afterwards, but for
+ * what json_paths_stage says. */
 struct json_paths;
 
 struct json_paths *json_paths_new(void);
@@ -18,6 +19,15 @@ void json_paths_free(struct json_paths *paths);
 /* The index of a path, added if new; "" is the whole object or array. -EINVAL for a path with an empty part; -ENOMEM. */
 int json_paths_add(struct json_paths *paths, const char *path);
 size_t json_paths_count(const struct json_paths *paths);
+
+/* Who asks for what is added from now on: one bit or more; at first, nobody. */
+void json_paths_user(struct json_paths *paths, uint64_t users);
+/* From now on paths are added to others, which stand beside those that are in use: at first these, as far as one of `users` asks for
+ * them, under the same indices. Then these take the place of those, or go again. 0 or -ENOMEM. The indices of what nobody asked for
+ * are given out again, so no cache that was filled before the change may be read after it. [control; commit: lane] */
+int json_paths_stage(struct json_paths *paths, uint64_t users);
+void json_paths_commit(struct json_paths *paths);
+void json_paths_unstage(struct json_paths *paths);
 
 /* What was found at a path. */
 struct json_slot {

@@ -148,6 +148,60 @@ static void several_paths_at_once(void **state)
     assert_int_equal(payload[cache->slots[2].offset], '8');
 }
 
+/* Users 1 and 2 ask for "a", 2 for "b.c", 4 for "b.d": then 2 goes, and what comes asks for "e" and "f". */
+static void paths_are_changed_beside_those_in_use(void **state)
+{
+    const char payload[] = "{\"a\":1,\"b\":{\"c\":2,\"d\":3},\"e\":4,\"f\":5}";
+
+    (void)state;
+    paths = json_paths_new();
+    json_paths_user(paths, 1);
+    assert_int_equal(json_paths_add(paths, "a"), 0);
+    json_paths_user(paths, 2);
+    assert_int_equal(json_paths_add(paths, "a"), 0);
+    assert_int_equal(json_paths_add(paths, "b.c"), 1);
+    json_paths_user(paths, 4);
+    assert_int_equal(json_paths_add(paths, "b.d"), 2);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(json_paths_stage(paths, 1 | 4), 0);
+        json_paths_user(paths, 8);
+        assert_int_equal(json_paths_add(paths, "b.d"), 2);
+        assert_int_equal(json_paths_add(paths, "e"), 1);
+        assert_int_equal(json_paths_add(paths, "f"), 3);
+        assert_int_equal(json_paths_count(paths), 3);
+        assert_int_equal(find(payload, sizeof payload - 1), 0);
+        assert_int_equal(payload[cache->slots[1].offset], '2');
+        if (round == 0)
+            json_paths_unstage(paths);
+    }
+    json_paths_commit(paths);
+    assert_int_equal(json_paths_count(paths), 4);
+    free(cache);
+    cache = NULL;
+    assert_int_equal(find(payload, sizeof payload - 1), 0);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(payload[cache->slots[i].offset], "1435"[i]);
+}
+
+/* Whatever names come and go, there are no more indices than paths. */
+static void indices_are_given_out_again(void **state)
+{
+    char name[16];
+
+    (void)state;
+    some_paths(NULL);
+    json_paths_user(paths, 1);
+    json_paths_add(paths, "kept");
+    for (int i = 0; i < 1000; i++) {
+        snprintf(name, sizeof name, "x%d.y", i);
+        assert_int_equal(json_paths_stage(paths, 1), 0);
+        json_paths_user(paths, 2);
+        assert_int_equal(json_paths_add(paths, name), 0);
+        json_paths_commit(paths);
+        assert_int_equal(json_paths_count(paths), 3);
+    }
+}
+
 static void bad_paths(void **state)
 {
     static const char *const bad[] = {".", "a.", ".a", "a..b"};
@@ -480,6 +534,8 @@ int main(void)
         cmocka_unit_test_teardown(last_of_equal_keys, forget),
         cmocka_unit_test_teardown(escapes, forget),
         cmocka_unit_test_teardown(several_paths_at_once, forget),
+        cmocka_unit_test_teardown(paths_are_changed_beside_those_in_use, forget),
+        cmocka_unit_test_teardown(indices_are_given_out_again, forget),
         cmocka_unit_test_teardown(bad_paths, forget),
         cmocka_unit_test_teardown(no_json_object, forget),
         cmocka_unit_test_teardown(other_payloads, forget),
