@@ -121,6 +121,7 @@ static char *stage_name(const struct config_section *section)
 static void stage_free(struct stage *stage)
 {
     measures_free(&stage->measures);
+    options_memory_free(stage->memory);
     free(stage->instance);
     free(stage->name);
     free(stage);
@@ -140,7 +141,9 @@ static struct stage *stage_new(struct pipeline *pipeline, const struct config_se
     stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
     stage->name = stage_name(section);
     stage->instance = calloc(1, table->instance_size > 0 ? table->instance_size : 1);
-    if (measures_init(&stage->measures, table) != 0 || stage->name == NULL || stage->instance == NULL) {
+    stage->memory = options_memory_new();
+    if (measures_init(&stage->measures, table) != 0 || stage->name == NULL || stage->instance == NULL ||
+        stage->memory == NULL) {
         stage_free(stage);
         return NULL;
     }
@@ -169,11 +172,14 @@ static int add_stage(struct pipeline *pipeline, const struct config_section *sec
     enum fms_role role = section_role(section);
     const struct plugin *plugin = stage_plugin(pipeline, section, role);
     int error = plugin != NULL ? place_stage(pipeline, section, role, plugin) : -EINVAL;
+    struct stage *stage;
 
     if (error != 0)
         return error;
+    stage = pipeline->stages[pipeline->stage_count - 1];
+    json_paths_user(pipeline->paths, UINT64_C(1) << stage->index);
     return options_fill(plugin->table.options, role, plugin->table.name, pipeline->config, section, pipeline->paths,
-                        pipeline->memory, pipeline->stages[pipeline->stage_count - 1]->instance);
+                        stage->memory, stage->instance);
 }
 
 /* --------------------------------------------------------------------------------------------------------- sections */
@@ -535,7 +541,7 @@ static void log_counters(const struct stage *stage)
     }
 }
 
-static void close_stage(struct stage *stage)
+void stage_close(struct stage *stage)
 {
     if (!stage->is_open)
         return;
@@ -545,7 +551,7 @@ static void close_stage(struct stage *stage)
     log_counters(stage);
 }
 
-static int open_stage(struct stage *stage)
+int stage_open(struct stage *stage)
 {
     int error = 0;
 
@@ -564,11 +570,11 @@ int pipeline_open(struct pipeline *pipeline)
     int error = 0;
 
     for (size_t i = 0; i < slots && error == 0; i++)
-        error = open_stage(pipeline->sinks[i]);
+        error = stage_open(pipeline->sinks[i]);
     for (size_t i = 0; i < pipeline->transform_count && error == 0; i++)
-        error = open_stage(pipeline->transforms[i]);
+        error = stage_open(pipeline->transforms[i]);
     if (error == 0)
-        error = open_stage(pipeline->source);
+        error = stage_open(pipeline->source);
     if (error != 0)
         pipeline_close(pipeline);
     return error;
@@ -578,11 +584,11 @@ void pipeline_close(struct pipeline *pipeline)
 {
     size_t slots = pipeline_slots(pipeline);
 
-    close_stage(pipeline->source);
+    stage_close(pipeline->source);
     for (size_t i = 0; i < pipeline->transform_count; i++)
-        close_stage(pipeline->transforms[i]);
+        stage_close(pipeline->transforms[i]);
     for (size_t i = 0; i < slots; i++)
-        close_stage(pipeline->sinks[i]);
+        stage_close(pipeline->sinks[i]);
     snapshot_take(pipeline);
 }
 

@@ -26,6 +26,9 @@ const struct fms_option *pipeline_option_table(void);
  * -EINVAL. */
 int pipeline_check_together(struct pipeline *const *pipelines, size_t count);
 
+/* Of one stage, whatever its role. 0 or a negative errno, logged. */
+int stage_open(struct stage *stage);
+void stage_close(struct stage *stage);
 /* Opens the stages, sinks first. After an error (logged) none is open. */
 int pipeline_open(struct pipeline *pipeline);
 void pipeline_close(struct pipeline *pipeline);

@@ -231,7 +231,8 @@ static bool has_room(const struct pipeline *pipeline, int after, size_t charge)
 
 static bool may_emit(const struct pipeline *pipeline, size_t charge)
 {
-    return pipeline->in_flight < (size_t)pipeline->options.max_in_flight && has_room(pipeline, -1, charge);
+    return pipeline->in_flight < (size_t)pipeline->options.max_in_flight && !pipeline->is_held &&
+           has_room(pipeline, -1, charge);
 }
 
 /* What tells a draft from another: FNV over what a source would not change in one that it has kept. */
@@ -401,7 +402,7 @@ static int host_emit_rejected(const struct fms_host *host, const struct fms_reco
     if (pipeline->is_refused)
         check_refused(stage, draft);
     stub_make(&stub, pipeline, draft);
-    if (pipeline->in_flight > 0 && !may_emit(pipeline, stub.charge))
+    if ((pipeline->in_flight > 0 || pipeline->is_held) && !may_emit(pipeline, stub.charge))
         return emit_later(pipeline, draft, stub.charge);
     record = emit_new(pipeline, &stub.draft, stub.charge);
     if (record == NULL)
@@ -607,16 +608,15 @@ static enum fms_verdict host_refuse(const struct fms_host *host, const struct fm
     return FMS_KEPT;
 }
 
-/* The fields of what is no live record: of a draft they are found anew. NULL: out of memory, or it was settled before. */
-static struct json_cache *draft_fields(struct stage *stage, const struct fms_record *public, const char *function)
+/* The fields of what has no place for them, as drafts and records from before the paths were changed: they are found anew.
+ * NULL: out of memory, or it was settled before. */
+static struct json_cache *other_fields(struct stage *stage, const struct fms_record *public, const char *function)
 {
     struct pipeline *pipeline = stage->pipeline;
     size_t size = json_cache_size(pipeline->paths);
 
-    if (record_made(&pipeline->records, public) != NULL) {
-        record_alive(stage, public, function); /* says that it is not */
+    if (record_made(&pipeline->records, public) != NULL && record_alive(stage, public, function) == NULL)
         return NULL;
-    }
     if (size > pipeline->draft_json_size) {
         free(pipeline->draft_json);
         pipeline->draft_json = malloc(size);
@@ -631,7 +631,9 @@ static inline struct json_cache *fields_of(struct stage *stage, const struct fms
 {
     struct record *record = record_made(&stage->pipeline->records, public);
 
-    return record != NULL && record->magic == RECORD_ALIVE ? record->json : draft_fields(stage, public, function);
+    if (record != NULL && record->magic == RECORD_ALIVE && record->layout == stage->pipeline->records.layout)
+        return record->json;
+    return other_fields(stage, public, function);
 }
 
 static int host_expand(const struct fms_host *host, const struct fms_template *text, const struct fms_record *public,
@@ -659,15 +661,13 @@ static int host_expand(const struct fms_host *host, const struct fms_template *t
 static int host_json_path(const struct fms_host *host, const char *path)
 {
     struct stage *stage = stage_of(host);
-    int index;
 
     if (stage->is_open) {
         rule_broken(stage, "called fms_json_path after open");
         return -EPERM;
     }
-    index = json_paths_add(stage->pipeline->paths, path);
-    pipeline_layout(stage->pipeline);
-    return index;
+    json_paths_user(stage->pipeline->paths, UINT64_C(1) << stage->index);
+    return json_paths_add(stage->pipeline->paths, path); /* the lane lays records out when it begins */
 }
 
 static int host_json_get(const struct fms_host *host, const struct fms_record *public, int path, struct fms_json *value)

@@ -66,7 +66,7 @@ static void poll_stages(struct pipeline *pipeline)
     for (size_t i = 0; i < pipeline->stage_count; i++) {
         struct stage *stage = pipeline->stages[i];
 
-        if (stage != pipeline->source && stage_is_due(stage, now))
+        if (stage != pipeline->source && !stage->is_closing && stage_is_due(stage, now))
             stage_poll(stage);
     }
 }
@@ -96,12 +96,12 @@ static size_t lane_credit(struct pipeline *pipeline)
 {
     size_t room;
 
-    if (pipeline->is_blocked && has_low_water(pipeline) && !has_waiting(pipeline)) {
+    if (pipeline->is_blocked && has_low_water(pipeline) && !has_waiting(pipeline) && !pipeline->is_held) {
         pipeline_block(pipeline, false);
         pipeline->blocked_for = 0;
         pipeline->source->is_woken = true;
     }
-    if (pipeline->is_blocked || pipeline->state != PIPELINE_RUNNING)
+    if (pipeline->is_blocked || pipeline->is_held || pipeline->state != PIPELINE_RUNNING)
         return 0;
     room = (size_t)pipeline->options.max_in_flight - pipeline->in_flight;
     if (room == 0)
@@ -286,7 +286,7 @@ static void show(struct pipeline *pipeline)
         struct stage *stage = pipeline->stages[i];
         const struct call *outer;
 
-        if (stage->is_dead || stage->plugin->table.measure == NULL)
+        if (stage->is_dead || stage->is_closing || stage->plugin->table.measure == NULL)
             continue;
         outer = call_begin(stage, CALL_MEASURE);
         stage->plugin->table.measure(stage->instance);
@@ -357,8 +357,10 @@ static int64_t next_deadline(struct pipeline *pipeline)
 
         if (stage == pipeline->source && !source_may_wait(pipeline))
             continue;
+        if (stage->is_closing)
+            continue;
         next = earliest(next, stage->is_woken ? 0 : stage->wait.deadline);
-        if (stage->retry.is_due && stage->retry.at != 0 && !stage->is_dead)
+        if (stage->retry.is_due && stage->retry.at != 0 && !stage->is_dead && !stage->is_held)
             next = earliest(next, stage->retry.at);
     }
     if (pipeline->options.stats_interval != 0)
@@ -377,7 +379,8 @@ static size_t fill_polled(struct pipeline *pipeline, struct pollfd *fds, struct 
     for (size_t i = 0; i < pipeline->stage_count; i++) {
         struct stage *stage = pipeline->stages[i];
 
-        if (stage->wait.fd < 0 || stage->is_dead || (stage == pipeline->source && !source_may_wait(pipeline)))
+        if (stage->wait.fd < 0 || stage->is_dead || stage->is_closing ||
+            (stage == pipeline->source && !source_may_wait(pipeline)))
             continue;
         polled[n] = stage;
         fds[n++] = (struct pollfd){stage->wait.fd, stage->wait.events, 0};
@@ -395,6 +398,16 @@ static void lane_begin(struct pipeline *pipeline, const struct call *calling)
     meter_wake(pipeline);
 }
 
+/* Behind who waits for it (lane_take), for a lane that hardly sleeps would be there first each time. */
+static void lane_lock(struct pipeline *pipeline)
+{
+    if (atomic_load_explicit(&pipeline->waiting, memory_order_relaxed) > 0) {
+        pthread_mutex_lock(&pipeline->next);
+        pthread_mutex_unlock(&pipeline->next);
+    }
+    pthread_mutex_lock(&pipeline->lock);
+}
+
 static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
 {
     struct pollfd fds[PIPELINE_MAX_STAGES + 1];
@@ -405,7 +418,7 @@ static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
     int64_t pause = until <= now || is_skipped ? 0 : until - now;
     struct timespec timeout = {pause / FMS_SECOND, pause % FMS_SECOND};
     const struct call *calling = atomic_load_explicit(&pipeline->calling, memory_order_relaxed); /* in fms_drain */
-    uint64_t drained;
+    uint64_t changes = pipeline->changes, drained;
 
     call_end(pipeline, NULL);
     meter_sleep(pipeline, now);
@@ -414,7 +427,7 @@ static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
     pthread_mutex_unlock(&pipeline->lock);
     if (ppoll(fds, n, until == FMS_NEVER ? NULL : &timeout, NULL) == 0 && is_skipped)
         clock_move(until);
-    pthread_mutex_lock(&pipeline->lock);
+    lane_lock(pipeline);
     pipeline_current = pipeline;
     pipeline->sleeps_until = 0; /* awake: nobody needs to wake it */
     lane_begin(pipeline, calling);
@@ -423,7 +436,7 @@ static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
             continue;
         pipeline->is_signalled = false;
     }
-    for (size_t i = 1; i < n; i++)
+    for (size_t i = 1; i < n && changes == pipeline->changes; i++)
         polled[i]->is_ready = polled[i]->is_ready || fds[i].revents != 0;
 }
 
@@ -480,7 +493,7 @@ size_t lane_drain(struct pipeline *pipeline, int64_t deadline)
 
 void lane_enter(struct pipeline *pipeline)
 {
-    pthread_mutex_lock(&pipeline->lock);
+    lane_lock(pipeline);
     pipeline_current = pipeline;
     pipeline->is_entered = true;
     lane_begin(pipeline, &pipeline->source->calls[CALL_ENTERED]);
@@ -498,6 +511,28 @@ void lane_leave(struct pipeline *pipeline)
     meter_lap(pipeline, NULL);
     meter_sleep(pipeline, pipeline->meter.at);
     pipeline->is_entered = false;
+    pipeline_current = NULL;
+    pthread_mutex_unlock(&pipeline->lock);
+}
+
+void lane_take(struct pipeline *pipeline)
+{
+    atomic_fetch_add(&pipeline->waiting, 1);
+    pthread_mutex_lock(&pipeline->next);
+    pthread_mutex_lock(&pipeline->lock);
+    pthread_mutex_unlock(&pipeline->next);
+    atomic_fetch_sub(&pipeline->waiting, 1);
+    pipeline_current = pipeline;
+    lane_begin(pipeline, NULL);
+}
+
+void lane_give(struct pipeline *pipeline)
+{
+    if (pipeline->state != PIPELINE_ENDED)
+        deliver(pipeline);
+    meter_lap(pipeline, NULL);
+    meter_sleep(pipeline, pipeline->meter.at);
+    pipeline_wake(pipeline); /* it looks at all anew */
     pipeline_current = NULL;
     pthread_mutex_unlock(&pipeline->lock);
 }

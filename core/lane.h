@@ -12,6 +12,11 @@ void lane_run(struct pipeline *pipeline);
 void lane_enter(struct pipeline *pipeline);
 void lane_leave(struct pipeline *pipeline);
 
+/* The same for the runner, which changes a pipeline: between two turns, even of a lane that has no pause, or while it sleeps in
+ * fms_drain. Any thread but the lane; the stages are open, whether the lane runs yet or not. */
+void lane_take(struct pipeline *pipeline);
+void lane_give(struct pipeline *pipeline);
+
 /* See fms_drain. [lane], in source_poll */
 size_t lane_drain(struct pipeline *pipeline, int64_t deadline);
 

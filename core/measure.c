@@ -85,6 +85,17 @@ void measures_free(struct measures *measures)
     pthread_mutex_destroy(&measures->lock);
 }
 
+void measures_add(struct measures *measures, const struct measures *other)
+{
+    for (size_t i = 0; i < measures->counter_count; i++)
+        atomic_fetch_add(&measures->counters[i], other->counters[i]);
+    for (size_t i = 0; i < measures->duration_count; i++) {
+        for (size_t k = 0; k < HISTOGRAM_BUCKETS; k++)
+            atomic_fetch_add(&measures->durations[i].counts[k], other->durations[i].counts[k]);
+        atomic_fetch_add(&measures->durations[i].sum, other->durations[i].sum);
+    }
+}
+
 void measures_link(struct measures *measures, bool is_up, const char *why)
 {
     struct link_state *link = &measures->link;

@@ -52,6 +52,8 @@ size_t measures_count(const struct fms_metric *metrics);
 /* As the plugin's tables say, all 0. 0 or -ENOMEM; free in both cases. */
 int measures_init(struct measures *measures, const struct fms_plugin *table);
 void measures_free(struct measures *measures);
+/* What another of the same table has counted and timed, too. */
+void measures_add(struct measures *measures, const struct measures *other);
 
 /* It is up now, or down and why. */
 void measures_link(struct measures *measures, bool is_up, const char *why);

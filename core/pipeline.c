@@ -17,6 +17,7 @@ _Thread_local struct pipeline *pipeline_current;
 int pipeline_init(struct pipeline *pipeline)
 {
     pthread_mutex_init(&pipeline->lock, NULL);
+    pthread_mutex_init(&pipeline->next, NULL);
     pthread_mutex_init(&pipeline->inbox_lock, NULL);
     pthread_mutex_init(&pipeline->shown.lock, NULL);
     clock_cond_init(&pipeline->shown.changed);
@@ -33,6 +34,7 @@ void pipeline_destroy(struct pipeline *pipeline)
     free(pipeline->draft_json);
     close(pipeline->wake_fd);
     pthread_mutex_destroy(&pipeline->lock);
+    pthread_mutex_destroy(&pipeline->next);
     pthread_mutex_destroy(&pipeline->inbox_lock);
     pthread_mutex_destroy(&pipeline->shown.lock);
     pthread_cond_destroy(&pipeline->shown.changed);
@@ -44,30 +46,90 @@ static void set_slot(struct stage *stage, size_t slot)
     stage->slot_at = offsetof(struct record, slots) + slot * sizeof(struct slot);
 }
 
+/* The first that no sink has. */
+static size_t free_slot(const struct pipeline *pipeline)
+{
+    uint64_t taken = 0;
+
+    for (size_t i = 0; i < pipeline_slots(pipeline); i++)
+        taken |= UINT64_C(1) << pipeline->sinks[i]->slot;
+    return (size_t)__builtin_ctzll(~taken);
+}
+
+/* So many that each has its own. */
+static size_t slots_needed(const struct pipeline *pipeline)
+{
+    size_t needed = 0;
+
+    for (size_t i = 0; i < pipeline_slots(pipeline); i++)
+        needed = pipeline->sinks[i]->slot >= needed ? pipeline->sinks[i]->slot + 1 : needed;
+    return needed;
+}
+
 void pipeline_add(struct pipeline *pipeline, struct stage *stage, enum fms_role role)
 {
     stage->index = pipeline->stage_count;
-    set_slot(stage, 0);
+    set_slot(stage, role == FMS_SOURCE || role == FMS_TRANSFORM ? 0 : free_slot(pipeline));
     pipeline->stages[pipeline->stage_count++] = stage;
     if (role == FMS_SOURCE) {
         pipeline->source = stage;
     } else if (role == FMS_TRANSFORM) {
         pipeline->transforms[pipeline->transform_count++] = stage;
     } else if (role == FMS_SINK) {
-        set_slot(stage, pipeline->sink_count);
         pipeline->sinks[pipeline->sink_count++] = stage;
     } else {
         pipeline->dead_letter = stage;
     }
-    if (pipeline->dead_letter != NULL) { /* behind the last sink */
-        set_slot(pipeline->dead_letter, pipeline->sink_count);
-        pipeline->sinks[pipeline->sink_count] = pipeline->dead_letter;
+    if (pipeline->dead_letter != NULL)
+        pipeline->sinks[pipeline->sink_count] = pipeline->dead_letter; /* behind the last */
+}
+
+/* All stages, once more: along the way of a record. */
+static void gather_stages(struct pipeline *pipeline)
+{
+    size_t n = 0;
+
+    pipeline->stages[n++] = pipeline->source;
+    for (size_t i = 0; i < pipeline->transform_count; i++)
+        pipeline->stages[n++] = pipeline->transforms[i];
+    for (size_t i = 0; i < pipeline_slots(pipeline); i++)
+        pipeline->stages[n++] = pipeline->sinks[i];
+    pipeline->stage_count = n;
+    pipeline->changes++;
+}
+
+void pipeline_put_sink(struct pipeline *pipeline, const struct stage *old, struct stage *stage)
+{
+    size_t slots = pipeline_slots(pipeline), n = 0;
+
+    if (stage != NULL)
+        set_slot(stage, old->slot);
+    for (size_t i = 0; i < slots; i++) {
+        struct stage *sink = pipeline->sinks[i] == old ? stage : pipeline->sinks[i];
+
+        if (sink != NULL)
+            pipeline->sinks[n++] = sink;
     }
+    if (pipeline->dead_letter == old)
+        pipeline->dead_letter = stage;
+    else if (stage == NULL)
+        pipeline->sink_count--;
+    gather_stages(pipeline);
+}
+
+void pipeline_put_transforms(struct pipeline *pipeline, struct stage *const *transforms, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        pipeline->transforms[i] = transforms[i];
+        set_slot(transforms[i], 0);
+    }
+    pipeline->transform_count = count;
+    gather_stages(pipeline);
 }
 
 void pipeline_layout(struct pipeline *pipeline)
 {
-    records_layout(&pipeline->records, pipeline_slots(pipeline), json_cache_size(pipeline->paths),
+    records_layout(&pipeline->records, slots_needed(pipeline), json_cache_size(pipeline->paths),
                    (size_t)pipeline->options.max_in_flight_bytes);
 }
 

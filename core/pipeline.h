@@ -87,6 +87,8 @@ struct pipeline {
     struct stage *dead_letter;                    /* NULL: none */
 
     pthread_mutex_t lock;
+    pthread_mutex_t next;     /* held by who is to have `lock` next; taken before it */
+    _Atomic unsigned waiting; /* for that */
     int wake_fd;
     _Atomic bool is_signalled; /* wake_fd was written and not yet read; any thread */
     bool is_entered;           /* by a thread between fms_enter and fms_leave */
@@ -104,6 +106,7 @@ struct pipeline {
     size_t in_flight;        /* roots */
     struct records records;
     struct record_list stuck; /* rejected records that on_reject = stop left in flight */
+    bool is_held;             /* while it is changed: the source may emit nothing */
     bool is_blocked;          /* emit said -EAGAIN, or the bound was reached; until the low watermark */
     size_t blocked_for;       /* bytes that the refused record needs */
     const struct stage
@@ -135,6 +138,7 @@ struct pipeline {
     bool in_source;   /* within source_poll */
     bool is_refused;  /* fms_emit has said -EAGAIN in this source_poll */
     uint64_t refused; /* of which draft: see host.c */
+    uint64_t changes; /* of its stages, since it runs */
     int64_t drain_until;
     int64_t stats_at;
     struct pipeline_counts counts;
@@ -148,7 +152,11 @@ int pipeline_init(struct pipeline *pipeline); /* of zeros: locks, wake-up; 0 or 
 void pipeline_destroy(struct pipeline *pipeline);
 /* Puts a stage where it belongs, behind those of its role; there is room. */
 void pipeline_add(struct pipeline *pipeline, struct stage *stage, enum fms_role role);
-/* After each change of sinks, paths or bounds, none of which comes once there are records. */
+/* Another in the place of a sink, or of the dead letters', with its slot; NULL: none. */
+void pipeline_put_sink(struct pipeline *pipeline, const struct stage *old, struct stage *stage);
+/* Others in the place of all transforms. */
+void pipeline_put_transforms(struct pipeline *pipeline, struct stage *const *transforms, size_t count);
+/* After each change of sinks, paths or bounds; see records_layout for what comes once there are records. */
 void pipeline_layout(struct pipeline *pipeline);
 /* Sinks and the dead letter's, whose is the last slot. */
 static inline size_t pipeline_slots(const struct pipeline *pipeline)

@@ -36,11 +36,20 @@ static size_t align8(size_t size)
     return (size + 7) & ~(size_t)7;
 }
 
+bool records_may_change(const struct records *records)
+{
+    return records->alive[0] == 0 || records->alive[1] == 0;
+}
+
 void records_layout(struct records *records, size_t slots, size_t json, size_t most)
 {
+    if (records->alive[records->layout] > 0) {
+        atomic_store(&records->other_head, records_head(records)); /* first, so that each is known at any time */
+        records->layout ^= 1;
+    }
     records->slots = slots;
     records->json = align8(sizeof(struct record) + slots * sizeof(struct slot));
-    records->head = records->json + align8(json);
+    atomic_store(&records->head, records->json + align8(json));
     records->most = most;
 }
 
@@ -86,7 +95,7 @@ static size_t record_size(const struct records *records, const struct fms_record
         return SIZE_MAX;
     if (sizeof(size_t) < sizeof data && data > RECORD_TOO_LARGE / 2)
         return RECORD_TOO_LARGE;
-    return records->head + draft->header_count * sizeof(struct fms_header) + (size_t)data;
+    return records_head(records) + draft->header_count * sizeof(struct fms_header) + (size_t)data;
 }
 
 static size_t class_charge(size_t class, size_t size)
@@ -198,7 +207,7 @@ static inline void slot_init(struct slot *slot)
 struct record *record_new(struct records *records, const struct fms_record *draft, size_t charge,
                           const struct record *share)
 {
-    size_t slots = records->slots, cache = records->head - records->json, class = record_class(charge);
+    size_t slots = records->slots, cache = records_head(records) - records->json, class = record_class(charge);
     struct record *record = pool_take(records, class);
 
     if (record == NULL)
@@ -210,13 +219,15 @@ struct record *record_new(struct records *records, const struct fms_record *draf
     for (size_t i = 0; i < slots; i++)
         slot_init(&record->slots[i]);
     record->magic = RECORD_ALIVE;
+    record->layout = records->layout;
+    records->alive[record->layout]++;
     record->size_class = (uint32_t) class;
     record->charge = charge;
     if (cache > 0) {
         record->json = (struct json_cache *)(void *)((char *)record + records->json);
         memset(record->json, 0, cache);
     }
-    copy_draft(record, draft, share, (char *)record + records->head);
+    copy_draft(record, draft, share, (char *)record + records_head(records));
     records->bytes += record->charge;
     return record;
 }
@@ -235,6 +246,7 @@ void record_free(struct records *records, struct record *record)
     size_t class = record->size_class;
 
     records->bytes -= record->charge;
+    records->alive[record->layout]--;
     record->magic = RECORD_FREED;
     if (class >= RECORD_CLASSES) {
         free(record);

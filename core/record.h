@@ -39,13 +39,14 @@ struct record {
     bool has_children;       /* or had some */
     bool is_timed;           /* the transforms are, with it: see meter.h */
     bool is_seen;            /* the fleet knows whom it is from, or whom its parent is from */
+    uint8_t layout;          /* of struct records: its own */
     struct record *parent;   /* NULL: a root */
     struct record *link;     /* in a transform's waiting list, the lane's done list, or the pool's */
     struct json_cache *json; /* NULL when the pipeline's templates name no field */
     int64_t emitted_at;      /* its root, on clock_now; 0 where it is not measured */
     int64_t queued_at;       /* into the sinks' queues */
     struct fms_record public;
-    struct slot slots[]; /* one for each sink, the dead letter's last; the first serves the lists of transforms too */
+    struct slot slots[]; /* one for each sink, and the dead letter's; the first serves the lists of transforms too */
 };
 
 #define RECORD_MAX_HEADERS    1000u
@@ -57,13 +58,19 @@ struct record {
 #define RECORD_ALIVE 0x464d5301u
 #define RECORD_FREED 0x464d5300u
 
+#define RECORD_LAYOUTS 2u /* that there may be records of at once */
+
 /* The memory of a pipeline's records. [lane] */
 struct records {
-    size_t slots; /* of a record: one for each sink */
-    size_t json;  /* where a record's JSON cache begins; it may be none */
-    size_t head;  /* where its headers begin, which is where that ends */
-    size_t most;  /* bytes that they may take */
-    size_t bytes; /* that those in flight take */
+    size_t slots;        /* of a record: one for each sink */
+    size_t json;         /* where a record's JSON cache begins; it may be none */
+    _Atomic size_t head; /* where its headers begin, which is where that ends; others than the lane only read it */
+    size_t most;         /* bytes that they may take */
+    size_t bytes;        /* that those in flight take */
+
+    uint8_t layout; /* the number of this one; records of the other are from before the pipeline was changed */
+    _Atomic size_t other_head;    /* of these */
+    size_t alive[RECORD_LAYOUTS]; /* how many are in flight */
 
     struct record *pool[RECORD_CLASSES]; /* freed records by size class: the latest, which the cache still has, first */
     size_t pool_bytes;
@@ -78,19 +85,27 @@ static inline struct record *record_of(const struct fms_record *public)
     return (struct record *)((char *)(uintptr_t) public - offsetof(struct record, public));
 }
 
+static inline size_t records_head(const struct records *records)
+{
+    return atomic_load_explicit(&records->head, memory_order_relaxed);
+}
+
 /* The same of any pointer: NULL where the host did not make it, but a plugin. A record's headers, be there none, begin at a
  * known distance behind it; a draft's are elsewhere, and so is what a copy of a record leads to. */
 static inline struct record *record_made(const struct records *records, const struct fms_record *public)
 {
     struct record *record = record_of(public);
-    bool is_made = (uintptr_t) public->headers == (uintptr_t)record + records->head &&
+    uintptr_t head = (uintptr_t) public->headers - (uintptr_t)record;
+    bool is_made = (head == records_head(records) ||
+                    head == atomic_load_explicit(&records->other_head, memory_order_relaxed)) &&
                    (record->magic == RECORD_ALIVE || record->magic == RECORD_FREED);
 
     return is_made ? record : NULL;
 }
 
-/* Where the parts of a record lie, for so many sinks and a JSON cache of that size: none of it changes once there are records.
- * `most`: bytes that records in flight may take. */
+/* Where the parts of records lie from now on, for so many sinks and a JSON cache of that size; those in flight stay as they are,
+ * which no more than one layout before this may be. `most`: bytes that records in flight may take. */
+bool records_may_change(const struct records *records);
 void records_layout(struct records *records, size_t slots, size_t json, size_t most);
 /* The bytes that a record would take, more than can be had if memory cannot hold it; SIZE_MAX for a malformed
  * draft. With `share`, for a dead letter, without what it has from that record: topic, key, payload, and the headers that

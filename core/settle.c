@@ -504,9 +504,9 @@ static void settle_list(struct pipeline *pipeline, struct slot_list *lists)
 
     for (size_t i = 0; i < slots; i++) {
         struct stage *sink = pipeline->sinks[i];
-        struct record *record = lists[i].head;
+        struct record *record = lists[sink->slot].head;
 
-        lists[i].head = NULL;
+        lists[sink->slot].head = NULL;
         if (pipeline->is_measured) {
             meter_settled(sink, record);
             if (pipeline->is_tapped)
@@ -524,7 +524,7 @@ static void settle_list(struct pipeline *pipeline, struct slot_list *lists)
 static void settle_inbox(struct pipeline *pipeline)
 {
     struct slot_list lists[PIPELINE_MAX_STAGES + 1];
-    size_t slots = pipeline_slots(pipeline);
+    size_t slots = pipeline->records.slots;
 
     pthread_mutex_lock(&pipeline->inbox_lock);
     memcpy(lists, pipeline->inbox, slots * sizeof *lists);
@@ -667,7 +667,7 @@ static bool offer_sink(struct stage *sink)
 {
     struct record *first;
 
-    if (sink->is_dead)
+    if (sink->is_dead || sink->is_held)
         return false;
     if (sink->retry.is_due) {
         if (sink->retry.at == 0 || clock_now() < sink->retry.at)
@@ -934,7 +934,7 @@ void settle_advance_waiting(struct pipeline *pipeline)
 
 /* -------------------------------------------------------------------------------------------------------------- end */
 
-static void abandon_queue(struct stage *stage)
+void settle_give_up(struct stage *stage)
 {
     while (stage->queue.head != NULL) {
         struct record *record = stage->queue.head;
@@ -949,15 +949,23 @@ static void abandon_queue(struct stage *stage)
     stage->queue.taken = 0;
 }
 
+void settle_hand_over(struct stage *old, struct stage *sink)
+{
+    sink->queue = (struct record_queue){.head = old->queue.head, .tail = old->queue.tail, .cursor = old->queue.head};
+    for (struct record *record = sink->queue.head; record != NULL; record = slot_of(record, sink)->next)
+        slot_set(record, sink, SLOT_QUEUED);
+    old->queue = (struct record_queue){.head = NULL};
+}
+
 void settle_abandon(struct pipeline *pipeline)
 {
     size_t slots = pipeline_slots(pipeline);
     struct record *record;
 
     for (size_t i = 0; i < slots; i++)
-        abandon_queue(pipeline->sinks[i]);
+        settle_give_up(pipeline->sinks[i]);
     for (size_t i = 0; i < pipeline->transform_count; i++) {
-        abandon_queue(pipeline->transforms[i]);
+        settle_give_up(pipeline->transforms[i]);
         while ((record = list_take(&pipeline->transforms[i]->family.waiting)) != NULL)
             settle_release(pipeline, record);
     }

@@ -25,6 +25,9 @@ bool settle_is_pending(const struct pipeline *pipeline);
 bool settle_is_in_hand(struct stage *transform, struct record *record);
 /* A transform's record is no longer kept. */
 void settle_unkeep(struct stage *transform, struct record *record);
+/* What a sink that is closed has not settled is another's, in its slot, to be offered again in order; or nobody's any more. */
+void settle_hand_over(struct stage *old, struct stage *sink);
+void settle_give_up(struct stage *stage);
 /* Frees every record, telling nobody. For the end, when the stages are closed. */
 void settle_abandon(struct pipeline *pipeline);
 

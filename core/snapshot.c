@@ -16,7 +16,8 @@ static struct stage *stage_at(const struct pipeline *pipeline, size_t i)
     return pipeline->sinks[i - 1 - pipeline->transform_count];
 }
 
-int snapshot_init(struct pipeline *pipeline)
+/* Under shown.lock, where somebody may look. */
+static int make_view(struct pipeline *pipeline)
 {
     struct stage_view *stages = calloc(pipeline->stage_count + 1, sizeof *stages);
     int error = -ENOMEM;
@@ -29,8 +30,23 @@ int snapshot_init(struct pipeline *pipeline)
     if (stages != NULL)
         error = view_reserve(&pipeline->shown.latest, stages, pipeline->stage_count);
     free(stages);
+    return error;
+}
+
+int snapshot_init(struct pipeline *pipeline)
+{
+    int error = make_view(pipeline);
+
     snapshot_take(pipeline);
     return error;
+}
+
+void snapshot_renew(struct pipeline *pipeline)
+{
+    pthread_mutex_lock(&pipeline->shown.lock);
+    (void)make_view(pipeline);
+    pthread_mutex_unlock(&pipeline->shown.lock);
+    snapshot_take(pipeline);
 }
 
 /* What the plugin counts and measures itself, and its link. */
@@ -49,15 +65,20 @@ static void show_measures(struct stage *stage, struct stage_view *to)
         to->durations[i] = histogram_read(&measures->durations[i]);
 }
 
-/* What has come out of a transform: all of it has come into the next one, or into the sinks' queues. */
-static struct volume behind(const struct stage *transform)
+static struct volume sum_of(struct volume a, struct volume b)
+{
+    return (struct volume){a.records + b.records, a.bytes + b.bytes};
+}
+
+struct volume snapshot_out(const struct stage *transform)
 {
     const struct pipeline *pipeline = transform->pipeline;
     size_t next = 0;
 
     while (pipeline->transforms[next++] != transform)
         continue;
-    return next < pipeline->transform_count ? pipeline->transforms[next]->tally.in : pipeline->passed;
+    return sum_of(next < pipeline->transform_count ? pipeline->transforms[next]->tally.in : pipeline->passed,
+                  transform->tally.before);
 }
 
 /* What has come in and gone on, of records and of bytes. */
@@ -69,9 +90,9 @@ static void show_volumes(const struct stage *stage, struct stage_view *to)
     if (to->role == FMS_SOURCE)
         out = (struct volume){pipeline->counts.emitted, pipeline->meter.bytes};
     else if (to->role == FMS_TRANSFORM)
-        out = behind(stage);
+        out = snapshot_out(stage);
     else if (to->role == FMS_SINK)
-        in = pipeline->passed;
+        in = sum_of(pipeline->passed, stage->tally.before);
     to->records_in = in.records;
     to->bytes_in = in.bytes;
     to->records_out = out.records;

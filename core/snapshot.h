@@ -7,6 +7,11 @@
 /* Once all stages are there: makes the view that is shown. 0 or -ENOMEM. Without it no stages are shown. [control] */
 int snapshot_init(struct pipeline *pipeline);
 
+/* The same once there are others; what was shown of those that stay is shown on. [lane] */
+void snapshot_renew(struct pipeline *pipeline);
+/* What has come out of a transform: all of it has come into the next one, or into the sinks' queues. [lane] */
+struct volume snapshot_out(const struct stage *transform);
+
 /* The lane runs from now on, or has ended. [lane] */
 void snapshot_begin(struct pipeline *pipeline);
 void snapshot_end(struct pipeline *pipeline);

@@ -8,6 +8,7 @@
 #include "fms_plugin.h"
 #include "loader.h"
 #include "measure.h"
+#include "options.h"
 
 struct pipeline;
 struct record;
@@ -58,9 +59,10 @@ struct volume {
 
 /* What a stage has done; what it takes time to find out only where its pipeline is measured, see meter.h. */
 struct tally {
-    struct volume in;            /* transforms and dead letters: what has come; of the sinks it is pipeline.passed */
-    struct volume delivered;     /* sinks */
-    uint64_t rejected;           /* under its name */
+    struct volume in;        /* transforms and dead letters: what has come; of the sinks it is pipeline.passed */
+    struct volume before;    /* to be added to what is counted elsewhere: transforms: what came out; sinks: what came */
+    struct volume delivered; /* sinks */
+    uint64_t rejected;       /* under its name */
     uint64_t letters, discarded; /* of these: became dead letters; were dropped, as on_reject says */
     uint64_t retried;            /* sinks */
     uint64_t dropped;            /* transforms: without children */
@@ -77,10 +79,13 @@ struct stage {
     const struct config_section *section;
     char *name;
     void *instance;
+    struct options_memory *memory; /* what the instance's options point to */
     struct measures measures;
     size_t index; /* in pipeline.stages */
     bool is_open;
     bool is_dead;              /* it failed or finished: not called any more */
+    bool is_held;              /* sinks that go: offered nothing more */
+    bool is_closing;           /* and not called any more; what they settle still counts */
     bool has_ended;            /* the source returned FMS_END; the transform was flushed after that */
     _Atomic bool has_finished; /* it called fms_finish; any thread */
     _Atomic bool has_told;     /* it logged an error; any thread */

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 static struct pipeline pipeline;
-static struct stage sinks[3];
+static struct stage sinks[20];
 
 static int setup(void **state)
 {
@@ -40,6 +40,10 @@ static void add_path(const char *path)
 
 static void set_sinks(size_t count)
 {
+    for (size_t i = 0; i < count; i++) {
+        sinks[i].slot = i;
+        pipeline.sinks[i] = &sinks[i];
+    }
     pipeline.sink_count = count;
     pipeline_layout(&pipeline);
 }
@@ -212,6 +216,43 @@ static void everything_is_aligned(void **state)
         assert_true((const char *)record->public.headers >= (char *)record->json + json_cache_size(pipeline.paths));
         record_free(&pipeline.records, record);
     }
+}
+
+static struct record *new_record(const char *payload)
+{
+    struct fms_record draft = draft_of(payload);
+
+    return record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL), NULL);
+}
+
+/* As long as records of one layout alone are in flight, there may be another; both are known as the host's, and told apart. */
+static void a_layout_changes_under_records_in_flight(void **state)
+{
+    struct record *before, *after;
+
+    (void)state;
+    before = new_record("before");
+    assert_true(records_may_change(&pipeline.records));
+    add_path("a");
+    set_sinks(3);
+    after = new_record("after");
+    assert_false(records_may_change(&pipeline.records));
+    assert_int_not_equal(before->layout, after->layout);
+    assert_int_equal(after->layout, pipeline.records.layout);
+    assert_ptr_equal(record_made(&pipeline.records, &before->public), before);
+    assert_ptr_equal(record_made(&pipeline.records, &after->public), after);
+    assert_null(before->json);
+    assert_non_null(after->json);
+    record_free(&pipeline.records, before);
+    assert_true(records_may_change(&pipeline.records));
+    set_sinks(1);
+    before = after;
+    after = new_record("last");
+    assert_int_not_equal(before->layout, after->layout);
+    assert_ptr_equal(record_made(&pipeline.records, &before->public), before);
+    assert_ptr_equal(record_made(&pipeline.records, &after->public), after);
+    record_free(&pipeline.records, before);
+    record_free(&pipeline.records, after);
 }
 
 /* What an earlier record in the same place had found is not found in this one. */
@@ -407,6 +448,7 @@ int main(void)
         CASE(a_draft_is_told_from_a_record),
         CASE(a_draft_that_looks_like_a_record),
         CASE(everything_is_aligned),
+        CASE(a_layout_changes_under_records_in_flight),
         CASE(the_json_cache_is_empty),
         CASE(a_charge_covers_slots_cache_headers_and_values),
         CASE(charges_return_to_nothing),

@@ -1,0 +1,225 @@
+/* change.c - see change.h. */
+#include "change.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "assemble.h"
+#include "call.h"
+#include "clock.h"
+#include "lane.h"
+#include "log.h"
+#include "settle.h"
+#include "snapshot.h"
+
+#define LOOK (2 * FMS_MS) /* how often it is seen whether what is waited for has come */
+
+/* Lets the lane work for a moment; false: there is no time left, or the pipeline is to end. As the lane. */
+static bool wait_a_moment(struct pipeline *pipeline, int64_t until)
+{
+    struct timespec pause = {0, LOOK};
+
+    if (clock_now() >= until || pipeline->must_stop || pipeline->must_fail || pipeline->must_finish ||
+        pipeline->state != PIPELINE_RUNNING)
+        return false;
+    lane_give(pipeline);
+    nanosleep(&pause, NULL);
+    lane_take(pipeline);
+    return true;
+}
+
+int change_layout(struct pipeline *pipeline, int64_t until)
+{
+    bool may_change;
+
+    lane_take(pipeline);
+    while (!(may_change = records_may_change(&pipeline->records)) && wait_a_moment(pipeline, until))
+        continue;
+    if (may_change) {
+        json_paths_commit(pipeline->paths);
+        pipeline_layout(pipeline);
+    }
+    lane_give(pipeline);
+    return may_change ? 0 : -ETIMEDOUT;
+}
+
+/* ------------------------------------------------------------------------------------------------------- counting on */
+
+static bool is_successor(const struct stage *stage, const struct stage *old)
+{
+    return stage->plugin == old->plugin && strcmp(stage->name, old->name) == 0;
+}
+
+static void count_on(struct stage *stage, const struct stage *old)
+{
+    stage->tally = old->tally;
+    measures_add(&stage->measures, &old->measures);
+}
+
+/* -------------------------------------------------------------------------------------------------------- transforms */
+
+static bool is_among(const struct stage *stage, struct stage *const *stages, size_t count)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < count && !found; i++)
+        found = stages[i] == stage;
+    return found;
+}
+
+/* Whether those that stay stand in the same order. */
+static bool is_in_order(const struct pipeline *pipeline, struct stage *const *transforms, size_t count)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        size_t place = at;
+
+        if (!is_among(transforms[i], pipeline->transforms, pipeline->transform_count))
+            continue;
+        while (place < pipeline->transform_count && pipeline->transforms[place] != transforms[i])
+            place++;
+        if (place == pipeline->transform_count)
+            return false;
+        at = place + 1;
+    }
+    return true;
+}
+
+static void flush(struct stage *transform)
+{
+    const struct call *outer;
+
+    if (transform->queue.taken == 0 || transform->plugin->table.transform_flush == NULL)
+        return;
+    outer = call_begin(transform, CALL_STOP);
+    transform->plugin->table.transform_flush(transform->instance);
+    call_end(transform->pipeline, outer);
+    if (transform->queue.taken > 0)
+        rule_broken(transform, "still keeps %zu records after transform_flush", transform->queue.taken);
+}
+
+/* Whether those that are to be empty are, along the way, for what one passes on the next may keep. */
+static bool flush_all(struct pipeline *pipeline, struct stage *const *staying, size_t count)
+{
+    bool is_empty = true;
+
+    for (size_t i = 0; i < pipeline->transform_count && is_empty; i++) {
+        struct stage *transform = pipeline->transforms[i];
+
+        if (is_among(transform, staying, count))
+            continue;
+        if (transform->family.waiting.head == NULL)
+            flush(transform);
+        is_empty = transform->family.waiting.head == NULL && transform->queue.taken == 0;
+    }
+    return is_empty;
+}
+
+/* What was told to have come out of each that stays is no less afterwards, whatever counts there now. */
+static void put_transforms(struct pipeline *pipeline, struct stage *const *transforms, size_t count)
+{
+    struct volume told[PIPELINE_MAX_STAGES];
+
+    for (size_t i = 0; i < count; i++) {
+        const struct stage *old = transforms[i];
+
+        for (size_t k = 0; k < pipeline->transform_count && old == transforms[i]; k++) {
+            if (transforms[i] != pipeline->transforms[k] && is_successor(transforms[i], pipeline->transforms[k]))
+                old = pipeline->transforms[k];
+        }
+        told[i] = is_among(old, pipeline->transforms, pipeline->transform_count) ? snapshot_out(old)
+                                                                                 : (struct volume){0, 0};
+        if (old != transforms[i])
+            count_on(transforms[i], old);
+    }
+    pipeline_put_transforms(pipeline, transforms, count);
+    for (size_t i = 0; i < count; i++) {
+        struct volume *before = &transforms[i]->tally.before, counted;
+
+        *before = (struct volume){0, 0};
+        counted = snapshot_out(transforms[i]);
+        *before = (struct volume){told[i].records - counted.records, told[i].bytes - counted.bytes};
+    }
+}
+
+int change_transforms(struct pipeline *pipeline, struct stage *const *transforms, size_t count, int64_t until)
+{
+    size_t staying;
+    bool is_empty;
+
+    lane_take(pipeline);
+    staying = is_in_order(pipeline, transforms, count) ? count : 0;
+    while (!(is_empty = flush_all(pipeline, transforms, staying)) && !pipeline->must_fail) {
+        pipeline->is_held = true; /* so that what waits there finds room */
+        if (!wait_a_moment(pipeline, until))
+            break;
+    }
+    if (is_empty) {
+        put_transforms(pipeline, transforms, count);
+        snapshot_renew(pipeline);
+    }
+    pipeline->is_held = false;
+    pipeline->source->is_woken = true;
+    lane_give(pipeline);
+    return is_empty ? 0 : -ETIMEDOUT;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- sinks */
+
+/* It has settled all that it took, or it will not. As the lane. */
+static void await_sink(struct pipeline *pipeline, struct stage *sink, int64_t until)
+{
+    sink->is_held = true;
+    while (sink->queue.taken > 0 && !sink->is_dead && wait_a_moment(pipeline, until))
+        continue;
+    sink->is_closing = true;
+}
+
+static struct volume left_in(const struct stage *sink)
+{
+    struct volume left = {0, 0};
+
+    for (struct record *record = sink->queue.head; record != NULL; record = slot_of(record, sink)->next) {
+        left.records++;
+        left.bytes += record->public.payload.size;
+    }
+    return left;
+}
+
+/* What comes to a new sink is what the old one leaves, and what comes from now on. */
+static void begin_count(struct stage *sink, struct volume left)
+{
+    const struct pipeline *pipeline = sink->pipeline;
+
+    if (sink->host.role == FMS_DEAD_LETTER)
+        sink->tally.in = left;
+    else
+        sink->tally.before = (struct volume){left.records - pipeline->passed.records,
+                                             left.bytes - pipeline->passed.bytes};
+}
+
+size_t change_sink(struct pipeline *pipeline, struct stage *old, struct stage *sink, int64_t until)
+{
+    struct volume left;
+
+    lane_take(pipeline);
+    await_sink(pipeline, old, until);
+    lane_give(pipeline);
+    stage_close(old); /* which may take its time, and still settle some */
+    lane_take(pipeline);
+    settle_run(pipeline);
+    left = left_in(old);
+    pipeline_put_sink(pipeline, old, sink);
+    if (sink == NULL)
+        settle_give_up(old);
+    else
+        settle_hand_over(old, sink);
+    if (sink != NULL && is_successor(sink, old))
+        count_on(sink, old);
+    else if (sink != NULL)
+        begin_count(sink, left);
+    snapshot_renew(pipeline);
+    lane_give(pipeline);
+    return (size_t)left.records;
+}
