@@ -223,3 +223,48 @@ size_t change_sink(struct pipeline *pipeline, struct stage *old, struct stage *s
     lane_give(pipeline);
     return (size_t)left.records;
 }
+
+/* ------------------------------------------------------------------------------------------------------------ source */
+
+/* False: the pipeline ends. */
+static bool pause_lane(struct pipeline *pipeline)
+{
+    struct timespec pause = {0, LOOK};
+
+    lane_take(pipeline);
+    pipeline->is_pausing = true;
+    while (!pipeline->is_paused && !pipeline->must_stop && !pipeline->must_fail && !pipeline->must_finish) {
+        lane_give(pipeline);
+        nanosleep(&pause, NULL);
+        lane_take(pipeline);
+    }
+    pipeline->is_pausing = pipeline->is_paused;
+    pipeline->source->is_closing = pipeline->is_paused;
+    lane_give(pipeline);
+    return pipeline->source->is_closing;
+}
+
+int change_source(struct pipeline *pipeline, struct stage *source, struct stage *again)
+{
+    struct stage *old = pipeline->source;
+    int error;
+
+    if (!pause_lane(pipeline))
+        return -ECANCELED;
+    stage_close(old);
+    error = stage_open(source);
+    if (error != 0 && stage_open(again) != 0) {
+        again->is_dead = true;
+        pipeline_fail(pipeline);
+    }
+    if (error != 0)
+        source = again;
+    lane_take(pipeline);
+    if (is_successor(source, old))
+        count_on(source, old);
+    pipeline_put_source(pipeline, source);
+    lane_resume(pipeline);
+    snapshot_renew(pipeline);
+    lane_give(pipeline);
+    return error != 0 ? -EIO : 0;
+}

@@ -21,4 +21,10 @@ int change_transforms(struct pipeline *pipeline, struct stage *const *transforms
  * the new one, in order; without one nobody asks for it any more. How many records these were. */
 size_t change_sink(struct pipeline *pipeline, struct stage *old, struct stage *sink, int64_t until);
 
+/* The source ends, as at a stop, and what is in flight is settled, or left after drain_timeout; then it is closed, so that there are
+ * never two of them, and `source` is opened. Where that fails `again` is, which is made as the old one was. What was left is
+ * delivered all the same; a source with a durable input gets it again. 0; -EIO: `again` is the source, or neither could be opened,
+ * and the pipeline fails; -ECANCELED: the pipeline ends, with the source that it had. */
+int change_source(struct pipeline *pipeline, struct stage *source, struct stage *again);
+
 #endif

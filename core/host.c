@@ -300,6 +300,7 @@ static inline struct record *emit_new(struct pipeline *pipeline, const struct fm
         return NULL;
     }
     record->pending = 1;
+    record->source = pipeline->source_number;
     pipeline->in_flight++;
     pipeline->counts.emitted++;
     if (pipeline->is_measured)

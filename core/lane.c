@@ -237,7 +237,8 @@ static void check_requests(struct pipeline *pipeline)
         stage->is_dead = stage->is_dead || (stage->has_finished && stage != pipeline->source);
     }
     pipeline->has_failed = pipeline->must_fail;
-    if (pipeline->is_finished || pipeline->has_failed || pipeline->must_stop)
+    if (pipeline->is_finished || pipeline->has_failed || pipeline->must_stop ||
+        (pipeline->is_pausing && !pipeline->is_paused))
         begin_stop(pipeline);
 }
 
@@ -440,6 +441,16 @@ static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
         polled[i]->is_ready = polled[i]->is_ready || fds[i].revents != 0;
 }
 
+/* Where it would end: whether it waits for another source. */
+static bool pause_here(struct pipeline *pipeline)
+{
+    if (!pipeline->is_pausing || pipeline->must_stop || pipeline->must_finish || pipeline->must_fail)
+        return false;
+    pipeline->is_paused = true;
+    pipeline->drain_until = FMS_NEVER;
+    return true;
+}
+
 void lane_run(struct pipeline *pipeline)
 {
     pthread_mutex_lock(&pipeline->lock);
@@ -450,7 +461,8 @@ void lane_run(struct pipeline *pipeline)
     snapshot_begin(pipeline);
     for (;;) {
         lane_turn(pipeline);
-        if (pipeline->state == PIPELINE_DRAINING && (is_late(pipeline) || !settle_is_pending(pipeline)))
+        if (pipeline->state == PIPELINE_DRAINING && (is_late(pipeline) || !settle_is_pending(pipeline)) &&
+            !pause_here(pipeline))
             break;
         lane_sleep(pipeline, FMS_NEVER);
     }
@@ -513,6 +525,15 @@ void lane_leave(struct pipeline *pipeline)
     pipeline->is_entered = false;
     pipeline_current = NULL;
     pthread_mutex_unlock(&pipeline->lock);
+}
+
+void lane_resume(struct pipeline *pipeline)
+{
+    pipeline->is_pausing = pipeline->is_paused = false;
+    pipeline->drain_until = FMS_NEVER;
+    pipeline->state = PIPELINE_RUNNING;
+    for (size_t i = 0; i < pipeline->transform_count; i++)
+        pipeline->transforms[i]->has_ended = false;
 }
 
 void lane_take(struct pipeline *pipeline)

@@ -16,6 +16,8 @@ void lane_leave(struct pipeline *pipeline);
  * fms_drain. Any thread but the lane; the stages are open, whether the lane runs yet or not. */
 void lane_take(struct pipeline *pipeline);
 void lane_give(struct pipeline *pipeline);
+/* A lane that has paused goes on, with the source that there is now. As the lane. */
+void lane_resume(struct pipeline *pipeline);
 
 /* See fms_drain. [lane], in source_poll */
 size_t lane_drain(struct pipeline *pipeline, int64_t deadline);

@@ -117,6 +117,14 @@ void pipeline_put_sink(struct pipeline *pipeline, const struct stage *old, struc
     gather_stages(pipeline);
 }
 
+void pipeline_put_source(struct pipeline *pipeline, struct stage *source)
+{
+    set_slot(source, 0);
+    pipeline->source = source;
+    pipeline->source_number++;
+    gather_stages(pipeline);
+}
+
 void pipeline_put_transforms(struct pipeline *pipeline, struct stage *const *transforms, size_t count)
 {
     for (size_t i = 0; i < count; i++) {

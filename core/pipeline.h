@@ -107,6 +107,9 @@ struct pipeline {
     struct records records;
     struct record_list stuck; /* rejected records that on_reject = stop left in flight */
     bool is_held;             /* while it is changed: the source may emit nothing */
+    bool is_pausing;          /* the source is to end, and the lane to go on; */
+    bool is_paused;           /* it has, and what was in flight is settled, or late */
+    uint16_t source_number;   /* how many there were before it: who emitted what is in flight may be gone */
     bool is_blocked;          /* emit said -EAGAIN, or the bound was reached; until the low watermark */
     size_t blocked_for;       /* bytes that the refused record needs */
     const struct stage
@@ -154,6 +157,8 @@ void pipeline_destroy(struct pipeline *pipeline);
 void pipeline_add(struct pipeline *pipeline, struct stage *stage, enum fms_role role);
 /* Another in the place of a sink, or of the dead letters', with its slot; NULL: none. */
 void pipeline_put_sink(struct pipeline *pipeline, const struct stage *old, struct stage *stage);
+/* A source behind another; what that has emitted and is in flight is told to nobody. */
+void pipeline_put_source(struct pipeline *pipeline, struct stage *source);
 /* Others in the place of all transforms. */
 void pipeline_put_transforms(struct pipeline *pipeline, struct stage *const *transforms, size_t count);
 /* After each change of sinks, paths or bounds; see records_layout for what comes once there are records. */

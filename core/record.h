@@ -40,6 +40,7 @@ struct record {
     bool is_timed;           /* the transforms are, with it: see meter.h */
     bool is_seen;            /* the fleet knows whom it is from, or whom its parent is from */
     uint8_t layout;          /* of struct records: its own */
+    uint16_t source;         /* roots: which source has emitted it; see struct pipeline */
     struct record *parent;   /* NULL: a root */
     struct record *link;     /* in a transform's waiting list, the lane's done list, or the pool's */
     struct json_cache *json; /* NULL when the pipeline's templates name no field */

@@ -138,7 +138,7 @@ static void tell_source(struct pipeline *pipeline, struct record *root)
         pipeline->counts.dropped++;
     else
         pipeline->counts.delivered++;
-    if (source->plugin->table.source_settled != NULL)
+    if (source->plugin->table.source_settled != NULL && root->source == pipeline->source_number)
         source->plugin->table.source_settled(source->instance, &root->public,
                                              root->dropped ? FMS_REJECTED : FMS_DELIVERED);
     pipeline->in_flight--;
@@ -951,7 +951,10 @@ void settle_give_up(struct stage *stage)
 
 void settle_hand_over(struct stage *old, struct stage *sink)
 {
-    sink->queue = (struct record_queue){.head = old->queue.head, .tail = old->queue.tail, .cursor = old->queue.head};
+    sink->queue = old->queue;
+    sink->queue.cursor = old->queue.head;
+    sink->queue.taken = 0;
+    sink->queue.is_full = false;
     for (struct record *record = sink->queue.head; record != NULL; record = slot_of(record, sink)->next)
         slot_set(record, sink, SLOT_QUEUED);
     old->queue = (struct record_queue){.head = NULL};

@@ -32,6 +32,7 @@ static struct {
     _Atomic uint64_t told;         /* how many the source was told of, in order */
     _Atomic size_t out_of_order;   /* told, or delivered */
     _Atomic uint64_t delivered[2]; /* by sink: how many, each behind the last */
+    _Atomic size_t repeated;       /* delivered again */
     _Atomic size_t wrong_fields;
     size_t seen;
 } rig;
@@ -120,17 +121,18 @@ static enum fms_verdict enlarge(void *user, const struct fms_record *record)
     return fms_emit_child(self->host, record, &draft) == -EAGAIN ? FMS_AGAIN : FMS_DROP;
 }
 
-/* In order, and each once. */
 static void deliver(struct instance *self, const struct fms_record *record)
 {
+    uint64_t next = rig.delivered[self->number];
     struct fms_json value;
 
     if (self->path >= 0) {
         rig.wrong_fields += fms_json_get(self->host, record, self->path, &value) != 0 ||
                             strtoull(value.text.data, NULL, 10) != record->tag[0];
     }
-    rig.out_of_order += record->tag[0] != rig.delivered[self->number];
-    rig.delivered[self->number] = record->tag[0] + 1;
+    rig.repeated += record->tag[0] < next;
+    rig.out_of_order += record->tag[0] > next;
+    rig.delivered[self->number] = record->tag[0] < next ? next : next + 1;
     fms_delivered(self->host, record);
 }
 
@@ -195,9 +197,25 @@ static int ask_number(void *user, const struct fms_host *host)
     return self->path < 0 ? self->path : 0;
 }
 
+/* What it was not told of comes again. */
+static int begin_again(void *user, const struct fms_host *host)
+{
+    (void)user;
+    (void)host;
+    rig.next = rig.told;
+    return 0;
+}
+
+static int fail_to_open(void *user, const struct fms_host *host)
+{
+    (void)user;
+    return fms_fail(host, -EIO, "it does not open");
+}
+
 #define TABLE .instance_size = sizeof(struct instance)
-static const struct plugin source = {.table = {TABLE, .name = "s", .source_poll = emit_all,
+static const struct plugin source = {.table = {TABLE, .name = "s", .open = begin_again, .source_poll = emit_all,
                                                .source_settled = count_told}},
+                           unwilling = {.table = {TABLE, .name = "u", .open = fail_to_open, .source_poll = emit_all}},
                            passing = {.table = {TABLE, .name = "p", .transform = pass}},
                            keeping = {.table = {TABLE, .name = "k", .transform = keep, .transform_flush = pass_kept}},
                            enlarging = {.table = {TABLE, .name = "e", .transform = enlarge}},
@@ -206,7 +224,10 @@ static const struct plugin source = {.table = {TABLE, .name = "s", .source_poll 
                            stalled = {.table = {TABLE, .name = "d", .sink_write = take}},
                            reading = {.table = {TABLE, .name = "r", .open = ask_number, .sink_write = deliver_all}};
 
-/* Open, and in no place yet. */
+static struct config_section section;
+static struct config config = {.path = (char *)(uintptr_t) "rig.ini"};
+
+/* In no place yet; sources are not open either. */
 static struct stage *make(enum fms_role role, const char *name, const struct plugin *plugin)
 {
     struct stage *stage = calloc(1, sizeof *stage);
@@ -215,6 +236,7 @@ static struct stage *make(enum fms_role role, const char *name, const struct plu
     assert_true(stage != NULL && instance != NULL && rig.count < sizeof rig.stages / sizeof *rig.stages);
     *stage = (struct stage){.pipeline = &rig.pipeline,
                             .plugin = plugin,
+                            .section = &section,
                             .name = (char *)(uintptr_t)name,
                             .instance = instance,
                             .wait = {-1, 0, FMS_NEVER}};
@@ -223,8 +245,18 @@ static struct stage *make(enum fms_role role, const char *name, const struct plu
     host_fill(stage, role);
     *instance = (struct instance){.host = &stage->host, .stage = stage, .path = -1};
     pthread_mutex_init(&instance->lock, NULL);
-    assert_int_equal(stage_open(stage), 0);
+    if (role != FMS_SOURCE)
+        assert_int_equal(stage_open(stage), 0);
     return rig.stages[rig.count++] = stage;
+}
+
+static void no_log(void *user, enum fms_level level, const char *pipeline, const char *stage, const char *text)
+{
+    (void)user;
+    (void)level;
+    (void)pipeline;
+    (void)stage;
+    (void)text;
 }
 
 static void quiet(void *user, enum fms_level level, const char *pipeline, const char *stage, const char *text)
@@ -247,6 +279,7 @@ static int setup(void **state)
                                                      .retry_max = FMS_MS,
                                                      .stall_after = 60 * FMS_SECOND};
     rig.pipeline.paths = json_paths_new();
+    rig.pipeline.config = &config;
     log_redirect(quiet, NULL);
     alarm(PATIENCE);
     return pipeline_init(&rig.pipeline);
@@ -268,6 +301,7 @@ static void start(const struct plugin *transform, const struct plugin *first, co
         pipeline_add(&rig.pipeline, make(FMS_SINK, "sink b", second), FMS_SINK);
         ((struct instance *)rig.pipeline.sinks[1]->instance)->number = 1;
     }
+    assert_int_equal(stage_open(rig.pipeline.source), 0);
     pipeline_layout(&rig.pipeline);
     assert_int_equal(snapshot_init(&rig.pipeline), 0);
     assert_int_equal(pthread_create(&rig.lane, NULL, run, &rig.pipeline), 0);
@@ -290,6 +324,7 @@ static void finish(void)
     assert_false(rig.pipeline.must_fail);
     assert_int_equal(rig.pipeline.left, 0);
     assert_int_equal(rig.out_of_order, 0);
+    assert_int_equal(rig.repeated, 0);
     assert_int_equal(rig.told, rig.next);
     assert_int_equal(rig.delivered[0], rig.next);
 }
@@ -434,6 +469,55 @@ static void a_dead_sink_goes(void **state)
     finish();
 }
 
+/* ------------------------------------------------------------------------------------------------------------ source */
+
+static struct stage *a_source(const struct plugin *plugin)
+{
+    return make(FMS_SOURCE, "source", plugin);
+}
+
+static void sources_follow_each_other(void **state)
+{
+    (void)state;
+    start(&keeping, &later, NULL);
+    for (int i = 0; i < 30; i++) {
+        assert_int_equal(change_source(&rig.pipeline, a_source(&source), a_source(&source)), 0);
+        await(&rig.told, 100);
+    }
+    finish();
+}
+
+static void a_source_that_does_not_open_changes_nothing(void **state)
+{
+    (void)state;
+    start(&passing, &later, NULL);
+    await(&rig.told, 100);
+    log_redirect(no_log, NULL);
+    assert_int_equal(change_source(&rig.pipeline, a_source(&unwilling), a_source(&source)), -EIO);
+    log_redirect(quiet, NULL);
+    await(&rig.told, 100);
+    finish();
+}
+
+/* What it has emitted and nobody has settled is delivered, and comes again: the next source was not told of it. */
+static void what_a_source_leaves_is_delivered(void **state)
+{
+    (void)state;
+    rig.pipeline.options.drain_timeout = 20 * FMS_MS;
+    start(&passing, &stalled, NULL);
+    await_blocked();
+    assert_int_equal(change_source(&rig.pipeline, a_source(&source), a_source(&source)), 0);
+    assert_int_equal(rig.told, 0);
+    lane_take(&rig.pipeline);
+    rig.pipeline.options.drain_timeout = 10 * FMS_SECOND;
+    lane_give(&rig.pipeline);
+    change_first_sink(&later, 0);
+    await(&rig.told, 3000);
+    assert_int_equal(rig.repeated, 1000);
+    rig.repeated = 0;
+    finish();
+}
+
 /* ------------------------------------------------------------------------------------------------- records and counts */
 
 /* Records from before a path was asked for are read by who asks for it, too. */
@@ -529,6 +613,9 @@ int main(void)
         CASE(sinks_take_each_others_place),
         CASE(a_dead_sink_is_replaced),
         CASE(a_dead_sink_goes),
+        CASE(sources_follow_each_other),
+        CASE(a_source_that_does_not_open_changes_nothing),
+        CASE(what_a_source_leaves_is_delivered),
         CASE(fields_of_earlier_records_are_found),
         CASE(a_third_form_of_records_is_waited_for),
         CASE(counts_go_on),
