@@ -28,21 +28,6 @@ static bool wait_a_moment(struct pipeline *pipeline, int64_t until)
     return true;
 }
 
-int change_layout(struct pipeline *pipeline, int64_t until)
-{
-    bool may_change;
-
-    lane_take(pipeline);
-    while (!(may_change = records_may_change(&pipeline->records)) && wait_a_moment(pipeline, until))
-        continue;
-    if (may_change) {
-        json_paths_commit(pipeline->paths);
-        pipeline_layout(pipeline);
-    }
-    lane_give(pipeline);
-    return may_change ? 0 : -ETIMEDOUT;
-}
-
 /* ------------------------------------------------------------------------------------------------------- counting on */
 
 static bool is_successor(const struct stage *stage, const struct stage *old)
@@ -54,6 +39,13 @@ static void count_on(struct stage *stage, const struct stage *old)
 {
     stage->tally = old->tally;
     measures_add(&stage->measures, &old->measures);
+}
+
+/* The source may emit again. As the lane. */
+static void go_on(struct pipeline *pipeline)
+{
+    pipeline->is_held = false;
+    pipeline->source->is_woken = true;
 }
 
 /* -------------------------------------------------------------------------------------------------------- transforms */
@@ -159,32 +151,9 @@ int change_transforms(struct pipeline *pipeline, struct stage *const *transforms
         put_transforms(pipeline, transforms, count);
         snapshot_renew(pipeline);
     }
-    pipeline->is_held = false;
-    pipeline->source->is_woken = true;
+    go_on(pipeline);
     lane_give(pipeline);
     return is_empty ? 0 : -ETIMEDOUT;
-}
-
-/* ------------------------------------------------------------------------------------------------------------- sinks */
-
-/* It has settled all that it took, or it will not. As the lane. */
-static void await_sink(struct pipeline *pipeline, struct stage *sink, int64_t until)
-{
-    sink->is_held = true;
-    while (sink->queue.taken > 0 && !sink->is_dead && wait_a_moment(pipeline, until))
-        continue;
-    sink->is_closing = true;
-}
-
-static struct volume left_in(const struct stage *sink)
-{
-    struct volume left = {0, 0};
-
-    for (struct record *record = sink->queue.head; record != NULL; record = slot_of(record, sink)->next) {
-        left.records++;
-        left.bytes += record->public.payload.size;
-    }
-    return left;
 }
 
 /* What comes to a new sink is what the old one leaves, and what comes from now on. */
@@ -199,26 +168,105 @@ static void begin_count(struct stage *sink, struct volume left)
                                              left.bytes - pipeline->passed.bytes};
 }
 
+int change_layout(struct pipeline *pipeline, struct stage *const *sinks, size_t count, int64_t until)
+{
+    bool is_good;
+
+    lane_take(pipeline);
+    while (!(is_good = records_may_change(&pipeline->records) && (count == 0 || flush_all(pipeline, NULL, 0))) &&
+           !pipeline->must_fail) {
+        pipeline->is_held = count > 0;
+        if (!wait_a_moment(pipeline, until))
+            break;
+    }
+    if (is_good) {
+        for (size_t i = 0; i < count; i++) {
+            pipeline_join(pipeline, sinks[i]);
+            begin_count(sinks[i], (struct volume){0, 0});
+        }
+        json_paths_commit(pipeline->paths);
+        pipeline_layout(pipeline);
+        snapshot_renew(pipeline);
+    }
+    go_on(pipeline);
+    lane_give(pipeline);
+    return is_good ? 0 : -ETIMEDOUT;
+}
+
+void change_bounds(struct pipeline *pipeline, const struct pipeline_options *options)
+{
+    struct pipeline_options was;
+
+    lane_take(pipeline);
+    was = pipeline->options;
+    pipeline->options = *options;
+    pipeline->options.name = was.name;
+    pipeline->options.time = was.time;
+    pipeline->options.vehicle = was.vehicle;
+    pipeline->options.vehicle_fields = was.vehicle_fields;
+    pipeline->options.silent_after = was.silent_after;
+    pipeline->options.max_vehicles = was.max_vehicles;
+    pipeline->records.most = (size_t)options->max_in_flight_bytes;
+    go_on(pipeline);
+    lane_give(pipeline);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- sinks */
+
+static struct volume left_in(const struct stage *sink)
+{
+    struct volume left = {0, 0};
+
+    for (struct record *record = sink->queue.head; record != NULL; record = slot_of(record, sink)->next) {
+        left.records++;
+        left.bytes += record->public.payload.size;
+    }
+    return left;
+}
+
+/* It is closed, which may take its time, and still settle some; then the lane is taken. */
+static struct volume close_sink(struct pipeline *pipeline, struct stage *sink)
+{
+    sink->is_closing = true;
+    lane_give(pipeline);
+    stage_close(sink);
+    lane_take(pipeline);
+    settle_run(pipeline);
+    return left_in(sink);
+}
+
 size_t change_sink(struct pipeline *pipeline, struct stage *old, struct stage *sink, int64_t until)
 {
     struct volume left;
 
     lane_take(pipeline);
-    await_sink(pipeline, old, until);
-    lane_give(pipeline);
-    stage_close(old); /* which may take its time, and still settle some */
-    lane_take(pipeline);
-    settle_run(pipeline);
-    left = left_in(old);
+    old->is_held = true;
+    while (old->queue.taken > 0 && !old->is_dead && wait_a_moment(pipeline, until))
+        continue;
+    left = close_sink(pipeline, old);
     pipeline_put_sink(pipeline, old, sink);
-    if (sink == NULL)
-        settle_give_up(old);
-    else
-        settle_hand_over(old, sink);
-    if (sink != NULL && is_successor(sink, old))
+    settle_hand_over(old, sink);
+    if (is_successor(sink, old))
         count_on(sink, old);
-    else if (sink != NULL)
+    else
         begin_count(sink, left);
+    snapshot_renew(pipeline);
+    lane_give(pipeline);
+    return (size_t)left.records;
+}
+
+size_t change_remove_sink(struct pipeline *pipeline, struct stage *old, int64_t until)
+{
+    struct volume left;
+
+    lane_take(pipeline);
+    pipeline_leave(pipeline, old);
+    snapshot_renew(pipeline);
+    while (old->queue.head != NULL && !old->is_dead && wait_a_moment(pipeline, until))
+        continue;
+    left = close_sink(pipeline, old);
+    settle_give_up(old);
+    pipeline_left(pipeline);
     snapshot_renew(pipeline);
     lane_give(pipeline);
     return (size_t)left.records;

@@ -7,19 +7,26 @@
 
 #include "pipeline.h"
 
-/* Records in flight keep their form, which the lane knows of two kinds: waits for those from before the last change to be gone.
- * Then new paths count (json_paths_stage), and new records have room for the sinks that there are. 0, or -ETIMEDOUT at `until`. */
-int change_layout(struct pipeline *pipeline, int64_t until);
+/* New paths count from now on (json_paths_stage), and new sinks, which are open, get what comes from now on; one may be that of dead
+ * letters, where there is none. Records in flight keep their form, of which the lane knows two: waits for those from before the last
+ * change to be gone, and, where sinks come, for transforms to pass on what they keep. 0, or as change_transforms. */
+int change_layout(struct pipeline *pipeline, struct stage *const *sinks, size_t count, int64_t until);
+
+/* Other bounds and times of [pipeline]; its name and what is said of vehicles and time stay. */
+void change_bounds(struct pipeline *pipeline, const struct pipeline_options *options);
 
 /* These are its transforms from now on: some are those it had, the others are open. What goes has passed on what it kept, and is the
  * caller's to close. A new one of the same name and plugin as one that goes counts on from there. 0; or -ETIMEDOUT: at `until`
  * records still waited in one that goes for room, or the pipeline was told to stop. */
 int change_transforms(struct pipeline *pipeline, struct stage *const *transforms, size_t count, int64_t until);
 
-/* A sink, or the sink of dead letters, goes, and `sink`, which is open, takes its place; NULL: none does. The old one is offered
- * nothing more and settles what it took, until `until` at the latest; then it is closed. What it has not settled then is offered to
- * the new one, in order; without one nobody asks for it any more. How many records these were. */
+/* A sink, or the sink of dead letters, goes, and `sink`, which is open, takes its place. The old one is offered nothing more and
+ * settles what it took, until `until` at the latest; then it is closed, and what it has not settled is offered to the new one, in
+ * order. How many records these were. */
 size_t change_sink(struct pipeline *pipeline, struct stage *old, struct stage *sink, int64_t until);
+/* It goes, and none takes its place. Nothing more comes to it; what waits for it is offered and settled, until `until` at the latest,
+ * and then asked for no more. How many records these were. */
+size_t change_remove_sink(struct pipeline *pipeline, struct stage *old, int64_t until);
 
 /* The source ends, as at a stop, and what is in flight is settled, or left after drain_timeout; then it is closed, so that there are
  * never two of them, and `source` is opened. Where that fails `again` is, which is made as the old one was. What was left is

@@ -94,7 +94,7 @@ static bool has_waiting(const struct pipeline *pipeline)
 
 static size_t lane_credit(struct pipeline *pipeline)
 {
-    size_t room;
+    size_t most = (size_t)pipeline->options.max_in_flight, room;
 
     if (pipeline->is_blocked && has_low_water(pipeline) && !has_waiting(pipeline) && !pipeline->is_held) {
         pipeline_block(pipeline, false);
@@ -103,7 +103,7 @@ static size_t lane_credit(struct pipeline *pipeline)
     }
     if (pipeline->is_blocked || pipeline->is_held || pipeline->state != PIPELINE_RUNNING)
         return 0;
-    room = (size_t)pipeline->options.max_in_flight - pipeline->in_flight;
+    room = pipeline->in_flight < most ? most - pipeline->in_flight : 0; /* a bound may have been lowered */
     if (room == 0)
         pipeline_block(pipeline, true);
     return room < PIPELINE_BATCH ? room : PIPELINE_BATCH;

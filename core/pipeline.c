@@ -100,21 +100,59 @@ static void gather_stages(struct pipeline *pipeline)
 
 void pipeline_put_sink(struct pipeline *pipeline, const struct stage *old, struct stage *stage)
 {
-    size_t slots = pipeline_slots(pipeline), n = 0;
+    size_t slots = pipeline_slots(pipeline);
 
-    if (stage != NULL)
-        set_slot(stage, old->slot);
+    set_slot(stage, old->slot);
     for (size_t i = 0; i < slots; i++) {
-        struct stage *sink = pipeline->sinks[i] == old ? stage : pipeline->sinks[i];
-
-        if (sink != NULL)
-            pipeline->sinks[n++] = sink;
+        if (pipeline->sinks[i] == old)
+            pipeline->sinks[i] = stage;
     }
     if (pipeline->dead_letter == old)
         pipeline->dead_letter = stage;
-    else if (stage == NULL)
-        pipeline->sink_count--;
     gather_stages(pipeline);
+}
+
+/* Behind the last sink stand those that are none of them. */
+static void gather_sinks(struct pipeline *pipeline)
+{
+    size_t n = pipeline->sink_count;
+
+    if (pipeline->dead_letter != NULL)
+        pipeline->sinks[n++] = pipeline->dead_letter;
+    if (pipeline->leaving != NULL)
+        pipeline->sinks[n++] = pipeline->leaving;
+    gather_stages(pipeline);
+}
+
+void pipeline_leave(struct pipeline *pipeline, struct stage *sink)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < pipeline->sink_count; i++) {
+        if (pipeline->sinks[i] != sink)
+            pipeline->sinks[n++] = pipeline->sinks[i];
+    }
+    pipeline->sink_count = n;
+    if (pipeline->dead_letter == sink)
+        pipeline->dead_letter = NULL;
+    pipeline->leaving = sink;
+    gather_sinks(pipeline);
+}
+
+void pipeline_left(struct pipeline *pipeline)
+{
+    pipeline->leaving = NULL;
+    gather_sinks(pipeline);
+}
+
+void pipeline_join(struct pipeline *pipeline, struct stage *sink)
+{
+    set_slot(sink, free_slot(pipeline));
+    if (sink->host.role == FMS_DEAD_LETTER)
+        pipeline->dead_letter = sink;
+    else
+        pipeline->sinks[pipeline->sink_count++] = sink;
+    gather_sinks(pipeline);
 }
 
 void pipeline_put_source(struct pipeline *pipeline, struct stage *source)

@@ -82,9 +82,10 @@ struct pipeline {
     struct stage *source;
     struct stage *transforms[PIPELINE_MAX_STAGES];
     size_t transform_count;
-    struct stage *sinks[PIPELINE_MAX_STAGES + 1]; /* the dead letter's sink stands behind the last */
-    size_t sink_count;                            /* without the dead letter's */
+    struct stage *sinks[PIPELINE_MAX_STAGES + 1]; /* behind the last the dead letter's, and one that leaves */
+    size_t sink_count;                            /* without those */
     struct stage *dead_letter;                    /* NULL: none */
+    struct stage *leaving;                        /* nothing more comes to it; NULL: none */
 
     pthread_mutex_t lock;
     pthread_mutex_t next;     /* held by who is to have `lock` next; taken before it */
@@ -155,18 +156,22 @@ int pipeline_init(struct pipeline *pipeline); /* of zeros: locks, wake-up; 0 or 
 void pipeline_destroy(struct pipeline *pipeline);
 /* Puts a stage where it belongs, behind those of its role; there is room. */
 void pipeline_add(struct pipeline *pipeline, struct stage *stage, enum fms_role role);
-/* Another in the place of a sink, or of the dead letters', with its slot; NULL: none. */
+/* Another in the place of a sink, or of the dead letters', with its slot. */
 void pipeline_put_sink(struct pipeline *pipeline, const struct stage *old, struct stage *stage);
+/* A sink, or that of dead letters, joins those that there are, in a slot that is free; or leaves, and is gone later. */
+void pipeline_join(struct pipeline *pipeline, struct stage *sink);
+void pipeline_leave(struct pipeline *pipeline, struct stage *sink);
+void pipeline_left(struct pipeline *pipeline);
 /* A source behind another; what that has emitted and is in flight is told to nobody. */
 void pipeline_put_source(struct pipeline *pipeline, struct stage *source);
 /* Others in the place of all transforms. */
 void pipeline_put_transforms(struct pipeline *pipeline, struct stage *const *transforms, size_t count);
 /* After each change of sinks, paths or bounds; see records_layout for what comes once there are records. */
 void pipeline_layout(struct pipeline *pipeline);
-/* Sinks and the dead letter's, whose is the last slot. */
+/* Sinks, the dead letter's, and one that leaves. */
 static inline size_t pipeline_slots(const struct pipeline *pipeline)
 {
-    return pipeline->sink_count + (pipeline->dead_letter != NULL);
+    return pipeline->sink_count + (pipeline->dead_letter != NULL) + (pipeline->leaving != NULL);
 }
 
 /* The lane measures times and bytes, for somebody is going to look. Before it runs. [control] */
