@@ -60,6 +60,9 @@ const struct fms_option *pipeline_option_table(void)
     return options_table;
 }
 
+#define OWN_PATHS                                                                                                      \
+    (UINT64_C(1) << 63) /* the bit of those who ask for what [pipeline] names; a stage's is that of its index */
+
 static int section_error(struct pipeline *pipeline, const struct config_section *section, const char *format, ...)
     FMS_PRINTF(3, 4);
 static int section_error(struct pipeline *pipeline, const struct config_section *section, const char *format, ...)
@@ -109,21 +112,23 @@ static const struct plugin *stage_plugin(struct pipeline *pipeline, const struct
     return plugin;
 }
 
-static char *stage_name(const struct config_section *section)
+static const char *stage_name(const struct config_section *section)
 {
+    const char *kept = NULL;
     char *name;
 
-    if (asprintf(&name, "%s%s%s", section->kind, *section->name != '\0' ? " " : "", section->name) < 0)
-        return NULL;
-    return name;
+    if (asprintf(&name, "%s%s%s", section->kind, *section->name != '\0' ? " " : "", section->name) >= 0) {
+        kept = words_keep(name);
+        free(name);
+    }
+    return kept;
 }
 
-static void stage_free(struct stage *stage)
+void stage_free(struct stage *stage)
 {
     measures_free(&stage->measures);
     options_memory_free(stage->memory);
     free(stage->instance);
-    free(stage->name);
     free(stage);
 }
 
@@ -135,7 +140,8 @@ static struct stage *stage_new(struct pipeline *pipeline, const struct config_se
 
     if (stage == NULL)
         return NULL;
-    stage->pipeline = pipeline;
+    stage->pipeline = pipeline->running != NULL ? pipeline->running : pipeline;
+    stage->is_new = pipeline->running != NULL;
     stage->plugin = plugin;
     stage->section = section;
     stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
@@ -151,29 +157,63 @@ static struct stage *stage_new(struct pipeline *pipeline, const struct config_se
     return stage;
 }
 
+/* The first that no stage of the pipeline has, nor one of that which it is to replace: fields and letters are told apart by it. */
+static size_t free_index(const struct pipeline *pipeline)
+{
+    uint64_t taken = 0;
+
+    for (size_t i = 0; i < pipeline->stage_count; i++)
+        taken |= UINT64_C(1) << pipeline->stages[i]->index;
+    for (size_t i = 0; pipeline->running != NULL && i < pipeline->running->stage_count; i++)
+        taken |= UINT64_C(1) << pipeline->running->stages[i]->index;
+    return ~taken != 0 ? (size_t)__builtin_ctzll(~taken) : SIZE_MAX;
+}
+
 /* Makes a stage and puts it where it belongs. Its options are still to be filled. */
 static int place_stage(struct pipeline *pipeline, const struct config_section *section, enum fms_role role,
                        const struct plugin *plugin)
 {
     struct stage *stage;
+    size_t index;
 
     if (pipeline->stage_count == PIPELINE_MAX_STAGES)
         return section_error(pipeline, section, "more than %u stages in one pipeline", PIPELINE_MAX_STAGES);
+    index = free_index(pipeline);
+    if (index == SIZE_MAX)
+        return section_error(pipeline, section, "more stages than can be changed at once: change some first");
     stage = stage_new(pipeline, section, plugin);
     if (stage == NULL)
         return -ENOMEM;
     pipeline_add(pipeline, stage, role);
+    stage->index = index;
     host_fill(stage, role);
     return 0;
+}
+
+/* The stage of a running pipeline that says the same; NULL: there is none. */
+static struct stage *same_stage(const struct pipeline *running, const struct config_section *section)
+{
+    for (size_t i = 0; running != NULL && i < running->stage_count; i++) {
+        const struct config_section *its = running->stages[i]->section;
+
+        if (strcmp(its->kind, section->kind) == 0 && strcmp(its->name, section->name) == 0)
+            return config_is_same(its, section) ? running->stages[i] : NULL;
+    }
+    return NULL;
 }
 
 static int add_stage(struct pipeline *pipeline, const struct config_section *section)
 {
     enum fms_role role = section_role(section);
     const struct plugin *plugin = stage_plugin(pipeline, section, role);
-    int error = plugin != NULL ? place_stage(pipeline, section, role, plugin) : -EINVAL;
-    struct stage *stage;
+    struct stage *stage = plugin != NULL ? same_stage(pipeline->running, section) : NULL;
+    int error;
 
+    if (stage != NULL) {
+        pipeline_list(pipeline, stage, role);
+        return 0;
+    }
+    error = plugin != NULL ? place_stage(pipeline, section, role, plugin) : -EINVAL;
     if (error != 0)
         return error;
     stage = pipeline->stages[pipeline->stage_count - 1];
@@ -240,15 +280,18 @@ static int fill_pipeline_options(struct pipeline *pipeline, const struct config_
 {
     static const struct config_section empty = {.kind = (char *)(uintptr_t) "pipeline", .name = (char *)(uintptr_t) ""};
     const char *base = strrchr(pipeline->config->path, '/');
+    char *name;
     int error = options_fill(options_table, 0, NULL, pipeline->config, section != NULL ? section : &empty,
                              pipeline->paths, pipeline->memory, &pipeline->options);
 
-    if (error == 0 && pipeline->options.name == NULL) {
-        base = base != NULL ? base + 1 : pipeline->config->path;
-        pipeline->default_name = strndup(base, strcspn(base, "."));
-        pipeline->options.name = pipeline->default_name;
-    }
-    return error;
+    if (error != 0)
+        return error;
+    base = base != NULL ? base + 1 : pipeline->config->path;
+    name = pipeline->options.name != NULL ? strdup(pipeline->options.name) : strndup(base, strcspn(base, "."));
+    pipeline->options.name = name != NULL ? words_keep(name) : NULL;
+    pipeline->file = words_keep(pipeline->config->path);
+    free(name);
+    return pipeline->options.name != NULL && pipeline->file != NULL ? 0 : -ENOMEM;
 }
 
 static bool is_stage(const struct config_section *section)
@@ -341,8 +384,10 @@ static void finish_stages(struct pipeline *pipeline)
 
     for (size_t i = 0; i < pipeline->sink_count; i++)
         durable = durable && (pipeline->sinks[i]->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0;
-    for (size_t i = 0; i < pipeline->stage_count; i++)
-        pipeline->stages[i]->host.durable_sinks = durable;
+    for (size_t i = 0; i < pipeline->stage_count; i++) {
+        if (pipeline->stages[i]->is_new || pipeline->running == NULL)
+            pipeline->stages[i]->host.durable_sinks = durable;
+    }
 }
 
 /* What check, open or probe returned: 0 or an error, which gets the host's words if it came without any. */
@@ -368,7 +413,7 @@ static int check_stages(struct pipeline *pipeline)
     for (size_t i = 0; i < pipeline->stage_count; i++) {
         struct stage *stage = pipeline->stages[i];
 
-        if (stage->plugin->table.check != NULL &&
+        if (stage->plugin->table.check != NULL && (stage->is_new || pipeline->running == NULL) &&
             stage_result(stage, "check", stage->plugin->table.check(stage->instance, &stage->host)) != 0)
             error = -EINVAL;
     }
@@ -394,23 +439,45 @@ struct pipeline *pipeline_load(const char *path)
     return pipeline_load_with(path, NULL);
 }
 
+static uint64_t indices_of(const struct pipeline *pipeline)
+{
+    uint64_t indices = OWN_PATHS;
+
+    for (size_t i = 0; i < pipeline->stage_count; i++)
+        indices |= UINT64_C(1) << pipeline->stages[i]->index;
+    return indices;
+}
+
+/* The paths of one that is to take another's place stand beside that one's. */
+static int make_paths(struct pipeline *pipeline)
+{
+    struct pipeline *running = pipeline->running;
+
+    pipeline->paths = running != NULL ? running->paths : json_paths_new();
+    if (running != NULL)
+        return json_paths_stage(running->paths, indices_of(running));
+    return pipeline->paths != NULL ? 0 : -ENOMEM;
+}
+
 /* 0, -EINVAL, or what is wrong with the surroundings rather than with the file. */
 static int load_into(struct pipeline *pipeline, const struct pipeline_stand_ins *stand_ins)
 {
     int error;
 
     pipeline->memory = options_memory_new();
-    pipeline->paths = json_paths_new();
-    if (pipeline->memory == NULL || pipeline->paths == NULL)
+    error = make_paths(pipeline);
+    if (pipeline->memory == NULL || error != 0)
         return -ENOMEM;
+    json_paths_user(pipeline->paths, OWN_PATHS);
     if (add_sections(pipeline, stand_ins) != 0)
         return -EINVAL;
-    error = make_fleet(pipeline);
+    error = pipeline->running == NULL ? make_fleet(pipeline) : 0;
     if (error != 0)
         return error;
     finish_stages(pipeline);
-    pipeline_layout(pipeline);
-    error = snapshot_init(pipeline);
+    if (pipeline->running == NULL)
+        pipeline_layout(pipeline);
+    error = pipeline->running == NULL ? snapshot_init(pipeline) : 0;
     if (error == 0)
         error = check_stages(pipeline);
     if (error == 0)
@@ -419,11 +486,14 @@ static int load_into(struct pipeline *pipeline, const struct pipeline_stand_ins 
 }
 
 /* `config`: NULL, or what was read before. */
-static struct pipeline *load(const char *path, struct config *config, const struct pipeline_stand_ins *stand_ins)
+static struct pipeline *load(const char *path, struct config *config, const struct pipeline_stand_ins *stand_ins,
+                             struct pipeline *running)
 {
     struct pipeline *pipeline = calloc(1, sizeof *pipeline);
     int error = pipeline != NULL ? pipeline_init(pipeline) : -ENOMEM;
 
+    if (pipeline != NULL)
+        pipeline->running = running;
     if (error != 0) {
         log_config(FMS_LOG_ERROR, path, 0, "cannot be loaded: %s", strerror(-error));
         config_free(config);
@@ -443,27 +513,57 @@ static struct pipeline *load(const char *path, struct config *config, const stru
 
 struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins)
 {
-    return load(path, NULL, stand_ins);
+    return load(path, NULL, stand_ins, NULL);
 }
 
 struct pipeline *pipeline_load_config(struct config *take, const struct pipeline_stand_ins *stand_ins)
 {
-    return load(take->path, take, stand_ins);
+    return load(take->path, take, stand_ins, NULL);
+}
+
+struct pipeline *pipeline_load_beside(struct pipeline *running)
+{
+    return load(running->file, NULL, NULL, running);
+}
+
+struct stage *stage_remake(struct pipeline *next, const struct stage *stage)
+{
+    const struct fms_plugin *table = &stage->plugin->table;
+    size_t index = free_index(next);
+    struct stage *again = index != SIZE_MAX ? stage_new(next, stage->section, stage->plugin) : NULL;
+
+    if (again == NULL)
+        return NULL;
+    again->index = index;
+    host_fill(again, stage->host.role);
+    again->host.durable_sinks = stage->host.durable_sinks;
+    json_paths_user(next->paths, UINT64_C(1) << index);
+    if (options_fill(table->options, stage->host.role, table->name, next->running->config, stage->section, next->paths,
+                     again->memory, again->instance) == 0 &&
+        (table->check == NULL || stage_result(again, "check", table->check(again->instance, &again->host)) == 0))
+        return again;
+    stage_free(again);
+    return NULL;
 }
 
 void pipeline_free(struct pipeline *pipeline)
 {
     if (pipeline == NULL)
         return;
-    settle_abandon(pipeline);
+    if (pipeline->running == NULL)
+        settle_abandon(pipeline);
     pipeline_destroy(pipeline);
-    for (size_t i = 0; i < pipeline->stage_count; i++)
-        stage_free(pipeline->stages[i]);
+    for (size_t i = 0; i < pipeline->stage_count; i++) {
+        if (pipeline->stages[i]->is_new || pipeline->running == NULL)
+            stage_free(pipeline->stages[i]);
+    }
     fleet_free(pipeline->fleet);
     options_memory_free(pipeline->memory);
-    json_paths_free(pipeline->paths);
+    if (pipeline->running == NULL)
+        json_paths_free(pipeline->paths);
+    else if (pipeline->paths != NULL)
+        json_paths_unstage(pipeline->paths);
     config_free(pipeline->config);
-    free(pipeline->default_name);
     free(pipeline);
 }
 
@@ -560,6 +660,11 @@ int stage_open(struct stage *stage)
         measures_link(&stage->measures, false, "not connected yet");
     if (stage->plugin->table.open != NULL)
         error = stage_result(stage, "open", stage->plugin->table.open(stage->instance, &stage->host));
+    if (error == 0 && stage->is_dead) { /* it has broken a rule */
+        if (stage->plugin->table.close != NULL)
+            stage->plugin->table.close(stage->instance);
+        error = -EINVAL;
+    }
     stage->is_open = error == 0;
     return error;
 }
@@ -582,13 +687,13 @@ int pipeline_open(struct pipeline *pipeline)
 
 void pipeline_close(struct pipeline *pipeline)
 {
-    size_t slots = pipeline_slots(pipeline);
-
+    pthread_mutex_lock(&pipeline->stages_lock);
     stage_close(pipeline->source);
     for (size_t i = 0; i < pipeline->transform_count; i++)
         stage_close(pipeline->transforms[i]);
-    for (size_t i = 0; i < slots; i++)
+    for (size_t i = 0; i < pipeline_slots(pipeline); i++)
         stage_close(pipeline->sinks[i]);
+    pthread_mutex_unlock(&pipeline->stages_lock);
     snapshot_take(pipeline);
 }
 

@@ -19,6 +19,14 @@ struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stan
 /* The same of a file that was read, which it takes, in any case. */
 struct pipeline *pipeline_load_config(struct config *take, const struct pipeline_stand_ins *stand_ins);
 
+/* The file of a running pipeline as it is now, as a pipeline that is to take its place: a section that says what it said has the
+ * stage of the running one, the others have stages that are `is_new` and not open. Fields of payloads are asked for beside those in use
+ * (json_paths_stage). It is not to be run; pipeline_free gives back what is its own. NULL as for pipeline_load. */
+struct pipeline *pipeline_load_beside(struct pipeline *running);
+/* A new one of what the running pipeline's stage was made of, for should its successor not open. NULL: it cannot be, logged. */
+struct stage *stage_remake(struct pipeline *next, const struct stage *stage);
+void stage_free(struct stage *stage);
+
 /* The options of [pipeline], for `fmspipe describe pipeline`. */
 const struct fms_option *pipeline_option_table(void);
 

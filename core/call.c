@@ -15,10 +15,12 @@ void rule_broken(struct stage *stage, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    log_line(FMS_LOG_ERROR, stage->pipeline->options.name, stage->name,
-             "plugin %s breaks a rule: it %s; the pipeline stops", stage->plugin->table.name, text);
-    stage->pipeline->must_fail = true;
-    pipeline_wake(stage->pipeline);
+    log_line(FMS_LOG_ERROR, stage->pipeline->options.name, stage->name, "plugin %s breaks a rule: it %s; %s",
+             stage->plugin->table.name, text, stage->is_new ? "it is not taken" : "the pipeline stops");
+    if (stage->is_new)
+        stage->is_dead = true;
+    else
+        pipeline_fail(stage->pipeline);
 }
 
 /* The plugin has told the cause; this tells what follows, and the errno's words only where it has not. */

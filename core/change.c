@@ -11,16 +11,21 @@
 #include "log.h"
 #include "settle.h"
 #include "snapshot.h"
+#include "tap.h"
 
 #define LOOK (2 * FMS_MS) /* how often it is seen whether what is waited for has come */
+
+static bool is_ending(const struct pipeline *pipeline)
+{
+    return pipeline->must_stop || pipeline->must_fail || pipeline->must_finish || pipeline->state == PIPELINE_ENDED;
+}
 
 /* Lets the lane work for a moment; false: there is no time left, or the pipeline is to end. As the lane. */
 static bool wait_a_moment(struct pipeline *pipeline, int64_t until)
 {
     struct timespec pause = {0, LOOK};
 
-    if (clock_now() >= until || pipeline->must_stop || pipeline->must_fail || pipeline->must_finish ||
-        pipeline->state != PIPELINE_RUNNING)
+    if (clock_now() >= until || is_ending(pipeline))
         return false;
     lane_give(pipeline);
     nanosleep(&pause, NULL);
@@ -108,6 +113,19 @@ static bool flush_all(struct pipeline *pipeline, struct stage *const *staying, s
     return is_empty;
 }
 
+/* From what goes to what comes under its name. */
+static void move_taps(const struct pipeline *pipeline, struct stage *const *transforms, size_t count)
+{
+    for (size_t i = 0; i < pipeline->transform_count; i++) {
+        const struct stage *old = pipeline->transforms[i], *next = NULL;
+
+        for (size_t k = 0; k < count; k++)
+            next = strcmp(transforms[k]->name, old->name) == 0 ? transforms[k] : next;
+        if (next != old)
+            tap_follow(old, next);
+    }
+}
+
 /* What was told to have come out of each that stays is no less afterwards, whatever counts there now. */
 static void put_transforms(struct pipeline *pipeline, struct stage *const *transforms, size_t count)
 {
@@ -125,6 +143,7 @@ static void put_transforms(struct pipeline *pipeline, struct stage *const *trans
         if (old != transforms[i])
             count_on(transforms[i], old);
     }
+    move_taps(pipeline, transforms, count);
     pipeline_put_transforms(pipeline, transforms, count);
     for (size_t i = 0; i < count; i++) {
         struct volume *before = &transforms[i]->tally.before, counted;
@@ -225,26 +244,44 @@ static struct volume left_in(const struct stage *sink)
 }
 
 /* It is closed, which may take its time, and still settle some; then the lane is taken. */
-static struct volume close_sink(struct pipeline *pipeline, struct stage *sink)
+static void close_sink(struct pipeline *pipeline, struct stage *sink)
 {
     sink->is_closing = true;
     lane_give(pipeline);
     stage_close(sink);
     lane_take(pipeline);
     settle_run(pipeline);
-    return left_in(sink);
 }
 
-size_t change_sink(struct pipeline *pipeline, struct stage *old, struct stage *sink, int64_t until)
+/* `stage`, or where it does not open `again`; where that does not either, dead, and the pipeline fails. */
+static struct stage *open_one(struct stage *stage, struct stage *again, int *error)
+{
+    *error = stage->is_open ? 0 : stage_open(stage);
+    if (*error == 0)
+        return stage;
+    if (stage_open(again) != 0) {
+        again->is_dead = true;
+        pipeline_fail(again->pipeline);
+    }
+    return again;
+}
+
+int change_sink(struct pipeline *pipeline, struct stage *old, struct stage *sink, struct stage *again, int64_t until)
 {
     struct volume left;
+    int error;
 
     lane_take(pipeline);
     old->is_held = true;
     while (old->queue.taken > 0 && !old->is_dead && wait_a_moment(pipeline, until))
         continue;
-    left = close_sink(pipeline, old);
+    close_sink(pipeline, old);
+    lane_give(pipeline);
+    sink = open_one(sink, again, &error);
+    lane_take(pipeline);
+    left = left_in(old);
     pipeline_put_sink(pipeline, old, sink);
+    tap_follow(old, sink);
     settle_hand_over(old, sink);
     if (is_successor(sink, old))
         count_on(sink, old);
@@ -252,7 +289,7 @@ size_t change_sink(struct pipeline *pipeline, struct stage *old, struct stage *s
         begin_count(sink, left);
     snapshot_renew(pipeline);
     lane_give(pipeline);
-    return (size_t)left.records;
+    return error;
 }
 
 size_t change_remove_sink(struct pipeline *pipeline, struct stage *old, int64_t until)
@@ -264,9 +301,11 @@ size_t change_remove_sink(struct pipeline *pipeline, struct stage *old, int64_t 
     snapshot_renew(pipeline);
     while (old->queue.head != NULL && !old->is_dead && wait_a_moment(pipeline, until))
         continue;
-    left = close_sink(pipeline, old);
+    close_sink(pipeline, old);
+    left = left_in(old);
     settle_give_up(old);
     pipeline_left(pipeline);
+    tap_follow(old, NULL);
     snapshot_renew(pipeline);
     lane_give(pipeline);
     return (size_t)left.records;
@@ -274,14 +313,13 @@ size_t change_remove_sink(struct pipeline *pipeline, struct stage *old, int64_t 
 
 /* ------------------------------------------------------------------------------------------------------------ source */
 
-/* False: the pipeline ends. */
-static bool pause_lane(struct pipeline *pipeline)
+bool change_pause(struct pipeline *pipeline)
 {
     struct timespec pause = {0, LOOK};
 
     lane_take(pipeline);
     pipeline->is_pausing = true;
-    while (!pipeline->is_paused && !pipeline->must_stop && !pipeline->must_fail && !pipeline->must_finish) {
+    while (!pipeline->is_paused && !is_ending(pipeline)) {
         lane_give(pipeline);
         nanosleep(&pause, NULL);
         lane_take(pipeline);
@@ -297,22 +335,15 @@ int change_source(struct pipeline *pipeline, struct stage *source, struct stage 
     struct stage *old = pipeline->source;
     int error;
 
-    if (!pause_lane(pipeline))
-        return -ECANCELED;
     stage_close(old);
-    error = stage_open(source);
-    if (error != 0 && stage_open(again) != 0) {
-        again->is_dead = true;
-        pipeline_fail(pipeline);
-    }
-    if (error != 0)
-        source = again;
+    source = open_one(source, again, &error);
     lane_take(pipeline);
     if (is_successor(source, old))
         count_on(source, old);
     pipeline_put_source(pipeline, source);
+    tap_follow(old, source);
     lane_resume(pipeline);
     snapshot_renew(pipeline);
     lane_give(pipeline);
-    return error != 0 ? -EIO : 0;
+    return error;
 }

@@ -20,18 +20,20 @@ void change_bounds(struct pipeline *pipeline, const struct pipeline_options *opt
  * records still waited in one that goes for room, or the pipeline was told to stop. */
 int change_transforms(struct pipeline *pipeline, struct stage *const *transforms, size_t count, int64_t until);
 
-/* A sink, or the sink of dead letters, goes, and `sink`, which is open, takes its place. The old one is offered nothing more and
- * settles what it took, until `until` at the latest; then it is closed, and what it has not settled is offered to the new one, in
- * order. How many records these were. */
-size_t change_sink(struct pipeline *pipeline, struct stage *old, struct stage *sink, int64_t until);
+/* A sink, or the sink of dead letters, goes, and `sink` takes its place. The old one is offered nothing more and settles what it took,
+ * until `until` at the latest; then it is closed, and what it has not settled is offered to the new one, in order. One that is not
+ * open yet is opened then; where that fails `again` is, and takes the place, as in change_source. 0, or the error of `sink`. */
+int change_sink(struct pipeline *pipeline, struct stage *old, struct stage *sink, struct stage *again, int64_t until);
 /* It goes, and none takes its place. Nothing more comes to it; what waits for it is offered and settled, until `until` at the latest,
  * and then asked for no more. How many records these were. */
 size_t change_remove_sink(struct pipeline *pipeline, struct stage *old, int64_t until);
 
-/* The source ends, as at a stop, and what is in flight is settled, or left after drain_timeout; then it is closed, so that there are
- * never two of them, and `source` is opened. Where that fails `again` is, which is made as the old one was. What was left is
- * delivered all the same; a source with a durable input gets it again. 0; -EIO: `again` is the source, or neither could be opened,
- * and the pipeline fails; -ECANCELED: the pipeline ends, with the source that it had. */
+/* The source ends, as at a stop, and what is in flight is settled, or left after drain_timeout; then the lane pauses. False: the pipeline
+ * ends, with the source that it had. */
+bool change_pause(struct pipeline *pipeline);
+/* Of a lane that has paused: the source is closed, so that there are never two of them, and `source` is opened. Where that fails
+ * `again` is, which is made as the old one was; should that fail, too, the pipeline does. What was left in flight is delivered all the
+ * same; a source with a durable input gets it again. Then the lane goes on. 0, or the error of `source`. */
 int change_source(struct pipeline *pipeline, struct stage *source, struct stage *again);
 
 #endif

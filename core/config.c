@@ -615,3 +615,14 @@ const struct config_entry *config_find(const struct config_section *section, con
             return &section->entries[i];
     return NULL;
 }
+
+bool config_is_same(const struct config_section *a, const struct config_section *b)
+{
+    size_t n = a != NULL ? a->count : 0;
+    bool is_same = n == (b != NULL ? b->count : 0);
+
+    for (size_t i = 0; i < n && is_same; i++)
+        is_same = strcmp(a->entries[i].key, b->entries[i].key) == 0 &&
+                  strcmp(a->entries[i].value, b->entries[i].value) == 0;
+    return is_same;
+}

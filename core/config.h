@@ -2,6 +2,7 @@
 #ifndef FMS_CONFIG_H
 #define FMS_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct config_entry {
@@ -32,6 +33,9 @@ int config_read(const char *path, struct config **config);
 int config_parse(const char *name, const char *text, size_t size, struct config **config);
 
 void config_free(struct config *config);
+
+/* Whether they say the same, in the same order, on whatever lines. NULL says nothing. */
+bool config_is_same(const struct config_section *a, const struct config_section *b);
 
 /* The entry of that key, or NULL. */
 const struct config_entry *config_find(const struct config_section *section, const char *key);

@@ -754,3 +754,18 @@ int options_fill(const struct fms_option *table, enum fms_role role, const char 
                    filler.errors - OPTIONS_ERRORS);
     return filler.enomem ? -ENOMEM : filler.errors > 0 ? -EINVAL : 0;
 }
+
+const char *options_shown(const struct fms_option *table, const char *key, const char *value, char *text, size_t size)
+{
+    static const struct fms_option unknown = {.type = FMS_STRING};
+    const struct fms_option *option = &unknown;
+    char shown[OPTIONS_SHOWN + 4];
+
+    for (; table != NULL && table->name != NULL; table++) {
+        if (strcmp(table->name, key) == 0)
+            option = table;
+    }
+    options_quote(value, shown, sizeof shown);
+    snprintf(text, size, "%s", options_is_secret(option, key) ? "(a secret)" : shown);
+    return text;
+}

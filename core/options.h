@@ -24,6 +24,9 @@ int options_fill(const struct fms_option *table, enum fms_role role, const char 
  * -EINVAL with what is wrong in `error`. */
 int options_check_table(const struct fms_option *table, size_t instance_size, char *error, size_t size);
 
+/* A value of a file as it may be shown, in `text`: a secret by that word, a long one cut. */
+const char *options_shown(const struct fms_option *table, const char *key, const char *value, char *text, size_t size);
+
 /* What the option takes, in words: "1ms to 60m", "yes, no", "at least 1KiB". */
 void options_accepts(const struct fms_option *option, char *text, size_t size);
 

@@ -18,6 +18,7 @@ int pipeline_init(struct pipeline *pipeline)
 {
     pthread_mutex_init(&pipeline->lock, NULL);
     pthread_mutex_init(&pipeline->next, NULL);
+    pthread_mutex_init(&pipeline->stages_lock, NULL);
     pthread_mutex_init(&pipeline->inbox_lock, NULL);
     pthread_mutex_init(&pipeline->shown.lock, NULL);
     clock_cond_init(&pipeline->shown.changed);
@@ -35,6 +36,7 @@ void pipeline_destroy(struct pipeline *pipeline)
     close(pipeline->wake_fd);
     pthread_mutex_destroy(&pipeline->lock);
     pthread_mutex_destroy(&pipeline->next);
+    pthread_mutex_destroy(&pipeline->stages_lock);
     pthread_mutex_destroy(&pipeline->inbox_lock);
     pthread_mutex_destroy(&pipeline->shown.lock);
     pthread_cond_destroy(&pipeline->shown.changed);
@@ -66,22 +68,28 @@ static size_t slots_needed(const struct pipeline *pipeline)
     return needed;
 }
 
-void pipeline_add(struct pipeline *pipeline, struct stage *stage, enum fms_role role)
+void pipeline_list(struct pipeline *pipeline, struct stage *stage, enum fms_role role)
 {
-    stage->index = pipeline->stage_count;
-    set_slot(stage, role == FMS_SOURCE || role == FMS_TRANSFORM ? 0 : free_slot(pipeline));
     pipeline->stages[pipeline->stage_count++] = stage;
-    if (role == FMS_SOURCE) {
+    if (role == FMS_SOURCE)
         pipeline->source = stage;
-    } else if (role == FMS_TRANSFORM) {
+    else if (role == FMS_TRANSFORM)
         pipeline->transforms[pipeline->transform_count++] = stage;
-    } else if (role == FMS_SINK) {
+    else if (role == FMS_SINK)
         pipeline->sinks[pipeline->sink_count++] = stage;
-    } else {
+    else
         pipeline->dead_letter = stage;
-    }
     if (pipeline->dead_letter != NULL)
         pipeline->sinks[pipeline->sink_count] = pipeline->dead_letter; /* behind the last */
+}
+
+void pipeline_add(struct pipeline *pipeline, struct stage *stage, enum fms_role role)
+{
+    bool has_slot = role == FMS_SINK || role == FMS_DEAD_LETTER;
+
+    stage->index = pipeline->stage_count;
+    set_slot(stage, has_slot ? free_slot(pipeline) : 0);
+    pipeline_list(pipeline, stage, role);
 }
 
 /* All stages, once more: along the way of a record. */
@@ -89,12 +97,16 @@ static void gather_stages(struct pipeline *pipeline)
 {
     size_t n = 0;
 
+    pthread_mutex_lock(&pipeline->shown.lock);
     pipeline->stages[n++] = pipeline->source;
     for (size_t i = 0; i < pipeline->transform_count; i++)
         pipeline->stages[n++] = pipeline->transforms[i];
     for (size_t i = 0; i < pipeline_slots(pipeline); i++)
         pipeline->stages[n++] = pipeline->sinks[i];
     pipeline->stage_count = n;
+    pthread_mutex_unlock(&pipeline->shown.lock);
+    for (size_t i = 0; i < n; i++)
+        pipeline->stages[i]->is_new = false;
     pipeline->changes++;
 }
 

@@ -44,7 +44,8 @@ struct watched {
 /* What others see of it; see snapshot.h. */
 struct shown {
     _Atomic bool is_wanted;
-    pthread_mutex_t lock; /* taken after any other but those of struct measures; guards what follows */
+    pthread_mutex_t
+        lock; /* taken after any other but those of struct measures; guards what follows, and pipeline.stages */
     pthread_cond_t changed;
     bool is_running; /* a lane, which answers */
     uint64_t number; /* of the latest */
@@ -70,8 +71,9 @@ struct meter {
 
 struct pipeline {
     struct pipeline_options options;
-    char *default_name; /* from the file's name */
+    const char *file; /* see words_keep */
     struct config *config;
+    struct pipeline *running; /* this is to take its place, and has some of its stages; NULL: it is none's */
     struct options_memory *memory;
     struct json_paths *paths;
     struct fleet *fleet;           /* NULL: none is kept */
@@ -88,8 +90,9 @@ struct pipeline {
     struct stage *leaving;                        /* nothing more comes to it; NULL: none */
 
     pthread_mutex_t lock;
-    pthread_mutex_t next;     /* held by who is to have `lock` next; taken before it */
-    _Atomic unsigned waiting; /* for that */
+    pthread_mutex_t next;        /* held by who is to have `lock` next; taken before it */
+    pthread_mutex_t stages_lock; /* held by who opens or closes stages while it runs; taken before both */
+    _Atomic unsigned waiting;    /* for that */
     int wake_fd;
     _Atomic bool is_signalled; /* wake_fd was written and not yet read; any thread */
     bool is_entered;           /* by a thread between fms_enter and fms_leave */
@@ -156,6 +159,8 @@ int pipeline_init(struct pipeline *pipeline); /* of zeros: locks, wake-up; 0 or 
 void pipeline_destroy(struct pipeline *pipeline);
 /* Puts a stage where it belongs, behind those of its role; there is room. */
 void pipeline_add(struct pipeline *pipeline, struct stage *stage, enum fms_role role);
+/* The same for one that stays where it is in another pipeline. */
+void pipeline_list(struct pipeline *pipeline, struct stage *stage, enum fms_role role);
 /* Another in the place of a sink, or of the dead letters', with its slot. */
 void pipeline_put_sink(struct pipeline *pipeline, const struct stage *old, struct stage *stage);
 /* A sink, or that of dead letters, joins those that there are, in a slot that is free; or leaves, and is gone later. */

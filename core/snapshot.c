@@ -158,7 +158,7 @@ static void show_times(const struct pipeline *pipeline, struct pipeline_view *to
 static void show_pipeline(const struct pipeline *pipeline, struct pipeline_view *to)
 {
     to->name = pipeline->options.name;
-    to->file = pipeline->config != NULL ? pipeline->config->path : NULL;
+    to->file = pipeline->file;
     to->shown_at = clock_now();
     to->state = pipeline->state;
     to->has_failed = pipeline->has_failed;

@@ -77,13 +77,14 @@ struct stage {
     struct pipeline *pipeline;
     const struct plugin *plugin;
     const struct config_section *section;
-    char *name;
+    const char *name; /* see words_keep */
     void *instance;
     struct options_memory *memory; /* what the instance's options point to */
     struct measures measures;
     size_t index; /* in pipeline.stages */
     bool is_open;
     bool is_dead;              /* it failed or finished: not called any more */
+    bool is_new;               /* it is not in its pipeline yet: what it breaks is its own */
     bool is_held;              /* sinks that go: offered nothing more */
     bool is_closing;           /* and not called any more; what they settle still counts */
     bool has_ended;            /* the source returned FMS_END; the transform was flushed after that */

@@ -151,6 +151,20 @@ void tap_end(struct pipeline *pipeline)
     pipeline->is_past_taps = true;
 }
 
+void tap_follow(const struct stage *old, const struct stage *stage)
+{
+    static const struct stage nowhere;
+
+    for (size_t i = 0; i < TAPS_MOST; i++) {
+        pthread_mutex_lock(&taps[i].lock);
+        if (taps[i].stage == old) {
+            taps[i].stage = stage != NULL ? stage : &nowhere;
+            taps[i].left = stage != NULL ? taps[i].left : 0;
+        }
+        pthread_mutex_unlock(&taps[i].lock);
+    }
+}
+
 /* -------------------------------------------------------------------------------------------------------- the reader */
 
 /* "kafka" of "sink kafka". */
@@ -212,8 +226,11 @@ static int occupy(struct tap *tap, struct pipeline *pipeline, const struct stage
 int tap_open(struct pipeline *pipeline, const struct tap_wish *wish, struct tap **tap)
 {
     const struct stage *stage = NULL;
-    int error = find_stage(pipeline, wish->stage, &stage);
+    int error;
 
+    pthread_mutex_lock(&pipeline->shown.lock); /* in which stages come and go */
+    error = find_stage(pipeline, wish->stage, &stage);
+    pthread_mutex_unlock(&pipeline->shown.lock);
     if (error != 0)
         return error;
     error = -EBUSY;

@@ -47,6 +47,8 @@ void tap_close(struct tap *tap);
 
 /* A record passes there: for pipelines that are tapped, see pipeline.is_tapped. `reason`: NULL but for TAP_DEAD. [lane] */
 void tap_pass(const struct stage *stage, enum tap_point point, const struct fms_record *record, const char *reason);
+/* What looked at a stage looks at the one in its place; NULL: there is none, and no more will pass. [lane] */
+void tap_follow(const struct stage *old, const struct stage *stage);
 /* No more will pass. [lane] */
 void tap_end(struct pipeline *pipeline);
 

@@ -1,9 +1,11 @@
-/* words.c - what somebody may have meant who wrote a word that is none. */
+/* words.c - see words.h. */
 #include "words.h"
 
 #include <ctype.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 static size_t least_of(size_t a, size_t b)
@@ -56,4 +58,26 @@ const char *words_nearest(const char *word, const char *const *words, size_t cou
         }
     }
     return nearest;
+}
+
+const char *words_keep(const char *text)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static struct kept {
+        struct kept *next;
+        char text[];
+    } * kept;
+    size_t size = strlen(text) + 1;
+    struct kept *found;
+
+    pthread_mutex_lock(&lock);
+    for (found = kept; found != NULL && strcmp(found->text, text) != 0; found = found->next)
+        continue;
+    if (found == NULL && (found = malloc(sizeof *found + size)) != NULL) {
+        memcpy(found->text, text, size);
+        found->next = kept;
+        kept = found;
+    }
+    pthread_mutex_unlock(&lock);
+    return found != NULL ? found->text : NULL;
 }

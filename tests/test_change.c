@@ -360,6 +360,13 @@ static int64_t in_ms(int64_t ms)
     return clock_now() + ms * FMS_MS;
 }
 
+static void change_first_sink(const struct plugin *plugin, int64_t patience_ms)
+{
+    struct stage *old = rig.pipeline.sinks[0];
+
+    change_sink(&rig.pipeline, old, make(FMS_SINK, old->name, plugin), NULL, in_ms(patience_ms));
+}
+
 /* -------------------------------------------------------------------------------------------------------- transforms */
 
 static void change_to(size_t count, ...)
@@ -415,20 +422,13 @@ static void what_waits_for_room_is_not_lost(void **state)
         sleep_ms(1);
     assert_int_equal(change_transforms(&rig.pipeline, &next, 1, in_ms(30)), -ETIMEDOUT);
     assert_ptr_not_equal(rig.pipeline.transforms[0], next);
-    assert_int_equal(change_sink(&rig.pipeline, rig.pipeline.sinks[0], make(FMS_SINK, "sink a", &later), in_ms(1)), 1);
+    change_first_sink(&later, 1);
     await(&rig.told, 20);
     change_to(1, next);
     finish();
 }
 
 /* ------------------------------------------------------------------------------------------------------------- sinks */
-
-static void change_first_sink(const struct plugin *plugin, int64_t patience_ms)
-{
-    struct stage *old = rig.pipeline.sinks[0];
-
-    change_sink(&rig.pipeline, old, make(FMS_SINK, old->name, plugin), in_ms(patience_ms));
-}
 
 static void sinks_take_each_others_place(void **state)
 {
@@ -522,12 +522,18 @@ static struct stage *a_source(const struct plugin *plugin)
     return make(FMS_SOURCE, "source", plugin);
 }
 
+static int replace_source(struct stage *next, struct stage *again)
+{
+    assert_true(change_pause(&rig.pipeline));
+    return change_source(&rig.pipeline, next, again);
+}
+
 static void sources_follow_each_other(void **state)
 {
     (void)state;
     start(&keeping, &later, NULL);
     for (int i = 0; i < 30; i++) {
-        assert_int_equal(change_source(&rig.pipeline, a_source(&source), a_source(&source)), 0);
+        assert_int_equal(replace_source(a_source(&source), a_source(&source)), 0);
         await(&rig.told, 100);
     }
     finish();
@@ -539,7 +545,7 @@ static void a_source_that_does_not_open_changes_nothing(void **state)
     start(&passing, &later, NULL);
     await(&rig.told, 100);
     log_redirect(no_log, NULL);
-    assert_int_equal(change_source(&rig.pipeline, a_source(&unwilling), a_source(&source)), -EIO);
+    assert_int_equal(replace_source(a_source(&unwilling), a_source(&source)), -EIO);
     log_redirect(quiet, NULL);
     await(&rig.told, 100);
     finish();
@@ -552,7 +558,7 @@ static void what_a_source_leaves_is_delivered(void **state)
     rig.pipeline.options.drain_timeout = 20 * FMS_MS;
     start(&passing, &stalled, NULL);
     await_blocked();
-    assert_int_equal(change_source(&rig.pipeline, a_source(&source), a_source(&source)), 0);
+    assert_int_equal(replace_source(a_source(&source), a_source(&source)), 0);
     assert_int_equal(rig.told, 0);
     lane_take(&rig.pipeline);
     rig.pipeline.options.drain_timeout = 10 * FMS_SECOND;
@@ -580,7 +586,7 @@ static void fields_of_earlier_records_are_found(void **state)
         json_paths_add(rig.pipeline.paths, i % 2 == 0 ? "other" : "another");
         sink = make(FMS_SINK, "sink a", &reading);
         assert_int_equal(change_layout(&rig.pipeline, NULL, 0, in_ms(10000)), 0);
-        change_sink(&rig.pipeline, rig.pipeline.sinks[0], sink, in_ms(1));
+        change_sink(&rig.pipeline, rig.pipeline.sinks[0], sink, NULL, in_ms(1));
         await(&rig.told, 5000);
     }
     assert_int_equal(rig.wrong_fields, 0);

@@ -1,0 +1,426 @@
+/* plan.c - see plan.h. What can be prepared is prepared beside what runs: stages are loaded, checked and opened, and only what is good
+ * takes its place. */
+#include "plan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "assemble.h"
+#include "change.h"
+#include "clock.h"
+#include "config.h"
+#include "json.h"
+#include "log.h"
+#include "options.h"
+
+struct plan {
+    struct pipeline *running;
+    struct pipeline *next; /* its stages that are new are to come, the others are the running one's, and stay */
+    struct stage
+        *again[PIPELINE_MAX_STAGES]; /* by place in `next`: as the running one's, should it not open; NULL: no need */
+};
+
+/* ---------------------------------------------------------------------------------------------------------- comparing */
+
+static const struct config_section *section_of(const struct pipeline *pipeline, const char *kind)
+{
+    for (size_t i = 0; i < pipeline->config->count; i++) {
+        if (strcmp(pipeline->config->sections[i].kind, kind) == 0)
+            return &pipeline->config->sections[i];
+    }
+    return NULL;
+}
+
+/* Of the same role and name; NULL: there is none. */
+static struct stage *counterpart(const struct pipeline *pipeline, const struct stage *stage)
+{
+    for (size_t i = 0; i < pipeline->stage_count; i++) {
+        if (pipeline->stages[i]->host.role == stage->host.role && strcmp(pipeline->stages[i]->name, stage->name) == 0)
+            return pipeline->stages[i];
+    }
+    return NULL;
+}
+
+static const char *value_of(const struct config_section *section, const char *key)
+{
+    const struct config_entry *entry = section != NULL ? config_find(section, key) : NULL;
+
+    return entry != NULL ? entry->value : NULL;
+}
+
+/* What [pipeline] says that a lane cannot change. */
+static const char *fixed_option(const struct plan *plan)
+{
+    static const char *const fixed[] = {"name", "time", "vehicle", "vehicle_fields", "silent_after", "max_vehicles"};
+    const struct config_section *was = section_of(plan->running, "pipeline"), *is = section_of(plan->next, "pipeline");
+
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+        const char *a = value_of(was, fixed[i]), *b = value_of(is, fixed[i]);
+
+        if (a == NULL ? b != NULL : b == NULL || strcmp(a, b) != 0)
+            return fixed[i];
+    }
+    return NULL;
+}
+
+static bool is_durable(const struct pipeline *pipeline)
+{
+    bool durable = true;
+
+    for (size_t i = 0; i < pipeline->sink_count; i++)
+        durable = durable && (pipeline->sinks[i]->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0;
+    return durable;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- printing */
+
+static void print_value(const struct stage *stage, const char *key, const char *value, FILE *out)
+{
+    char text[64];
+
+    if (value == NULL)
+        fputs("(not set)", out);
+    else
+        fputs(options_shown(stage != NULL ? stage->plugin->table.options : NULL, key, value, text, sizeof text), out);
+}
+
+static void print_key(const struct stage *stage, const char *key, const char *was, const char *is, FILE *out, size_t *n)
+{
+    fprintf(out, "%s%s ", (*n)++ > 0 ? ", " : "", key);
+    print_value(stage, key, was, out);
+    fputs(" -> ", out);
+    print_value(stage, key, is, out);
+}
+
+/* What the sections say differently; a property that stands twice by its first place alone. */
+static void print_difference(const struct stage *stage, const struct config_section *was,
+                             const struct config_section *is, FILE *out)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; is != NULL && i < is->count; i++) {
+        const char *key = is->entries[i].key, *before = value_of(was, key);
+
+        if (before == NULL || strcmp(before, value_of(is, key)) != 0)
+            print_key(stage, key, before, value_of(is, key), out, &n);
+    }
+    for (size_t i = 0; was != NULL && i < was->count; i++) {
+        if (value_of(is, was->entries[i].key) == NULL)
+            print_key(stage, was->entries[i].key, was->entries[i].value, NULL, out, &n);
+    }
+    if (n == 0)
+        fputs("the order of its lines", out);
+}
+
+size_t plan_print(const struct plan *plan, FILE *out)
+{
+    const struct pipeline *running = plan->running, *next = plan->next;
+    const struct config_section *was = section_of(running, "pipeline"), *is = section_of(next, "pipeline");
+    size_t n = 0;
+
+    if (!config_is_same(was, is)) {
+        fprintf(out, "%s: pipeline: ", running->options.name);
+        print_difference(NULL, was, is, out);
+        fputs(": at once\n", out);
+        n++;
+    }
+    for (size_t i = 0; i < next->stage_count; i++) {
+        const struct stage *stage = next->stages[i], *old = counterpart(running, stage);
+
+        if (!stage->is_new)
+            continue;
+        fprintf(out, "%s: %s: ", running->options.name, stage->name);
+        if (old != NULL)
+            print_difference(stage, old->section, stage->section, out);
+        fprintf(out, "%s\n", old == NULL ? "comes" : stage->host.role == FMS_TRANSFORM ? ": swapped" : ": reopened");
+        n++;
+    }
+    for (size_t i = 0; i < running->stage_count; i++) {
+        if (counterpart(next, running->stages[i]) != NULL)
+            continue;
+        fprintf(out, "%s: %s: goes\n", running->options.name, running->stages[i]->name);
+        n++;
+    }
+    return n;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- making */
+
+void plan_free(struct plan *plan)
+{
+    if (plan == NULL)
+        return;
+    for (size_t i = 0; i < PIPELINE_MAX_STAGES; i++) {
+        if (plan->again[i] != NULL)
+            stage_free(plan->again[i]);
+    }
+    pipeline_free(plan->next);
+    free(plan);
+}
+
+/* Whether it is opened when the one in whose place it comes is closed. */
+static bool is_single(const struct stage *stage)
+{
+    return stage->is_new && (stage->host.role == FMS_SOURCE || (stage->plugin->table.traits & FMS_TRAIT_SINGLE) != 0);
+}
+
+static int make_again(struct plan *plan)
+{
+    for (size_t i = 0; i < plan->next->stage_count; i++) {
+        const struct stage *stage = plan->next->stages[i], *old = counterpart(plan->running, stage);
+
+        if (!is_single(stage) || old == NULL)
+            continue;
+        plan->again[i] = stage_remake(plan->next, old);
+        if (plan->again[i] == NULL)
+            return -EINVAL;
+    }
+    return 0;
+}
+
+struct plan *plan_make(struct pipeline *running)
+{
+    struct plan *plan = calloc(1, sizeof *plan);
+    const char *fixed;
+    int error = plan == NULL ? -ENOMEM : 0;
+
+    if (error == 0) {
+        plan->running = running;
+        plan->next = pipeline_load_beside(running);
+        error = plan->next == NULL ? -errno : make_again(plan);
+    }
+    if (error == 0 && !plan->next->source->is_new && is_durable(plan->next) != running->source->host.durable_sinks) {
+        log_config(
+            FMS_LOG_ERROR, running->file, 0,
+            "whether all sinks have what they took for good is not as it was, which takes a new start of fmspipe");
+        error = -ENOTSUP;
+    }
+    if (error == 0 && (fixed = fixed_option(plan)) != NULL) {
+        log_config(FMS_LOG_ERROR, running->file, 0, "[pipeline] %s takes a new start of fmspipe", fixed);
+        error = -ENOTSUP;
+    }
+    if (error == 0)
+        return plan;
+    plan_free(plan);
+    errno = -error;
+    return NULL;
+}
+
+/* -------------------------------------------------------------------------------------------------------------- doing */
+
+struct doing {
+    struct plan *plan;
+    struct pipeline *running, *next;
+    struct stage *were[PIPELINE_MAX_STAGES]; /* stages of `running`, */
+    size_t were_count;
+    struct stage *transforms[PIPELINE_MAX_STAGES]; /* and of these the transforms */
+    size_t transform_count;
+    struct stage *joining[PIPELINE_MAX_STAGES]; /* sinks that have no counterpart */
+    size_t join_count;
+    bool is_paused, has_joined, is_swapped; /* the lane; these sinks; the transforms */
+    int64_t until;
+};
+
+static bool is_among(const struct stage *stage, struct stage *const *stages, size_t count)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < count && !found; i++)
+        found = stages[i] == stage;
+    return found;
+}
+
+static void close_new(const struct pipeline *next)
+{
+    for (size_t i = 0; i < next->stage_count; i++) {
+        if (next->stages[i]->is_new)
+            stage_close(next->stages[i]);
+    }
+}
+
+/* The new ones but those that are opened in another's place; after an error none is open. */
+static int open_new(const struct doing *doing)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < doing->next->stage_count && error == 0; i++) {
+        if (doing->next->stages[i]->is_new && doing->plan->again[i] == NULL)
+            error = stage_open(doing->next->stages[i]);
+    }
+    if (error != 0)
+        close_new(doing->next);
+    return error;
+}
+
+static int swap_transforms(struct doing *doing)
+{
+    const struct pipeline *next = doing->next;
+    bool is_same = next->transform_count == doing->transform_count &&
+                   memcmp(next->transforms, doing->transforms, doing->transform_count * sizeof *doing->transforms) == 0;
+    int error = is_same ? 0 : change_transforms(doing->running, next->transforms, next->transform_count, doing->until);
+
+    doing->is_swapped = !is_same && error == 0;
+    return error;
+}
+
+static struct stage *again_for(const struct doing *doing, const struct stage *stage)
+{
+    for (size_t i = 0; i < doing->next->stage_count; i++) {
+        if (doing->next->stages[i] == stage)
+            return doing->plan->again[i];
+    }
+    return NULL;
+}
+
+/* Back to what it was, but for what could not be opened again as it was. */
+static void undo(struct doing *doing)
+{
+    if (doing->is_swapped)
+        change_transforms(doing->running, doing->transforms, doing->transform_count, clock_now() + FMS_SECOND);
+    for (size_t i = 0; i < doing->join_count && doing->has_joined; i++)
+        change_remove_sink(doing->running, doing->joining[i], 0);
+}
+
+/* What waits for others, before what cannot fail but for want of its far end. */
+static int prepare(struct doing *doing)
+{
+    struct pipeline *running = doing->running;
+    int error;
+
+    doing->is_paused = doing->next->source->is_new;
+    if (doing->is_paused && !change_pause(running))
+        return -ECANCELED;
+    error = change_layout(running, doing->joining, doing->join_count, doing->until);
+    doing->has_joined = error == 0;
+    if (error == 0)
+        error = swap_transforms(doing);
+    if (error == -ETIMEDOUT)
+        log_line(FMS_LOG_ERROR, running->options.name, NULL,
+                 "it goes on as it was: within drain_timeout = %.1f s transforms have not passed on what they kept, or"
+                 " records are in flight from before it was changed last",
+                 (double)running->options.drain_timeout / (double)FMS_SECOND);
+    return error;
+}
+
+/* A lane that has paused goes on, with this source or with the one that it had, opened anew. */
+static int change_or_reopen(struct doing *doing, int error)
+{
+    struct stage *again = again_for(doing, doing->next->source);
+    int failure;
+
+    if (!doing->is_paused || error == -ECANCELED)
+        return error;
+    failure = error == 0 ? change_source(doing->running, doing->next->source, again)
+                         : change_source(doing->running, again, doing->next->source);
+    return error != 0 ? error : failure;
+}
+
+static int change_sinks(struct doing *doing)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < pipeline_slots(doing->next); i++) {
+        struct stage *sink = doing->next->sinks[i], *old = counterpart(doing->running, sink);
+
+        if (!sink->is_new) /* it stays, or has joined */
+            continue;
+        if (change_sink(doing->running, old, sink, again_for(doing, sink),
+                        clock_now() + doing->running->options.drain_timeout) != 0)
+            error = -EIO;
+    }
+    return error;
+}
+
+static void remove_sinks(struct doing *doing)
+{
+    for (size_t i = 0; i < doing->were_count; i++) {
+        struct stage *sink = doing->were[i];
+        size_t left;
+
+        if ((sink->host.role != FMS_SINK && sink->host.role != FMS_DEAD_LETTER) ||
+            counterpart(doing->next, sink) != NULL)
+            continue;
+        left = change_remove_sink(doing->running, sink, clock_now() + doing->running->options.drain_timeout);
+        if (left > 0)
+            log_line(FMS_LOG_WARN, doing->running->options.name, sink->name,
+                     "it has gone, and with it %zu records that it had not delivered within drain_timeout", left);
+    }
+}
+
+/* The running pipeline is what the file says, and the stages that it has no more are closed and freed. */
+static void adopt(struct doing *doing)
+{
+    struct pipeline *running = doing->running;
+    struct config *config = running->config;
+
+    for (size_t i = 0; i < running->stage_count; i++) {
+        struct stage *stage = running->stages[i];
+
+        for (size_t k = 0; k < doing->next->config->count; k++) {
+            const struct config_section *section = &doing->next->config->sections[k];
+
+            if (strcmp(section->kind, stage->section->kind) == 0 && strcmp(section->name, stage->section->name) == 0)
+                stage->section = section;
+        }
+    }
+    running->config = doing->next->config;
+    doing->next->config = config;
+}
+
+static void forget_gone(struct doing *doing)
+{
+    for (size_t i = 0; i < PIPELINE_MAX_STAGES; i++) {
+        if (doing->plan->again[i] != NULL &&
+            is_among(doing->plan->again[i], doing->running->stages, doing->running->stage_count))
+            doing->plan->again[i] = NULL;
+    }
+    for (size_t i = 0; i < doing->were_count; i++) {
+        if (is_among(doing->were[i], doing->running->stages, doing->running->stage_count))
+            continue;
+        stage_close(doing->were[i]);
+        stage_free(doing->were[i]);
+    }
+}
+
+static int apply(struct doing *doing)
+{
+    int error = open_new(doing);
+
+    if (error != 0)
+        return error;
+    error = change_or_reopen(doing, prepare(doing));
+    if (error != 0) {
+        undo(doing);
+        close_new(doing->next);
+        return error;
+    }
+    error = change_sinks(doing);
+    remove_sinks(doing);
+    change_bounds(doing->running, &doing->next->options);
+    adopt(doing);
+    return error;
+}
+
+int plan_apply(struct plan *plan)
+{
+    struct doing doing = {.plan = plan, .running = plan->running, .next = plan->next};
+    struct pipeline *running = plan->running;
+    int error = -ECANCELED;
+
+    pthread_mutex_lock(&running->stages_lock);
+    doing.were_count = running->stage_count;
+    memcpy(doing.were, running->stages, sizeof doing.were);
+    doing.transform_count = running->transform_count;
+    memcpy(doing.transforms, running->transforms, sizeof doing.transforms);
+    for (size_t i = 0; i < pipeline_slots(plan->next); i++) {
+        if (counterpart(running, plan->next->sinks[i]) == NULL)
+            doing.joining[doing.join_count++] = plan->next->sinks[i];
+    }
+    doing.until = clock_now() + running->options.drain_timeout;
+    if (running->state != PIPELINE_ENDED)
+        error = apply(&doing);
+    forget_gone(&doing);
+    pthread_mutex_unlock(&running->stages_lock);
+    return error;
+}

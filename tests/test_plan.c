@@ -1,0 +1,280 @@
+/* test_plan.c - a pipeline's file changes while it runs, with plugins as they are shipped: what is planned, and what becomes of it. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "assemble.h"
+#include "clock.h"
+#include "lane.h"
+#include "loader.h"
+#include "log.h"
+#include "plan.h"
+#include "snapshot.h"
+
+#define PATIENCE 60 /* seconds until a test that hangs is killed */
+
+static struct {
+    char log[8192];
+    pthread_mutex_t lock; /* guards that */
+    struct pipeline *pipeline;
+    pthread_t lane;
+} rig = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void take_log(void *user, enum fms_level level, const char *pipeline, const char *stage, const char *text)
+{
+    size_t n;
+
+    (void)user;
+    (void)pipeline;
+    pthread_mutex_lock(&rig.lock);
+    n = strlen(rig.log);
+    snprintf(rig.log + n, sizeof rig.log - n, "%d %s: %s\n", (int)level, stage != NULL ? stage : "", text);
+    pthread_mutex_unlock(&rig.lock);
+}
+
+static void assert_said(const char *text)
+{
+    pthread_mutex_lock(&rig.lock);
+    if (strstr(rig.log, text) == NULL)
+        print_error("expected \"%s\" in:\n%s", text, rig.log);
+    assert_non_null(strstr(rig.log, text));
+    pthread_mutex_unlock(&rig.lock);
+}
+
+/* By the sink that counts, which has seen all that went by. */
+static void assert_promise_kept(void)
+{
+    char text[256] = "";
+    FILE *file = fopen("report", "r");
+
+    assert_non_null(file);
+    assert_non_null(fgets(text, sizeof text, file));
+    fclose(file);
+    if (strstr(text, "lost 0, duplicated 0, out of order 0, corrupted 0; promise kept") == NULL)
+        print_error("%s", text);
+    assert_non_null(strstr(text, "lost 0, duplicated 0, out of order 0, corrupted 0; promise kept"));
+}
+
+static void write_file(const char *text)
+{
+    FILE *file = fopen("rig.ini", "w");
+
+    assert_non_null(file);
+    fputs(text, file);
+    assert_int_equal(fclose(file), 0);
+}
+
+#define SOURCE "[source]\nplugin = fms_sim\nvehicles = 5\nrate = 0\nsequence = yes\n"
+#define SLOW   "[source]\nplugin = fms_sim\nvehicles = 5\nrate = 100000\nsequence = yes\n"
+#define VERIFY "[sink verify]\nplugin = verify_sink\nreport = report\n"
+#define CHECK  "[transform check]\nplugin = filter\ncondition = speed >= 0\n"
+
+static void *run(void *user)
+{
+    lane_run(user);
+    pipeline_close(user);
+    return NULL;
+}
+
+static void start(const char *text)
+{
+    write_file(text);
+    rig.pipeline = pipeline_load("rig.ini");
+    assert_non_null(rig.pipeline);
+    assert_int_equal(pipeline_open(rig.pipeline), 0);
+    assert_int_equal(pthread_create(&rig.lane, NULL, run, rig.pipeline), 0);
+}
+
+static struct pipeline_counts counts(void)
+{
+    struct pipeline_view view = {0};
+    struct pipeline_counts counts;
+
+    snapshot_read(rig.pipeline, &view, 20 * FMS_SECOND);
+    counts = view.counts;
+    view_forget(&view);
+    return counts;
+}
+
+static void await_more(uint64_t more)
+{
+    uint64_t from = counts().delivered;
+
+    while (counts().delivered < from + more)
+        usleep(1000);
+}
+
+static int finish(void)
+{
+    bool has_failed;
+
+    pipeline_stop(rig.pipeline);
+    pthread_join(rig.lane, NULL);
+    has_failed = rig.pipeline->has_failed;
+    pipeline_free(rig.pipeline);
+    return has_failed;
+}
+
+static int setup(void **state)
+{
+    char folder[] = "/tmp/fms-plan-XXXXXX";
+
+    if (mkdtemp(folder) == NULL || chdir(folder) != 0)
+        return -1;
+    *state = strdup(folder);
+    *rig.log = '\0';
+    log_redirect(take_log, NULL);
+    alarm(PATIENCE);
+    return *state == NULL;
+}
+
+static int teardown(void **state)
+{
+    unlink("rig.ini");
+    unlink("report");
+    log_redirect(NULL, NULL);
+    assert_int_equal(chdir("/"), 0);
+    assert_int_equal(rmdir(*state), 0);
+    free(*state);
+    return 0;
+}
+
+/* What is planned for that text, behind the pipeline's name in each line; then it is done. */
+static int change_to(const char *text, const char *expected)
+{
+    struct plan *plan;
+    char *printed = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&printed, &size);
+    int error;
+
+    write_file(text);
+    plan = plan_make(rig.pipeline);
+    assert_non_null(plan);
+    plan_print(plan, out);
+    fclose(out);
+    if (expected != NULL)
+        assert_string_equal(printed, expected);
+    free(printed);
+    error = plan_apply(plan);
+    plan_free(plan);
+    return error;
+}
+
+#define NAMED "[pipeline]\nname = rig\n"
+
+static void nothing_changes(void **state)
+{
+    (void)state;
+    start(NAMED SOURCE VERIFY);
+    await_more(100);
+    assert_int_equal(change_to("; a comment\n" NAMED "\n\n" SOURCE VERIFY, ""), 0);
+    await_more(100);
+    assert_int_equal(finish(), 0);
+}
+
+static void each_kind_of_change_is_planned_and_done(void **state)
+{
+    (void)state;
+    start(NAMED SOURCE VERIFY);
+    await_more(100);
+    assert_int_equal(change_to(NAMED SOURCE CHECK VERIFY, "rig: transform check: comes\n"), 0);
+    await_more(100);
+    assert_int_equal(change_to(NAMED SOURCE "[transform check]\nplugin = filter\ncondition = rpm >= 0\n" VERIFY,
+                               "rig: transform check: condition speed >= 0 -> rpm >= 0: swapped\n"),
+                     0);
+    await_more(100);
+    assert_int_equal(change_to(NAMED SOURCE VERIFY, "rig: transform check: goes\n"), 0);
+    await_more(100);
+    assert_int_equal(change_to(NAMED SOURCE VERIFY "[sink none]\nplugin = null_sink\n", "rig: sink none: comes\n"), 0);
+    await_more(100);
+    assert_int_equal(change_to(NAMED SOURCE VERIFY "[sink none]\nplugin = file\npath = /dev/null\n",
+                               "rig: sink none: plugin null_sink -> file, path (not set) -> /dev/null: reopened\n"),
+                     0);
+    await_more(100);
+    assert_int_equal(change_to(NAMED SOURCE VERIFY, "rig: sink none: goes\n"), 0);
+    await_more(100);
+    assert_int_equal(change_to(NAMED "max_in_flight = 77\n" SOURCE VERIFY,
+                               "rig: pipeline: max_in_flight (not set) -> 77: at once\n"),
+                     0);
+    assert_int_equal(rig.pipeline->options.max_in_flight, 77);
+    await_more(100);
+    assert_int_equal(change_to(NAMED SLOW VERIFY, NULL), 0);
+    await_more(100);
+    finish();
+}
+
+/* The sink that counts stays, so what it says at its end is of all that went by. */
+static void nothing_is_lost_or_overtaken(void **state)
+{
+    char text[1024];
+
+    (void)state;
+    start(NAMED SOURCE CHECK VERIFY);
+    for (int i = 0; i < 200; i++) {
+        snprintf(text, sizeof text,
+                 NAMED SOURCE "[transform check]\nplugin = filter\ncondition = speed >= -%d\n%s" VERIFY, i % 7,
+                 i % 3 == 0 ? "[transform map]\nplugin = filter\ncondition = fuel_level >= 0\n" : "");
+        assert_int_equal(change_to(text, NULL), 0);
+        await_more(20);
+    }
+    assert_int_equal(finish(), 0);
+    assert_promise_kept();
+}
+
+static void a_bad_file_changes_nothing(void **state)
+{
+    (void)state;
+    start(NAMED SOURCE CHECK VERIFY);
+    await_more(100);
+    write_file(NAMED SOURCE "[transform check]\nplugin = filter\ncondition = speed >\n" VERIFY);
+    assert_null(plan_make(rig.pipeline));
+    assert_int_equal(errno, EINVAL);
+    assert_said("condition");
+    write_file("[pipeline]\nname = other\n" SOURCE CHECK VERIFY);
+    assert_null(plan_make(rig.pipeline));
+    assert_int_equal(errno, ENOTSUP);
+    assert_said("[pipeline] name takes a new start of fmspipe");
+    unlink("rig.ini");
+    assert_null(plan_make(rig.pipeline));
+    await_more(100);
+    assert_int_equal(finish(), 0);
+    assert_promise_kept();
+}
+
+static void what_does_not_open_leaves_all_as_it_was(void **state)
+{
+    (void)state;
+    start(NAMED SOURCE CHECK VERIFY);
+    await_more(100);
+    assert_int_not_equal(change_to(NAMED SOURCE VERIFY "[sink file]\nplugin = file\npath = /nowhere/at/all\n", NULL),
+                         0);
+    await_more(100);
+    assert_int_equal(rig.pipeline->transform_count, 1);
+    assert_int_equal(rig.pipeline->sink_count, 1);
+    assert_int_equal(change_to(NAMED SOURCE VERIFY, "rig: transform check: goes\n"), 0);
+    await_more(100);
+    assert_int_equal(finish(), 0);
+    assert_promise_kept();
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    static const struct CMUnitTest tests[] = {
+        CASE(nothing_changes),
+        CASE(each_kind_of_change_is_planned_and_done),
+        CASE(nothing_is_lost_or_overtaken),
+        CASE(a_bad_file_changes_nothing),
+        CASE(what_does_not_open_leaves_all_as_it_was),
+    };
+
+    loader_search(getenv("FMSPIPE_PLUGIN_PATH"));
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
