@@ -51,6 +51,7 @@ static enum log_format log_format = LOG_TEXT;
 static enum fms_level log_most = FMS_LOG_INFO;
 static log_sink log_user_sink;
 static void *log_user;
+static _Thread_local FILE *log_copy; /* NULL: none */
 static log_sink log_observer;
 static void *log_observer_user;
 static struct log_known log_known[LOG_KNOWN], log_kinds[LOG_KNOWN]; /* of any kind; by kind */
@@ -388,6 +389,20 @@ void log_flush(int64_t timeout)
 
 /* ------------------------------------------------------------------------------------------------------------ lines */
 
+void log_capture(FILE *to)
+{
+    log_copy = to;
+}
+
+static void log_copy_line(enum fms_level level, const char *pipeline, const char *stage, const char *text)
+{
+    if (log_copy == NULL || level > FMS_LOG_WARN)
+        return;
+    fprintf(log_copy, "%s: %s%s%s%s%s\n", level == FMS_LOG_ERROR ? "error" : "warning",
+            pipeline != NULL ? pipeline : "", pipeline != NULL ? ": " : "", stage != NULL ? stage : "",
+            stage != NULL ? ": " : "", text);
+}
+
 /* Called with the lock held. */
 static void log_out(enum fms_level level, const char *pipeline, const char *stage, const char *text)
 {
@@ -508,6 +523,7 @@ static void log_text(enum fms_level level, const char *pipeline, const char *sta
     char *counted = NULL;
 
     log_redact(text);
+    log_copy_line(level, pipeline, stage, text);
     if (level <= FMS_LOG_WARN && !log_may(stage != NULL ? stage : pipeline, format, text, &held_back))
         return;
     if (held_back == 0)
@@ -558,8 +574,10 @@ void log_vconfig(enum fms_level level, const char *file, int line, const char *f
     if (n >= 0)
         log_redact_config(whole);
     pthread_mutex_lock(&log_lock);
-    if (n >= 0 && level <= log_most)
+    if (n >= 0 && level <= log_most) {
+        log_copy_line(level, NULL, NULL, whole);
         log_out(level, NULL, NULL, whole);
+    }
     pthread_mutex_unlock(&log_lock);
     free(whole);
     free(text);

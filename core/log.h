@@ -18,6 +18,9 @@ void log_redirect(log_sink sink, void *user);
  * and it is not called any more once this returns. */
 void log_observe(log_sink observer, void *user);
 
+/* Errors and warnings of this thread from now on go there as well, a line each, even those that are held back. NULL: no more. */
+void log_capture(FILE *to);
+
 /* Nothing that logs waits for who reads stderr: a thread of the logger's own writes. This waits, for at most `timeout`, until
  * that has written all; not for a reader that has stopped reading. The end of the process does it by itself, _exit and abort do
  * not. */

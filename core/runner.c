@@ -17,6 +17,7 @@
 #include "lane.h"
 #include "log.h"
 #include "notify.h"
+#include "reload.h"
 #include "snapshot.h"
 
 #define SAME_SIGNAL     (500 * FMS_MS)
@@ -136,6 +137,12 @@ static const char *signal_name(const struct signalfd_siginfo *info)
     return info->ssi_signo == SIGINT ? "SIGINT" : info->ssi_signo == SIGHUP ? "SIGHUP" : "SIGTERM";
 }
 
+/* A terminal that hangs up ends what was started in it; a service is told to read its files again. */
+static bool is_reload(const struct signalfd_siginfo *info, const struct stopping *stopping)
+{
+    return info->ssi_signo == SIGHUP && stopping->since == 0 && !isatty(STDIN_FILENO) && !isatty(STDERR_FILENO);
+}
+
 static _Noreturn void end_at_once(void)
 {
     log_flush(SECOND_PATIENCE);
@@ -183,7 +190,10 @@ static _Noreturn void end_unclosed(const struct runner *runners, size_t count)
 static void take_signal(struct runner *runners, size_t count, const struct signalfd_siginfo *info,
                         struct stopping *stopping)
 {
-    if (stopping->signalled_at == 0) {
+    if (is_reload(info, stopping)) {
+        log_line(FMS_LOG_INFO, NULL, NULL, "SIGHUP: reloading");
+        reload_request();
+    } else if (stopping->signalled_at == 0) {
         stopping->signalled_at = clock_now();
         stop_all(runners, count, stopping);
         log_line(FMS_LOG_INFO, NULL, NULL, "%s: stopping; a second signal ends at once", signal_name(info));
@@ -273,7 +283,9 @@ static int run_open(struct pipeline *const *pipelines, size_t count, int signal_
 
     if (runners != NULL && ended_fd >= 0) {
         start_all(runners, pipelines, count, ended_fd, &stopping);
+        reload_begin(pipelines, count);
         wait_for_all(runners, count, signal_fd, ended_fd, until, &stopping, notify);
+        reload_end();
         result = result_of(runners, count);
     }
     notify_close(notify, result == 0);
