@@ -2,6 +2,7 @@
 #include "reload.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "clock.h"
 #include "log.h"
@@ -66,18 +67,41 @@ static enum reload_result apply(struct plan *const *plans, size_t count)
     return result;
 }
 
+/* A line each. */
+static void log_lines(char *text)
+{
+    char *rest = NULL;
+
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest))
+        log_line(FMS_LOG_INFO, NULL, NULL, "reload: %s", line);
+}
+
+/* What is planned, to `out`, or to the log; how many changes. */
+static size_t print_plans(struct plan *const *plans, size_t count, FILE *out)
+{
+    char *text = NULL;
+    size_t size = 0, n = 0;
+    FILE *to = out != NULL ? out : open_memstream(&text, &size);
+
+    for (size_t i = 0; i < count && to != NULL; i++)
+        n += plan_print(plans[i], to);
+    if (n == 0 && to != NULL)
+        fputs("nothing has changed\n", to);
+    if (out != NULL) {
+        fflush(out); /* before it is done, which may take a while */
+    } else if (to != NULL && fclose(to) == 0) {
+        log_lines(text);
+        free(text);
+    }
+    return n;
+}
+
 static enum reload_result run(bool is_dry, size_t count, FILE *out)
 {
     struct plan **plans = make_plans(count);
     enum reload_result result = plans != NULL ? RELOAD_DONE : RELOAD_BAD;
-    size_t changes = 0;
 
-    for (size_t i = 0; i < count && plans != NULL; i++)
-        changes += plan_print(plans[i], out);
-    if (plans != NULL && changes == 0)
-        fputs("nothing has changed\n", out);
-    fflush(out); /* before it is done, which may take a while */
-    if (plans != NULL && !is_dry && changes > 0)
+    if (plans != NULL && print_plans(plans, count, out) > 0 && !is_dry)
         result = apply(plans, count);
     for (size_t i = 0; i < count && plans != NULL; i++)
         plan_free(plans[i]);
@@ -96,13 +120,11 @@ static void note(enum reload_result result)
         log_line(FMS_LOG_INFO, NULL, NULL, "reloaded");
     else
         log_line(FMS_LOG_ERROR, NULL, NULL, "not reloaded: %s; see above",
-                 result == RELOAD_BAD ? "a file is bad, and all goes on as it was"
-                                      : "what failed goes on as it was, as far as its far end lets it");
+                 result == RELOAD_BAD ? "a file is bad, and all goes on as it was" : "what failed goes on as it was");
 }
 
 enum reload_result reload_run(bool is_dry, FILE *out)
 {
-    FILE *nowhere = out == NULL ? fopen("/dev/null", "w") : NULL;
     enum reload_result result = RELOAD_KEPT;
     size_t count;
 
@@ -110,18 +132,16 @@ enum reload_result reload_run(bool is_dry, FILE *out)
     pthread_mutex_lock(&lock);
     count = pipeline_count;
     pthread_mutex_unlock(&lock);
-    if (count == 0 || (out == NULL && nowhere == NULL)) {
-        log_line(FMS_LOG_ERROR, NULL, NULL, "not reloaded: the process ends, or has no file left to open");
+    log_capture(out);
+    if (count == 0) {
+        log_line(FMS_LOG_ERROR, NULL, NULL, "not reloaded: the process is about to end");
     } else {
-        log_capture(out);
-        result = run(is_dry, count, out != NULL ? out : nowhere);
+        result = run(is_dry, count, out);
         if (!is_dry)
             note(result);
-        log_capture(NULL);
     }
+    log_capture(NULL);
     pthread_mutex_unlock(&turn);
-    if (nowhere != NULL)
-        fclose(nowhere);
     return result;
 }
 
