@@ -449,19 +449,26 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
     return 0;
 }
 
+__attribute__((noinline)) static void name_dead_record(struct stage *stage, const struct fms_record *public,
+                                                       const char *function)
+{
+    if (is_null(stage, public, function))
+        return;
+    rule_broken(stage,
+                record_made(&stage->pipeline->records, public) != NULL
+                    ? "called %s with a record that was settled before"
+                    : "called %s with a record that the host did not make",
+                function);
+}
+
 /* The record of a plugin's pointer; NULL, and named, for one that was settled before or was never the host's. */
-static struct record *record_alive(struct stage *stage, const struct fms_record *public, const char *function)
+static inline struct record *record_alive(struct stage *stage, const struct fms_record *public, const char *function)
 {
     struct record *record = public != NULL ? record_made(&stage->pipeline->records, public) : NULL;
 
     if (record != NULL && record->magic == RECORD_ALIVE)
         return record;
-    if (is_null(stage, public, function))
-        return NULL;
-    rule_broken(stage,
-                record != NULL ? "called %s with a record that was settled before"
-                               : "called %s with a record that the host did not make",
-                function);
+    name_dead_record(stage, public, function);
     return NULL;
 }
 
