@@ -190,6 +190,21 @@ static void end(void *user)
     pthread_join(self->thread, NULL);
 }
 
+/* As a file that is locked. */
+static _Atomic int singles;
+
+static int begin_single(void *user, const struct fms_host *host)
+{
+    (void)user;
+    return singles++ == 0 ? 0 : fms_fail(host, -EBUSY, "another is open");
+}
+
+static void end_single(void *user)
+{
+    (void)user;
+    singles--;
+}
+
 static int ask_number(void *user, const struct fms_host *host)
 {
     struct instance *self = user;
@@ -223,6 +238,9 @@ static const struct plugin source = {.table = {TABLE, .name = "s", .open = begin
                            at_once = {.table = {TABLE, .name = "n", .sink_write = deliver_all}},
                            later = {.table = {TABLE, .name = "l", .open = begin, .close = end, .sink_write = take}},
                            stalled = {.table = {TABLE, .name = "d", .sink_write = take}},
+                           single = {.table = {TABLE, .name = "1", .open = begin_single, .close = end_single,
+                                               .sink_write = deliver_all, .traits = FMS_TRAIT_SINGLE}},
+                           closed = {.table = {TABLE, .name = "c", .open = fail_to_open, .sink_write = deliver_all}},
                            reading = {.table = {TABLE, .name = "r", .open = ask_number, .sink_write = deliver_all}};
 
 static struct config_section section;
@@ -246,7 +264,7 @@ static struct stage *make(enum fms_role role, const char *name, const struct plu
     host_fill(stage, role);
     *instance = (struct instance){.host = &stage->host, .stage = stage, .path = -1};
     pthread_mutex_init(&instance->lock, NULL);
-    if (role != FMS_SOURCE)
+    if (role != FMS_SOURCE && plugin != &single && plugin != &closed)
         assert_int_equal(stage_open(stage), 0);
     return rig.stages[rig.count++] = stage;
 }
@@ -470,6 +488,42 @@ static void a_dead_sink_goes(void **state)
     finish();
 }
 
+static void a_sink_that_is_one_is_opened_when_the_other_is_closed(void **state)
+{
+    struct stage *old, *next;
+
+    (void)state;
+    singles = 0;
+    start(&passing, &later, NULL);
+    for (int i = 0; i < 20; i++) {
+        old = rig.pipeline.sinks[0];
+        next = make(FMS_SINK, "sink a", &single);
+        assert_int_equal(change_sink(&rig.pipeline, old, next, make(FMS_SINK, "sink a", &single), in_ms(1000)), 0);
+        assert_ptr_equal(rig.pipeline.sinks[0], next);
+        await(&rig.told, 100);
+    }
+    finish();
+}
+
+/* The old one's like is in its place, and has what was left. */
+static void a_sink_that_does_not_open_changes_nothing(void **state)
+{
+    struct stage *again;
+
+    (void)state;
+    start(&passing, &stalled, NULL);
+    await_blocked();
+    again = make(FMS_SINK, "sink a", &single);
+    log_redirect(no_log, NULL);
+    singles = 0;
+    assert_int_equal(
+        change_sink(&rig.pipeline, rig.pipeline.sinks[0], make(FMS_SINK, "sink a", &closed), again, in_ms(1)), -EIO);
+    log_redirect(quiet, NULL);
+    assert_ptr_equal(rig.pipeline.sinks[0], again);
+    await(&rig.told, 3000);
+    finish();
+}
+
 /* It has all that the source emits from then on, in order; what transforms kept goes to the others. */
 static void sinks_come_and_go(void **state)
 {
@@ -665,6 +719,8 @@ int main(void)
         CASE(sinks_take_each_others_place),
         CASE(a_dead_sink_is_replaced),
         CASE(a_dead_sink_goes),
+        CASE(a_sink_that_is_one_is_opened_when_the_other_is_closed),
+        CASE(a_sink_that_does_not_open_changes_nothing),
         CASE(sinks_come_and_go),
         CASE(bounds_change),
         CASE(sources_follow_each_other),

@@ -228,6 +228,6 @@ static void file_measure(void *instance)
 
 FMS_PLUGIN(.name = "file", .version = FMS_VERSION, .summary = "Records a stream in a file of lines, and replays it",
            .options = file_options, .counters = file_counters, .instance_size = sizeof(struct file),
-           .check = file_check, .probe = file_probe, .open = file_open, .close = file_close,
+           .traits = FMS_TRAIT_SINGLE, .check = file_check, .probe = file_probe, .open = file_open, .close = file_close,
            .source_poll = file_source_poll, .source_settled = file_source_settled, .source_stop = file_source_stop,
            .sink_write = file_sink_write, .sink_poll = file_sink_poll, .gauges = file_gauges, .measure = file_measure);

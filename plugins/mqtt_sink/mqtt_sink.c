@@ -985,6 +985,7 @@ static void mqtt_sink_close(void *instance)
 
 FMS_PLUGIN(.name = "mqtt_sink", .version = FMS_VERSION, .summary = "Publishes records to an MQTT broker",
            .options = mqtt_sink_options, .counters = mqtt_sink_counters, .gauges = mqtt_sink_gauges,
-           .durations = mqtt_sink_durations, .instance_size = sizeof(struct mqtt_sink), .traits = FMS_TRAIT_LINK,
-           .check = mqtt_sink_check, .probe = mqtt_sink_probe, .open = mqtt_sink_open, .close = mqtt_sink_close,
-           .sink_write = mqtt_sink_write, .sink_poll = mqtt_sink_poll, .measure = mqtt_sink_measure);
+           .durations = mqtt_sink_durations, .instance_size = sizeof(struct mqtt_sink),
+           .traits = FMS_TRAIT_LINK | FMS_TRAIT_SINGLE, .check = mqtt_sink_check, .probe = mqtt_sink_probe,
+           .open = mqtt_sink_open, .close = mqtt_sink_close, .sink_write = mqtt_sink_write, .sink_poll = mqtt_sink_poll,
+           .measure = mqtt_sink_measure);

@@ -490,7 +490,7 @@ static int spool_probe(void *instance, const struct fms_host *host, int64_t dead
 }
 
 FMS_PLUGIN(.name = "spool", .version = FMS_VERSION, .summary = "A durable queue in a directory, over LMDB",
-           .options = spool_options, .counters = spool_counters, .traits = FMS_TRAIT_DURABLE_WRITE,
+           .options = spool_options, .counters = spool_counters, .traits = FMS_TRAIT_DURABLE_WRITE | FMS_TRAIT_SINGLE,
            .instance_size = sizeof(struct spool), .check = spool_check, .probe = spool_probe, .open = spool_open,
            .close = spool_close, .source_poll = spool_source_poll, .source_settled = spool_source_settled,
            .source_stop = spool_source_stop, .sink_write = spool_sink_write, .sink_poll = spool_sink_poll,
