@@ -494,8 +494,8 @@ static inline void fms_finish(const struct fms_host *host)
 /* It has a far end that it connects to, and says so with fms_link_up and fms_link_down: a pipeline is ready when it is
  * up. */
 #define FMS_TRAIT_LINK 2u
-/* Sinks: two of them that say the same cannot be open at once, for what they use is one: a file that is locked, a client id. Where a
- * pipeline is changed while it runs, the old one is closed before the new one is opened. Sources are anyway. */
+/* A sink of which there can be only one at a time, for it locks a file or has a client id: where a pipeline is changed
+ * while it runs, the old one is closed before the new one is opened. Sources are anyway. */
 #define FMS_TRAIT_SINGLE 4u
 
 #define FMS_END 1 /* from source_poll: the input has ended, nothing more will come */

@@ -669,13 +669,17 @@ static int host_expand(const struct fms_host *host, const struct fms_template *t
 static int host_json_path(const struct fms_host *host, const char *path)
 {
     struct stage *stage = stage_of(host);
+    int index;
 
     if (stage->is_open) {
         rule_broken(stage, "called fms_json_path after open");
         return -EPERM;
     }
     json_paths_user(stage->pipeline->paths, UINT64_C(1) << stage->index);
-    return json_paths_add(stage->pipeline->paths, path); /* the lane lays records out when it begins */
+    index = json_paths_add(stage->pipeline->paths, path);
+    if (!stage->is_new) /* else it is another layout, later */
+        pipeline_layout(stage->pipeline);
+    return index;
 }
 
 static int host_json_get(const struct fms_host *host, const struct fms_record *public, int path, struct fms_json *value)

@@ -260,6 +260,7 @@ static struct stage *make(enum fms_role role, const char *name, const struct plu
                             .instance = instance,
                             .wait = {-1, 0, FMS_NEVER}};
     stage->index = rig.count % 62;
+    stage->is_new = true;
     measures_init(&stage->measures, &plugin->table);
     host_fill(stage, role);
     *instance = (struct instance){.host = &stage->host, .stage = stage, .path = -1};

@@ -400,9 +400,11 @@ said err "SIGINT: stopping"
 
 start endless.ini
 wait_for err "endless: starts"
-kill -HUP "$child"
+kill -HUP "$child" # there is no terminal
+wait_for err "reload: nothing has changed"
+kill -TERM "$child"
 ended 0
-said err "SIGHUP: stopping"
+said err "SIGTERM: stopping"
 
 : >out
 : >err
