@@ -118,9 +118,9 @@ static void note(enum reload_result result)
     pthread_mutex_unlock(&lock);
     if (result == RELOAD_DONE)
         log_line(FMS_LOG_INFO, NULL, NULL, "reloaded");
-    else
-        log_line(FMS_LOG_ERROR, NULL, NULL, "not reloaded: %s; see above",
-                 result == RELOAD_BAD ? "a file is bad, and all goes on as it was" : "what failed goes on as it was");
+    else /* as of a file, for that is not held back where it comes again */
+        log_config(FMS_LOG_ERROR, "reload", 0, "not done: %s; see above",
+                   result == RELOAD_BAD ? "a file is bad, and all goes on as it was" : "what failed goes on as it was");
 }
 
 enum reload_result reload_run(bool is_dry, FILE *out)
@@ -134,7 +134,7 @@ enum reload_result reload_run(bool is_dry, FILE *out)
     pthread_mutex_unlock(&lock);
     log_capture(out);
     if (count == 0) {
-        log_line(FMS_LOG_ERROR, NULL, NULL, "not reloaded: the process is about to end");
+        log_config(FMS_LOG_ERROR, "reload", 0, "not done: the process is about to end");
     } else {
         result = run(is_dry, count, out);
         if (!is_dry)
@@ -168,7 +168,7 @@ void reload_request(void)
         pthread_detach(thread);
     } else {
         requests--;
-        log_line(FMS_LOG_ERROR, NULL, NULL, "not reloaded: cannot start a thread");
+        log_config(FMS_LOG_ERROR, "reload", 0, "not done: cannot start a thread");
     }
     pthread_mutex_unlock(&lock);
 }

@@ -139,6 +139,44 @@ case_vehicle_link_cut() {
   start_bridge; begin bridge; each link_cut mqtt
 }
 
+# The bridge's file changes and is read again, while it runs. reload SED-EXPRESSION [OUTCOME]
+reload() {
+  local before
+  before=$(grep -c "${2:-reloaded}\$" "$work/bridge.log" || true)
+  sed -i "$1" "$work/bridge.ini"
+  kill -HUP "${pid_of[bridge]}" # without a terminal that is a reload
+  until_true 60 "a reload" logged bridge "${2:-reloaded}\$" $((before + 1))
+}
+with_transforms() {
+  sed -i 's/^\[sink kafka\]/[transform check]\nplugin = filter\ncondition = speed >= -1\n\n[transform map]\nplugin = json_map\ndrop = none\n\n&/' "$work/bridge.ini"
+}
+case_reload_transforms() { with_transforms; start_bridge </dev/null; begin bridge; each transforms_reloaded; }
+transforms_reloaded() {
+  pause 0 1000
+  reload "s/^condition = .*/condition = speed >= -$((RANDOM % 100)).$RANDOM/; s/^drop = .*/drop = none$RANDOM/"
+  flows
+}
+case_reload_sink() { start_bridge </dev/null; begin bridge; each sink_reloaded; }
+sink_changed() { reload "/^kafka.linger.ms/d; s/^profile = .*/&\nkafka.linger.ms = $((RANDOM % 20)).5/"; }
+sink_reloaded() { pause 0 1000; sink_changed; flows; }
+case_reload_source() { start_bridge </dev/null; begin bridge; each source_reloaded; }
+source_reloaded() { pause 0 1000; reload "/^keepalive/d; s/^clean_start = .*/&\nkeepalive = $((RANDOM % 100 + 5))s/"; flows; }
+# A file that is no good, and a sink that does not open: all goes on.
+case_reload_bad() { start_bridge </dev/null; begin bridge; each bad_reloaded; }
+bad_reloaded() {
+  cp "$work/bridge.ini" "$work/good"
+  pause 0 1000; reload '/^topic = fms-data-stream/d' "it was; see above"; flows
+  cp "$work/good" "$work/bridge.ini"
+  pause 0 1000; reload 's|^\[dead_letter\]|[sink file]\nplugin = file\npath = /nowhere/at/all\n\n&|' "it was; see above"; flows
+  cp "$work/good" "$work/bridge.ini"
+}
+# What a sink holds whose broker is silent goes to the next one, which finds it answering later.
+case_reload_stalled() {
+  sed -i 's/^\[pipeline\]/&\ndrain_timeout = 2s/' "$work/bridge.ini"
+  start_bridge </dev/null; begin bridge; each stalled_reloaded
+}
+stalled_reloaded() { pause 100 1500; ctl kafka stall; pause 1000 3000; sink_changed; pause 0 2000; ctl kafka heal; flows; }
+
 case_disk_full() {
   mkdir "$FMS_SPOOL"
   mount -t tmpfs -o size="${CHAOS_DISK:-6M}" none "$FMS_SPOOL" 2>/dev/null || skip "a small file system can't be mounted"
