@@ -6,7 +6,8 @@
  *
  * Choices: of several headers of one name the last counts. A default stands in for what is missing, not for what is
  * empty; only ${env:NAME:-default} takes an empty variable for a missing one, as shells do. A JSON null is missing. What
- * replaces characters is a table of bytes; a character of several bytes is met by its first. */
+ * replaces characters is a table of bytes; a character of several bytes is met by its first. ${shard:12:...} is the shard of
+ * what stands behind the number, which is a reference of its own, default and all. */
 #include "template.h"
 
 #include <ctype.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "partition.h"
 #include "words.h"
 
 enum part_kind {
@@ -27,11 +29,13 @@ enum part_kind {
     PART_JSON,
     PART_SECONDS,
     PART_MILLISECONDS,
-    PART_ENV, /* while compiling; a literal afterwards */
+    PART_ENV,   /* while compiling; a literal afterwards */
+    PART_SHARD, /* while compiling; a change of another part afterwards */
 };
 
 #define MAP_PAIRS 8  /* of characters and what replaces them, in a reference */
 #define MAP_TEXT  15 /* bytes that replace a character */
+#define SHARDS    100000
 
 /* What replaces each character that begins with a byte. */
 struct map {
@@ -42,14 +46,20 @@ struct map {
     } with[MAP_PAIRS];
 };
 
+/* What becomes of a value before it is used: first its characters are replaced, then its shard takes its place. */
+struct change {
+    struct map *map; /* NULL: all characters stay; not for the fallback */
+    uint32_t shards; /* 0: it stays; else it gives way to its shard, of so many */
+};
+
 struct part {
     enum part_kind kind;
     char *text; /* the literal; the name of a header; the path */
     size_t size;
-    size_t capacity; /* of a literal */
-    unsigned number; /* the level; the slot in the record's JSON cache */
-    char *fallback;  /* NULL: none */
-    struct map *map; /* NULL: all characters stay; not for the fallback */
+    size_t capacity;       /* of a literal */
+    unsigned number;       /* the level; the slot in the record's JSON cache */
+    char *fallback;        /* NULL: none */
+    struct change *change; /* NULL: it stays as it is */
 };
 
 struct scratch {
@@ -60,7 +70,7 @@ struct scratch {
 struct fms_template {
     struct part *parts;
     size_t count;
-    bool is_single; /* one part, whose characters stay: the value's own bytes will do */
+    bool is_single; /* one part, which stays as it is: the value's own bytes will do */
     bool uses_json;
     struct json_paths *paths;
     struct scratch *scratch;
@@ -85,6 +95,7 @@ static const struct reference references[] = {
     {"timestamp", PART_SECONDS, "", "${timestamp}"},
     {"timestamp_ms", PART_MILLISECONDS, "", "${timestamp_ms}"},
     {"env", PART_ENV, ":NAME", "the name of an environment variable: ${env:NAME}"},
+    {"shard", PART_SHARD, ":N:REFERENCE", "a number of shards, from 1 to 100000, and what to find the shard of: ${shard:12:json:vehicle_id}"},
 };
 /* clang-format on */
 
@@ -190,8 +201,8 @@ static int template_unknown(const struct compiler *c, char *inside)
                                  *references[i].argument == '\0' ? "" : ":...");
     return template_fail(c,
                          "unknown reference ${%s%s}; known are ${topic}, ${topic[1]}, ${key}, ${payload}, "
-                         "${header:NAME}, ${json:PATH}, ${timestamp}, ${timestamp_ms} and ${env:NAME}; $${ stands for "
-                         "a literal ${",
+                         "${header:NAME}, ${json:PATH}, ${timestamp}, ${timestamp_ms}, ${env:NAME} and "
+                         "${shard:N:...}; $${ stands for a literal ${",
                          inside, more);
 }
 
@@ -234,12 +245,23 @@ static int template_map_set(const struct compiler *c, struct map *map, const cha
     return 0;
 }
 
+/* NULL: no memory. */
+static struct change *template_change(struct part *part)
+{
+    if (part->change == NULL)
+        part->change = calloc(1, sizeof *part->change);
+    return part->change;
+}
+
 /* "/|.|^a-z|_": sets of characters, and what replaces each of them. */
 static int template_add_map(const struct compiler *c, struct part *part, const char *text)
 {
-    part->map = calloc(1, sizeof *part->map);
-    if (part->map == NULL)
+    struct change *change = template_change(part);
+    struct map *map = change != NULL ? calloc(1, sizeof *map) : NULL;
+
+    if (map == NULL)
         return -ENOMEM;
+    change->map = map;
     for (unsigned i = 0; text != NULL; i++) {
         size_t set = strcspn(text, "|"), size;
         const char *with = text + set + 1;
@@ -251,11 +273,11 @@ static int template_add_map(const struct compiler *c, struct part *part, const c
         if (i == MAP_PAIRS || size > MAP_TEXT)
             return template_fail(c, "a reference replaces at most %d sets of characters, each by at most %d bytes",
                                  MAP_PAIRS, MAP_TEXT);
-        error = template_map_set(c, part->map, text, set, i);
+        error = template_map_set(c, map, text, set, i);
         if (error != 0)
             return error;
-        part->map->with[i].size = (unsigned char)size;
-        memcpy(part->map->with[i].text, with, size);
+        map->with[i].size = (unsigned char)size;
+        memcpy(map->with[i].text, with, size);
         text = with[size] == '|' ? with + size + 1 : NULL;
     }
     return 0;
@@ -311,12 +333,55 @@ static int template_add_reference(const struct compiler *c, const struct referen
     return map != NULL ? template_add_map(c, part, map) : 0;
 }
 
+/* "12:json:vehicle_id": what stands in front of the reference, which begins at *rest then. 0: it is not so. */
+static uint32_t template_shards(const char *text, char **rest)
+{
+    unsigned long shards = strtoul(text, rest, 10);
+
+    if (!isdigit((unsigned char)*text) || **rest != ':' || shards > SHARDS)
+        return 0;
+    ++*rest;
+    return (uint32_t)shards;
+}
+
+static int template_compile_reference(const struct compiler *c, char *inside);
+
+/* `inside` is what stands behind "shard". */
+static int template_compile_shard(const struct compiler *c, char *inside)
+{
+    uint32_t shards;
+    char *rest;
+    int error;
+
+    if (*inside == '\0' || strncmp(inside, ":-", 2) == 0)
+        return template_fail(c,
+                             "there are no shards: set shards = N in [pipeline], or write the shard of what is meant,"
+                             " as in ${shard:12:json:vehicle_id}");
+    shards = *inside == ':' ? template_shards(inside + 1, &rest) : 0;
+    if (shards == 0 || *rest == '\0')
+        return template_fail(c,
+                             "expected a number of shards, from 1 to %d, and what to find the shard of:"
+                             " ${shard:12:json:vehicle_id}, ${shard:12:key}",
+                             SHARDS);
+    if (strncmp(rest, "env:", 4) == 0 || strncmp(rest, "shard", 5) == 0)
+        return template_fail(c, "a shard is found of what a record has, such as ${shard:%u:key}", shards);
+    error = template_compile_reference(c, rest);
+    if (error == 0 && template_change(&c->text->parts[c->text->count - 1]) == NULL)
+        error = -ENOMEM;
+    if (error == 0)
+        c->text->parts[c->text->count - 1].change->shards = shards;
+    return error;
+}
+
 /* `inside` is what stands between the braces, ours to cut up. */
 static int template_compile_reference(const struct compiler *c, char *inside)
 {
-    char *fallback = strstr(inside, ":-"), *map;
-    size_t length;
+    char *fallback, *map;
+    size_t length = strcspn(inside, ":[");
 
+    if (length == strlen("shard") && memcmp(inside, "shard", length) == 0)
+        return template_compile_shard(c, inside + length);
+    fallback = strstr(inside, ":-");
     if (fallback != NULL) {
         *fallback = '\0';
         fallback += 2;
@@ -377,7 +442,7 @@ struct fms_template *template_compile(const char *text, struct json_paths *paths
         template_free(c.text);
         return NULL;
     }
-    c.text->is_single = c.text->count == 1 && c.text->parts[0].map == NULL;
+    c.text->is_single = c.text->count == 1 && c.text->parts[0].change == NULL;
     return c.text;
 }
 
@@ -388,7 +453,9 @@ void template_free(struct fms_template *text)
     for (size_t i = 0; i < text->count; i++) {
         free(text->parts[i].text);
         free(text->parts[i].fallback);
-        free(text->parts[i].map);
+        if (text->parts[i].change != NULL)
+            free(text->parts[i].change->map);
+        free(text->parts[i].change);
     }
     if (text->scratch != NULL)
         free(text->scratch->data);
@@ -483,6 +550,7 @@ static void template_value(const struct fms_template *text, const struct part *p
     switch (part->kind) {
     case PART_LITERAL:
     case PART_ENV:
+    case PART_SHARD:
         value->bytes = fms_bytes_of(part->text, part->size);
         break;
     case PART_TOPIC:
@@ -569,10 +637,8 @@ static size_t template_map(const struct map *map, const unsigned char *from, siz
     return mapped;
 }
 
-/* Replaces characters in what the buffer has from `start` to *end. False: out of memory. Inlined, it would take registers from
- * those who replace nothing. */
-__attribute__((noinline)) static bool template_replace(struct scratch *scratch, size_t start, size_t *end,
-                                                       const struct map *map)
+/* Replaces characters in what the buffer has from `start` to *end. False: out of memory. */
+static bool template_replace(struct scratch *scratch, size_t start, size_t *end, const struct map *map)
 {
     size_t mapped = template_map(map, (const unsigned char *)scratch->data + start, *end - start, NULL);
 
@@ -582,6 +648,31 @@ __attribute__((noinline)) static bool template_replace(struct scratch *scratch, 
     memmove(scratch->data + start, scratch->data + *end, mapped);
     *end = start + mapped;
     return true;
+}
+
+/* Puts the shard of what the buffer has from `start` to *end in its place. False: out of memory. */
+static bool template_put_shard(struct scratch *scratch, size_t start, size_t *end, uint32_t shards)
+{
+    char digits[12];
+    int size = snprintf(digits, sizeof digits, "%" PRIu32,
+                        partition_of(fms_bytes_of(scratch->data + start, *end - start), shards));
+
+    *end = start + (size_t)size;
+    if (!template_reserve(scratch, *end))
+        return false;
+    memcpy(scratch->data + start, digits, (size_t)size);
+    return true;
+}
+
+/* Changes what the buffer has from `start` to *end. False: out of memory. Inlined, it would take registers from those who change
+ * nothing. */
+__attribute__((noinline)) static bool template_apply(struct scratch *scratch, size_t start, size_t *end,
+                                                     const struct part *part, bool is_fallback)
+{
+    const struct change *change = part->change;
+
+    return (change->map == NULL || is_fallback || template_replace(scratch, start, end, change->map)) &&
+           (change->shards == 0 || template_put_shard(scratch, start, end, change->shards));
 }
 
 int template_expand(const struct fms_template *text, const struct fms_record *record, struct json_cache *cache,
@@ -610,7 +701,7 @@ int template_expand(const struct fms_template *text, const struct fms_record *re
             memcpy(scratch->data + size, is.bytes.data, is.bytes.size);
             size += is.bytes.size;
         }
-        if (part->map != NULL && is.bytes.data != part->fallback && !template_replace(scratch, start, &size, part->map))
+        if (part->change != NULL && !template_apply(scratch, start, &size, part, is.bytes.data == part->fallback))
             return -ENOMEM;
     }
     if (!template_reserve(scratch, size))

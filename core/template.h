@@ -2,6 +2,7 @@
  *
  *   ${topic} ${topic[1]} ${key} ${payload} ${header:name} ${json:a.b.0} ${timestamp} ${env:NAME}
  *   ${topic|/|.} with characters replaced: sets of them (ranges, ^ for all others) and what replaces each; several pairs
+ *   ${shard:12:json:vehicle_id} the shard, of 12, of what such a reference gives; see partition.h
  *   ${...:-default} where a value may be missing; $${ for a literal ${
  *
  * A record's JSON is tokenized at most once, for all paths that the pipeline's templates name: `struct json_paths` is

@@ -105,6 +105,32 @@ static void characters_are_replaced(void **state)
     makes("${topic|^a-z|_}", &odd, 0, "");
 }
 
+/* "foobar" is that of which Kafka's murmur2 makes 1357151166. */
+static void shards(void **state)
+{
+    struct fms_record keyed = full;
+
+    (void)state;
+    keyed.key = fms_text("foobar");
+    keyed.topic = fms_text("fms/foo.bar/data");
+    makes("${shard:100000:key}", &keyed, 0, "51166");
+    makes("${shard:12:key}", &keyed, 0, "6");
+    makes("${shard:1:key}", &keyed, 0, "0");
+    makes("fms/${shard:12:key}/${key}/data", &keyed, 0, "fms/6/foobar/data");
+    makes("${shard:100000:topic[1]|.|}", &keyed, 0, "51166"); /* characters are replaced before */
+    makes("${shard:100000:topic[9]:-foobar}", &keyed, 0, "51166");
+    makes("${shard:100000:topic[9]|a-z|:-foobar}", &keyed, 0, "51166");
+    makes("${shard:12:topic[9]}", &keyed, -ENOENT, "the topic has no level 9");
+    makes("${shard:12:json:pos.lat}", &full, 0, "3"); /* of the number as it stands: Kafka's for "1" */
+    makes("${shard:100000:header:empty}", &full, 0, "46681");
+    keyed.key = fms_text("");
+    makes("${shard:100000:key}", &keyed, 0, "46681");
+    keyed.key = fms_bytes_of(NULL, 0);
+    makes("${shard:12:key}", &keyed, -ENOENT, "the record has no key");
+    keyed.payload = fms_text("{\"id\":\"foo\\u0062ar\"}"); /* as decoded */
+    makes("${shard:100000:json:id}", &keyed, 0, "51166");
+}
+
 static void references(void **state)
 {
     (void)state;
@@ -308,7 +334,9 @@ static void compile_errors(void **state)
         {"${heder}", "column 1: unknown reference ${heder}; did you mean ${header:...}?"},
         {"$${a}${vehicle_id}",
          "column 6: unknown reference ${vehicle_id}; known are ${topic}, ${topic[1]}, ${key}, ${payload}, "
-         "${header:NAME}, ${json:PATH}, ${timestamp}, ${timestamp_ms} and ${env:NAME}; $${ stands for a literal ${"},
+         "${header:NAME}, ${json:PATH}, ${timestamp}, ${timestamp_ms}, ${env:NAME} and ${shard:N:...}; $${ stands for "
+         "a "
+         "literal ${"},
         {"${}", "column 1: unknown reference ${}; known are "},
         {"ab${key", "column 3: ${ without a closing }; $${ stands for a literal ${"},
         {"${key}${", "column 7: ${ without a closing }"},
@@ -344,6 +372,22 @@ static void compile_errors(void **state)
         {"${env:1A}", "column 1: expected the name of an environment variable"},
         {"x${env:FMS_TEST_UNSET}", "column 2: the environment variable FMS_TEST_UNSET is not set; set it, or write "
                                    "${env:FMS_TEST_UNSET:-a default}"},
+        {"${shard}", "column 1: there are no shards: set shards = N in [pipeline]"},
+        {"a${shard:-0}", "column 2: there are no shards"},
+        {"${shard:12}", "column 1: expected a number of shards, from 1 to 100000, and what to find the shard of"},
+        {"${shard:12:}", "column 1: expected a number of shards"},
+        {"${shard:0:key}", "column 1: expected a number of shards"},
+        {"${shard:-1:key}", "column 1: there are no shards"},
+        {"${shard: 1:key}", "column 1: expected a number of shards"},
+        {"${shard:100001:key}", "column 1: expected a number of shards"},
+        {"${shard:99999999999999999999:key}", "column 1: expected a number of shards"},
+        {"${shard:key}", "column 1: expected a number of shards"},
+        {"${shard[1]}", "column 1: expected a number of shards"},
+        {"x${shard:12:kye}", "column 2: unknown reference ${kye}; did you mean ${key}?"},
+        {"${shard:12:json}", "column 1: expected a path: ${json:vehicle_id}"},
+        {"${shard:12:env:HOME}", "column 1: a shard is found of what a record has, such as ${shard:12:key}"},
+        {"${shard:12:shard:3:key}", "column 1: a shard is found of what a record has"},
+        {"${shart:12:key}", "column 1: unknown reference ${shart:...}; did you mean ${shard:...}?"},
         {"${json:a:-${topic}}", "column 1: a default is plain text and cannot hold another ${...}"},
     };
     struct json_paths *paths = json_paths_new();
@@ -389,6 +433,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(references),
         cmocka_unit_test(characters_are_replaced),
+        cmocka_unit_test(shards),
         cmocka_unit_test(mixtures),
         cmocka_unit_test(topic_levels),
         cmocka_unit_test(missing),
