@@ -13,6 +13,7 @@
 #include "host.h"
 #include "log.h"
 #include "settle.h"
+#include "shards.h"
 #include "snapshot.h"
 #include "test_section.h"
 #include "words.h"
@@ -52,6 +53,7 @@ static const struct fms_option options_table[] = {
     FMS_OPT_INTEGER(
         struct pipeline_options, max_vehicles, "10000", 1, 100000,
         "vehicles that are kept, of 256 bytes each; where there are more, new ones take the place of silent ones"),
+    SHARDS_OPTIONS(struct pipeline_options),
     FMS_OPT_END,
 };
 
@@ -279,15 +281,19 @@ static int check_section(struct pipeline *pipeline, const struct config_section 
 static int fill_pipeline_options(struct pipeline *pipeline, const struct config_section *section)
 {
     static const struct config_section empty = {.kind = (char *)(uintptr_t) "pipeline", .name = (char *)(uintptr_t) ""};
-    const char *base = strrchr(pipeline->config->path, '/');
-    char *name;
+    const char *base = strrchr(pipeline->config->path, '/'), *shard = pipeline->config->shard;
+    char *name = NULL;
     int error = options_fill(options_table, 0, NULL, pipeline->config, section != NULL ? section : &empty,
                              pipeline->paths, pipeline->memory, &pipeline->options);
 
     if (error != 0)
         return error;
     base = base != NULL ? base + 1 : pipeline->config->path;
-    name = pipeline->options.name != NULL ? strdup(pipeline->options.name) : strndup(base, strcspn(base, "."));
+    if (pipeline->options.name != NULL)
+        name = strdup(pipeline->options.name);
+    else if (asprintf(&name, "%.*s%s%s", (int)strcspn(base, "."), base, shard != NULL ? "-" : "",
+                      shard != NULL ? shard : "") < 0)
+        name = NULL;
     pipeline->options.name = name != NULL ? words_keep(name) : NULL;
     pipeline->file = words_keep(pipeline->config->path);
     free(name);
@@ -363,7 +369,7 @@ static int make_fleet(struct pipeline *pipeline)
     char error[256] = "";
 
     if (options.vehicle == NULL) {
-        if (entry != NULL)
+        if (entry != NULL && !pipeline->is_copy)
             log_config(
                 FMS_LOG_WARN, pipeline->config->path, entry->line,
                 "vehicle_fields without vehicle: nothing is kept; add vehicle = ${json:vehicle_id}, or what names it");
@@ -425,18 +431,13 @@ static void advise_of_rejection(const struct pipeline *pipeline)
 {
     const struct config_section *section = section_of(pipeline, "pipeline");
 
-    if (pipeline->dead_letter != NULL || pipeline->options.on_reject != ON_REJECT_STOP ||
+    if (pipeline->is_copy || pipeline->dead_letter != NULL || pipeline->options.on_reject != ON_REJECT_STOP ||
         pipeline->source->plugin->table.source_settled == NULL)
         return;
     if (section == NULL || config_find(section, "on_reject") == NULL)
         log_config(FMS_LOG_WARN, pipeline->config->path, section != NULL ? section->line : 0,
                    "one record that is rejected stops this pipeline at each start: add a [dead_letter] section, or set"
                    " on_reject = drop in [pipeline], or on_reject = stop if that is meant");
-}
-
-struct pipeline *pipeline_load(const char *path)
-{
-    return pipeline_load_with(path, NULL);
 }
 
 static uint64_t indices_of(const struct pipeline *pipeline)
@@ -485,8 +486,8 @@ static int load_into(struct pipeline *pipeline, const struct pipeline_stand_ins 
     return error;
 }
 
-/* `config`: NULL, or what was read before. */
-static struct pipeline *load(const char *path, struct config *config, const struct pipeline_stand_ins *stand_ins,
+/* NULL after an error, with errno. */
+static struct pipeline *load(struct config *take, const struct pipeline_stand_ins *stand_ins, bool is_copy,
                              struct pipeline *running)
 {
     struct pipeline *pipeline = calloc(1, sizeof *pipeline);
@@ -495,14 +496,14 @@ static struct pipeline *load(const char *path, struct config *config, const stru
     if (pipeline != NULL)
         pipeline->running = running;
     if (error != 0) {
-        log_config(FMS_LOG_ERROR, path, 0, "cannot be loaded: %s", strerror(-error));
-        config_free(config);
+        log_config(FMS_LOG_ERROR, take->path, 0, "cannot be loaded: %s", strerror(-error));
+        config_free(take);
         free(pipeline);
     } else {
-        pipeline->config = config;
-        error = config == NULL ? config_read(path, &pipeline->config) : 0;
-        if (error == 0)
-            error = load_into(pipeline, stand_ins);
+        pipeline->config = take;
+        pipeline->is_copy = is_copy;
+        error = load_into(pipeline, stand_ins);
+        pipeline->is_copy = false;
         if (error == 0)
             return pipeline;
         pipeline_free(pipeline);
@@ -511,19 +512,38 @@ static struct pipeline *load(const char *path, struct config *config, const stru
     return NULL;
 }
 
-struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins)
+/* Its shard of a file that has been read, and is taken; NULL, with *error, where that is its no more. */
+static struct config *shard_of(struct config *take, const char *shard, int *error)
 {
-    return load(path, NULL, stand_ins, NULL);
-}
+    struct config *its = NULL;
+    struct shards shards;
 
-struct pipeline *pipeline_load_config(struct config *take, const struct pipeline_stand_ins *stand_ins)
-{
-    return load(take->path, take, stand_ins, NULL);
+    *error = shards_read(&shards, take);
+    if (*error == 0 && (shards.shards > 0) != (shard != NULL))
+        *error = -ENOTSUP;
+    if (*error == 0 && shard == NULL)
+        return take;
+    if (*error == 0 && !shards_own(&shards, strtoll(shard, NULL, 10)))
+        *error = -ENOTSUP;
+    if (*error == 0 && (its = shards_config(take, strtoll(shard, NULL, 10))) == NULL)
+        *error = -ENOMEM;
+    if (*error == -ENOTSUP)
+        log_config(FMS_LOG_ERROR, take->path, 0, "other shards than it runs with take a new start of fmspipe");
+    config_free(take);
+    return its;
 }
 
 struct pipeline *pipeline_load_beside(struct pipeline *running)
 {
-    return load(running->file, NULL, NULL, running);
+    struct config *config = NULL;
+    int error = config_read(running->file, &config);
+
+    if (error == 0)
+        config = shard_of(config, running->config->shard, &error);
+    if (error == 0)
+        return load(config, NULL, false, running);
+    errno = -error;
+    return NULL;
 }
 
 struct stage *stage_remake(struct pipeline *next, const struct stage *stage)
@@ -544,6 +564,40 @@ struct stage *stage_remake(struct pipeline *next, const struct stage *stage)
         return again;
     stage_free(again);
     return NULL;
+}
+
+struct pipeline *pipeline_load_config(struct config *take, const struct pipeline_stand_ins *stand_ins)
+{
+    return load(take, stand_ins, false, NULL);
+}
+
+struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stand_ins *stand_ins)
+{
+    struct config *config, *its;
+    struct shards shards;
+    int64_t shard = 0;
+    int error = config_read(path, &config);
+
+    if (error == 0)
+        error = shards_read(&shards, config);
+    if (error == 0 && shards.shards > 0) {
+        while (shard < shards.shards && !shards_own(&shards, shard))
+            shard++;
+        its = shards_config(config, shard < shards.shards ? shard : 0);
+        config_free(config);
+        config = its;
+        error = config != NULL ? 0 : -ENOMEM;
+    }
+    if (error == 0)
+        return load(config, stand_ins, false, NULL);
+    config_free(config);
+    errno = -error;
+    return NULL;
+}
+
+struct pipeline *pipeline_load(const char *path)
+{
+    return pipeline_load_with(path, NULL);
 }
 
 void pipeline_free(struct pipeline *pipeline)
@@ -567,7 +621,128 @@ void pipeline_free(struct pipeline *pipeline)
     free(pipeline);
 }
 
+/* ---------------------------------------------------------------------------------------------------------- shards */
+
+/* Whether each item of a list, as it stands in a file, has a ${shard}. */
+static bool items_differ(const char *text)
+{
+    while (*text != '\0') {
+        const char *comma = strchr(text, ',');
+        char *item = strndup(text, comma != NULL ? (size_t)(comma - text) : strlen(text));
+        bool differs = item == NULL || shards_differ(item);
+
+        free(item);
+        if (!differs)
+            return false;
+        text = comma != NULL ? comma + 1 : "";
+    }
+    return true;
+}
+
+/* `as_told`: the section as it stands in the file. */
+static int check_option_of_shards(struct pipeline *pipeline, const struct config_section *as_told,
+                                  const struct fms_option *option)
+{
+    const struct config_entry *entry = config_find(as_told, option->name);
+
+    if (option->unique == NULL || (entry == NULL && option->fallback == NULL) ||
+        (entry != NULL && (option->type == FMS_LIST ? items_differ(entry->value) : shards_differ(entry->value))))
+        return 0;
+    log_config(FMS_LOG_ERROR, pipeline->config->path, entry != NULL ? entry->line : as_told->line,
+               "[%s%s%s] %s = \"%s\": each shard needs its own %s: put ${shard} into %s, as in %s", as_told->kind,
+               *as_told->name != '\0' ? " " : "", as_told->name, option->name,
+               entry != NULL ? entry->value : option->fallback, option->unique,
+               option->type == FMS_LIST ? "each item" : "it",
+               option->type == FMS_LIST ? "fms/${shard}/+/data" : "NAME-${shard}");
+    return -EINVAL;
+}
+
+/* What must differ from shard to shard does so where it names the shard; to compare would not do, for others are elsewhere. */
+static int check_shards(struct pipeline *pipeline, const struct config *as_told)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < pipeline->stage_count; i++) {
+        const struct stage *stage = pipeline->stages[i];
+        const struct fms_option *option = stage->plugin->table.options;
+
+        for (; option != NULL && option->name != NULL; option++) {
+            if (check_option_of_shards(pipeline, &as_told->sections[stage->section - pipeline->config->sections],
+                                       option) != 0)
+                error = -EINVAL;
+        }
+    }
+    return error;
+}
+
 /* ------------------------------------------------------------------------------------------- several in one process */
+
+/* Takes it; NULL: errno says what was wrong. 0 or that. */
+static int add_pipeline(struct pipelines *all, struct pipeline *take)
+{
+    struct pipeline **items = take != NULL ? realloc(all->items, (all->count + 1) * sizeof(struct pipeline *)) : NULL;
+
+    if (take == NULL)
+        return -errno;
+    if (items == NULL) {
+        pipeline_free(take);
+        return -ENOMEM;
+    }
+    all->items = items;
+    items[all->count++] = take;
+    return 0;
+}
+
+/* The first tells what there is to tell of all. */
+static int add_shard(struct pipelines *all, const struct config *config, int64_t shard, bool is_first)
+{
+    struct config *its = shards_config(config, shard);
+    int error = its != NULL ? add_pipeline(all, load(its, NULL, !is_first, NULL)) : -ENOMEM;
+
+    return error == 0 && is_first ? check_shards(all->items[all->count - 1], config) : error;
+}
+
+static int add_shards(struct pipelines *all, const struct config *config, const struct shards *shards)
+{
+    size_t before = all->count;
+    int error = 0;
+
+    for (int64_t shard = 0; shard < shards->shards && error == 0; shard++) {
+        if (shards_own(shards, shard))
+            error = add_shard(all, config, shard, all->count == before);
+    }
+    if (error == 0 && all->count == before)
+        log_config(FMS_LOG_WARN, config->path, 0,
+                   "replica %lld has none of the %lld shards: it waits, and does nothing", (long long)shards->ordinal,
+                   (long long)shards->shards);
+    while (error != 0 && all->count > before)
+        pipeline_free(all->items[--all->count]);
+    return error;
+}
+
+int pipelines_load(struct pipelines *all, const char *path)
+{
+    struct config *config;
+    struct shards shards;
+    int error = config_read(path, &config);
+
+    if (error == 0)
+        error = shards_read(&shards, config);
+    if (error == 0 && shards.shards == 0)
+        return add_pipeline(all, load(config, NULL, false, NULL));
+    if (error == 0)
+        error = add_shards(all, config, &shards);
+    config_free(config);
+    return error;
+}
+
+void pipelines_free(struct pipelines *all)
+{
+    while (all->count > 0)
+        pipeline_free(all->items[--all->count]);
+    free(all->items);
+    all->items = NULL;
+}
 
 static const char *unique_value(const struct stage *stage, const struct fms_option *option)
 {

@@ -6,8 +6,19 @@
 
 /* Reads and checks a pipeline file: plugins are loaded, options filled, every stage's `check` called; nothing is
  * connected. Every error is logged with file and line. NULL after an error, with errno: ENOMEM, EMFILE, ENFILE or EIO if not
- * the file but the surroundings are to blame, for now. */
+ * the file but the surroundings are to blame, for now. Of a file with shards it is the first that is ours, or the very first. */
 struct pipeline *pipeline_load(const char *path);
+
+/* Those of one process. */
+struct pipelines {
+    struct pipeline **items;
+    size_t count;
+};
+
+/* Adds what a file says: a pipeline, or one for each of its shards that is ours, perhaps none. 0, or an error (logged) as those of
+ * pipeline_load, after which nothing was added. */
+int pipelines_load(struct pipelines *all, const char *path);
+void pipelines_free(struct pipelines *all);
 
 /* What stands in for the source, and for the sinks and the dead letters' sink, of a pipeline that is tested. */
 struct pipeline_stand_ins {

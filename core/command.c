@@ -91,13 +91,6 @@ static int make_plugin(const struct arguments *arguments)
 
 /* ----------------------------------------------------------------------------------------------------- check, probe */
 
-static void free_all(struct pipeline **pipelines, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        pipeline_free(pipelines[i]);
-    free(pipelines);
-}
-
 /* A failure that may pass by itself is not told as a mistake of the file, after which nobody would start us again. */
 static int load_failure(int error)
 {
@@ -105,51 +98,47 @@ static int load_failure(int error)
 }
 
 /* All pipelines of the command line: 0, or the exit status after an error in any of them, when there are none. */
-static int load_all(const struct arguments *arguments, struct pipeline ***all)
+static int load_all(const struct arguments *arguments, struct pipelines *all)
 {
-    struct pipeline **pipelines = *all = calloc(arguments->count, sizeof *pipelines);
-    int status = EXIT_DONE, failure;
-    size_t good = 0;
+    int status = EXIT_DONE, error, failure;
 
-    if (pipelines == NULL)
-        return EXIT_FAILED;
+    *all = (struct pipelines){NULL, 0};
     for (size_t i = 0; i < arguments->count; i++) {
-        pipelines[good] = pipeline_load(arguments->words[i]);
-        failure = pipelines[good] == NULL ? load_failure(errno) : EXIT_DONE;
+        error = pipelines_load(all, arguments->words[i]);
+        failure = error != 0 ? load_failure(-error) : EXIT_DONE;
         status = failure > status ? failure : status;
-        good += pipelines[good] != NULL;
     }
-    if (status == EXIT_DONE && pipeline_check_together(pipelines, good) != 0)
+    if (status == EXIT_DONE && pipeline_check_together(all->items, all->count) != 0)
         status = EXIT_CONFIGURATION;
     if (status != EXIT_DONE)
-        free_all(pipelines, good);
+        pipelines_free(all);
     return status;
 }
 
 static int check(const struct arguments *arguments)
 {
-    struct pipeline **pipelines;
-    int status = load_all(arguments, &pipelines);
+    struct pipelines all;
+    int status = load_all(arguments, &all);
 
     if (status != EXIT_DONE)
         return status;
     for (size_t i = 0; i < arguments->count; i++)
         printf("%s: ok\n", arguments->words[i]);
-    free_all(pipelines, arguments->count);
+    pipelines_free(&all);
     return EXIT_DONE;
 }
 
 static int probe(const struct arguments *arguments)
 {
-    struct pipeline **pipelines;
-    int status = load_all(arguments, &pipelines);
+    struct pipelines all;
+    int status = load_all(arguments, &all);
     int failed = 0;
 
     if (status != EXIT_DONE)
         return status;
-    for (size_t i = 0; i < arguments->count; i++)
-        failed += pipeline_probe(pipelines[i], arguments->timeout);
-    free_all(pipelines, arguments->count);
+    for (size_t i = 0; i < all.count; i++)
+        failed += pipeline_probe(all.items[i], arguments->timeout);
+    pipelines_free(&all);
     return failed > 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
@@ -165,39 +154,39 @@ static int test(const struct arguments *arguments)
     return failed > 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
-static bool has_pipeline(struct pipeline **pipelines, size_t count, const char *name)
+static bool has_pipeline(const struct pipelines *all, const char *name)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(pipelines[i]->options.name, name) == 0)
+    for (size_t i = 0; i < all->count; i++) {
+        if (strcmp(all->items[i]->options.name, name) == 0)
             return true;
     }
     return false;
 }
 
 /* The watch begins before anything is opened, so that an address that is taken stops nothing that runs. */
-static int run_watched(const struct arguments *arguments, struct pipeline *const *pipelines)
+static int run_watched(const struct arguments *arguments, const struct pipelines *all)
 {
-    int error = admin_begin(&arguments->admin, pipelines, arguments->count);
+    int error = admin_begin(&arguments->admin, all->items, all->count);
 
     if (error != 0)
         return error == -EINVAL ? EXIT_CONFIGURATION : EXIT_FAILED;
-    error = runner_run(pipelines, arguments->count, arguments->until);
+    error = runner_run(all->items, all->count, arguments->until);
     admin_end();
     return error != 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
 static int run(const struct arguments *arguments)
 {
-    struct pipeline **pipelines;
-    int status = load_all(arguments, &pipelines);
+    struct pipelines all;
+    int status = load_all(arguments, &all);
 
     if (status != EXIT_DONE)
         return status;
-    if (arguments->until != NULL && !has_pipeline(pipelines, arguments->count, arguments->until))
+    if (arguments->until != NULL && !has_pipeline(&all, arguments->until))
         status = command_misused("--until names no pipeline of this command", arguments->until);
     else
-        status = run_watched(arguments, pipelines);
-    free_all(pipelines, arguments->count);
+        status = run_watched(arguments, &all);
+    pipelines_free(&all);
     return status;
 }
 

@@ -605,6 +605,7 @@ void config_free(struct config *config)
     }
     free(config->sections);
     free(config->path);
+    free(config->shard);
     free(config);
 }
 

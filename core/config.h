@@ -20,7 +20,8 @@ struct config_section {
 };
 
 struct config {
-    char *path; /* for messages */
+    char *path;  /* for messages */
+    char *shard; /* the number that ${shard} stood for; NULL: the file has no shards. See shards.h */
     struct config_section *sections;
     size_t count;
 };

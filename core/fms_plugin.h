@@ -165,7 +165,8 @@ struct fms_option {
     int64_t min, max;     /* FMS_INTEGER, FMS_DURATION, FMS_SIZE: both ends allowed */
     const char *choices;  /* FMS_CHOICE: "realtime|throughput" */
     const char *help;     /* one sentence without a full stop */
-    const char *unique;   /* a word such as "MQTT client id": two stages of a process with one value are warned of */
+    const char *unique;   /* a word such as "MQTT client id": two stages of a process with one value are warned of, and
+                           * each shard of a file must have its own; of a FMS_LIST: the shards alone, of each item */
     uint32_t roles;       /* the roles that have this option, as a sum; 0: all */
 };
 
@@ -216,6 +217,8 @@ template <typename T, typename Field> constexpr size_t fms_field(size_t offset)
     {prefix, FMS_TEMPLATE_PAIRS, FMS_FIELD(S, f, struct fms_pairs), NULL, 0, 0, NULL, help, NULL, 0}
 #define FMS_OPT_UNIQUE(S, f, fallback, unique, help) \
     {#f, FMS_STRING, FMS_FIELD(S, f, const char *), fallback, 0, 0, NULL, help, unique, 0}
+#define FMS_OPT_UNIQUE_LIST(S, f, fallback, unique, help) \
+    {#f, FMS_LIST, FMS_FIELD(S, f, struct fms_list), fallback, 0, 0, NULL, help, unique, 0}
 #define FMS_OPT_END {NULL, FMS_STRING, 0, NULL, 0, 0, NULL, NULL, NULL, 0}
 /* clang-format on */
 

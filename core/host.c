@@ -101,6 +101,8 @@ static void host_advise(const struct fms_host *host, const char *option, const c
 {
     va_list args;
 
+    if (stage_of(host)->pipeline->is_copy)
+        return;
     va_start(args, format);
     log_at(host, FMS_LOG_WARN, option, format, args);
     va_end(args);

@@ -31,6 +31,8 @@ struct pipeline_options {
     const struct fms_template *vehicle; /* see struct fleet_options, and so for the others */
     struct fms_list vehicle_fields;
     int64_t silent_after, max_vehicles;
+    int64_t shards, replicas, replicas_next; /* see struct shards, which was read before */
+    const char *replica;
 };
 
 /* What watch.c knows of a lane. */
@@ -74,6 +76,7 @@ struct pipeline {
     const char *file; /* see words_keep */
     struct config *config;
     struct pipeline *running; /* this is to take its place, and has some of its stages; NULL: it is none's */
+    bool is_copy; /* of another shard's: while it is loaded, it warns of nothing that was said of that */
     struct options_memory *memory;
     struct json_paths *paths;
     struct fleet *fleet;           /* NULL: none is kept */

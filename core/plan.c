@@ -52,7 +52,7 @@ static const char *value_of(const struct config_section *section, const char *ke
 /* What [pipeline] says that a lane cannot change. */
 static const char *fixed_option(const struct plan *plan)
 {
-    static const char *const fixed[] = {"name", "time", "vehicle", "vehicle_fields", "silent_after", "max_vehicles"};
+    static const char *const fixed[] = {"name",           "shards",       "replicas",     "replica", "replicas_next", "time", "vehicle", "vehicle_fields", "silent_after", "max_vehicles"};
     const struct config_section *was = section_of(plan->running, "pipeline"), *is = section_of(plan->next, "pipeline");
 
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {

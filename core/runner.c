@@ -213,6 +213,12 @@ static int time_left(int64_t until)
     return left > 0 ? (int)(left / FMS_MS) + 1 : 0;
 }
 
+/* A process whose files have no shard for it waits to be told to stop: it may have some after the next change. */
+static bool is_idle(size_t count, const struct stopping *stopping)
+{
+    return count == 0 && stopping->since == 0;
+}
+
 static void wait_for_all(struct runner *runners, size_t count, int signal_fd, int ended_fd, const char *until,
                          struct stopping *stopping, struct notify *notify)
 {
@@ -220,7 +226,7 @@ static void wait_for_all(struct runner *runners, size_t count, int signal_fd, in
     struct signalfd_siginfo info;
     uint64_t drained;
 
-    while (join_ended(runners, count, until, stopping) > 0) {
+    while (join_ended(runners, count, until, stopping) > 0 || is_idle(count, stopping)) {
         int64_t last = last_moment(runners, count, stopping), told = notify_turn(notify, last);
         int ready = poll(fds, 2, time_left(told < last ? told : last));
 
@@ -275,7 +281,7 @@ static int result_of(const struct runner *runners, size_t count)
 
 static int run_open(struct pipeline *const *pipelines, size_t count, int signal_fd, const char *until)
 {
-    struct runner *runners = calloc(count, sizeof *runners);
+    struct runner *runners = calloc(count + 1, sizeof *runners);
     int ended_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     struct notify *notify = notify_open(pipelines, count);
     struct stopping stopping = {0, 0};

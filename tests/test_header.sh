@@ -52,6 +52,7 @@ field 'const struct fms_template *' 'FMS_OPT_TEMPLATE(struct it, f, "a", "help")
 field 'struct fms_pairs' 'FMS_OPT_PAIRS(struct it, f, "f.", "help")' 'struct fms_list'
 field 'struct fms_pairs' 'FMS_OPT_TEMPLATE_PAIRS(struct it, f, "f.", "help")' 'const char *'
 field 'const char *' 'FMS_OPT_UNIQUE(struct it, f, NULL, "word", "help")' int
+field 'struct fms_list' 'FMS_OPT_UNIQUE_LIST(struct it, f, NULL, "word", "help")' 'const char *'
 for language in c cc; do
   compile $language bool 'FMS_OPT_BOOLEAN(struct it, f, "no", "help")' f && fail "$language: FMS_HOST takes a bool"
   grep -q 'must have the type' "$work/log" || fail "$language: nobody says what FMS_HOST has against a bool"

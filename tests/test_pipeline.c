@@ -384,7 +384,7 @@ static void a_file_is_not_blamed_for_its_surroundings(void **state)
     assert_null(pipeline_load("some.ini"));
     assert_int_equal(errno, EMFILE);
     setrlimit(RLIMIT_NOFILE, &all);
-    assert_said("some.ini: cannot be loaded: Too many open files");
+    assert_said("some.ini: cannot be read: Too many open files");
 }
 
 static void equal_values_that_should_differ_are_warned_of(void **state)
@@ -412,6 +412,190 @@ static void equal_names_are_refused(void **state)
     assert_said("two.ini: the pipeline's name \"one\" is also that of one.ini");
     for (size_t i = 0; i < 2; i++)
         pipeline_free(pipelines[i]);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- shards */
+
+#define SHARDED SOURCE "id = s-${shard}\nsome = fms/${shard}/a, fms/${shard}/b\n" SINK
+
+/* What pipelines_load says, with its pipelines in `all`. */
+static int load_shards(const char *text, struct pipelines *all)
+{
+    FILE *file = fopen("bridge.ini", "w");
+    int error;
+
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+    *all = (struct pipelines){NULL, 0};
+    error = pipelines_load(all, "bridge.ini");
+    unlink("bridge.ini");
+    return error;
+}
+
+/* Their names, with blanks between them. */
+static void assert_names(const char *text, const char *names)
+{
+    struct pipelines all;
+    char found[512] = "";
+    size_t n = 0;
+
+    assert_int_equal(load_shards(text, &all), 0);
+    for (size_t i = 0; i < all.count; i++)
+        n += (size_t)snprintf(found + n, sizeof found - n, "%s%s", i > 0 ? " " : "", all.items[i]->options.name);
+    assert_string_equal(found, names);
+    pipelines_free(&all);
+}
+
+static void a_file_is_a_pipeline_for_each_shard_that_is_ours(void **state)
+{
+    (void)state;
+    assert_names(SOURCE SINK, "bridge");
+    assert_names("[pipeline]\nreplica = 7\n" SOURCE SINK, "bridge"); /* nothing without shards */
+    assert_names("[pipeline]\nshards = 3\n" SHARDED, "bridge-0 bridge-1 bridge-2");
+    assert_names("[pipeline]\nshards = 12\nreplicas = 5\nreplica = 1\n" SHARDED, "bridge-1 bridge-6 bridge-11");
+    assert_names("[pipeline]\nname = p\nshards = 4\nreplicas = 3\nreplica = host-1\n" SHARDED, "p-1");
+    assert_names("[pipeline]\nname = s${shard}.p\nshards = 2\n" SHARDED, "s0.p s1.p");
+    assert_names("[pipeline]\nname = $${shard}\nshards = 1\n" SHARDED, "${shard}-0");
+    assert_int_equal(errors + warnings, 0);
+    setenv("FMS_TEST_INDEX", "2", 1);
+    assert_names("[pipeline]\nshards = 6\nreplicas = 3\nreplica = ${env:FMS_TEST_INDEX}\n" SHARDED,
+                 "bridge-2 bridge-5");
+    unsetenv("FMS_TEST_INDEX");
+}
+
+/* Whatever the numbers, no shard has two owners; without a change under way each has one. */
+static void each_shard_is_one_replica_s(void **state)
+{
+    static const int changes[][2] = {{1, 0}, {4, 0}, {12, 0}, {4, 3}, {3, 5}, {5, 1}};
+
+    (void)state;
+    for (size_t c = 0; c < sizeof changes / sizeof changes[0]; c++) {
+        unsigned owners[12] = {0};
+        char text[512];
+
+        for (int replica = 0; replica < changes[c][0]; replica++) {
+            struct pipelines all;
+
+            snprintf(text, sizeof text,
+                     "[pipeline]\nshards = 12\nreplicas = %d\nreplicas_next = %d\nreplica = %d\n" SHARDED,
+                     changes[c][0], changes[c][1], replica);
+            assert_int_equal(load_shards(text, &all), 0);
+            for (size_t i = 0; i < all.count; i++) {
+                int shard = atoi(strrchr(all.items[i]->options.name, '-') + 1);
+
+                owners[shard]++;
+                assert_int_equal(shard % changes[c][0], replica);
+                if (changes[c][1] > 0)
+                    assert_int_equal(shard % changes[c][1], replica);
+            }
+            pipelines_free(&all);
+        }
+        for (int shard = 0; shard < 12; shard++)
+            assert_int_equal(owners[shard], changes[c][1] == 0 || shard % changes[c][0] == shard % changes[c][1]);
+    }
+}
+
+static void a_replica_without_shards_is_none(void **state)
+{
+    struct pipelines all;
+
+    (void)state;
+    assert_int_equal(load_shards("[pipeline]\nshards = 2\nreplicas = 3\nreplica = 2\n" SHARDED, &all), 0);
+    assert_int_equal(all.count, 0);
+    assert_said("bridge.ini: replica 2 has none of the 2 shards: it waits, and does nothing");
+    pipelines_free(&all);
+}
+
+/* The number stands for ${shard} in all values, and nowhere else; each pipeline has its own. */
+static void the_shard_stands_in_all_options(void **state)
+{
+    struct pipelines all;
+
+    (void)state;
+    assert_int_equal(load_shards("[pipeline]\nshards = 10\nreplicas = 5\nreplica = 4\n" SOURCE
+                                 "id = ${shard}-$${shard}-${shard}\nsome = ${shard}\nnumber = ${shard}\n" SINK,
+                                 &all),
+                     0);
+    assert_int_equal(all.count, 2);
+    for (size_t i = 0; i < 2; i++) {
+        const struct config *config = all.items[i]->config;
+
+        assert_string_equal(config_find(&config->sections[1], "id")->value, i == 0 ? "4-$${shard}-4" : "9-$${shard}-9");
+        assert_string_equal(config_find(&config->sections[1], "number")->value, i == 0 ? "4" : "9");
+    }
+    assert_int_equal(pipeline_check_together(all.items, all.count), 0);
+    assert_int_equal(errors + warnings, 0);
+    pipelines_free(&all);
+}
+
+/* Refused, with one error, in that line. */
+static void assert_shards_refused(const char *text, int line, const char *error)
+{
+    struct pipelines all;
+    char place[64];
+
+    said[0] = '\0';
+    errors = 0;
+    assert_int_equal(load_shards(text, &all), -EINVAL);
+    assert_int_equal(all.count, 0);
+    pipelines_free(&all);
+    snprintf(place, sizeof place, "bridge.ini:%d: ", line);
+    assert_said(place);
+    assert_said(error);
+    assert_int_equal(errors, 1);
+}
+
+static void shards_that_would_meet_are_refused(void **state)
+{
+    (void)state;
+    assert_shards_refused("[pipeline]\nshards = 2\n" SOURCE "id = a\n" SINK, 6,
+                          "[source] id = \"a\": each shard needs its own test id: put ${shard} into it, as in"
+                          " NAME-${shard}");
+    assert_shards_refused("[pipeline]\nshards = 2\n" SOURCE "id = $${shard}\n" SINK, 6, "each shard needs its own");
+    assert_shards_refused(
+        "[pipeline]\nshards = 2\nreplicas = 2\n" SOURCE "some = ${shard}, all\n" SINK, 7,
+        "[source] some = \"${shard}, all\": each shard needs its own test topic: put ${shard} into each"
+        " item, as in fms/${shard}/+/data");
+    assert_shards_refused("[pipeline]\nshards = 2\nreplicas = 2\nreplica = 2\n" SHARDED, 4,
+                          "replica is 2, but replicas = 2, and they are counted from 0");
+    assert_shards_refused("[pipeline]\nshards = 2\nreplica = bridge\n" SHARDED, 3,
+                          "replica is \"bridge\": expected a number, from 0, or a name that ends in one");
+    assert_shards_refused("[pipeline]\nshards = 2\nreplica = bridge-x2\n" SHARDED, 3, "replica is \"bridge-x2\"");
+    assert_shards_refused("[pipeline]\nshards = two\n" SHARDED, 2, "shards = \"two\": expected a whole number");
+    assert_shards_refused("[pipeline]\nshards = 3\nmax_in_flight = 0\n" SHARDED, 3, "max_in_flight = \"0\"");
+}
+
+static void a_shard_where_there_are_none_is_refused(void **state)
+{
+    (void)state;
+    assert_refused(SOURCE "id = ${shard}\n" SINK, 4,
+                   "id = \"${shard}\": column 1: there are no shards: set shards = N in [pipeline]");
+}
+
+/* One that could be loaded alone stands for all, for those who look at transforms only. */
+static void a_single_one_is_the_first_of_ours(void **state)
+{
+    struct pipeline *pipeline = load("[pipeline]\nname = p\nshards = 9\nreplicas = 4\nreplica = 3\n" SHARDED);
+
+    (void)state;
+    assert_non_null(pipeline);
+    assert_string_equal(pipeline->options.name, "p-3");
+    pipeline_free(pipeline);
+    pipeline = load("[pipeline]\nname = p\nshards = 2\nreplicas = 4\nreplica = 3\n" SHARDED);
+    assert_string_equal(pipeline->options.name, "p-0");
+    pipeline_free(pipeline);
+}
+
+static void what_is_wrong_with_all_is_told_once(void **state)
+{
+    struct pipelines all;
+
+    (void)state;
+    assert_int_equal(load_shards("[pipeline]\nshards = 3\nvehicle_fields = a\n" SHARDED, &all), 0);
+    assert_int_equal(all.count, 3);
+    assert_int_equal(warnings, 1);
+    pipelines_free(&all);
 }
 
 static void too_many_stages(void **state)
@@ -462,6 +646,14 @@ int main(void)
         CASE(a_file_is_not_blamed_for_its_surroundings),
         CASE(equal_values_that_should_differ_are_warned_of),
         CASE(equal_names_are_refused),
+        CASE(a_file_is_a_pipeline_for_each_shard_that_is_ours),
+        CASE(each_shard_is_one_replica_s),
+        CASE(a_replica_without_shards_is_none),
+        CASE(the_shard_stands_in_all_options),
+        CASE(shards_that_would_meet_are_refused),
+        CASE(a_shard_where_there_are_none_is_refused),
+        CASE(a_single_one_is_the_first_of_ours),
+        CASE(what_is_wrong_with_all_is_told_once),
         CASE(too_many_stages),
     };
 

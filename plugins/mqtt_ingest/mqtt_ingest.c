@@ -117,7 +117,7 @@ static const struct fms_metric mqtt_ingest_durations[] = {
 static const struct fms_option mqtt_ingest_options[] = {
     MQTT_OPTIONS("addresses of the broker, tried in turn: tcp:// or mqtt:// (port 1883), ssl:// or mqtts:// (8883), as in"
                  " tcp://localhost:1883"),
-    FMS_OPT_LIST(struct mqtt_ingest, topic, FMS_REQUIRED,
+    FMS_OPT_UNIQUE_LIST(struct mqtt_ingest, topic, FMS_REQUIRED, "MQTT subscription",
                  "topic filters, with + and #; $share/GROUP/FILTER shares the messages with other members of GROUP"),
     MQTT_RETAINED_OPTION(struct mqtt_ingest),
     FMS_OPT_BOOLEAN(struct mqtt_ingest, clean_start, "yes",

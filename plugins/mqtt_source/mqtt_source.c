@@ -128,7 +128,7 @@ static const struct fms_metric mqtt_source_gauges[] = {
 /* clang-format off */
 static const struct fms_option mqtt_source_options[] = {
     MQTT_OPTIONS(MQTT_SERVER_HELP),
-    FMS_OPT_LIST(struct mqtt_source, topic, FMS_REQUIRED,
+    FMS_OPT_UNIQUE_LIST(struct mqtt_source, topic, FMS_REQUIRED, "MQTT subscription",
                  "topic filters, with + and #; $share/GROUP/FILTER shares the messages with other members of GROUP"),
     FMS_OPT_BOOLEAN(struct mqtt_source, clean_start, "yes",
                     "forget what the broker has kept for this client id; no: it keeps what comes while we are away"),

@@ -5,6 +5,7 @@
 
 struct good {
     const char *needed, *id;
+    struct fms_list some;
     int64_t number, pause;
     bool fail, refuse, silent, odd;
 
@@ -14,6 +15,7 @@ struct good {
 static const struct fms_option good_options[] = {
     FMS_OPT_STRING(struct good, needed, FMS_REQUIRED, "must be there"),
     FMS_OPT_UNIQUE(struct good, id, NULL, "test id", "is to differ between stages"),
+    FMS_OPT_UNIQUE_LIST(struct good, some, NULL, "test topic", "is to differ between shards"),
     FMS_OPT_INTEGER(struct good, number, "5", 1, 10, "from one to ten"),
     FMS_OPT_DURATION(struct good, pause, "1s", 0, FMS_NEVER, "any duration"),
     FMS_OPT_BOOLEAN(struct good, fail, "no", "let open fail"),
