@@ -254,6 +254,76 @@ static void test_filters_of_empty_levels(void **state)
     }
 }
 
+/* ---------------------------------------------------------------------------------------------------- another client */
+
+static size_t told;
+
+static void note_line(const struct fms_host *host, enum fms_level level, const char *format, ...)
+{
+    (void)host;
+    (void)format;
+    told += level == FMS_LOG_WARN;
+}
+
+static int64_t double_it(const struct fms_host *host, int64_t min, int64_t max, unsigned attempt)
+{
+    (void)host;
+    while (attempt-- > 0 && min < max)
+        min *= 2;
+    return min < max ? min : max;
+}
+
+static void note_link(const struct fms_host *host, bool is_up, const char *format, ...)
+{
+    (void)host;
+    (void)format;
+    assert_false(is_up);
+}
+
+static const struct fms_host quiet = {.log = note_line, .backoff = double_it, .link = note_link};
+
+/* Ever longer, whatever comes of it meanwhile, until a connection has lasted an hour. */
+static void test_a_rival_is_left_alone(void **state)
+{
+    const struct mqtt_options options = {.takeover_pause = 15 * FMS_SECOND};
+    struct mqtt_rival rival = {0};
+    int64_t expected = options.takeover_pause;
+
+    (void)state;
+    told = 0;
+    for (unsigned i = 0; i < 12; i++) {
+        assert_int_equal(mqtt_rival_met(&rival, &options, "a", true, false, expected, &quiet), expected);
+        assert_int_equal(mqtt_rival_met(&rival, &options, "a", false, false, FMS_SECOND, &quiet), 0);
+        assert_int_equal(told, i + 1);
+        expected = 2 * expected < 600 * FMS_SECOND ? 2 * expected : 600 * FMS_SECOND;
+    }
+    assert_int_equal(mqtt_rival_met(&rival, &options, "a", true, false, 3601 * FMS_SECOND, &quiet),
+                     options.takeover_pause);
+}
+
+/* A broker without words for it: the third time, and as long as it goes on, also while the other one pauses. */
+static void test_a_rival_is_guessed(void **state)
+{
+    const struct mqtt_options options = {.takeover_pause = 15 * FMS_SECOND};
+    struct mqtt_rival rival = {0};
+    int64_t pause = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(mqtt_rival_met(&rival, &options, "a", false, true, FMS_SECOND, &quiet), 0);
+    assert_int_equal(mqtt_rival_met(&rival, &options, "a", false, true, 11 * FMS_SECOND, &quiet), 0); /* it lasted */
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(mqtt_rival_met(&rival, &options, "a", false, true, FMS_SECOND, &quiet), 0);
+    for (unsigned i = 0; i < 10; i++) {
+        int64_t before = pause;
+
+        pause = mqtt_rival_met(&rival, &options, "a", false, true, before > 0 ? 2 * before : FMS_SECOND, &quiet);
+        assert_true(pause >= before && pause > 0);
+    }
+    assert_int_equal(pause, 600 * FMS_SECOND);
+    assert_int_equal(mqtt_rival_met(&rival, &options, "a", false, true, 3600 * FMS_SECOND, &quiet), 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -266,6 +336,8 @@ int main(void)
         cmocka_unit_test(test_filters_overlap),
         cmocka_unit_test(test_filters_of_a_topic),
         cmocka_unit_test(test_filters_of_empty_levels),
+        cmocka_unit_test(test_a_rival_is_left_alone),
+        cmocka_unit_test(test_a_rival_is_guessed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1029,8 +1029,8 @@ static void test_versions_tried_are_told_once(void **state)
 /* Three in a row that are closed without a word when all was well: a guess. */
 static void test_takeovers_are_guessed(void **state)
 {
-    struct pair pair = pair_up("version = 3.1.1", 16, 1);
-    char why[100];
+    struct pair pair = pair_up("version = 3.1.1\ntakeover_pause = 60m", 16, 1);
+    char why[256];
 
     (void)state;
     for (int i = 0; i < 3; i++) {
@@ -1038,12 +1038,55 @@ static void test_takeovers_are_guessed(void **state)
         pair_until_emitted(&pair, (size_t)i + 1);
         assert_null(fake_said(pair.f, "another client"));
         close(pair.wire.fd);
+        if (i < 2)
+            pair_accept(&pair, true, 1);
+    }
+    fake_until(pair.f, fake_said(pair.f, "does another client have the client id \"bridge\"?") != NULL);
+    assert_false(fake_link_is_up(pair.f));
+    assert_string_equal(
+        fake_link_why(pair.f, why, sizeof why),
+        "another client seems to have the client id \"bridge\", and has taken the session over; next attempt"
+        " in 3600 s");
+    fake_poll(pair.f, 16);
+    assert_false(wire_ready(pair.listener, 300)); /* it is left alone */
+    pair_end(&pair);
+}
+
+/* MQTT 5 says so. Who came back at once would take the session from the other, and so on. */
+static void test_who_was_taken_over_stays_away(void **state)
+{
+    static const char taken[] = "\xe0\x02\x8e\x00";
+    struct pair pair = pair_up("takeover_pause = 60m", 16, 1);
+    char why[256];
+
+    (void)state;
+    wire_publish(&pair.wire, "t", "x", 1, 7, NULL, NULL);
+    pair_until_emitted(&pair, 1);
+    send_raw(&pair.wire, taken, sizeof taken - 1);
+    fake_until(pair.f,
+               fake_said(pair.f, "has the session now: is this pipeline, or its shard, started twice?") != NULL);
+    assert_false(fake_link_is_up(pair.f));
+    assert_string_equal(
+        fake_link_why(pair.f, why, sizeof why),
+        "another client has the client id \"bridge\", and has taken the session over; next attempt in 3600 s");
+    fake_poll(pair.f, 16);
+    assert_false(wire_ready(pair.listener, 300));
+    pair_end(&pair); /* at once, all the same */
+}
+
+/* The pause over, it asks again: the other one may be gone. */
+static void test_who_was_taken_over_comes_back(void **state)
+{
+    static const char taken[] = "\xe0\x02\x8e\x00";
+    struct pair pair = pair_up("takeover_pause = 20ms", 16, 1);
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        send_raw(&pair.wire, taken, sizeof taken - 1);
+        close(pair.wire.fd);
         pair_accept(&pair, true, 1);
     }
-    assert_non_null(fake_said(pair.f, "does another client have the client id \"bridge\"?"));
-    close(pair.wire.fd);
-    fake_until(pair.f, strstr(fake_link_why(pair.f, why, sizeof why), "client id \"bridge\"?") != NULL);
-    pair_accept(&pair, true, 1);
+    fake_until(pair.f, fake_link_is_up(pair.f));
     pair_end(&pair);
 }
 
@@ -1498,6 +1541,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_guess_is_for_one_server),
         cmocka_unit_test(test_versions_tried_are_told_once),
         cmocka_unit_test(test_takeovers_are_guessed),
+        cmocka_unit_test(test_who_was_taken_over_stays_away),
+        cmocka_unit_test(test_who_was_taken_over_comes_back),
         cmocka_unit_test(test_restarts_are_no_takeovers),
         cmocka_unit_test(test_session_that_is_not_present),
         cmocka_unit_test(test_limits_are_told_once),

@@ -301,12 +301,13 @@ static void test_broker_says_why_it_disconnects(void **state)
     struct wire second;
 
     (void)state;
-    play_start(&play, NULL, "client_id = car");
+    play_start(&play, NULL, "client_id = car\ntakeover_pause = 20ms");
     fake_until(play.f, fake_said(play.f, "info: connected to ") != NULL);
     wire_send(&play.wire, DISCONNECT << 4, &reason);
     second = broker_accept(play.listener, NULL, false, NULL);
     fake_until(play.f, fake_said(play.f, " again after ") != NULL);
-    assert_non_null(fake_said(play.f, "another client has connected with the client id \"car\""));
+    assert_non_null(
+        fake_said(play.f, "another client has connected with the client id \"car\" and has the session now"));
     close(second.fd);
     play_end(&play);
 }

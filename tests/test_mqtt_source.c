@@ -101,6 +101,9 @@ static void test_check_warns_of_traps(void **state)
         {"topic = a/#, a/+\n", "advice: topic: \"a/#\" and \"a/+\" overlap"},
         {"topic = x/y, x/y, q/#, z, q/1\n",
          "advice: topic: \"x/y\" and \"x/y\", \"q/#\" and \"q/1\" overlap: what comes"},
+        {"topic = fms/data, $share/g/fms/+\n", "advice: topic: \"$share/g/fms/+\" is shared: the broker deals its "
+                                               "messages out one by one, so that a vehicle's are"
+                                               " out of order"},
         {"client_id = a\nclean_start = no\n", NULL},
     };
 
@@ -110,7 +113,7 @@ static void test_check_warns_of_traps(void **state)
         struct fake *f;
 
         snprintf(ini, sizeof ini, "server = tcp://a\n%s%s",
-                 strstr(cases[i].ini, "topic") == NULL ? "topic = $share/g/fms/+/data\n" : "", cases[i].ini);
+                 strstr(cases[i].ini, "topic") == NULL ? "topic = fms/+/data\n" : "", cases[i].ini);
         f = fake_check("mqtt_source", FMS_SOURCE, ini);
         assert_int_equal(fake_error(f), 0);
         assert_int_equal(fake_count_said(f, "info: a message is acknowledged when it is in the pipeline"), i > 0);
@@ -926,7 +929,7 @@ static void test_takeovers_are_guessed(void **state)
 
         broker_grant(&wire, 1);
         fake_until(f, fake_count_said(f, "subscribed to ") == i + 1);
-        assert_int_equal(fake_count_said(f, "another client"), i >= 3);
+        assert_int_equal(fake_count_said(f, "does another client"), i >= 3 ? i - 2 : 0);
         close(wire.fd);
     }
     assert_non_null(fake_said(f, "does another client have the client id \"bridge\"? Each needs its own"));

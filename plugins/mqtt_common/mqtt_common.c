@@ -539,6 +539,19 @@ static void advise_overlap(const struct fms_list *filters, const struct fms_host
                    has_room ? "" : ", and others,");
 }
 
+/* The price of what looks like the easy way to more processes. */
+static void advise_share(const char *filter, const struct fms_host *host)
+{
+    if (mqtt_filter_unshared(filter) == filter)
+        return;
+    fms_advise(
+        host, "topic",
+        "\"%.200s\" is shared: the broker deals its messages out one by one, so that a vehicle's are out of order, and"
+        " what a member has in hand when it goes may be late or lost; shards keep the order: see shards in"
+        " [pipeline]",
+        filter);
+}
+
 int mqtt_check_filters(const struct fms_list *filters, const struct fms_host *host)
 {
     for (size_t i = 0; i < filters->count; i++) {
@@ -546,6 +559,7 @@ int mqtt_check_filters(const struct fms_list *filters, const struct fms_host *ho
 
         if (error != NULL)
             return fms_fail_option(host, "topic", -EINVAL, "\"%s\" %s", filters->items[i], error);
+        advise_share(filters->items[i], host);
     }
     advise_overlap(filters, host);
     return 0;
@@ -635,6 +649,42 @@ void mqtt_advise_session(const struct mqtt_options *options, bool clean_start, i
         fms_advise(host, "clean_start",
                    "what is published while this pipeline is down is lost: set client_id and clean_start = no to have"
                    " the broker keep it");
+}
+
+/* -------------------------------------------------------------------------------------------------- another client */
+
+#define KICKED_WITHIN (10 * FMS_SECOND)   /* a connection that ends sooner, without a word, may have been taken over */
+#define KICKS         3                   /* in a row are held for a takeover */
+#define RIVAL_PAUSE   (600 * FMS_SECOND)  /* the longest */
+#define RIVAL_GONE    (3600 * FMS_SECOND) /* a connection that has lasted so long: what was before does not count */
+
+int64_t mqtt_rival_met(struct mqtt_rival *rival, const struct mqtt_options *options, const char *client_id,
+                       bool is_told, bool is_wordless, int64_t lasted, const struct fms_host *host)
+{
+    int64_t most = options->takeover_pause > RIVAL_PAUSE ? options->takeover_pause : RIVAL_PAUSE;
+    int64_t soon = rival->pause > KICKED_WITHIN / 4 ? 4 * rival->pause : KICKED_WITHIN; /* it pauses, too */
+
+    if (lasted > RIVAL_GONE)
+        *rival = (struct mqtt_rival){0};
+    rival->kicks = is_wordless && lasted < soon ? rival->kicks + 1 : 0;
+    if (!is_told && rival->kicks < KICKS)
+        return 0;
+    rival->pause = fms_backoff(host, options->takeover_pause, most, rival->takeovers++);
+    fms_link_down(host,
+                  "another client %s the client id \"%s\", and has taken the session over; next attempt in %.0f s",
+                  is_told ? "has" : "seems to have", client_id, (double)rival->pause / (double)FMS_SECOND);
+    if (is_told)
+        fms_warn(
+            host,
+            "another client has connected with the client id \"%s\" and has the session now: is this pipeline, or its"
+            " shard, started twice? It is left to that one for %.0f s, and longer each time",
+            client_id, (double)rival->pause / (double)FMS_SECOND);
+    else
+        fms_warn(host,
+                 "the broker has closed three connections in a row without a word: does another client have the client"
+                 " id \"%s\"? Each needs its own; the session is left to that one for %.0f s, and longer each time",
+                 client_id, (double)rival->pause / (double)FMS_SECOND);
+    return rival->pause;
 }
 
 /* ------------------------------------------------------------------------------------------------------ small parts */

@@ -21,6 +21,7 @@ struct mqtt_options {
     int64_t keepalive;
     int64_t reconnect_min;
     int64_t reconnect_max;
+    int64_t takeover_pause;
     int64_t qos;
 };
 
@@ -50,7 +51,10 @@ enum mqtt_version { MQTT_3_1_1, MQTT_5, MQTT_AUTO };
     FMS_OPT_DURATION(struct mqtt_options, reconnect_min, "250ms", FMS_MS, 3600 * FMS_SECOND,                       \
                      "pause before the first attempt to connect again; doubles with each"),                        \
     FMS_OPT_DURATION(struct mqtt_options, reconnect_max, "30s", FMS_MS, 3600 * FMS_SECOND,                         \
-                     "longest pause between attempts to connect")
+                     "longest pause between attempts to connect"),                                                 \
+    FMS_OPT_DURATION(struct mqtt_options, takeover_pause, "15s", FMS_MS, 3600 * FMS_SECOND,                        \
+                     "pause after another client with our client id has taken the session over; doubles with each, up" \
+                     " to 10m")
 /* clang-format on */
 
 struct mqtt_url {
@@ -118,6 +122,23 @@ size_t mqtt_filters_of(struct fms_bytes topic, const struct fms_list *asked, cha
 
 /* What stands behind $share/GROUP/ in a filter, or all of it. NULL: malformed (MQTT-4.8.2). */
 const char *mqtt_filter_unshared(const char *filter);
+
+/* ---------------------------------------------------------------------------------------------------- another client
+ *
+ * with our client id: the broker gives it our session and hangs up on us (MQTT-3.1.4-3). Who came back at once would only take it from
+ * that one, and so on for ever. */
+
+struct mqtt_rival {
+    unsigned kicks;     /* connections in a row that it may have ended */
+    unsigned takeovers; /* that it has ended, or seems to have */
+    int64_t pause;      /* after the last of these; 0: none */
+};
+
+/* A connection of ours has ended, after `lasted`: by a takeover if the broker says so (`is_told`). Brokers of MQTT 3.1.1, and mosquitto,
+ * cannot: they just hang up (`is_wordless`: although all was well), soon, and are there for the next attempt, as one that restarts is
+ * not; the third time is held for one. 0: it was none. Else how long to stay away, which is logged, and shown as the reason why the link is down. */
+int64_t mqtt_rival_met(struct mqtt_rival *rival, const struct mqtt_options *options, const char *client_id,
+                       bool is_told, bool is_wordless, int64_t lasted, const struct fms_host *host);
 
 /* ---------------------------------------------------------------------------------------------------------- headers
  *

@@ -32,7 +32,6 @@
 #define DISCONNECT_PATIENCE (2 * FMS_SECOND)
 #define ANSWER_MOST         (600 * FMS_SECOND) /* for an answer, whatever comes in front of it */
 #define GOOD_AFTER          (30 * FMS_SECOND) /* a connection has proved good, if the broker has also done what it was asked */
-#define KICKED_WITHIN       (10 * FMS_SECOND) /* a connection that ends sooner, without a word, may have been taken over */
 #define PACKET_MAX          (INT64_C(268435455) + 5) /* MQTT-1.5.5, MQTT-2.1.4 */
 #define UNSAID_AT_QOS_2     20                       /* mosquitto's default; with 3.1.1 it just hangs up on one more */
 
@@ -75,9 +74,10 @@ struct mqtt_link {
     int64_t down_since;
     int64_t last_pause;
     unsigned attempt;
-    unsigned losses;   /* since a connection that has proved good */
-    unsigned kicks;    /* connections in a row that another client may have ended */
-    bool is_explained; /* the last one ended because of a message that is found */
+    unsigned losses; /* since a connection that has proved good */
+    struct mqtt_rival rival;
+    int64_t rival_pause; /* that is due after this connection; 0: none */
+    bool is_explained;   /* the last one ended because of a message that is found */
     struct mqtt_limits told_limits;
 
     _Atomic unsigned connection;
@@ -97,6 +97,7 @@ struct mqtt_link {
     bool is_unspoken;    /* the broker says that it does not speak this version */
     bool is_unanswered;  /* CONNECT: perhaps for that reason */
     bool is_wordless;    /* it ended the connection without a reason */
+    bool is_taken;       /* it did so for another client has connected with our id */
     bool is_blaming;     /* it ended the connection, perhaps for a message of ours */
     char reason[256];    /* why the connection was refused or lost */
 };
@@ -347,6 +348,7 @@ static void on_disconnected(void *context, MQTTProperties *properties, enum MQTT
         mqtt_show(fms_bytes_of(said->value.data.data, (size_t)said->value.data.len), shown);
 
     link_note(link, &link->is_blaming, link_is_blaming(link, code));
+    link_note(link, &link->is_taken, code == MQTTREASONCODE_SESSION_TAKEN_OVER);
     if (code == MQTTREASONCODE_SESSION_TAKEN_OVER)
         link_down(link, "another client has connected with the client id \"%s\": give each its own", link_id(link));
     else
@@ -843,6 +845,7 @@ static int link_try(struct mqtt_link *link, int64_t patience)
     pthread_mutex_lock(&link->lock);
     link->reason[0] = '\0';
     link->is_unreachable = link->is_unspoken = link->is_unanswered = link->is_wordless = link->is_blaming = false;
+    link->is_taken = false;
     pthread_mutex_unlock(&link->lock);
     if (link_next_address(link) != 0 || (link->handle == NULL && link_make_handle(link) != 0))
         return -EHOSTUNREACH;
@@ -867,7 +870,7 @@ static int link_try(struct mqtt_link *link, int64_t patience)
     if (!is_up)
         link_down(link, "no answer within %.1f s", (double)patience / (double)FMS_SECOND);
     is_up = is_up && link_suits(link);
-    link->kicks = is_up ? link->kicks : 0; /* whoever is hard to reach is no broker that favours another */
+    link->rival.kicks = is_up ? link->rival.kicks : 0; /* whoever is hard to reach is no broker that favours another */
     return is_up ? 0 : -EHOSTUNREACH;
 }
 
@@ -1062,25 +1065,16 @@ static void link_serve(struct mqtt_link *link)
         link->role.farewell(link->role.user);
 }
 
-/* A broker of MQTT 3.1.1 that is to tell us of another client with our name can only hang up. It does so soon, and is there for the
- * next attempt, as one that restarts is not. */
-static void link_guess_takeover(struct mqtt_link *link, const char *owed, int64_t up_for)
+static void link_meet_rival(struct mqtt_link *link, const char *owed, int64_t up_for)
 {
-    bool was_kicked;
+    bool is_wordless, is_taken;
 
     pthread_mutex_lock(&link->lock);
-    was_kicked = link->is_wordless && !link->is_explained && owed[0] == '\0' && up_for < KICKED_WITHIN;
+    is_wordless = link->is_wordless && !link->is_explained && owed[0] == '\0';
+    is_taken = link->is_taken;
     pthread_mutex_unlock(&link->lock);
-    link->kicks = was_kicked ? link->kicks + 1 : 0;
-    if (link->kicks == 3)
-        fms_warn(link->host,
-                 "the broker has closed three connections in a row without a word: does another client have the client"
-                 " id \"%s\"? Each needs its own",
-                 link_id(link));
-    if (link->kicks >= 3)
-        fms_link_down(link->host,
-                      "the broker closes each connection soon: does another client have the client id \"%s\"?",
-                      link_id(link));
+    link->rival_pause = mqtt_rival_met(&link->rival, link->options, link_id(link), is_taken, is_wordless, up_for,
+                                       link->host);
 }
 
 /* A connection that was lost. Where one after the other is, without having proved good, not each is told. */
@@ -1126,7 +1120,7 @@ static void link_tell_down(struct mqtt_link *link, const char *told, const char 
                   owed != NULL && owed[0] != '\0' ? ", before it had answered " : "", owed != NULL ? owed : "");
     if (owed != NULL) {
         link_tell_loss(link, reason, owed);
-        link_guess_takeover(link, owed, up_for);
+        link_meet_rival(link, owed, up_for);
     } else {
         link_tell_failure(link, reason, told);
     }
@@ -1141,7 +1135,8 @@ static void link_pause(struct mqtt_link *link)
 
     link->last_pause = fms_backoff(link->host, link->options->reconnect_min, link->options->reconnect_max,
                                    link->attempt++);
-    until = mqtt_clock() + link->last_pause;
+    until = mqtt_clock() + (link->rival_pause > 0 ? link->rival_pause : link->last_pause);
+    link->rival_pause = 0;
     pthread_mutex_lock(&link->lock);
     while (!link_must_go(link) && link_wait(link, until))
         ;

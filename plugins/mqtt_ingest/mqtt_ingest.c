@@ -21,7 +21,6 @@
 #define NAMES_KEPT      65536u            /* bytes of headers' names */
 #define PART_PATIENCE   FMS_SECOND        /* with a broker that does not hang up */
 #define PROVED_AFTER    (30 * FMS_SECOND) /* a connection that has lasted so long, all subscriptions answered, is good */
-#define KICKED_WITHIN   (10 * FMS_SECOND) /* a connection that ends sooner, without a word, may have been taken over */
 #define SETTLE_PATIENCE (5 * FMS_SECOND)  /* with sinks, before a connection is given up */
 
 enum link { LINK_DOWN, LINK_CONNECTING, LINK_UP, LINK_SETTLING, LINK_PARTING };
@@ -49,9 +48,9 @@ struct mqtt_ingest {
     int64_t last_pause;
     int64_t down_since;
     enum link link;
+    struct mqtt_rival rival;
     unsigned attempt;
     unsigned fleeting;     /* connections in a row that did not prove good */
-    unsigned kicks;        /* attempts in a row that the broker closed without a word, soon after all was well */
     bool is_up, is_proved; /* this connection: CONNACK has come; it has proved good */
     bool is_reconnecting;  /* since a loss that was logged, or a first attempt that failed */
     bool has_connected;    /* ever */
@@ -301,24 +300,16 @@ static void tell_down(struct mqtt_ingest *self, const char *reason)
     self->is_reconnecting = true;
 }
 
-/* A broker of MQTT 3.1.1 that is to tell us of another client with our name can only hang up. It does so soon, and is there for the
- * next attempt, as one that restarts is not. */
-static void guess_takeover(struct mqtt_ingest *self, int64_t lasted)
+/* As mqtt_rival_met. */
+static int64_t meet_rival(struct mqtt_ingest *self, int64_t lasted)
 {
-    bool was_kicked = self->is_up && lasted < KICKED_WITHIN && mqtt_session_unanswered(self->session) == NULL &&
-                      mqtt_session_unswept(self->session) == NULL && mqtt_session_reason(self->session)[0] == '\0' &&
-                      mqtt_transport_was_closed(self->transport);
-    const char *id = self->mqtt.client_id != NULL ? self->mqtt.client_id : self->client_id;
+    bool is_wordless = self->is_up && mqtt_session_unanswered(self->session) == NULL &&
+                       mqtt_session_unswept(self->session) == NULL && mqtt_session_reason(self->session)[0] == '\0' &&
+                       mqtt_transport_was_closed(self->transport);
 
-    self->kicks = was_kicked ? self->kicks + 1 : 0;
-    if (self->kicks == 3 && was_kicked)
-        fms_warn(self->host,
-                 "the broker has closed three connections in a row without a word: does another client have the client"
-                 " id \"%s\"? Each needs its own",
-                 id);
-    if (self->kicks >= 3)
-        fms_link_down(self->host,
-                      "the broker closes each connection soon: does another client have the client id \"%s\"?", id);
+    return mqtt_rival_met(&self->rival, &self->mqtt,
+                          self->mqtt.client_id != NULL ? self->mqtt.client_id : self->client_id,
+                          self->is_up && mqtt_session_was_taken(self->session), is_wordless, lasted, self->host);
 }
 
 /* The other version of MQTT is tried where the broker says that it does not know this one; and where it says nothing at all,
@@ -361,11 +352,11 @@ static void session_over(struct mqtt_ingest *self)
 /* Hangs up, and comes back after a pause. `reason` NULL: for good. */
 static void link_down(struct mqtt_ingest *self, const char *reason)
 {
-    int64_t now = fms_now(self->host), lasted = now - self->link_at;
+    int64_t now = fms_now(self->host), lasted = now - self->link_at, rival_pause = 0;
 
     if (reason != NULL) {
         tell_down(self, reason);
-        guess_takeover(self, lasted);
+        rival_pause = meet_rival(self, lasted);
         if (may_speak_another(self) || self->is_guess) /* it may have been silent for another reason */
             speak_another(self);
     }
@@ -381,7 +372,7 @@ static void link_down(struct mqtt_ingest *self, const char *reason)
     self->is_held = self->is_up = self->is_proved = false;
     self->link = LINK_DOWN;
     self->last_pause = fms_backoff(self->host, self->mqtt.reconnect_min, self->mqtt.reconnect_max, self->attempt++);
-    self->link_at = now + self->last_pause;
+    self->link_at = now + (rival_pause > 0 ? rival_pause : self->last_pause);
 }
 
 /* Whether this connection has lasted, and told only where others before it have not. */

@@ -93,7 +93,7 @@ struct mqtt_session {
     enum state state;
     bool was_present;
     bool has_connected; /* ever */
-    bool is_foreign, is_heard, was_dismissed;
+    bool is_foreign, is_heard, was_dismissed, was_taken;
     struct mqtt_session_limits limits;
     char reason[512];
     bool is_leaving;         /* DISCONNECT is to be sent behind the acknowledgements that are ready */
@@ -225,6 +225,11 @@ bool mqtt_session_is_foreign(const struct mqtt_session *session)
 bool mqtt_session_was_dismissed(const struct mqtt_session *session)
 {
     return session->was_dismissed;
+}
+
+bool mqtt_session_was_taken(const struct mqtt_session *session)
+{
+    return session->was_taken;
 }
 
 bool mqtt_session_is_unheard(const struct mqtt_session *session)
@@ -523,7 +528,7 @@ void mqtt_session_begin(struct mqtt_session *session, int64_t now)
     session->connection++;
     session->first = session->tail;
     session->reason[0] = '\0';
-    session->is_foreign = session->is_heard = session->was_dismissed = false;
+    session->is_foreign = session->is_heard = session->was_dismissed = session->was_taken = false;
     session->keepalive = options->keepalive;
     session->sent_at = session->heard_at = session->pinged_at = session->ticked_at = now;
     session->unsent_at = session->withheld_at = session->waits_since = FMS_NEVER;
@@ -818,6 +823,7 @@ static enum mqtt_session_event on_disconnect(struct mqtt_session *session, const
 
     mqtt_packet_read_disconnect(packet, &disconnect);
     session->was_dismissed = true;
+    session->was_taken = disconnect.reason == REASON_SESSION_TAKEN_OVER;
     return session_refused(
         session, "the broker closed the connection",
         disconnect.reason != REASON_SUCCESS ? mqtt_packet_reason_text(MQTT_PACKET_5, disconnect.reason) : NULL,

@@ -80,6 +80,7 @@ bool mqtt_session_is_first(const struct mqtt_session *session); /* no filter was
 bool mqtt_session_is_foreign(
     const struct mqtt_session *session); /* the broker says that it does not know this version */
 bool mqtt_session_was_dismissed(const struct mqtt_session *session); /* the broker has sent DISCONNECT */
+bool mqtt_session_was_taken(const struct mqtt_session *session);     /* for another client has connected with our id */
 bool mqtt_session_is_unheard(const struct mqtt_session *session); /* the broker has said nothing on this connection */
 const struct mqtt_session_limits *mqtt_session_limits(const struct mqtt_session *session); /* once it is connected */
 size_t
