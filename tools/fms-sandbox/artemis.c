@@ -43,14 +43,14 @@ static int configuration_write(const struct broker *broker)
                       "<journal-buffer-timeout>0</journal-buffer-timeout>\n"
                       "<max-disk-usage>100</max-disk-usage>\n"
                       "<acceptors>\n"
-                      "<acceptor name=\"plain\">tcp://127.0.0.1:%d?protocols=MQTT</acceptor>%s\n"
+                      "<acceptor name=\"plain\">tcp://%s:%d?protocols=MQTT</acceptor>%s\n"
                       "</acceptors>\n"
                       "<address-settings><address-setting match=\"#\">\n"
                       "<address-full-policy>PAGE</address-full-policy>\n"
                       "<max-delivery-attempts>-1</max-delivery-attempts>\n"
                       "</address-setting></address-settings>\n"
                       "</core></configuration>\n",
-                      broker->port, secure);
+                      listen_address, broker->port, secure);
 }
 
 static int artemis_prepare(struct broker *broker)

@@ -5,6 +5,7 @@
  * removed with them. Tests restart them in mid-stream with 'fms-sandbox ctl' (control.c). */
 #include "sandbox.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <poll.h>
@@ -59,6 +60,7 @@ static const char help[] =
     "  --mqtt=none          no MQTT broker\n"
     "  --mqtt-port=PORT     default: a free one\n"
     "  --mqtt-secure        a second listener of the MQTT broker, which demands TLS\n"
+    "  --listen=ADDRESS     where they listen, an address of this machine; default: 127.0.0.1\n"
     "  --links              put a link before the MQTT broker and a real Kafka, to be cut, stalled and slowed\n"
     "  --verbose            say what happens, on stderr\n"
     "  --help\n"
@@ -192,7 +194,7 @@ static void variables_set(const struct broker *broker)
     char direct[64];
 
     setenv(broker->variable, broker->address, 1);
-    snprintf(direct, sizeof(direct), "tcp://127.0.0.1:%d", broker->port);
+    snprintf(direct, sizeof(direct), "tcp://%s:%d", listen_address, broker->port);
     if (broker == &broker->sandbox->mqtt)
         setenv("FMS_MQTT_DIRECT", direct, 1);
 }
@@ -351,6 +353,15 @@ static int number_parse(const char *option, const char *text, int low, int high)
     return (int)number;
 }
 
+static const char *address_parse(const char *text)
+{
+    struct in_addr address;
+
+    if (inet_pton(AF_INET, text, &address) != 1)
+        usage_error("--listen=%s: no IPv4 address such as 10.0.0.1", text);
+    return text;
+}
+
 static const struct broker_kind *kafka_kind_parse(const char *text)
 {
     if (strcmp(text, "mock") == 0)
@@ -385,6 +396,11 @@ static void options_check(const struct sandbox *sandbox)
         usage_error("--kafka-topic goes with --kafka=mock");
     if (sandbox->kafka.has_link && sandbox->kafka.kind == &kafka_mock_kind)
         usage_error("--links goes with --kafka=real or none: the mock cluster tells clients its own address");
+    if (strcmp(listen_address, "127.0.0.1") != 0 &&
+        (sandbox->kafka.kind == &kafka_mock_kind || sandbox->kafka.is_secured || sandbox->mqtt.is_secured))
+        usage_error(
+            "--listen goes with --kafka=real or none, and not with --kafka-secure or --mqtt-secure: the mock cluster,"
+            " and what the certificates are for, is 127.0.0.1");
     if (sandbox->mqtt.wanted_port != 0 && sandbox->mqtt.kind == NULL)
         usage_error("--mqtt-port does not go with --mqtt=none");
     if (sandbox->mqtt.is_secured && sandbox->mqtt.kind == NULL)
@@ -403,6 +419,7 @@ static int options_parse(struct sandbox *sandbox, int argc, char **argv)
         MQTT,
         MQTT_PORT,
         MQTT_SECURE,
+        LISTEN,
         LINKS,
         VERBOSE,
         HELP
@@ -416,6 +433,7 @@ static int options_parse(struct sandbox *sandbox, int argc, char **argv)
         {"mqtt", required_argument, NULL, MQTT},
         {"mqtt-port", required_argument, NULL, MQTT_PORT},
         {"mqtt-secure", no_argument, NULL, MQTT_SECURE},
+        {"listen", required_argument, NULL, LISTEN},
         {"links", no_argument, NULL, LINKS},
         {"verbose", no_argument, NULL, VERBOSE},
         {"help", no_argument, NULL, HELP},
@@ -448,6 +466,9 @@ static int options_parse(struct sandbox *sandbox, int argc, char **argv)
             break;
         case MQTT_SECURE:
             sandbox->mqtt.is_secured = true;
+            break;
+        case LISTEN:
+            listen_address = address_parse(optarg);
             break;
         case LINKS:
             sandbox->mqtt.has_link = sandbox->kafka.has_link = true;

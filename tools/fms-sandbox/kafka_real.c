@@ -38,8 +38,8 @@ static int properties_write(struct broker *broker)
     return file_write(path,
                       "process.roles=broker,controller\n"
                       "node.id=1\n"
-                      "controller.quorum.voters=1@127.0.0.1:%d\n"
-                      "listeners=CLIENT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d%s\n"
+                      "controller.quorum.voters=1@%s:%d\n"
+                      "listeners=CLIENT://%s:%d,CONTROLLER://%s:%d%s\n"
                       "advertised.listeners=CLIENT://%s%s\n"
                       "inter.broker.listener.name=CLIENT\n"
                       "controller.listener.names=CONTROLLER\n"
@@ -57,8 +57,8 @@ static int properties_write(struct broker *broker)
                       "broker.session.timeout.ms=3000\n"
                       "broker.heartbeat.interval.ms=500\n"
                       "%s",
-                      broker->controller_port, broker->port, broker->controller_port, listener, broker->address,
-                      listener, broker->directory, secure);
+                      listen_address, broker->controller_port, listen_address, broker->port, listen_address,
+                      broker->controller_port, listener, broker->address, listener, broker->directory, secure);
 }
 
 static int storage_format(const struct broker *broker)
@@ -104,7 +104,7 @@ static int real_prepare(struct broker *broker)
     client_port = broker_client_port(broker);
     if (client_port < 0)
         return client_port;
-    snprintf(broker->address, sizeof(broker->address), "127.0.0.1:%d", client_port);
+    snprintf(broker->address, sizeof(broker->address), "%s:%d", listen_address, client_port);
     rc = properties_write(broker);
     if (rc == 0)
         rc = storage_format(broker);

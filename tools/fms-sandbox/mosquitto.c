@@ -23,7 +23,7 @@ static int mosquitto_prepare(struct broker *broker)
     /* Started by root it would become the user 'mosquitto': that user could not write here, and the change would take
      * the parent-death signal away. */
     return file_write(path,
-                      "listener %d 127.0.0.1\n"
+                      "listener %d %s\n"
                       "allow_anonymous true\n"
                       "max_queued_messages 0\n"
                       "set_tcp_nodelay true\n"
@@ -32,7 +32,7 @@ static int mosquitto_prepare(struct broker *broker)
                       "log_dest stderr\n"
                       "log_timestamp_format %%Y-%%m-%%dT%%H:%%M:%%S\n"
                       "%s%s",
-                      broker->port, broker->directory, geteuid() == 0 ? "user root\n" : "", secure);
+                      broker->port, listen_address, broker->directory, geteuid() == 0 ? "user root\n" : "", secure);
 }
 
 static int mosquitto_start(struct broker *broker)

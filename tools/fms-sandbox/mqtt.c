@@ -18,7 +18,7 @@ int mqtt_prepare(struct broker *broker)
     client_port = broker_client_port(broker);
     if (client_port < 0)
         return client_port;
-    snprintf(broker->address, sizeof(broker->address), "tcp://127.0.0.1:%d", client_port);
+    snprintf(broker->address, sizeof(broker->address), "tcp://%s:%d", listen_address, client_port);
     return broker->is_secured ? secure_prepare(broker, "ssl://") : 0;
 }
 

@@ -129,15 +129,19 @@ const char *process_end_text(int status, char text[static 48])
     return text;
 }
 
-static struct sockaddr_in loopback(int port)
+const char *listen_address = "127.0.0.1";
+
+static struct sockaddr_in here(int port)
 {
-    return (struct sockaddr_in){
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+
+    inet_pton(AF_INET, listen_address, &address.sin_addr);
+    return address;
 }
 
 int port_reserve(int port, int *fd)
 {
-    struct sockaddr_in address = loopback(port);
+    struct sockaddr_in address = here(port);
     socklen_t length = sizeof(address);
     int on = 1;
     int error;
@@ -153,7 +157,7 @@ int port_reserve(int port, int *fd)
         getsockname(s, (struct sockaddr *)&address, &length) != 0) {
         error = errno;
         close(s);
-        return fail(-error, "127.0.0.1:%d cannot be used: %s", port, strerror(error));
+        return fail(-error, "%s:%d cannot be used: %s", listen_address, port, strerror(error));
     }
     setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     *fd = s;
@@ -162,7 +166,7 @@ int port_reserve(int port, int *fd)
 
 int port_connect(int port, int timeout_ms)
 {
-    struct sockaddr_in address = loopback(port);
+    struct sockaddr_in address = here(port);
     struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000L};
     int error;
     int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -53,17 +53,20 @@ struct process {
 pid_t process_start(const struct process *process);
 const char *process_end_text(int status, char text[static 48]);
 
-/* Reserves PORT, or a free port when it is 0, on 127.0.0.1 for as long as *FD stays open; a process that sets
+/* Where all listen: 127.0.0.1, or what --listen says. */
+extern const char *listen_address;
+
+/* Reserves PORT, or a free port when it is 0, at listen_address for as long as *FD stays open; a process that sets
  * SO_REUSEADDR, as servers do, can listen on it. Returns the port or -errno. */
 int port_reserve(int port, int *fd);
-/* Connects to 127.0.0.1:PORT. Returns a descriptor whose reads and writes give up after TIMEOUT_MS, or -errno. */
+/* Connects to listen_address, PORT. Returns a descriptor whose reads and writes give up after TIMEOUT_MS, or -errno. */
 int port_connect(int port, int timeout_ms);
 
 /* --- links (link.c) --- */
 
 enum link_mode { LINK_OPEN, LINK_CUT, LINK_STALL, LINK_SLOW };
 
-/* Relays what connects to LISTEN_FD, a bound socket, to 127.0.0.1:TARGET_PORT until link_end. */
+/* Relays what connects to LISTEN_FD, a bound socket, to TARGET_PORT at listen_address until link_end. */
 int link_start(struct link **made, int listen_fd, int target_port);
 void link_set(struct link *link, enum link_mode mode);
 void link_end(struct link *link);
