@@ -1045,8 +1045,8 @@ static void test_takeovers_are_guessed(void **state)
     assert_false(fake_link_is_up(pair.f));
     assert_string_equal(
         fake_link_why(pair.f, why, sizeof why),
-        "another client seems to have the client id \"bridge\", and has taken the session over; next attempt"
-        " in 3600 s");
+        "another client seems to have the client id \"bridge\", and has taken the session over: it is left"
+        " to that one for 3600 s");
     fake_poll(pair.f, 16);
     assert_false(wire_ready(pair.listener, 300)); /* it is left alone */
     pair_end(&pair);
@@ -1068,7 +1068,8 @@ static void test_who_was_taken_over_stays_away(void **state)
     assert_false(fake_link_is_up(pair.f));
     assert_string_equal(
         fake_link_why(pair.f, why, sizeof why),
-        "another client has the client id \"bridge\", and has taken the session over; next attempt in 3600 s");
+        "another client has the client id \"bridge\", and has taken the session over: it is left to that one for"
+        " 3600 s");
     fake_poll(pair.f, 16);
     assert_false(wire_ready(pair.listener, 300));
     pair_end(&pair); /* at once, all the same */

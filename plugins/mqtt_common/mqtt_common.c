@@ -670,9 +670,10 @@ int64_t mqtt_rival_met(struct mqtt_rival *rival, const struct mqtt_options *opti
     if (!is_told && rival->kicks < KICKS)
         return 0;
     rival->pause = fms_backoff(host, options->takeover_pause, most, rival->takeovers++);
-    fms_link_down(host,
-                  "another client %s the client id \"%s\", and has taken the session over; next attempt in %.0f s",
-                  is_told ? "has" : "seems to have", client_id, (double)rival->pause / (double)FMS_SECOND);
+    fms_link_down(
+        host,
+        "another client %s the client id \"%s\", and has taken the session over: it is left to that one for %.0f s",
+        is_told ? "has" : "seems to have", client_id, (double)rival->pause / (double)FMS_SECOND);
     if (is_told)
         fms_warn(
             host,
