@@ -27,7 +27,8 @@ BASE = {"feed": "firehose", "qos": 1, "payload": 128, "vehicles": 100, "partitio
 FACTORS = {"qos": [0], "payload": [1024, 16384], "vehicles": [1, 10000], "partitions": [1], "feed": ["mosquitto"]}
 LATENCIES = [{"rate": 100}, {"rate": 1000}, {"rate": 1000, "qos": 0}, {"rate": 10000}]  # messages a second
 RATES = sorted({point["rate"] for point in LATENCIES})
-PARTS = ["throughput", "slices", "watched", "latency", "kill", "consumer", "generator", "transforms", "processes"]
+PARTS = ["throughput", "slices", "watched", "latency", "kill", "consumer", "generator", "transforms", "processes",
+         "shards"]
 SLICE = 0.4  # seconds
 START_LIMIT = 90  # seconds until the first message: a Java may take its time
 
@@ -208,10 +209,14 @@ class Run:
         return {"status_ms": float(file.read_text())} if file.exists() else {}
 
     def start_firehose(self):
+        """One for each lane, each of which has a session of its own."""
         p = self.point
-        hose = self.start([self.bench.bin / "firehose", "3600", str(p["qos"]), str(p["payload"]), str(p["vehicles"])],
-                          stdout=subprocess.PIPE)
-        self.env["FMS_MQTT"] = f"tcp://127.0.0.1:{hose.popen.stdout.readline().split()[1].decode()}"
+        for lane in range(p.get("lanes", 1)):
+            hose = self.start([self.bench.bin / "firehose", "3600", str(p["qos"]), str(p["payload"]), str(p["vehicles"])],
+                              stdout=subprocess.PIPE)
+            address = f"tcp://127.0.0.1:{hose.popen.stdout.readline().split()[1].decode()}"
+            self.env.update({"FMS_MQTT": address, f"BENCH_SERVER_{lane}": address,
+                             f"BENCH_FILTER_{lane}": self.env["BENCH_FILTER"]})
 
     def start_publisher(self, rate, count):
         p = self.point
@@ -446,6 +451,18 @@ def measure_processes(bench):
             bench.keep("processes", "mqtt_ingest", {"processes": processes}, turn, go)
 
 
+def measure_shards(bench):
+    """Lanes of shards in one process, each fed by a firehose of its own."""
+    contender = {"name": "mqtt_ingest", "command": f"{bench.bin}/fmspipe --log-level=warn {HERE}/ours/shards.ini"}
+    for turn in range(bench.options.rounds):
+        for lanes in (1, 2, 4):
+            def go():
+                with Run(bench, contender, dict(BASE, lanes=lanes), 5) as run:
+                    run.env["BENCH_LANES"] = str(lanes)
+                    return measure_throughput(run)
+            bench.keep("shards", "mqtt_ingest", {"lanes": lanes}, turn, go)
+
+
 # ----------------------------------------------------------------------------------------------------------------- bench
 
 
@@ -535,7 +552,8 @@ class Bench:
         if "kill" in parts:
             self.bridges("kill", [dict(BASE, feed="mosquitto")], measure_kill, 5)
         for part, measure in (("slices", measure_slices), ("watched", measure_watched), ("consumer", measure_consumers), ("generator", measure_generators),
-                              ("transforms", measure_transforms), ("processes", measure_processes)):
+                              ("transforms", measure_transforms), ("processes", measure_processes),
+                              ("shards", measure_shards)):
             if part in parts:
                 measure(self)
 

@@ -190,7 +190,8 @@ def main():
              ("consumer", lambda some: show_pair("From Kafka to standard output", some)),
              ("generator", lambda some: show_pair("A generator into nothing", some)),
              ("transforms", lambda some: show_steps("Transforms in the chain, the core alone", some, "transforms")),
-             ("processes", lambda some: show_steps("Processes that share a subscription", some, "processes")))
+             ("processes", lambda some: show_steps("Processes that share a subscription", some, "processes")),
+             ("shards", lambda some: show_steps("Lanes of shards in one process", some, "lanes")))
     for what, show in shows:
         if of(what):
             show(of(what))

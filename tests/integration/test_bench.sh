@@ -17,4 +17,4 @@ jq -e -s 'map(select(.what != "machine")) | all(has("failed") | not)' "$work/ben
 jq -e -s 'map(select(.rate)) | length > 20 and all(.rate > 0)' "$work/bench/raw.jsonl" >/dev/null || fail "too few figures"
 jq -e -s 'map(select(.what == "kill" and .contender != "floor")) | length == 1 and all(.expected == 20000 and .lost == 0)' \
   "$work/bench/raw.jsonl" >/dev/null || fail "a kill has lost something"
-[ "$(grep -c '^### ' "$work/bench/table.md")" -ge 11 ] || fail "a table is missing"
+[ "$(grep -c '^### ' "$work/bench/table.md")" -ge 12 ] || fail "a table is missing"
