@@ -712,9 +712,8 @@ static int add_shards(struct pipelines *all, const struct config *config, const 
             error = add_shard(all, config, shard, all->count == before);
     }
     if (error == 0 && all->count == before)
-        log_config(FMS_LOG_WARN, config->path, 0,
-                   "replica %lld has none of the %lld shards: it waits, and does nothing", (long long)shards->ordinal,
-                   (long long)shards->shards);
+        log_config(FMS_LOG_WARN, config->path, 0, "replica %lld has none of the %lld shards",
+                   (long long)shards->ordinal, (long long)shards->shards);
     while (error != 0 && all->count > before)
         pipeline_free(all->items[--all->count]);
     return error;

@@ -245,6 +245,8 @@ static void wait_for_all(struct runner *runners, size_t count, int signal_fd, in
 static void start_all(struct runner *runners, struct pipeline *const *pipelines, size_t count, int ended_fd,
                       struct stopping *stopping)
 {
+    if (count == 0)
+        log_line(FMS_LOG_INFO, NULL, NULL, "there is nothing to run: waiting to be told to stop");
     for (size_t i = 0; i < count; i++) {
         runners[i].pipeline = pipelines[i];
         runners[i].ended_fd = ended_fd;

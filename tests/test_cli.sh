@@ -417,6 +417,37 @@ ended 0
 said err "SIGTERM: stopping"
 grep -q "SIGHUP" err && fail "SIGHUP stopped what nohup had started"
 
+# --- shards
+cat >shards.ini <<'END'
+[pipeline]
+shards = 3
+replicas = ${env:REPLICAS}
+replica = host-${env:REPLICA}
+[source]
+plugin = fms_sim
+count = 10
+topic = shard/${shard}
+[sink console]
+plugin = console_sink
+format = json
+END
+REPLICAS=2 REPLICA=0 expect 0 shards.ini
+said err "shards-0: ended: 10 received, 10 delivered"
+said err "shards-2: ended: 10 received, 10 delivered"
+grep -q "shards-1" err && fail "a shard runs that is another replica's"
+REPLICAS=2 REPLICA=0 expect 0 --until=shards-2 shards.ini endless.ini
+REPLICAS=2 REPLICA=2 expect 2 check shards.ini
+said err "shards.ini:4: replica is 2, but replicas = 2, and they are counted from 0"
+sed -i 's/{shard}/{shart}/' shards.ini
+REPLICAS=2 REPLICA=1 expect 2 check shards.ini
+[ "$(grep -c "unknown reference" err)" -eq 1 ] || fail "an error of the file is not told once"
+sed -i 's/{shart}/{shard}/' shards.ini
+REPLICAS=4 REPLICA=3 start shards.ini
+wait_for err "there is nothing to run: waiting to be told to stop"
+said err "shards.ini: replica 3 has none of the 3 shards"
+kill -TERM "$child"
+ended 0
+
 # A full pipe that nobody reads holds console_sink up, so that the first signal ends it only after drain_timeout. Two signals at
 # once are one.
 cat >stuck.ini <<'END'
