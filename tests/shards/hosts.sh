@@ -100,7 +100,7 @@ flows() {
   printf '%-58s all flow again after %s s\n' "$1" "$(awk -v ns=$(($(date +%s%N) - from)) 'BEGIN { printf "%.1f", ns / 1e9 }')"
 }
 pause() { sleep "$(awk -v r="$RANDOM" 'BEGIN { print 0.2 + r / 32767 }')"; }
-takeovers() { cat "$work"/bridge-*.log "$work"/twin.log 2>/dev/null | grep -c "lost: " || true; }
+takeovers() { cat "$work"/bridge-*.log "$work"/twin.log 2>/dev/null | grep -c "connection to .* \(lost\|does not last\)" || true; }
 
 # A rolling change, the highest number first, as a StatefulSet does it. Shards have two owners meanwhile, or none.
 change_at_once() {
