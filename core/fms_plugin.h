@@ -124,7 +124,7 @@ struct fms_json {
  * Everything that a field points to lives until `close` has returned. */
 enum fms_option_type {
     FMS_STRING = 1,     /* const char *; NULL when absent */
-    FMS_SECRET,         /* const char *; never printed nor logged */
+    FMS_SECRET,         /* const char *; never printed nor logged; see fms_renew */
     FMS_INTEGER,        /* int64_t */
     FMS_BOOLEAN,        /* bool: yes/no, true/false, on/off */
     FMS_DURATION,       /* int64_t nanoseconds: 250us, 250ms, 2s, 5m, 1h, 7d; a bare 0 */
@@ -277,6 +277,7 @@ struct fms_host {
     void (*observe)(const struct fms_host *, size_t duration, int64_t nanoseconds);
     void (*link)(const struct fms_host *, bool is_up, const char *why, ...) FMS_PRINTF(3, 4);
     bool watched; /* somebody may look, so that even what costs all the time may be measured; from `open` on */
+    int (*renew)(const struct fms_host *, const char *option);
 };
 
 /* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats (the same
@@ -325,6 +326,17 @@ static inline void fms_observe(const struct fms_host *host, size_t duration, int
  * down since the first of them. From `open` on it is down until it was up, without a word. Nothing is logged. [any] */
 #define fms_link_up(host)        ((host)->link((host), true, "%s", ""))
 #define fms_link_down(host, ...) ((host)->link((host), false, __VA_ARGS__))
+
+/* Reads again what a text option, a secret or a pair has from files (${file:PATH}), for who is about to connect:
+ * fms_renew(host, "password"), or "kafka.sasl.password", as it stands in the pipeline file. The field, or the pair's
+ * value, then points to the text as it is now; that before it lives until it changes once more.
+ * 1: it is another. 0: it is the same; or it cannot be read now, so that the last one stays, and the host warns of it,
+ * once. -ENOENT: nothing of it comes from a file, so that it never changes. -EINVAL: there is no such option.
+ * [any], but while nobody else uses that field */
+static inline int fms_renew(const struct fms_host *host, const char *option)
+{
+    return host->renew(host, option);
+}
 
 /* The clock of all deadlines: monotonic, not before 0. [any] */
 static inline int64_t fms_now(const struct fms_host *host)

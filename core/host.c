@@ -174,6 +174,16 @@ static void host_link(const struct fms_host *host, bool is_up, const char *why, 
     measures_link(&stage->measures, is_up, text);
 }
 
+static int host_renew(const struct fms_host *host, const char *option)
+{
+    struct stage *stage = stage_of(host);
+
+    if (option != NULL && options_has(stage->plugin->table.options, host->role, option))
+        return options_renew(stage->memory, host, option);
+    rule_broken(stage, "called fms_renew for %s, which is not in its option table", option != NULL ? option : "NULL");
+    return -EINVAL;
+}
+
 /* ------------------------------------------------------------------------------------------------------------- time */
 
 static int64_t host_now(const struct fms_host *host)
@@ -811,5 +821,6 @@ void host_fill(struct stage *stage, enum fms_role role)
         .gauge = host_gauge,
         .observe = host_observe,
         .link = host_link,
+        .renew = host_renew,
     };
 }

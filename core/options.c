@@ -1,8 +1,8 @@
 /* options.c - values of a section, typed as an option table says, into the fields of an instance.
  *
  * One function turns text into a field, for values of a file and for the table's own defaults alike, and says what it
- * would have taken. Every value is a template first, so that ${env:NAME} works everywhere; what an environment variable
- * holds is never looked at for a second ${. */
+ * would have taken. Every value is a template first, so that ${env:NAME} and ${file:PATH} work everywhere; what an
+ * environment variable or a file holds is never looked at for a second ${. */
 #include "options.h"
 
 #include <errno.h>
@@ -26,8 +26,19 @@ struct options_block {
     void *pointer;
 };
 
+/* A text that comes from files, so that it may be another later. The list is complete before anybody looks into it. */
+struct options_source {
+    struct options_source *next;
+    const struct fms_option *option;
+    char *key, *text; /* as they stand in the pipeline file */
+    const char **field;
+    char *now, *before;       /* what the field holds, and did */
+    char fault[OPTIONS_TEXT]; /* why it cannot be read any more; "": it can */
+};
+
 struct options_memory {
     struct options_block *blocks;
+    struct options_source *sources;
 };
 
 struct options_memory *options_memory_new(void)
@@ -35,10 +46,25 @@ struct options_memory *options_memory_new(void)
     return calloc(1, sizeof(struct options_memory));
 }
 
+static void options_source_free(struct options_source *source)
+{
+    free(source->key);
+    free(source->text);
+    free(source->now);
+    free(source->before);
+    free(source);
+}
+
 void options_memory_free(struct options_memory *memory)
 {
     if (memory == NULL)
         return;
+    while (memory->sources != NULL) {
+        struct options_source *source = memory->sources;
+
+        memory->sources = source->next;
+        options_source_free(source);
+    }
     while (memory->blocks != NULL) {
         struct options_block *block = memory->blocks;
 
@@ -382,11 +408,59 @@ static bool options_quote(const char *value, char *text, size_t size)
     return is_hidden;
 }
 
+static bool options_is_template(const struct fms_option *option)
+{
+    return option->type == FMS_TEMPLATE || option->type == FMS_TEMPLATE_PAIRS;
+}
+
+static bool options_is_text(const struct fms_option *option)
+{
+    return option->type == FMS_STRING || option->type == FMS_SECRET || option->type == FMS_PAIRS;
+}
+
+/* Notes where a text comes from. 0 or -ENOMEM. */
+static int options_source_add(struct options_memory *memory, const struct fms_option *option, const char *key,
+                              const char *text, const char **field)
+{
+    struct options_source *source = calloc(1, sizeof *source);
+
+    if (source == NULL)
+        return -ENOMEM;
+    *source = (struct options_source){
+        .option = option, .key = strdup(key), .text = strdup(text), .now = strdup(*field), .field = field};
+    if (source->key == NULL || source->text == NULL || source->now == NULL) {
+        options_source_free(source);
+        return -ENOMEM;
+    }
+    source->next = memory->sources;
+    memory->sources = source;
+    return 0;
+}
+
+/* A compiled text into the field, which takes it if it is to be a template. */
+static int options_take(const struct fms_option *option, struct fms_template **take, struct options_memory *memory,
+                        void *field, char *why, size_t size)
+{
+    const char *constant = template_constant(*take);
+
+    if (constant != NULL && *constant == '\0' && options_is_required(option))
+        return options_expected(option, why, size);
+    if (options_is_template(option)) {
+        *(const struct fms_template **)field = options_keep(memory, *take, options_free_template);
+        *take = NULL;
+        return *(const struct fms_template **)field == NULL ? -ENOMEM : 0;
+    }
+    if (constant != NULL)
+        return options_convert(option, constant, memory, field, why, size);
+    snprintf(why, size,
+             "only template options may hold a ${...} other than ${env:NAME} and ${file:PATH}, and this is none");
+    return -EINVAL;
+}
+
 /* Text as it stands in a file into the field. -EINVAL: `why` says what is wrong. */
 static int options_parse(const struct fms_option *option, const char *key, const char *text, struct json_paths *paths,
                          struct options_memory *memory, void *field, char *why, size_t size)
 {
-    bool is_template = option->type == FMS_TEMPLATE || option->type == FMS_TEMPLATE_PAIRS;
     struct fms_template *compiled = template_compile(text, paths, why, size);
     char shown[OPTIONS_SHOWN + 4];
     const char *constant;
@@ -394,22 +468,17 @@ static int options_parse(const struct fms_option *option, const char *key, const
 
     if (compiled == NULL)
         return *why == '\0' ? -ENOMEM : -EINVAL;
+    error = options_take(option, &compiled, memory, field, why, size);
+    if (compiled == NULL)
+        return error;
     constant = template_constant(compiled);
-    if (constant != NULL && *constant == '\0' && options_is_required(option)) {
-        error = options_expected(option, why, size);
-    } else if (is_template) {
-        *(const struct fms_template **)field = options_keep(memory, compiled, options_free_template);
-        return *(const struct fms_template **)field == NULL ? -ENOMEM : 0;
-    } else if (constant == NULL) {
-        snprintf(why, size, "only template options may hold a ${...} other than ${env:NAME}, and this is none");
-        error = -EINVAL;
-    } else {
-        error = options_convert(option, constant, memory, field, why, size);
-    }
-    if (error == -EINVAL && constant != NULL && strcmp(constant, text) != 0 && !options_is_secret(option, key)) {
+    if (error == -EINVAL && constant != NULL && strcmp(constant, text) != 0 && !options_is_secret(option, key) &&
+        !template_uses_files(compiled)) {
         options_quote(constant, shown, sizeof shown);
         snprintf(why + strlen(why), size - strlen(why), "; with the environment it is \"%s\"", shown);
     }
+    if (error == 0 && template_uses_files(compiled) && options_is_text(option))
+        error = options_source_add(memory, option, key, text, field);
     template_free(compiled);
     return error;
 }
@@ -768,4 +837,69 @@ const char *options_shown(const struct fms_option *table, const char *key, const
     options_quote(value, shown, sizeof shown);
     snprintf(text, size, "%s", options_is_secret(option, key) ? "(a secret)" : shown);
     return text;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- news */
+
+bool options_has(const struct fms_option *table, enum fms_role role, const char *key)
+{
+    return table != NULL && options_find(table, role, key) != NULL;
+}
+
+static struct options_source *options_source_of(const struct options_memory *memory, const char *key)
+{
+    struct options_source *source = memory->sources;
+
+    while (source != NULL && strcmp(source->key, key) != 0)
+        source = source->next;
+    return source;
+}
+
+/* Its text as it is in the files now, to be freed. NULL: `why` says why not; "": there is no memory. */
+static char *options_read(const struct options_source *source, char *why, size_t size)
+{
+    struct fms_template *compiled = template_compile(source->text, NULL, why, size);
+    char *text = NULL;
+
+    if (compiled == NULL)
+        return NULL;
+    if (*template_constant(compiled) == '\0' && options_is_required(source->option))
+        options_expected(source->option, why, size);
+    else
+        text = strdup(template_constant(compiled));
+    template_free(compiled);
+    return text;
+}
+
+/* Tells, once for each reason, that the text cannot be read; and, with `why` empty, that it can again. */
+static void options_tell(struct options_source *source, const struct fms_host *host, const char *why)
+{
+    if (*why != '\0' && strcmp(why, source->fault) != 0)
+        fms_warn(host, "%s cannot be read again, so it stays as it was: %s", source->key, why);
+    else if (*why == '\0' && source->fault[0] != '\0')
+        fms_info(host, "%s can be read again", source->key);
+    snprintf(source->fault, sizeof source->fault, "%s", why);
+}
+
+int options_renew(struct options_memory *memory, const struct fms_host *host, const char *key)
+{
+    struct options_source *source = options_source_of(memory, key);
+    char why[OPTIONS_TEXT] = "";
+    char *text;
+
+    if (source == NULL)
+        return -ENOENT;
+    text = options_read(source, why, sizeof why);
+    if (text == NULL && *why == '\0')
+        return 0;
+    options_tell(source, host, why);
+    if (text == NULL || strcmp(text, source->now) == 0) {
+        free(text);
+        return 0;
+    }
+    free(source->before);
+    source->before = source->now;
+    *source->field = source->now = text;
+    fms_info(host, "%s has changed in its file", key);
+    return 1;
 }

@@ -14,11 +14,19 @@ void options_memory_free(struct options_memory *memory);
 
 /* Fills `instance`. The key "plugin" is passed over when `plugin` is not NULL (its name, for messages). Each error is
  * logged with file, line, key, the value given (never a secret's), what is accepted, and the nearest known key; all
- * errors, not the first alone. Values may hold ${env:...}; other ${...} only in templates. 0, -EINVAL, or -ENOMEM.
+ * errors, not the first alone. Values may hold ${env:...} and ${file:...}; other ${...} only in templates. 0, -EINVAL, or
+ * -ENOMEM.
  * [control] */
 int options_fill(const struct fms_option *table, enum fms_role role, const char *plugin, const struct config *config,
                  const struct config_section *section, struct json_paths *paths, struct options_memory *memory,
                  void *instance);
+
+/* Whether the table has an option for this key in that role. */
+bool options_has(const struct fms_option *table, enum fms_role role, const char *key);
+
+/* Reads again what a key has from files, as fms_renew says in fms_plugin.h, and tells `host` what there is to be told. 1, 0, or
+ * -ENOENT. [any, one thread at a time for a key] */
+int options_renew(struct options_memory *memory, const struct fms_host *host, const char *key);
 
 /* Checks a plugin's table itself: names, types, defaults that parse, choices, offsets within instance_size. 0, or
  * -EINVAL with what is wrong in `error`. */

@@ -1,13 +1,13 @@
 /* template.c - text with ${...}, as a list of parts.
  *
- * What depends on no record, ${env:} included, is folded into literals at compile time. A template that is one
+ * What depends on no record, ${env:} and ${file:} included, is folded into literals at compile time. A template that is one
  * reference gives the record's own bytes where a NUL byte follows them; everything else is put together in a buffer
  * that the template keeps.
  *
  * Choices: of several headers of one name the last counts. A default stands in for what is missing, not for what is
- * empty; only ${env:NAME:-default} takes an empty variable for a missing one, as shells do. A JSON null is missing. What
- * replaces characters is a table of bytes; a character of several bytes is met by its first. ${shard:12:...} is the shard of
- * what stands behind the number, which is a reference of its own, default and all. */
+ * empty; only ${env:NAME:-default} takes an empty variable for a missing one, as shells do, and ${file:PATH:-default} an empty
+ * file. A JSON null is missing. What replaces characters is a table of bytes; a character of several bytes is met by its first.
+ * ${shard:12:...} is the shard of what stands behind the number, which is a reference of its own, default and all. */
 #include "template.h"
 
 #include <ctype.h>
@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "partition.h"
+#include "secret.h"
 #include "words.h"
 
 enum part_kind {
@@ -29,7 +30,8 @@ enum part_kind {
     PART_JSON,
     PART_SECONDS,
     PART_MILLISECONDS,
-    PART_ENV,   /* while compiling; a literal afterwards */
+    PART_ENV,   /* while compiling; a literal afterwards, and so is the next */
+    PART_FILE,
     PART_SHARD, /* while compiling; a change of another part afterwards */
 };
 
@@ -72,6 +74,7 @@ struct fms_template {
     size_t count;
     bool is_single; /* one part, which stays as it is: the value's own bytes will do */
     bool uses_json;
+    bool uses_files;
     struct json_paths *paths;
     struct scratch *scratch;
 };
@@ -96,6 +99,7 @@ static const struct reference references[] = {
     {"timestamp_ms", PART_MILLISECONDS, "", "${timestamp_ms}"},
     {"env", PART_ENV, ":NAME", "the name of an environment variable: ${env:NAME}"},
     {"shard", PART_SHARD, ":N:REFERENCE", "a number of shards, from 1 to 100000, and what to find the shard of: ${shard:12:json:vehicle_id}"},
+    {"file", PART_FILE, ":PATH", "the path of a file: ${file:/run/secrets/NAME}"},
 };
 /* clang-format on */
 
@@ -183,6 +187,23 @@ static int template_add_env(const struct compiler *c, const char *name, const ch
     return template_add_literal(c->text, value, strlen(value));
 }
 
+static int template_add_file(const struct compiler *c, const char *path, const char *fallback)
+{
+    char *text, why[512];
+    int error = secret_read(path, &text, why, sizeof why);
+
+    c->text->uses_files = true;
+    if (error == -ENOENT && fallback != NULL)
+        return template_add_literal(c->text, fallback, strlen(fallback));
+    if (error == -ENOENT)
+        return template_fail(c, "%s; a default would be ${file:%s:-text}", why, path);
+    if (error != 0)
+        return error == -ENOMEM ? error : template_fail(c, "%s", why);
+    error = template_add_literal(c->text, text, strlen(text));
+    free(text);
+    return error;
+}
+
 /* `inside` is cut behind its word. */
 static int template_unknown(const struct compiler *c, char *inside)
 {
@@ -201,7 +222,7 @@ static int template_unknown(const struct compiler *c, char *inside)
                                  *references[i].argument == '\0' ? "" : ":...");
     return template_fail(c,
                          "unknown reference ${%s%s}; known are ${topic}, ${topic[1]}, ${key}, ${payload}, "
-                         "${header:NAME}, ${json:PATH}, ${timestamp}, ${timestamp_ms}, ${env:NAME} and "
+                         "${header:NAME}, ${json:PATH}, ${timestamp}, ${timestamp_ms}, ${env:NAME}, ${file:PATH} and "
                          "${shard:N:...}; $${ stands for a literal ${",
                          inside, more);
 }
@@ -309,11 +330,13 @@ static int template_add_reference(const struct compiler *c, const struct referen
     }
     if (*argument == ':')
         argument++;
-    if (kind == PART_ENV && map != NULL)
-        return template_fail(c, "characters are replaced in what a record has, not in ${env:...}");
+    if ((kind == PART_ENV || kind == PART_FILE) && map != NULL)
+        return template_fail(c, "characters are replaced in what a record has, not in ${%s:...}", reference->word);
     if (kind == PART_ENV)
         return template_variable(argument) ? template_add_env(c, argument, fallback)
                                            : template_fail(c, "expected %s", reference->expected);
+    if (kind == PART_FILE)
+        return template_add_file(c, argument, fallback);
     if (kind == PART_JSON) {
         int slot = json_paths_add(c->paths, argument);
 
@@ -471,6 +494,11 @@ const char *template_constant(const struct fms_template *text)
     return text->count == 1 && text->parts[0].kind == PART_LITERAL ? text->parts[0].text : NULL;
 }
 
+bool template_uses_files(const struct fms_template *text)
+{
+    return text->uses_files;
+}
+
 /* ----------------------------------------------------------------------------------------------------------- expand */
 
 /* What a part stands for. */
@@ -551,6 +579,7 @@ static void template_value(const struct fms_template *text, const struct part *p
     case PART_LITERAL:
     case PART_ENV:
     case PART_SHARD:
+    case PART_FILE:
         value->bytes = fms_bytes_of(part->text, part->size);
         break;
     case PART_TOPIC:

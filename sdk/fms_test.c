@@ -83,6 +83,13 @@ struct fake_texts {
     size_t count;
 };
 
+/* What an option is to be from the next fms_renew on. */
+struct fake_secret {
+    struct fake_secret *next;
+    char *option, *text;
+    char *now, *before; /* what the field holds, and did; NULL: what was filled in */
+};
+
 enum fake_phase { FAKE_CHECKED, FAKE_OPENING, FAKE_RUNNING, FAKE_STOPPED, FAKE_CLOSING };
 
 struct fake {
@@ -138,6 +145,7 @@ struct fake {
     int64_t now;
     int64_t realtime;
 
+    struct fake_secret *secrets;
     struct fake_texts said;
     struct fake_texts breaches;
     struct fake_texts expected;
@@ -582,6 +590,63 @@ static void fake_host_link(const struct fms_host *host, bool is_up, const char *
     f->ups += is_up && !f->is_up;
     f->is_up = is_up;
     fake_told(f);
+}
+
+/* Where an option has its text, or NULL. */
+static const char **fake_field(struct fake *f, const char *name)
+{
+    for (const struct fms_option *option = f->plugin->options; option != NULL && option->name != NULL; option++) {
+        void *field = (char *)f->instance + option->offset;
+        const struct fms_pairs *pairs = field;
+
+        if ((option->type == FMS_STRING || option->type == FMS_SECRET) && strcmp(option->name, name) == 0)
+            return field;
+        for (size_t i = 0; option->type == FMS_PAIRS && i < pairs->count; i++) {
+            if (strcmp(pairs->items[i].option, name) == 0)
+                return (const char **)(uintptr_t)&pairs->items[i].value;
+        }
+    }
+    return NULL;
+}
+
+static struct fake_secret *fake_secret_of(const struct fake *f, const char *option)
+{
+    struct fake_secret *secret = f->secrets;
+
+    while (secret != NULL && strcmp(secret->option, option) != 0)
+        secret = secret->next;
+    return secret;
+}
+
+/* Called with the lock held. */
+static int fake_secret_renew(struct fake *f, struct fake_secret *secret)
+{
+    const char **field = fake_field(f, secret->option);
+
+    if (*field != NULL && strcmp(*field, secret->text) == 0)
+        return 0;
+    free(secret->before);
+    secret->before = secret->now;
+    *field = secret->now = fake_must(strdup(secret->text));
+    return 1;
+}
+
+static int fake_host_renew(const struct fms_host *host, const char *option)
+{
+    struct fake *f = fake_of(host);
+    struct fake_secret *secret;
+    bool is_known = option != NULL && options_has(f->plugin->options, f->host.role, option);
+    int result = -EINVAL;
+
+    pthread_mutex_lock(&f->lock);
+    secret = is_known ? fake_secret_of(f, option) : NULL;
+    if (!is_known)
+        fake_breach(f, "fms_renew was called for %s, which is not in the option table",
+                    option != NULL ? option : "NULL");
+    if (secret != NULL)
+        result = fake_secret_renew(f, secret);
+    pthread_mutex_unlock(&f->lock);
+    return is_known && secret == NULL ? options_renew(f->memory, host, option) : result;
 }
 
 static int64_t fake_host_now(const struct fms_host *host)
@@ -1113,6 +1178,7 @@ static const struct fms_host fake_services = {
     .gauge = fake_host_gauge,
     .observe = fake_host_observe,
     .link = fake_host_link,
+    .renew = fake_host_renew,
 };
 
 /* ------------------------------------------------------------------------------------------------- opening, closing */
@@ -1261,6 +1327,20 @@ struct fake *fake_open_table(const struct fms_plugin *plugin, enum fms_role role
     return fake_start_or_fail(fake_check_table(plugin, role, ini));
 }
 
+static void fake_secrets_free(struct fake_secret *secret)
+{
+    while (secret != NULL) {
+        struct fake_secret *next = secret->next;
+
+        free(secret->option);
+        free(secret->text);
+        free(secret->now);
+        free(secret->before);
+        free(secret);
+        secret = next;
+    }
+}
+
 static void fake_free(struct fake *f)
 {
     for (size_t i = 0; i < f->input_count; i++)
@@ -1270,6 +1350,7 @@ static void fake_free(struct fake *f)
         free(f->outs[i].rejected);
     free(f->outs);
     fake_blocks_free(f->blocks);
+    fake_secrets_free(f->secrets);
     fake_texts_clear(&f->said);
     fake_texts_clear(&f->breaches);
     fake_texts_clear(&f->expected);
@@ -1885,6 +1966,26 @@ void fake_on_drain(struct fake *f, void (*hook)(struct fake *f, int64_t deadline
 {
     f->drain_hook = hook;
     f->drain_user = user;
+}
+
+/* --------------------------------------------------------------------------------------------------------- secrets */
+
+void fake_secret(struct fake *f, const char *option, const char *text)
+{
+    struct fake_secret *secret;
+
+    pthread_mutex_lock(&f->lock);
+    secret = fake_secret_of(f, option);
+    if (secret == NULL) {
+        fake_must((void *)(uintptr_t)fake_field(f, option));
+        secret = fake_must(calloc(1, sizeof *secret));
+        secret->option = fake_must(strdup(option));
+        secret->next = f->secrets;
+        f->secrets = secret;
+    }
+    free(secret->text);
+    secret->text = fake_must(strdup(text));
+    pthread_mutex_unlock(&f->lock);
 }
 
 /* ---------------------------------------------------------------------------------------------- clock, what it said */

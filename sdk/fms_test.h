@@ -159,6 +159,12 @@ size_t fake_in_flight(struct fake *f);
 /* Called by fms_drain instead: may call fake_settle and step the clock. What is then in flight is its answer. */
 void fake_on_drain(struct fake *f, void (*hook)(struct fake *f, int64_t deadline, void *user), void *user);
 
+/* --------------------------------------------------------------------------------------------------------- secrets */
+
+/* From now on the file of that option, a text or a pair that has a value already, holds this: fms_renew puts it into its field. In
+ * INI text, ${file:PATH} is read again as well. Any thread of the plugin may call fms_renew meanwhile. */
+void fake_secret(struct fake *f, const char *option, const char *text);
+
 /* ---------------------------------------------------------------------------------------------- clock, what it said */
 
 /* Makes fms_now and fms_realtime stand still at these times; moves them both on. Never called: the real clocks. */

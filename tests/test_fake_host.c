@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -942,6 +943,78 @@ static void test_fields_of_drafts(void **state)
     fake_close(f);
 }
 
+/* -------------------------------------------------------------------------------------------------------- secrets */
+
+struct connecting {
+    const struct fms_host *host;
+    const char *password, *user;
+    struct fms_pairs properties;
+    int answers[3];
+};
+
+static const struct fms_option connecting_options[] = {
+    FMS_OPT_SECRET(struct connecting, password, NULL, "password"),
+    FMS_OPT_STRING(struct connecting, user, NULL, "user"),
+    FMS_OPT_PAIRS(struct connecting, properties, "kafka.", "properties"),
+    FMS_OPT_END,
+};
+
+static void *connect_anew(void *user)
+{
+    struct connecting *self = user;
+
+    self->answers[0] = fms_renew(self->host, "password");
+    self->answers[1] = fms_renew(self->host, "user");
+    self->answers[2] = fms_renew(self->host, "kafka.secret");
+    return NULL;
+}
+
+static void test_secrets(void **state)
+{
+    static const struct fms_plugin plugin = {.abi = FMS_ABI,
+                                             .size = sizeof(struct fms_plugin),
+                                             .name = "connecting",
+                                             .version = "1",
+                                             .summary = "a sink",
+                                             .options = connecting_options,
+                                             .instance_size = sizeof(struct connecting),
+                                             .host = FMS_HOST(struct connecting, host),
+                                             .sink_write = looking_write};
+    char name[] = "/tmp/test_fake_host.XXXXXX", ini[128];
+    struct connecting *self;
+    int fd = mkstemp(name);
+    struct fake *f;
+
+    (void)state;
+    assert_int_equal(write(fd, "one\n", 4), 4);
+    snprintf(ini, sizeof ini, "password = first\nuser = ${file:%s}\nkafka.secret = a\n", name);
+    f = fake_open_table(&plugin, FMS_SINK, ini);
+    self = fake_instance(f);
+    assert_string_equal(self->user, "one");
+    in_thread(connect_anew, self);
+    assert_int_equal(self->answers[0], -ENOENT); /* it is no file's */
+    assert_int_equal(self->answers[1], 0);
+    fake_secret(f, "password", "second");
+    fake_secret(f, "kafka.secret", "b");
+    assert_int_equal(pwrite(fd, "two\n", 4, 0), 4);
+    in_thread(connect_anew, self);
+    assert_memory_equal(self->answers, ((const int[]){1, 1, 1}), sizeof self->answers);
+    assert_string_equal(self->password, "second");
+    assert_string_equal(self->user, "two");
+    assert_string_equal(self->properties.items[0].value, "b");
+    assert_non_null(fake_said(f, "info: user has changed in its file"));
+    in_thread(connect_anew, self);
+    assert_memory_equal(self->answers, ((const int[]){0, 0, 0}), sizeof self->answers);
+    fake_secret(f, "password", "third");
+    unlink(name);
+    in_thread(connect_anew, self);
+    assert_string_equal(self->password, "third");
+    assert_string_equal(self->user, "two");
+    assert_non_null(fake_said(f, "warning: user cannot be read again, so it stays as it was"));
+    fake_close(f);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -974,6 +1047,7 @@ int main(void)
         cmocka_unit_test(test_gauge_that_is_no_number),
         cmocka_unit_test(test_options_and_errors),
         cmocka_unit_test(test_fields_of_drafts),
+        cmocka_unit_test(test_secrets),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

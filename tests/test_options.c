@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -114,6 +115,24 @@ static void keep_line(void *user, enum fms_level level, const char *pipeline, co
     lines_logged++;
 }
 
+/* All that a host does here. */
+static void tell(const struct fms_host *host, enum fms_level level, const char *format, ...) FMS_PRINTF(3, 4);
+static void tell(const struct fms_host *host, enum fms_level level, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+
+    (void)host;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    keep_line(NULL, level, NULL, NULL, text);
+}
+
+static const struct fms_host teller = {.log = tell};
+
+static struct sample instance; /* the last that was filled */
+
 struct filled {
     struct config *config;
     struct json_paths *paths;
@@ -130,9 +149,10 @@ static struct filled fill_from(const struct fms_option *options, enum fms_role r
     logged[0] = '\0';
     lines_logged = 0;
     log_redirect(keep_line, NULL);
-    memset(&f.sample, 0x5a, sizeof f.sample);
+    memset(&instance, 0x5a, sizeof instance);
     assert_int_equal(config_parse("bridge.ini", text, strlen(text), &f.config), 0);
-    f.result = options_fill(options, role, plugin, f.config, &f.config->sections[0], f.paths, f.memory, &f.sample);
+    f.result = options_fill(options, role, plugin, f.config, &f.config->sections[0], f.paths, f.memory, &instance);
+    f.sample = instance;
     return f;
 }
 
@@ -357,12 +377,10 @@ static void wrong_templates(void **state)
             AT "key = \"${jsn:a}\": column 1: unknown reference ${jsn:...}; did you mean ${json:...}?\n");
     refused("header.x = a${key", AT "header.x = \"a${key\": column 2: ${ without a closing }; $${ stands for a literal "
                                     "${\n");
-    refused(
-        "count = ${json:a}",
-        AT "count = \"${json:a}\": only template options may hold a ${...} other than ${env:NAME}, and this is none\n");
-    refused(
-        "kafka.x = ${topic}", AT
-        "kafka.x = \"${topic}\": only template options may hold a ${...} other than ${env:NAME}, and this is none\n");
+    refused("count = ${json:a}", AT "count = \"${json:a}\": only template options may hold a ${...} other than "
+                                    "${env:NAME} and ${file:PATH}, and this is none\n");
+    refused("kafka.x = ${topic}", AT "kafka.x = \"${topic}\": only template options may hold a ${...} other than "
+                                     "${env:NAME} and ${file:PATH}, and this is none\n");
     refused("count = ${env:FMS_TEST_UNSET}", AT
             "count = \"${env:FMS_TEST_UNSET}\": column 1: the environment variable FMS_TEST_UNSET is not set; set it, "
             "or write ${env:FMS_TEST_UNSET:-a default}\n");
@@ -617,17 +635,156 @@ static void nearest(void **state)
     assert_null(words_nearest("topic", words, 0));
 }
 
+/* ------------------------------------------------------------------------------------------------------------ files */
+
+static char secret[64]; /* the path of a file */
+
+static void put(const char *text)
+{
+    char fresh[80];
+    FILE *file;
+
+    snprintf(fresh, sizeof fresh, "%s.new", secret);
+    file = fopen(fresh, "we");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text, 1, strlen(text), file), strlen(text));
+    fclose(file);
+    assert_int_equal(rename(fresh, secret), 0);
+}
+
+/* What was logged of it begins anew. */
+static int renew(struct filled *f, const char *key)
+{
+    logged[0] = '\0';
+    return options_renew(f->memory, &teller, key);
+}
+
+static void files_are_read_at_the_start(void **state)
+{
+    char text[1024];
+    struct filled f;
+
+    (void)state;
+    put("17\n");
+    snprintf(text, sizeof text,
+             "password = ${file:%s}\ncount = ${file:%s}\nfilters = a${file:%s}, b\nkey = ${file:%s}${key}\n"
+             "kafka.sasl = user:${file:%s}@host\nwindow = file:%s\npin = ${file:/nonexistent:-none}\n",
+             secret, secret, secret, secret, secret, secret);
+    f = fill(text);
+    assert_int_equal(f.result, 0);
+    assert_string_equal(f.sample.password, "17");
+    assert_int_equal(f.sample.count, 17);
+    assert_string_equal(f.sample.filters.items[0], "a17");
+    assert_string_equal(f.sample.properties.items[0].value, "user:17@host");
+    assert_string_equal(f.sample.pin, "none");
+    assert_memory_equal(f.sample.window, "file:/", 6); /* by chance: it keeps its meaning */
+    finish(&f);
+    put("${env:FMS_TEST_WORD}${");
+    f = fill(text);
+    assert_string_equal(f.sample.password, "${env:FMS_TEST_WORD}${"); /* taken literally */
+    finish(&f);
+}
+
+static void bad_files_are_errors_at_the_start(void **state)
+{
+    char text[512], expected[1024];
+
+    (void)state;
+    refused("password = ${file:/nonexistent/a}",
+            AT "password: column 1: the file /nonexistent/a is not there; a default would be "
+               "${file:/nonexistent/a:-text}\n");
+    refused("password = x${file:/}", AT "password: column 2: the file / is a directory\n");
+    refused("kafka.x = ${file}", AT "kafka.x = \"${file}\": column 1: expected the path of a file: "
+                                    "${file:/run/secrets/NAME}\n");
+    put("hunter2\n");
+    snprintf(text, sizeof text, "count = ${file:%s}", secret);
+    snprintf(expected, sizeof expected, AT "count = \"${file:%s}\": expected a whole number, from -5 to 1000000\n",
+             secret);
+    refused(text, expected);
+    put("\n");
+    snprintf(text, sizeof text, "password = ${file:%s}", secret);
+    snprintf(expected, sizeof expected,
+             AT "password: column 1: the file %s is empty; a default would be ${file:%s:-text}\n", secret, secret);
+    refused(text, expected);
+}
+
+static void files_are_read_again(void **state)
+{
+    char text[512];
+    struct filled f;
+    const char *before;
+
+    (void)state;
+    put("old");
+    snprintf(text, sizeof text, "password = ${file:%s}\nkafka.url = u:${file:%s}@h\npin = 1\nkey = ${file:%s}\n",
+             secret, secret, secret);
+    f = fill(text);
+    assert_int_equal(renew(&f, "password"), 0);
+    assert_int_equal(renew(&f, "pin"), -ENOENT);
+    assert_int_equal(renew(&f, "brokers"), -ENOENT);
+    assert_int_equal(renew(&f, "key"), -ENOENT); /* a template is what it was at the start */
+    assert_string_equal(logged, "");
+    put("new\n");
+    before = instance.password;
+    assert_int_equal(renew(&f, "password"), 1);
+    assert_string_equal(logged, "password has changed in its file\n");
+    assert_string_equal(instance.password, "new");
+    assert_string_equal(before, "old"); /* it lives until the next change */
+    assert_string_equal(instance.properties.items[0].value, "u:old@h");
+    assert_int_equal(renew(&f, "kafka.url"), 1);
+    assert_string_equal(instance.properties.items[0].value, "u:new@h");
+    before = instance.password;
+    assert_int_equal(renew(&f, "password"), 0);
+    assert_ptr_equal(instance.password, before);
+    put("newer");
+    assert_int_equal(renew(&f, "password"), 1);
+    assert_string_equal(instance.password, "newer");
+    assert_string_equal(before, "new");
+    finish(&f);
+}
+
+static void the_last_good_text_stays(void **state)
+{
+    char text[512], expected[1024];
+    struct filled f;
+
+    (void)state;
+    put("hunter2");
+    snprintf(text, sizeof text, "password = ${file:%s}\n", secret);
+    f = fill(text);
+    put("");
+    assert_int_equal(renew(&f, "password"), 0);
+    snprintf(expected, sizeof expected,
+             "password cannot be read again, so it stays as it was: column 1: the file %s is empty; a default would be "
+             "${file:%s:-text}\n",
+             secret, secret);
+    assert_string_equal(logged, expected);
+    assert_string_equal(instance.password, "hunter2");
+    assert_int_equal(renew(&f, "password"), 0);
+    assert_string_equal(logged, ""); /* once for each reason */
+    assert_int_equal(unlink(secret), 0);
+    assert_int_equal(renew(&f, "password"), 0);
+    assert_non_null(strstr(logged, "is not there"));
+    put("hunter2");
+    assert_int_equal(renew(&f, "password"), 0);
+    assert_string_equal(logged, "password can be read again\n");
+    assert_int_equal(renew(&f, "password"), 0);
+    assert_string_equal(logged, "");
+    finish(&f);
+}
+
 /* ---------------------------------------------------------------------------------------------------- out of memory */
 
-static const char whole_file[] =
+static char whole_file[512];
+static const char whole_form[] =
     "[sink kafka]\nbrokers = ${env:FMS_TEST_WORD}\nfilters = a, b\nkey = ${json:a.b:-x}$${\n"
-    " ${key}\nkafka.a = 1\nkafka.b = 2\nheader.x = ${topic}\n[sink b]\n";
+    " ${key}\npassword = ${file:%s}\nkafka.a = 1${file:%s}\nkafka.b = 2\nheader.x = ${topic}\n[sink b]\n";
 
 /* The whole way from a file to an expanded template. */
 static int from_file_to_key(void)
 {
     const struct fms_record record = {.key = {"k", 1}, .payload = {"{\"a\":{\"b\":\"\\n\"}}", 16}};
-    struct filled f = {.result = config_parse("t.ini", whole_file, sizeof whole_file - 1, &f.config)};
+    struct filled f = {.result = config_parse("t.ini", whole_file, strlen(whole_file), &f.config)};
     struct json_cache *cache;
     struct fms_bytes value;
 
@@ -637,13 +794,20 @@ static int from_file_to_key(void)
     f.memory = options_memory_new();
     f.result = f.paths == NULL || f.memory == NULL ? -ENOMEM
                                                    : options_fill(table, FMS_SINK, NULL, f.config,
-                                                                  &f.config->sections[0], f.paths, f.memory, &f.sample);
+                                                                  &f.config->sections[0], f.paths, f.memory, &instance);
     if (f.result == 0) {
         cache = __real_calloc(1, json_cache_size(f.paths));
-        f.result = template_expand(f.sample.key, &record, cache, &value);
+        f.result = template_expand(instance.key, &record, cache, &value);
         if (f.result == 0)
             assert_string_equal(value.data, "\n${ k");
         free(cache);
+    }
+    if (f.result == 0) {
+        put("other");
+        f.result = options_renew(f.memory, &teller, "password") == 1 ? 0 : -ENOMEM;
+        assert_string_equal(instance.password, f.result == 0 ? "other" : "hush");
+        lines_logged -= f.result == 0; /* that it has changed */
+        put("hush");
     }
     finish(&f);
     return f.result;
@@ -661,6 +825,8 @@ static void out_of_memory(void **state)
     int (*const runs[])(void) = {from_file_to_key, check_the_table};
 
     (void)state;
+    put("hush");
+    snprintf(whole_file, sizeof whole_file, whole_form, secret, secret);
     for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++) {
         long enough = 1;
         int result;
@@ -679,9 +845,17 @@ static void out_of_memory(void **state)
     }
 }
 
+static int remove_secret(void **state)
+{
+    (void)state;
+    return unlink(secret);
+}
+
 static int set_environment(void **state)
 {
     (void)state;
+    snprintf(secret, sizeof secret, "/tmp/test_options.%d", (int)getpid());
+    put("hush");
     setenv("FMS_TEST_WORD", "${key}", 1);
     unsetenv("FMS_TEST_UNSET");
     return 0;
@@ -706,8 +880,12 @@ int main(void)
         cmocka_unit_test(secrets_are_never_shown),
         cmocka_unit_test(tables),
         cmocka_unit_test(nearest),
+        cmocka_unit_test(files_are_read_at_the_start),
+        cmocka_unit_test(bad_files_are_errors_at_the_start),
+        cmocka_unit_test(files_are_read_again),
+        cmocka_unit_test(the_last_good_text_stays),
         cmocka_unit_test(out_of_memory),
     };
 
-    return cmocka_run_group_tests(tests, set_environment, NULL);
+    return cmocka_run_group_tests(tests, set_environment, remove_secret);
 }

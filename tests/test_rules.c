@@ -204,6 +204,12 @@ static int write_and_tell_of_a_link(void *instance, const struct fms_record *con
     return deliver_all(instance, records, count);
 }
 
+static int write_and_renew(void *instance, const struct fms_record *const *records, size_t count)
+{
+    assert_int_equal(fms_renew(((struct habit *)instance)->host, "pasword"), -EINVAL);
+    return deliver_all(instance, records, count);
+}
+
 static int write_and_name_a_path(void *instance, const struct fms_record *const *records, size_t count)
 {
     fms_json_path(((struct habit *)instance)->host, "late");
@@ -571,6 +577,8 @@ static const struct row rows[] = {
      "duration 2 is not in the plugin's table"},
     {"tells of a link that it has not", SINK(write_and_tell_of_a_link), "told of a link, and has not FMS_TRAIT_LINK",
      "it told of a link, and has not FMS_TRAIT_LINK"},
+    {"renews what it has not", SINK(write_and_renew), "called fms_renew for pasword, which is not in its option table",
+     "fms_renew was called for pasword, which is not in the option table"},
     {"names a path late", SINK(write_and_name_a_path), "called fms_json_path after open",
      "fms_json_path was called after open"},
     {"guesses a path", SINK(write_and_guess_a_path), "called fms_json_get with 7, which fms_json_path has not given",

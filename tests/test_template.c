@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -325,6 +326,31 @@ static void environment(void **state)
     makes("${env:FMS_TEST_UNSET:-x}${env:FMS_TEST_SET}${key}", &full, 0, "xa ${key} braspi-001");
 }
 
+static void files(void **state)
+{
+    char name[] = "/tmp/test_template.XXXXXX", text[128];
+    int fd = mkstemp(name);
+    struct expansion x;
+
+    (void)state;
+    assert_int_equal(write(fd, "a ${key} b\n", 11), 11);
+    close(fd);
+    snprintf(text, sizeof text, "<${file:%s}>", name);
+    constant_is(text, "<a ${key} b>");
+    x = compile(text);
+    assert_true(template_uses_files(x.text));
+    finish(&x);
+    snprintf(text, sizeof text, "${file:%s:-other}${key}", name);
+    makes(text, &full, 0, "a ${key} braspi-001");
+    assert_int_equal(truncate(name, 0), 0);
+    makes(text, &full, 0, "otherraspi-001");
+    unlink(name);
+    makes(text, &full, 0, "otherraspi-001");
+    x = compile("${env:FMS_TEST_UNSET:-file:/x}");
+    assert_false(template_uses_files(x.text));
+    finish(&x);
+}
+
 static void compile_errors(void **state)
 {
     static const char *const cases[][2] = {
@@ -334,8 +360,8 @@ static void compile_errors(void **state)
         {"${heder}", "column 1: unknown reference ${heder}; did you mean ${header:...}?"},
         {"$${a}${vehicle_id}",
          "column 6: unknown reference ${vehicle_id}; known are ${topic}, ${topic[1]}, ${key}, ${payload}, "
-         "${header:NAME}, ${json:PATH}, ${timestamp}, ${timestamp_ms}, ${env:NAME} and ${shard:N:...}; $${ stands for "
-         "a "
+         "${header:NAME}, ${json:PATH}, ${timestamp}, ${timestamp_ms}, ${env:NAME}, ${file:PATH} and ${shard:N:...}; $${ "
+         "stands for a "
          "literal ${"},
         {"${}", "column 1: unknown reference ${}; known are "},
         {"ab${key", "column 3: ${ without a closing }; $${ stands for a literal ${"},
@@ -388,10 +414,15 @@ static void compile_errors(void **state)
         {"${shard:12:env:HOME}", "column 1: a shard is found of what a record has, such as ${shard:12:key}"},
         {"${shard:12:shard:3:key}", "column 1: a shard is found of what a record has"},
         {"${shart:12:key}", "column 1: unknown reference ${shart:...}; did you mean ${shard:...}?"},
+        {"${file}", "column 1: expected the path of a file: ${file:/run/secrets/NAME}"},
+        {"${fiel:/x}", "column 1: unknown reference ${fiel:...}; did you mean ${file:...}?"},
+        {"a${file:/none|a|b}", "column 2: characters are replaced in what a record has, not in ${file:...}"},
+        {"a${file:/none}", "column 2: the file /none is not there; a default would be ${file:/none:-text}"},
+        {"${file:/:-x}", "column 1: the file / is a directory"},
         {"${json:a:-${topic}}", "column 1: a default is plain text and cannot hold another ${...}"},
     };
     struct json_paths *paths = json_paths_new();
-    char error[300], small[10];
+    char error[512], small[10];
 
     (void)state;
     unsetenv("FMS_TEST_UNSET");
@@ -444,6 +475,7 @@ int main(void)
         cmocka_unit_test(json_once_for_all),
         cmocka_unit_test(a_record_without_cache),
         cmocka_unit_test(environment),
+        cmocka_unit_test(files),
         cmocka_unit_test(compile_errors),
         cmocka_unit_test(large_templates),
     };
