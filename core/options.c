@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "log.h"
+#include "secret.h"
 #include "template.h"
 #include "words.h"
 
@@ -863,7 +864,9 @@ static char *options_read(const struct options_source *source, char *why, size_t
 
     if (compiled == NULL)
         return NULL;
-    if (*template_constant(compiled) == '\0' && options_is_required(source->option))
+    if (strlen(template_constant(compiled)) > SECRET_MOST)
+        snprintf(why, size, "it has more than %u bytes", SECRET_MOST);
+    else if (*template_constant(compiled) == '\0' && options_is_required(source->option))
         options_expected(source->option, why, size);
     else
         text = strdup(template_constant(compiled));

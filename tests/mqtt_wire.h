@@ -970,6 +970,120 @@ static inline void expect_renewed_certificates(const char *plugin, enum fms_role
     mosquitto_free(&broker);
 }
 
+/* ------------------------------------------------------------------------------------------- passwords that are replaced */
+
+/* Puts a text into the file `secret`, as Kubernetes does: a symbolic link to a folder is replaced by one to another. */
+static inline void put_secret(const char *directory, const char *text)
+{
+    assert_int_equal(run_quietly("mkdir -p '%s/secrets' && cd '%s/secrets' && new=$(mktemp -d XXXXXX) &&"
+                                 " printf '%%s' '%s' >$new/secret && ln -s $new fresh && mv -T fresh data &&"
+                                 " { [ -L ../secret ] || ln -s secrets/data/secret ../secret; }",
+                                 directory, directory, text),
+                     0);
+}
+
+/* Knows from its next start on a user `fleet` with that password. */
+static inline void put_user(const struct mosquitto *broker, const char *password)
+{
+    assert_int_equal(run_quietly("mosquitto_passwd -b -c '%s/users' fleet %s", broker->directory, password), 0);
+}
+
+/* A password that is replaced in its file is used from the next connection on, whether broker or file has it first; where the file
+ * is not good, the last one stays. None is ever said. */
+static inline void expect_renewed_password(const char *plugin, enum fms_role role)
+{
+    struct mosquitto broker;
+    uint64_t connections;
+    char text[1024];
+    struct fake *f;
+
+    mosquitto_make(&broker, "allow_anonymous false\npassword_file %s/users\n");
+    put_user(&broker, "hush-1");
+    put_secret(broker.directory, "hush-1\n");
+    mosquitto_start(&broker);
+    snprintf(text, sizeof text,
+             "server = tcp://127.0.0.1:%d\nusername = fleet\npassword = ${file:%s/secret}\nreconnect_min = 20ms\n"
+             "reconnect_max = 200ms\n%s",
+             broker.port, broker.directory, role == FMS_SOURCE ? "topic = t\n" : "");
+    f = fake_open(plugin, role, text);
+    fake_until(f, fake_count_said(f, "info: connected to ") == 1);
+    put_user(&broker, "hush-2");
+    put_secret(broker.directory, "hush-2");
+    expect_reconnection(&broker, f);
+    assert_int_equal(fake_count_said(f, "info: password has changed in its file"), 1);
+    put_user(&broker, "hush-3");
+    mosquitto_stop(&broker, SIGTERM);
+    fake_forget(f);
+    connections = fake_counter(f, "connections");
+    mosquitto_start(&broker);
+    fake_until(f, fake_said(f, "authorized") != NULL || fake_said(f, "user name or password") != NULL);
+    put_secret(broker.directory, "hush-3");
+    fake_until(f, fake_counter(f, "connections") > connections);
+    put_secret(broker.directory, "");
+    expect_reconnection(&broker, f);
+    expect_reconnection(&broker, f);
+    assert_int_equal(fake_count_said(f, "warning: password cannot be read again, so it stays as it was: "), 1);
+    put_secret(broker.directory, "hush-3");
+    expect_reconnection(&broker, f);
+    assert_int_equal(fake_count_said(f, "info: password can be read again"), 1);
+    assert_null(fake_said(f, "hush-"));
+    fake_stop(f);
+    fake_close(f);
+    mosquitto_free(&broker);
+}
+
+/* The password of a private key changes before the key does; then a certificate that has expired is replaced. */
+static inline void expect_renewed_key(const char *plugin, enum fms_role role)
+{
+    int port = wire_free_port();
+    struct mosquitto broker;
+    uint64_t connections;
+    char text[1024];
+    struct fake *f;
+
+    snprintf(text, sizeof text,
+             "allow_anonymous true\nlistener %d 127.0.0.1\ncafile %%s/ca.pem\ncertfile %%s/server.pem\n"
+             "keyfile %%s/server.key\nrequire_certificate true\n",
+             port);
+    mosquitto_make(&broker, text);
+    make_certificates(broker.directory);
+    put_secret(broker.directory, "hush");
+    mosquitto_start(&broker);
+    snprintf(text, sizeof text,
+             "server = mqtts://localhost:%d\nca_file = %s/ca.pem\ncert_file = %s/client.pem\nkey_file = %s/locked.key\n"
+             "key_password = ${file:%s/secret}\nreconnect_min = 20ms\nreconnect_max = 200ms\n%s",
+             port, broker.directory, broker.directory, broker.directory, broker.directory,
+             role == FMS_SOURCE ? "topic = t\n" : "");
+    f = fake_open(plugin, role, text);
+    fake_until(f, fake_count_said(f, "info: connected to ") == 1);
+    put_secret(broker.directory, "psst");
+    expect_reconnection(&broker, f); /* with the old key, and its password */
+    assert_int_equal(fake_count_said(f, "warning: key_file cannot be used, so the certificates that were read before"),
+                     1);
+    assert_int_equal(
+        run_quietly("cd '%s' && openssl ec -aes128 -passout pass:psst -in client.key -out locked.key 2>/dev/null",
+                    broker.directory),
+        0);
+    expect_reconnection(&broker, f);
+    assert_non_null(fake_said(f, "info: the new certificates can be used and are"));
+    assert_int_equal(
+        run_quietly("cd '%s' && cp client.pem good.pem && openssl x509 -req -in client.csr -CA ca.pem -CAkey ca.key"
+                    " -CAcreateserial -days 0 -out client.pem 2>/dev/null",
+                    broker.directory),
+        0);
+    mosquitto_stop(&broker, SIGTERM);
+    fake_forget(f);
+    connections = fake_counter(f, "connections");
+    mosquitto_start(&broker);
+    fake_until(f, fake_said(f, "still not connected") != NULL || fake_count_said(f, "lost") > 0);
+    assert_int_equal(run_quietly("cd '%s' && mv good.pem client.pem", broker.directory), 0);
+    fake_until(f, fake_counter(f, "connections") > connections);
+    assert_null(fake_said(f, "psst"));
+    fake_stop(f);
+    fake_close(f);
+    mosquitto_free(&broker);
+}
+
 /* A broker hangs, and the connection to it is not cut: the link is down after the keepalive, and comes back with the broker. */
 static inline void expect_silence_to_be_seen(const char *plugin, enum fms_role role, const char *options)
 {

@@ -144,6 +144,7 @@ static void test_check_warns_of_traps(void **state)
 static void test_certificates_are_read_at_open(void **state)
 {
     struct fake *f = fake_check("mqtt_ingest", FMS_SOURCE, "server = ssl://a\ntopic = t\nca_file = /nonexistent\n");
+    char fifo[64], ini[128];
 
     (void)state;
     assert_int_equal(fake_start(f), -EINVAL);
@@ -151,8 +152,20 @@ static void test_certificates_are_read_at_open(void **state)
     fake_close(f);
     f = fake_check("mqtt_ingest", FMS_SOURCE, "server = ssl://a\ntopic = t\ncert_file = /dev/null\n");
     assert_int_equal(fake_start(f), -EINVAL);
-    assert_non_null(fake_said(f, "cert_file: /dev/null: "));
+    assert_non_null(fake_said(f, "cert_file: /dev/null: it is no regular file"));
     fake_close(f);
+    f = fake_check("mqtt_ingest", FMS_SOURCE, "server = ssl://a\ntopic = t\ncert_file = /tmp\n");
+    assert_int_equal(fake_start(f), -EINVAL);
+    assert_non_null(fake_said(f, "cert_file: /tmp: Is a directory"));
+    fake_close(f);
+    snprintf(fifo, sizeof fifo, "/tmp/test_mqtt_ingest.%d", (int)getpid());
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    snprintf(ini, sizeof ini, "server = ssl://a\ntopic = t\nca_file = %s\n", fifo);
+    f = fake_check("mqtt_ingest", FMS_SOURCE, ini);
+    assert_int_equal(fake_start(f), -EINVAL); /* and not in an hour */
+    assert_non_null(fake_said(f, "it is no regular file"));
+    fake_close(f);
+    unlink(fifo);
 }
 
 /* --------------------------------------------------------------------------------------------------------- messages */
@@ -1404,6 +1417,18 @@ static void test_probe(void **state)
     fake_close(f);
 }
 
+static void test_passwords_are_renewed(void **state)
+{
+    (void)state;
+    expect_renewed_password("mqtt_ingest", FMS_SOURCE);
+}
+
+static void test_keys_are_renewed(void **state)
+{
+    (void)state;
+    expect_renewed_key("mqtt_ingest", FMS_SOURCE);
+}
+
 static void test_certificates_are_renewed(void **state)
 {
     (void)state;
@@ -1557,6 +1582,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_broker_down_at_start_and_restarted),
         cmocka_unit_test(test_unknown_host),
         cmocka_unit_test(test_certificates_are_renewed),
+        cmocka_unit_test(test_passwords_are_renewed),
+        cmocka_unit_test(test_keys_are_renewed),
         cmocka_unit_test(test_alerts_of_tls_are_told),
         cmocka_unit_test(test_other_version_at_the_same_server),
         cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),

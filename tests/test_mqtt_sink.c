@@ -1485,6 +1485,18 @@ static void test_probe(void **state)
     mosquitto_free(&broker);
 }
 
+static void test_passwords_are_renewed(void **state)
+{
+    (void)state;
+    expect_renewed_password("mqtt_sink", FMS_SINK);
+}
+
+static void test_keys_are_renewed(void **state)
+{
+    (void)state;
+    expect_renewed_key("mqtt_sink", FMS_SINK);
+}
+
 static void test_certificates_are_renewed(void **state)
 {
     (void)state;
@@ -1555,6 +1567,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_websocket),
         cmocka_unit_test(test_secure_websocket),
         cmocka_unit_test(test_certificates_are_renewed),
+        cmocka_unit_test(test_passwords_are_renewed),
+        cmocka_unit_test(test_keys_are_renewed),
         cmocka_unit_test(test_alerts_of_tls_are_told),
         cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),
         cmocka_unit_test(test_probe),

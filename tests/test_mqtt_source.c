@@ -1562,6 +1562,18 @@ static void test_source_to_sink_with_full_windows(void **state)
     }
 }
 
+static void test_passwords_are_renewed(void **state)
+{
+    (void)state;
+    expect_renewed_password("mqtt_source", FMS_SOURCE);
+}
+
+static void test_keys_are_renewed(void **state)
+{
+    (void)state;
+    expect_renewed_key("mqtt_source", FMS_SOURCE);
+}
+
 static void test_certificates_are_renewed(void **state)
 {
     (void)state;
@@ -1652,6 +1664,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_refused_subscription_hides_none_of_yesterday),
         cmocka_unit_test(test_shared_subscription_divides),
         cmocka_unit_test(test_certificates_are_renewed),
+        cmocka_unit_test(test_passwords_are_renewed),
+        cmocka_unit_test(test_keys_are_renewed),
         cmocka_unit_test(test_other_version_at_the_same_server),
         cmocka_unit_test(test_the_next_server_is_asked_in_5),
         cmocka_unit_test(test_whatever_is_wrong_with_one_address_the_next_is_tried),

@@ -633,6 +633,13 @@ size_t mqtt_filters_of(struct fms_bytes topic, const struct fms_list *asked, cha
     return count;
 }
 
+void mqtt_renew(const struct fms_host *host)
+{
+    fms_renew(host, "username");
+    fms_renew(host, "password");
+    fms_renew(host, "key_password");
+}
+
 void mqtt_advise_session(const struct mqtt_options *options, bool clean_start, int64_t session_expiry,
                          const struct fms_host *host)
 {

@@ -75,6 +75,9 @@ void mqtt_next_server(const struct mqtt_options *options, size_t *server, struct
 int mqtt_check(const struct mqtt_options *options, const struct fms_host *host);
 int mqtt_check_filters(const struct fms_list *filters, const struct fms_host *host);
 
+/* Reads the user name and the passwords again, where they come from files. By whoever is about to connect. */
+void mqtt_renew(const struct fms_host *host);
+
 /* Warns of a subscriber's session that keeps less than its owner may think. [control] */
 void mqtt_advise_session(const struct mqtt_options *options, bool clean_start, int64_t session_expiry,
                          const struct fms_host *host);

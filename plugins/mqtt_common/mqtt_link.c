@@ -13,15 +13,12 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,15 +34,6 @@
 
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP };
 
-/* A file of certificates or keys, copied into memory when it was found to be good: paho reads files whenever it connects, and
- * shall not find one that is broken or half replaced. */
-struct copy {
-    int fd; /* -1: there is none */
-    char path[32];
-};
-
-enum { COPY_CA, COPY_CERT, COPY_KEY, COPIES };
-
 struct mqtt_link {
     const struct mqtt_options *options;
     const struct fms_host *host;
@@ -58,13 +46,14 @@ struct mqtt_link {
     MQTTAsync handle;
     size_t server; /* the one that is tried, in options->server */
     struct mqtt_url url;
-    struct addrinfo *found;   /* the addresses that its name has; they serve until all were tried */
-    struct addrinfo *address; /* the one that is tried; NULL: all were */
-    struct copy copies[COPIES];
-    char told[MQTT_TLS_REASON_SIZE]; /* why new files cannot be used */
-    enum mqtt_version version;       /* that is tried, or spoken: not MQTT_AUTO */
-    size_t asked;                    /* the server that this is about */
-    uint64_t has_spoken_5;           /* ever: a bit for each server, the 65th has that of the first */
+    struct addrinfo *found;             /* the addresses that its name has; they serve until all were tried */
+    struct addrinfo *address;           /* the one that is tried; NULL: all were */
+    struct copy copies[MQTT_TLS_FILES]; /* that were found to be good */
+    char *key_password;                 /* of these */
+    char told[MQTT_TLS_REASON_SIZE];    /* why new files cannot be used */
+    enum mqtt_version version;          /* that is tried, or spoken: not MQTT_AUTO */
+    size_t asked;                       /* the server that this is about */
+    uint64_t has_spoken_5;              /* ever: a bit for each server, the 65th has that of the first */
     bool is_guess;      /* 3.1.1 is spoken because the broker did not answer to 5, which may have had another reason */
     int keepalive;      /* seconds; of the option, the half */
     bool stays;         /* the next attempt goes to the same address */
@@ -639,71 +628,23 @@ static const char *link_target(const struct mqtt_link *link, char *to, size_t si
     return to;
 }
 
-static void copies_free(struct copy copies[COPIES])
-{
-    for (int i = 0; i < COPIES; i++) {
-        if (copies[i].fd >= 0)
-            close(copies[i].fd);
-        copies[i].fd = -1;
-    }
-}
-
-/* 0 or -errno. */
-static int copy_make(struct copy *copy, const char *path)
-{
-    int from = path != NULL ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    ssize_t n = 1;
-    int error = 0;
-
-    *copy = (struct copy){.fd = -1};
-    if (path == NULL)
-        return 0;
-    if (from >= 0)
-        copy->fd = memfd_create("fmspipe", MFD_CLOEXEC);
-    while (from >= 0 && copy->fd >= 0 && n > 0)
-        n = sendfile(copy->fd, from, NULL, 1 << 20);
-    if (from < 0 || copy->fd < 0 || n < 0)
-        error = -errno;
-    if (from >= 0)
-        close(from);
-    snprintf(copy->path, sizeof copy->path, "/proc/self/fd/%d", copy->fd);
-    return error;
-}
-
-static const char *copy_path(const struct copy *copy)
-{
-    return copy->fd >= 0 ? copy->path : NULL;
-}
-
-/* Takes the files as they are now, if they can be used. 0, or -EINVAL, *option and `reason`. */
+/* Takes the files as they are now, with the password that goes with them, if they can be used: paho reads files whenever it connects,
+ * and shall not find one that is broken or half replaced. 0, or -EINVAL, *option and `reason`. */
 static int link_copy_files(struct mqtt_link *link, const char **option, char reason[MQTT_TLS_REASON_SIZE])
 {
-    static const char *const names[COPIES] = {"ca_file", "cert_file", "key_file"};
-    const struct mqtt_options *options = link->options;
-    const char *const paths[COPIES] = {options->ca_file, options->cert_file, options->key_file};
-    struct copy copies[COPIES] = {{.fd = -1}, {.fd = -1}, {.fd = -1}};
-    struct mqtt_tls_files files;
-    SSL_CTX *tls = NULL;
-    int error = 0;
+    struct copy copies[MQTT_TLS_FILES];
+    SSL_CTX *tls = mqtt_tls_load(link->options, copies, option, reason);
+    char *password = link->options->key_password != NULL ? strdup(link->options->key_password) : NULL;
 
-    for (int i = 0; i < COPIES && error == 0; i++) {
-        error = copy_make(&copies[i], paths[i]);
-        if (error == 0)
-            continue;
-        *option = names[i];
-        snprintf(reason, MQTT_TLS_REASON_SIZE, "%s: %s", paths[i], strerror(-error));
-    }
-    files = (struct mqtt_tls_files){copy_path(&copies[COPY_CA]), copy_path(&copies[COPY_CERT]),
-                                    copy_path(&copies[COPY_KEY])};
-    if (error == 0)
-        tls = mqtt_tls_load(options, &files, option, reason);
     if (tls == NULL) {
-        copies_free(copies);
+        free(password);
         return -EINVAL;
     }
     SSL_CTX_free(tls);
-    copies_free(link->copies);
+    mqtt_tls_free_copies(link->copies);
     memcpy(link->copies, copies, sizeof copies);
+    free(link->key_password);
+    link->key_password = password;
     return 0;
 }
 
@@ -777,10 +718,10 @@ static int link_send_connect(struct mqtt_link *link)
     will.qos = link->role.will.qos;
     will.retained = link->role.will.retain;
     connect.will = link->role.will.topic != NULL ? &will : NULL;
-    tls.trustStore = copy_path(&link->copies[COPY_CA]);
-    tls.keyStore = copy_path(&link->copies[COPY_CERT]);
-    tls.privateKey = copy_path(&link->copies[COPY_KEY]);
-    tls.privateKeyPassword = options->key_password;
+    tls.trustStore = copy_path(&link->copies[MQTT_TLS_CA]);
+    tls.keyStore = copy_path(&link->copies[MQTT_TLS_CERT]);
+    tls.privateKey = copy_path(&link->copies[MQTT_TLS_KEY]);
+    tls.privateKeyPassword = link->key_password;
     tls.enableServerCertAuth = options->tls_verify;
     tls.verify = options->tls_verify;
     tls.ssl_error_cb = on_tls_error;
@@ -1198,6 +1139,7 @@ static void link_turn(struct mqtt_link *link)
     pthread_mutex_lock(&link->lock);
     memcpy(told, link->reason, sizeof told);
     pthread_mutex_unlock(&link->lock);
+    mqtt_renew(link->host);
     was_up = link_connect(link, CONNECT_PATIENCE) == 0;
     since = mqtt_clock();
     if (was_up) {
@@ -1273,7 +1215,8 @@ static void link_free(struct mqtt_link *link)
     MQTTAsync_destroy(&link->anchor);
     if (link->found != NULL)
         freeaddrinfo(link->found);
-    copies_free(link->copies);
+    mqtt_tls_free_copies(link->copies);
+    free(link->key_password);
     pthread_cond_destroy(&link->changed);
     pthread_mutex_destroy(&link->lock);
     free(link);
@@ -1298,8 +1241,6 @@ static struct mqtt_link *link_new(const struct mqtt_options *options, const stru
     /* paho can take two and a half of what it is told to give a silent connection up. */
     link->keepalive = (int)((options->keepalive + 2 * FMS_SECOND - 1) / (2 * FMS_SECOND));
     link->told_limits = (struct mqtt_limits){.maximum_qos = 2, .can_retain = true, .session_expiry = -1};
-    for (int i = 0; i < COPIES; i++)
-        link->copies[i].fd = -1;
     mqtt_next_server(options, &link->server, &link->url);
     link->server = options->server.count - 1;
     mqtt_make_client_id(host, link->client_id);

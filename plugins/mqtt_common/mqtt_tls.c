@@ -51,50 +51,95 @@ static int give_password(char *to, int size, int is_writing, void *user)
     return (int)length;
 }
 
-/* The option to blame, or NULL. */
-static const char *load(SSL_CTX *tls, const struct mqtt_options *options, const struct mqtt_tls_files *files)
+static const char *const names[MQTT_TLS_FILES] = {"ca_file", "cert_file", "key_file"};
+
+static const char *path_of(const struct mqtt_options *options, int file)
 {
-    if (files->ca != NULL ? SSL_CTX_load_verify_locations(tls, files->ca, NULL) != 1
-                          : SSL_CTX_set_default_verify_paths(tls) != 1)
-        return "ca_file";
-    SSL_CTX_set_default_passwd_cb(tls, give_password);
-    SSL_CTX_set_default_passwd_cb_userdata(tls, (void *)(uintptr_t)options->key_password);
-    if (files->cert == NULL)
-        return NULL;
-    if (SSL_CTX_use_certificate_chain_file(tls, files->cert) != 1)
-        return "cert_file";
-    if (SSL_CTX_use_PrivateKey_file(tls, files->key != NULL ? files->key : files->cert, SSL_FILETYPE_PEM) != 1 ||
-        SSL_CTX_check_private_key(tls) != 1)
-        return files->key != NULL ? "key_file" : "cert_file";
-    return NULL;
+    return file == MQTT_TLS_CA ? options->ca_file : file == MQTT_TLS_CERT ? options->cert_file : options->key_file;
 }
 
-SSL_CTX *mqtt_tls_load(const struct mqtt_options *options, const struct mqtt_tls_files *files, const char **option,
+/* Which of the files is to blame; -1: none; MQTT_TLS_FILES: something else. */
+static int load(SSL_CTX *tls, const struct mqtt_options *options, const struct copy copies[MQTT_TLS_FILES])
+{
+    const char *ca = copy_path(&copies[MQTT_TLS_CA]), *cert = copy_path(&copies[MQTT_TLS_CERT]),
+               *key = copy_path(&copies[MQTT_TLS_KEY]);
+
+    if (tls == NULL)
+        return MQTT_TLS_FILES;
+    if (ca != NULL ? SSL_CTX_load_verify_locations(tls, ca, NULL) != 1 : SSL_CTX_set_default_verify_paths(tls) != 1)
+        return MQTT_TLS_CA;
+    SSL_CTX_set_default_passwd_cb(tls, give_password);
+    SSL_CTX_set_default_passwd_cb_userdata(tls, (void *)(uintptr_t)options->key_password);
+    if (cert == NULL)
+        return -1;
+    if (SSL_CTX_use_certificate_chain_file(tls, cert) != 1)
+        return MQTT_TLS_CERT;
+    if (SSL_CTX_use_PrivateKey_file(tls, key != NULL ? key : cert, SSL_FILETYPE_PEM) != 1 ||
+        SSL_CTX_check_private_key(tls) != 1)
+        return key != NULL ? MQTT_TLS_KEY : MQTT_TLS_CERT;
+    return -1;
+}
+
+/* 0, or -1, *option and `reason`. */
+static int copy_files(const struct mqtt_options *options, struct copy copies[MQTT_TLS_FILES], const char **option,
+                      char reason[MQTT_TLS_REASON_SIZE])
+{
+    for (int i = 0; i < MQTT_TLS_FILES; i++) {
+        const char *path = path_of(options, i);
+        int error = path != NULL ? copy_make(&copies[i], path) : 0;
+
+        if (error == 0)
+            continue;
+        *option = names[i];
+        snprintf(reason, MQTT_TLS_REASON_SIZE, "%s: %s", path, copy_error(error));
+        return -1;
+    }
+    return 0;
+}
+
+static void say_fault(const char *path, char reason[MQTT_TLS_REASON_SIZE])
+{
+    unsigned long code = ERR_peek_error(); /* the first is the cause */
+    const char *text = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
+
+    snprintf(reason, MQTT_TLS_REASON_SIZE, "%s: %s", path != NULL ? path : "TLS",
+             text != NULL ? text : "it cannot be read");
+    ERR_clear_error();
+}
+
+SSL_CTX *mqtt_tls_load(const struct mqtt_options *options, struct copy copies[MQTT_TLS_FILES], const char **option,
                        char reason[MQTT_TLS_REASON_SIZE])
 {
-    SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
-    const char *text, *path;
-    unsigned long code;
+    SSL_CTX *tls;
+    int guilty;
 
+    memset(copies, 0, MQTT_TLS_FILES * sizeof copies[0]);
+    if (copy_files(options, copies, option, reason) != 0) {
+        mqtt_tls_free_copies(copies);
+        return NULL;
+    }
     ERR_clear_error();
-    *option = tls != NULL ? load(tls, options, files) : "server";
-    if (*option == NULL) {
+    tls = SSL_CTX_new(TLS_client_method());
+    guilty = load(tls, options, copies);
+    if (guilty < 0) {
         SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION);
         SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
         SSL_CTX_set_options(tls, SSL_OP_IGNORE_UNEXPECTED_EOF); /* MQTT says itself where a packet ends */
         SSL_CTX_set_verify(tls, options->tls_verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
+        *option = NULL;
         return tls;
     }
-    path = strcmp(*option, "ca_file") == 0     ? options->ca_file
-           : strcmp(*option, "cert_file") == 0 ? options->cert_file
-                                               : options->key_file;
-    code = ERR_peek_error(); /* the first is the cause */
-    text = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
-    snprintf(reason, MQTT_TLS_REASON_SIZE, "%s: %s", path != NULL ? path : "TLS",
-             text != NULL ? text : "it cannot be read");
-    ERR_clear_error();
+    *option = guilty < MQTT_TLS_FILES ? names[guilty] : "server";
+    say_fault(guilty < MQTT_TLS_FILES ? path_of(options, guilty) : NULL, reason);
     SSL_CTX_free(tls);
+    mqtt_tls_free_copies(copies);
     return NULL;
+}
+
+void mqtt_tls_free_copies(struct copy copies[MQTT_TLS_FILES])
+{
+    for (int i = 0; i < MQTT_TLS_FILES; i++)
+        copy_free(&copies[i]);
 }
 
 void mqtt_tls_tell(const struct fms_host *host, const char *option, const char *reason, char told[MQTT_TLS_REASON_SIZE])

@@ -7,18 +7,18 @@
 
 #include <openssl/ssl.h>
 
+#include "../copy_common/copy.h"
 #include "mqtt_common.h"
 
 #define MQTT_TLS_REASON_SIZE 256
 
-/* Where to read what the options name. */
-struct mqtt_tls_files {
-    const char *ca, *cert, *key; /* NULL: the system's authorities; none; in `cert` */
-};
+enum { MQTT_TLS_CA, MQTT_TLS_CERT, MQTT_TLS_KEY, MQTT_TLS_FILES };
 
-/* NULL: they cannot be used; *option is the option to blame, and `reason` says why. */
-SSL_CTX *mqtt_tls_load(const struct mqtt_options *options, const struct mqtt_tls_files *files, const char **option,
+/* Reads the files that the options name, as they are now. NULL: they cannot be used; *option is the option to blame, and `reason` says
+ * why. `copies` gets what was read, to be freed with mqtt_tls_free_copies; nothing after a failure. */
+SSL_CTX *mqtt_tls_load(const struct mqtt_options *options, struct copy copies[MQTT_TLS_FILES], const char **option,
                        char reason[MQTT_TLS_REASON_SIZE]);
+void mqtt_tls_free_copies(struct copy copies[MQTT_TLS_FILES]);
 
 /* Warns that the old files stay in use, once for each reason; says when the new ones are used at last (option NULL). `told`
  * begins empty and is kept from one call to the next. */

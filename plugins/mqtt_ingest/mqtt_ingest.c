@@ -831,6 +831,8 @@ static int link_turn(struct mqtt_ingest *self, size_t credit, struct fms_wait *w
     int error = 0;
 
     if (self->link == LINK_DOWN && now >= self->link_at && !self->is_stopping) {
+        mqtt_renew(self->host);
+        mqtt_session_login(self->session, self->mqtt.username, self->mqtt.password);
         mqtt_transport_open(self->transport, now);
         self->link = LINK_CONNECTING;
     }

@@ -539,6 +539,12 @@ void mqtt_session_begin(struct mqtt_session *session, int64_t now)
         session->output_size += mqtt_packet_write_connect(to, size, &connect);
 }
 
+void mqtt_session_login(struct mqtt_session *session, const char *username, const char *password)
+{
+    session->options.username = username;
+    session->options.password = password;
+}
+
 /* One that found nothing is not repeated at once: a session keeps messages longer than subscriptions. */
 static void sweep_put_off(struct mqtt_session *session)
 {

@@ -53,6 +53,9 @@ void mqtt_session_free(struct mqtt_session *session);
 /* The transport is there: CONNECT is to be sent. */
 void mqtt_session_begin(struct mqtt_session *session, int64_t now);
 
+/* Who we are from the next connection on; NULL: nobody. They live until it is said anew, as what the options point to. */
+void mqtt_session_login(struct mqtt_session *session, const char *username, const char *password);
+
 /* Which version is spoken. To be changed between two connections only. */
 enum mqtt_packet_version mqtt_session_version(const struct mqtt_session *session);
 void mqtt_session_speak(struct mqtt_session *session, enum mqtt_packet_version version);

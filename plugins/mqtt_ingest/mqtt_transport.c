@@ -165,28 +165,32 @@ static struct lookup *lookup_new(const struct mqtt_url *url)
 
 /* -------------------------------------------------------------------------------------------------------------- TLS */
 
-static struct mqtt_tls_files tls_files(const struct mqtt_options *options)
+/* The context holds all that it needs of the files. */
+static SSL_CTX *tls_load(const struct mqtt_transport *transport, const char **option, char reason[MQTT_TLS_REASON_SIZE])
 {
-    return (struct mqtt_tls_files){options->ca_file, options->cert_file, options->key_file};
+    struct copy copies[MQTT_TLS_FILES];
+    SSL_CTX *tls = mqtt_tls_load(transport->options, copies, option, reason);
+
+    if (tls != NULL)
+        mqtt_tls_free_copies(copies);
+    return tls;
 }
 
 static int tls_new(struct mqtt_transport *transport)
 {
-    struct mqtt_tls_files files = tls_files(transport->options);
     char reason[MQTT_TLS_REASON_SIZE];
     const char *option;
 
-    transport->tls = mqtt_tls_load(transport->options, &files, &option, reason);
+    transport->tls = tls_load(transport, &option, reason);
     return transport->tls != NULL ? 0 : fms_fail_option(transport->host, option, -EINVAL, "%s", reason);
 }
 
 /* Reads the files again, for whoever replaces them does not start us anew. */
 static void tls_renew(struct mqtt_transport *transport)
 {
-    struct mqtt_tls_files files = tls_files(transport->options);
     char reason[MQTT_TLS_REASON_SIZE];
     const char *option;
-    SSL_CTX *tls = mqtt_tls_load(transport->options, &files, &option, reason);
+    SSL_CTX *tls = tls_load(transport, &option, reason);
 
     mqtt_tls_tell(transport->host, option, reason, transport->told);
     if (tls == NULL)
