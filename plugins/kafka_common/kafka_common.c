@@ -5,14 +5,12 @@
 #include "kafka_common.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <syslog.h>
 #include <time.h>
@@ -109,7 +107,7 @@ static const char *kafka_refusal(const struct fms_pair *pair, unsigned types)
 /* The value stays out of the log where it is a secret, and so does librdkafka's text, which repeats it. */
 static int kafka_fail_property(const struct fms_host *host, const struct fms_pair *pair, const char *error)
 {
-    if (kafka_is_secret(pair->name))
+    if (kafka_is_secret(pair->name) || fms_renew(host, pair->option) != -ENOENT)
         return fms_fail_option(host, pair->option, -EINVAL, "librdkafka does not accept this value (not shown)");
     return fms_fail_option(host, pair->option, -EINVAL, "%s", error);
 }
@@ -405,58 +403,31 @@ static uint64_t kafka_stamp(const struct kafka *kafka)
     return stamp;
 }
 
-static void copies_close(struct kafka_copy copies[KAFKA_FILES])
+static void copies_close(struct copy copies[KAFKA_FILES])
 {
-    for (size_t i = 0; i < KAFKA_FILES; i++) {
-        if (copies[i].path[0] != '\0')
-            close(copies[i].fd);
-        copies[i].path[0] = '\0';
-    }
-}
-
-/* 0 or -errno. */
-static int copy_all(int to, int from)
-{
-    char buffer[4096];
-    ssize_t n;
-
-    while ((n = read(from, buffer, sizeof buffer)) > 0) {
-        if (write(to, buffer, (size_t)n) != n)
-            return -ENOSPC;
-    }
-    return n < 0 ? -errno : 0;
+    for (size_t i = 0; i < KAFKA_FILES; i++)
+        copy_free(&copies[i]);
 }
 
 /* A directory of authorities is not copied: OpenSSL looks into it at each connection. 0 or -errno. */
-static int copy_make(struct kafka_copy *copy, const char *path)
+static int file_copy(struct copy *copy, const char *path)
 {
     struct stat is;
-    int error, from;
 
-    if (stat(path, &is) == 0 && S_ISDIR(is.st_mode))
-        return 0;
-    from = open(path, O_RDONLY | O_CLOEXEC);
-    if (from < 0)
-        return -errno;
-    copy->fd = memfd_create("fmspipe", MFD_CLOEXEC);
-    error = copy->fd < 0 ? -errno : copy_all(copy->fd, from);
-    close(from);
-    if (copy->fd >= 0)
-        snprintf(copy->path, sizeof copy->path, "/proc/self/fd/%d", copy->fd);
-    return error;
+    return stat(path, &is) == 0 && S_ISDIR(is.st_mode) ? 0 : copy_make(copy, path);
 }
 
 /* Copies the files as they are now. False: one can't be read. copies_close closes what there is. */
-static bool copies_make(const struct kafka *kafka, struct kafka_copy copies[KAFKA_FILES], struct fault *fault)
+static bool copies_make(const struct kafka *kafka, struct copy copies[KAFKA_FILES], struct fault *fault)
 {
     for (size_t i = 0; i < KAFKA_FILES; i++) {
         const struct fms_pair *file = kafka_file(kafka, i);
-        int error = file != NULL ? copy_make(&copies[i], file->value) : 0;
+        int error = file != NULL ? file_copy(&copies[i], file->value) : 0;
 
         if (error == 0)
             continue;
         fault->option = file->option;
-        snprintf(fault->reason, sizeof fault->reason, "%s: %s", file->value, strerror(-error));
+        snprintf(fault->reason, sizeof fault->reason, "%s: %s", file->value, copy_error(error));
         return false;
     }
     return true;
@@ -478,15 +449,15 @@ static void fault_find(const struct kafka *kafka, struct fault *fault, const cha
 }
 
 /* A client that reads the copies. NULL: it can't be made of them. Takes `conf`. */
-static rd_kafka_t *client_make(const struct kafka *kafka, const struct kafka_copy copies[KAFKA_FILES],
-                               rd_kafka_type_t type, rd_kafka_conf_t *conf, struct fault *fault)
+static rd_kafka_t *client_make(const struct kafka *kafka, const struct copy copies[KAFKA_FILES], rd_kafka_type_t type,
+                               rd_kafka_conf_t *conf, struct fault *fault)
 {
     char error[256];
     rd_kafka_t *rk;
 
     for (size_t i = 0; i < KAFKA_FILES; i++) {
-        if (copies[i].path[0] != '\0')
-            kafka_set(conf, kafka_files[i], copies[i].path);
+        if (copy_path(&copies[i]) != NULL)
+            kafka_set(conf, kafka_files[i], copy_path(&copies[i]));
     }
     rk = rd_kafka_new(type, conf, error, sizeof error);
     if (rk != NULL)
@@ -496,16 +467,28 @@ static rd_kafka_t *client_make(const struct kafka *kafka, const struct kafka_cop
     return NULL;
 }
 
+/* Whether a property has another text in its file. */
+static bool secrets_have_changed(const struct kafka *kafka)
+{
+    bool has_changed = false;
+
+    for (size_t i = 0; kafka->good != NULL && i < kafka->properties.count; i++) {
+        if (kafka->good[i] != NULL)
+            has_changed = fms_renew(kafka->host, kafka->properties.items[i].option) == 1 || has_changed;
+    }
+    return has_changed;
+}
+
 bool kafka_has_new_files(struct kafka *kafka, struct fms_wait *wait)
 {
     int64_t now;
 
-    if (kafka->files == 0)
+    if (kafka->files == 0 && kafka->good == NULL)
         return false;
     now = fms_now(kafka->host);
     if (now >= kafka->files_at) {
         kafka->files_at = now + LOOK_INTERVAL;
-        if (kafka_stamp(kafka) != kafka->files)
+        if (secrets_have_changed(kafka) || (kafka->files != 0 && kafka_stamp(kafka) != kafka->files))
             return true;
     }
     if (wait->deadline > kafka->files_at)
@@ -513,9 +496,96 @@ bool kafka_has_new_files(struct kafka *kafka, struct fms_wait *wait)
     return false;
 }
 
+static bool is_login(const char *name)
+{
+    return strcmp(name, "sasl.username") == 0 || strcmp(name, "sasl.password") == 0;
+}
+
+static bool is_new(const struct kafka *kafka, size_t i)
+{
+    return kafka->good != NULL && kafka->good[i] != NULL &&
+           strcmp(kafka->good[i], kafka->properties.items[i].value) != 0;
+}
+
+/* The properties as they are now, into `conf`. False: one can't be what it is. */
+static bool secrets_set(const struct kafka *kafka, rd_kafka_conf_t *conf, struct fault *fault)
+{
+    for (size_t i = 0; i < kafka->properties.count; i++) {
+        const struct fms_pair *pair = &kafka->properties.items[i];
+
+        if (!is_new(kafka, i) || rd_kafka_conf_set(conf, pair->name, pair->value, NULL, 0) == RD_KAFKA_CONF_OK)
+            continue;
+        fault->option = pair->option;
+        snprintf(fault->reason, sizeof fault->reason, "librdkafka does not accept this value (not shown)");
+        return false;
+    }
+    return true;
+}
+
+/* From now on these are the good ones. */
+static void secrets_keep(struct kafka *kafka)
+{
+    for (size_t i = 0; i < kafka->properties.count; i++) {
+        char *value = is_new(kafka, i) ? strdup(kafka->properties.items[i].value) : NULL;
+
+        if (value == NULL)
+            continue;
+        free(kafka->good[i]);
+        kafka->good[i] = value;
+    }
+}
+
+static void secrets_free(struct kafka *kafka)
+{
+    for (size_t i = 0; kafka->good != NULL && i < kafka->properties.count; i++)
+        free(kafka->good[i]);
+    free(kafka->good);
+    kafka->good = NULL;
+}
+
+/* 0 or -ENOMEM. */
+static int secrets_find(struct kafka *kafka)
+{
+    for (size_t i = 0; i < kafka->properties.count; i++) {
+        const struct fms_pair *pair = &kafka->properties.items[i];
+
+        if (fms_renew(kafka->host, pair->option) == -ENOENT)
+            continue;
+        if (kafka->good == NULL)
+            kafka->good = calloc(kafka->properties.count, sizeof *kafka->good);
+        if (kafka->good == NULL || (kafka->good[i] = strdup(pair->value)) == NULL) {
+            secrets_free(kafka);
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+/* Whether nothing but the login has changed, and the client has taken it: connections that there are stay, the next one logs in so.
+ * librdkafka does that for these mechanisms only. */
+static bool kafka_has_logged_in(struct kafka *kafka, const rd_kafka_conf_t *conf)
+{
+    const struct fms_pair *user = kafka_property(kafka, "sasl.username"),
+                          *password = kafka_property(kafka, "sasl.password");
+    rd_kafka_error_t *error;
+
+    for (size_t i = 0; i < kafka->properties.count; i++) {
+        if (is_new(kafka, i) && !is_login(kafka->properties.items[i].name))
+            return false;
+    }
+    if (kafka_stamp(kafka) != kafka->files || user == NULL || password == NULL ||
+        (!kafka_conf_is(conf, "sasl.mechanisms", "PLAIN") && !kafka_conf_is(conf, "sasl.mechanisms", "SCRAM-SHA-256") &&
+         !kafka_conf_is(conf, "sasl.mechanisms", "SCRAM-SHA-512")))
+        return false;
+    error = rd_kafka_sasl_set_credentials(kafka->rk, user->value, password->value);
+    if (error != NULL)
+        rd_kafka_error_destroy(error);
+    return error == NULL;
+}
+
 /* Whether a client can be made of the copies. That one has no brokers, and so is ended at once. Takes `conf`. */
-static bool copies_are_good(const struct kafka *kafka, const struct kafka_copy copies[KAFKA_FILES],
-                            rd_kafka_type_t type, rd_kafka_conf_t *conf, struct fault *fault)
+static bool copies_are_good(const struct kafka *kafka, const struct copy copies[KAFKA_FILES], rd_kafka_type_t type,
+                            rd_kafka_conf_t *conf, struct fault *fault)
 {
     rd_kafka_t *rk;
 
@@ -529,12 +599,19 @@ static bool copies_are_good(const struct kafka *kafka, const struct kafka_copy c
 
 bool kafka_renew(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf)
 {
-    struct kafka_copy copies[KAFKA_FILES] = {{.path = ""}};
+    struct copy copies[KAFKA_FILES] = {{.path = ""}};
     struct fault fault;
     bool are_good;
 
-    kafka->files = kafka_stamp(kafka);
-    are_good = copies_make(kafka, copies, &fault);
+    if (kafka_has_logged_in(kafka, conf)) {
+        rd_kafka_conf_destroy(conf);
+        secrets_keep(kafka);
+        fms_info(kafka->host, "the user name or the password has changed: the next connection logs in so");
+        return false;
+    }
+    if (kafka->files != 0)
+        kafka->files = kafka_stamp(kafka);
+    are_good = secrets_set(kafka, conf, &fault) && (kafka->files == 0 || copies_make(kafka, copies, &fault));
     if (are_good)
         are_good = copies_are_good(kafka, copies, type, conf, &fault);
     else
@@ -542,13 +619,15 @@ bool kafka_renew(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *con
     if (are_good) {
         copies_close(kafka->copies);
         memcpy(kafka->copies, copies, sizeof copies);
-        fms_info(kafka->host, "certificates or keys have changed: a new client takes over");
+        secrets_keep(kafka);
+        fms_info(kafka->host, "certificates, keys or secrets have changed: a new client takes over");
         return true;
     }
     copies_close(copies);
-    fms_warn(kafka->host,
-             "certificates or keys have changed, but can't be used, so those that were read before stay: %s%s%s",
-             fault.option != NULL ? fault.option : "", fault.option != NULL ? ": " : "", fault.reason);
+    fms_warn(
+        kafka->host,
+        "certificates, keys or secrets have changed, but can't be used, so those that were read before stay: %s%s%s",
+        fault.option != NULL ? fault.option : "", fault.option != NULL ? ": " : "", fault.reason);
     return false;
 }
 
@@ -645,6 +724,8 @@ static void kafka_error(rd_kafka_t *rk, int error, const char *reason, void *opa
         kafka->is_fatal = true;
     } else if (error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
         kafka_set_why(kafka, reason);
+        if (error == RD_KAFKA_RESP_ERR__AUTHENTICATION || error == RD_KAFKA_RESP_ERR__SSL)
+            kafka->files_at = 0; /* perhaps they are there already */
         if (kafka->down_since != 0)
             kafka_link_down(kafka);
     } else if (kafka->down_since == 0) {
@@ -694,7 +775,8 @@ rd_kafka_conf_t *kafka_conf(struct kafka *kafka, const struct fms_host *host, rd
     kafka->host = host;
     kafka_set_defaults(kafka, host, kafka_types(type), conf);
     for (size_t i = 0; i < kafka->properties.count; i++)
-        kafka_set(conf, kafka->properties.items[i].name, kafka->properties.items[i].value);
+        kafka_set(conf, kafka->properties.items[i].name,
+                  kafka->good != NULL && kafka->good[i] != NULL ? kafka->good[i] : kafka->properties.items[i].value);
     for (; settings->name != NULL; settings++)
         kafka_set(conf, settings->name, settings->value);
     rd_kafka_conf_set_opaque(conf, kafka);
@@ -710,7 +792,10 @@ int kafka_prepare(struct kafka *kafka, const struct fms_host *host)
     kafka->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (kafka->event_fd < 0)
         return fms_fail(host, -errno, "eventfd: %s", strerror(errno));
-    return 0;
+    if (secrets_find(kafka) == 0)
+        return 0;
+    close(kafka->event_fd);
+    return fms_fail(host, -ENOMEM, "out of memory");
 }
 
 /* Whether threads of a client of it are left behind. */
@@ -728,6 +813,7 @@ static bool kafka_has_left(const struct kafka *kafka)
 void kafka_release(struct kafka *kafka)
 {
     copies_close(kafka->copies);
+    secrets_free(kafka);
     if (!kafka_has_left(kafka)) /* which may still write to it, and so to whatever gets its number next */
         close(kafka->event_fd);
 }

@@ -8,15 +8,11 @@
 
 #include <librdkafka/rdkafka.h>
 
+#include "../copy_common/copy.h"
 #include "fms_plugin.h"
 #include "statistics.h"
 
 #define KAFKA_FILES 5 /* properties that name files of certificates or keys */
-
-struct kafka_copy {
-    char path[32]; /* empty: there is none */
-    int fd;        /* in memory */
-};
 
 /* The first member of both plugins' instances; it is librdkafka's opaque, too. */
 struct kafka {
@@ -51,7 +47,10 @@ struct kafka {
 
     uint64_t files;   /* a stamp of those of certificates and keys as they were last read; 0: there are none */
     int64_t files_at; /* when to look at them again */
-    struct kafka_copy copies[KAFKA_FILES]; /* of those that were good: clients are made of these */
+    struct copy copies[KAFKA_FILES]; /* of those that were good: clients are made of these */
+    char **
+        good; /* of each property that has something from a file (${file:PATH}), the value that was good, likewise; NULL: there is
+                    none */
 };
 
 enum kafka_profile { KAFKA_REALTIME, KAFKA_THROUGHPUT };
@@ -91,7 +90,7 @@ rd_kafka_conf_t *kafka_conf(struct kafka *kafka, const struct fms_host *host, rd
 bool kafka_conf_is(const rd_kafka_conf_t *conf, const char *name, const char *value);
 int64_t kafka_conf_number(const rd_kafka_conf_t *conf, const char *name);
 
-/* Makes event_fd. 0 or -errno, logged. kafka_release closes it. [control] */
+/* Makes event_fd, and finds the properties that come from files. 0 or -errno, logged. kafka_release undoes it. [control] */
 int kafka_prepare(struct kafka *kafka, const struct fms_host *host);
 void kafka_release(struct kafka *kafka);
 
@@ -105,12 +104,12 @@ void kafka_stop(struct kafka *kafka, int flags);
 /* Destroys it as kafka_stop, but on a thread that nobody waits for. [lane] */
 void kafka_leave(struct kafka *kafka, int flags);
 
-/* Whether files of certificates or keys have changed since they were last read. Looks at them every few seconds. Moves
- * wait->deadline. [lane] */
+/* Whether files of certificates, keys, passwords or other properties have changed since they were last read. Looks at them every few
+ * seconds, and when a broker has refused us. Moves wait->deadline. [lane] */
 bool kafka_has_new_files(struct kafka *kafka, struct fms_wait *wait);
 
-/* Reads the new files, of which the next clients are made. False: they can't be used, which is logged; those that were read before
- * stay. Takes `conf`. [lane] */
+/* Reads the new files, of which the next clients are made. False: this client has taken what is new, as it can a user name and a
+ * password; or they can't be used, which is logged, and those that were read before stay. Takes `conf`. [lane] */
 bool kafka_renew(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf);
 
 /* Lets the queue write to event_fd when something comes into it while it is empty. */

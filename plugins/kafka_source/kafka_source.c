@@ -82,6 +82,7 @@ struct kafka_source {
 
     rd_kafka_queue_t *closing; /* of a consumer that is replaced; NULL: it is not */
     int64_t closing_until;
+    bool must_replace; /* it, for the files that it was made of have changed */
 
     rd_kafka_queue_t *commits; /* their results */
     int64_t commit_at;
@@ -1059,11 +1060,13 @@ static int subscribe(struct kafka_source *self)
     return 0;
 }
 
-/* librdkafka reads certificates and keys once a client, so what has changed takes a new one: the old one leaves the group first. */
+/* librdkafka reads certificates, keys and most secrets once a client, so what has changed takes a new one: the old one leaves the group
+ * first. */
 static void consumer_replace(struct kafka_source *self)
 {
     rd_kafka_error_t *error;
 
+    self->must_replace = false;
     self->closing = rd_kafka_queue_new(self->kafka.rk);
     self->closing_until = fms_now(self->kafka.host) + self->revoke_timeout + 2 * CLOSE_PATIENCE;
     error = rd_kafka_consumer_close_queue(self->kafka.rk, self->closing);
@@ -1121,8 +1124,10 @@ static int kafka_source_poll(void *instance, size_t credit, struct fms_wait *wai
         error = search_serve(self, wait);
     if (error == 0 && self->seen != NULL && kafka_created(&self->kafka, wait) && !self->is_subscribed)
         error = subscribe(self);
-    if (error == 0 && self->search == NULL && !self->must_answer && kafka_has_new_files(&self->kafka, wait) &&
+    if (error == 0 && kafka_has_new_files(&self->kafka, wait) &&
         kafka_renew(&self->kafka, RD_KAFKA_CONSUMER, make_conf(self, self->kafka.host)))
+        self->must_replace = true;
+    if (error == 0 && self->must_replace && self->search == NULL && !self->must_answer)
         consumer_replace(self);
     return error;
 }
