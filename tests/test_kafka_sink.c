@@ -284,6 +284,37 @@ static void test_old_files_stay_while_new_ones_are_no_good(void **state)
     cluster_file(NULL);
 }
 
+/* What librdkafka takes once a client is looked at while it runs; a value that it does not accept harms no producer to come. */
+static void test_secrets_are_read_again(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("secrets");
+    struct fake *f = fake_check("kafka_sink", FMS_SINK,
+                                cluster_ini(cluster, "topic = %s\n" THERE "kafka.linger.ms = 5\n", topic));
+
+    cluster_topic(cluster, topic, 1);
+    fake_secret(f, "kafka.linger.ms", "5");
+    assert_int_equal(fake_start(f), 0);
+    add_numbered(f, 0, 10);
+    write_until_delivered(f, 10);
+    fake_secret(f, "kafka.linger.ms", "hush");
+    fake_until(f,
+               fake_said(f, "so those that were read before stay: kafka.linger.ms: librdkafka does not accept this") !=
+                   NULL);
+    rd_kafka_test_fatal_error(client_of(f), RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "a test");
+    fake_until(f, fake_counter(f, "producer_restarts") == 1);
+    add_numbered(f, 10, 10);
+    write_until_delivered(f, 20);
+    fake_secret(f, "kafka.linger.ms", "7");
+    fake_until(f, fake_said(f, "a new client takes over") != NULL);
+    add_numbered(f, 20, 10);
+    write_until_delivered(f, 30);
+    assert_null(fake_said(f, "hush"));
+    assert_int_equal(fake_error(f), 0);
+    fake_close(f);
+    check_order(cluster, topic, 30);
+}
+
 /* --------------------------------------------------------------------------------------------------------- delivery */
 
 static void check_header(const rd_kafka_message_t *message, const char *name, const char *value)
@@ -1639,6 +1670,7 @@ int main(int argc, char **argv)
         TEST(test_secrets_stay_secret),
         cmocka_unit_test(test_open_needs_good_files),
         cmocka_unit_test(test_old_files_stay_while_new_ones_are_no_good),
+        TEST(test_secrets_are_read_again),
         TEST(test_message_is_complete),
         TEST(test_absent_is_not_empty),
         TEST(test_confirmed_late),
