@@ -669,6 +669,17 @@ static void options_bad_value(struct options_filler *filler, const struct fms_op
         options_error(filler, entry->line, "%s = \"%s\": %s", entry->key, shown, why);
 }
 
+/* As others write what is ${file:PATH} here. It may be just that password. */
+static void options_advise(const struct options_filler *filler, const struct config_entry *entry)
+{
+    const struct config_section *section = filler->section;
+
+    if (strncmp(entry->value, "file:/", 6) == 0)
+        log_config(FMS_LOG_WARN, filler->config->path, entry->line,
+                   "[%s%s%s] %s: it begins with file:/ and is taken as it stands; ${file:PATH} is what a file holds",
+                   section->kind, *section->name == '\0' ? "" : " ", section->name, entry->key);
+}
+
 static void options_fill_value(struct options_filler *filler, const struct fms_option *option,
                                const struct config_entry *entry, void *field)
 {
@@ -679,6 +690,8 @@ static void options_fill_value(struct options_filler *filler, const struct fms_o
         options_bad_value(filler, option, entry, why);
     else if (error != 0)
         filler->enomem = true;
+    else if (options_is_secret(option, entry->key))
+        options_advise(filler, entry);
 }
 
 static void options_fill_pairs(struct options_filler *filler, const struct fms_option *option)

@@ -678,6 +678,12 @@ static void files_are_read_at_the_start(void **state)
     assert_string_equal(f.sample.properties.items[0].value, "user:17@host");
     assert_string_equal(f.sample.pin, "none");
     assert_memory_equal(f.sample.window, "file:/", 6); /* by chance: it keeps its meaning */
+    assert_string_equal(logged, "");
+    finish(&f);
+    f = fill("password = file:/run/secrets/mqtt\n");
+    assert_string_equal(f.sample.password, "file:/run/secrets/mqtt");
+    assert_string_equal(logged, AT "password: it begins with file:/ and is taken as it stands; ${file:PATH} is what a "
+                                   "file holds\n");
     finish(&f);
     put("${env:FMS_TEST_WORD}${");
     f = fill(text);
