@@ -573,7 +573,7 @@ static bool kafka_has_logged_in(struct kafka *kafka, const rd_kafka_conf_t *conf
         if (is_new(kafka, i) && !is_login(kafka->properties.items[i].name))
             return false;
     }
-    if (kafka_stamp(kafka) != kafka->files || user == NULL || password == NULL ||
+    if ((kafka->files != 0 && kafka_stamp(kafka) != kafka->files) || user == NULL || password == NULL ||
         (!kafka_conf_is(conf, "sasl.mechanisms", "PLAIN") && !kafka_conf_is(conf, "sasl.mechanisms", "SCRAM-SHA-256") &&
          !kafka_conf_is(conf, "sasl.mechanisms", "SCRAM-SHA-512")))
         return false;
