@@ -76,6 +76,9 @@ static void test_check_names_what_is_wrong(void **state)
         {"brokers = a:1\ngroup = g\ntopic = t\nkafka.auto.offset.reset = error\n", "use the option start"},
         {"brokers = a:1\ngroup = g\ntopic = t\nkafka.partition.assignment.strategy = cooperative-sticky\n",
          "use range or roundrobin"},
+        {"brokers = a:1\ngroup = g\ntopic = t\ngroup_instance_id =\n", "error: group_instance_id: \"\" is empty"},
+        {"brokers = a:1\ngroup = g\ntopic = t\ngroup_instance_id = pod 1\n",
+         "error: group_instance_id: \"pod 1\" has other characters"},
         {"brokers = a:1\ngroup = g\ntopic = t\nkafka.fetch.mni.bytes = 1\n",
          "error: kafka.fetch.mni.bytes: librdkafka"},
         {"brokers = a:1\ngroup = g\ntopic = t\nkafka.security.protocol = sasl_ssl\nkafka.sasl.mechanism = "
@@ -1254,12 +1257,75 @@ static void test_fatal_error_fails_the_pipeline(void **state)
     produce_numbered(cluster, topic, 0, 0, 1);
     f = open_source(cluster, topic, cluster_name("fatal"), "");
     fake_until(f, fake_emitted(f) == 1);
-    rd_kafka_test_fatal_error(((struct kafka *)fake_instance(f))->rk, RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID, "a test");
+    rd_kafka_test_fatal_error(((struct kafka *)fake_instance(f))->rk, RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION, "a test");
     for (int64_t until = fake_realclock() + FAKE_PATIENCE; fake_error(f) == 0 && fake_realclock() < until;)
         turn_both(f, NULL);
     assert_int_equal(fake_error(f), -EIO);
     assert_non_null(fake_said(f, "the consumer can't go on: "));
     fake_close(f);
+}
+
+/* It consumes no more and says why; nothing else is harmed by that. */
+static void check_fenced(struct fake *f)
+{
+    char why[256];
+
+    assert_int_equal(fake_error(f), 0);
+    assert_non_null(fake_said(f, "FENCED_INSTANCE_ID: another member has joined as \"same\""));
+    assert_false(fake_link_is_up(f));
+    assert_non_null(strstr(fake_link_why(f, why, sizeof why), "FENCED_INSTANCE_ID"));
+    fake_measure(f);
+    assert_true(fake_gauge(f, "assigned_partitions") == 0);
+    assert_false(fake_link_is_up(f));
+}
+
+static void test_fenced_member_stops_alone(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("fenced"), *group = cluster_name("fenced");
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 3);
+    f = open_source(cluster, topic, group, "group_instance_id = same\n" OFTEN);
+    fake_until(f, fake_emitted(f) == 3);
+    fake_settle(f, 0, FMS_DELIVERED);
+    check_committed(f, cluster, group, topic, 1);
+    rd_kafka_test_fatal_error(((struct kafka *)fake_instance(f))->rk, RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID, "a test");
+    fake_until(f, !fake_link_is_up(f) && fake_said(f, "FENCED_INSTANCE_ID") != NULL);
+    fake_settle(f, 1, FMS_DELIVERED); /* belongs to the other member */
+    fake_poll(f, 256);
+    check_fenced(f);
+    fake_close(f);
+    assert_int_equal(cluster_committed(cluster, group, topic, 0), 1);
+}
+
+static void test_one_of_two_with_one_instance_id_is_fenced(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("same"), *group = cluster_name("same");
+    struct fake *one, *other;
+
+    CLUSTER_NEEDS_REAL(cluster);
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 3);
+    one = open_source(cluster, topic, group, "group_instance_id = same\n" OFTEN);
+    fake_until(one, fake_emitted(one) == 3);
+    fake_settle(one, 0, FMS_DELIVERED);
+    check_committed(one, cluster, group, topic, 1);
+    other = open_source(cluster, topic, group, "group_instance_id = same\n" OFTEN);
+    UNTIL_BOTH(one, other, fake_emitted(other) == 2 && fake_said(one, "FENCED_INSTANCE_ID") != NULL);
+    fake_settle(one, 1, FMS_DELIVERED);
+    UNTIL_BOTH(one, other, !fake_link_is_up(one));
+    check_fenced(one);
+    assert_int_equal(number_of(other, 0), 1);
+    fake_settle_all(other, FMS_DELIVERED);
+    produce_numbered(cluster, topic, 0, 3, 4);
+    UNTIL_BOTH(one, other, fake_emitted(other) == 3); /* it flows on, with the first one still there */
+    fake_settle_all(other, FMS_DELIVERED);
+    fake_close(one);
+    check_committed(other, cluster, group, topic, 4);
+    fake_close(other);
 }
 
 /* A topic that is made after the source has started. */
@@ -1350,6 +1416,8 @@ int main(int argc, char **argv)
         TEST(test_outage_is_survived),
         TEST(test_close_does_not_wait_long_for_a_dead_broker),
         TEST(test_fatal_error_fails_the_pipeline),
+        TEST(test_fenced_member_stops_alone),
+        TEST(test_one_of_two_with_one_instance_id_is_fenced),
         TEST(test_late_topic_is_found),
         TEST(test_probe_reports),
     };

@@ -48,7 +48,7 @@ struct partition {
 struct kafka_source {
     struct kafka kafka; /* first: librdkafka's opaque */
     struct fms_list topics;
-    const char *group, *start;
+    const char *group, *group_instance_id, *start;
     struct begin begin; /* `start`, read */
     int64_t commit_interval, revoke_timeout;
     bool with_headers; /* librdkafka allocates to say that there are none */
@@ -56,7 +56,8 @@ struct kafka_source {
     const char **fixed_topics; /* those that are no regular expression */
     size_t fixed_count;
     bool is_subscribed, is_stopped, is_closing, is_committing;
-    int error; /* that fails the pipeline */
+    bool is_fenced; /* another member has taken our group_instance_id: there is no client any more */
+    int error;      /* that fails the pipeline */
 
     struct partition *partitions; /* by topic and id */
     size_t partition_count;
@@ -97,6 +98,10 @@ static const struct fms_option kafka_source_options[] = {
      "topics to consume; one that begins with ^ is a regular expression", NULL, 0},
     FMS_OPT_STRING(struct kafka_source, group, FMS_REQUIRED,
                    "consumer group: its members share the partitions, and its committed offsets outlive them"),
+    FMS_OPT_UNIQUE(
+        struct kafka_source, group_instance_id, NULL, "Kafka group instance id",
+        "name of this member, without a like in the group: its partitions wait for it while it restarts, for "
+        "kafka.session.timeout.ms at most; absent: they go to others at once"),
     FMS_OPT_STRING(
         struct kafka_source, start, "latest",
         "where a new group begins: latest, earliest, at a time such as 2026-11-28T10:00:00Z, so long ago such as "
@@ -311,6 +316,24 @@ static bool is_passing(rd_kafka_resp_err_t error)
            error == RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID || error == RD_KAFKA_RESP_ERR__ASSIGNMENT_LOST;
 }
 
+/* Another member has our group_instance_id, and with it our partitions. To fail would have this process started again, and fence
+ * the other one in turn; so the source is without a link from now on, and all else flows. */
+static void fenced(struct kafka_source *self)
+{
+    char id[256] = "";
+    size_t size = sizeof id;
+
+    if (self->is_fenced)
+        return;
+    self->is_fenced = true;
+    (void)rd_kafka_conf_get(rd_kafka_conf(self->kafka.rk), "group.instance.id", id, &size);
+    fms_error(
+        self->kafka.host,
+        "group %s: FENCED_INSTANCE_ID: another member has joined as \"%s\" and has our partitions, so this source "
+        "consumes nothing more: give each member a group_instance_id of its own, and start this one again",
+        self->group, id);
+}
+
 static void commit_failed(struct kafka_source *self, const rd_kafka_topic_partition_t *of, rd_kafka_resp_err_t error)
 {
     struct partition *partition = partition_find(self, of->topic, of->partition);
@@ -318,7 +341,9 @@ static void commit_failed(struct kafka_source *self, const rd_kafka_topic_partit
     if (partition != NULL)
         partition->is_dirty = true;
     fms_count(self->kafka.host, COUNTER_COMMIT_ERRORS, 1);
-    if (is_passing(error))
+    if (error == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
+        fenced(self);
+    else if (is_passing(error))
         fms_debug(self->kafka.host, "offset of %s [%d] not committed: %s", of->topic, of->partition,
                   rd_kafka_err2str(error));
     else
@@ -878,7 +903,10 @@ static int consumer_error(struct kafka_source *self, const rd_kafka_message_t *m
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
         return 0;
     case RD_KAFKA_RESP_ERR__FATAL:
-        rd_kafka_fatal_error(self->kafka.rk, reason, sizeof reason);
+        if (rd_kafka_fatal_error(self->kafka.rk, reason, sizeof reason) == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID) {
+            fenced(self);
+            return 0;
+        }
         return fms_fail(host, -EIO, "group %s: the consumer can't go on: %s", self->group, reason);
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
         suspect(self, message);
@@ -1018,8 +1046,12 @@ static int take_in(struct kafka_source *self, size_t credit, struct fms_wait *wa
 static rd_kafka_conf_t *make_conf(struct kafka_source *self, const struct fms_host *host)
 {
     const struct kafka_setting settings[] = {
-        {"group.id", self->group},       {"auto.offset.reset", "error"}, /* librdkafka would skip without a word */
-        {"enable.auto.commit", "false"}, {"enable.auto.offset.store", "false"}, {NULL, NULL},
+        {"group.id", self->group},
+        {"auto.offset.reset", "error"}, /* librdkafka would skip without a word */
+        {"enable.auto.commit", "false"},
+        {"enable.auto.offset.store", "false"},
+        {self->group_instance_id == NULL ? NULL : "group.instance.id", self->group_instance_id},
+        {NULL, NULL},
     };
 
     rd_kafka_conf_t *conf = kafka_conf(&self->kafka, host, RD_KAFKA_CONSUMER, settings);
@@ -1104,6 +1136,27 @@ static int replacement_serve(struct kafka_source *self, struct fms_wait *wait)
     return error;
 }
 
+/* What is in flight is the other member's, too. The client goes: it would go on asking to be let in again. */
+static int fenced_serve(struct kafka_source *self, struct fms_wait *wait)
+{
+    wait->deadline = FMS_NEVER;
+    search_cancel(self->search);
+    if (self->kafka.rk == NULL || (self->search != NULL && !self->search->is_done)) /* its end wakes the lane */
+        return 0;
+    search_free(self->search);
+    self->search = NULL;
+    partitions_forget(self);
+    rd_kafka_assign(self->kafka.rk, NULL);
+    rd_kafka_queue_destroy(self->commits);
+    if (self->closing != NULL)
+        rd_kafka_queue_destroy(self->closing);
+    self->commits = self->closing = NULL;
+    kafka_leave(&self->kafka, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    fms_link_down(self->kafka.host, "another member of group %s has joined as this one (FENCED_INSTANCE_ID)",
+                  self->group);
+    return 0;
+}
+
 static int kafka_source_poll(void *instance, size_t credit, struct fms_wait *wait)
 {
     struct kafka_source *self = instance;
@@ -1116,10 +1169,14 @@ static int kafka_source_poll(void *instance, size_t credit, struct fms_wait *wai
     wait->fd = self->kafka.event_fd;
     wait->events = POLLIN;
     kafka_awake(&self->kafka);
+    if (self->is_fenced)
+        return fenced_serve(self, wait);
     if (self->closing != NULL)
         return replacement_serve(self, wait);
     error = take_in(self, credit, wait);
     commit_on_time(self);
+    if (self->is_fenced)
+        return fenced_serve(self, wait);
     if (error == 0)
         error = search_serve(self, wait);
     if (error == 0 && self->seen != NULL && kafka_created(&self->kafka, wait) && !self->is_subscribed)
@@ -1162,6 +1219,7 @@ static int kafka_source_check(void *instance, const struct fms_host *host)
 {
     struct kafka_source *self = instance;
     int error = kafka_check(&self->kafka, host, RD_KAFKA_CONSUMER);
+    const char *reason;
 
     if (self->topics.count == 0)
         error = fms_fail_option(host, "topic", -EINVAL, "is empty: name at least one topic");
@@ -1171,6 +1229,11 @@ static int kafka_source_check(void *instance, const struct fms_host *host)
     }
     if (self->group[0] == '\0')
         error = fms_fail_option(host, "group", -EINVAL, "is empty: name the consumer group");
+    reason = self->group_instance_id == NULL
+                 ? NULL
+                 : kafka_topic_error(self->group_instance_id, strlen(self->group_instance_id));
+    if (reason != NULL)
+        error = fms_fail_option(host, "group_instance_id", -EINVAL, "\"%s\" %s", self->group_instance_id, reason);
     if (begin_read(self->start, &self->begin) != 0)
         return fms_fail_option(
             host, "start", -EINVAL,
@@ -1236,14 +1299,11 @@ static bool leave_group(struct kafka_source *self, int64_t deadline)
     return is_closed;
 }
 
-static void kafka_source_close(void *instance)
+static void consumer_end(struct kafka_source *self)
 {
-    struct kafka_source *self = instance;
     int64_t deadline;
     bool has_left;
 
-    self->is_closing = true;
-    held_forget(self);
     search_cancel(self->search);
     if (self->must_answer)
         rd_kafka_assign(self->kafka.rk, NULL);
@@ -1251,9 +1311,19 @@ static void kafka_source_close(void *instance)
     commit_now(self, deadline);
     search_free(self->search);
     has_left = leave_group(self, deadline);
-    partitions_forget(self);
     rd_kafka_queue_destroy(self->commits);
     kafka_stop(&self->kafka, has_left ? 0 : RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+}
+
+static void kafka_source_close(void *instance)
+{
+    struct kafka_source *self = instance;
+
+    self->is_closing = true;
+    held_forget(self);
+    if (self->kafka.rk != NULL) /* it was not fenced */
+        consumer_end(self);
+    partitions_forget(self);
     kafka_release(&self->kafka);
     if (self->seen != NULL)
         rd_kafka_topic_partition_list_destroy(self->seen);
