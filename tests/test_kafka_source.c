@@ -469,7 +469,6 @@ static void test_rebalance_settles_and_commits_first(void **state)
     struct cluster *cluster = *state;
     const char *topic = cluster_name("rebalance"), *group = cluster_name("rebalance");
     struct fake *one, *other;
-    int64_t committed;
     bool is_back; /* the first member has the partition again */
     size_t first; /* the offset at which it is read again */
 
@@ -485,18 +484,18 @@ static void test_rebalance_settles_and_commits_first(void **state)
     assert_true(drains >= 1);
     assert_non_null(fake_said(one, "in flight when their partitions were revoked, which others may read again: 2;"));
     first = cluster->mock == NULL ? 2 : 0; /* the mock cluster, unlike Kafka, takes no commit in a rebalance */
-    UNTIL_BOTH(one, other, fake_emitted(one) + fake_emitted(other) == 8 - first);
+    /* On a busy machine the cluster may rebalance again, and one member may have it several times. */
+    UNTIL_BOTH(one, other, fake_emitted(one) >= 8 - first || fake_emitted(other) >= 4 - first);
     is_back = fake_emitted(other) == 0;
     assert_int_equal(number_of(is_back ? one : other, is_back ? 4 : 0), first);
-    if (!is_back) /* before the next rebalance, for the same reason */
-        UNTIL_BOTH(one, other, cluster_committed(cluster, group, topic, 0) == 4);
     /* What was in flight then belongs to nobody here: the offset is the new owner's. */
     fake_settle(one, 3, FMS_DELIVERED);
     fake_settle(one, 2, FMS_DELIVERED);
     fake_close(is_back ? other : one);
+    if (!is_back) /* alone it settles all */
+        check_committed(other, cluster, group, topic, 4);
     fake_close(is_back ? one : other);
-    committed = cluster_committed(cluster, group, topic, 0);
-    assert_int_equal(committed, !is_back ? 4 : (int64_t)first);
+    assert_int_equal(cluster_committed(cluster, group, topic, 0), is_back ? first : 4);
 }
 
 static double lag_of(struct fake *f)
@@ -531,9 +530,7 @@ static void test_lag_is_exact(void **state)
     other = open_source(cluster, topic, group, OFTEN);
     fake_settle_auto(other, FMS_DELIVERED);
     UNTIL_BOTH(one, other, fake_said(other, "1 partition assigned") != NULL);
-    UNTIL_BOTH(one, other, fake_said(one, "1 partition assigned") != NULL);
-    (void)lag_of(one);
-    assert_true(fake_gauge(one, "assigned_partitions") == 1);
+    UNTIL_BOTH(one, other, lag_of(one) >= 0 && fake_gauge(one, "assigned_partitions") == 1);
     fake_settle_auto(one, FMS_DELIVERED);
     fake_settle_all(one, FMS_DELIVERED);
     UNTIL_BOTH(one, other, lag_of(one) == 0 && lag_of(other) == 0);
