@@ -53,7 +53,7 @@ struct place {
 };
 
 /* A search, which blocks and therefore runs on a thread of its own. Without places it only looks which topics there are, for
- * the searches to come: what is not seen by then is later. */
+ * the searches to come: what is not seen by then is later. With `is_of_ends` it only asks where the logs end. */
 struct search {
     const struct fms_host *host;
     rd_kafka_t *rk;
@@ -62,7 +62,7 @@ struct search {
     const rd_kafka_topic_partition_list_t *seen; /* in: the topics of that look, each with its number of partitions */
     uint64_t seen_print;                         /* of that look; `seen` may have been changed since */
     uint32_t generation;                         /* the caller's word */
-    bool is_of_ends; /* it only asks for the ends of the places, and leaves -1 where there is no answer */
+    bool is_of_ends; /* in: each place's `end`, -1 where it is not known, and nothing else */
 
     rd_kafka_topic_partition_list_t *looked; /* out, without places: what was seen */
     uint64_t looked_print;                   /* stands for all that was seen: topics and their numbers of partitions */

@@ -21,9 +21,9 @@
 #define HEADERS_MAX      1000       /* of a record */
 #define BLOCKED_PATIENCE FMS_SECOND /* then the group is served, with the partitions paused */
 #define PAUSED_TICK      (50 * FMS_MS)
+#define ENDS_INTERVAL    (2 * FMS_SECOND) /* no fetch tells of them while the partitions are paused */
 #define IDLE_TICK        FMS_SECOND       /* at most, between polls, for max.poll.interval.ms */
 #define CLOSE_PATIENCE   (4 * FMS_SECOND) /* for a last commit, and to leave the group; see STOP_PATIENCE too */
-#define ENDS_TICK        FMS_SECOND       /* between questions for the ends of the log */
 #define SEARCH_MIN       (100 * FMS_MS)   /* between searches that found not all */
 #define SEARCH_MAX       (10 * FMS_SECOND)
 
@@ -41,8 +41,8 @@ struct partition {
     size_t capacity;     /* a power of two, or 0 */
     uint64_t head, tail; /* places: the first unsettled, the next to be used */
     int64_t position;    /* below it all is settled; -1: nothing was */
+    int64_t end;         /* of the log, as it was asked for while the partition was paused; -1: it was not */
     bool is_dirty;       /* the position is not committed */
-    int64_t end;         /* of the log, as it was asked for while nothing is fetched; -1: it was not */
 };
 
 struct kafka_source {
@@ -72,7 +72,7 @@ struct kafka_source {
     bool must_search;                      /* some partition is without a beginning, or is suspect */
     bool must_answer;                      /* librdkafka waits for the answer to an assignment */
     int64_t search_at;                     /* not before */
-    int64_t ends_at;                       /* not before are the ends of the log asked for */
+    int64_t ends_at;                       /* when to ask for the ends of the logs again */
 
     rd_kafka_message_t **held; /* fetched, but there was no room */
     size_t held_count, held_capacity;
@@ -423,8 +423,6 @@ static void pause_all(struct kafka_source *self, bool is_paused)
     rd_kafka_topic_partition_list_t *list;
 
     self->is_paused = is_paused;
-    for (size_t i = 0; i < self->partition_count; i++)
-        self->partitions[i].end = -1;
     if (rd_kafka_assignment(self->kafka.rk, &list) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return;
     if (is_paused)
@@ -687,8 +685,10 @@ static void search_put_off(struct kafka_source *self, const struct search *searc
 static void take_ends(struct kafka_source *self, const struct search *search)
 {
     for (size_t i = 0; i < search->count; i++) {
-        if (search->places[i].end >= 0) /* else it stays as it was */
-            partition_find(self, search->places[i].topic, search->places[i].id)->end = search->places[i].end;
+        struct partition *partition = partition_find(self, search->places[i].topic, search->places[i].id);
+
+        if (partition != NULL && search->places[i].end >= 0)
+            partition->end = search->places[i].end;
     }
 }
 
@@ -701,14 +701,13 @@ static int search_finish(struct kafka_source *self)
 
     self->search = NULL;
     tally(search, PLACE_KEPT, &kept);
-    if (search->is_of_ends) {
-        if (search->generation == self->generation && self->is_paused)
-            take_ends(self, search);
-    } else if (search->looked != NULL) {
+    if (search->looked != NULL) {
         self->seen = search->looked;
         self->seen_print = search->looked_print;
         search->looked = NULL;
         kafka_create(&self->kafka, self->fixed_topics, self->fixed_count);
+    } else if (search->is_of_ends) {
+        take_ends(self, search);
     } else if (search->generation == self->generation) {
         error = search->count > 0 ? take_places(self, search) : 0;
         if (search->error != RD_KAFKA_RESP_ERR_NO_ERROR || kept.count > 0)
@@ -725,15 +724,26 @@ static bool is_searched(const struct partition *partition)
     return partition->begin < 0 || partition->is_suspect;
 }
 
-static int search_begin(struct kafka_source *self)
+/* Whether it is time to ask for the ends of all partitions. */
+static bool must_ask_ends(struct kafka_source *self)
+{
+    return self->is_paused && self->kafka.host->watched && !self->must_search && !self->must_answer &&
+           fms_now(self->kafka.host) >= self->ends_at;
+}
+
+/* Searches for what has no beginning, or is suspect; or asks for the ends of all. */
+static int search_begin(struct kafka_source *self, bool is_of_ends)
 {
     const struct fms_host *host = self->kafka.host;
     size_t count = 0;
     int error = 0;
 
     for (size_t i = 0; i < self->partition_count; i++)
-        count += is_searched(&self->partitions[i]);
-    self->must_search = false;
+        count += is_of_ends || is_searched(&self->partitions[i]);
+    if (is_of_ends)
+        self->ends_at = fms_now(host) + ENDS_INTERVAL;
+    else
+        self->must_search = false;
     if (count == 0 && self->seen != NULL)
         return 0;
     self->search = search_new(count);
@@ -746,16 +756,18 @@ static int search_begin(struct kafka_source *self)
     self->search->seen = self->seen;
     self->search->seen_print = self->seen_print;
     self->search->generation = self->generation;
+    self->search->is_of_ends = is_of_ends;
     for (size_t i = self->partition_count; i-- > 0;) {
         struct partition *partition = &self->partitions[i];
 
-        if (is_searched(partition)) {
+        if (is_of_ends || is_searched(partition)) {
             struct place *place = &self->search->places[--count];
 
             place->topic = strdup(partition->topic);
             place->id = partition->id;
             place->is_suspect = partition->is_suspect;
             place->offset = partition->is_suspect ? partition_next(self, partition) : RD_KAFKA_OFFSET_INVALID;
+            place->end = -1;
             error = place->topic == NULL ? -ENOMEM : error;
         }
     }
@@ -775,10 +787,12 @@ static int search_serve(struct kafka_source *self, struct fms_wait *wait)
         error = search_finish(self);
     if (self->must_answer && self->partition_count == 0)
         answer(self);
+    if (error == 0 && self->search == NULL && must_ask_ends(self))
+        return search_begin(self, true);
     if (error != 0 || self->search != NULL || !is_needed || self->held_count > 0)
         return error;
     if (now >= self->search_at)
-        return search_begin(self);
+        return search_begin(self, false);
     if (wait->deadline > self->search_at)
         wait->deadline = self->search_at;
     return 0;
@@ -1368,45 +1382,17 @@ static int kafka_source_probe(void *instance, const struct fms_host *host, int64
     return error;
 }
 
-/* Asks for the ends of the log, of which fetches tell nothing while the partitions are paused. */
-static void ask_ends(struct kafka_source *self)
-{
-    int64_t now = fms_now(self->kafka.host);
-    bool is_idle = self->search == NULL && !self->must_search && self->closing == NULL && !self->is_stopped;
-    struct search *search;
-    bool is_good;
-
-    if (!self->is_paused || !is_idle || self->partition_count == 0 || now < self->ends_at)
-        return;
-    self->ends_at = now + ENDS_TICK;
-    search = search_new(self->partition_count);
-    if (search == NULL)
-        return;
-    search->host = self->kafka.host;
-    search->rk = self->kafka.rk;
-    search->generation = self->generation;
-    search->is_of_ends = is_good = true;
-    for (size_t i = 0; i < search->count; i++) {
-        search->places[i] = (struct place){
-            .topic = strdup(self->partitions[i].topic), .id = self->partitions[i].id, .end = -1};
-        is_good = is_good && search->places[i].topic != NULL;
-    }
-    if (is_good && search_start(search) == 0)
-        self->search = search;
-    else
-        search_free(search);
-}
-
-/* How far what is settled is behind the end of the log, as the last answer to a fetch, or to that question, told that end. */
+/* How far what is settled is behind the end of the log, as the last answer to a fetch told that end, or a question for it. */
 static int64_t partition_lag(struct kafka_source *self, const struct partition *partition)
 {
     int64_t first = partition->position >= 0 ? partition->position : partition->begin;
     int64_t low, end = -1;
 
-    if (first < 0 || rd_kafka_get_watermark_offsets(self->kafka.rk, partition->topic, partition->id, &low, &end) !=
-                         RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (first < 0)
         return 0;
-    end = end > partition->end ? end : partition->end;
+    (void)rd_kafka_get_watermark_offsets(self->kafka.rk, partition->topic, partition->id, &low, &end);
+    if (partition->end > end)
+        end = partition->end;
     return end > first ? end - first : 0;
 }
 
@@ -1416,7 +1402,6 @@ static void kafka_source_measure(void *instance)
     int64_t lag = 0, most = 0;
 
     kafka_measure(&self->kafka);
-    ask_ends(self);
     for (size_t i = 0; i < self->partition_count; i++) {
         int64_t its = partition_lag(self, &self->partitions[i]);
 
