@@ -10,6 +10,7 @@
 #define QUICK  "kafka.fetch.wait.max.ms = 10\nkafka.session.timeout.ms = 6000\nkafka.heartbeat.interval.ms = 200\n"
 #define OFTEN  "commit_interval = 10ms\n"
 #define RARELY "commit_interval = 1h\n"
+#define STICKY "kafka.partition.assignment.strategy = cooperative-sticky\n"
 #define LOGIN  "kafka.sasl.username = fleet\nkafka.sasl.password = word\n"
 
 static void produce_numbered(struct cluster *cluster, const char *topic, int partition, int from, int to)
@@ -74,8 +75,6 @@ static void test_check_names_what_is_wrong(void **state)
         {"brokers = a:1\ngroup = g\ntopic = t\nkafka.group.id = x\n", "use the option group"},
         {"brokers = a:1\ngroup = g\ntopic = t\nkafka.enable.auto.commit = true\n", "only what is settled is committed"},
         {"brokers = a:1\ngroup = g\ntopic = t\nkafka.auto.offset.reset = error\n", "use the option start"},
-        {"brokers = a:1\ngroup = g\ntopic = t\nkafka.partition.assignment.strategy = cooperative-sticky\n",
-         "use range or roundrobin"},
         {"brokers = a:1\ngroup = g\ntopic = t\ngroup_instance_id =\n", "error: group_instance_id: \"\" is empty"},
         {"brokers = a:1\ngroup = g\ntopic = t\ngroup_instance_id = pod 1\n",
          "error: group_instance_id: \"pod 1\" has other characters"},
@@ -108,6 +107,23 @@ static void test_check_names_what_is_wrong(void **state)
             fail_msg("case %zu: not said: %s", i, cases[i].said);
         fake_close(f);
     }
+}
+
+static bool has_cooperative(void)
+{
+    return rd_kafka_version() >= 0x020a0000;
+}
+
+static void test_cooperative_needs_a_library_that_can(void **state)
+{
+    struct fake *f = fake_check("kafka_source", FMS_SOURCE,
+                                "brokers = a:1\ngroup = g\ntopic = t\nstart = earliest\n" STICKY);
+
+    (void)state;
+    assert_int_equal(fake_error(f), has_cooperative() ? 0 : -EINVAL);
+    assert_int_equal(fake_said(f, "\"cooperative-sticky\" needs librdkafka 2.10, and this is ") != NULL,
+                     !has_cooperative());
+    fake_close(f);
 }
 
 static void test_check_warns_of_latest(void **state)
@@ -496,6 +512,36 @@ static void test_rebalance_settles_and_commits_first(void **state)
         check_committed(other, cluster, group, topic, 4);
     fake_close(is_back ? one : other);
     assert_int_equal(cluster_committed(cluster, group, topic, 0), is_back ? first : 4);
+}
+
+/* What stays with a member is neither read again nor forgotten when something goes. */
+static void test_cooperative_keeps_what_stays(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("stays"), *group = cluster_name("stays");
+    struct fake *one, *other;
+
+    if (!has_cooperative())
+        skip();
+    cluster_topic(cluster, topic, 2);
+    produce_numbered(cluster, topic, 0, 0, 4);
+    produce_numbered(cluster, topic, 1, 0, 4);
+    one = open_source(cluster, topic, group, STICKY OFTEN "revoke_timeout = 100ms\n");
+    fake_until(one, fake_emitted(one) == 8);
+    other = open_source(cluster, topic, group, STICKY OFTEN);
+    fake_settle_auto(other, FMS_DELIVERED);
+    UNTIL_BOTH(one, other, fake_emitted(other) == 4);
+    assert_non_null(fake_said(one, "in flight when their partitions were revoked, which others may read again: 4;"));
+    fake_settle_all(one, FMS_DELIVERED); /* of these, four are the other's */
+    produce_numbered(cluster, topic, 0, 4, 5);
+    produce_numbered(cluster, topic, 1, 4, 5);
+    fake_settle_auto(one, FMS_DELIVERED);
+    UNTIL_BOTH(one, other, fake_emitted(one) == 9 && fake_emitted(other) == 5);
+    assert_int_equal(number_of(one, 8), 4);
+    UNTIL_BOTH(one, other,
+               cluster_committed(cluster, group, topic, 0) == 5 && cluster_committed(cluster, group, topic, 1) == 5);
+    fake_close(other);
+    fake_close(one);
 }
 
 static double lag_of(struct fake *f)
@@ -1377,6 +1423,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check_names_what_is_wrong),
+        cmocka_unit_test(test_cooperative_needs_a_library_that_can),
         cmocka_unit_test(test_check_warns_of_latest),
         cmocka_unit_test(test_check_warns_of_open_doors),
         TEST(test_record_is_complete),
@@ -1390,6 +1437,7 @@ int main(int argc, char **argv)
         TEST(test_stopped_with_records_in_flight),
         TEST(test_failed_commit_is_made_up_for),
         TEST(test_rebalance_settles_and_commits_first),
+        TEST(test_cooperative_keeps_what_stays),
         TEST(test_lag_is_exact),
         TEST(test_brokers_are_counted_once),
         TEST(test_lag_grows_while_paused),

@@ -77,8 +77,6 @@ static const struct {
     {"auto.commit.enable", NULL, FOR_CONSUMER, "only what is settled is committed: see commit_interval"},
     {"auto.commit.interval.ms", NULL, FOR_CONSUMER, "use the option commit_interval"},
     {"enable.auto.offset.store", NULL, FOR_CONSUMER, "only what is settled is committed: see commit_interval"},
-    {"partition.assignment.strategy", "cooperative-sticky", FOR_CONSUMER,
-     "librdkafka below 2.3 aborts the process with it: use range or roundrobin"},
 };
 
 static unsigned kafka_types(rd_kafka_type_t type)
@@ -253,6 +251,24 @@ static int kafka_check_brokers(const struct kafka *kafka, const struct fms_host 
     return 0;
 }
 
+#define COOPERATIVE_SINCE 0x020a0000 /* librdkafka 2.10.0 */
+
+/* Below 2.3 a consumer that is closed between joining and its first assignment aborts the process: it destroys the state of an
+ * assignor that has none yet. Below 2.4 one that is closed in an assignment may never end, below 2.6.1 the assignor may loop for ever,
+ * and below 2.10 a commit during a rebalance may lose all partitions, records in flight included; and we commit then. */
+static int kafka_check_strategy(const struct kafka *kafka, const struct fms_host *host)
+{
+    const struct fms_pair *pair = kafka_property(kafka, "partition.assignment.strategy");
+
+    if (pair == NULL || strstr(pair->value, "cooperative") == NULL || rd_kafka_version() >= COOPERATIVE_SINCE)
+        return 0;
+    return fms_fail_option(
+        host, pair->option, -EINVAL,
+        "\"%s\" needs librdkafka 2.10, and this is %s, which with it can abort the process, or lose its "
+        "partitions when it commits in a rebalance: use range or roundrobin",
+        pair->value, rd_kafka_version_str());
+}
+
 /* librdkafka compares it only when a client is made, and to the letter. */
 static int kafka_check_mechanism(const struct kafka *kafka, const struct fms_host *host, const rd_kafka_conf_t *conf)
 {
@@ -319,6 +335,8 @@ int kafka_check(const struct kafka *kafka, const struct fms_host *host, rd_kafka
         kafka_advise_security(kafka, host, conf);
     if (type == RD_KAFKA_PRODUCER && error == 0)
         error = kafka_check_producer(kafka, host, conf);
+    if (type == RD_KAFKA_CONSUMER && error == 0)
+        error = kafka_check_strategy(kafka, host);
     if (error == 0)
         error = kafka_check_mechanism(kafka, host, conf);
     if (error == 0)

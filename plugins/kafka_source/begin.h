@@ -42,6 +42,7 @@ enum place_found {
 struct place {
     char *topic; /* the search's */
     int32_t id;
+    uint32_t serial; /* the caller's word */
     bool is_suspect; /* the broker says that `offset` is out of range */
     int64_t offset;  /* in: the suspect one, else RD_KAFKA_OFFSET_INVALID; out: where to begin */
     int64_t
@@ -61,7 +62,6 @@ struct search {
     struct begin start;
     const rd_kafka_topic_partition_list_t *seen; /* in: the topics of that look, each with its number of partitions */
     uint64_t seen_print;                         /* of that look; `seen` may have been changed since */
-    uint32_t generation;                         /* the caller's word */
     bool is_of_ends; /* in: each place's `end`, -1 where it is not known, and nothing else */
 
     rd_kafka_topic_partition_list_t *looked; /* out, without places: what was seen */

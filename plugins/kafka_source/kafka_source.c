@@ -2,8 +2,8 @@
  *
  * An offset is committed when everything below it is settled. Each assigned partition keeps the offsets that it
  * emitted, in order, from the first unsettled one on; records are settled in any order, and the settled prefix moves
- * the position that the next commit takes along. A record's tag says generation and partition, and its place in that
- * partition, so that what is settled after its partition went elsewhere is told from what is not.
+ * the position that the next commit takes along. A record's tag says which partition of which assignment, and its place in
+ * that, so that what is settled after its partition went elsewhere is told from what is not.
  *
  * rd_kafka_consumer_poll, message by message, is the one way into the pipeline that loses nothing in librdkafka 2.0.
  * Commits are made here and not by librdkafka, one at a time, so that none overtakes another.
@@ -24,6 +24,7 @@
 #define ENDS_INTERVAL    (2 * FMS_SECOND) /* no fetch tells of them while the partitions are paused */
 #define IDLE_TICK        FMS_SECOND       /* at most, between polls, for max.poll.interval.ms */
 #define CLOSE_PATIENCE   (4 * FMS_SECOND) /* for a last commit, and to leave the group; see STOP_PATIENCE too */
+#define DRAIN_STEP       (10 * FMS_MS)    /* between looks whether those that leave are settled */
 #define SEARCH_MIN       (100 * FMS_MS)   /* between searches that found not all */
 #define SEARCH_MAX       (10 * FMS_SECOND)
 
@@ -33,6 +34,11 @@
 struct partition {
     char *topic;
     int32_t id;
+    uint32_t serial; /* of it alone: a partition that has gone and come back is another one */
+    uint32_t slot;
+    bool is_fetched; /* librdkafka was told where from */
+    bool is_leaving; /* it is being revoked */
+    size_t in_flight;
     char *note;    /* metadata of its commits; NULL: none */
     int64_t begin; /* the offset of the first record to be emitted; -1: it is still searched, and nothing is consumed */
     uint64_t begin_at;   /* the place of that record */
@@ -59,11 +65,12 @@ struct kafka_source {
     bool is_fenced; /* another member has taken our group_instance_id: there is no client any more */
     int error;      /* that fails the pipeline */
 
-    struct partition *partitions; /* by topic and id */
+    struct partition **partitions; /* by topic and id */
     size_t partition_count;
-    struct partition *last; /* of the last message, which came as `last_rkt` and its partition's id */
+    struct partition **slots;     /* where settled records find theirs */
+    uint32_t slot_count, serials; /* serials: given out */
+    struct partition *last;       /* of the last message, which came as `last_rkt` and its partition's id */
     const rd_kafka_topic_t *last_rkt;
-    uint32_t generation; /* of the assignment */
     unsigned search_attempt;
 
     rd_kafka_topic_partition_list_t *seen; /* the topics of the first look; NULL: not yet looked */
@@ -146,9 +153,9 @@ static int partition_compare(const struct partition *partition, const char *topi
 
 static int partition_order(const void *left, const void *right)
 {
-    const struct partition *a = left, *b = right;
+    struct partition *const *a = left, *const *b = right;
 
-    return partition_compare(a, b->topic, b->id);
+    return partition_compare(*a, (*b)->topic, (*b)->id);
 }
 
 static struct partition *partition_find(struct kafka_source *self, const char *topic, int32_t id)
@@ -157,10 +164,10 @@ static struct partition *partition_find(struct kafka_source *self, const char *t
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        int order = partition_compare(&self->partitions[middle], topic, id);
+        int order = partition_compare(self->partitions[middle], topic, id);
 
         if (order == 0)
-            return &self->partitions[middle];
+            return self->partitions[middle];
         if (order < 0)
             low = middle + 1;
         else
@@ -241,37 +248,96 @@ static void held_forget(struct kafka_source *self)
     self->stuck = NULL;
 }
 
-/* What is settled from now on belongs to no partition. */
-static void partitions_forget(struct kafka_source *self)
+/* Those of partitions that leave. */
+static void held_forget_leaving(struct kafka_source *self)
 {
-    for (size_t i = 0; i < self->partition_count; i++) {
-        free(self->partitions[i].topic);
-        free(self->partitions[i].note);
-        free(self->partitions[i].entries);
+    size_t kept = 0;
+
+    for (size_t i = 0; i < self->held_count; i++) {
+        const struct partition *partition = partition_of(self, self->held[i]);
+
+        if (partition != NULL && !partition->is_leaving)
+            self->held[kept++] = self->held[i];
+        else
+            rd_kafka_message_destroy(self->held[i]);
     }
-    free(self->partitions);
-    self->partitions = NULL;
-    self->partition_count = 0;
-    self->last = NULL;
-    self->last_rkt = NULL;
-    self->generation++;
-    held_forget(self);
+    self->held_count = kept;
+    if (self->stuck != NULL && self->stuck->is_leaving)
+        self->stuck = NULL;
 }
 
-static int partitions_set(struct kafka_source *self, const rd_kafka_topic_partition_list_t *list)
+static void partition_free(struct kafka_source *self, struct partition *partition)
 {
-    partitions_forget(self);
-    self->partitions = calloc((size_t)list->cnt + 1, sizeof *self->partitions);
-    if (self->partitions == NULL)
+    self->slots[partition->slot] = NULL;
+    free(partition->topic);
+    free(partition->note);
+    free(partition->entries);
+    free(partition);
+}
+
+/* What is settled from now on of those that leave belongs to no partition. */
+static void partitions_drop_leaving(struct kafka_source *self)
+{
+    size_t kept = 0;
+
+    held_forget_leaving(self);
+    for (size_t i = 0; i < self->partition_count; i++) {
+        if (self->partitions[i]->is_leaving)
+            partition_free(self, self->partitions[i]);
+        else
+            self->partitions[kept++] = self->partitions[i];
+    }
+    self->partition_count = kept;
+    self->last = NULL;
+    self->last_rkt = NULL;
+}
+
+static void partitions_forget(struct kafka_source *self)
+{
+    for (size_t i = 0; i < self->partition_count; i++)
+        self->partitions[i]->is_leaving = true;
+    partitions_drop_leaving(self);
+}
+
+/* False: no memory. */
+static bool partition_add(struct kafka_source *self, const char *topic, int32_t id)
+{
+    struct partition *partition = calloc(1, sizeof *partition);
+    uint32_t slot = 0;
+
+    while (slot < self->slot_count && self->slots[slot] != NULL)
+        slot++;
+    if (partition == NULL || (partition->topic = strdup(topic)) == NULL) {
+        free(partition);
+        return false;
+    }
+    partition->id = id;
+    partition->serial = ++self->serials;
+    partition->slot = slot;
+    partition->begin = partition->position = partition->end = -1;
+    if (slot == self->slot_count)
+        self->slot_count++;
+    self->slots[slot] = self->partitions[self->partition_count++] = partition;
+    return true;
+}
+
+static bool partitions_reserve(struct kafka_source *self, size_t count)
+{
+    struct partition **partitions = realloc(self->partitions, count * sizeof *partitions);
+    struct partition **slots = realloc(self->slots, (count + self->slot_count) * sizeof *slots);
+
+    self->partitions = partitions != NULL ? partitions : self->partitions;
+    self->slots = slots != NULL ? slots : self->slots;
+    return partitions != NULL && slots != NULL;
+}
+
+static int partitions_add(struct kafka_source *self, const rd_kafka_topic_partition_list_t *list)
+{
+    if (!partitions_reserve(self, self->partition_count + (size_t)list->cnt + 1))
         return -ENOMEM;
     for (int i = 0; i < list->cnt; i++) {
-        struct partition *partition = &self->partitions[i];
-
-        *partition = (struct partition){.id = list->elems[i].partition, .begin = -1, .position = -1, .end = -1};
-        partition->topic = strdup(list->elems[i].topic);
-        if (partition->topic == NULL)
+        if (!partition_add(self, list->elems[i].topic, list->elems[i].partition))
             return -ENOMEM;
-        self->partition_count++;
     }
     qsort(self->partitions, self->partition_count, sizeof *self->partitions, partition_order);
     return 0;
@@ -284,7 +350,7 @@ static rd_kafka_topic_partition_list_t *commit_list(struct kafka_source *self)
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(8);
 
     for (size_t i = 0; i < self->partition_count; i++) {
-        struct partition *partition = &self->partitions[i];
+        struct partition *partition = self->partitions[i];
 
         if (partition->is_dirty) {
             rd_kafka_topic_partition_t *element = rd_kafka_topic_partition_list_add(list, partition->topic,
@@ -304,8 +370,8 @@ static void commit_send(struct kafka_source *self)
     rd_kafka_topic_partition_list_t *list = commit_list(self);
 
     if (list->cnt > 0)
-        self->is_committing = rd_kafka_commit_queue(self->kafka.rk, list, self->commits, NULL,
-                                                    (void *)(uintptr_t)self->generation) == RD_KAFKA_RESP_ERR_NO_ERROR;
+        self->is_committing = rd_kafka_commit_queue(self->kafka.rk, list, self->commits, NULL, NULL) ==
+                              RD_KAFKA_RESP_ERR_NO_ERROR;
     rd_kafka_topic_partition_list_destroy(list);
 }
 
@@ -338,8 +404,9 @@ static void commit_failed(struct kafka_source *self, const rd_kafka_topic_partit
 {
     struct partition *partition = partition_find(self, of->topic, of->partition);
 
-    if (partition != NULL)
-        partition->is_dirty = true;
+    if (partition == NULL || partition->position < 0) /* it was another one, which has gone */
+        return;
+    partition->is_dirty = true;
     fms_count(self->kafka.host, COUNTER_COMMIT_ERRORS, 1);
     if (error == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
         fenced(self);
@@ -361,15 +428,13 @@ static void commit_finish(struct kafka_source *self, int timeout_ms)
         return;
     self->is_committing = false;
     list = rd_kafka_event_topic_partition_list(event);
-    if (list != NULL && rd_kafka_event_opaque(event) == (void *)(uintptr_t)self->generation) {
-        for (int i = 0; i < list->cnt; i++) {
-            rd_kafka_resp_err_t error = list->elems[i].err;
+    for (int i = 0; list != NULL && i < list->cnt; i++) {
+        rd_kafka_resp_err_t error = list->elems[i].err;
 
-            if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
-                error = rd_kafka_event_error(event);
-            if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
-                commit_failed(self, &list->elems[i], error);
-        }
+        if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+            error = rd_kafka_event_error(event);
+        if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+            commit_failed(self, &list->elems[i], error);
     }
     rd_kafka_event_destroy(event);
 }
@@ -402,12 +467,13 @@ static void commit_now(struct kafka_source *self, int64_t deadline)
 static void kafka_source_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
 {
     struct kafka_source *self = instance;
-    struct partition *partition;
+    uint32_t slot = (uint32_t)record->tag[1];
+    struct partition *partition = slot < self->slot_count ? self->slots[slot] : NULL;
 
     (void)fate;
-    if ((uint32_t)(record->tag[1] >> 32) != self->generation)
+    if (partition == NULL || partition->serial != (uint32_t)(record->tag[1] >> 32))
         return;
-    partition = &self->partitions[(uint32_t)record->tag[1]];
+    partition->in_flight--;
     *partition_entry(partition, record->tag[0]) |= 1;
     if (record->tag[0] != partition->head)
         return;
@@ -444,39 +510,61 @@ static int64_t partition_next(struct kafka_source *self, struct partition *parti
     return partition->begin;
 }
 
-/* Consumes the partitions of which it is known where, from there on. */
+/* Whether partitions come and go one by one, and those that stay are fetched from all the while. */
+static bool is_cooperative(const struct kafka_source *self)
+{
+    const char *protocol = rd_kafka_rebalance_protocol(self->kafka.rk);
+
+    return protocol != NULL && strcmp(protocol, "COOPERATIVE") == 0;
+}
+
+static void change_some(struct kafka_source *self, const rd_kafka_topic_partition_list_t *list, bool is_addition)
+{
+    rd_kafka_error_t *error = is_addition ? rd_kafka_incremental_assign(self->kafka.rk, list)
+                                          : rd_kafka_incremental_unassign(self->kafka.rk, list);
+
+    if (error != NULL) /* librdkafka has logged it */
+        rd_kafka_error_destroy(error);
+}
+
+/* Those that librdkafka fetches from and that leave, or that are to begin elsewhere. */
+static void unassign_some(struct kafka_source *self)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(8);
+
+    for (size_t i = 0; i < self->partition_count; i++) {
+        struct partition *partition = self->partitions[i];
+
+        if (partition->is_leaving && partition->is_fetched)
+            rd_kafka_topic_partition_list_add(list, partition->topic, partition->id);
+        partition->is_fetched = partition->is_fetched && !partition->is_leaving;
+    }
+    change_some(self, list, false);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+/* Consumes the partitions of which it is known where, from there on; cooperatively, those of them that it does not consume yet. */
 static void assign(struct kafka_source *self)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)self->partition_count);
+    bool is_incremental = is_cooperative(self);
 
     for (size_t i = 0; i < self->partition_count; i++) {
-        struct partition *partition = &self->partitions[i];
+        struct partition *partition = self->partitions[i];
 
-        if (partition->begin >= 0 && !partition->is_suspect)
-            rd_kafka_topic_partition_list_add(list, partition->topic, partition->id)->offset = partition_next(
-                self, partition);
+        if (partition->begin < 0 || partition->is_suspect || (is_incremental && partition->is_fetched))
+            continue;
+        rd_kafka_topic_partition_list_add(list, partition->topic, partition->id)->offset = partition_next(self,
+                                                                                                          partition);
+        partition->is_fetched = true;
     }
-    rd_kafka_assign(self->kafka.rk, list);
+    if (is_incremental)
+        change_some(self, list, true);
+    else
+        rd_kafka_assign(self->kafka.rk, list);
     rd_kafka_topic_partition_list_destroy(list);
     if (self->is_paused)
         pause_all(self, true);
-}
-
-/* It is answered when it is found where to begin. */
-static void assigned(struct kafka_source *self, const rd_kafka_topic_partition_list_t *list)
-{
-    int error = partitions_set(self, list);
-
-    if (error != 0) {
-        self->error = fms_fail(self->kafka.host, error, "no memory for %d partitions", list->cnt);
-        return;
-    }
-    self->must_answer = true;
-    self->must_search = list->cnt > 0;
-    self->search_at = 0;
-    self->search_attempt = 0;
-    kafka_reached(&self->kafka);
-    fms_count(self->kafka.host, COUNTER_REBALANCES, 1);
 }
 
 static void answer(struct kafka_source *self)
@@ -487,28 +575,90 @@ static void answer(struct kafka_source *self)
              self->partition_count == 1 ? "" : "s");
 }
 
-/* The partitions are another member's afterwards: settle and commit while they are ours. */
-static void revoked(struct kafka_source *self)
+/* It is answered when it is found where to begin; cooperatively at once, for then the partitions can be added later. */
+static void assigned(struct kafka_source *self, const rd_kafka_topic_partition_list_t *list)
+{
+    bool is_incremental = is_cooperative(self);
+    int error;
+
+    if (!is_incremental)
+        partitions_forget(self);
+    error = partitions_add(self, list);
+    if (error != 0) {
+        self->error = fms_fail(self->kafka.host, error, "no memory for %d partitions", list->cnt);
+        return;
+    }
+    self->must_answer = !is_incremental;
+    self->must_search = self->must_search || list->cnt > 0;
+    self->search_at = 0;
+    self->search_attempt = 0;
+    kafka_reached(&self->kafka);
+    fms_count(self->kafka.host, COUNTER_REBALANCES, 1);
+    if (is_incremental)
+        answer(self);
+}
+
+static size_t leaving_in_flight(const struct kafka_source *self)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < self->partition_count; i++)
+        count += self->partitions[i]->is_leaving ? self->partitions[i]->in_flight : 0;
+    return count;
+}
+
+/* Waits for what is in flight of those that leave; with those that stay it would not come to an end. */
+static void drain_leaving(struct kafka_source *self, bool do_all_leave)
 {
     const struct fms_host *host = self->kafka.host;
-    size_t left = 0;
+    int64_t until = fms_now(host) + self->revoke_timeout;
 
-    held_forget(self);
+    if (do_all_leave) {
+        fms_drain(host, until);
+        return;
+    }
+    while (leaving_in_flight(self) > 0 && fms_now(host) < until)
+        fms_drain(host, fms_now(host) + DRAIN_STEP < until ? fms_now(host) + DRAIN_STEP : until);
+}
+
+/* These partitions, or all (NULL), are another member's afterwards: settle and commit while they are ours. The caller answers. */
+static void revoked(struct kafka_source *self, const rd_kafka_topic_partition_list_t *list)
+{
+    const struct fms_host *host = self->kafka.host;
+    size_t leaving = 0;
+
+    for (size_t i = 0; i < self->partition_count; i++) {
+        struct partition *partition = self->partitions[i];
+
+        partition->is_leaving = list == NULL ||
+                                rd_kafka_topic_partition_list_find((rd_kafka_topic_partition_list_t *)(uintptr_t)list,
+                                                                   partition->topic, partition->id) != NULL;
+        leaving += partition->is_leaving;
+    }
+    held_forget_leaving(self);
     search_cancel(self->search);
     if (rd_kafka_assignment_lost(self->kafka.rk)) {
         fms_warn(host, "group %s: partitions are lost; what is in flight from them will be read again by others",
                  self->group);
-    } else if (!self->is_closing && self->partition_count > 0) {
-        left = fms_drain(host, fms_now(host) + self->revoke_timeout);
+    } else if (!self->is_closing && leaving > 0) {
+        drain_leaving(self, leaving == self->partition_count);
         commit_now(self, fms_now(host) + CLOSE_PATIENCE);
+        if (leaving_in_flight(self) > 0)
+            fms_warn(
+                host,
+                "group %s: records in flight when their partitions were revoked, which others may read again: %zu; "
+                "see revoke_timeout",
+                self->group, leaving_in_flight(self));
     }
-    if (left > 0)
-        fms_warn(host,
-                 "group %s: records in flight when their partitions were revoked, which others may read again: %zu; "
-                 "see revoke_timeout",
-                 self->group, left);
-    partitions_forget(self);
-    self->must_search = self->must_answer = false;
+}
+
+/* What has gone is forgotten when librdkafka knows that it has. */
+static void revocation_end(struct kafka_source *self)
+{
+    partitions_drop_leaving(self);
+    self->must_answer = false;
+    self->must_search = self->partition_count > 0; /* a search that was under way found nothing for those that stay */
+    self->search_at = 0;
 }
 
 /* [lane], within rd_kafka_consumer_poll; [control] within close */
@@ -520,8 +670,14 @@ static void rebalanced(rd_kafka_t *rk, rd_kafka_resp_err_t error, rd_kafka_topic
         assigned(self, list);
         return;
     }
-    revoked(self);
-    rd_kafka_assign(rk, NULL);
+    if (is_cooperative(self)) {
+        revoked(self, list);
+        unassign_some(self);
+    } else {
+        revoked(self, NULL);
+        rd_kafka_assign(rk, NULL);
+    }
+    revocation_end(self);
 }
 
 /* ------------------------------------------------------------------------------------------------- where it begins */
@@ -643,6 +799,7 @@ static void take_place(struct kafka_source *self, struct place *place)
 
     if (place->found == PLACE_NOT)
         return;
+    partition->is_leaving = partition->is_fetched; /* to begin elsewhere */
     seen_forget(self, place->topic);
     partition->is_suspect = false;
     if (place->found == PLACE_GONE || place->found == PLACE_ABOVE) {
@@ -651,6 +808,18 @@ static void take_place(struct kafka_source *self, struct place *place)
         partition->begin = place->offset;
         partition->note = place->note;
         place->note = NULL;
+    }
+}
+
+/* What was found for partitions that have gone since is not true any more. */
+static void forget_stale(struct kafka_source *self, struct search *search)
+{
+    for (size_t i = 0; i < search->count; i++) {
+        struct place *place = &search->places[i];
+        const struct partition *partition = partition_find(self, place->topic, place->id);
+
+        if (partition == NULL || partition->serial != place->serial)
+            place->found = PLACE_NOT;
     }
 }
 
@@ -664,10 +833,15 @@ static int take_places(struct kafka_source *self, struct search *search)
     tell_losses(self, search);
     for (size_t i = 0; i < search->count; i++)
         take_place(self, &search->places[i]);
-    if (self->must_answer)
+    if (self->must_answer) {
         answer(self);
-    else
-        assign(self);
+        return 0;
+    }
+    if (is_cooperative(self))
+        unassign_some(self);
+    for (size_t i = 0; i < self->partition_count; i++)
+        self->partitions[i]->is_leaving = false;
+    assign(self);
     return 0;
 }
 
@@ -700,6 +874,7 @@ static int search_finish(struct kafka_source *self)
     int error = 0;
 
     self->search = NULL;
+    forget_stale(self, search);
     tally(search, PLACE_KEPT, &kept);
     if (search->looked != NULL) {
         self->seen = search->looked;
@@ -708,9 +883,11 @@ static int search_finish(struct kafka_source *self)
         kafka_create(&self->kafka, self->fixed_topics, self->fixed_count);
     } else if (search->is_of_ends) {
         take_ends(self, search);
-    } else if (search->generation == self->generation) {
+    } else {
         error = search->count > 0 ? take_places(self, search) : 0;
-        if (search->error != RD_KAFKA_RESP_ERR_NO_ERROR || kept.count > 0)
+        if (search->is_cancelled) /* by a revocation, after which what is left is searched for anew */
+            self->search_attempt = 0;
+        else if (search->error != RD_KAFKA_RESP_ERR_NO_ERROR || kept.count > 0)
             search_put_off(self, search);
         else
             self->search_attempt = 0;
@@ -739,7 +916,7 @@ static int search_begin(struct kafka_source *self, bool is_of_ends)
     int error = 0;
 
     for (size_t i = 0; i < self->partition_count; i++)
-        count += is_of_ends || is_searched(&self->partitions[i]);
+        count += is_of_ends || is_searched(self->partitions[i]);
     if (is_of_ends)
         self->ends_at = fms_now(host) + ENDS_INTERVAL;
     else
@@ -755,16 +932,16 @@ static int search_begin(struct kafka_source *self, bool is_of_ends)
     self->search->start = self->begin;
     self->search->seen = self->seen;
     self->search->seen_print = self->seen_print;
-    self->search->generation = self->generation;
     self->search->is_of_ends = is_of_ends;
     for (size_t i = self->partition_count; i-- > 0;) {
-        struct partition *partition = &self->partitions[i];
+        struct partition *partition = self->partitions[i];
 
         if (is_of_ends || is_searched(partition)) {
             struct place *place = &self->search->places[--count];
 
             place->topic = strdup(partition->topic);
             place->id = partition->id;
+            place->serial = partition->serial;
             place->is_suspect = partition->is_suspect;
             place->offset = partition->is_suspect ? partition_next(self, partition) : RD_KAFKA_OFFSET_INVALID;
             place->end = -1;
@@ -881,11 +1058,13 @@ static int emit_message(struct kafka_source *self, const rd_kafka_message_t *mes
     if (self->with_headers)
         draft.header_count = read_headers(self, message);
     draft.tag[0] = partition->tail;
-    draft.tag[1] = (uint64_t)self->generation << 32 | (uint64_t)(partition - self->partitions);
+    draft.tag[1] = (uint64_t)partition->serial << 32 | partition->slot;
     error = draft.header_count <= HEADERS_MAX ? fms_emit(self->kafka.host, &draft)
                                               : reject_headers(self, message, draft);
-    if (error == 0)
+    if (error == 0) {
         *partition_entry(partition, partition->tail++) = message->offset * 2;
+        partition->in_flight++;
+    }
     return error == -ESHUTDOWN ? 0 : error;
 }
 
@@ -1128,8 +1307,9 @@ static int replacement_serve(struct kafka_source *self, struct fms_wait *wait)
 
     while ((event = rd_kafka_queue_poll(self->closing, 0)) != NULL) {
         if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE) {
-            revoked(self);
+            revoked(self, NULL);
             rd_kafka_assign(self->kafka.rk, NULL);
+            revocation_end(self);
         }
         rd_kafka_event_destroy(event);
     }
@@ -1343,6 +1523,8 @@ static void kafka_source_close(void *instance)
         rd_kafka_topic_partition_list_destroy(self->seen);
     free(self->fixed_topics);
     free(self->held);
+    free(self->partitions);
+    free(self->slots);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ probe */
@@ -1403,7 +1585,7 @@ static void kafka_source_measure(void *instance)
 
     kafka_measure(&self->kafka);
     for (size_t i = 0; i < self->partition_count; i++) {
-        int64_t its = partition_lag(self, &self->partitions[i]);
+        int64_t its = partition_lag(self, self->partitions[i]);
 
         lag += its;
         most = its > most ? its : most;

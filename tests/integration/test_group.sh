@@ -124,6 +124,18 @@ for member in "${members[@]}"; do again "$member" TERM; done
 end
 [ "$repeated" = 0 ] || fail "what was delivered was not committed before partitions went"
 
+# Where librdkafka is one that can: only those partitions stand still that change hands.
+cooperative="kafka.partition.assignment.strategy = cooperative-sticky"
+GROUP=cooperative member_ini one "$cooperative" >"$work/cooperative.ini"
+if "$bin/fmspipe" check "$work/cooperative.ini" >/dev/null 2>"$work/check.err"; then
+  begin cooperative "$cooperative"
+  for member in "${members[@]}"; do again "$member" TERM; done
+  end
+  [ "$repeated" = 0 ] || fail "what was delivered was not committed before partitions went"
+else
+  grep -o '"cooperative-sticky" needs .*' "$work/check.err" || fail "cooperative-sticky is not refused for librdkafka's sake"
+fi
+
 begin killed "group_instance_id = NAME"
 first=$(generation)
 again two KILL
