@@ -811,16 +811,21 @@ static void take_place(struct kafka_source *self, struct place *place)
     }
 }
 
-/* What was found for partitions that have gone since is not true any more. */
-static void forget_stale(struct kafka_source *self, struct search *search)
+/* What was found for partitions that have gone since is not true any more. How many others there are. */
+static size_t forget_stale(struct kafka_source *self, struct search *search)
 {
+    size_t left = 0;
+
     for (size_t i = 0; i < search->count; i++) {
         struct place *place = &search->places[i];
         const struct partition *partition = partition_find(self, place->topic, place->id);
 
-        if (partition == NULL || partition->serial != place->serial)
+        if (partition != NULL && partition->serial == place->serial)
+            left++;
+        else
             place->found = PLACE_NOT;
     }
+    return left;
 }
 
 static int take_places(struct kafka_source *self, struct search *search)
@@ -870,11 +875,11 @@ static void take_ends(struct kafka_source *self, const struct search *search)
 static int search_finish(struct kafka_source *self)
 {
     struct search *search = self->search;
+    size_t left = forget_stale(self, search);
     struct tally kept;
     int error = 0;
 
     self->search = NULL;
-    forget_stale(self, search);
     tally(search, PLACE_KEPT, &kept);
     if (search->looked != NULL) {
         self->seen = search->looked;
@@ -883,8 +888,8 @@ static int search_finish(struct kafka_source *self)
         kafka_create(&self->kafka, self->fixed_topics, self->fixed_count);
     } else if (search->is_of_ends) {
         take_ends(self, search);
-    } else {
-        error = search->count > 0 ? take_places(self, search) : 0;
+    } else if (left > 0) {
+        error = take_places(self, search);
         if (search->is_cancelled) /* by a revocation, after which what is left is searched for anew */
             self->search_attempt = 0;
         else if (search->error != RD_KAFKA_RESP_ERR_NO_ERROR || kept.count > 0)
@@ -906,6 +911,17 @@ static bool must_ask_ends(struct kafka_source *self)
 {
     return self->is_paused && self->kafka.host->watched && !self->must_search && !self->must_answer &&
            fms_now(self->kafka.host) >= self->ends_at;
+}
+
+static int place_set(struct kafka_source *self, struct place *place, struct partition *partition)
+{
+    place->topic = strdup(partition->topic);
+    place->id = partition->id;
+    place->serial = partition->serial;
+    place->is_suspect = partition->is_suspect;
+    place->offset = partition->is_suspect ? partition_next(self, partition) : RD_KAFKA_OFFSET_INVALID;
+    place->end = -1;
+    return place->topic == NULL ? -ENOMEM : 0;
 }
 
 /* Searches for what has no beginning, or is suspect; or asks for the ends of all. */
@@ -933,20 +949,9 @@ static int search_begin(struct kafka_source *self, bool is_of_ends)
     self->search->seen = self->seen;
     self->search->seen_print = self->seen_print;
     self->search->is_of_ends = is_of_ends;
-    for (size_t i = self->partition_count; i-- > 0;) {
-        struct partition *partition = self->partitions[i];
-
-        if (is_of_ends || is_searched(partition)) {
-            struct place *place = &self->search->places[--count];
-
-            place->topic = strdup(partition->topic);
-            place->id = partition->id;
-            place->serial = partition->serial;
-            place->is_suspect = partition->is_suspect;
-            place->offset = partition->is_suspect ? partition_next(self, partition) : RD_KAFKA_OFFSET_INVALID;
-            place->end = -1;
-            error = place->topic == NULL ? -ENOMEM : error;
-        }
+    for (size_t i = self->partition_count; i-- > 0 && error == 0;) {
+        if (is_of_ends || is_searched(self->partitions[i]))
+            error = place_set(self, &self->search->places[--count], self->partitions[i]);
     }
     if (error == 0)
         error = search_start(self->search);
