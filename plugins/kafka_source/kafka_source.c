@@ -890,11 +890,9 @@ static int search_finish(struct kafka_source *self)
         take_ends(self, search);
     } else if (left > 0) {
         error = take_places(self, search);
-        if (search->is_cancelled) /* by a revocation, after which what is left is searched for anew */
-            self->search_attempt = 0;
-        else if (search->error != RD_KAFKA_RESP_ERR_NO_ERROR || kept.count > 0)
+        if (!search->is_cancelled && (search->error != RD_KAFKA_RESP_ERR_NO_ERROR || kept.count > 0))
             search_put_off(self, search);
-        else
+        else /* after a revocation what is left is searched for anew, at once */
             self->search_attempt = 0;
     }
     search_free(search);
