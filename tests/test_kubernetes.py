@@ -240,10 +240,9 @@ class Running:
             os.chmod(f"{self.folder}/{volume}", 0o2775)
         with open(f"{self.folder}/mounts", "w") as file:
             file.writelines(f"{volume} {path}\n" for volume, path in pod.mounts.items())
-        for file, text in pod.texts.items():
-            self.write(f"pipeline/{file}", text, 0o644)
-        for key in yaml.safe_load(read(EXAMPLE))["stringData"]:
-            self.write(f"secrets/{key}", f"the {key}", pod.volumes["secrets"]["secret"]["defaultMode"])
+        self.lay("pipeline", pod.texts, 0o644)
+        secrets = yaml.safe_load(read(EXAMPLE))["stringData"]
+        self.lay("secrets", {key: f"the {key}" for key in secrets}, pod.volumes["secrets"]["secret"]["defaultMode"])
         self.environment = {key: value for key, value in os.environ.items() if key.startswith("FMSPIPE_") or key.endswith("SAN_OPTIONS")}
         self.environment |= {"PATH": f"{BINARIES}:{os.environ['PATH']}"}
         for item in pod.env:
@@ -251,11 +250,24 @@ class Running:
             holds(field in (None, "metadata.name"), f"{name}: {item['name']} comes from {field}")
             self.environment[item["name"]] = f"bridge-{number}" if field else item["value"]
 
-    def write(self, file, text, mode):
-        with open(f"{self.folder}/{file}", "w") as out:
-            out.write(text)
-        os.chmod(f"{self.folder}/{file}", mode)
-        os.chown(f"{self.folder}/{file}", 0, self.group)
+    def lay(self, volume, texts, mode):
+        """as the kubelet does: the files are links through ..data, a link that is replaced in one step"""
+        folder = tempfile.mkdtemp(prefix="..", dir=f"{self.folder}/{volume}")
+        os.chmod(folder, 0o755)
+        for name, text in texts.items():
+            with open(f"{folder}/{name}", "w") as out:
+                out.write(text)
+            os.chmod(f"{folder}/{name}", mode)
+            os.chown(f"{folder}/{name}", 0, self.group)
+        data = f"{self.folder}/{volume}/..data"
+        old = os.path.realpath(data)
+        os.symlink(os.path.basename(folder), f"{data}_tmp")
+        os.rename(f"{data}_tmp", data)
+        for name in texts:
+            if not os.path.lexists(f"{self.folder}/{volume}/{name}"):
+                os.symlink(f"..data/{name}", f"{self.folder}/{volume}/{name}")
+        if old != data:
+            shutil.rmtree(old)
 
     def as_user(self, command):
         return ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", f"--groups={self.group}", "--no-new-privs",
@@ -297,6 +309,18 @@ def ask(port, path, password=None):
         return 0, str(error)
 
 
+def confirmed(port):
+    """how many messages Kafka has confirmed, by the process's own word"""
+    counts = re.findall(r'^fmspipe_sink_settled_total\{.*stage="sink kafka".*fate="delivered".*\} (\d+)$',
+                        ask(port, "/metrics", "the admin-password")[1], re.M)
+    return sum(map(int, counts))
+
+
+def publish(topic):
+    return subprocess.run(["mosquitto_pub", "-p", os.environ["FMS_MQTT"].rsplit(":", 1)[1], "-q", "1", "-t", topic,
+                           "-m", '{"vehicle_id":"raspi-001"}'], check=True)
+
+
 def is_unknown(pod):
     """A build from before these options runs without them."""
     told = subprocess.run([FMSPIPE, "--help"], stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -313,8 +337,8 @@ def check_pod(name, pod):
     running = Running(name, pod, 0)
     checked = running.start(["fmspipe", "check", *pod.files]).wait(timeout=60)
     holds(checked == 0 and " warn" not in running.log(), f"{name}: fmspipe check says\n{running.log()}")
-    for file, text in pod.texts.items():
-        running.write(f"pipeline/{file}", text.replace(MQTT, os.environ["FMS_MQTT"]).replace(KAFKA, os.environ["FMS_KAFKA"]), 0o644)
+    texts = {file: text.replace(MQTT, os.environ["FMS_MQTT"]).replace(KAFKA, os.environ["FMS_KAFKA"]) for file, text in pod.texts.items()}
+    running.lay("pipeline", texts, 0o644)
     running.start(["fmspipe", *pod.arguments])  # the image's ENTRYPOINT
     for kind in ("startup", "liveness", "readiness"):
         probe = pod.container[f"{kind}Probe"]["exec"]["command"]
@@ -324,10 +348,13 @@ def check_pod(name, pod):
     port = pod.container["ports"][0]["containerPort"]
     holds(ask(port, "/metrics")[0] == 401, f"{name}: /metrics asks for no password")
     topic = pod.options("topic")[0].replace("${shard}", "0").replace("+", "raspi-001")
-    server = os.environ["FMS_MQTT"].rsplit(":", 1)[1]
-    subprocess.run(["mosquitto_pub", "-p", server, "-q", "1", "-t", topic, "-m", '{"vehicle_id":"raspi-001"}'], check=True)
-    confirmed = re.compile(r'^fmspipe_sink_settled_total\{.*stage="sink kafka".*fate="delivered".*\} 1$', re.M)
-    running.until(lambda: confirmed.search(ask(port, "/metrics", "the admin-password")[1]), f"{name}: Kafka has confirmed nothing")
+    publish(topic)
+    running.until(lambda: confirmed(port) == 1, f"{name}: Kafka has not confirmed one message")
+    if "--watch" in pod.arguments:
+        running.lay("pipeline", {file: text.replace("/data", "/other") for file, text in texts.items()}, 0o644)
+        other = topic.replace("/data", "/other")  # until it is subscribed to, a message there goes nowhere
+        running.until(lambda: publish(other) and confirmed(port) > 1, f"{name}: a change of the ConfigMap changes nothing")
+        holds(running.process.poll() is None, f"{name}: a change of the ConfigMap ends it")
 
     running.process.send_signal(signal.SIGTERM)
     holds(running.process.wait(timeout=60) == 0, f"{name}: a stop leaves something\n{running.log()}")
