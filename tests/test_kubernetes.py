@@ -4,7 +4,7 @@
 kustomize renders each overlay, alone and with each component; Kubernetes' own schemas take what comes of it; what stands in two places says
 the same in both; and the pod is run as its manifest says: with these arguments, as its user, without capabilities, on a root that is
 read-only, and asked by its own probes."""
-import base64, ctypes, fcntl, http.client, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, time
+import base64, ctypes, fcntl, http.client, math, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, time
 
 BINARIES, ROOT = os.path.realpath(sys.argv[1]), os.path.realpath(sys.argv[2])
 SELF = [os.path.realpath(__file__), BINARIES, ROOT]
@@ -118,6 +118,14 @@ def check_stop(name, pod):
     drain = max(map(seconds, pod.options("drain_timeout") or [default]))
     holds(pod.spec["terminationGracePeriodSeconds"] > drain + closing,
           f"{name}: the pod is killed after {pod.spec['terminationGracePeriodSeconds']} s, and a stop may take {drain + closing} s")
+
+
+def check_memory(name, pod):
+    """what is in flight, as much again for client libraries, and the process itself"""
+    shards = math.ceil(max(map(int, pod.options("shards")), default=1) / pod.set["replicas"])
+    held = shards * sum(map(size, pod.options("max_in_flight_bytes")))
+    holds(len(pod.options("max_in_flight_bytes")) == len(pod.texts), f"{name}: a pipeline file does not bound its memory")
+    holds(size(pod.container["resources"]["limits"]["memory"]) > 2 * held + size("64M"), f"{name}: less memory than {held} in flight takes")
 
 
 def check_labels(name, pod):
@@ -396,7 +404,7 @@ for overlay in OVERLAYS:
         objects = render(overlay, component)
         check_schema(name, objects)
         pod = Pod(objects)
-        for check in (check_stop, check_labels, check_ports, check_unprivileged, check_files, check_replicas):
+        for check in (check_stop, check_memory, check_labels, check_ports, check_unprivileged, check_files, check_replicas):
             check(name, pod)
         secrets |= check_secrets(name, pod)
         if is_root and component is None and not bad and not is_unknown(pod):
