@@ -4,7 +4,7 @@
 kustomize renders each overlay, alone and with each component; Kubernetes' own schemas take what comes of it; what stands in two places says
 the same in both; and the pod is run as its manifest says: with these arguments, as its user, without capabilities, on a root that is
 read-only, and asked by its own probes."""
-import base64, ctypes, fcntl, http.client, math, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, time
+import atexit, base64, ctypes, fcntl, http.client, math, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, time
 
 BINARIES, ROOT = os.path.realpath(sys.argv[1]), os.path.realpath(sys.argv[2])
 SELF = [os.path.realpath(__file__), BINARIES, ROOT]
@@ -36,6 +36,7 @@ VERSIONS = "1.27", "1.37"
 EXAMPLE = "deploy/kubernetes/secret.example.yaml"
 MQTT, KAFKA = "ssl://mqtt.example.com:8883", "kafka.example.com:9092"
 work = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, work)
 bad = 0
 
 
@@ -285,6 +286,7 @@ class Running:
         with open(f"{self.folder}/log", "w") as log:
             self.process = subprocess.Popen(["unshare", "--mount", "sh", "-c", MOUNTS, self.folder, *self.as_user(command)],
                                             env=self.environment, stdout=log, stderr=log)
+        atexit.register(self.process.kill)
         return self.process
 
     def log(self):
@@ -412,7 +414,6 @@ for overlay in OVERLAYS:
 holds(secrets == set(yaml.safe_load(read(EXAMPLE))["stringData"]), f"of the Secret only {secrets} are asked for")
 check_prometheus()
 check_commands()
-shutil.rmtree(work)
 if not is_root:
     print("the pod was not run: only root gives it a root of its own")
 sys.exit(bad)
