@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "server.h"
 
@@ -43,6 +44,19 @@ bool request_number(const struct request *request, const char *name, uint64_t *n
 const char *request_header(const struct request *request, const char *name)
 {
     return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+}
+
+const char *request_peer(const struct request *request, char text[PEER_TEXT])
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(request->connection,
+                                                                   MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+
+    snprintf(text, PEER_TEXT, "somebody");
+    if (info != NULL && getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0)
+        snprintf(text, PEER_TEXT, "process %ld of user %ld", (long)peer.pid, (long)peer.uid);
+    return text;
 }
 
 struct MHD_Response *answer_take(const char *type, char *take, size_t size)

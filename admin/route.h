@@ -13,6 +13,7 @@ enum audience {
 
 struct route {
     const char *path;
+    const char *method; /* "GET", and HEAD, which is the same without its answer's body; or "POST" */
     struct MHD_Response *(*answer)(struct request *request); /* NULL: out of memory */
     enum audience audience;
 };
@@ -27,6 +28,7 @@ struct MHD_Response *answer_livez(struct request *request);
 struct MHD_Response *answer_metrics(struct request *request);
 struct MHD_Response *answer_page(struct request *request);
 struct MHD_Response *answer_readyz(struct request *request);
+struct MHD_Response *answer_reload(struct request *request);
 struct MHD_Response *answer_status(struct request *request);
 struct MHD_Response *answer_tap(struct request *request);
 struct MHD_Response *answer_vehicles(struct request *request);

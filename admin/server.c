@@ -153,6 +153,17 @@ static void stream_free(void *user)
     free(stream);
 }
 
+bool request_finds_room(const struct request *request)
+{
+    return request->door->streams < request->server->room.streams;
+}
+
+struct MHD_Response *answer_no_room(struct request *request)
+{
+    return answer_text(request, MHD_HTTP_SERVICE_UNAVAILABLE,
+                       "as many are watching by this address as it has room for; close another page, or come again");
+}
+
 struct MHD_Response *answer_stream(struct request *request, const struct stream_type *type, void *take)
 {
     struct server *server = request->server;
@@ -163,11 +174,9 @@ struct MHD_Response *answer_stream(struct request *request, const struct stream_
         type->free(take);
         return answer_take(type->type, calloc(1, 1), 0);
     }
-    if (request->door->streams == server->room.streams) {
+    if (!request_finds_room(request)) {
         type->free(take);
-        return answer_text(
-            request, MHD_HTTP_SERVICE_UNAVAILABLE,
-            "as many are watching by this address as it has room for; close another page, or come again");
+        return answer_no_room(request);
     }
     stream = malloc(sizeof *stream);
     if (stream != NULL)
@@ -196,6 +205,26 @@ static void resume_streams(struct server *server, int64_t at)
 
 /* -------------------------------------------------------------------------------------------------------- requests */
 
+/* Where there is nothing, all there could be is looked at. */
+static bool is_allowed(const struct route *route, const char *method)
+{
+    const char *asked = route != NULL ? route->method : "GET";
+
+    return strcmp(method, asked) == 0 || (strcmp(method, "HEAD") == 0 && strcmp(asked, "GET") == 0);
+}
+
+static struct MHD_Response *say_method(struct request *request, const struct route *route)
+{
+    bool is_post = route != NULL && strcmp(route->method, "POST") == 0;
+    struct MHD_Response *response = answer_text(request, MHD_HTTP_METHOD_NOT_ALLOWED,
+                                                is_post ? "this changes something, and is asked for by POST"
+                                                        : "this can be looked at only: GET or HEAD");
+
+    if (response != NULL)
+        MHD_add_response_header(response, "Allow", is_post ? "POST" : "GET, HEAD");
+    return response;
+}
+
 /* What is to be said to who is not let in; NULL: nothing. */
 static struct MHD_Response *turn_away(struct request *request, const struct route *route, const char *method)
 {
@@ -209,18 +238,15 @@ static struct MHD_Response *turn_away(struct request *request, const struct rout
             request, MHD_HTTP_FORBIDDEN,
             "this address answers to localhost and to loopback addresses only, so that no page of another name"
             " can read it; ask for http://localhost, or set --admin-password-file");
-    if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
-        response = answer_text(request, MHD_HTTP_METHOD_NOT_ALLOWED, "this can be looked at only: GET or HEAD");
-        if (response != NULL)
-            MHD_add_response_header(response, "Allow", "GET, HEAD");
-        return response;
-    }
+    if (!is_allowed(route, method))
+        return say_method(request, route);
     if (route == NULL)
         return answer_text(request, MHD_HTTP_NOT_FOUND,
                            "there is nothing by that name; / is the page, and fmspipe(1) has the others");
     if (route->audience == FOR_UNIX && !request->is_private)
         return answer_text(request, MHD_HTTP_FORBIDDEN,
-                           "this shows what records hold, and is answered over unix sockets only: --admin=unix:PATH");
+                           "this shows what records hold, or changes what runs, and is answered over unix sockets only:"
+                           " --admin=unix:PATH");
     if (route->audience == FOR_TRUSTED && !request->is_trusted) {
         response = answer_text(request, MHD_HTTP_UNAUTHORIZED, "the password is needed; any user name will do");
         if (response != NULL)
@@ -246,10 +272,12 @@ static bool is_trusted(const struct request *request)
 }
 
 /* Whether to answer before more is read, and to close the connection then: nothing that comes with a request is wanted. */
-static bool is_hasty(const struct request *request, const char *method)
+static bool is_hasty(const struct request *request, const struct route *route, const char *method)
 {
-    return (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) ||
-           request_header(request, "Content-Length") != NULL || request_header(request, "Transfer-Encoding") != NULL;
+    const char *length = request_header(request, "Content-Length");
+
+    return !is_allowed(route, method) || request_header(request, "Transfer-Encoding") != NULL ||
+           (length != NULL && (strcmp(length, "0") != 0 || strcmp(method, "POST") != 0));
 }
 
 /* The library asks twice, and closes the connection of who is answered at first. */
@@ -274,7 +302,7 @@ static enum MHD_Result answer(void *user, struct MHD_Connection *connection, con
     (void)version, (void)data, (void)size;
     *context = door;
     client_of(connection)->answered_at = server->host->now();
-    if (is_first && !is_hasty(&request, method))
+    if (is_first && !is_hasty(&request, route, method))
         return MHD_YES;
     request.is_trusted = is_trusted(&request);
     response = turn_away(&request, route, method);

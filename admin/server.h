@@ -11,7 +11,7 @@
 struct server;
 struct door;
 
-/* A GET or HEAD that is let in. All of it, and what is called with it, is for the server's thread while it answers. */
+/* A request that is let in. All of it, and what is called with it, is for the server's thread while it answers. */
 struct request {
     struct MHD_Connection *connection;
     struct server *server;
@@ -29,6 +29,9 @@ const char *request_query(const struct request *request, const char *name);
 /* False: it is no whole number. `number` stays as it is where there is none. */
 bool request_number(const struct request *request, const char *name, uint64_t *number);
 const char *request_header(const struct request *request, const char *name);
+/* "process 123 of user 1000", as the kernel says of who has connected over a unix socket, or "somebody". */
+#define PEER_TEXT 64u
+const char *request_peer(const struct request *request, char text[PEER_TEXT]);
 
 /* Answers, all with the headers that keep browsers from doing with them what they are not for. NULL: out of memory. `type`: as in
  * Content-Type. */
@@ -62,6 +65,9 @@ struct stream_type {
     void (*free)(void *user);
     int64_t pause; /* after it had nothing; 0: until the next observation */
 };
+/* Whether a stream would not be refused, and the refusal: for what is not to be begun then. */
+bool request_finds_room(const struct request *request);
+struct MHD_Response *answer_no_room(struct request *request);
 /* `take`: what `free` is for, in any case. */
 struct MHD_Response *answer_stream(struct request *request, const struct stream_type *type, void *take);
 

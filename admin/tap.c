@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "route.h"
 
@@ -184,23 +183,6 @@ static void watcher_free(void *user)
 
 /* ------------------------------------------------------------------------------------------------------ the request */
 
-/* Who has connected, as the kernel says. */
-static void log_opening(const struct request *request, const struct watcher *watcher, const char *point)
-{
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(request->connection,
-                                                                   MHD_CONNECTION_INFO_CONNECTION_FD);
-    struct ucred peer;
-    socklen_t size = sizeof peer;
-    bool is_known = info != NULL && getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
-
-    if (is_known)
-        watcher->host->log(FMS_LOG_INFO, watcher->pipeline, watcher->stage,
-                           "a tap was opened (%s): process %ld of user %ld sees its records", point, (long)peer.pid,
-                           (long)peer.uid);
-    else
-        watcher->host->log(FMS_LOG_INFO, watcher->pipeline, watcher->stage, "a tap was opened (%s)", point);
-}
-
 /* Names, separated by commas, of all pipelines, or of one's stages. */
 static struct MHD_Response *say_what_there_is(struct request *request, unsigned status, const char *what,
                                               const struct pipeline_view *view)
@@ -273,6 +255,7 @@ static struct MHD_Response *open_watcher(struct request *request, size_t i, cons
     const struct admin_host *host = request->latest->host;
     const struct pipeline_view *view = &request->latest->pipelines[i].view;
     struct watcher *watcher = calloc(1, sizeof *watcher);
+    char peer[PEER_TEXT];
     int error = watcher != NULL ? host->tap_open(host->process, i, wish, &watcher->tap) : -ENOMEM;
 
     if (error != 0) {
@@ -283,7 +266,8 @@ static struct MHD_Response *open_watcher(struct request *request, size_t i, cons
     watcher->pipeline = view->name;
     watcher->spoke_at = host->now();
     watcher->stage = full_name(view, wish->stage);
-    log_opening(request, watcher, point);
+    host->log(FMS_LOG_INFO, watcher->pipeline, watcher->stage, "a tap was opened (%s): %s sees its records", point,
+              request_peer(request, peer));
     return answer_stream(request, &type, watcher);
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "http.h"
+#include "reload.h"
 #include "show.h"
 #include "status.h"
 #include "text.h"
@@ -12,7 +13,8 @@
 static const struct {
     const char *name;
     int (*run)(const struct http *http);
-} commands[] = {{"health", health_run}, {"status", status_run}, {"top", top_run}};
+} commands[] = {
+    {"health", health_run}, {"status", status_run}, {"top", top_run}, {"reload", reload_run}, {"plan", reload_run}};
 
 static int dispatch(const struct http *http, size_t words)
 {

@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "fleet.h"
 #include "loader.h"
+#include "reload.h"
 #include "snapshot.h"
 
 static struct process {
@@ -62,6 +63,10 @@ static const struct admin_host host = {
     .tap_read = tap_read,
     .tap_dropped = tap_dropped,
     .tap_close = tap_close,
+    .reload_start = reload_start,
+    .reload_read = reload_read,
+    .reload_close = reload_close,
+    .reload_look = reload_look,
 };
 
 int admin_begin(const struct admin_options *options, struct pipeline *const *pipelines, size_t count)

@@ -8,6 +8,8 @@
 #include "tap.h"
 #include "view.h"
 
+struct reloading;
+
 /* What the process gives. All functions: any thread but a lane. */
 struct admin_host {
     void *process;
@@ -28,6 +30,11 @@ struct admin_host {
     int (*tap_read)(struct tap *tap, struct tapped *record);
     uint64_t (*tap_dropped)(const struct tap *tap);
     void (*tap_close)(struct tap *tap);
+    /* A reload of all files, and what became of those so far; see reload.h, which it is. */
+    int (*reload_start)(bool is_dry, struct reloading **reloading);
+    int (*reload_read)(struct reloading *reloading, char **line, enum reload_result *result);
+    void (*reload_close)(struct reloading *reloading);
+    struct reload_view (*reload_look)(void);
 };
 
 #define ADMIN_ADDRESSES 8u

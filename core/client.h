@@ -12,6 +12,7 @@ struct client_options {
     const char *password_file; /* NULL: none */
     bool is_json;              /* status, tap */
     bool is_ready;             /* health: /readyz is asked */
+    bool is_dry;               /* reload */
     bool is_out, is_dead;      /* tap: what leaves the stage; what was rejected there */
     const char *where;         /* tap; NULL: all records */
     const char *pipeline;      /* tap; NULL: the only one */
@@ -19,7 +20,7 @@ struct client_options {
 };
 
 struct client_host {
-    const char *command; /* "health", "status", "top" or "tap" */
+    const char *command; /* "health", "status", "top", "tap", "reload" or "plan" */
     char *const *words;  /* behind it */
     size_t count;
     struct client_options options;

@@ -190,7 +190,7 @@ static int run(const struct arguments *arguments)
     return status;
 }
 
-/* -------------------------------------------------------------------------------------- health, status, top and tap */
+/* ---------------------------------------------------------------------------- health, status, top, tap, reload, plan */
 
 static int health(const struct arguments *arguments)
 {
@@ -212,10 +212,20 @@ static int tap(const struct arguments *arguments)
     return client_run("tap", arguments->words, arguments->count, &arguments->client);
 }
 
+static int reload(const struct arguments *arguments)
+{
+    return client_run("reload", arguments->words, arguments->count, &arguments->client);
+}
+
+static int plan(const struct arguments *arguments)
+{
+    return client_run("plan", arguments->words, arguments->count, &arguments->client);
+}
+
 /* -------------------------------------------------------------------------------------------------------- the table */
 
 static const struct command commands[] = {
-    {"run", "FILE...", "run pipelines until they end, or until SIGINT, SIGTERM or SIGHUP", 1, FMS_LOG_INFO, run},
+    {"run", "FILE...", "run pipelines until they end, or until SIGINT or SIGTERM", 1, FMS_LOG_INFO, run},
     {"check", "FILE...", "check pipeline files without connecting", 1, FMS_LOG_INFO, check},
     {"probe", "FILE...", "connect every stage once and report", 1, FMS_LOG_INFO, probe},
     {"test", "FILE...", "run the [test NAME] sections: transforms only, nothing is connected", 1, FMS_LOG_ERROR, test},
@@ -228,6 +238,9 @@ static const struct command commands[] = {
     {"status", "[ADDRESS]", "what a process that runs is doing; exit status 1: not ready", 0, FMS_LOG_INFO, status},
     {"top", "[ADDRESS]", "the same, as it goes on; q quits", 0, FMS_LOG_INFO, top},
     {"tap", "STAGE [ADDRESS]", "records as they pass a stage; over a unix socket only", 1, FMS_LOG_INFO, tap},
+    {"reload", "[ADDRESS]", "does what the files of a process that runs ask for now; over a unix socket only", 0,
+     FMS_LOG_INFO, reload},
+    {"plan", "[ADDRESS]", "what reload would do, which is not done", 0, FMS_LOG_INFO, plan},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 

@@ -28,6 +28,7 @@ static const char options_usage[] =
     "  --type=source|transform|sink|sink-thread   new-plugin: what it is; sink-thread has a thread of its own\n"
     "  --ready                     health: whether it is ready, too: connected, and records flow\n"
     "  --json                      status: as JSON, in one line; tap: on a terminal, too\n"
+    "  --dry-run                   reload: only print what would be done, as plan does\n"
     "  --out, --dead               tap: what comes out of the stage, or was rejected there, instead of what goes in\n"
     "  --where=CONDITION           tap: only records for which it holds; see fmspipe(1)\n"
     "  --limit=N, --rate=N         tap: end after N records; look at N a second at most\n"
@@ -37,7 +38,7 @@ static const char options_usage[] =
     "ADDRESS is that of --admin of the process that is asked, last on the line; where it is left out, the first of "
     "FMSPIPE_ADMIN\n"
     "\n"
-    "exit status: 0 done; 1 a failure, records left unsettled, a test that failed, or not healthy; 2 bad "
+    "exit status: 0 done; 1 a failure, records left unsettled, a test that failed, not healthy, or not reloaded; 2 bad "
     "configuration\n";
 
 /* The exit status of what has printed all that it had to. */
@@ -161,6 +162,9 @@ static int parse_client_option(int option, struct client_options *client)
     case LONG | 'Y':
         client->is_ready = true;
         return 0;
+    case LONG | 'n':
+        client->is_dry = true;
+        return 0;
     case LONG | 'O':
         client->is_out = true;
         return 0;
@@ -262,6 +266,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, c
         {"version", no_argument, NULL, LONG | 'v'},
         {"json", no_argument, NULL, LONG | 'J'},
         {"ready", no_argument, NULL, LONG | 'Y'},
+        {"dry-run", no_argument, NULL, LONG | 'n'},
         {"out", no_argument, NULL, LONG | 'O'},
         {"dead", no_argument, NULL, LONG | 'D'},
         {"where", required_argument, NULL, LONG | 'W'},

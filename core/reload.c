@@ -1,6 +1,7 @@
 /* reload.c - see reload.h. */
 #include "reload.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,9 @@
 #include "log.h"
 #include "plan.h"
 #include "thread.h"
+
+#define REQUESTS 8u           /* at once: one is done, the others wait */
+#define UNREAD   (256u << 10) /* bytes that are kept for who reads; what is more is lost to him */
 
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER; /* held by the reload that is under way; taken before `lock` */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards what follows */
@@ -27,25 +31,34 @@ void reload_begin(struct pipeline *const *all, size_t count)
 
 void reload_end(void)
 {
-    pthread_mutex_lock(&turn);
     pthread_mutex_lock(&lock);
     pipeline_count = 0;
     while (requests > 0)
         pthread_cond_wait(&changed, &lock);
     pthread_mutex_unlock(&lock);
+    pthread_mutex_lock(&turn); /* of who has asked without a thread of its own */
     pthread_mutex_unlock(&turn);
 }
 
 /* -------------------------------------------------------------------------------------------------------------- doing */
 
-/* One for each pipeline, or none: then a file is bad. */
-static struct plan **make_plans(size_t count)
+/* Where no plan could be made: whether that takes a new start, or may pass by itself. */
+static bool is_file_good(int error)
+{
+    return error == ENOTSUP || error == ENOMEM || error == EMFILE || error == ENFILE;
+}
+
+/* One for each pipeline, or none: then nothing changes, for a file is bad, or takes a new start. */
+static struct plan **make_plans(size_t count, enum reload_result *result)
 {
     struct plan **plans = calloc(count, sizeof *plans);
     bool is_good = plans != NULL;
 
+    *result = is_good ? RELOAD_DONE : RELOAD_KEPT;
     for (size_t i = 0; i < count && plans != NULL; i++) {
         plans[i] = plan_make(pipelines[i]);
+        if (plans[i] == NULL && *result != RELOAD_BAD)
+            *result = is_file_good(errno) ? RELOAD_KEPT : RELOAD_BAD;
         is_good = is_good && plans[i] != NULL;
     }
     for (size_t i = 0; i < count && !is_good && plans != NULL; i++)
@@ -98,8 +111,8 @@ static size_t print_plans(struct plan *const *plans, size_t count, FILE *out)
 
 static enum reload_result run(bool is_dry, size_t count, FILE *out)
 {
-    struct plan **plans = make_plans(count);
-    enum reload_result result = plans != NULL ? RELOAD_DONE : RELOAD_BAD;
+    enum reload_result result;
+    struct plan **plans = make_plans(count, &result);
 
     if (plans != NULL && print_plans(plans, count, out) > 0 && !is_dry)
         result = apply(plans, count);
@@ -147,29 +160,161 @@ enum reload_result reload_run(bool is_dry, FILE *out)
 
 /* ------------------------------------------------------------------------------------------------------------ requests */
 
+/* One that somebody reads, until both he and the thread have done with it. */
+struct reloading {
+    bool is_dry;
+    FILE *out; /* the thread's own; it ends in what follows, which `lock` guards */
+    char *text;
+    size_t size, capacity;
+    bool is_over, is_left; /* by its thread; by who read */
+    enum reload_result result;
+};
+
+/* Under `lock`. */
+static void release(struct reloading *reloading)
+{
+    if (!reloading->is_over || !reloading->is_left)
+        return;
+    free(reloading->text);
+    free(reloading);
+}
+
+/* Whether there is room for so many bytes more. */
+static bool make_room(struct reloading *reloading, size_t n)
+{
+    size_t needed = reloading->size + n, capacity = needed > 2 * reloading->capacity ? needed : 2 * reloading->capacity;
+    char *grown;
+
+    if (reloading->is_left || needed > UNREAD)
+        return false;
+    if (needed <= reloading->capacity)
+        return true;
+    grown = realloc(reloading->text, capacity);
+    if (grown == NULL)
+        return false;
+    reloading->text = grown;
+    reloading->capacity = capacity;
+    return true;
+}
+
+/* As fopencookie(3) has it. */
+static ssize_t take_text(void *user, const char *text, size_t n)
+{
+    struct reloading *reloading = user;
+
+    pthread_mutex_lock(&lock);
+    if (make_room(reloading, n)) {
+        memcpy(reloading->text + reloading->size, text, n);
+        reloading->size += n;
+    }
+    pthread_mutex_unlock(&lock);
+    return (ssize_t)n;
+}
+
 static void *run_request(void *user)
 {
-    (void)user;
-    reload_run(false, NULL);
+    struct reloading *reloading = user;
+    enum reload_result result = reload_run(reloading != NULL && reloading->is_dry,
+                                           reloading != NULL ? reloading->out : NULL);
+
+    if (reloading != NULL)
+        fclose(reloading->out);
     pthread_mutex_lock(&lock);
+    if (reloading != NULL) {
+        reloading->result = result;
+        reloading->is_over = true;
+        release(reloading);
+    }
     requests--;
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
     return NULL;
 }
 
-void reload_request(void)
+/* 0 or a negative errno, as reload_start. */
+static int request(struct reloading *reloading)
 {
     pthread_t thread;
+    int error;
 
     pthread_mutex_lock(&lock);
-    requests++;
-    if (thread_start(&thread, run_request, NULL) == 0) {
+    error = pipeline_count == 0 ? -ESHUTDOWN : requests == REQUESTS ? -EBUSY : 0;
+    if (error == 0)
+        error = -thread_start(&thread, run_request, reloading);
+    if (error == 0) {
         pthread_detach(thread);
-    } else {
-        requests--;
-        log_config(FMS_LOG_ERROR, "reload", 0, "not done: cannot start a thread");
+        requests++;
     }
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
+void reload_request(void)
+{
+    int error = request(NULL);
+
+    if (error != 0)
+        log_line(FMS_LOG_ERROR, NULL, NULL, "not reloaded: %s",
+                 error == -EBUSY       ? "as many wait for theirs as may"
+                 : error == -ESHUTDOWN ? "the process is about to begin, or to end"
+                                       : strerror(-error));
+}
+
+int reload_start(bool is_dry, struct reloading **result)
+{
+    const cookie_io_functions_t functions = {.write = take_text};
+    struct reloading *reloading = calloc(1, sizeof *reloading);
+    int error;
+
+    if (reloading == NULL)
+        return -ENOMEM;
+    reloading->is_dry = is_dry;
+    reloading->out = fopencookie(reloading, "w", functions);
+    error = reloading->out != NULL ? 0 : -ENOMEM;
+    if (error == 0) {
+        setvbuf(reloading->out, NULL, _IOLBF, BUFSIZ);
+        error = request(reloading);
+        if (error != 0)
+            fclose(reloading->out);
+    }
+    if (error != 0)
+        free(reloading);
+    else
+        *result = reloading;
+    return error;
+}
+
+/* Under `lock`. The first line, or what there is at the end; NULL: none. */
+static char *cut_line(struct reloading *reloading)
+{
+    char *end = reloading->size > 0 ? memchr(reloading->text, '\n', reloading->size) : NULL, *line;
+    size_t n = end != NULL ? (size_t)(end - reloading->text) : reloading->size, cut = end != NULL ? n + 1 : n;
+
+    if (end == NULL && (!reloading->is_over || reloading->size == 0))
+        return NULL;
+    line = strndup(reloading->text, n);
+    reloading->size -= cut;
+    memmove(reloading->text, reloading->text + cut, reloading->size);
+    return line;
+}
+
+int reload_read(struct reloading *reloading, char **line, enum reload_result *result)
+{
+    bool is_over;
+
+    pthread_mutex_lock(&lock);
+    *line = cut_line(reloading);
+    *result = reloading->result;
+    is_over = reloading->is_over;
+    pthread_mutex_unlock(&lock);
+    return *line != NULL ? 1 : is_over ? -ENODATA : 0;
+}
+
+void reload_close(struct reloading *reloading)
+{
+    pthread_mutex_lock(&lock);
+    reloading->is_left = true;
+    release(reloading);
     pthread_mutex_unlock(&lock);
 }
 

@@ -8,12 +8,6 @@
 
 #include "pipeline.h"
 
-enum reload_result {
-    RELOAD_DONE, /* or there was nothing to do */
-    RELOAD_KEPT, /* what failed leaves its pipeline as it was, and it runs */
-    RELOAD_BAD,  /* a file is bad, and nothing has changed */
-};
-
 /* For pipelines that run, or are about to, and live until reload_end, which waits for what is under way. [control] */
 void reload_begin(struct pipeline *const *pipelines, size_t count);
 void reload_end(void);
@@ -25,12 +19,15 @@ enum reload_result reload_run(bool is_dry, FILE *out);
 /* The same on a thread of its own, of which the log tells. Any thread. */
 void reload_request(void);
 
+/* The same, whose words are read as they come. 0; or -EBUSY: as many wait already as may; -ESHUTDOWN: the process is about to begin, or to end;
+ * another negative errno. Whoever reads never waits, and may leave before its end, which changes nothing. Any thread but a lane. */
+struct reloading;
+int reload_start(bool is_dry, struct reloading **reloading);
+/* 1 and a line, without its end, that the caller frees; 0: none for now; -ENODATA: it has ended, with that result. */
+int reload_read(struct reloading *reloading, char **line, enum reload_result *result);
+void reload_close(struct reloading *reloading);
+
 /* What became of them so far. Any thread. */
-struct reload_view {
-    uint64_t results[RELOAD_BAD + 1]; /* by enum reload_result, without dry ones */
-    bool is_last_good;                /* true as long as there was none */
-    int64_t last_at;                  /* since 1970; 0: there was none */
-};
 struct reload_view reload_look(void);
 
 #endif

@@ -96,6 +96,21 @@ int view_reserve(struct pipeline_view *view, const struct stage_view *like, size
  * it has no stages. */
 void view_copy(struct pipeline_view *to, const struct pipeline_view *from);
 void view_forget(struct pipeline_view *view);
+
+/* What became of a reload, and of those of a process so far: see reload.h. */
+enum reload_result {
+    RELOAD_DONE, /* or there was nothing to do */
+    RELOAD_KEPT, /* what failed, or takes a new start, goes on as it was */
+    RELOAD_BAD,  /* a file is bad, and nothing has changed */
+};
+#define RELOAD_RESULTS (RELOAD_BAD + 1u)
+
+struct reload_view {
+    uint64_t results[RELOAD_RESULTS]; /* by enum reload_result, without dry ones */
+    bool is_last_good;                /* true as long as there was none */
+    int64_t last_at;                  /* since 1970; 0: there was none */
+};
+
 #define FLEET_FIELDS 4u  /* of a vehicle */
 #define FLEET_NAME   64u /* bytes of its name that are kept */
 #define FLEET_VALUE  32u /* bytes of a field, with the NUL byte */

@@ -47,6 +47,15 @@ static struct {
     log_sink observer;
     void *observer_user;
     char log[8192]; /* all lines */
+    struct {
+        const char *const
+            *lines; /* to come; NULL ends them, and then comes `result`, or, with `is_slow`, nothing yet */
+        enum reload_result result;
+        _Atomic bool is_slow;
+        int error; /* of a start */
+        bool is_dry;
+        _Atomic unsigned starts, closes;
+    } reload;
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static char names[MANY][64];
@@ -130,13 +139,40 @@ static void fake_observe_log(log_sink observer, void *user)
     pthread_mutex_unlock(&fake.lock);
 }
 
+static int fake_reload_start(bool is_dry, struct reloading **reloading)
+{
+    *reloading = NULL;
+    fake.reload.starts += fake.reload.error == 0;
+    fake.reload.is_dry = is_dry;
+    return fake.reload.error;
+}
+
+static int fake_reload_read(struct reloading *reloading, char **line, enum reload_result *result)
+{
+    (void)reloading;
+    *line = NULL;
+    if (*fake.reload.lines != NULL)
+        *line = strdup(*fake.reload.lines++);
+    *result = fake.reload.result;
+    return *line != NULL ? 1 : fake.reload.is_slow ? 0 : -ENODATA;
+}
+
+static void fake_reload_close(struct reloading *reloading)
+{
+    (void)reloading;
+    fake.reload.closes++;
+}
+
 static const struct admin_host host = {.pipelines = fake_pipelines,
                                        .look = fake_look,
                                        .forget = fake_forget,
                                        .now = fake_now,
                                        .realtime = fake_realtime,
                                        .log = fake_log,
-                                       .observe_log = fake_observe_log};
+                                       .observe_log = fake_observe_log,
+                                       .reload_start = fake_reload_start,
+                                       .reload_read = fake_reload_read,
+                                       .reload_close = fake_reload_close};
 
 /* ---------------------------------------------------------------------------------------------------------- the rig */
 
@@ -162,6 +198,9 @@ static int set_up(void **state)
     fake.emitted = 0;
     fake.total = (struct histogram_view){.sum = 0};
     fake.looks = 0;
+    fake.reload.error = 0;
+    fake.reload.is_slow = false;
+    fake.reload.starts = fake.reload.closes = 0;
     *fake.log = '\0';
     for (size_t i = 0; i < MANY; i++)
         snprintf(names[i], sizeof names[i], i == 0 ? "bridge" : "bridge%zu", i);
@@ -589,6 +628,73 @@ static void each_path_has_its_answer(void **state)
         assert_answer(rig, is_unix, "DELETE /status", OWN, "HTTP/1.1 405", "GET or HEAD");
         assert_answer(rig, is_unix, "OPTIONS *", OWN, "HTTP/1.1 405", "GET or HEAD");
     }
+}
+
+static void a_reload_is_told_as_it_goes_on(void **state)
+{
+    static const char *const lines[] = {"a: sink x: \"y\" -> 2: reopened", "error: \xFF", NULL};
+    struct rig *rig = *state;
+
+    start(rig, "127.0.0.1:0", false);
+    for (enum reload_result i = RELOAD_DONE; i <= RELOAD_BAD; i++) {
+        static const char *const results[] = {"done", "kept", "bad"};
+        char words[256];
+
+        fake.reload.lines = lines;
+        fake.reload.result = i;
+        snprintf(words, sizeof words, "{\"result\":\"%s\"}\n", results[i]);
+        assert_answer(rig, true, "POST /reload", OWN "Content-Length: 0\r\n", "HTTP/1.1 200", words);
+        assert_false(fake.reload.is_dry);
+        fake.reload.lines = lines;
+        assert_answer(rig, true, i > 0 ? "POST /reload?dry=1" : "POST /reload?dry", OWN, "HTTP/1.1 200",
+                      "{\"line\":\"a: sink x: \\\"y\\\" -> 2: reopened\"}\n");
+        assert_true(fake.reload.is_dry);
+        fake.reload.lines = lines;
+        assert_answer(rig, true, "POST /reload", OWN "Content-Length: 3\r\n", "HTTP/1.1 200",
+                      "{\"line\":\"error: \xEF\xBF\xBD\"}\n");
+    }
+    while (fake.reload.closes < 9)
+        usleep(1000);
+    assert_int_equal(fake.reload.starts, 9);
+}
+
+static void a_reload_is_for_who_comes_over_a_unix_socket_and_posts(void **state)
+{
+    struct rig *rig = *state;
+
+    start(rig, "127.0.0.1:0", false);
+    assert_answer(rig, false, "POST /reload", OWN, "HTTP/1.1 403", "over unix sockets only");
+    for (int is_unix = 0; is_unix < 2; is_unix++) {
+        assert_answer(rig, is_unix, "GET /reload", OWN, "HTTP/1.1 405", "Allow: POST");
+        assert_answer(rig, is_unix, "HEAD /reload", OWN, "HTTP/1.1 405", "Allow: POST");
+    }
+    fake.reload.error = -EBUSY;
+    assert_answer(rig, true, "POST /reload", OWN, "HTTP/1.1 409", "come again");
+    fake.reload.error = -ESHUTDOWN;
+    assert_answer(rig, true, "POST /reload", OWN, "HTTP/1.1 503", "not reloaded");
+    assert_int_equal(fake.reload.starts, 0);
+}
+
+/* And holds up nobody. */
+static void a_reload_whose_reader_has_gone_is_read_no_more(void **state)
+{
+    static const char *const lines[] = {"begun", NULL};
+    struct rig *rig = *state;
+    char *text;
+    int fd;
+
+    start(rig, "127.0.0.1:0", false);
+    fake.reload.lines = lines;
+    fake.reload.is_slow = true;
+    fd = dial(rig, true);
+    put(fd, "POST /reload HTTP/1.1\r\n" OWN "\r\n");
+    text = take(fd, "begun");
+    free(text);
+    assert_answer(rig, true, "GET /livez", OWN, "HTTP/1.1 200", "ok");
+    assert_int_equal(fake.reload.closes, 0);
+    close(fd);
+    while (fake.reload.closes == 0)
+        usleep(1000);
 }
 
 static void head_is_an_answer_without_its_text(void **state)
@@ -1053,6 +1159,9 @@ int main(void)
         SERVED(a_step_keeps_the_most_of_its_time),
         SERVED(the_last_warnings_are_kept_and_all_lines_counted),
         SERVED(each_path_has_its_answer),
+        SERVED(a_reload_is_told_as_it_goes_on),
+        SERVED(a_reload_is_for_who_comes_over_a_unix_socket_and_posts),
+        SERVED(a_reload_whose_reader_has_gone_is_read_no_more),
         SERVED(head_is_an_answer_without_its_text),
         SERVED(no_answer_is_good_for_anything_else),
         SERVED(a_connection_serves_one_request_after_the_other),

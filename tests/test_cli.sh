@@ -400,11 +400,11 @@ said err "SIGINT: stopping"
 
 start endless.ini
 wait_for err "endless: starts"
-kill -HUP "$child" # there is no terminal
-wait_for err "reload: nothing has changed"
+kill -HUP "$child" # there is no terminal that could hang up
+wait_for err " reloaded"
 kill -TERM "$child"
 ended 0
-said err "SIGTERM: stopping"
+said err "SIGHUP: reloading"
 
 : >out
 : >err

@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# The file of a pipeline changes while it runs: who asks for that, what is said, and that no record is lost, repeated or out of order.
+#   test_reload.sh FMSPIPE
+set -euo pipefail
+bin=$(cd "$(dirname "$1")" && pwd)
+tests=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=tests/integration/common.sh
+. "$tests/integration/common.sh"
+unset FMSPIPE_ADMIN FMSPIPE_ADMIN_PASSWORD_FILE
+cd "$work"
+here=unix:$work/socket
+
+# fleet CONDITION [MORE]: the file, made anew as an editor does it
+fleet() {
+  cat >fleet.new <<END
+[pipeline]
+drain_timeout = 2s
+[source]
+plugin = fms_sim
+vehicles = 20
+rate = 5000
+sequence = yes
+counts = counts
+[transform check]
+plugin = filter
+condition = $1
+[sink verify]
+plugin = verify_sink
+expect = counts
+report = report
+${2-}
+END
+  mv fleet.new fleet.ini
+}
+
+# asked STATUS ARGUMENT...: into `out` and `err`; said FILE TEXT
+asked() {
+  local wanted=$1 status=0
+  shift
+  timeout 60 "$bin/fmspipe" "$@" >out 2>err || status=$?
+  [ $status = "$wanted" ] || fail "$* ended with $status, not $wanted: $(cat out err)"
+}
+said() { grep -qF -- "$2" "$1" || fail "$1 lacks \"$2\": $(cat "$1")"; }
+kept_promise() { said report 'lost 0, duplicated 0, out of order 0, corrupted 0; promise kept'; }
+healthy() { "$bin/fmspipe" health --ready "$here" >/dev/null 2>&1; }
+
+fleet 'speed >= 0'
+start fleet --admin="$here",127.0.0.1:0 fleet.ini
+until_true 30 "the pipeline is ready" healthy
+
+# --- 1. What is printed, and the exit statuses.
+asked 0 reload "$here"
+said out 'nothing has changed'
+fleet 'speed >= -1'
+for dry in plan 'reload --dry-run' plan; do # it changes nothing, so it says the same again
+  # shellcheck disable=SC2086
+  asked 0 $dry "$here"
+  [ "$(cat out)" = 'fleet: transform check: condition speed >= 0 -> speed >= -1: swapped' ] || fail "$dry: $(cat out)"
+done
+asked 0 reload "$here"
+[ "$(cat out)" = 'fleet: transform check: condition speed >= 0 -> speed >= -1: swapped
+reloaded' ] || fail "reload: $(cat out)"
+asked 0 plan "$here"
+[ "$(cat out)" = 'nothing has changed' ] || fail "what was done is to be done: $(cat out)"
+
+fleet 'speed >=' # no condition
+for ask in plan reload; do
+  asked 2 $ask "$here"
+  said out 'error: fleet.ini:11:'
+done
+said out 'not reloaded: a file is bad, and all goes on as it was'
+rm fleet.ini
+asked 2 reload "$here"
+fleet 'speed >= -1' '[sink copy]
+plugin = file
+path = /nowhere/copy'
+asked 1 reload "$here"
+said out 'fleet: sink copy: comes'
+said out '/nowhere/copy'
+said out 'not reloaded: what failed goes on as it was'
+fleet 'speed >= -1'
+sed -i 's/^drain_timeout.*/&\nname = other/' fleet.ini
+asked 1 plan "$here"
+said out '[pipeline] name takes a new start of fmspipe'
+
+# --- 2. Who may ask, and how.
+said fleet.log 'watch it at http://127.0.0.1:'
+tcp=$(sed -n 's|.*watch it at http://\(.*\)/$|\1|p' fleet.log)
+asked 2 reload "$tcp"
+said err 'over a unix socket only'
+[ "$(curl -s -o out -w '%{http_code}' -X POST "http://$tcp/reload")" = 403 ] || fail "TCP was not refused: $(cat out)"
+said out 'over unix sockets only'
+asked 2 reload more "$here"
+asked 1 reload "unix:$work/nobody"
+
+# --- 3. A reload that takes its time: another waits, and one whose client goes is done all the same.
+dead='[sink dead]
+plugin = mqtt_sink
+server = tcp://127.0.0.1:1
+qos = 1
+topic = x'
+fleet 'speed >= -1' "$dead"
+asked 0 reload "$here"
+said out 'fleet: sink dead: comes'
+fleet 'speed >= -1'
+rm -f first
+"$bin/fmspipe" reload "$here" >first 2>&1 &
+first=$!
+until_true 30 "the first has begun" grep -q 'sink dead: goes' first
+asked 0 reload "$here"
+said out 'nothing has changed'
+wait $first || fail "the first ended with $?"
+said first 'reloaded'
+said fleet.log 'it has gone, and with it'
+fleet 'speed >= -1' "$dead"
+asked 0 reload "$here"
+fleet 'speed >= -2'
+rm -f first
+"$bin/fmspipe" reload "$here" >first 2>&1 &
+first=$!
+until_true 30 "the first has begun" grep -q 'sink dead: goes' first
+kill -KILL $first
+wait $first 2>/dev/null || true
+asked 0 plan "$here"
+[ "$(cat out)" = 'nothing has changed' ] || fail "it was not done: $(cat out)"
+
+# --- 4. SIGHUP: where there is no terminal.
+fleet 'speed >= -3'
+times=$(grep -c ' reloaded$' fleet.log)
+kill -HUP "${pid_of[fleet]}"
+until_true 30 "SIGHUP reloads" logged fleet ' reloaded$' $((times + 1))
+said fleet.log 'reload: fleet: transform check: condition speed >= -2 -> speed >= -3: swapped'
+
+# In a terminal, which could hang up, it stops.
+terminal() { SHELL=/bin/bash script -qec "echo \$\$ >pid; exec $bin/fmspipe terminal.ini" /dev/null <keys >shown; }
+sed 's/counts = counts//; s/^report = report/report = other/; s/^expect.*//' fleet.ini >terminal.ini
+mkfifo keys
+terminal &
+exec 4>keys
+until_true 30 "it runs in a terminal" grep -qs 'terminal: starts' shown
+kill -HUP "$(cat pid)"
+wait $! || fail "in a terminal it ended with $?: $(cat shown)"
+exec 4>&-
+said shown 'SIGHUP: stopping'
+
+# One that is asked for as the process ends holds nothing up.
+for i in 1 2 3 4 5; do
+  start end$i terminal.ini
+  until_true 30 "it runs" logged end$i 'terminal: starts'
+  kill -HUP "${pid_of[end$i]}"
+  stop end$i TERM
+done
+
+# --- 5. Again and again: nothing grows.
+python3 "$tests/reload_often.py" fleet.ini socket "${pid_of[fleet]}" 500 >sizes
+read -r files_before kib_before < <(sed -n 1p sizes)
+read -r files_after kib_after < <(sed -n 2p sizes)
+[ "$files_after" -le "$files_before" ] || fail "$files_before open files became $files_after"
+[ "$((kib_after - kib_before))" -lt 4096 ] || fail "$kib_before KiB became $kib_after"
+stop fleet TERM
+kept_promise
+
+echo "reloads do what the files ask for, and lose nothing"
