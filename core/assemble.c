@@ -830,6 +830,7 @@ int stage_open(struct stage *stage)
     int error = 0;
 
     stage->host.watched = stage->pipeline->is_measured;
+    stage->stalled_since = clock_now();
     if ((stage->plugin->table.traits & FMS_TRAIT_LINK) != 0)
         measures_link(&stage->measures, false, "not connected yet");
     if (stage->plugin->table.open != NULL)

@@ -86,6 +86,7 @@ struct sieve *sieve_new(const char *origin, const char *plugin, const char *cons
         free(sieve);
         return NULL;
     }
+    pipeline_layout(sieve->pipeline); /* as its lane would, had it one: now all say which fields they ask for */
     sieve->passed = &((const struct stand_in *)sieve->pipeline->sinks[0]->instance)->count;
     return sieve;
 }

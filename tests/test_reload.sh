@@ -112,6 +112,7 @@ said out 'nothing has changed'
 wait $first || fail "the first ended with $?"
 said first 'reloaded'
 said fleet.log 'it has gone, and with it'
+! grep -q 'has settled none of them' fleet.log || fail "a stage that has just come is said to hang"
 fleet 'speed >= -1' "$dead"
 asked 0 reload "$here"
 fleet 'speed >= -2'
