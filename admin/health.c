@@ -150,10 +150,12 @@ static void note_oldest(const struct moment *of, size_t i)
 {
     const struct observed *before = of->before;
     const struct stage_view *stage = &of->now->view.stages[i];
-    bool is_same = before != NULL && before->view.stages[i].oldest_at == stage->oldest_at &&
-                   before->view.stages[i].oldest_number == stage->oldest_number;
+    size_t was = before != NULL ? stage_before(&before->view, stage, i) : 0;
+    bool is_same = before != NULL && was < before->view.stage_count &&
+                   before->view.stages[was].oldest_at == stage->oldest_at &&
+                   before->view.stages[was].oldest_number == stage->oldest_number;
 
-    of->now->health.stages[i].moved_at = is_same ? before->health.stages[i].moved_at : of->at;
+    of->now->health.stages[i].moved_at = is_same ? before->health.stages[was].moved_at : of->at;
 }
 
 static bool confirms_nothing(const struct moment *of, size_t i)
@@ -541,8 +543,7 @@ static void phrase(const struct moment *of)
 
 void health_judge(struct observed *now, const struct observed *before, int64_t at, int64_t realtime)
 {
-    bool has_before = before != NULL && before->view.stage_count == now->view.stage_count;
-    const struct moment of = {now, has_before ? before : NULL, at, realtime};
+    const struct moment of = {now, before, at, realtime};
     struct health *health = &now->health;
 
     health->is_live = is_live(&of);

@@ -9,7 +9,9 @@ double histogram_quantile(const struct histogram_view *now, const struct histogr
     double rank = 0, below = 0;
 
     for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
-        counts[i] = now->counts[i] - (before != NULL ? before->counts[i] : 0);
+        bool goes_on = before != NULL && now->counts[i] >= before->counts[i]; /* else it has begun anew */
+
+        counts[i] = now->counts[i] - (goes_on ? before->counts[i] : 0);
         rank += share * (double)counts[i];
     }
     for (size_t i = 0; i < HISTOGRAM_BUCKETS - 1; i++) {

@@ -261,6 +261,15 @@ static void write_log_counts(struct page *page, const void *field)
         sample_of(page, "level", levels[i], counts[i]);
 }
 
+static void write_reloads(struct page *page, const void *field)
+{
+    static const char *const results[] = {[RELOAD_DONE] = "done", [RELOAD_KEPT] = "kept", [RELOAD_BAD] = "bad"};
+    const uint64_t *counts = field;
+
+    for (size_t i = 0; i < RELOAD_RESULTS; i++)
+        sample_of(page, "result", results[i], counts[i]);
+}
+
 /* The fields of /proc/self/stat behind the name, which may hold anything but is in brackets; see proc(5). */
 struct process {
     double user, system, threads, size, resident;
@@ -491,6 +500,9 @@ static void write_connects(struct page *page, const void *field)
 static const struct metric table[] = {
     {"build", INFO, OF_PROCESS, 0, "version", "the version of fmspipe", write_build, 0},
     {"log_messages", COUNTER, OF_PROCESS, 0, "level", "lines of the log", write_log_counts, offsetof(struct observation, log_counts)},
+    {"reloads", COUNTER, OF_PROCESS, 0, "result", "reloads of the files: done, kept (what failed, or takes a new start, goes on as it was) or bad (a file is)", write_reloads, offsetof(struct observation, reload.results)},
+    {"config_last_reload_successful", GAUGE, OF_PROCESS, 0, NULL, "1 while the last reload was done, or there was none; 0: what runs is not what the files say", write_bool, offsetof(struct observation, reload.is_last_good)},
+    {"config_last_reload_seconds", GAUGE, OF_PROCESS, 0, NULL, "when the files were reloaded last, or should have been, in Unix time; 0: never", write_start, offsetof(struct observation, reload.last_at)},
 
     {"pipeline_state", GAUGE, OF_PIPELINE, 0, "state", "1 for the state that the pipeline is in (starting, running, full, draining, stopped or failed), 0 for the others", write_state, 0},
     {"pipeline_live", GAUGE, OF_PIPELINE, 0, NULL, "1 while the lane of the pipeline answers, as /livez says", write_live, 0},

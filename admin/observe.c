@@ -97,10 +97,36 @@ static int latencies_of(const struct pipeline_view *view, struct latencies *to)
 
     if (stages == NULL)
         return -ENOMEM;
-    for (size_t i = 0; i < view->stage_count; i++)
-        stages[i] = (struct stage_latencies){view->stages[i].queue, view->stages[i].far_end};
-    *to = (struct latencies){view->transform, view->total, view->age, stages};
+    for (size_t i = 0; i < view->stage_count; i++) {
+        const struct stage_view *stage = &view->stages[i];
+
+        stages[i] = (struct stage_latencies){stage->name, stage->table, stage->queue, stage->far_end};
+    }
+    *to = (struct latencies){view->transform, view->total, view->age, stages, view->stage_count};
     return 0;
+}
+
+static bool is_of(const struct stage_latencies *latencies, const struct stage_view *stage)
+{
+    return latencies->table == stage->table && strcmp(latencies->name, stage->name) == 0;
+}
+
+/* `earlier` in the order of these stages, with zeros for those that are new; `to` has memory for them. */
+static void earlier_of(const struct pipeline_view *view, const struct latencies *earlier, struct latencies *to)
+{
+    struct stage_latencies *stages = to->stages;
+
+    for (size_t i = 0; i < view->stage_count; i++) {
+        size_t was = i;
+
+        if (was >= earlier->count || !is_of(&earlier->stages[was], &view->stages[i])) {
+            for (was = 0; was < earlier->count && !is_of(&earlier->stages[was], &view->stages[i]); was++)
+                continue;
+        }
+        if (was < earlier->count)
+            stages[i] = earlier->stages[was];
+    }
+    *to = (struct latencies){earlier->transform, earlier->total, earlier->age, stages, view->stage_count};
 }
 
 /* ------------------------------------------------------------------------------------------------- one observation */
@@ -123,9 +149,24 @@ void observation_unref(struct observation *observation)
     free(observation);
 }
 
+size_t stage_before(const struct pipeline_view *before, const struct stage_view *stage, size_t i)
+{
+    size_t was = i;
+
+    if (was < before->stage_count && before->stages[was].table == stage->table &&
+        strcmp(before->stages[was].name, stage->name) == 0)
+        return was;
+    for (was = 0; was < before->stage_count; was++) {
+        if (before->stages[was].table == stage->table && strcmp(before->stages[was].name, stage->name) == 0)
+            break;
+    }
+    return was;
+}
+
+/* What counts less than before has begun anew. */
 static double rate_of(uint64_t now, uint64_t before, int64_t time)
 {
-    return time > 0 ? (double)(now - before) * (double)FMS_SECOND / (double)time : 0;
+    return time > 0 && now > before ? (double)(now - before) * (double)FMS_SECOND / (double)time : 0;
 }
 
 /* From the lane's own times; a lane that has not answered has moved nothing that we know of. */
@@ -137,9 +178,11 @@ static void fill_rates(struct observed *now, const struct observed *before)
     now->received_rate = rate_of(view->counts.emitted, old->counts.emitted, time);
     now->delivered_rate = rate_of(view->counts.delivered, old->counts.delivered, time);
     now->rejected_rate = rate_of(view->counts.rejected, old->counts.rejected, time);
-    for (size_t i = 0; i < view->stage_count && i < old->stage_count; i++) {
-        const struct stage_view *stage = &view->stages[i], *was = &old->stages[i];
+    for (size_t i = 0; i < view->stage_count; i++) {
+        const struct stage_view *stage = &view->stages[i], *was = &old->stages[stage_before(old, stage, i)];
 
+        if (was == old->stages + old->stage_count)
+            continue;
         now->rates[i] = (struct stage_rates){
             rate_of(stage->records_in, was->records_in, time), rate_of(stage->records_out, was->records_out, time),
             rate_of(stage->bytes_in, was->bytes_in, time), rate_of(stage->bytes_out, was->bytes_out, time)};
@@ -162,12 +205,8 @@ static int observe(struct observer *self, size_t i, const struct observed *befor
     now->earlier.stages = calloc(now->view.stage_count + 1, sizeof *now->earlier.stages);
     if (now->rates == NULL || now->health.stages == NULL || now->earlier.stages == NULL)
         return -ENOMEM;
-    if (earlier != NULL) {
-        struct stage_latencies *stages = now->earlier.stages;
-
-        memcpy(stages, earlier->stages, now->view.stage_count * sizeof *stages);
-        now->earlier = (struct latencies){earlier->transform, earlier->total, earlier->age, stages};
-    }
+    if (earlier != NULL)
+        earlier_of(&now->view, earlier, &now->earlier);
     if (before != NULL)
         fill_rates(now, before);
     health_judge(now, before, whole->at, whole->realtime);
@@ -196,6 +235,7 @@ static struct observation *observe_all(struct observer *self, const struct obser
     for (size_t i = 0; i < self->count && error == 0; i++)
         error = observe(self, i, before != NULL ? &before->pipelines[i] : NULL, &pipelines[i], now);
     copy_lines(self, now);
+    now->reload = self->host->reload_look();
     if (error == 0)
         return now;
     observation_unref(now);

@@ -41,8 +41,11 @@ struct health {
 struct latencies {
     struct histogram_view transform, total, age;
     struct stage_latencies {
+        const char *name;
+        const struct fms_plugin *table;
         struct histogram_view queue, far_end;
-    } * stages; /* as many as the view has */
+    } * stages;
+    size_t count; /* as many as the view has */
 };
 
 struct observed {
@@ -71,7 +74,8 @@ struct observation {
     int64_t started;      /* the process; realtime */
     struct observed *pipelines;
     size_t count;
-    uint64_t log_counts[4];              /* by enum fms_level */
+    uint64_t log_counts[4]; /* by enum fms_level */
+    struct reload_view reload;
     struct logged lines[OBSERVED_LINES]; /* warnings and errors, the latest last */
     size_t line_count;
     _Atomic unsigned references;
@@ -90,6 +94,10 @@ struct history {
     } points[HISTORY_STEPS];
     size_t count, next; /* points[next] is the oldest, once all are taken */
 };
+
+/* Stages come and go while they are looked at. The place in `before` of the one that goes on in this one, of the same name and plugin;
+ * stage_count of `before`: none, it is new. `i`: where it stands now. */
+size_t stage_before(const struct pipeline_view *before, const struct stage_view *stage, size_t i);
 
 /* The value below which a share of what came after `before` (NULL: of all) lies, seconds: interpolated within its bucket, and at
  * most the highest bound. NAN: nothing came. */

@@ -39,6 +39,7 @@ static struct {
     _Atomic int64_t now;
     int64_t step;     /* 0: the system's clock; else it moves by `step` at each look */
     bool is_silent;   /* the lanes */
+    size_t shape;     /* which stages there are between source and sink: 0: none */
     uint64_t emitted; /* of each pipeline, at the last look; 100 more at each */
     struct histogram_view total;
     size_t in_flight;
@@ -81,10 +82,14 @@ static int64_t fake_realtime(void)
     return INT64_C(1800000000) * FMS_SECOND;
 }
 
+#define FAKE_SHAPES 4u
+
 static bool fake_look(void *user, size_t i, struct pipeline_view *to, int64_t patience)
 {
     static const struct fms_plugin table = {.name = "made_up", .version = "1", .summary = "Nothing"};
-    struct stage_view *stages = calloc(2, sizeof *stages);
+    static const struct fms_plugin other = {.name = "another", .version = "1", .summary = "Nothing"};
+    struct stage_view *stages = calloc(2 + FAKE_SHAPES, sizeof *stages);
+    size_t n = 1;
 
     (void)user, (void)patience;
     assert_non_null(stages);
@@ -94,7 +99,20 @@ static bool fake_look(void *user, size_t i, struct pipeline_view *to, int64_t pa
     }
     fake.looks++;
     stages[0] = (struct stage_view){.name = "source", .role = FMS_SOURCE, .table = &table, .records_out = fake.emitted};
-    stages[1] = (struct stage_view){.name = "sink far", .role = FMS_SINK, .table = &table, .records_in = fake.emitted};
+    if (fake.shape == 1 || fake.shape == 2) /* of the same name, but another plugin's, and counted anew */
+        stages[n++] = (struct stage_view){.name = "transform check",
+                                          .role = FMS_TRANSFORM,
+                                          .table = fake.shape == 1 ? &table : &other,
+                                          .records_in = fake.shape == 1 ? fake.emitted : 3};
+    if (fake.shape == 2 || fake.shape == 3)
+        stages[n++] = (struct stage_view){.name = "sink near", .role = FMS_SINK, .table = &table, .records_in = 7};
+    stages[n++] = (struct stage_view){.name = "sink far",
+                                      .role = FMS_SINK,
+                                      .table = &table,
+                                      .records_in = fake.emitted,
+                                      .oldest_at = fake.oldest_at,
+                                      .oldest_number = 1};
+    stages[n - 1].queue.counts[0] = fake.emitted;
     *to = (struct pipeline_view){.name = names[i],
                                  .file = "made_up.ini",
                                  .shown_at = fake_now(),
@@ -105,7 +123,7 @@ static bool fake_look(void *user, size_t i, struct pipeline_view *to, int64_t pa
                                  .in_flight = fake.in_flight,
                                  .oldest_at = fake.oldest_at,
                                  .stages = stages,
-                                 .stage_count = 2};
+                                 .stage_count = n};
     return !fake.is_silent;
 }
 
@@ -163,6 +181,11 @@ static void fake_reload_close(struct reloading *reloading)
     fake.reload.closes++;
 }
 
+static struct reload_view fake_reload_look(void)
+{
+    return (struct reload_view){.is_last_good = true};
+}
+
 static const struct admin_host host = {.pipelines = fake_pipelines,
                                        .look = fake_look,
                                        .forget = fake_forget,
@@ -172,7 +195,8 @@ static const struct admin_host host = {.pipelines = fake_pipelines,
                                        .observe_log = fake_observe_log,
                                        .reload_start = fake_reload_start,
                                        .reload_read = fake_reload_read,
-                                       .reload_close = fake_reload_close};
+                                       .reload_close = fake_reload_close,
+                                       .reload_look = fake_reload_look};
 
 /* ---------------------------------------------------------------------------------------------------------- the rig */
 
@@ -195,6 +219,8 @@ static int set_up(void **state)
     fake.count = 1;
     fake.now = fake.step = 0;
     fake.is_silent = false;
+    fake.shape = 0;
+    fake.oldest_at = 0;
     fake.emitted = 0;
     fake.total = (struct histogram_view){.sum = 0};
     fake.looks = 0;
@@ -537,6 +563,44 @@ static void the_last_quarter_of_an_hour_is_kept(void **state)
     seen = observer_latest(observer);
     assert_int_equal(seen->pipelines[0].view.total.counts[0] - seen->pipelines[0].earlier.total.counts[0], 10 * 12);
     observation_unref(seen);
+    observer_free(observer);
+    close(fd);
+}
+
+/* What is known of a stage follows it, wherever it stands; of one that is new nothing is known. */
+static void stages_come_and_go_while_they_are_looked_at(void **state)
+{
+    int fd = eventfd(0, EFD_CLOEXEC);
+    struct observer *observer;
+    int64_t moved_at = 0;
+
+    (void)state;
+    fake.now = FMS_SECOND;
+    fake.step = HISTORY_STEP;
+    fake.oldest_at = 1;
+    observer = observer_new(&host, fd);
+    assert_non_null(observer);
+    for (size_t i = 1; i < 60; i++) {
+        struct observation *seen;
+        const struct observed *pipeline;
+        size_t far;
+
+        fake.shape = i % FAKE_SHAPES;
+        observer_look(observer);
+        seen = observer_latest(observer);
+        pipeline = &seen->pipelines[0];
+        far = pipeline->view.stage_count - 1;
+        assert_true(fabs(pipeline->rates[far].records_in - 20) < 1e-9);
+        for (size_t k = 1; k < far; k++)
+            assert_true(pipeline->rates[k].records_in == 0);
+        if (i > 1)
+            assert_int_equal(pipeline->health.stages[far].moved_at, moved_at);
+        moved_at = pipeline->health.stages[far].moved_at;
+        if (i > 13)
+            assert_int_equal(pipeline->view.stages[far].queue.counts[0] - pipeline->earlier.stages[far].queue.counts[0],
+                             100 * 12);
+        observation_unref(seen);
+    }
     observer_free(observer);
     close(fd);
 }
@@ -1156,6 +1220,7 @@ int main(void)
         cmocka_unit_test(a_quantile_lies_within_its_bucket),
         SERVED(rates_are_told_by_the_lane_s_clock),
         SERVED(the_last_quarter_of_an_hour_is_kept),
+        SERVED(stages_come_and_go_while_they_are_looked_at),
         SERVED(a_step_keeps_the_most_of_its_time),
         SERVED(the_last_warnings_are_kept_and_all_lines_counted),
         SERVED(each_path_has_its_answer),

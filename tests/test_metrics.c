@@ -73,6 +73,9 @@ static void each_series_is_there_from_the_start(void **state)
     (void)state;
     expect("fmspipe_build_info{version=\"" FMS_VERSION "\"} 1");
     expect("fmspipe_log_messages_total{level=\"error\"} 0");
+    expect("fmspipe_reloads_total{result=\"kept\"} 0");
+    expect("fmspipe_config_last_reload_successful 0");
+    expect("fmspipe_config_last_reload_seconds 0.000");
     expect("fmspipe_records_received_total{pipeline=\"bridge\"} 0");
     expect("fmspipe_records_received_total{pipeline=\"vehicle\"} 0");
     expect("fmspipe_pipeline_state{pipeline=\"bridge\",state=\"starting\"} 1");

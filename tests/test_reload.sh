@@ -152,6 +152,19 @@ for i in 1 2 3 4 5; do
   stop end$i TERM
 done
 
+# What is told of them to those who watch.
+reloads() { curl -s --unix-socket socket http://fmspipe/status | jq -c .reload; }
+counted() { [ "$(reloads | jq "$1")" = true ]; }
+until_true 30 "/status has counted them" counted '.done == 8 and .kept == 1 and .bad == 2 and .good and .last > 1e9'
+fleet 'speed >='
+asked 2 reload "$here"
+until_true 30 "/status tells that the last one was bad" counted '.bad == 3 and (.good | not)'
+curl -s --unix-socket socket http://fmspipe/metrics >metrics
+for line in 'fmspipe_config_last_reload_successful 0' 'fmspipe_reloads_total{result="bad"} 3' 'fmspipe_reloads_total{result="kept"} 1'; do
+  grep -qxF "$line" metrics || fail "/metrics lacks $line"
+done
+fleet 'speed >= -3'
+
 # --- 5. Again and again: nothing grows.
 python3 "$tests/reload_often.py" fleet.ini socket "${pid_of[fleet]}" 500 >sizes
 read -r files_before kib_before < <(sed -n 1p sizes)

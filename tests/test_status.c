@@ -79,6 +79,7 @@ static void it_tells_of_the_process(void **state)
     assert_int_equal(json_integer_value(at("pid")), getpid());
     expect("live", "true");
     expect("ready", "false");
+    expect("reload", "{\"done\":0,\"kept\":0,\"bad\":0,\"last\":null,\"good\":false}");
     expect("log", "{\"error\":0,\"warn\":0,\"info\":4,\"debug\":0}");
     expect("warnings.0", "{\"time\":1795521599.999,\"level\":\"warn\",\"pipeline\":\"bridge\",\"stage\":\"sink kafka\","
                          "\"text\":\"late \xEF\xBF\xBDor\"}");
