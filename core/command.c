@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "assemble.h"
+#include "file_watch.h"
 #include "loader.h"
 #include "new_plugin.h"
+#include "reload.h"
 #include "runner.h"
 #include "test.h"
 #include "test_section.h"
@@ -163,6 +165,26 @@ static bool has_pipeline(const struct pipelines *all, const char *name)
     return false;
 }
 
+static void reload_files(void)
+{
+    reload_request(false);
+}
+
+static int run_followed(const struct arguments *arguments, const struct pipelines *all)
+{
+    struct file_watch *watch = NULL;
+    int error = 0;
+
+    if (arguments->is_watching) {
+        watch = file_watch_start(arguments->words, arguments->count, reload_files);
+        error = watch == NULL ? -EIO : 0;
+    }
+    if (error == 0)
+        error = runner_run(all->items, all->count, arguments->until);
+    file_watch_stop(watch);
+    return error;
+}
+
 /* The watch begins before anything is opened, so that an address that is taken stops nothing that runs. */
 static int run_watched(const struct arguments *arguments, const struct pipelines *all)
 {
@@ -170,7 +192,7 @@ static int run_watched(const struct arguments *arguments, const struct pipelines
 
     if (error != 0)
         return error == -EINVAL ? EXIT_CONFIGURATION : EXIT_FAILED;
-    error = runner_run(all->items, all->count, arguments->until);
+    error = run_followed(arguments, all);
     admin_end();
     return error != 0 ? EXIT_FAILED : EXIT_DONE;
 }

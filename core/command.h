@@ -19,6 +19,7 @@ struct arguments {
     enum describe_format format;
     const char *type; /* NULL: not said */
     int64_t timeout;
+    bool is_watching; /* run: reloads when a file changes */
     struct admin_options admin;
     struct client_options client;
     char **words; /* behind the command */

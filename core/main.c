@@ -22,6 +22,7 @@ static const char options_usage[] =
     "  --admin-password-file=FILE  its first line is the password, for other addresses than the machine's own: run "
     "asks for\n"
     "                              it, health, status and top give it (also: FMSPIPE_ADMIN_PASSWORD_FILE)\n"
+    "  --watch                     run: reload when a file has changed\n"
     "  --until=NAME                run: stop all pipelines when this one has ended\n"
     "  --timeout=SECONDS           probe: how long to try each stage (10)\n"
     "  --format=table|json|markdown|man   describe: how to print (table)\n"
@@ -225,6 +226,9 @@ static int parse_option(int option, const char *name, char **argv, struct argume
     case LONG | 'u':
         arguments->until = optarg;
         break;
+    case LONG | 'i':
+        arguments->is_watching = true;
+        break;
     case LONG | 't':
         seconds = strtol(optarg, &end, 10);
         choice = *end != '\0' || seconds <= 0 || seconds > 86400 ? -1 : 0;
@@ -256,6 +260,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, c
         {"plugin-dir", required_argument, NULL, LONG | 'p'},
         {"log-format", required_argument, NULL, LONG | 'f'},
         {"log-level", required_argument, NULL, LONG | 'l'},
+        {"watch", no_argument, NULL, LONG | 'i'},
         {"until", required_argument, NULL, LONG | 'u'},
         {"timeout", required_argument, NULL, LONG | 't'},
         {"format", required_argument, NULL, LONG | 'd'},

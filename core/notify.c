@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -41,12 +42,13 @@ struct notify {
     struct sockaddr_un address;
     socklen_t address_size;
     bool has_watchdog;
-    int64_t pause;    /* between what is told and the next question */
-    int64_t due_at;   /* the next question, or answer */
-    int64_t asked_at; /* the first question since all lanes had answered; 0: none */
-    bool is_answer;   /* what is due */
-    bool is_ready;    /* READY=1 was told */
-    bool is_stopping; /* STOPPING=1 was */
+    int64_t pause;            /* between what is told and the next question */
+    int64_t due_at;           /* the next question, or answer */
+    int64_t asked_at;         /* the first question since all lanes had answered; 0: none */
+    bool is_answer;           /* what is due */
+    _Atomic bool is_ready;    /* READY=1 was told */
+    _Atomic bool is_stopping; /* STOPPING=1 was */
+    bool is_reloading;        /* RELOADING=1 was, by the only reload that there is at a time */
     size_t count;
     struct notified lanes[];
 };
@@ -282,6 +284,19 @@ int64_t notify_turn(struct notify *notify, int64_t ends_at)
     ask(notify, now);
     notify->is_answer = true;
     return notify->due_at = now + ANSWER;
+}
+
+/* sd_notify(3): MONOTONIC_USEC tells an answer to this reload from one to another. */
+void notify_reload(void *user, bool is_over)
+{
+    struct notify *notify = user;
+    char text[64] = "READY=1\n";
+
+    if (notify == NULL || (is_over ? !notify->is_reloading : !notify->is_ready || notify->is_stopping))
+        return;
+    if (!is_over)
+        snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%" PRId64 "\n", clock_now() / 1000);
+    notify->is_reloading = tell(notify, text, strlen(text)) && !is_over;
 }
 
 void notify_close(struct notify *notify, bool was_good)

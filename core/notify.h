@@ -19,6 +19,9 @@ struct notify *notify_open(struct pipeline *const *pipelines, size_t count);
  * each lane that has not ended has answered since it was told last, at a third of the time-out at the latest. */
 int64_t notify_turn(struct notify *notify, int64_t ends_at);
 
+/* For reload_begin, with a struct notify, or NULL: RELOADING=1 and READY=1 around a reload. Any thread. */
+void notify_reload(void *notify, bool is_over);
+
 /* After the run: READY=1 of a good one, and STOPPING=1, where it was too short for them. [control] */
 void notify_close(struct notify *notify, bool was_good);
 

@@ -18,12 +18,16 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards what follows 
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static struct pipeline *const *pipelines;
 static size_t pipeline_count; /* 0: there is nothing to reload, or no more */
-static unsigned requests;     /* threads that are to reload, or do */
+static void (*teller)(void *user, bool is_over);
+static void *teller_user;
+static unsigned requests; /* threads that are to reload, or do */
 static struct reload_view view = {.is_last_good = true};
 
-void reload_begin(struct pipeline *const *all, size_t count)
+void reload_begin(struct pipeline *const *all, size_t count, void (*tell)(void *user, bool is_over), void *user)
 {
     pthread_mutex_lock(&lock);
+    teller = tell;
+    teller_user = user;
     pipelines = all;
     pipeline_count = count;
     pthread_mutex_unlock(&lock);
@@ -90,7 +94,7 @@ static void log_lines(char *text)
 }
 
 /* What is planned, to `out`, or to the log; how many changes. */
-static size_t print_plans(struct plan *const *plans, size_t count, FILE *out)
+static size_t print_plans(struct plan *const *plans, size_t count, bool is_told, FILE *out)
 {
     char *text = NULL;
     size_t size = 0, n = 0;
@@ -98,7 +102,7 @@ static size_t print_plans(struct plan *const *plans, size_t count, FILE *out)
 
     for (size_t i = 0; i < count && to != NULL; i++)
         n += plan_print(plans[i], to);
-    if (n == 0 && to != NULL)
+    if (n == 0 && to != NULL && is_told)
         fputs("nothing has changed\n", to);
     if (out != NULL) {
         fflush(out); /* before it is done, which may take a while */
@@ -109,12 +113,15 @@ static size_t print_plans(struct plan *const *plans, size_t count, FILE *out)
     return n;
 }
 
-static enum reload_result run(bool is_dry, size_t count, FILE *out)
+static enum reload_result run(bool is_dry, size_t count, bool *is_told, FILE *out)
 {
     enum reload_result result;
     struct plan **plans = make_plans(count, &result);
 
-    if (plans != NULL && print_plans(plans, count, out) > 0 && !is_dry)
+    size_t changes = plans != NULL ? print_plans(plans, count, *is_told, out) : 0;
+
+    *is_told = *is_told || changes > 0;
+    if (changes > 0 && !is_dry)
         result = apply(plans, count);
     for (size_t i = 0; i < count && plans != NULL; i++)
         plan_free(plans[i]);
@@ -122,7 +129,7 @@ static enum reload_result run(bool is_dry, size_t count, FILE *out)
     return result;
 }
 
-static void note(enum reload_result result)
+static void note(enum reload_result result, bool is_told)
 {
     pthread_mutex_lock(&lock);
     view.results[result]++;
@@ -130,13 +137,13 @@ static void note(enum reload_result result)
     view.last_at = clock_realtime();
     pthread_mutex_unlock(&lock);
     if (result == RELOAD_DONE)
-        log_line(FMS_LOG_INFO, NULL, NULL, "reloaded");
+        log_line(is_told ? FMS_LOG_INFO : FMS_LOG_DEBUG, NULL, NULL, "reloaded");
     else /* as of a file, for that is not held back where it comes again */
-        log_config(FMS_LOG_ERROR, "reload", 0, "not done: %s; see above",
+        log_config(FMS_LOG_ERROR, "reload", 0, "not reloaded: %s; see above",
                    result == RELOAD_BAD ? "a file is bad, and all goes on as it was" : "what failed goes on as it was");
 }
 
-enum reload_result reload_run(bool is_dry, FILE *out)
+static enum reload_result take_turn(bool is_dry, bool is_told, FILE *out)
 {
     enum reload_result result = RELOAD_KEPT;
     size_t count;
@@ -147,15 +154,24 @@ enum reload_result reload_run(bool is_dry, FILE *out)
     pthread_mutex_unlock(&lock);
     log_capture(out);
     if (count == 0) {
-        log_config(FMS_LOG_ERROR, "reload", 0, "not done: the process is about to end");
+        log_config(FMS_LOG_ERROR, "reload", 0, "not reloaded: the process is about to end");
     } else {
-        result = run(is_dry, count, out);
+        if (!is_dry && teller != NULL)
+            teller(teller_user, false);
+        result = run(is_dry, count, &is_told, out);
         if (!is_dry)
-            note(result);
+            note(result, is_told);
+        if (!is_dry && teller != NULL)
+            teller(teller_user, true);
     }
     log_capture(NULL);
     pthread_mutex_unlock(&turn);
     return result;
+}
+
+enum reload_result reload_run(bool is_dry, FILE *out)
+{
+    return take_turn(is_dry, true, out);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ requests */
@@ -211,28 +227,39 @@ static ssize_t take_text(void *user, const char *text, size_t n)
     return (ssize_t)n;
 }
 
-static void *run_request(void *user)
+static void end_request(void)
 {
-    struct reloading *reloading = user;
-    enum reload_result result = reload_run(reloading != NULL && reloading->is_dry,
-                                           reloading != NULL ? reloading->out : NULL);
-
-    if (reloading != NULL)
-        fclose(reloading->out);
-    pthread_mutex_lock(&lock);
-    if (reloading != NULL) {
-        reloading->result = result;
-        reloading->is_over = true;
-        release(reloading);
-    }
     requests--;
     pthread_cond_broadcast(&changed);
+}
+
+/* Nobody reads, and the log tells. `user`: whether also that there was nothing to do. */
+static void *run_alone(void *user)
+{
+    take_turn(false, user != NULL, NULL);
+    pthread_mutex_lock(&lock);
+    end_request();
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+static void *run_read(void *user)
+{
+    struct reloading *reloading = user;
+    enum reload_result result = take_turn(reloading->is_dry, true, reloading->out);
+
+    fclose(reloading->out);
+    pthread_mutex_lock(&lock);
+    reloading->result = result;
+    reloading->is_over = true;
+    release(reloading);
+    end_request();
     pthread_mutex_unlock(&lock);
     return NULL;
 }
 
 /* 0 or a negative errno, as reload_start. */
-static int request(struct reloading *reloading)
+static int request(void *(*work)(void *), void *user)
 {
     pthread_t thread;
     int error;
@@ -240,7 +267,7 @@ static int request(struct reloading *reloading)
     pthread_mutex_lock(&lock);
     error = pipeline_count == 0 ? -ESHUTDOWN : requests == REQUESTS ? -EBUSY : 0;
     if (error == 0)
-        error = -thread_start(&thread, run_request, reloading);
+        error = -thread_start(&thread, work, user);
     if (error == 0) {
         pthread_detach(thread);
         requests++;
@@ -249,11 +276,11 @@ static int request(struct reloading *reloading)
     return error;
 }
 
-void reload_request(void)
+void reload_request(bool is_told)
 {
-    int error = request(NULL);
+    int error = request(run_alone, is_told ? &view : NULL);
 
-    if (error != 0)
+    if (error != 0 && (is_told || error != -ESHUTDOWN))
         log_line(FMS_LOG_ERROR, NULL, NULL, "not reloaded: %s",
                  error == -EBUSY       ? "as many wait for theirs as may"
                  : error == -ESHUTDOWN ? "the process is about to begin, or to end"
@@ -273,7 +300,7 @@ int reload_start(bool is_dry, struct reloading **result)
     error = reloading->out != NULL ? 0 : -ENOMEM;
     if (error == 0) {
         setvbuf(reloading->out, NULL, _IOLBF, BUFSIZ);
-        error = request(reloading);
+        error = request(run_read, reloading);
         if (error != 0)
             fclose(reloading->out);
     }

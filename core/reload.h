@@ -8,16 +8,17 @@
 
 #include "pipeline.h"
 
-/* For pipelines that run, or are about to, and live until reload_end, which waits for what is under way. [control] */
-void reload_begin(struct pipeline *const *pipelines, size_t count);
+/* For pipelines that run, or are about to, and live until reload_end, which waits for what is under way. `tell` (NULL: nobody) is called
+ * when one begins that is no dry one, and when it is over, by whoever does it. [control] */
+void reload_begin(struct pipeline *const *pipelines, size_t count, void (*tell)(void *user, bool is_over), void *user);
 void reload_end(void);
 
 /* Reads all files, and only if all are good does what they ask for, pipeline by pipeline; `is_dry`: only says what that would be. The plan,
  * a line for each change, and what went wrong go to `out`, which may be NULL. Any thread but a lane or the main one. */
 enum reload_result reload_run(bool is_dry, FILE *out);
 
-/* The same on a thread of its own, of which the log tells. Any thread. */
-void reload_request(void);
+/* The same on a thread of its own, of which the log tells; unless `is_told`, only if something changes, or fails. Any thread. */
+void reload_request(bool is_told);
 
 /* The same, whose words are read as they come. 0; or -EBUSY: as many wait already as may; -ESHUTDOWN: the process is about to begin, or to end;
  * another negative errno. Whoever reads never waits, and may leave before its end, which changes nothing. Any thread but a lane. */

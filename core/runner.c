@@ -192,7 +192,7 @@ static void take_signal(struct runner *runners, size_t count, const struct signa
 {
     if (is_reload(info, stopping)) {
         log_line(FMS_LOG_INFO, NULL, NULL, "SIGHUP: reloading");
-        reload_request();
+        reload_request(true);
     } else if (stopping->signalled_at == 0) {
         stopping->signalled_at = clock_now();
         stop_all(runners, count, stopping);
@@ -291,7 +291,7 @@ static int run_open(struct pipeline *const *pipelines, size_t count, int signal_
 
     if (runners != NULL && ended_fd >= 0) {
         start_all(runners, pipelines, count, ended_fd, &stopping);
-        reload_begin(pipelines, count);
+        reload_begin(pipelines, count, notify_reload, notify);
         wait_for_all(runners, count, signal_fd, ended_fd, until, &stopping, notify);
         reload_end();
         result = result_of(runners, count);

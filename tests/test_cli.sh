@@ -109,7 +109,7 @@ END
 # --- what it says of itself
 expect 0 --help
 said out "usage: fmspipe"
-said out "exit status: 0 done; 1 a failure, records left unsettled, a test that failed, or not healthy; 2 bad configuration"
+said out "exit status: 0 done; 1 a failure, records left unsettled, a test that failed, not healthy, or not reloaded; 2 bad configuration"
 [ ! -s err ] || fail "--help wrote to stderr"
 expect 0 --version
 grep -qE '^fmspipe [0-9]+\.[0-9]+\.[0-9]+$' out || fail "--version is no version"

@@ -10,7 +10,7 @@ child=
 trap 'if [ -n "$child" ]; then kill -KILL "$child" 2>/dev/null || true; fi; rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*" >&2; cat "$work"/*.log >&2; exit 1; }
 
-sed "s|^ExecStart=/usr/bin/fmspipe|ExecStart=$fmspipe|" "$root/deploy/fmspipe@.service" >"$work/fmspipe@.service"
+sed "s|^\(Exec[A-Za-z]*=\)/usr/bin/fmspipe|\1$fmspipe|" "$root/deploy/fmspipe@.service" >"$work/fmspipe@.service"
 if command -v systemd-analyze >/dev/null; then
   systemd-analyze verify --man=no "$work/fmspipe@test.service" >"$work/verify.log" 2>&1 || fail "systemd does not take the unit"
   [ ! -s "$work/verify.log" ] || fail "systemd has something to say of the unit"

@@ -49,7 +49,7 @@ class Manager:
                 file.write(texts.get(name, PIPELINE).format(name=name, drain=drain, work=work))
         self.log = f"{work}/log"
         self.child = subprocess.Popen([fmspipe] + [f"{work}/{name}.ini" for name in names], env=environment,
-                                      stderr=open(self.log, "w"))
+                                      stdin=subprocess.DEVNULL, stderr=open(self.log, "w"))
 
     def hear(self, timeout):
         """One datagram, as a dictionary; None: none came."""
@@ -145,6 +145,18 @@ def ready_once_when_all_lanes_run(work):
     manager.expect(all("READY" not in said for said in manager.told[stopping:]), "ready while it stops")
 
 
+def a_reload_is_told_from_its_begin_to_its_end(work):
+    manager = Manager(work)
+    manager.until("READY", lambda said: "READY" in said)
+    for _ in range(2):
+        before = time.monotonic_ns() // 1000
+        manager.child.send_signal(signal.SIGHUP)
+        said = manager.until("RELOADING", lambda said: said.get("RELOADING") == "1")
+        manager.expect(before <= int(said["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000, said)
+        manager.until("READY", lambda said: said.get("READY") == "1")
+    manager.stop()
+
+
 def status_says_what_flows(work):
     manager = Manager(work, watchdog=300_000)
     said = manager.until("rates", lambda said: re.search(r"[1-9][\d.]*/s in, [1-9][\d.]*/s confirmed", status_of(said)))
@@ -217,7 +229,7 @@ def nobody_listens(work):
     manager.expect("cannot be told how it goes (NOTIFY_SOCKET): No such file" in open(manager.log).read(), "no word of it")
 
 
-for test in (ready_once_when_all_lanes_run, status_says_what_flows, the_watchdog_is_fed_by_lanes,
+for test in (ready_once_when_all_lanes_run, a_reload_is_told_from_its_begin_to_its_end, status_says_what_flows, the_watchdog_is_fed_by_lanes,
              lanes_that_have_ended_are_not_asked, another_process_s_watchdog, stopping_asks_for_time, a_short_run_is_ready_too, nobody_listens):
     with tempfile.TemporaryDirectory() as work:
         test(work)

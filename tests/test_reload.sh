@@ -174,4 +174,50 @@ read -r files_after kib_after < <(sed -n 2p sizes)
 stop fleet TERM
 kept_promise
 
+# --- 6. --watch: an editor's new file, and a folder that Kubernetes puts behind a symbolic link.
+swapped() { logged "$1" "condition speed >= $2 -> speed >= $3: swapped"; }
+fleet 'speed >= 0'
+start watched --watch --log-level=debug fleet.ini
+until_true 30 "it runs" logged watched 'fleet: starts'
+cp fleet.ini copy
+mv copy fleet.ini # it holds the same
+fleet 'speed >= -1'
+until_true 30 "an editor is noticed" swapped watched 0 -1
+mkdir elsewhere
+touch elsewhere/report report.other # beside it, and not it
+sed 's/speed >= -1/speed >= -2/' -i fleet.ini
+until_true 30 "sed -i is noticed" swapped watched -1 -2
+cat fleet.ini >elsewhere/kept
+sed 's/speed >= -2/speed >= -3/' elsewhere/kept >fleet.ini # in place
+until_true 30 "what is written in place is noticed" swapped watched -2 -3
+sed 's/speed >= -3/speed >=/' -i fleet.ini
+until_true 30 "a bad file is told" logged watched 'not reloaded: a file is bad'
+fleet 'speed >= -3'
+until_true 30 "the good one is there again" logged watched 'debug reloaded'
+[ "$(grep -c 'info  reloaded' watched.log)" = 3 ] || fail "it reloaded more often than the file changed: $(grep reloaded watched.log)"
+stop watched TERM
+kept_promise
+
+# map FOLDER CONDITION: as the kubelet does it
+map() {
+  mkdir "map/..$1"
+  fleet "$2"
+  mv fleet.ini "map/..$1/fleet.ini"
+  ln -s "..$1" map/..data_tmp
+  mv -T map/..data_tmp map/..data
+}
+mkdir map
+map 2026_11_29 'speed >= 0'
+ln -s ..data/fleet.ini map/fleet.ini
+start mapped map/fleet.ini --watch
+until_true 30 "it runs" logged mapped 'fleet: starts'
+map 2026_11_30 'speed >= -1'
+rm -r map/..2026_11_29
+until_true 30 "the link is followed" swapped mapped 0 -1
+map 2026_12_01 'speed >= -2'
+rm -r map/..2026_11_30
+until_true 30 "the link is followed again" swapped mapped -1 -2
+stop mapped TERM
+kept_promise
+
 echo "reloads do what the files ask for, and lose nothing"
