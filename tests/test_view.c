@@ -990,6 +990,44 @@ static void a_plugin_s_own_measures_are_shown(void **state)
     assert_int_equal(copy.stage_count, 0);
 }
 
+/* ------------------------------------------------------------------------------------------------- other stages, later */
+
+static void a_copy_follows_stages_that_come_and_go(void **state)
+{
+    static const struct fms_metric counters[] = {{"one", "x"}, {NULL, NULL}};
+    static const struct fms_plugin plain = {.name = "plain"}, counting = {.name = "counting", .counters = counters};
+    static const struct stage_view shapes[][3] = {
+        {{.name = "a", .table = &plain}, {.name = "b", .table = &counting}},
+        {{.name = "c", .table = &plain}, {.name = "d", .table = &counting}},
+        {{.name = "b", .table = &counting}},
+        {{.name = "b", .table = &counting}, {.name = "a", .table = &plain}, {.name = "e", .table = &counting}},
+    };
+    struct pipeline_view copy = {.stages = NULL};
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        struct pipeline_view from = {.stages = NULL};
+        size_t count = 0;
+
+        while (count < 3 && shapes[i][count].name != NULL)
+            count++;
+        assert_int_equal(view_reserve(&from, shapes[i], count), 0);
+        for (size_t k = 0; k < count; k++) {
+            if (from.stages[k].table == &counting)
+                from.stages[k].counters[0] = 10 * i + k;
+        }
+        view_copy(&copy, &from);
+        view_forget(&from);
+        assert_int_equal(copy.stage_count, count);
+        for (size_t k = 0; k < count; k++) {
+            assert_string_equal(copy.stages[k].name, shapes[i][k].name);
+            if (copy.stages[k].table == &counting)
+                assert_int_equal(copy.stages[k].counters[0], 10 * i + k);
+        }
+    }
+    view_forget(&copy);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
@@ -1017,6 +1055,7 @@ int main(void)
         CASE(data_without_a_time_has_no_age),
         CASE(where_nobody_watches_there_are_counts_alone),
         CASE(a_plugin_s_own_measures_are_shown),
+        cmocka_unit_test(a_copy_follows_stages_that_come_and_go),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
