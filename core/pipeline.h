@@ -76,7 +76,7 @@ struct pipeline {
     const char *file; /* see words_keep */
     struct config *config;
     struct pipeline *running; /* this is to take its place, and has some of its stages; NULL: it is none's */
-    bool is_copy; /* of another shard's: while it is loaded, it warns of nothing that was said of that */
+    bool is_copy;             /* of another shard's: while it is loaded, it warns of nothing that was said of that */
     struct options_memory *memory;
     struct json_paths *paths;
     struct fleet *fleet;           /* NULL: none is kept */

@@ -52,7 +52,8 @@ static const char *value_of(const struct config_section *section, const char *ke
 /* What [pipeline] says that a lane cannot change. */
 static const char *fixed_option(const struct plan *plan)
 {
-    static const char *const fixed[] = {"name",           "shards",       "replicas",     "replica", "replicas_next", "time", "vehicle", "vehicle_fields", "silent_after", "max_vehicles"};
+    static const char *const fixed[] = {"name", "shards",  "replicas",       "replica",      "replicas_next",
+                                        "time", "vehicle", "vehicle_fields", "silent_after", "max_vehicles"};
     const struct config_section *was = section_of(plan->running, "pipeline"), *is = section_of(plan->next, "pipeline");
 
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
@@ -188,7 +189,7 @@ struct plan *plan_make(struct pipeline *running)
     if (error == 0) {
         plan->running = running;
         plan->next = pipeline_load_beside(running);
-        error = plan->next == NULL ? -errno : make_again(plan);
+        error = plan->next != NULL ? make_again(plan) : errno > 0 ? -errno : -EINVAL;
     }
     if (error == 0 && !plan->next->source->is_new && is_durable(plan->next) != running->source->host.durable_sinks) {
         log_config(

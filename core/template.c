@@ -30,7 +30,7 @@ enum part_kind {
     PART_JSON,
     PART_SECONDS,
     PART_MILLISECONDS,
-    PART_ENV,   /* while compiling; a literal afterwards, and so is the next */
+    PART_ENV, /* while compiling; a literal afterwards, and so is the next */
     PART_FILE,
     PART_SHARD, /* while compiling; a change of another part afterwards */
 };

@@ -360,7 +360,8 @@ static void compile_errors(void **state)
         {"${heder}", "column 1: unknown reference ${heder}; did you mean ${header:...}?"},
         {"$${a}${vehicle_id}",
          "column 6: unknown reference ${vehicle_id}; known are ${topic}, ${topic[1]}, ${key}, ${payload}, "
-         "${header:NAME}, ${json:PATH}, ${timestamp}, ${timestamp_ms}, ${env:NAME}, ${file:PATH} and ${shard:N:...}; $${ "
+         "${header:NAME}, ${json:PATH}, ${timestamp}, ${timestamp_ms}, ${env:NAME}, ${file:PATH} and ${shard:N:...}; "
+         "$${ "
          "stands for a "
          "literal ${"},
         {"${}", "column 1: unknown reference ${}; known are "},
