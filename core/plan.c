@@ -180,27 +180,38 @@ static int make_again(struct plan *plan)
     return 0;
 }
 
-struct plan *plan_make(struct pipeline *running)
+/* Whether it can be done without a new start. 0 or a negative errno, logged. */
+static int check(struct plan *plan)
 {
-    struct plan *plan = calloc(1, sizeof *plan);
-    const char *fixed;
-    int error = plan == NULL ? -ENOMEM : 0;
+    const struct pipeline *running = plan->running, *next = plan->next;
+    const char *fixed = fixed_option(plan);
 
-    if (error == 0) {
-        plan->running = running;
-        plan->next = pipeline_load_beside(running);
-        error = plan->next != NULL ? make_again(plan) : errno > 0 ? -errno : -EINVAL;
-    }
-    if (error == 0 && !plan->next->source->is_new && is_durable(plan->next) != running->source->host.durable_sinks) {
+    if (fixed != NULL)
+        log_config(FMS_LOG_ERROR, running->file, 0, "[pipeline] %s takes a new start of fmspipe", fixed);
+    else if (!next->source->is_new && is_durable(next) != running->source->host.durable_sinks)
         log_config(
             FMS_LOG_ERROR, running->file, 0,
             "whether all sinks have what they took for good is not as it was, which takes a new start of fmspipe");
-        error = -ENOTSUP;
+    else
+        return make_again(plan);
+    return -ENOTSUP;
+}
+
+struct plan *plan_make(struct pipeline *running)
+{
+    struct plan *plan = calloc(1, sizeof *plan);
+    int error = -ENOMEM;
+
+    if (plan == NULL) {
+        errno = ENOMEM;
+        return NULL;
     }
-    if (error == 0 && (fixed = fixed_option(plan)) != NULL) {
-        log_config(FMS_LOG_ERROR, running->file, 0, "[pipeline] %s takes a new start of fmspipe", fixed);
-        error = -ENOTSUP;
-    }
+    plan->running = running;
+    plan->next = pipeline_load_beside(running);
+    if (plan->next != NULL)
+        error = check(plan);
+    else if (errno > 0)
+        error = -errno;
     if (error == 0)
         return plan;
     plan_free(plan);
