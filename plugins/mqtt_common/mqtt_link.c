@@ -54,19 +54,19 @@ struct mqtt_link {
     enum mqtt_version version;          /* that is tried, or spoken: not MQTT_AUTO */
     size_t asked;                       /* the server that this is about */
     uint64_t has_spoken_5;              /* ever: a bit for each server, the 65th has that of the first */
+    int keepalive;                      /* seconds; of the option, the half */
     bool is_guess;      /* 3.1.1 is spoken because the broker did not answer to 5, which may have had another reason */
-    int keepalive;      /* seconds; of the option, the half */
     bool stays;         /* the next attempt goes to the same address */
     bool has_connected; /* ever */
     bool is_reconnecting; /* since a loss, or a first attempt that failed */
     bool is_told;         /* that */
+    bool is_explained;    /* the last one ended because of a message that is found */
     int64_t down_since;
     int64_t last_pause;
     unsigned attempt;
     unsigned losses; /* since a connection that has proved good */
     struct mqtt_rival rival;
     int64_t rival_pause; /* that is due after this connection; 0: none */
-    bool is_explained;   /* the last one ended because of a message that is found */
     struct mqtt_limits told_limits;
 
     _Atomic unsigned connection;
