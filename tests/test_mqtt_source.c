@@ -921,7 +921,7 @@ static void test_takeovers_are_guessed(void **state)
 {
     int port = 0, listener = wire_listen(&port);
     struct fake *f = source_watched(port, "client_id = bridge");
-    char why[100];
+    char why[256];
 
     (void)state;
     for (unsigned i = 0; i < 5; i++) {
@@ -933,7 +933,7 @@ static void test_takeovers_are_guessed(void **state)
         close(wire.fd);
     }
     assert_non_null(fake_said(f, "does another client have the client id \"bridge\"? Each needs its own"));
-    fake_until(f, strstr(fake_link_why(f, why, sizeof why), "client id \"bridge\"?") != NULL);
+    fake_until(f, strstr(fake_link_why(f, why, sizeof why), "client id \"bridge\", and has taken") != NULL);
     fake_stop(f);
     fake_until(f, fake_ended(f));
     fake_close(f);

@@ -78,6 +78,8 @@ struct kafka_source {
     struct search *search;                 /* under way */
     bool must_search;                      /* some partition is without a beginning, or is suspect */
     bool must_answer;                      /* librdkafka waits for the answer to an assignment */
+    bool is_paused;                        /* the partitions are, for there is no room */
+    bool must_replace;                     /* the consumer, for the files that it was made of have changed */
     int64_t search_at;                     /* not before */
     int64_t ends_at;                       /* when to ask for the ends of the logs again */
 
@@ -86,11 +88,9 @@ struct kafka_source {
     struct partition *stuck;         /* the first held one waits for this partition's first unsettled record */
     size_t room_records, room_bytes; /* at the start */
     int64_t blocked_since;           /* 0: there is room */
-    bool is_paused;
 
     rd_kafka_queue_t *closing; /* of a consumer that is replaced; NULL: it is not */
     int64_t closing_until;
-    bool must_replace; /* it, for the files that it was made of have changed */
 
     rd_kafka_queue_t *commits; /* their results */
     int64_t commit_at;
