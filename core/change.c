@@ -189,10 +189,11 @@ static void begin_count(struct stage *sink, struct volume left)
 
 int change_layout(struct pipeline *pipeline, struct stage *const *sinks, size_t count, int64_t until)
 {
-    bool is_good;
+    bool is_other = count > 0 || json_paths_has_more(pipeline->paths), is_good;
 
     lane_take(pipeline);
-    while (!(is_good = records_may_change(&pipeline->records) && (count == 0 || flush_all(pipeline, NULL, 0))) &&
+    while (!(is_good = (!is_other || records_may_change(&pipeline->records)) &&
+                       (count == 0 || flush_all(pipeline, NULL, 0))) &&
            !pipeline->must_fail) {
         pipeline->is_held = count > 0;
         if (!wait_a_moment(pipeline, until))
@@ -204,7 +205,8 @@ int change_layout(struct pipeline *pipeline, struct stage *const *sinks, size_t 
             begin_count(sinks[i], (struct volume){0, 0});
         }
         json_paths_commit(pipeline->paths);
-        pipeline_layout(pipeline);
+        if (is_other)
+            pipeline_layout(pipeline);
         snapshot_renew(pipeline);
     }
     go_on(pipeline);

@@ -8,8 +8,8 @@
 #include "pipeline.h"
 
 /* New paths count from now on (json_paths_stage), and new sinks, which are open, get what comes from now on; one may be that of dead
- * letters, where there is none. Records in flight keep their form, of which the lane knows two: waits for those from before the last
- * change to be gone, and, where sinks come, for transforms to pass on what they keep. 0, or as change_transforms. */
+ * letters, where there is none. Records in flight keep their form, of which the lane knows two: where one of both
+ * comes, waits for those from before the last such change to be gone, and, where sinks come, for transforms to pass on what they keep. 0, or as change_transforms. */
 int change_layout(struct pipeline *pipeline, struct stage *const *sinks, size_t count, int64_t until);
 
 /* Other bounds and times of [pipeline]; its name and what is said of vehicles and time stay. */

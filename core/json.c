@@ -229,6 +229,26 @@ int json_paths_stage(struct json_paths *paths, uint64_t users)
     return error;
 }
 
+/* Whether a path of `node`, or of its children, has another index in `other` (NULL: none). */
+static bool json_node_exceeds(const struct json_node *node, const struct json_node *other)
+{
+    bool exceeds = node->slot >= 0 && (other == NULL || other->slot != node->slot);
+
+    for (const struct json_node *child = node->child; child != NULL && !exceeds; child = child->next) {
+        const struct json_node *like = other != NULL ? other->child : NULL;
+
+        while (like != NULL && (like->length != child->length || memcmp(like->name, child->name, child->length) != 0))
+            like = like->next;
+        exceeds = json_node_exceeds(child, like);
+    }
+    return exceeds;
+}
+
+bool json_paths_has_more(const struct json_paths *paths)
+{
+    return paths->staged != NULL && json_node_exceeds(&paths->staged->root, &paths->root);
+}
+
 void json_paths_commit(struct json_paths *paths)
 {
     struct json_paths *staged = paths->staged;

@@ -4,6 +4,7 @@
 #define FMS_JSON_H
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,6 +28,8 @@ void json_paths_user(struct json_paths *paths, uint64_t users);
  * are given out again, so no cache that was filled before the change may be read after it. [control; commit: lane] */
 int json_paths_stage(struct json_paths *paths, uint64_t users);
 void json_paths_commit(struct json_paths *paths);
+/* Whether what is staged asks for more than what is in use, so that caches that are filled would not have it. [control] */
+bool json_paths_has_more(const struct json_paths *paths);
 void json_paths_unstage(struct json_paths *paths);
 
 /* What was found at a path. */

@@ -530,6 +530,8 @@ void lane_leave(struct pipeline *pipeline)
 void lane_resume(struct pipeline *pipeline)
 {
     pipeline->is_pausing = pipeline->is_paused = false;
+    if (pipeline->state == PIPELINE_ENDED)
+        return; /* it was told to stop meanwhile */
     pipeline->drain_until = FMS_NEVER;
     pipeline->state = PIPELINE_RUNNING;
     for (size_t i = 0; i < pipeline->transform_count; i++)

@@ -305,6 +305,11 @@ static int setup(void **state)
     return pipeline_init(&rig.pipeline);
 }
 
+static void *no_lane(void *user)
+{
+    return user;
+}
+
 static void *run(void *user)
 {
     lane_run(user);
@@ -606,6 +611,21 @@ static void a_source_that_does_not_open_changes_nothing(void **state)
     finish();
 }
 
+/* It ends as if nothing had been about to change, and does not run on. */
+static void a_stop_comes_while_the_lane_has_paused(void **state)
+{
+    (void)state;
+    start(&passing, &later, NULL);
+    await(&rig.told, 100);
+    assert_true(change_pause(&rig.pipeline));
+    pipeline_stop(&rig.pipeline);
+    pthread_join(rig.lane, NULL);
+    assert_int_equal(change_source(&rig.pipeline, a_source(&source), a_source(&source)), 0);
+    assert_int_equal(rig.pipeline.state, PIPELINE_ENDED);
+    assert_int_equal(pthread_create(&rig.lane, NULL, no_lane, NULL), 0); /* for what joins it */
+    finish();
+}
+
 /* What it has emitted and nobody has settled is delivered, and comes again: the next source was not told of it. */
 static void what_a_source_leaves_is_delivered(void **state)
 {
@@ -648,18 +668,41 @@ static void fields_of_earlier_records_are_found(void **state)
     finish();
 }
 
+static void ask_for(const char *path)
+{
+    assert_int_equal(json_paths_stage(rig.pipeline.paths, 0), 0);
+    json_paths_user(rig.pipeline.paths, UINT64_C(1) << 63);
+    assert_true(json_paths_add(rig.pipeline.paths, path) >= 0);
+}
+
+/* However often: a sink that is stuck can always be replaced. */
+static void what_asks_for_nothing_new_waits_for_nobody(void **state)
+{
+    (void)state;
+    start(&passing, &stalled, NULL);
+    await_blocked();
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(change_layout(&rig.pipeline, NULL, 0, in_ms(0)), 0);
+        change_first_sink(i < 2 ? &stalled : &later, 0);
+    }
+    await(&rig.told, 3000);
+    finish();
+}
+
 /* Records of two kinds may be in flight, not three. */
 static void a_third_form_of_records_is_waited_for(void **state)
 {
     (void)state;
     start(&passing, &stalled, NULL);
     await_blocked();
+    ask_for("a");
     assert_int_equal(change_layout(&rig.pipeline, NULL, 0, in_ms(0)), 0);
     lane_take(&rig.pipeline);
     rig.pipeline.options.max_in_flight = 2000;
     lane_give(&rig.pipeline);
     while (SEEN(rig.pipeline.records.alive[1]) == 0)
         sleep_ms(1);
+    ask_for("b");
     assert_int_equal(change_layout(&rig.pipeline, NULL, 0, in_ms(10)), -ETIMEDOUT);
     change_first_sink(&later, 1);
     assert_int_equal(change_layout(&rig.pipeline, NULL, 0, in_ms(10000)), 0);
@@ -726,8 +769,10 @@ int main(void)
         CASE(bounds_change),
         CASE(sources_follow_each_other),
         CASE(a_source_that_does_not_open_changes_nothing),
+        CASE(a_stop_comes_while_the_lane_has_paused),
         CASE(what_a_source_leaves_is_delivered),
         CASE(fields_of_earlier_records_are_found),
+        CASE(what_asks_for_nothing_new_waits_for_nobody),
         CASE(a_third_form_of_records_is_waited_for),
         CASE(counts_go_on),
     };

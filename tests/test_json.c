@@ -166,7 +166,9 @@ static void paths_are_changed_beside_those_in_use(void **state)
         assert_int_equal(json_paths_stage(paths, 1 | 4), 0);
         json_paths_user(paths, 8);
         assert_int_equal(json_paths_add(paths, "b.d"), 2);
+        assert_false(json_paths_has_more(paths)); /* but less */
         assert_int_equal(json_paths_add(paths, "e"), 1);
+        assert_true(json_paths_has_more(paths));
         assert_int_equal(json_paths_add(paths, "f"), 3);
         assert_int_equal(json_paths_count(paths), 3);
         assert_int_equal(find(payload, sizeof payload - 1), 0);
