@@ -130,11 +130,12 @@ void stage_free(struct stage *stage)
 {
     measures_free(&stage->measures);
     options_memory_free(stage->memory);
+    config_free(stage->config);
     free(stage->instance);
     free(stage);
 }
 
-static struct stage *stage_new(struct pipeline *pipeline, const struct config_section *section,
+static struct stage *stage_new(struct pipeline *pipeline, struct config *config, const struct config_section *section,
                                const struct plugin *plugin)
 {
     struct stage *stage = calloc(1, sizeof *stage);
@@ -145,6 +146,7 @@ static struct stage *stage_new(struct pipeline *pipeline, const struct config_se
     stage->pipeline = pipeline->running != NULL ? pipeline->running : pipeline;
     stage->is_new = pipeline->running != NULL;
     stage->plugin = plugin;
+    stage->config = config_hold(config);
     stage->section = section;
     stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
     stage->name = stage_name(section);
@@ -183,7 +185,7 @@ static int place_stage(struct pipeline *pipeline, const struct config_section *s
     index = free_index(pipeline);
     if (index == SIZE_MAX)
         return section_error(pipeline, section, "more stages than can be changed at once: change some first");
-    stage = stage_new(pipeline, section, plugin);
+    stage = stage_new(pipeline, pipeline->config, section, plugin);
     if (stage == NULL)
         return -ENOMEM;
     pipeline_add(pipeline, stage, role);
@@ -550,7 +552,7 @@ struct stage *stage_remake(struct pipeline *next, const struct stage *stage)
 {
     const struct fms_plugin *table = &stage->plugin->table;
     size_t index = free_index(next);
-    struct stage *again = index != SIZE_MAX ? stage_new(next, stage->section, stage->plugin) : NULL;
+    struct stage *again = index != SIZE_MAX ? stage_new(next, stage->config, stage->section, stage->plugin) : NULL;
 
     if (again == NULL)
         return NULL;
@@ -558,7 +560,7 @@ struct stage *stage_remake(struct pipeline *next, const struct stage *stage)
     host_fill(again, stage->host.role);
     again->host.durable_sinks = stage->host.durable_sinks;
     json_paths_user(next->paths, UINT64_C(1) << index);
-    if (options_fill(table->options, stage->host.role, table->name, next->running->config, stage->section, next->paths,
+    if (options_fill(table->options, stage->host.role, table->name, stage->config, stage->section, next->paths,
                      again->memory, again->instance) == 0 &&
         (table->check == NULL || stage_result(again, "check", table->check(again->instance, &again->host)) == 0))
         return again;

@@ -588,9 +588,15 @@ int config_read(const char *path, struct config **config)
     return error;
 }
 
+struct config *config_hold(struct config *config)
+{
+    config->holders++;
+    return config;
+}
+
 void config_free(struct config *config)
 {
-    if (config == NULL)
+    if (config == NULL || config->holders-- > 0)
         return;
     for (size_t i = 0; i < config->count; i++) {
         struct config_section *section = &config->sections[i];

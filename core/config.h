@@ -24,6 +24,7 @@ struct config {
     char *shard; /* the number that ${shard} stood for; NULL: the file has no shards. See shards.h */
     struct config_section *sections;
     size_t count;
+    unsigned holders; /* but the first */
 };
 
 /* Reads a file. Each error is logged with file and line; all of them, not the first alone. 0, -EINVAL for a bad file,
@@ -33,6 +34,8 @@ int config_read(const char *path, struct config **config);
 /* The same from memory; `name` stands for the path in messages. */
 int config_parse(const char *name, const char *text, size_t size, struct config **config);
 
+/* Who holds it frees it, too; it goes with the last. [control] */
+struct config *config_hold(struct config *config);
 void config_free(struct config *config);
 
 /* Whether they say the same, in the same order, on whatever lines. NULL says nothing. */

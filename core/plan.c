@@ -360,22 +360,30 @@ static void remove_sinks(struct doing *doing)
     }
 }
 
-/* The running pipeline is what the file says, and the stages that it has no more are closed and freed. */
+/* From now on the stage's section is that of a file which says the same of it. */
+static void take_section(struct stage *stage, struct config *config)
+{
+    for (size_t i = 0; i < config->count; i++) {
+        const struct config_section *section = &config->sections[i];
+
+        if (strcmp(section->kind, stage->section->kind) != 0 || strcmp(section->name, stage->section->name) != 0 ||
+            !config_is_same(section, stage->section))
+            continue;
+        config_free(stage->config);
+        stage->config = config_hold(config);
+        stage->section = section;
+        return;
+    }
+}
+
+/* The running pipeline is what the file says, but for what did not open and is as it was: it keeps what it was made of. */
 static void adopt(struct doing *doing)
 {
     struct pipeline *running = doing->running;
     struct config *config = running->config;
 
-    for (size_t i = 0; i < running->stage_count; i++) {
-        struct stage *stage = running->stages[i];
-
-        for (size_t k = 0; k < doing->next->config->count; k++) {
-            const struct config_section *section = &doing->next->config->sections[k];
-
-            if (strcmp(section->kind, stage->section->kind) == 0 && strcmp(section->name, stage->section->name) == 0)
-                stage->section = section;
-        }
-    }
+    for (size_t i = 0; i < running->stage_count; i++)
+        take_section(running->stages[i], doing->next->config);
     running->config = doing->next->config;
     doing->next->config = config;
 }

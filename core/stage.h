@@ -76,6 +76,7 @@ struct stage {
     struct fms_host host; /* first: the plugin's services lead back to the stage */
     struct pipeline *pipeline;
     const struct plugin *plugin;
+    struct config *config; /* held, for what it was made of: */
     const struct config_section *section;
     const char *name; /* see words_keep */
     void *instance;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -264,6 +265,27 @@ static void what_does_not_open_leaves_all_as_it_was(void **state)
     assert_promise_kept();
 }
 
+/* The sink is as it was, and the next reload tries what the file says once more. */
+static void what_did_not_open_is_tried_again(void **state)
+{
+    static const char good[] = NAMED SOURCE VERIFY "[sink out]\nplugin = file\npath = out\n",
+                      other[] = NAMED SOURCE VERIFY "[sink out]\nplugin = file\npath = folder/out\n";
+
+    (void)state;
+    start(good);
+    await_more(100);
+    assert_int_not_equal(change_to(other, "rig: sink out: path out -> folder/out: reopened\n"), 0);
+    await_more(100);
+    assert_int_not_equal(change_to(other, "rig: sink out: path out -> folder/out: reopened\n"), 0);
+    assert_int_equal(mkdir("folder", 0700), 0);
+    assert_int_equal(change_to(other, "rig: sink out: path out -> folder/out: reopened\n"), 0);
+    await_more(100);
+    assert_int_equal(change_to(other, ""), 0);
+    assert_int_equal(finish(), 0);
+    assert_promise_kept();
+    assert_int_equal(unlink("out") + unlink("folder/out") + rmdir("folder"), 0);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -273,6 +295,7 @@ int main(void)
         CASE(nothing_is_lost_or_overtaken),
         CASE(a_bad_file_changes_nothing),
         CASE(what_does_not_open_leaves_all_as_it_was),
+        CASE(what_did_not_open_is_tried_again),
     };
 
     loader_search(getenv("FMSPIPE_PLUGIN_PATH"));
