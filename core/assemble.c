@@ -228,16 +228,6 @@ static int add_stage(struct pipeline *pipeline, const struct config_section *sec
 
 /* --------------------------------------------------------------------------------------------------------- sections */
 
-/* The first of a kind; NULL: none. */
-static const struct config_section *section_of(const struct pipeline *pipeline, const char *kind)
-{
-    for (size_t i = 0; i < pipeline->config->count; i++) {
-        if (strcmp(pipeline->config->sections[i].kind, kind) == 0)
-            return &pipeline->config->sections[i];
-    }
-    return NULL;
-}
-
 static const char *const section_kinds[] = {"pipeline", "source", "transform", "sink", "dead_letter", "test"};
 #define SECTION_KINDS (sizeof section_kinds / sizeof *section_kinds)
 
@@ -299,6 +289,7 @@ static int fill_pipeline_options(struct pipeline *pipeline, const struct config_
     pipeline->options.name = name != NULL ? words_keep(name) : NULL;
     pipeline->file = words_keep(pipeline->config->path);
     free(name);
+    pipeline->ends_within = pipeline->options.drain_timeout;
     return pipeline->options.name != NULL && pipeline->file != NULL ? 0 : -ENOMEM;
 }
 
@@ -364,7 +355,7 @@ static int add_sections(struct pipeline *pipeline, const struct pipeline_stand_i
 /* At the line of the option. */
 static int make_fleet(struct pipeline *pipeline)
 {
-    const struct config_section *section = section_of(pipeline, "pipeline");
+    const struct config_section *section = config_section(pipeline->config, "pipeline");
     const struct config_entry *entry = section != NULL ? config_find(section, "vehicle_fields") : NULL;
     struct fleet_options options = {pipeline->options.vehicle, pipeline->paths, pipeline->options.vehicle_fields,
                                     pipeline->options.silent_after, (size_t)pipeline->options.max_vehicles};
@@ -388,10 +379,8 @@ static int make_fleet(struct pipeline *pipeline)
 /* What depends on all stages being known. */
 static void finish_stages(struct pipeline *pipeline)
 {
-    bool durable = true;
+    bool durable = pipeline_is_durable(pipeline);
 
-    for (size_t i = 0; i < pipeline->sink_count; i++)
-        durable = durable && (pipeline->sinks[i]->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0;
     for (size_t i = 0; i < pipeline->stage_count; i++) {
         if (pipeline->stages[i]->is_new || pipeline->running == NULL)
             pipeline->stages[i]->host.durable_sinks = durable;
@@ -431,7 +420,7 @@ static int check_stages(struct pipeline *pipeline)
 /* A source with a memory gets a record that was left unacknowledged again, first. Who writes on_reject = stop means it. */
 static void advise_of_rejection(const struct pipeline *pipeline)
 {
-    const struct config_section *section = section_of(pipeline, "pipeline");
+    const struct config_section *section = config_section(pipeline->config, "pipeline");
 
     if (pipeline->is_copy || pipeline->dead_letter != NULL || pipeline->options.on_reject != ON_REJECT_STOP ||
         pipeline->source->plugin->table.source_settled == NULL)

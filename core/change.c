@@ -55,15 +55,6 @@ static void go_on(struct pipeline *pipeline)
 
 /* -------------------------------------------------------------------------------------------------------- transforms */
 
-static bool is_among(const struct stage *stage, struct stage *const *stages, size_t count)
-{
-    bool found = false;
-
-    for (size_t i = 0; i < count && !found; i++)
-        found = stages[i] == stage;
-    return found;
-}
-
 /* Whether those that stay stand in the same order. */
 static bool is_in_order(const struct pipeline *pipeline, struct stage *const *transforms, size_t count)
 {
@@ -72,7 +63,7 @@ static bool is_in_order(const struct pipeline *pipeline, struct stage *const *tr
     for (size_t i = 0; i < count; i++) {
         size_t place = at;
 
-        if (!is_among(transforms[i], pipeline->transforms, pipeline->transform_count))
+        if (!stage_is_among(transforms[i], pipeline->transforms, pipeline->transform_count))
             continue;
         while (place < pipeline->transform_count && pipeline->transforms[place] != transforms[i])
             place++;
@@ -104,7 +95,7 @@ static bool flush_all(struct pipeline *pipeline, struct stage *const *staying, s
     for (size_t i = 0; i < pipeline->transform_count && is_empty; i++) {
         struct stage *transform = pipeline->transforms[i];
 
-        if (is_among(transform, staying, count))
+        if (stage_is_among(transform, staying, count))
             continue;
         if (transform->family.waiting.head == NULL)
             flush(transform);
@@ -138,8 +129,8 @@ static void put_transforms(struct pipeline *pipeline, struct stage *const *trans
             if (transforms[i] != pipeline->transforms[k] && is_successor(transforms[i], pipeline->transforms[k]))
                 old = pipeline->transforms[k];
         }
-        told[i] = is_among(old, pipeline->transforms, pipeline->transform_count) ? snapshot_out(old)
-                                                                                 : (struct volume){0, 0};
+        told[i] = stage_is_among(old, pipeline->transforms, pipeline->transform_count) ? snapshot_out(old)
+                                                                                       : (struct volume){0, 0};
         if (old != transforms[i])
             count_on(transforms[i], old);
     }
@@ -228,6 +219,7 @@ void change_bounds(struct pipeline *pipeline, const struct pipeline_options *opt
     pipeline->options.silent_after = was.silent_after;
     pipeline->options.max_vehicles = was.max_vehicles;
     pipeline->records.most = (size_t)options->max_in_flight_bytes;
+    pipeline->ends_within = options->drain_timeout;
     go_on(pipeline);
     lane_give(pipeline);
 }

@@ -633,3 +633,12 @@ bool config_is_same(const struct config_section *a, const struct config_section 
                   strcmp(a->entries[i].value, b->entries[i].value) == 0;
     return is_same;
 }
+
+const struct config_section *config_section(const struct config *config, const char *kind)
+{
+    for (size_t i = 0; i < config->count; i++) {
+        if (strcmp(config->sections[i].kind, kind) == 0)
+            return &config->sections[i];
+    }
+    return NULL;
+}

@@ -41,6 +41,8 @@ void config_free(struct config *config);
 /* Whether they say the same, in the same order, on whatever lines. NULL says nothing. */
 bool config_is_same(const struct config_section *a, const struct config_section *b);
 
+/* The first section of that kind, or NULL. */
+const struct config_section *config_section(const struct config *config, const char *kind);
 /* The entry of that key, or NULL. */
 const struct config_entry *config_find(const struct config_section *section, const char *key);
 

@@ -191,6 +191,15 @@ void pipeline_layout(struct pipeline *pipeline)
                    (size_t)pipeline->options.max_in_flight_bytes);
 }
 
+bool pipeline_is_durable(const struct pipeline *pipeline)
+{
+    bool durable = true;
+
+    for (size_t i = 0; i < pipeline->sink_count; i++)
+        durable = durable && (pipeline->sinks[i]->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0;
+    return durable;
+}
+
 void pipeline_measure(struct pipeline *pipeline)
 {
     pipeline->is_measured = true;

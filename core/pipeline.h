@@ -144,11 +144,12 @@ struct pipeline {
     _Atomic bool must_finish; /* any thread */
     _Atomic bool must_fail;   /* any thread: a broken rule */
     bool has_failed;
-    bool is_finished; /* ended by fms_finish: what is left is nobody's error */
-    bool in_source;   /* within source_poll */
-    bool is_refused;  /* fms_emit has said -EAGAIN in this source_poll */
-    uint64_t refused; /* of which draft: see host.c */
-    uint64_t changes; /* of its stages, since it runs */
+    bool is_finished;            /* ended by fms_finish: what is left is nobody's error */
+    bool in_source;              /* within source_poll */
+    bool is_refused;             /* fms_emit has said -EAGAIN in this source_poll */
+    uint64_t refused;            /* of which draft: see host.c */
+    uint64_t changes;            /* of its stages, since it runs */
+    _Atomic int64_t ends_within; /* options.drain_timeout, for any thread: a change may set another */
     int64_t drain_until;
     int64_t stats_at;
     struct pipeline_counts counts;
@@ -182,10 +183,22 @@ static inline size_t pipeline_slots(const struct pipeline *pipeline)
     return pipeline->sink_count + (pipeline->dead_letter != NULL) + (pipeline->leaving != NULL);
 }
 
+/* Whether each sink has what it took for good once sink_write returns. */
+bool pipeline_is_durable(const struct pipeline *pipeline);
+
 /* The lane measures times and bytes, for somebody is going to look. Before it runs. [control] */
 void pipeline_measure(struct pipeline *pipeline);
 /* Whether a bound holds the source back. [lane] */
 void pipeline_block(struct pipeline *pipeline, bool is_blocked);
+
+static inline bool stage_is_among(const struct stage *stage, struct stage *const *stages, size_t count)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < count && !found; i++)
+        found = stages[i] == stage;
+    return found;
+}
 
 static inline struct slot *slot_of(struct record *record, const struct stage *stage)
 {

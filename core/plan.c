@@ -23,15 +23,6 @@ struct plan {
 
 /* ---------------------------------------------------------------------------------------------------------- comparing */
 
-static const struct config_section *section_of(const struct pipeline *pipeline, const char *kind)
-{
-    for (size_t i = 0; i < pipeline->config->count; i++) {
-        if (strcmp(pipeline->config->sections[i].kind, kind) == 0)
-            return &pipeline->config->sections[i];
-    }
-    return NULL;
-}
-
 /* Of the same role and name; NULL: there is none. */
 static struct stage *counterpart(const struct pipeline *pipeline, const struct stage *stage)
 {
@@ -54,7 +45,8 @@ static const char *fixed_option(const struct plan *plan)
 {
     static const char *const fixed[] = {"name", "shards",  "replicas",       "replica",      "replicas_next",
                                         "time", "vehicle", "vehicle_fields", "silent_after", "max_vehicles"};
-    const struct config_section *was = section_of(plan->running, "pipeline"), *is = section_of(plan->next, "pipeline");
+    const struct config_section *was = config_section(plan->running->config, "pipeline"),
+                                *is = config_section(plan->next->config, "pipeline");
 
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
         const char *a = value_of(was, fixed[i]), *b = value_of(is, fixed[i]);
@@ -63,15 +55,6 @@ static const char *fixed_option(const struct plan *plan)
             return fixed[i];
     }
     return NULL;
-}
-
-static bool is_durable(const struct pipeline *pipeline)
-{
-    bool durable = true;
-
-    for (size_t i = 0; i < pipeline->sink_count; i++)
-        durable = durable && (pipeline->sinks[i]->plugin->table.traits & FMS_TRAIT_DURABLE_WRITE) != 0;
-    return durable;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- printing */
@@ -117,7 +100,8 @@ static void print_difference(const struct stage *stage, const struct config_sect
 size_t plan_print(const struct plan *plan, FILE *out)
 {
     const struct pipeline *running = plan->running, *next = plan->next;
-    const struct config_section *was = section_of(running, "pipeline"), *is = section_of(next, "pipeline");
+    const struct config_section *was = config_section(running->config, "pipeline"),
+                                *is = config_section(next->config, "pipeline");
     size_t n = 0;
 
     if (!config_is_same(was, is)) {
@@ -188,7 +172,7 @@ static int check(struct plan *plan)
 
     if (fixed != NULL)
         log_config(FMS_LOG_ERROR, running->file, 0, "[pipeline] %s takes a new start of fmspipe", fixed);
-    else if (!next->source->is_new && is_durable(next) != running->source->host.durable_sinks)
+    else if (!next->source->is_new && pipeline_is_durable(next) != running->source->host.durable_sinks)
         log_config(
             FMS_LOG_ERROR, running->file, 0,
             "whether all sinks have what they took for good is not as it was, which takes a new start of fmspipe");
@@ -233,15 +217,6 @@ struct doing {
     bool is_paused, has_joined, is_swapped; /* the lane; these sinks; the transforms */
     int64_t until;
 };
-
-static bool is_among(const struct stage *stage, struct stage *const *stages, size_t count)
-{
-    bool found = false;
-
-    for (size_t i = 0; i < count && !found; i++)
-        found = stages[i] == stage;
-    return found;
-}
 
 static void close_new(const struct pipeline *next)
 {
@@ -392,11 +367,11 @@ static void forget_gone(struct doing *doing)
 {
     for (size_t i = 0; i < PIPELINE_MAX_STAGES; i++) {
         if (doing->plan->again[i] != NULL &&
-            is_among(doing->plan->again[i], doing->running->stages, doing->running->stage_count))
+            stage_is_among(doing->plan->again[i], doing->running->stages, doing->running->stage_count))
             doing->plan->again[i] = NULL;
     }
     for (size_t i = 0; i < doing->were_count; i++) {
-        if (is_among(doing->were[i], doing->running->stages, doing->running->stage_count))
+        if (stage_is_among(doing->were[i], doing->running->stages, doing->running->stage_count))
             continue;
         stage_close(doing->were[i]);
         stage_free(doing->were[i]);

@@ -154,8 +154,7 @@ static int64_t last_moment_of(const struct runner *runner, const struct stopping
 {
     if (runner->closes_since != 0)
         return runner->closes_since + CLOSE_PATIENCE;
-    return stopping->since != 0 ? stopping->since + runner->pipeline->options.drain_timeout + CLOSE_PATIENCE
-                                : FMS_NEVER;
+    return stopping->since != 0 ? stopping->since + runner->pipeline->ends_within + CLOSE_PATIENCE : FMS_NEVER;
 }
 
 /* When the process ends even if a plugin does not return: when none is waited for any more. Those that have ended meanwhile say

@@ -76,14 +76,13 @@ int shards_read(struct shards *shards, const struct config *config)
 {
     struct config_entry entries[sizeof table / sizeof table[0]];
     struct options_memory *memory = options_memory_new();
+    const struct config_section *section = config_section(config, "pipeline");
     struct config_section part = {0};
     int error = memory != NULL ? 0 : -ENOMEM;
 
     *shards = (struct shards){.replicas = 1};
-    for (size_t i = 0; i < config->count && part.kind == NULL; i++) {
-        if (strcmp(config->sections[i].kind, "pipeline") == 0)
-            pick(&part, entries, &config->sections[i]);
-    }
+    if (section != NULL)
+        pick(&part, entries, section);
     if (error == 0 && part.kind != NULL) {
         error = options_fill(table, 0, NULL, config, &part, NULL, memory, shards);
         if (error == 0 && shards->shards > 0)
