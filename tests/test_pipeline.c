@@ -373,6 +373,8 @@ static void a_number_that_is_no_error_is_one(void **state)
 static void a_file_is_not_blamed_for_its_surroundings(void **state)
 {
     struct rlimit all, none;
+    struct pipeline *pipeline;
+    int error;
 
     (void)state;
     assert_null(load(SOURCE "number = 0\n" SINK));
@@ -381,10 +383,12 @@ static void a_file_is_not_blamed_for_its_surroundings(void **state)
     none = all;
     none.rlim_cur = 0;
     setrlimit(RLIMIT_NOFILE, &none);
-    assert_null(pipeline_load("some.ini"));
-    assert_int_equal(errno, EMFILE);
+    pipeline = pipeline_load("/dev/null"); /* which is there: valgrind opens a file before it looks at the limit */
+    error = errno;
     setrlimit(RLIMIT_NOFILE, &all);
-    assert_said("some.ini: cannot be read: Too many open files");
+    assert_null(pipeline);
+    assert_int_equal(error, EMFILE);
+    assert_said("/dev/null: cannot be read: Too many open files");
 }
 
 static void equal_values_that_should_differ_are_warned_of(void **state)
