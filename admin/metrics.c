@@ -522,7 +522,7 @@ static const struct metric table[] = {
     {"blocked_seconds", COUNTER, OF_PIPELINE, 0, NULL, "time that a bound has held the source back", write_duration, PIPELINE(blocked)},
     {"lane_busy_seconds", COUNTER, OF_PIPELINE, 0, NULL, "time that the lane of the pipeline was at work and did not wait", write_duration, PIPELINE(busy)},
     {"latency_seconds", HISTOGRAM, OF_PIPELINE, 0, "segment, stage", "time that records took: from emission to the queues of sinks (transform, of one record in 31), from a queue's end until a sink takes them (queue), from there until it confirms them (sink), from emission until the source is told (total); queue and sink are told of each sink", write_latency, 0},
-    {"source_age_seconds", HISTOGRAM, OF_PIPELINE, 0, NULL, "age of data when the source emits it: by what [pipeline] time names, of records that come at once the first; or else by the record's own time, which for a message of MQTT is that of its arrival", write_histogram, PIPELINE(age)},
+    {"source_age_seconds", HISTOGRAM, OF_PIPELINE, 0, NULL, "age of data when the source emits it, of records that come at once that of the first: by what [pipeline] time names, or else by the record's own time, which for a message of MQTT is that of its arrival", write_histogram, PIPELINE(age)},
     {"vehicles", GAUGE, OF_PIPELINE, 0, "state", "vehicles that send, are silent, or are new; where [pipeline] names the field", write_vehicles, 0},
     {"vehicles_limit", GAUGE, OF_PIPELINE, 0, NULL, "how many vehicles are told apart at most", write_vehicles_limit, 0},
 

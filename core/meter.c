@@ -78,14 +78,6 @@ void meter_call(struct stage *transform, int64_t since, const struct call *outer
 
 /* -------------------------------------------------------------------------------------------------------- durations */
 
-void meter_age(struct pipeline *pipeline, int64_t timestamp)
-{
-    int64_t age;
-
-    if (!__builtin_sub_overflow(pipeline->meter.realtime + pipeline->meter.at, timestamp, &age))
-        histogram_view_add(&pipeline->meter.age, age, 1);
-}
-
 static const char *digits(const char *text, const char *end, int64_t *number)
 {
     for (*number = 0; text < end && *text >= '0' && *text <= '9'; text++) {
@@ -118,20 +110,30 @@ static bool read_time(struct fms_bytes text, int64_t *time)
     return at == end && !__builtin_mul_overflow(whole, unit, time) && !__builtin_add_overflow(*time, fraction, time);
 }
 
-void meter_age_told(struct pipeline *pipeline, struct record *root)
+/* By [pipeline] time, or else by the record's own. */
+static bool time_of(struct pipeline *pipeline, struct record *root, int64_t *time)
 {
     struct fms_bytes text;
-    int64_t time;
 
-    pipeline->meter.aged_at = pipeline->meter.at;
-    if (template_expand(pipeline->options.time, &root->public, root->json, &text) == 0 && read_time(text, &time))
-        meter_age(pipeline, time);
+    *time = root->public.timestamp;
+    if (pipeline->options.time == NULL)
+        return *time != 0;
+    return template_expand(pipeline->options.time, &root->public, root->json, &text) == 0 && read_time(text, time);
+}
+
+void meter_age(struct pipeline *pipeline, struct record *root)
+{
+    struct meter *meter = &pipeline->meter;
+    int64_t time, age;
+
+    meter->aged_at = meter->at;
+    if (time_of(pipeline, root, &time) && !__builtin_sub_overflow(meter->realtime + meter->at, time, &age))
+        histogram_view_add(&meter->age, age, 1);
 }
 
 void meter_taken(struct stage *sink, struct record *const *batch, size_t n, int64_t at)
 {
-    int64_t since = 0;
-    uint64_t run = 0;
+    struct meter_run run = {.to = &sink->tally.queue, .at = at};
 
     for (size_t i = 0; i < n; i++) {
         struct slot *slot = slot_of(batch[i], sink);
@@ -139,54 +141,7 @@ void meter_taken(struct stage *sink, struct record *const *batch, size_t n, int6
         if (slot->taken_at != 0)
             continue; /* it was offered before */
         slot->taken_at = at;
-        if (batch[i]->queued_at != since) {
-            histogram_view_add(&sink->tally.queue, at - since, run);
-            since = batch[i]->queued_at;
-            run = 0;
-        }
-        run++;
+        meter_run_add(&run, batch[i]->queued_at);
     }
-    histogram_view_add(&sink->tally.queue, at - since, run);
-}
-
-void meter_settled(struct stage *sink, struct record *record)
-{
-    int64_t at = sink->pipeline->meter.at, since = 0;
-    uint64_t run = 0, all = 0, bytes = 0;
-
-    for (const struct slot *slot; record != NULL; record = slot->inbox_next) {
-        slot = slot_of(record, sink);
-        if (slot->fate != FMS_DELIVERED)
-            continue;
-        bytes += record->public.payload.size;
-        if (slot->taken_at != since) {
-            histogram_view_add(&sink->tally.far_end, at - since, run);
-            since = slot->taken_at;
-            all += run;
-            run = 0;
-        }
-        run++;
-    }
-    histogram_view_add(&sink->tally.far_end, at - since, run);
-    sink->tally.delivered.bytes += bytes;
-    if (all + run > 0)
-        sink->tally.last_at = at;
-}
-
-void meter_done(struct pipeline *pipeline, const struct record *root)
-{
-    int64_t at = pipeline->meter.at, since = 0;
-    uint64_t run = 0;
-
-    for (; root != NULL; root = root->link) {
-        if (root->dropped)
-            continue;
-        if (root->emitted_at != since) {
-            histogram_view_add(&pipeline->meter.total, at - since, run);
-            since = root->emitted_at;
-            run = 0;
-        }
-        run++;
-    }
-    histogram_view_add(&pipeline->meter.total, at - since, run);
+    meter_run_end(&run);
 }

@@ -16,20 +16,38 @@ void meter_lap(struct pipeline *pipeline, struct stage *stage);
 
 /* For what is measured alone. */
 
-/* A root that is to be timed, or has a timestamp, was emitted. [lane] */
+/* A root that is to be timed was emitted; one whose age is looked at: of records that come at once the first. [lane] */
 void meter_time(struct pipeline *pipeline, struct record *root);
-void meter_age(struct pipeline *pipeline, int64_t timestamp);
-/* By [pipeline] time; of records that come at once the first. [lane] */
-void meter_age_told(struct pipeline *pipeline, struct record *root);
+void meter_age(struct pipeline *pipeline, struct record *root);
 /* A timed record has come through the transforms. [lane] */
 void meter_transformed(struct pipeline *pipeline, struct record *record);
 /* A timed call of a transform has ended, which was made in `outer` (NULL: in none). [lane] */
 void meter_call(struct stage *transform, int64_t since, const struct call *outer);
 /* Of `batch`, offered when the time was `at`, the sink has taken `n`. [lane] */
 void meter_taken(struct stage *sink, struct record *const *batch, size_t n, int64_t at);
-/* What a sink has settled, or the source is about to be told; before it is. [lane] */
-void meter_settled(struct stage *sink, struct record *list);
-void meter_done(struct pipeline *pipeline, const struct record *list);
+
+/* Durations up to `at`, of records that one pass goes over: a run of those that began together is added as one. */
+struct meter_run {
+    struct histogram_view *to;
+    int64_t at, since;
+    uint64_t count;
+};
+
+static inline void meter_run_end(struct meter_run *run)
+{
+    if (run->count > 0)
+        histogram_view_add(run->to, run->at - run->since, run->count);
+}
+
+static inline void meter_run_add(struct meter_run *run, int64_t since)
+{
+    if (since != run->since) {
+        meter_run_end(run);
+        run->since = since;
+        run->count = 0;
+    }
+    run->count++;
+}
 
 /* A root was emitted; a record has come to where `volume` is counted, and into sinks' queues. [lane] */
 static inline void meter_emitted(struct pipeline *pipeline, struct record *root)
@@ -40,12 +58,8 @@ static inline void meter_emitted(struct pipeline *pipeline, struct record *root)
     meter->bytes += root->public.payload.size;
     if (--meter->until_timed == 0)
         meter_time(pipeline, root);
-    if (pipeline->options.time != NULL) {
-        if (meter->aged_at != meter->at)
-            meter_age_told(pipeline, root);
-    } else if (root->public.timestamp != 0) {
-        meter_age(pipeline, root->public.timestamp);
-    }
+    if (meter->aged_at != meter->at)
+        meter_age(pipeline, root);
 }
 
 static inline void meter_queued(struct pipeline *pipeline, struct volume *volume, struct record *record)

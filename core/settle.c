@@ -498,6 +498,29 @@ static void tap_delivered(const struct stage *sink, struct record *record)
     }
 }
 
+/* All that a sink has settled, in that order. */
+static void settle_all(struct stage *sink, struct record *record)
+{
+    struct meter_run run = {.to = &sink->tally.far_end, .at = sink->pipeline->meter.at};
+    bool is_measured = sink->pipeline->is_measured;
+
+    if (sink->pipeline->is_tapped)
+        tap_delivered(sink, record);
+    while (record != NULL) {
+        const struct slot *slot = slot_of(record, sink);
+        struct record *next = slot->inbox_next;
+
+        if (is_measured && slot->fate == FMS_DELIVERED) {
+            sink->tally.delivered.bytes += record->public.payload.size;
+            sink->tally.last_at = run.at;
+            meter_run_add(&run, slot->taken_at);
+        }
+        settle_one(sink, record);
+        record = next;
+    }
+    meter_run_end(&run);
+}
+
 static void settle_list(struct pipeline *pipeline, struct slot_list *lists)
 {
     size_t slots = pipeline_slots(pipeline);
@@ -507,17 +530,7 @@ static void settle_list(struct pipeline *pipeline, struct slot_list *lists)
         struct record *record = lists[sink->slot].head;
 
         lists[sink->slot].head = NULL;
-        if (pipeline->is_measured) {
-            meter_settled(sink, record);
-            if (pipeline->is_tapped)
-                tap_delivered(sink, record);
-        }
-        while (record != NULL) {
-            struct record *next = slot_of(record, sink)->inbox_next;
-
-            settle_one(sink, record);
-            record = next;
-        }
+        settle_all(sink, record);
     }
 }
 
@@ -539,17 +552,20 @@ static void tell_done(struct pipeline *pipeline)
 {
     const struct call *outer = call_begin(pipeline->source, CALL_SETTLED);
     const struct record *last = pipeline->done.tail;
+    struct meter_run run = {.to = &pipeline->meter.total};
     bool is_last;
 
     meter_lap(pipeline, NULL);
-    if (pipeline->is_measured)
-        meter_done(pipeline, pipeline->done.head);
+    run.at = pipeline->meter.at;
     do {
         struct record *root = list_take(&pipeline->done);
 
         is_last = root == last;
+        if (pipeline->is_measured && !root->dropped)
+            meter_run_add(&run, root->emitted_at);
         tell_source(pipeline, root);
     } while (!is_last);
+    meter_run_end(&run);
     call_end(pipeline, outer);
     meter_lap(pipeline, pipeline->source);
 }
