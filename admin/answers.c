@@ -139,7 +139,8 @@ struct MHD_Response *answer_vehicles(struct request *request)
         return answer_text(request, MHD_HTTP_NOT_FOUND, NO_SUCH);
     if (!request_number(request, "limit", &limit))
         return answer_text(request, MHD_HTTP_BAD_REQUEST, "limit is a whole number");
-    json = vehicles_json(latest->host, i, request_query(request, "find"), limit < SIZE_MAX ? (size_t)limit : SIZE_MAX);
+    json = vehicles_json(latest->host, latest->pipelines[i].number, request_query(request, "find"),
+                         limit < SIZE_MAX ? (size_t)limit : SIZE_MAX);
     if (json == NULL)
         return answer_text(
             request, MHD_HTTP_NOT_FOUND,

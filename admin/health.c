@@ -566,6 +566,8 @@ bool health_is_past(const struct observation *all, size_t i)
 
     for (size_t k = 0; k < all->count; k++)
         others_run = others_run || all->pipelines[k].view.state != PIPELINE_ENDED;
+    if (view->is_going)
+        return true;
     return others_run && view->state == PIPELINE_ENDED && !view->has_failed && (view->left == 0 || view->is_finished);
 }
 

@@ -16,8 +16,8 @@
  * UTC. A pipeline is ready while it runs, its lane answers and each of its stages is ready. [any] */
 void health_judge(struct observed *now, const struct observed *before, int64_t at, int64_t realtime);
 
-/* A pipeline that has ended well while others run: it has done all that it was for, so whether the process is ready is up to the
- * others. [any] */
+/* A pipeline that has ended well while others run has done all that it was for, and one that goes by a reload is no more asked of this
+ * process: whether the process is ready is up to the others. [any] */
 bool health_is_past(const struct observation *all, size_t i);
 
 /* "starting", "flowing", ... */

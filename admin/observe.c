@@ -19,7 +19,7 @@
 #define PATIENCE     (50 * FMS_MS) /* for each lane */
 #define MINUTE_STEPS 12u           /* of HISTORY_STEP */
 
-/* What is kept of a pipeline from one look to the next; the observer's thread's, but for `history`. */
+/* What is kept of a pipeline from one look to the next, until it has gone; the observer's thread's, but for `history`. */
 struct kept {
     struct history history;                /* under the observer's lock */
     struct latencies minute[MINUTE_STEPS]; /* minute[next] is the oldest, once all are taken */
@@ -38,8 +38,6 @@ struct observer {
     pthread_cond_t changed;
     bool must_stop;
     struct observation *latest;
-    struct kept *kept; /* by pipeline */
-    size_t count;
 
     pthread_mutex_t log_lock; /* taken after any other, the logger's too; guards what follows */
     uint64_t log_counts[4];
@@ -190,13 +188,12 @@ static void fill_rates(struct observed *now, const struct observed *before)
 }
 
 /* 0 or -ENOMEM. `before`: NULL at first. */
-static int observe(struct observer *self, size_t i, const struct observed *before, struct observed *now,
-                   const struct observation *whole)
+static int judge(struct observer *self, const struct observed *before, struct observed *now,
+                 const struct observation *whole)
 {
-    const struct kept *kept = &self->kept[i];
+    const struct kept *kept = now->kept;
     const struct latencies *earlier = kept->count == MINUTE_STEPS ? &kept->minute[kept->next] : NULL;
 
-    now->has_answered = self->host->look(self->host->process, i, &now->view, PATIENCE);
     now->answered_at = now->has_answered ? self->host->now() : before != NULL ? before->answered_at : 0;
     if (now->view.started_at != 0 && now->view.shown_at > now->answered_at)
         now->answered_at = now->view.shown_at; /* late, but it has */
@@ -213,31 +210,88 @@ static int observe(struct observer *self, size_t i, const struct observed *befor
     return 0;
 }
 
+static const struct observed *find_observed(const struct observation *all, uint64_t number)
+{
+    for (size_t i = 0; all != NULL && i < all->count; i++) {
+        if (all->pipelines[i].number == number)
+            return &all->pipelines[i];
+    }
+    return NULL;
+}
+
+/* 0; -ENOENT: it has gone; or -ENOMEM. */
+static int observe(struct observer *self, uint64_t number, const struct observed *before, struct observed *now,
+                   const struct observation *whole)
+{
+    int answer = self->host->look(self->host->process, number, &now->view, PATIENCE);
+
+    if (answer < 0)
+        return answer;
+    now->number = number;
+    now->has_answered = answer > 0;
+    now->kept = before != NULL ? before->kept : calloc(1, sizeof *now->kept);
+    return now->kept != NULL ? judge(self, before, now, whole) : -ENOMEM;
+}
+
+static void kept_free(struct kept *kept)
+{
+    for (size_t i = 0; kept != NULL && i < MINUTE_STEPS; i++)
+        free(kept->minute[i].stages);
+    free(kept);
+}
+
+/* What is kept of those that are no more among the others. */
+static void forget_gone(const struct observation *all, const struct observation *others)
+{
+    for (size_t i = 0; all != NULL && i < all->count; i++) {
+        if (find_observed(others, all->pipelines[i].number) == NULL)
+            kept_free(all->pipelines[i].kept);
+    }
+}
+
+static struct observation *observation_new(size_t count)
+{
+    struct observation *now = calloc(1, sizeof *now);
+
+    if (now == NULL)
+        return NULL;
+    now->pipelines = calloc(count + 1, sizeof *now->pipelines);
+    if (now->pipelines != NULL)
+        return now;
+    free(now);
+    return NULL;
+}
+
 /* NULL: out of memory. */
 static struct observation *observe_all(struct observer *self, const struct observation *before)
 {
-    struct observation *now = calloc(1, sizeof *now);
-    struct observed *pipelines = calloc(self->count + 1, sizeof *pipelines);
-    int error = now != NULL && pipelines != NULL ? 0 : -ENOMEM;
+    size_t count = 0;
+    uint64_t *numbers = self->host->pipelines(self->host->process, &count);
+    struct observation *now = numbers != NULL ? observation_new(count) : NULL;
+    int error = 0;
 
-    if (error != 0) {
-        free(now);
-        free(pipelines);
+    if (now == NULL) {
+        free(numbers);
         return NULL;
     }
     now->host = self->host;
     now->realtime = self->host->realtime();
     now->at = self->host->now();
     now->started = before != NULL ? before->started : now->realtime;
-    now->pipelines = pipelines;
-    now->count = self->count;
     now->references = 1;
-    for (size_t i = 0; i < self->count && error == 0; i++)
-        error = observe(self, i, before != NULL ? &before->pipelines[i] : NULL, &pipelines[i], now);
+    for (size_t i = 0; i < count && error != -ENOMEM; i++) {
+        error = observe(self, numbers[i], find_observed(before, numbers[i]), &now->pipelines[now->count], now);
+        if (error == 0)
+            now->count++;
+    }
+    if (error == -ENOMEM)
+        now->count++;
+    free(numbers);
     copy_lines(self, now);
     now->reload = self->host->reload_look();
-    if (error == 0)
+    if (error != -ENOMEM)
         return now;
+    forget_gone(now, before);
     observation_unref(now);
     return NULL;
 }
@@ -283,12 +337,12 @@ static void step_all(struct observer *self)
 {
     const struct observation *now = self->latest;
 
-    for (size_t i = 0; i < self->count; i++)
-        note_most(&self->kept[i], &now->pipelines[i].view, now->at);
+    for (size_t i = 0; i < now->count; i++)
+        note_most(now->pipelines[i].kept, &now->pipelines[i].view, now->at);
     if (now->at - self->stepped_at < HISTORY_STEP)
         return;
-    for (size_t i = 0; i < self->count; i++)
-        step(&self->kept[i], &now->pipelines[i], now->realtime, now->at - self->stepped_at);
+    for (size_t i = 0; i < now->count; i++)
+        step(now->pipelines[i].kept, &now->pipelines[i], now->realtime, now->at - self->stepped_at);
     self->stepped_at = now->at;
 }
 
@@ -297,10 +351,10 @@ bool observer_history(struct observer *self, const char *pipeline, struct histor
     bool is_found = false;
 
     pthread_mutex_lock(&self->lock);
-    for (size_t i = 0; i < self->count && !is_found; i++) {
+    for (size_t i = 0; i < self->latest->count && !is_found; i++) {
         is_found = strcmp(self->latest->pipelines[i].view.name, pipeline) == 0;
         if (is_found)
-            *to = self->kept[i].history;
+            *to = self->latest->pipelines[i].kept->history;
     }
     pthread_mutex_unlock(&self->lock);
     return is_found;
@@ -330,6 +384,7 @@ void observer_look(struct observer *self)
     pthread_mutex_lock(&self->lock);
     self->latest = now;
     step_all(self);
+    forget_gone(before, now);
     pthread_mutex_unlock(&self->lock);
     observation_unref(before);
     if (write(self->news_fd, &one, sizeof one) < 0)
@@ -383,7 +438,7 @@ static void init(struct observer *self, const struct admin_host *host, int news_
 {
     pthread_condattr_t monotonic;
 
-    *self = (struct observer){.host = host, .news_fd = news_fd, .count = host->pipelines(host->process)};
+    *self = (struct observer){.host = host, .news_fd = news_fd};
     pthread_mutex_init(&self->lock, NULL);
     pthread_mutex_init(&self->log_lock, NULL);
     pthread_condattr_init(&monotonic);
@@ -400,8 +455,7 @@ struct observer *observer_new(const struct admin_host *host, int news_fd)
     if (self == NULL)
         return NULL;
     init(self, host, news_fd);
-    self->kept = calloc(self->count + 1, sizeof *self->kept);
-    self->latest = self->kept != NULL ? observe_all(self, NULL) : NULL;
+    self->latest = observe_all(self, NULL);
     if (self->latest == NULL) {
         observer_free(self);
         return NULL;
@@ -424,12 +478,8 @@ void observer_free(struct observer *self)
     if (self->has_thread)
         end_thread(self);
     self->host->observe_log(NULL, NULL);
+    forget_gone(self->latest, NULL);
     observation_unref(self->latest);
-    for (size_t i = 0; i < self->count && self->kept != NULL; i++) {
-        for (size_t j = 0; j < MINUTE_STEPS; j++)
-            free(self->kept[i].minute[j].stages);
-    }
-    free(self->kept);
     pthread_cond_destroy(&self->changed);
     pthread_mutex_destroy(&self->lock);
     pthread_mutex_destroy(&self->log_lock);

@@ -48,7 +48,10 @@ struct latencies {
     size_t count; /* as many as the view has */
 };
 
+struct kept;
+
 struct observed {
+    uint64_t number; /* the host's */
     struct pipeline_view view;
     bool has_answered;   /* at the last look */
     int64_t answered_at; /* when its lane did last; on the host's clock; 0: it has not begun */
@@ -56,6 +59,7 @@ struct observed {
     struct stage_rates *rates;                           /* as many as the view has stages */
     struct latencies earlier; /* a minute ago, or zeros: what lies between that and the view is the last minute's */
     struct health health;
+    struct kept *kept; /* the observer's */
 };
 
 /* A line of the log. */

@@ -154,7 +154,7 @@ struct MHD_Response *answer_readyz(struct request *request)
         if (!health_is_past(request->latest, i))
             report_ready(&report, pipeline, &excluded);
         else if (report.is_verbose)
-            fprintf(report.to, "[+]%s has ended: ok\n", pipeline->view.name);
+            fprintf(report.to, "[+]%s %s: ok\n", pipeline->view.name, pipeline->view.is_going ? "goes" : "has ended");
     }
     for (size_t i = 0; i < excluded.count && report.is_verbose; i++) {
         if (!excluded.is_known[i])

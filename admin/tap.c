@@ -256,7 +256,9 @@ static struct MHD_Response *open_watcher(struct request *request, size_t i, cons
     const struct pipeline_view *view = &request->latest->pipelines[i].view;
     struct watcher *watcher = calloc(1, sizeof *watcher);
     char peer[PEER_TEXT];
-    int error = watcher != NULL ? host->tap_open(host->process, i, wish, &watcher->tap) : -ENOMEM;
+    int error = watcher != NULL
+                    ? host->tap_open(host->process, request->latest->pipelines[i].number, wish, &watcher->tap)
+                    : -ENOMEM;
 
     if (error != 0) {
         free(watcher);

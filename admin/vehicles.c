@@ -37,12 +37,12 @@ static json_t *names_json(const struct fleet_view *view)
     return names;
 }
 
-json_t *vehicles_json(const struct admin_host *host, size_t i, const char *find, size_t limit)
+json_t *vehicles_json(const struct admin_host *host, uint64_t number, const char *find, size_t limit)
 {
     json_t *vehicles = json_array(), *json;
     struct fleet_view view;
 
-    if (!host->vehicles(host->process, i, find != NULL ? find : "", limit < VEHICLES_MOST ? limit : VEHICLES_MOST,
+    if (!host->vehicles(host->process, number, find != NULL ? find : "", limit < VEHICLES_MOST ? limit : VEHICLES_MOST,
                         &view)) {
         json_decref(vehicles);
         return NULL;

@@ -8,8 +8,8 @@
 
 #define VEHICLES_MOST 1000u /* in one answer */
 
-/* Those of pipeline number `i` whose names hold `find` (NULL: all), at most `limit` and VEHICLES_MOST of them, silent ones first; see
+/* Those of that pipeline whose names hold `find` (NULL: all), at most `limit` and VEHICLES_MOST of them, silent ones first; see
  * docs/ for the form. NULL: it keeps no fleet, or there is no memory. Any thread but a lane. */
-json_t *vehicles_json(const struct admin_host *host, size_t i, const char *find, size_t limit);
+json_t *vehicles_json(const struct admin_host *host, uint64_t number, const char *find, size_t limit);
 
 #endif

@@ -5,53 +5,59 @@
 #include <errno.h>
 
 #include "clock.h"
+#include "crew.h"
 #include "fleet.h"
 #include "loader.h"
 #include "reload.h"
 #include "snapshot.h"
 
-static struct process {
-    struct pipeline *const *pipelines;
-    size_t count;
-} process;
-
 static const struct admin_table *table;
 static struct admin *running; /* NULL: not */
 
-static size_t count_pipelines(void *user)
+static uint64_t *list(void *user, size_t *count)
 {
-    const struct process *self = user;
-
-    return self->count;
+    return crew_numbers(user, count);
 }
 
-static bool look(void *user, size_t i, struct pipeline_view *to, int64_t patience)
+static int look(void *user, uint64_t number, struct pipeline_view *to, int64_t patience)
 {
-    const struct process *self = user;
+    struct pipeline *pipeline = crew_hold(user, number);
+    bool has_answered;
 
-    bool has_answered = snapshot_read(self->pipelines[i], to, patience);
-
-    fleet_count(self->pipelines[i]->fleet, clock_now(), &to->fleet);
+    if (pipeline == NULL)
+        return -ENOENT;
+    has_answered = snapshot_read(pipeline, to, patience);
+    fleet_count(pipeline->fleet, clock_now(), &to->fleet);
+    crew_release(user, pipeline);
     return has_answered;
 }
 
-static bool vehicles(void *user, size_t i, const char *find, size_t most, struct fleet_view *to)
+static bool vehicles(void *user, uint64_t number, const char *find, size_t most, struct fleet_view *to)
 {
-    const struct process *self = user;
+    struct pipeline *pipeline = crew_hold(user, number);
+    bool is_kept;
 
-    return fleet_look(self->pipelines[i]->fleet, clock_now(), find, most, to);
+    if (pipeline == NULL)
+        return false;
+    is_kept = fleet_look(pipeline->fleet, clock_now(), find, most, to);
+    crew_release(user, pipeline);
+    return is_kept;
 }
 
-static int open_tap(void *user, size_t i, const struct tap_wish *wish, struct tap **tap)
+static int open_tap(void *user, uint64_t number, const struct tap_wish *wish, struct tap **tap)
 {
-    const struct process *self = user;
+    struct pipeline *pipeline = crew_hold(user, number);
+    int error;
 
-    return tap_open(self->pipelines[i], wish, tap);
+    if (pipeline == NULL)
+        return -ENOENT;
+    error = tap_open(pipeline, wish, tap);
+    crew_release(user, pipeline);
+    return error;
 }
 
-static const struct admin_host host = {
-    .process = &process,
-    .pipelines = count_pipelines,
+static struct admin_host host = {
+    .pipelines = list,
     .look = look,
     .forget = view_forget,
     .now = clock_now,
@@ -69,16 +75,15 @@ static const struct admin_host host = {
     .reload_look = reload_look,
 };
 
-int admin_begin(const struct admin_options *options, struct pipeline *const *pipelines, size_t count)
+int admin_begin(const struct admin_options *options, struct crew *crew)
 {
     if (options->count == 0)
         return 0;
     table = loader_open_own("fmspipe-admin.so", ADMIN_ENTRY, "--admin");
     if (table == NULL)
         return -ENOENT;
-    process = (struct process){pipelines, count};
-    for (size_t i = 0; i < count; i++)
-        pipeline_measure(pipelines[i]);
+    host.process = crew;
+    crew_measure(crew);
     return table->start(&host, options, &running);
 }
 

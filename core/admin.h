@@ -10,23 +10,25 @@
 
 struct reloading;
 
-/* What the process gives. All functions: any thread but a lane. */
+/* What the process gives. Its pipelines come and go: each has a number that is no other's, then or later, and what is asked of one that has
+ * gone is answered so. All functions: any thread but a lane. */
 struct admin_host {
     void *process;
-    size_t (*pipelines)(void *process); /* how many there are */
-    /* Copies the state of pipeline number `i` into `to`, which is zeros at first and holds memory afterwards (`forget`). False:
-     * its lane has not answered within `patience` (nanoseconds), and this is what it showed last. */
-    bool (*look)(void *process, size_t i, struct pipeline_view *to, int64_t patience);
+    /* The numbers of those that there are, in the order of their files, to be freed with free(). NULL: out of memory. */
+    uint64_t *(*pipelines)(void *process, size_t *count);
+    /* Copies the state of that pipeline into `to`, which is zeros at first and holds memory afterwards (`forget`). 1; or 0: its lane has
+     * not answered within `patience` (nanoseconds), and this is what it showed last; or -ENOENT: it has gone. */
+    int (*look)(void *process, uint64_t number, struct pipeline_view *to, int64_t patience);
     void (*forget)(struct pipeline_view *view);
     int64_t (*now)(void);      /* clock_now */
     int64_t (*realtime)(void); /* since 1970 */
     void (*log)(enum fms_level, const char *pipeline, const char *stage, const char *format, ...) FMS_PRINTF(4, 5);
     /* Each line that is logged from now on goes there, too: on the thread that logs, so `observer` takes no time. NULL: no more */
     void (*observe_log)(log_sink observer, void *user);
-    /* The vehicles of pipeline number `i` whose names hold `find` ("": all), at most `most`; see fleet_look, which it is. */
-    bool (*vehicles)(void *process, size_t i, const char *find, size_t most, struct fleet_view *to);
-    /* Records as they pass a stage of pipeline number `i`; see tap.h. */
-    int (*tap_open)(void *process, size_t i, const struct tap_wish *wish, struct tap **tap);
+    /* The vehicles of that pipeline whose names hold `find` ("": all), at most `most`; see fleet_look, which it is. */
+    bool (*vehicles)(void *process, uint64_t number, const char *find, size_t most, struct fleet_view *to);
+    /* Records as they pass a stage of that pipeline; see tap.h. */
+    int (*tap_open)(void *process, uint64_t number, const struct tap_wish *wish, struct tap **tap);
     int (*tap_read)(struct tap *tap, struct tapped *record);
     uint64_t (*tap_dropped)(const struct tap *tap);
     void (*tap_close)(struct tap *tap);
@@ -58,10 +60,10 @@ struct admin_table {
 
 #define ADMIN_ENTRY "fmspipe_admin" /* const struct admin_table *fmspipe_admin(void) */
 
-/* In the process: loads the shared object and starts it, for pipelines that are loaded and live until admin_end; nothing where no
- * address is named. 0 or a negative errno as `start` has, logged. Once a process. [control] */
-struct pipeline;
-int admin_begin(const struct admin_options *options, struct pipeline *const *pipelines, size_t count);
+/* In the process: loads the shared object and starts it, for pipelines that are loaded, and a crew that lives until admin_end; nothing
+ * where no address is named. 0 or a negative errno as `start` has, logged. Once a process. [control] */
+struct crew;
+int admin_begin(const struct admin_options *options, struct crew *crew);
 void admin_end(void);
 
 #endif

@@ -503,36 +503,105 @@ static struct pipeline *load(struct config *take, const struct pipeline_stand_in
     return NULL;
 }
 
-/* Its shard of a file that has been read, and is taken; NULL, with *error, where that is its no more. */
-static struct config *shard_of(struct config *take, const char *shard, int *error)
-{
-    struct config *its = NULL;
-    struct shards shards;
+/* ---------------------------------------------------------------------------------------------------------- shards */
 
-    *error = shards_read(&shards, take);
-    if (*error == 0 && (shards.shards > 0) != (shard != NULL))
-        *error = -ENOTSUP;
-    if (*error == 0 && shard == NULL)
-        return take;
-    if (*error == 0 && !shards_own(&shards, strtoll(shard, NULL, 10)))
-        *error = -ENOTSUP;
-    if (*error == 0 && (its = shards_config(take, strtoll(shard, NULL, 10))) == NULL)
-        *error = -ENOMEM;
-    if (*error == -ENOTSUP)
-        log_config(FMS_LOG_ERROR, take->path, 0, "other shards than it runs with take a new start of fmspipe");
-    config_free(take);
-    return its;
+/* Whether each item of a list, as it stands in a file, has a ${shard}. */
+static bool items_differ(const char *text)
+{
+    while (*text != '\0') {
+        const char *comma = strchr(text, ',');
+        char *item = strndup(text, comma != NULL ? (size_t)(comma - text) : strlen(text));
+        bool differs = item == NULL || shards_differ(item);
+
+        free(item);
+        if (!differs)
+            return false;
+        text = comma != NULL ? comma + 1 : "";
+    }
+    return true;
+}
+
+/* `as_told`: the section as it stands in the file. */
+static int check_option_of_shards(struct pipeline *pipeline, const struct config_section *as_told,
+                                  const struct fms_option *option)
+{
+    const struct config_entry *entry = config_find(as_told, option->name);
+
+    if (option->unique == NULL || (entry == NULL && option->fallback == NULL) ||
+        (entry != NULL && (option->type == FMS_LIST ? items_differ(entry->value) : shards_differ(entry->value))))
+        return 0;
+    log_config(FMS_LOG_ERROR, pipeline->config->path, entry != NULL ? entry->line : as_told->line,
+               "[%s%s%s] %s = \"%s\": each shard needs its own %s: put ${shard} into %s, as in %s", as_told->kind,
+               *as_told->name != '\0' ? " " : "", as_told->name, option->name,
+               entry != NULL ? entry->value : option->fallback, option->unique,
+               option->type == FMS_LIST ? "each item" : "it",
+               option->type == FMS_LIST ? "fms/${shard}/+/data" : "NAME-${shard}");
+    return -EINVAL;
+}
+
+/* The section of the file, of which this stage's is a copy with the shard in it. */
+static const struct config_section *as_it_stands(const struct config *as_told, const struct config_section *section)
+{
+    size_t i = 0;
+
+    while (strcmp(as_told->sections[i].kind, section->kind) != 0 ||
+           strcmp(as_told->sections[i].name, section->name) != 0)
+        i++;
+    return &as_told->sections[i];
+}
+
+/* What must differ from shard to shard does so where it names the shard; to compare would not do, for others are elsewhere. */
+static int check_shards(struct pipeline *pipeline, const struct config *as_told)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < pipeline->stage_count; i++) {
+        const struct stage *stage = pipeline->stages[i];
+        const struct fms_option *option = stage->plugin->table.options;
+
+        for (; option != NULL && option->name != NULL; option++) {
+            if (check_option_of_shards(pipeline, as_it_stands(as_told, stage->section), option) != 0)
+                error = -EINVAL;
+        }
+    }
+    return error;
+}
+
+/* ------------------------------------------------------------------------------------------ beside one that runs */
+
+/* Its shard of a file that has been read: who asks has seen that it is still its, but that may be some time ago. */
+static int shard_of(struct config *as_told, const char *shard, struct config **its)
+{
+    struct shards shards;
+    int error = shards_read(&shards, as_told, true);
+
+    if (error == 0 &&
+        ((shards.shards > 0) != (shard != NULL) || (shard != NULL && !shards_own(&shards, strtoll(shard, NULL, 10))))) {
+        log_config(FMS_LOG_ERROR, as_told->path, 0, "its shards have changed while it was read: reload it once more");
+        return -ENOTSUP;
+    }
+    if (error == 0)
+        *its = shard != NULL ? shards_config(as_told, strtoll(shard, NULL, 10)) : config_hold(as_told);
+    return error == 0 && *its == NULL ? -ENOMEM : error;
 }
 
 struct pipeline *pipeline_load_beside(struct pipeline *running)
 {
-    struct config *config = NULL;
-    int error = config_read(running->file, &config);
+    const char *shard = running->config->shard;
+    struct config *as_told = NULL, *its = NULL;
+    struct pipeline *pipeline = NULL;
+    int error = config_read(running->file, &as_told);
 
     if (error == 0)
-        config = shard_of(config, running->config->shard, &error);
+        error = shard_of(as_told, shard, &its);
+    if (error == 0) {
+        pipeline = load(its, NULL, false, running);
+        error = pipeline == NULL ? -errno : shard != NULL ? check_shards(pipeline, as_told) : 0;
+    }
+    config_free(as_told);
     if (error == 0)
-        return load(config, NULL, false, running);
+        return pipeline;
+    pipeline_free(pipeline);
     errno = -error;
     return NULL;
 }
@@ -570,7 +639,7 @@ struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stan
     int error = config_read(path, &config);
 
     if (error == 0)
-        error = shards_read(&shards, config);
+        error = shards_read(&shards, config, false);
     if (error == 0 && shards.shards > 0) {
         while (shard < shards.shards && !shards_own(&shards, shard))
             shard++;
@@ -612,60 +681,6 @@ void pipeline_free(struct pipeline *pipeline)
     free(pipeline);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- shards */
-
-/* Whether each item of a list, as it stands in a file, has a ${shard}. */
-static bool items_differ(const char *text)
-{
-    while (*text != '\0') {
-        const char *comma = strchr(text, ',');
-        char *item = strndup(text, comma != NULL ? (size_t)(comma - text) : strlen(text));
-        bool differs = item == NULL || shards_differ(item);
-
-        free(item);
-        if (!differs)
-            return false;
-        text = comma != NULL ? comma + 1 : "";
-    }
-    return true;
-}
-
-/* `as_told`: the section as it stands in the file. */
-static int check_option_of_shards(struct pipeline *pipeline, const struct config_section *as_told,
-                                  const struct fms_option *option)
-{
-    const struct config_entry *entry = config_find(as_told, option->name);
-
-    if (option->unique == NULL || (entry == NULL && option->fallback == NULL) ||
-        (entry != NULL && (option->type == FMS_LIST ? items_differ(entry->value) : shards_differ(entry->value))))
-        return 0;
-    log_config(FMS_LOG_ERROR, pipeline->config->path, entry != NULL ? entry->line : as_told->line,
-               "[%s%s%s] %s = \"%s\": each shard needs its own %s: put ${shard} into %s, as in %s", as_told->kind,
-               *as_told->name != '\0' ? " " : "", as_told->name, option->name,
-               entry != NULL ? entry->value : option->fallback, option->unique,
-               option->type == FMS_LIST ? "each item" : "it",
-               option->type == FMS_LIST ? "fms/${shard}/+/data" : "NAME-${shard}");
-    return -EINVAL;
-}
-
-/* What must differ from shard to shard does so where it names the shard; to compare would not do, for others are elsewhere. */
-static int check_shards(struct pipeline *pipeline, const struct config *as_told)
-{
-    int error = 0;
-
-    for (size_t i = 0; i < pipeline->stage_count; i++) {
-        const struct stage *stage = pipeline->stages[i];
-        const struct fms_option *option = stage->plugin->table.options;
-
-        for (; option != NULL && option->name != NULL; option++) {
-            if (check_option_of_shards(pipeline, &as_told->sections[stage->section - pipeline->config->sections],
-                                       option) != 0)
-                error = -EINVAL;
-        }
-    }
-    return error;
-}
-
 /* ------------------------------------------------------------------------------------------- several in one process */
 
 /* Takes it; NULL: errno says what was wrong. 0 or that. */
@@ -693,16 +708,29 @@ static int add_shard(struct pipelines *all, const struct config *config, int64_t
     return error == 0 && is_first ? check_shards(all->items[all->count - 1], config) : error;
 }
 
-static int add_shards(struct pipelines *all, const struct config *config, const struct shards *shards)
+static bool shard_runs(int64_t shard, pipelines_run *runs, void *user)
+{
+    char number[24];
+
+    snprintf(number, sizeof number, "%lld", (long long)shard);
+    return runs != NULL && runs(user, number);
+}
+
+static int add_shards(struct pipelines *all, const struct config *config, const struct shards *shards,
+                      pipelines_run *runs, void *user)
 {
     size_t before = all->count;
+    bool has_any = false;
     int error = 0;
 
     for (int64_t shard = 0; shard < shards->shards && error == 0; shard++) {
-        if (shards_own(shards, shard))
+        if (!shards_own(shards, shard))
+            continue;
+        has_any = true;
+        if (!shard_runs(shard, runs, user))
             error = add_shard(all, config, shard, all->count == before);
     }
-    if (error == 0 && all->count == before)
+    if (error == 0 && !has_any)
         log_config(FMS_LOG_WARN, config->path, 0, "replica %lld has none of the %lld shards",
                    (long long)shards->ordinal, (long long)shards->shards);
     while (error != 0 && all->count > before)
@@ -710,18 +738,18 @@ static int add_shards(struct pipelines *all, const struct config *config, const 
     return error;
 }
 
-int pipelines_load(struct pipelines *all, const char *path)
+int pipelines_load(struct pipelines *all, const char *path, pipelines_run *runs, void *user)
 {
     struct config *config;
     struct shards shards;
     int error = config_read(path, &config);
 
     if (error == 0)
-        error = shards_read(&shards, config);
-    if (error == 0 && shards.shards == 0)
+        error = shards_read(&shards, config, runs != NULL);
+    if (error == 0 && shards.shards == 0 && (runs == NULL || !runs(user, NULL)))
         return add_pipeline(all, load(config, NULL, false, NULL));
-    if (error == 0)
-        error = add_shards(all, config, &shards);
+    if (error == 0 && shards.shards > 0)
+        error = add_shards(all, config, &shards, runs, user);
     config_free(config);
     return error;
 }
@@ -766,6 +794,35 @@ static void check_unique(struct pipeline *const *pipelines, size_t count, const 
             }
         }
     }
+}
+
+static bool stages_share(const struct stage *a, const struct stage *b)
+{
+    const struct fms_option *first = a->plugin->table.options;
+
+    for (; first != NULL && first->name != NULL; first++) {
+        const struct fms_option *second = b->plugin->table.options;
+
+        if (first->unique == NULL || first->type != FMS_STRING || unique_value(a, first) == NULL)
+            continue;
+        for (; second != NULL && second->name != NULL; second++) {
+            if (second->unique != NULL && second->type == FMS_STRING && strcmp(first->unique, second->unique) == 0 &&
+                unique_value(b, second) != NULL && strcmp(unique_value(a, first), unique_value(b, second)) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+bool pipeline_shares(const struct pipeline *a, const struct pipeline *b)
+{
+    bool shares = strcmp(a->options.name, b->options.name) == 0;
+
+    for (size_t i = 0; i < a->stage_count; i++) {
+        for (size_t k = 0; k < b->stage_count && !shares; k++)
+            shares = stages_share(a->stages[i], b->stages[k]);
+    }
+    return shares;
 }
 
 int pipeline_check_together(struct pipeline *const *pipelines, size_t count)

@@ -15,9 +15,12 @@ struct pipelines {
     size_t count;
 };
 
-/* Adds what a file says: a pipeline, or one for each of its shards that is ours, perhaps none. 0, or an error (logged) as those of
- * pipeline_load, after which nothing was added. */
-int pipelines_load(struct pipelines *all, const char *path);
+/* Whether this process has that pipeline of the file already; `shard`: its number; NULL: the file has no shards. */
+typedef bool pipelines_run(void *user, const char *shard);
+
+/* Adds what a file says: a pipeline, or one for each of its shards that is ours, perhaps none; but those of which `runs` says that they
+ * run. NULL: the process is about to begin, and none does. 0, or an error (logged) as those of pipeline_load, after which nothing was added. */
+int pipelines_load(struct pipelines *all, const char *path, pipelines_run *runs, void *user);
 void pipelines_free(struct pipelines *all);
 
 /* What stands in for the source, and for the sinks and the dead letters' sink, of a pipeline that is tested. */
@@ -44,6 +47,9 @@ const struct fms_option *pipeline_option_table(void);
 /* Checks across the pipelines of one process: names (an error), options that should be unique (a warning). 0 or
  * -EINVAL. */
 int pipeline_check_together(struct pipeline *const *pipelines, size_t count);
+
+/* Whether both cannot run at once: they have one name, or stages of theirs what should be unique. */
+bool pipeline_shares(const struct pipeline *a, const struct pipeline *b);
 
 /* Of one stage, whatever its role. 0 or a negative errno, logged. */
 int stage_open(struct stage *stage);

@@ -7,6 +7,7 @@
 
 #include "assemble.h"
 #include "file_watch.h"
+#include "files.h"
 #include "loader.h"
 #include "new_plugin.h"
 #include "reload.h"
@@ -99,14 +100,25 @@ static int load_failure(int error)
     return error == ENOMEM || error == EMFILE || error == ENFILE || error == EIO ? EXIT_FAILED : EXIT_CONFIGURATION;
 }
 
-/* All pipelines of the command line: 0, or the exit status after an error in any of them, when there are none. */
-static int load_all(const struct arguments *arguments, struct pipelines *all)
+/* The files that the command line names: 0 or an exit status. */
+static int list_files(const struct arguments *arguments, struct files *files)
+{
+    int error = files_list(files, arguments->words, arguments->count);
+
+    if (error == 0 && files->count == 0)
+        log_config(FMS_LOG_WARN, arguments->words[0], 0, "there is no *.ini file in this folder%s",
+                   arguments->count > 1 ? ", nor in the others" : "");
+    return error != 0 ? load_failure(-error) : EXIT_DONE;
+}
+
+/* All pipelines of these files: 0, or the exit status after an error in any of them, when there are none. */
+static int load_all(const struct files *files, struct pipelines *all)
 {
     int status = EXIT_DONE, error, failure;
 
     *all = (struct pipelines){NULL, 0};
-    for (size_t i = 0; i < arguments->count; i++) {
-        error = pipelines_load(all, arguments->words[i]);
+    for (size_t i = 0; i < files->count; i++) {
+        error = pipelines_load(all, files->paths[i], NULL, NULL);
         failure = error != 0 ? load_failure(-error) : EXIT_DONE;
         status = failure > status ? failure : status;
     }
@@ -117,23 +129,39 @@ static int load_all(const struct arguments *arguments, struct pipelines *all)
     return status;
 }
 
+/* The same of the command line, with its files done with. */
+static int load_named(const struct arguments *arguments, struct pipelines *all)
+{
+    struct files files;
+    int status = list_files(arguments, &files);
+
+    if (status == EXIT_DONE)
+        status = load_all(&files, all);
+    files_free(&files);
+    return status;
+}
+
 static int check(const struct arguments *arguments)
 {
     struct pipelines all;
-    int status = load_all(arguments, &all);
+    struct files files;
+    int status = list_files(arguments, &files);
 
-    if (status != EXIT_DONE)
-        return status;
-    for (size_t i = 0; i < arguments->count; i++)
-        printf("%s: ok\n", arguments->words[i]);
-    pipelines_free(&all);
-    return EXIT_DONE;
+    if (status == EXIT_DONE)
+        status = load_all(&files, &all);
+    if (status == EXIT_DONE) {
+        for (size_t i = 0; i < files.count; i++)
+            printf("%s: ok\n", files.paths[i]);
+        pipelines_free(&all);
+    }
+    files_free(&files);
+    return status;
 }
 
 static int probe(const struct arguments *arguments)
 {
     struct pipelines all;
-    int status = load_all(arguments, &all);
+    int status = load_named(arguments, &all);
     int failed = 0;
 
     if (status != EXIT_DONE)
@@ -147,11 +175,16 @@ static int probe(const struct arguments *arguments)
 static int test(const struct arguments *arguments)
 {
     size_t passed = 0, failed = 0;
+    struct files files;
+    int status = list_files(arguments, &files);
 
-    for (size_t i = 0; i < arguments->count; i++) {
-        if (test_run_file(arguments->words[i], &passed, &failed) != 0)
-            return EXIT_CONFIGURATION;
+    for (size_t i = 0; i < files.count && status == EXIT_DONE; i++) {
+        if (test_run_file(files.paths[i], &passed, &failed) != 0)
+            status = EXIT_CONFIGURATION;
     }
+    files_free(&files);
+    if (status != EXIT_DONE)
+        return status;
     printf("%zu passed, %zu failed\n", passed, failed);
     return failed > 0 ? EXIT_FAILED : EXIT_DONE;
 }
@@ -170,7 +203,7 @@ static void reload_files(void)
     reload_request(false);
 }
 
-static int run_followed(const struct arguments *arguments, const struct pipelines *all)
+static int run_followed(const struct arguments *arguments, struct crew *crew)
 {
     struct file_watch *watch = NULL;
     int error = 0;
@@ -180,36 +213,51 @@ static int run_followed(const struct arguments *arguments, const struct pipeline
         error = watch == NULL ? -EIO : 0;
     }
     if (error == 0)
-        error = runner_run(all->items, all->count, arguments->until);
+        error = runner_run(crew, arguments->words, arguments->count, arguments->until);
     file_watch_stop(watch);
     return error;
 }
 
 /* The watch begins before anything is opened, so that an address that is taken stops nothing that runs. */
-static int run_watched(const struct arguments *arguments, const struct pipelines *all)
+static int run_watched(const struct arguments *arguments, struct crew *crew)
 {
-    int error = admin_begin(&arguments->admin, all->items, all->count);
+    int error = admin_begin(&arguments->admin, crew);
 
     if (error != 0)
         return error == -EINVAL ? EXIT_CONFIGURATION : EXIT_FAILED;
-    error = run_followed(arguments, all);
+    error = run_followed(arguments, crew);
     admin_end();
     return error != 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+/* Takes the pipelines. */
+static int run_crew(const struct arguments *arguments, struct pipelines *take)
+{
+    struct crew *crew = crew_new();
+    int status = EXIT_FAILED;
+
+    if (crew == NULL || crew_add(crew, take->items, take->count) != 0) {
+        log_line(FMS_LOG_ERROR, NULL, NULL, "not enough memory, or no more descriptors");
+    } else {
+        take->count = 0;
+        status = run_watched(arguments, crew);
+    }
+    pipelines_free(take);
+    crew_free(crew);
+    return status;
 }
 
 static int run(const struct arguments *arguments)
 {
     struct pipelines all;
-    int status = load_all(arguments, &all);
+    int status = load_named(arguments, &all);
 
     if (status != EXIT_DONE)
         return status;
-    if (arguments->until != NULL && !has_pipeline(&all, arguments->until))
-        status = command_misused("--until names no pipeline of this command", arguments->until);
-    else
-        status = run_watched(arguments, &all);
+    if (arguments->until == NULL || has_pipeline(&all, arguments->until))
+        return run_crew(arguments, &all);
     pipelines_free(&all);
-    return status;
+    return command_misused("--until names no pipeline of this command", arguments->until);
 }
 
 /* ---------------------------------------------------------------------------- health, status, top, tap, reload, plan */

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "files.h"
 #include "log.h"
 #include "thread.h"
 
@@ -27,7 +28,7 @@
 
 struct file_watch {
     int events_fd, end_fd;
-    char *const *paths;
+    char *const *words;
     size_t count;
     void (*changed)(void);
     pthread_t thread;
@@ -55,42 +56,91 @@ static uint64_t sum_of_file(const char *path)
     return sum;
 }
 
-static uint64_t sum_of_all(const struct file_watch *watch)
+static uint64_t sum_of_text(const char *text)
 {
     uint64_t sum = 0;
 
-    for (size_t i = 0; i < watch->count; i++)
-        sum = (sum ^ sum_of_file(watch->paths[i])) * UINT64_C(1099511628211);
+    for (; *text != '\0'; text++)
+        sum = (sum ^ (unsigned char)*text) * UINT64_C(1099511628211);
+    return sum;
+}
+
+/* Which files there are, and what they hold; a folder that cannot be read is one of none, until it is read for a reload. */
+static uint64_t sum_of_all(const struct file_watch *watch)
+{
+    struct files files;
+    uint64_t sum = 0;
+
+    (void)files_list(&files, watch->words, watch->count);
+    for (size_t i = 0; i < files.count; i++) {
+        sum = (sum ^ sum_of_text(files.paths[i])) * UINT64_C(1099511628211);
+        sum = (sum ^ sum_of_file(files.paths[i])) * UINT64_C(1099511628211);
+    }
+    files_free(&files);
     return sum;
 }
 
 /* 0 or a negative errno. */
+static int watch_folder(const struct file_watch *watch, const char *folder)
+{
+    return inotify_add_watch(watch->events_fd, folder, EVENTS) < 0 ? -errno : 0;
+}
+
 static int watch_folder_of(const struct file_watch *watch, const char *path)
 {
     const char *slash = strrchr(path, '/');
     char *folder = slash == NULL ? strdup(".") : strndup(path, slash > path ? (size_t)(slash - path) : 1);
-    int error = folder == NULL ? -ENOMEM : inotify_add_watch(watch->events_fd, folder, EVENTS) < 0 ? -errno : 0;
+    int error = folder == NULL ? -ENOMEM : watch_folder(watch, folder);
 
     free(folder);
     return error;
 }
 
-/* Where each file stands, and where it really does, which may be elsewhere each time. */
+/* Where it stands, and where it really does, which may be elsewhere each time. 0 or a negative errno, logged. */
+static int watch_place_of(const struct file_watch *watch, const char *path)
+{
+    char *real = realpath(path, NULL);
+    int error = watch_folder_of(watch, path);
+
+    if (error == 0 && real != NULL)
+        error = watch_folder_of(watch, real);
+    if (error != 0)
+        log_line(FMS_LOG_ERROR, NULL, NULL, "--watch: the folder of %s cannot be watched: %s", path, strerror(-error));
+    free(real);
+    return error;
+}
+
+/* A folder itself, which may have no file yet; and, where that may be watched, in what it stands, should another take its place. */
+static int watch_word(const struct file_watch *watch, const char *word)
+{
+    size_t size = strlen(word);
+    int error = watch_folder(watch, word);
+    char *path;
+
+    if (error == -ENOTDIR || error == -ENOENT)
+        return watch_place_of(watch, word);
+    while (size > 1 && word[size - 1] == '/')
+        size--;
+    path = strndup(word, size);
+    if (path != NULL)
+        (void)watch_folder_of(watch, path);
+    free(path);
+    if (error != 0)
+        log_line(FMS_LOG_ERROR, NULL, NULL, "--watch: the folder %s cannot be watched: %s", word, strerror(-error));
+    return error;
+}
+
+/* The words' places, and those of the files in folders. */
 static int watch_folders(const struct file_watch *watch)
 {
-    int error = 0;
+    struct files files;
+    int error = files_list(&files, watch->words, watch->count);
 
-    for (size_t i = 0; i < watch->count && error == 0; i++) {
-        char *real = realpath(watch->paths[i], NULL);
-
-        error = watch_folder_of(watch, watch->paths[i]);
-        if (error == 0 && real != NULL)
-            error = watch_folder_of(watch, real);
-        if (error != 0)
-            log_line(FMS_LOG_ERROR, NULL, NULL, "--watch: the folder of %s cannot be watched: %s", watch->paths[i],
-                     strerror(-error));
-        free(real);
-    }
+    for (size_t i = 0; i < watch->count && error == 0; i++)
+        error = watch_word(watch, watch->words[i]);
+    for (size_t i = 0; i < files.count && error == 0; i++)
+        error = watch_place_of(watch, files.paths[i]);
+    files_free(&files);
     return error;
 }
 
@@ -173,13 +223,13 @@ static int open_all(struct file_watch *watch)
     return error;
 }
 
-struct file_watch *file_watch_start(char *const *paths, size_t count, void (*changed)(void))
+struct file_watch *file_watch_start(char *const *words, size_t count, void (*changed)(void))
 {
     struct file_watch *watch = malloc(sizeof *watch);
 
     if (watch == NULL)
         return NULL;
-    *watch = (struct file_watch){.events_fd = -1, .end_fd = -1, .paths = paths, .count = count, .changed = changed};
+    *watch = (struct file_watch){.events_fd = -1, .end_fd = -1, .words = words, .count = count, .changed = changed};
     if (open_all(watch) == 0)
         return watch;
     release(watch);

@@ -16,6 +16,7 @@
 #include <sys/random.h>
 
 #include "clock.h"
+#include "words.h"
 
 #define NONE        UINT32_MAX
 #define NAME_WORDS  (FLEET_NAME / sizeof(uint64_t))
@@ -44,6 +45,7 @@ struct fleet {
     size_t cache_size;
     int path; /* what names a vehicle, if that is a field alone; else -1 */
     int fields[FLEET_FIELDS];
+    const char *names[FLEET_FIELDS]; /* of these; see words_keep */
     uint64_t secret[2];
     struct vehicle *vehicles;
     _Atomic size_t count; /* of these */
@@ -502,7 +504,7 @@ bool fleet_look(const struct fleet *fleet, int64_t now, const char *find, size_t
     free(ranks);
     to->shown_at = now;
     to->silent_after = fleet->options.silent_after;
-    to->fields = fleet->options.fields.items;
+    memcpy(to->fields, fleet->names, sizeof fleet->names);
     to->field_count = fleet->options.fields.count;
     fleet_count(fleet, now, &to->counts);
     return to->vehicles != NULL;
@@ -525,6 +527,9 @@ static int add_fields(struct fleet *fleet, char *error, size_t size)
                      fields->items[i]);
         if (fleet->fields[i] < 0)
             return fleet->fields[i];
+        fleet->names[i] = words_keep(fields->items[i]);
+        if (fleet->names[i] == NULL)
+            return -ENOMEM;
     }
     fleet->cache_size = json_cache_size(fleet->paths);
     fleet->cache = malloc(fleet->cache_size + 1);

@@ -36,6 +36,7 @@ static const char options_usage[] =
     "  --pipeline=NAME             tap: of which pipeline, where there are several\n"
     "  --help, --version\n"
     "\n"
+    "FILE may be a folder: its *.ini files, of which pipelines come and go at each reload\n"
     "ADDRESS is that of --admin of the process that is asked, last on the line; where it is left out, the first of "
     "FMSPIPE_ADMIN\n"
     "\n"

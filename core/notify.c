@@ -33,7 +33,8 @@ struct look {
 };
 
 struct notified {
-    struct pipeline *pipeline;
+    uint64_t number; /* the pipeline's */
+    const char *name;
     struct look now, before; /* what was told last, and what before that */
 };
 
@@ -49,8 +50,9 @@ struct notify {
     _Atomic bool is_ready;    /* READY=1 was told */
     _Atomic bool is_stopping; /* STOPPING=1 was */
     bool is_reloading;        /* RELOADING=1 was, by the only reload that there is at a time */
+    struct crew *crew;
+    struct notified *lanes;
     size_t count;
-    struct notified lanes[];
 };
 
 /* ------------------------------------------------------------------------------------------------------ environment */
@@ -83,14 +85,14 @@ static void read_watchdog(struct notify *notify)
     notify->pause = third < PAUSE ? third : PAUSE;
 }
 
-struct notify *notify_open(struct pipeline *const *pipelines, size_t count)
+struct notify *notify_open(struct crew *crew)
 {
     const char *address = getenv("NOTIFY_SOCKET");
     struct notify *notify;
 
     if (address == NULL || *address == '\0')
         return NULL;
-    notify = calloc(1, sizeof *notify + count * sizeof *notify->lanes);
+    notify = calloc(1, sizeof *notify);
     if (notify == NULL)
         return NULL;
     notify->fd = -1;
@@ -110,20 +112,45 @@ struct notify *notify_open(struct pipeline *const *pipelines, size_t count)
     }
     notify->pause = PAUSE;
     read_watchdog(notify);
-    notify->count = count;
-    for (size_t i = 0; i < count; i++)
-        notify->lanes[i].pipeline = pipelines[i];
+    notify->crew = crew;
     return notify;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- asking */
 
-/* What the lane showed last; and asks it to show itself anew. */
-static struct look look(struct pipeline *pipeline)
+/* Those that there are now; what is known of those that were there before stays. Without memory all stay. */
+static void gather(struct notify *notify)
 {
+    size_t count, was = notify->count;
+    uint64_t *numbers = crew_numbers(notify->crew, &count);
+    struct notified *lanes = numbers != NULL ? calloc(count + 1, sizeof *lanes) : NULL;
+
+    for (size_t i = 0; i < count && lanes != NULL; i++) {
+        lanes[i].number = numbers[i];
+        for (size_t k = 0; k < was; k++) {
+            if (notify->lanes[k].number == numbers[i])
+                lanes[i] = notify->lanes[k];
+        }
+    }
+    free(numbers);
+    if (lanes == NULL)
+        return;
+    free(notify->lanes);
+    notify->lanes = lanes;
+    notify->count = count;
+}
+
+/* What the lane showed last; and asks it to show itself anew. One that has gone meanwhile has ended. */
+static struct look look(const struct notify *notify, struct notified *lane)
+{
+    struct pipeline *pipeline = crew_hold(notify->crew, lane->number);
     struct pipeline_view shown = {0};
 
+    if (pipeline == NULL)
+        return (struct look){.state = PIPELINE_ENDED};
+    lane->name = pipeline->options.name;
     snapshot_read(pipeline, &shown, 0);
+    crew_release(notify->crew, pipeline);
     view_forget(&shown);
     return (struct look){
         .shown_at = shown.shown_at,
@@ -143,10 +170,11 @@ static bool has_answered(const struct notify *notify, const struct look *look)
 
 static void ask(struct notify *notify, int64_t now)
 {
+    gather(notify);
     if (notify->asked_at == 0)
         notify->asked_at = now;
     for (size_t i = 0; i < notify->count; i++)
-        look(notify->lanes[i].pipeline);
+        look(notify, &notify->lanes[i]);
 }
 
 /* Whether all have answered. */
@@ -154,9 +182,10 @@ static bool hear(struct notify *notify)
 {
     bool all = true;
 
+    gather(notify);
     for (size_t i = 0; i < notify->count; i++) {
         struct notified *lane = &notify->lanes[i];
-        struct look shown = look(lane->pipeline);
+        struct look shown = look(notify, lane);
 
         if (shown.shown_at - lane->now.shown_at >= SPAN)
             lane->before = lane->now;
@@ -214,7 +243,7 @@ static void write_lane(FILE *to, const struct notify *notify, const struct notif
 {
     const struct look *shown = &lane->now;
 
-    write_name(to, lane->pipeline->options.name);
+    write_name(to, lane->name != NULL ? lane->name : "?");
     fputs(": ", to);
     if (shown->state == PIPELINE_ENDED)
         fputs(shown->has_failed ? "failed" : "ended", to);
@@ -310,5 +339,6 @@ void notify_close(struct notify *notify, bool was_good)
     if (!notify->is_stopping)
         tell(notify, stopping, sizeof stopping - 1);
     close(notify->fd);
+    free(notify->lanes);
     free(notify);
 }

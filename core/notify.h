@@ -4,13 +4,13 @@
 #ifndef FMS_NOTIFY_H
 #define FMS_NOTIFY_H
 
-#include "pipeline.h"
+#include "crew.h"
 
 struct notify;
 
-/* Of these pipelines, which live as long as it does; with WATCHDOG_USEC of the environment, too. NULL: nobody listens, or it
+/* Of a process with these pipelines, as they come and go; with WATCHDOG_USEC of the environment, too. NULL: nobody listens, or it
  * failed, logged; the functions below take that. [control] */
-struct notify *notify_open(struct pipeline *const *pipelines, size_t count);
+struct notify *notify_open(struct crew *crew);
 
 /* Asks the lanes how they are or, a moment later, tells what they answered; when to come back, on clock_now. Waits for nobody.
  * `ends_at`: when a process that stops ends at the latest; FMS_NEVER: it does not stop. [control]

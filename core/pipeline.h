@@ -140,6 +140,7 @@ struct pipeline {
     bool is_tapped;            /* one was open when this turn began. Only what is measured is tapped */
 
     enum pipeline_state state;
+    _Atomic bool is_going;    /* by a reload, from this process, which goes on; any thread */
     _Atomic bool must_stop;   /* any thread */
     _Atomic bool must_finish; /* any thread */
     _Atomic bool must_fail;   /* any thread: a broken rule */

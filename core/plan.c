@@ -43,8 +43,7 @@ static const char *value_of(const struct config_section *section, const char *ke
 /* What [pipeline] says that a lane cannot change. */
 static const char *fixed_option(const struct plan *plan)
 {
-    static const char *const fixed[] = {"name", "shards",  "replicas",       "replica",      "replicas_next",
-                                        "time", "vehicle", "vehicle_fields", "silent_after", "max_vehicles"};
+    static const char *const fixed[] = {"name", "time", "vehicle", "vehicle_fields", "silent_after", "max_vehicles"};
     const struct config_section *was = config_section(plan->running->config, "pipeline"),
                                 *is = config_section(plan->next->config, "pipeline");
 
@@ -201,6 +200,11 @@ struct plan *plan_make(struct pipeline *running)
     plan_free(plan);
     errno = -error;
     return NULL;
+}
+
+struct pipeline *plan_next(const struct plan *plan)
+{
+    return plan->next;
 }
 
 /* -------------------------------------------------------------------------------------------------------------- doing */

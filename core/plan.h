@@ -13,6 +13,9 @@ struct plan;
 struct plan *plan_make(struct pipeline *running);
 void plan_free(struct plan *plan);
 
+/* What it will be, as long as the plan lives: to be looked at. */
+struct pipeline *plan_next(const struct plan *plan);
+
 /* A line for each stage that changes, comes or goes, and for [pipeline]; how many. */
 size_t plan_print(const struct plan *plan, FILE *out);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "assemble.h"
 #include "clock.h"
 #include "log.h"
 #include "plan.h"
@@ -16,27 +17,30 @@
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER; /* held by the reload that is under way; taken before `lock` */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards what follows */
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static struct pipeline *const *pipelines;
-static size_t pipeline_count; /* 0: there is nothing to reload, or no more */
+static struct crew *crew; /* NULL: there is nothing to reload yet, or no more */
+static char *const *words;
+static size_t word_count;
 static void (*teller)(void *user, bool is_over);
 static void *teller_user;
 static unsigned requests; /* threads that are to reload, or do */
 static struct reload_view view = {.is_last_good = true};
 
-void reload_begin(struct pipeline *const *all, size_t count, void (*tell)(void *user, bool is_over), void *user)
+void reload_begin(struct crew *all, char *const *named, size_t count, void (*tell)(void *user, bool is_over),
+                  void *user)
 {
     pthread_mutex_lock(&lock);
     teller = tell;
     teller_user = user;
-    pipelines = all;
-    pipeline_count = count;
+    crew = all;
+    words = named;
+    word_count = count;
     pthread_mutex_unlock(&lock);
 }
 
 void reload_end(void)
 {
     pthread_mutex_lock(&lock);
-    pipeline_count = 0;
+    crew = NULL;
     while (requests > 0)
         pthread_cond_wait(&changed, &lock);
     pthread_mutex_unlock(&lock);
@@ -44,44 +48,207 @@ void reload_end(void)
     pthread_mutex_unlock(&turn);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- doing */
+/* ---------------------------------------------------------------------------------------------------- what is asked for */
 
-/* Where no plan could be made: whether that takes a new start, or may pass by itself. */
-static bool is_file_good(int error)
+/* A pipeline of the process. */
+struct part {
+    struct pipeline *pipeline;
+    bool stays;        /* a file asks for it */
+    struct plan *plan; /* of one that stays */
+    size_t changes;    /* that this asks for */
+    bool is_as_it_was; /* it was to go, or to be changed, and was not */
+};
+
+struct work {
+    struct files files;
+    const char *file; /* that is being read */
+    struct part *parts;
+    size_t count;
+    struct pipelines coming;
+    enum reload_result result;
+};
+
+/* What is wrong with a file, or may pass by itself. */
+static void fall(struct work *work, int error)
 {
-    return error == ENOTSUP || error == ENOMEM || error == EMFILE || error == ENFILE;
+    bool is_good = error == -ENOTSUP || error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+
+    if (work->result != RELOAD_BAD)
+        work->result = is_good ? RELOAD_KEPT : RELOAD_BAD;
 }
 
-/* One for each pipeline, or none: then nothing changes, for a file is bad, or takes a new start. */
-static struct plan **make_plans(size_t count, enum reload_result *result)
+/* As pipelines_run; one that should have gone is none. */
+static bool runs(void *user, const char *shard)
 {
-    struct plan **plans = calloc(count, sizeof *plans);
-    bool is_good = plans != NULL;
+    struct work *work = user;
 
-    *result = is_good ? RELOAD_DONE : RELOAD_KEPT;
-    for (size_t i = 0; i < count && plans != NULL; i++) {
-        plans[i] = plan_make(pipelines[i]);
-        if (plans[i] == NULL && *result != RELOAD_BAD)
-            *result = is_file_good(errno) ? RELOAD_KEPT : RELOAD_BAD;
-        is_good = is_good && plans[i] != NULL;
+    for (size_t i = 0; i < work->count; i++) {
+        const struct pipeline *pipeline = work->parts[i].pipeline;
+        const char *its = pipeline->config->shard;
+
+        if (pipeline->is_going || strcmp(pipeline->file, work->file) != 0 || (its == NULL) != (shard == NULL) ||
+            (its != NULL && strcmp(its, shard) != 0))
+            continue;
+        work->parts[i].stays = true;
+        return true;
     }
-    for (size_t i = 0; i < count && !is_good && plans != NULL; i++)
-        plan_free(plans[i]);
-    if (is_good)
-        return plans;
-    free(plans);
-    return NULL;
+    return false;
 }
 
-static enum reload_result apply(struct plan *const *plans, size_t count)
+/* Of those that stay, file by file: what one shard finds bad another need not say again. */
+static void make_plans(struct work *work)
 {
-    enum reload_result result = RELOAD_DONE;
+    const char *bad = NULL;
 
-    for (size_t i = 0; i < count; i++) {
-        if (plan_apply(plans[i]) != 0)
-            result = RELOAD_KEPT;
+    for (size_t i = 0; i < work->count; i++) {
+        struct part *part = &work->parts[i];
+
+        if (!part->stays || (bad != NULL && strcmp(part->pipeline->file, bad) == 0))
+            continue;
+        part->plan = plan_make(part->pipeline);
+        if (part->plan != NULL)
+            continue;
+        bad = part->pipeline->file;
+        fall(work, -errno);
     }
-    return result;
+}
+
+/* What will be there, together. */
+static int check_together(const struct work *work)
+{
+    struct pipeline **all = calloc(work->count + work->coming.count + 1, sizeof(struct pipeline *));
+    size_t n = 0;
+    int error = all != NULL ? 0 : -ENOMEM;
+
+    for (size_t i = 0; i < work->count && error == 0; i++) {
+        if (work->parts[i].plan != NULL)
+            all[n++] = plan_next(work->parts[i].plan);
+    }
+    for (size_t i = 0; i < work->coming.count && error == 0; i++)
+        all[n++] = work->coming.items[i];
+    if (error == 0)
+        error = pipeline_check_together(all, n);
+    free(all);
+    return error;
+}
+
+static int gather_parts(struct work *work, struct crew *all)
+{
+    struct pipeline **pipelines = crew_pipelines(all, &work->count);
+
+    work->parts = calloc(work->count + 1, sizeof *work->parts);
+    for (size_t i = 0; i < work->count && work->parts != NULL; i++)
+        work->parts[i].pipeline = pipelines[i];
+    free(pipelines);
+    return pipelines != NULL && work->parts != NULL ? 0 : -ENOMEM;
+}
+
+/* Reads and checks all, and changes nothing; `result`: whether there is something to do. */
+static void prepare(struct work *work, struct crew *all)
+{
+    int error = gather_parts(work, all);
+
+    if (error == 0)
+        error = files_list(&work->files, words, word_count);
+    if (error != 0)
+        fall(work, error);
+    for (size_t i = 0; i < work->files.count && error == 0; i++) {
+        int failure;
+
+        work->file = work->files.paths[i];
+        failure = pipelines_load(&work->coming, work->file, runs, work);
+        if (failure != 0)
+            fall(work, failure);
+    }
+    if (error == 0)
+        make_plans(work);
+    if (work->result == RELOAD_DONE && (error = check_together(work)) != 0)
+        fall(work, error);
+}
+
+static void forget(struct work *work)
+{
+    for (size_t i = 0; i < work->count && work->parts != NULL; i++)
+        plan_free(work->parts[i].plan);
+    pipelines_free(&work->coming);
+    files_free(&work->files);
+    free(work->parts);
+}
+
+/* ------------------------------------------------------------------------------------------------------- what changes */
+
+static void go(struct work *work, struct crew *all)
+{
+    struct pipeline **going = calloc(work->count + 1, sizeof(struct pipeline *));
+    size_t n = 0;
+
+    if (going == NULL) {
+        work->result = RELOAD_KEPT;
+        return;
+    }
+    for (size_t i = 0; i < work->count; i++) {
+        if (!work->parts[i].stays)
+            going[n++] = work->parts[i].pipeline;
+    }
+    n = crew_leave(all, going, n);
+    if (n > 0)
+        work->result = RELOAD_KEPT;
+    for (size_t i = 0; i < work->count; i++) {
+        for (size_t k = 0; k < n; k++)
+            work->parts[i].is_as_it_was = work->parts[i].is_as_it_was || going[k] == work->parts[i].pipeline;
+    }
+    free(going);
+}
+
+static void change(struct work *work)
+{
+    for (size_t i = 0; i < work->count; i++) {
+        struct part *part = &work->parts[i];
+
+        if (part->changes == 0 || plan_apply(part->plan) == 0)
+            continue;
+        part->is_as_it_was = true;
+        work->result = RELOAD_KEPT;
+    }
+}
+
+/* Whether one that was to go or to change, and has not, still has what this one needs. */
+static bool is_held_up(const struct work *work, const struct pipeline *pipeline)
+{
+    for (size_t i = 0; i < work->count; i++) {
+        const struct pipeline *other = work->parts[i].pipeline;
+
+        if (!work->parts[i].is_as_it_was || !pipeline_shares(pipeline, other))
+            continue;
+        log_line(FMS_LOG_ERROR, pipeline->options.name, NULL,
+                 "it does not come: pipeline %s, which was to %s, still has its name, or its client id or the like",
+                 other->options.name, work->parts[i].stays ? "change" : "go");
+        return true;
+    }
+    return false;
+}
+
+static void come(struct work *work, struct crew *all)
+{
+    struct pipelines *coming = &work->coming;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < coming->count; i++) {
+        if (is_held_up(work, coming->items[i]) || crew_join(all, coming->items[i]) != 0)
+            coming->items[kept++] = coming->items[i];
+    }
+    coming->count = kept;
+    if (kept > 0)
+        work->result = RELOAD_KEPT;
+}
+
+/* Who goes does so first, for who comes may have its client id. */
+static void apply(struct work *work, struct crew *all)
+{
+    go(work, all);
+    change(work);
+    come(work, all);
+    crew_order(all, &work->files);
 }
 
 /* A line each. */
@@ -93,15 +260,35 @@ static void log_lines(char *text)
         log_line(FMS_LOG_INFO, NULL, NULL, "reload: %s", line);
 }
 
+/* How many changes there are. */
+static size_t print_work(struct work *work, FILE *to)
+{
+    size_t n = work->coming.count;
+
+    for (size_t i = 0; i < work->count; i++) {
+        struct part *part = &work->parts[i];
+
+        if (part->stays) {
+            n += part->changes = plan_print(part->plan, to);
+            continue;
+        }
+        fprintf(to, "pipeline %s: goes\n", part->pipeline->options.name);
+        n++;
+    }
+    for (size_t i = 0; i < work->coming.count; i++)
+        fprintf(to, "pipeline %s: comes\n", work->coming.items[i]->options.name);
+    return n;
+}
+
 /* What is planned, to `out`, or to the log; how many changes. */
-static size_t print_plans(struct plan *const *plans, size_t count, bool is_told, FILE *out)
+static size_t tell_work(struct work *work, bool is_told, FILE *out)
 {
     char *text = NULL;
     size_t size = 0, n = 0;
     FILE *to = out != NULL ? out : open_memstream(&text, &size);
 
-    for (size_t i = 0; i < count && to != NULL; i++)
-        n += plan_print(plans[i], to);
+    if (to != NULL)
+        n = print_work(work, to);
     if (n == 0 && to != NULL && is_told)
         fputs("nothing has changed\n", to);
     if (out != NULL) {
@@ -113,21 +300,21 @@ static size_t print_plans(struct plan *const *plans, size_t count, bool is_told,
     return n;
 }
 
-static enum reload_result run(bool is_dry, size_t count, bool *is_told, FILE *out)
+static enum reload_result run(bool is_dry, struct crew *all, bool *is_told, FILE *out)
 {
-    enum reload_result result;
-    struct plan **plans = make_plans(count, &result);
+    struct work work = {.result = RELOAD_DONE};
+    size_t changes;
 
-    size_t changes = plans != NULL ? print_plans(plans, count, *is_told, out) : 0;
-
+    prepare(&work, all);
+    changes = work.result == RELOAD_DONE ? tell_work(&work, *is_told, out) : 0;
     *is_told = *is_told || changes > 0;
     if (changes > 0 && !is_dry)
-        result = apply(plans, count);
-    for (size_t i = 0; i < count && plans != NULL; i++)
-        plan_free(plans[i]);
-    free(plans);
-    return result;
+        apply(&work, all);
+    forget(&work);
+    return work.result;
 }
+
+/* -------------------------------------------------------------------------------------------------------------- turns */
 
 static void note(enum reload_result result, bool is_told)
 {
@@ -146,19 +333,19 @@ static void note(enum reload_result result, bool is_told)
 static enum reload_result take_turn(bool is_dry, bool is_told, FILE *out)
 {
     enum reload_result result = RELOAD_KEPT;
-    size_t count;
+    struct crew *all;
 
     pthread_mutex_lock(&turn);
     pthread_mutex_lock(&lock);
-    count = pipeline_count;
+    all = crew;
     pthread_mutex_unlock(&lock);
     log_capture(out);
-    if (count == 0) {
+    if (all == NULL) {
         log_config(FMS_LOG_ERROR, "reload", 0, "not reloaded: the process is about to end");
     } else {
         if (!is_dry && teller != NULL)
             teller(teller_user, false);
-        result = run(is_dry, count, &is_told, out);
+        result = run(is_dry, all, &is_told, out);
         if (!is_dry)
             note(result, is_told);
         if (!is_dry && teller != NULL)
@@ -265,7 +452,7 @@ static int request(void *(*work)(void *), void *user)
     int error;
 
     pthread_mutex_lock(&lock);
-    error = pipeline_count == 0 ? -ESHUTDOWN : requests == REQUESTS ? -EBUSY : 0;
+    error = crew == NULL ? -ESHUTDOWN : requests == REQUESTS ? -EBUSY : 0;
     if (error == 0)
         error = -thread_start(&thread, work, user);
     if (error == 0) {

@@ -6,15 +6,17 @@
 
 #include <stdio.h>
 
-#include "pipeline.h"
+#include "crew.h"
 
-/* For pipelines that run, or are about to, and live until reload_end, which waits for what is under way. `tell` (NULL: nobody) is called
- * when one begins that is no dry one, and when it is over, by whoever does it. [control] */
-void reload_begin(struct pipeline *const *pipelines, size_t count, void (*tell)(void *user, bool is_over), void *user);
+/* For pipelines that run, or are about to, of the files that `words` name (files_list); all live until reload_end, which waits for what is
+ * under way. `tell` (NULL: nobody) is called when one begins that is no dry one, and when it is over, by whoever does it. [control] */
+void reload_begin(struct crew *crew, char *const *words, size_t count, void (*tell)(void *user, bool is_over),
+                  void *user);
 void reload_end(void);
 
-/* Reads all files, and only if all are good does what they ask for, pipeline by pipeline; `is_dry`: only says what that would be. The plan,
- * a line for each change, and what went wrong go to `out`, which may be NULL. Any thread but a lane or the main one. */
+/* Reads all files, and only if all are good does what they ask for: first those pipelines go for which no file asks any more, then those
+ * that stay are changed, one by one, and then new ones come; `is_dry`: only says what that would be. The plan, a line for each change,
+ * and what went wrong go to `out`, which may be NULL. Any thread but a lane or the main one. */
 enum reload_result reload_run(bool is_dry, FILE *out);
 
 /* The same on a thread of its own, of which the log tells; unless `is_told`, only if something changes, or fails. Any thread. */

@@ -43,14 +43,14 @@ static bool read_ordinal(const char *text, int64_t *ordinal)
     return true;
 }
 
-static int check(struct shards *shards, const struct config *config, const struct config_section *section)
+static int check(struct shards *shards, const struct config *config, const struct config_section *section, bool has_run)
 {
     if (!read_ordinal(shards->replica, &shards->ordinal))
         return shards_error(
             config, section, "replica",
             "replica is \"%s\": expected a number, from 0, or a name that ends in one, such as bridge-2",
             shards->replica);
-    if (shards->ordinal >= shards->replicas)
+    if (shards->ordinal >= shards->replicas && shards->ordinal >= shards->replicas_next && !has_run)
         return shards_error(config, section, "replica",
                             "replica is %" PRId64 ", but replicas = %" PRId64 ", and they are counted from 0: start no"
                             " more than %" PRId64 ", or raise replicas in all of them",
@@ -72,7 +72,7 @@ static void pick(struct config_section *part, struct config_entry *entries, cons
     }
 }
 
-int shards_read(struct shards *shards, const struct config *config)
+int shards_read(struct shards *shards, const struct config *config, bool has_run)
 {
     struct config_entry entries[sizeof table / sizeof table[0]];
     struct options_memory *memory = options_memory_new();
@@ -86,7 +86,7 @@ int shards_read(struct shards *shards, const struct config *config)
     if (error == 0 && part.kind != NULL) {
         error = options_fill(table, 0, NULL, config, &part, NULL, memory, shards);
         if (error == 0 && shards->shards > 0)
-            error = check(shards, config, &part);
+            error = check(shards, config, &part, has_run);
         shards->replica = NULL;
     }
     options_memory_free(memory);

@@ -23,8 +23,8 @@ struct entry {
 };
 
 struct tap {
-    pthread_mutex_t lock; /* taken after any other; guards what follows */
-    struct pipeline *pipeline;
+    pthread_mutex_t lock;                /* taken after any other; guards what follows */
+    struct pipeline *pipeline;           /* NULL: it has gone */
     _Atomic(const struct stage *) stage; /* NULL: nobody has it. The lane reads it without the lock, too, and this: */
     _Atomic(enum tap_point) point;
     uint64_t left;      /* records that it is to take */
@@ -151,15 +151,28 @@ void tap_end(struct pipeline *pipeline)
     pipeline->is_past_taps = true;
 }
 
+static const struct stage nowhere; /* that of a tap that somebody has, and past which nothing comes any more */
+
 void tap_follow(const struct stage *old, const struct stage *stage)
 {
-    static const struct stage nowhere;
 
     for (size_t i = 0; i < TAPS_MOST; i++) {
         pthread_mutex_lock(&taps[i].lock);
         if (taps[i].stage == old) {
             taps[i].stage = stage != NULL ? stage : &nowhere;
             taps[i].left = stage != NULL ? taps[i].left : 0;
+        }
+        pthread_mutex_unlock(&taps[i].lock);
+    }
+}
+
+void tap_leave(const struct pipeline *pipeline)
+{
+    for (size_t i = 0; i < TAPS_MOST; i++) {
+        pthread_mutex_lock(&taps[i].lock);
+        if (taps[i].stage != NULL && taps[i].pipeline == pipeline) {
+            taps[i].pipeline = NULL;
+            taps[i].stage = &nowhere;
         }
         pthread_mutex_unlock(&taps[i].lock);
     }
@@ -250,10 +263,9 @@ static bool change_places(struct tap *tap, bool *is_over)
 {
     struct half filled;
 
-    *is_over = tap->pipeline->is_past_taps; /* before the look, behind which nothing comes then */
     tap->reading.size = tap->at = 0;
     pthread_mutex_lock(&tap->lock);
-    *is_over = *is_over || tap->left == 0;
+    *is_over = tap->pipeline == NULL || tap->pipeline->is_past_taps || tap->left == 0;
     filled = tap->filled;
     if (filled.size > 0) {
         tap->filled = tap->reading;
@@ -283,11 +295,13 @@ uint64_t tap_dropped(const struct tap *tap)
 
 void tap_close(struct tap *tap)
 {
-    atomic_fetch_and(&tap->pipeline->taps, ~(1u << (tap - taps)));
     pthread_mutex_lock(&tap->lock);
+    if (tap->pipeline != NULL)
+        atomic_fetch_and(&tap->pipeline->taps, ~(1u << (tap - taps)));
     free(tap->filled.data);
     free(tap->reading.data);
     tap->filled = tap->reading = (struct half){NULL, 0};
     tap->stage = NULL;
+    tap->pipeline = NULL;
     pthread_mutex_unlock(&tap->lock);
 }

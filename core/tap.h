@@ -36,7 +36,7 @@ struct tapped {
 struct tap;
 
 /* It has what passes from the lane's next turn on. 0; -ENOENT: there is no such stage; -ENOTUNIQ: there are several; -EBUSY:
- * TAPS_MOST are open; -ENOMEM. To be closed before the pipeline is freed. Any thread but a lane. */
+ * TAPS_MOST are open; -ENOMEM. The pipeline stays meanwhile. Any thread but a lane. */
 int tap_open(struct pipeline *pipeline, const struct tap_wish *wish, struct tap **tap);
 /* 1: a record, good until the next call; 0: there is none for now; -ESHUTDOWN: nor will there be, by the limit, or since the lane has
  * ended. One thread at a time, not a lane. */
@@ -51,5 +51,8 @@ void tap_pass(const struct stage *stage, enum tap_point point, const struct fms_
 void tap_follow(const struct stage *old, const struct stage *stage);
 /* No more will pass. [lane] */
 void tap_end(struct pipeline *pipeline);
+/* It is about to be freed, whoever still looks: what has passed is read, and then there is no more. After its run, when nobody can
+ * open another. Any thread. */
+void tap_leave(const struct pipeline *pipeline);
 
 #endif

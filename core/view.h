@@ -66,6 +66,7 @@ struct pipeline_view {
     bool has_failed;  /* for good, once the pipeline is closed: close may say so, too */
     bool is_finished; /* ended by fms_finish: what is left is nobody's error */
     bool is_blocked;  /* the source is held back by a bound */
+    bool is_going;    /* by a reload, from this process, which goes on */
     struct pipeline_counts counts;
     size_t in_flight, in_flight_bytes, max_in_flight, max_in_flight_bytes;
     size_t left;         /* after the run: records left unsettled */
@@ -134,9 +135,9 @@ struct vehicle_view {
 
 struct fleet_view {
     struct fleet_counts counts;
-    int64_t shown_at;          /* on clock_now */
-    int64_t silent_after;      /* the option */
-    const char *const *fields; /* their names, which live as long as the pipeline */
+    int64_t shown_at;                 /* on clock_now */
+    int64_t silent_after;             /* the option */
+    const char *fields[FLEET_FIELDS]; /* their names, which live as long as the process */
     size_t field_count;
     size_t total;                  /* vehicles that were found, */
     size_t count;                  /* and those of them that are here: */

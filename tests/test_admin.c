@@ -36,6 +36,8 @@
 static struct {
     pthread_mutex_t lock;
     size_t count;
+    uint64_t first; /* number; 0: their place, from 1 */
+    uint64_t gone;  /* this one has, between the list and the look */
     _Atomic int64_t now;
     int64_t step;     /* 0: the system's clock; else it moves by `step` at each look */
     bool is_silent;   /* the lanes */
@@ -61,10 +63,16 @@ static struct {
 
 static char names[MANY][64];
 
-static size_t fake_pipelines(void *user)
+static uint64_t *fake_pipelines(void *user, size_t *count)
 {
+    uint64_t *numbers = calloc(fake.count + 1, sizeof *numbers);
+
     (void)user;
-    return fake.count;
+    assert_non_null(numbers);
+    *count = fake.count;
+    for (size_t i = 0; i < fake.count; i++)
+        numbers[i] = (fake.first != 0 ? fake.first : 1) + i;
+    return numbers;
 }
 
 static int64_t fake_now(void)
@@ -84,14 +92,18 @@ static int64_t fake_realtime(void)
 
 #define FAKE_SHAPES 4u
 
-static bool fake_look(void *user, size_t i, struct pipeline_view *to, int64_t patience)
+static int fake_look(void *user, uint64_t number, struct pipeline_view *to, int64_t patience)
 {
+    size_t i = (size_t)number - 1;
     static const struct fms_plugin table = {.name = "made_up", .version = "1", .summary = "Nothing"};
     static const struct fms_plugin other = {.name = "another", .version = "1", .summary = "Nothing"};
-    struct stage_view *stages = calloc(2 + FAKE_SHAPES, sizeof *stages);
+    struct stage_view *stages;
     size_t n = 1;
 
     (void)user, (void)patience;
+    if (number == fake.gone)
+        return -ENOENT;
+    stages = calloc(2 + FAKE_SHAPES, sizeof *stages);
     assert_non_null(stages);
     if (!fake.is_silent) {
         fake.now += fake.step;
@@ -601,6 +613,63 @@ static void stages_come_and_go_while_they_are_looked_at(void **state)
                              100 * 12);
         observation_unref(seen);
     }
+    observer_free(observer);
+    close(fd);
+}
+
+/* Of one that has gone nothing is told any more, and what comes under its name begins anew; the others stay as they are. */
+static void pipelines_come_and_go_while_they_are_looked_at(void **state)
+{
+    int fd = eventfd(0, EFD_CLOEXEC);
+    static struct history history;
+    struct observer *observer;
+    struct observation *held, *seen;
+
+    (void)state;
+    fake.now = FMS_SECOND;
+    fake.step = HISTORY_STEP;
+    fake.count = 3;
+    observer = observer_new(&host, fd);
+    assert_non_null(observer);
+    for (size_t i = 0; i < 20; i++)
+        observer_look(observer);
+    held = observer_latest(observer);
+    assert_int_equal(held->count, 3);
+
+    fake.first = 2; /* the first has gone, another has come */
+    observer_look(observer);
+    seen = observer_latest(observer);
+    assert_int_equal(seen->count, 3);
+    assert_string_equal(seen->pipelines[0].view.name, names[1]);
+    assert_string_equal(seen->pipelines[2].view.name, names[3]);
+    observation_unref(seen);
+    assert_false(observer_history(observer, names[0], &history));
+    assert_true(observer_history(observer, names[1], &history));
+    assert_int_equal(history.count, 21);
+    assert_true(observer_history(observer, names[3], &history));
+    assert_int_equal(history.count, 1);
+    assert_string_equal(held->pipelines[0].view.name, names[0]); /* what was seen stays as it was */
+    observation_unref(held);
+
+    fake.gone = 3;
+    observer_look(observer);
+    seen = observer_latest(observer);
+    assert_int_equal(seen->count, 2);
+    assert_string_equal(seen->pipelines[1].view.name, names[3]);
+    observation_unref(seen);
+    fake.gone = 0;
+    fake.first = 1;
+    observer_look(observer);
+    assert_true(observer_history(observer, names[0], &history));
+    assert_int_equal(history.count, 1);
+    assert_true(observer_history(observer, names[1], &history));
+    assert_int_equal(history.count, 23);
+
+    fake.count = 0;
+    observer_look(observer);
+    seen = observer_latest(observer);
+    assert_int_equal(seen->count, 0);
+    observation_unref(seen);
     observer_free(observer);
     close(fd);
 }
@@ -1221,6 +1290,7 @@ int main(void)
         SERVED(rates_are_told_by_the_lane_s_clock),
         SERVED(the_last_quarter_of_an_hour_is_kept),
         SERVED(stages_come_and_go_while_they_are_looked_at),
+        SERVED(pipelines_come_and_go_while_they_are_looked_at),
         SERVED(a_step_keeps_the_most_of_its_time),
         SERVED(the_last_warnings_are_kept_and_all_lines_counted),
         SERVED(each_path_has_its_answer),

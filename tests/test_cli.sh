@@ -443,7 +443,7 @@ REPLICAS=2 REPLICA=1 expect 2 check shards.ini
 [ "$(grep -c "unknown reference" err)" -eq 1 ] || fail "an error of the file is not told once"
 sed -i 's/{shart}/{shard}/' shards.ini
 REPLICAS=4 REPLICA=3 start shards.ini
-wait_for err "there is nothing to run: waiting to be told to stop"
+wait_for err "there is nothing to run: waiting for a reload, or to be told to stop"
 said err "shards.ini: replica 3 has none of the 3 shards"
 kill -TERM "$child"
 ended 0

@@ -12,24 +12,25 @@
 /* A process with as many vehicles as asked for, or without a fleet. */
 static struct asked {
     bool has_fleet;
-    size_t number, most;
+    uint64_t number;
+    size_t most;
     char find[16];
 } asked;
 
-static bool vehicles_of(void *process, size_t i, const char *find, size_t most, struct fleet_view *to)
+static bool vehicles_of(void *process, uint64_t number, const char *find, size_t most, struct fleet_view *to)
 {
     static const char *const fields[] = {"speed", "rpm"};
 
     (void)process;
     *to = (struct fleet_view){0};
-    asked.number = i;
+    asked.number = number;
     asked.most = most;
     snprintf(asked.find, sizeof asked.find, "%s", find);
     if (!asked.has_fleet)
         return false;
     to->counts = (struct fleet_counts){.is_kept = true, .limit = 10000, .unnamed = 3, .untracked = 4};
     to->silent_after = 90 * FMS_SECOND;
-    to->fields = fields;
+    memcpy(to->fields, fields, sizeof fields);
     to->field_count = 2;
     to->total = 5000;
     to->vehicles = calloc(2, sizeof *to->vehicles);

@@ -1,0 +1,211 @@
+#!/usr/bin/env bash
+# The pipelines of a process change while it runs: files in a folder come and go, and shards of a file; what is said, that the others go
+# on, that who goes loses nothing, and that who looks meanwhile is told so.
+#   test_reload_set.sh FMSPIPE
+set -euo pipefail
+bin=$(cd "$(dirname "$1")" && pwd)
+tests=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=tests/integration/common.sh
+. "$tests/integration/common.sh"
+unset FMSPIPE_ADMIN FMSPIPE_ADMIN_PASSWORD_FILE
+cd "$work"
+here=unix:$work/socket
+
+# pipeline FILE RUN [LINE]: the file, made anew as an editor does it; RUN names its report, LINE stands in [pipeline]
+pipeline() {
+  cat >"$1.new" <<END
+[pipeline]
+drain_timeout = 5s
+${3-}
+[source]
+plugin = fms_sim
+vehicles = 10
+rate = 1000
+sequence = yes
+counts = counts.$2
+[sink verify]
+plugin = verify_sink
+expect = counts.$2
+report = report.$2
+END
+  mv "$1.new" "$1"
+}
+
+# asked STATUS ARGUMENT...: into `out` and `err`; said FILE TEXT; says LINE...: all of `out`
+asked() {
+  local wanted=$1 status=0
+  shift
+  timeout 60 "$bin/fmspipe" "$@" >out 2>err || status=$?
+  [ $status = "$wanted" ] || fail "$* ended with $status, not $wanted: $(cat out err)"
+}
+said() { grep -qF -- "$2" "$1" || fail "$1 lacks \"$2\": $(cat "$1")"; }
+says() { [ "$(cat out)" = "$(printf '%s\n' "$@")" ] || fail "it says: $(cat out)"; }
+kept_promise() { said "report.$1" 'lost 0, duplicated 0, out of order 0, corrupted 0; promise kept'; }
+ready() { "$bin/fmspipe" health --ready "$here" >/dev/null 2>&1; }
+page() { curl -s --unix-socket socket "http://fmspipe/$1"; }
+names() { page status | jq -r '[.pipelines[].name] | join(" ")'; }
+are() { [ "$(names)" = "$1" ]; }
+
+# --- 1. A folder without files is a process that waits; what is no pipeline file is none, and folders in it are not looked into.
+mkdir -p conf.d/old.ini
+touch conf.d/notes.txt conf.d/.hidden.ini conf.d/x.ini~
+start set --admin="$here" conf.d/
+until_true 30 "it waits" logged set 'there is nothing to run: waiting for a reload'
+until_true 30 "it is ready, for nothing" ready
+asked 0 plan "$here"
+says 'nothing has changed'
+
+# --- 2. Files come; one that is changed meanwhile is changed, and one that is bad stops all of it.
+pipeline conf.d/b.ini b1
+pipeline conf.d/a.ini a1
+asked 0 plan "$here"
+says 'pipeline a: comes' 'pipeline b: comes'
+asked 0 reload "$here"
+says 'pipeline a: comes' 'pipeline b: comes' reloaded
+until_true 30 "both are there" are 'a b'
+until_true 30 "both are ready" ready
+asked 0 reload "$here"
+says 'nothing has changed' reloaded
+pipeline conf.d/c.ini c1
+pipeline conf.d/b.ini b1 'bogus = yes'
+asked 2 reload "$here"
+said out 'error: conf.d/b.ini:3:'
+said out 'not reloaded: a file is bad, and all goes on as it was'
+are 'a b' || fail "a bad file has changed something: $(names)"
+pipeline conf.d/b.ini b1
+pipeline conf.d/d.ini d1 'name = c'
+asked 2 reload "$here"
+said out 'the pipeline'"'"'s name "c" is also that of conf.d/c.ini'
+rm conf.d/d.ini
+pipeline conf.d/b.ini b1 'stall_after = 20s'
+asked 0 reload "$here"
+says 'b: pipeline: stall_after (not set) -> 20s: at once' 'pipeline c: comes' reloaded
+until_true 30 "all are there, in the order of their files" are 'a b c'
+
+# --- 3. One goes while somebody looks at it: it is drained, and who looks is told so.
+"$bin/fmspipe" tap --json --pipeline=b source "$here" >tapped 2>tap.err &
+tap=$!
+until_true 30 "the tap shows records" test -s tapped
+curl -sN --unix-socket socket http://fmspipe/events >events &
+events=$!
+until_true 30 "events come" grep -q '"name":"b"' events
+page metrics >before
+grep -q 'pipeline="b"' before || fail "b has no series"
+mv conf.d/b.ini conf.d/bb.ini
+sed -i 's/b1/bb1/' conf.d/bb.ini # what was b is another one from now on
+asked 0 plan "$here"
+says 'pipeline b: goes' 'pipeline bb: comes'
+asked 0 reload "$here"
+says 'pipeline b: goes' 'pipeline bb: comes' reloaded
+kept_promise b1
+wait $tap || fail "the tap ended with $?: $(cat tap.err)"
+until_true 30 "it is forgotten" are 'a bb c'
+page metrics >after
+! grep -q 'pipeline="b"' after || fail "b still has series"
+grep -q 'pipeline="bb"' after || fail "bb has none"
+for path in 'history?pipeline=b' 'vehicles?pipeline=b' 'tap?pipeline=b&stage=source'; do
+  [ "$(curl -s -o out -w '%{http_code}' --unix-socket socket "http://fmspipe/$path")" = 404 ] || fail "/$path: $(cat out)"
+done
+events_tell() { tail -n 3 events | grep -q '"name":"bb"'; }
+until_true 30 "events go on" events_tell
+kill $events
+
+# --- 4. One that does not open leaves the others as they are, and the next reload asks for it again.
+pipeline conf.d/d.ini d1
+cat >>conf.d/d.ini <<END
+[sink copy]
+plugin = file
+path = there/copy
+END
+rm conf.d/c.ini
+asked 1 reload "$here"
+said out 'pipeline c: goes'
+said out 'pipeline d: comes'
+said out 'error: conf.d/d.ini:16: [sink copy] path: there/copy: cannot be opened: No such file or directory'
+said out 'not reloaded: what failed goes on as it was'
+kept_promise c1
+until_true 30 "c has gone, and d has not come" are 'a bb'
+mkdir there
+asked 0 reload "$here"
+says 'pipeline d: comes' reloaded
+until_true 30 "d is there" are 'a bb d'
+
+# --- 5. All go, and the process waits; others come; a folder that cannot be read changes nothing.
+mv conf.d away
+asked 2 reload "$here"
+said out 'conf.d/: cannot be read'
+are 'a bb d' || fail "a folder that is not there has changed something: $(names)"
+mv away conf.d
+rm conf.d/*.ini~ conf.d/a.ini conf.d/bb.ini conf.d/d.ini
+kill -HUP "${pid_of[set]}"
+until_true 30 "none is there" are ''
+for run in a1 bb1 d1; do kept_promise $run; done
+until_true 30 "it is ready, for nothing, again" ready
+pipeline conf.d/a.ini a2
+asked 0 reload "$here"
+
+# --- 6. Again and again: nothing grows.
+times=100
+grep -qE '__(asan|tsan)_init' "$bin/fmspipe" && times=20
+sizes() { echo "$(find /proc/"${pid_of[set]}"/fd -mindepth 1 | wc -l) $(sed -n 's/VmRSS:[^0-9]*\([0-9]*\).*/\1/p' /proc/"${pid_of[set]}"/status)"; }
+for ((i = 1; i <= times; i++)); do
+  if ((i % 2)); then pipeline conf.d/z.ini z; else rm conf.d/z.ini; fi
+  asked 0 reload "$here"
+  ((i % 2)) || kept_promise z
+  rm -f report.z counts.z
+  ((i != times / 5)) || sizes >first
+done
+sizes >last
+read -r files_before kib_before <first
+read -r files_after kib_after <last
+[ "$files_after" -le "$files_before" ] || fail "$files_before open files became $files_after"
+[ $times = 20 ] || [ "$((kib_after - kib_before))" -lt 4096 ] || fail "$kib_before KiB became $kib_after"
+grep -q '"done":[1-9][0-9]*' <(page status) || fail "/status has not counted"
+stop set TERM
+kept_promise a2
+
+# --- 7. The process ends when all that it has have ended, whatever has gone before.
+pipeline conf.d/a.ini a3
+sed -i 's/^rate/count = 500\nrate/' conf.d/a.ini
+pipeline conf.d/b.ini b3
+start ends conf.d
+until_true 30 "a has ended" logged ends 'a: ended'
+rm conf.d/b.ini
+kill -HUP "${pid_of[ends]}"
+wait "${pid_of[ends]}" || fail "it ended with $?: $(cat ends.log)"
+kept_promise a3
+kept_promise b3
+for command in check test; do
+  asked 0 $command conf.d
+done
+asked 0 check conf.d
+says 'conf.d/a.ini: ok'
+
+# --- 8. Shards: what is no more ours goes, what is ours now comes, and what stays is not touched.
+shards() {
+  pipeline shards.ini "s$1-\${shard}" "shards = 6
+replicas = $2
+replica = ${4:-0}
+replicas_next = ${3:-0}"
+}
+shards 1 2
+start shards --admin="$here" shards.ini
+until_true 30 "the even ones are there" are 'shards-0 shards-2 shards-4'
+sed -i 's/^replicas_next = 0/replicas_next = 3/' shards.ini
+asked 0 plan "$here"
+says 'shards-0: pipeline: replicas_next 0 -> 3: at once' 'pipeline shards-2: goes' 'pipeline shards-4: goes'
+asked 0 reload "$here"
+until_true 30 "one has stayed" are 'shards-0'
+kept_promise s1-2
+kept_promise s1-4
+sed -i 's/^replicas_next = 3/replicas_next = 0/; s/^replicas = 2/replicas = 3/' shards.ini
+asked 0 reload "$here"
+says 'shards-0: pipeline: replicas 2 -> 3, replicas_next 3 -> 0: at once' 'pipeline shards-3: comes' reloaded
+until_true 30 "the third ones are there" are 'shards-0 shards-3'
+sed -i 's/^replicas = 3/replicas = 1/' shards.ini
+rm -f counts.s1-2 counts.s1-4 report.s1-2 report.s1-4
+asked 0 reload "$here"
+until_true 30 "all are there, in order" are 'shards-0 shards-1 shards-2 shards-3 shards-4 shards-5'
+[ "$(grep -c 'shards-0: starts' shards.log)" = 1 ] || fail "shard 0 was started anew: $(cat shards.log)"
+stop shards TERM
+for shard in 0 1 2 3 4 5; do kept_promise s1-$shard; done
