@@ -1399,6 +1399,31 @@ static void test_late_topic_is_found(void **state)
     fake_close(f);
 }
 
+/* What is wrong from the start, so that no broker was ever reached, is put right while it runs. */
+static void test_first_client_is_replaced(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("replaced");
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    f = fake_check(
+        "kafka_source", FMS_SOURCE,
+        cluster_ini(cluster, "topic = %s\ngroup = g\nstart = earliest\n" THERE QUICK "kafka.security.protocol = ssl\n",
+                    topic));
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 1);
+    fake_secret(f, "kafka.security.protocol", "ssl");
+    assert_int_equal(fake_start(f), 0);
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_until(f, fake_said(f, "is reachable, trying again") != NULL);
+    fake_secret(f, "kafka.security.protocol", "plaintext");
+    fake_until(f, fake_said(f, "a new client takes over") != NULL);
+    fake_until(f, fake_emitted(f) == 1);
+    assert_int_equal(fake_error(f), 0);
+    fake_close(f);
+}
+
 static void test_probe_reports(void **state)
 {
     struct cluster *cluster = *state;
@@ -1470,6 +1495,7 @@ int main(int argc, char **argv)
         TEST(test_fenced_member_stops_alone),
         TEST(test_one_of_two_with_one_instance_id_is_fenced),
         TEST(test_late_topic_is_found),
+        TEST(test_first_client_is_replaced),
         TEST(test_probe_reports),
     };
 

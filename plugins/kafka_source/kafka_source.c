@@ -888,6 +888,8 @@ static int search_finish(struct kafka_source *self)
         kafka_create(&self->kafka, self->fixed_topics, self->fixed_count);
     } else if (search->is_of_ends) {
         take_ends(self, search);
+    } else if (search->count == 0) {
+        search_put_off(self, search);
     } else if (left > 0) {
         error = take_places(self, search);
         if (!search->is_cancelled && (search->error != RD_KAFKA_RESP_ERR_NO_ERROR || kept.count > 0))
