@@ -161,6 +161,7 @@ part_wait()
     trap 'echo signal >>signals' INT TERM
     { ctl mqtt pid; [[ $kafka == mock ]] || ctl kafka pid; } >pids
     echo $PPID >parent
+    echo $$ >self
     touch ready
     until [[ -e finish || ! -e ready ]]; do # the folder is removed when the test has failed
         sleep 0.05 || true
@@ -198,7 +199,7 @@ begin_waiting() # WHAT COMMAND...: starts the part 'wait' and returns when it is
 {
     local what=$1
     shift
-    rm -f finish parent pids ready served signals
+    rm -f finish parent pids ready self served signals
     "$@" <&0 >log 2>&1 & # without <&0 a shell gives it /dev/null
     waiting=$!
     check "$what" wait_until test -e ready
@@ -281,5 +282,7 @@ begin_waiting "a sandbox, to be killed" "${wait_for_part[@]}"
 disown "$waiting" # or the shell reports its death
 kill -KILL "$waiting"
 check "no broker outlives a killed sandbox" wait_until all_gone
+touch finish # the command is told by SIGTERM, which it notes here
+check "the command ends" wait_until process_is_gone "$(<self)"
 
 echo "passed: fms-sandbox --kafka=$kafka --mqtt=$mqtt"
