@@ -23,11 +23,14 @@ static int look(void *user, uint64_t number, struct pipeline_view *to, int64_t p
 {
     struct pipeline *pipeline = crew_hold(user, number);
     bool has_answered;
+    struct fleet *fleet;
 
     if (pipeline == NULL)
         return -ENOENT;
     has_answered = snapshot_read(pipeline, to, patience);
-    fleet_count(pipeline->fleet, clock_now(), &to->fleet);
+    fleet = pipeline_fleet(pipeline);
+    fleet_count(fleet, clock_now(), &to->fleet);
+    fleet_free(fleet);
     crew_release(user, pipeline);
     return has_answered;
 }
@@ -36,10 +39,13 @@ static bool vehicles(void *user, uint64_t number, const char *find, size_t most,
 {
     struct pipeline *pipeline = crew_hold(user, number);
     bool is_kept;
+    struct fleet *fleet;
 
     if (pipeline == NULL)
         return false;
-    is_kept = fleet_look(pipeline->fleet, clock_now(), find, most, to);
+    fleet = pipeline_fleet(pipeline);
+    is_kept = fleet_look(fleet, clock_now(), find, most, to);
+    fleet_free(fleet);
     crew_release(user, pipeline);
     return is_kept;
 }

@@ -62,8 +62,8 @@ const struct fms_option *pipeline_option_table(void)
     return options_table;
 }
 
-#define OWN_PATHS                                                                                                      \
-    (UINT64_C(1) << 63) /* the bit of those who ask for what [pipeline] names; a stage's is that of its index */
+/* The bits of those who ask for what [pipeline] names, by turns with each change; a stage's is that of its index. */
+#define OWN_PATHS (UINT64_C(3) << PIPELINE_MAX_STAGES)
 
 static int section_error(struct pipeline *pipeline, const struct config_section *section, const char *format, ...)
     FMS_PRINTF(3, 4);
@@ -161,16 +161,25 @@ static struct stage *stage_new(struct pipeline *pipeline, struct config *config,
     return stage;
 }
 
-/* The first that no stage of the pipeline has, nor one of that which it is to replace: fields and letters are told apart by it. */
-static size_t free_index(const struct pipeline *pipeline)
+/* The first that no stage made for the pipeline has, nor one of that which it is to replace: fields and letters are told apart by it.
+ * SIZE_MAX: there is none. */
+static size_t take_index(struct pipeline *pipeline)
 {
-    uint64_t taken = 0;
+    uint64_t taken = OWN_PATHS | pipeline->indices;
+    size_t index;
 
-    for (size_t i = 0; i < pipeline->stage_count; i++)
-        taken |= UINT64_C(1) << pipeline->stages[i]->index;
     for (size_t i = 0; pipeline->running != NULL && i < pipeline->running->stage_count; i++)
         taken |= UINT64_C(1) << pipeline->running->stages[i]->index;
-    return ~taken != 0 ? (size_t)__builtin_ctzll(~taken) : SIZE_MAX;
+    if (~taken == 0)
+        return SIZE_MAX;
+    index = (size_t)__builtin_ctzll(~taken);
+    pipeline->indices |= UINT64_C(1) << index;
+    return index;
+}
+
+static int too_many(struct pipeline *pipeline, const struct config_section *section)
+{
+    return section_error(pipeline, section, "more stages than can be changed at once: change some first");
 }
 
 /* Makes a stage and puts it where it belongs. Its options are still to be filled. */
@@ -182,15 +191,16 @@ static int place_stage(struct pipeline *pipeline, const struct config_section *s
 
     if (pipeline->stage_count == PIPELINE_MAX_STAGES)
         return section_error(pipeline, section, "more than %u stages in one pipeline", PIPELINE_MAX_STAGES);
-    index = free_index(pipeline);
+    index = take_index(pipeline);
     if (index == SIZE_MAX)
-        return section_error(pipeline, section, "more stages than can be changed at once: change some first");
+        return too_many(pipeline, section);
     stage = stage_new(pipeline, pipeline->config, section, plugin);
     if (stage == NULL)
         return -ENOMEM;
     pipeline_add(pipeline, stage, role);
     stage->index = index;
     host_fill(stage, role);
+    stage->host.pipeline = pipeline->options.name;
     return 0;
 }
 
@@ -287,6 +297,7 @@ static int fill_pipeline_options(struct pipeline *pipeline, const struct config_
                       shard != NULL ? shard : "") < 0)
         name = NULL;
     pipeline->options.name = name != NULL ? words_keep(name) : NULL;
+    pipeline->name = pipeline->options.name;
     pipeline->file = words_keep(pipeline->config->path);
     free(name);
     pipeline->ends_within = pipeline->options.drain_timeout;
@@ -352,13 +363,18 @@ static int add_sections(struct pipeline *pipeline, const struct pipeline_stand_i
     return error;
 }
 
-/* At the line of the option. */
+/* At the line of the option. Of one that is to take another's place only where that one's would not do. */
 static int make_fleet(struct pipeline *pipeline)
 {
     const struct config_section *section = config_section(pipeline->config, "pipeline");
     const struct config_entry *entry = section != NULL ? config_find(section, "vehicle_fields") : NULL;
-    struct fleet_options options = {pipeline->options.vehicle, pipeline->paths, pipeline->options.vehicle_fields,
-                                    pipeline->options.silent_after, (size_t)pipeline->options.max_vehicles};
+    const struct config_entry *vehicle = section != NULL ? config_find(section, "vehicle") : NULL;
+    struct fleet_options options = {pipeline->options.vehicle,
+                                    pipeline->paths,
+                                    pipeline->options.vehicle_fields,
+                                    pipeline->options.silent_after,
+                                    (size_t)pipeline->options.max_vehicles,
+                                    vehicle != NULL ? vehicle->value : NULL};
     char error[256] = "";
 
     if (options.vehicle == NULL) {
@@ -368,6 +384,8 @@ static int make_fleet(struct pipeline *pipeline)
                 "vehicle_fields without vehicle: nothing is kept; add vehicle = ${json:vehicle_id}, or what names it");
         return 0;
     }
+    if (pipeline->running != NULL && fleet_fits(pipeline->running->fleet, &options))
+        return 0;
     pipeline->fleet = fleet_new(&options, error, sizeof error);
     if (pipeline->fleet != NULL)
         return 0;
@@ -433,7 +451,7 @@ static void advise_of_rejection(const struct pipeline *pipeline)
 
 static uint64_t indices_of(const struct pipeline *pipeline)
 {
-    uint64_t indices = OWN_PATHS;
+    uint64_t indices = pipeline->asks_as;
 
     for (size_t i = 0; i < pipeline->stage_count; i++)
         indices |= UINT64_C(1) << pipeline->stages[i]->index;
@@ -445,6 +463,7 @@ static int make_paths(struct pipeline *pipeline)
 {
     struct pipeline *running = pipeline->running;
 
+    pipeline->asks_as = running != NULL ? running->asks_as ^ OWN_PATHS : UINT64_C(1) << PIPELINE_MAX_STAGES;
     pipeline->paths = running != NULL ? running->paths : json_paths_new();
     if (running != NULL)
         return json_paths_stage(running->paths, indices_of(running));
@@ -460,10 +479,10 @@ static int load_into(struct pipeline *pipeline, const struct pipeline_stand_ins 
     error = make_paths(pipeline);
     if (pipeline->memory == NULL || error != 0)
         return -ENOMEM;
-    json_paths_user(pipeline->paths, OWN_PATHS);
+    json_paths_user(pipeline->paths, pipeline->asks_as);
     if (add_sections(pipeline, stand_ins) != 0)
         return -EINVAL;
-    error = pipeline->running == NULL ? make_fleet(pipeline) : 0;
+    error = make_fleet(pipeline);
     if (error != 0)
         return error;
     finish_stages(pipeline);
@@ -609,13 +628,16 @@ struct pipeline *pipeline_load_beside(struct pipeline *running)
 struct stage *stage_remake(struct pipeline *next, const struct stage *stage)
 {
     const struct fms_plugin *table = &stage->plugin->table;
-    size_t index = free_index(next);
+    size_t index = take_index(next);
     struct stage *again = index != SIZE_MAX ? stage_new(next, stage->config, stage->section, stage->plugin) : NULL;
 
+    if (index == SIZE_MAX)
+        too_many(next, stage->section);
     if (again == NULL)
         return NULL;
     again->index = index;
     host_fill(again, stage->host.role);
+    again->host.pipeline = next->options.name;
     again->host.durable_sinks = stage->host.durable_sinks;
     json_paths_user(next->paths, UINT64_C(1) << index);
     if (options_fill(table->options, stage->host.role, table->name, stage->config, stage->section, next->paths,
@@ -770,7 +792,8 @@ static const char *unique_value(const struct stage *stage, const struct fms_opti
     return value;
 }
 
-/* Warns if a stage before this one has the same value for an option of the same `unique` word. */
+/* Warns if a stage before this one has the same value for an option of the same `unique` word; of stages that run already, and stay,
+ * that was said. */
 static void check_unique(struct pipeline *const *pipelines, size_t count, const struct stage *stage,
                          const struct fms_option *option)
 {
@@ -785,6 +808,7 @@ static void check_unique(struct pipeline *const *pipelines, size_t count, const 
                 return;
             for (; its != NULL && its->name != NULL; its++) {
                 if (its->unique == NULL || strcmp(its->unique, option->unique) != 0 ||
+                    (pipelines[i]->running != NULL && !stage->is_new && !other->is_new) ||
                     unique_value(other, its) == NULL || strcmp(unique_value(other, its), value) != 0)
                     continue;
                 fms_advise(&stage->host, option->name,
@@ -858,8 +882,8 @@ static void log_counters(const struct stage *stage)
 
     for (size_t i = 0; i < measures->counter_count; i++) {
         if (measures->counters[i] > 0)
-            log_line(FMS_LOG_INFO, stage->host.pipeline, stage->name, "%s: %llu", stage->plugin->table.counters[i].name,
-                     (unsigned long long)measures->counters[i]);
+            log_line(FMS_LOG_INFO, stage->pipeline->name, stage->name, "%s: %llu",
+                     stage->plugin->table.counters[i].name, (unsigned long long)measures->counters[i]);
     }
 }
 

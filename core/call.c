@@ -15,7 +15,7 @@ void rule_broken(struct stage *stage, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    log_line(FMS_LOG_ERROR, stage->pipeline->options.name, stage->name, "plugin %s breaks a rule: it %s; %s",
+    log_line(FMS_LOG_ERROR, stage->pipeline->name, stage->name, "plugin %s breaks a rule: it %s; %s",
              stage->plugin->table.name, text, stage->is_new ? "it is not taken" : "the pipeline stops");
     if (stage->is_new)
         stage->is_dead = true;
@@ -28,7 +28,7 @@ void stage_fail(struct stage *stage, const char *operation, int error)
 {
     bool has_told = stage->has_told;
 
-    log_line(FMS_LOG_ERROR, stage->host.pipeline, stage->name, "%s of plugin %s failed%s%s; the pipeline stops",
+    log_line(FMS_LOG_ERROR, stage->pipeline->name, stage->name, "%s of plugin %s failed%s%s; the pipeline stops",
              operation, stage->plugin->table.name, has_told ? "" : ": ", has_told ? "" : strerror(-error));
     stage->is_dead = true;
     pipeline_fail(stage->pipeline);

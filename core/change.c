@@ -7,6 +7,7 @@
 #include "assemble.h"
 #include "call.h"
 #include "clock.h"
+#include "fleet.h"
 #include "lane.h"
 #include "log.h"
 #include "settle.h"
@@ -205,22 +206,41 @@ int change_layout(struct pipeline *pipeline, struct stage *const *sinks, size_t 
     return is_good ? 0 : -ETIMEDOUT;
 }
 
-void change_bounds(struct pipeline *pipeline, const struct pipeline_options *options)
+static void change_fleet(struct pipeline *pipeline, struct pipeline *next)
 {
-    struct pipeline_options was;
+    struct fleet *old = pipeline->fleet;
+
+    if (next->fleet == NULL && pipeline->options.vehicle != NULL) {
+        fleet_keep(old, pipeline->options.vehicle, pipeline->options.silent_after);
+        return;
+    }
+    if (next->fleet != NULL && old != NULL)
+        fleet_follow(next->fleet, old);
+    pthread_mutex_lock(&pipeline->shown.lock);
+    pipeline->fleet = next->fleet;
+    pthread_mutex_unlock(&pipeline->shown.lock);
+    next->fleet = old;
+}
+
+void change_options(struct pipeline *pipeline, struct pipeline *next)
+{
+    struct pipeline_options options;
+    struct options_memory *memory;
 
     lane_take(pipeline);
-    was = pipeline->options;
-    pipeline->options = *options;
-    pipeline->options.name = was.name;
-    pipeline->options.time = was.time;
-    pipeline->options.vehicle = was.vehicle;
-    pipeline->options.vehicle_fields = was.vehicle_fields;
-    pipeline->options.silent_after = was.silent_after;
-    pipeline->options.max_vehicles = was.max_vehicles;
-    pipeline->records.most = (size_t)options->max_in_flight_bytes;
-    pipeline->ends_within = options->drain_timeout;
+    options = pipeline->options;
+    memory = pipeline->memory;
+    pipeline->options = next->options;
+    pipeline->memory = next->memory;
+    pipeline->asks_as = next->asks_as;
+    next->options = options;
+    next->memory = memory;
+    pipeline->name = pipeline->options.name;
+    pipeline->records.most = (size_t)pipeline->options.max_in_flight_bytes;
+    pipeline->ends_within = pipeline->options.drain_timeout;
+    change_fleet(pipeline, next);
     go_on(pipeline);
+    snapshot_take(pipeline);
     lane_give(pipeline);
 }
 

@@ -12,8 +12,9 @@
  * comes, waits for those from before the last such change to be gone, and, where sinks come, for transforms to pass on what they keep. 0, or as change_transforms. */
 int change_layout(struct pipeline *pipeline, struct stage *const *sinks, size_t count, int64_t until);
 
-/* Other bounds and times of [pipeline]; its name and what is said of vehicles and time stay. */
-void change_bounds(struct pipeline *pipeline, const struct pipeline_options *options);
+/* What [pipeline] says is what it says in `next`, whose paths count already (change_layout), and which has what it was: its name, by
+ * which it is known from now on, bounds and times. Vehicles stay known as long as they are named the same: see fleet_follow. */
+void change_options(struct pipeline *pipeline, struct pipeline *next);
 
 /* These are its transforms from now on: some are those it had, the others are open. What goes has passed on what it kept, and is the
  * caller's to close. A new one of the same name and plugin as one that goes counts on from there. 0; or -ETIMEDOUT: at `until`

@@ -19,7 +19,8 @@
 struct member {
     struct crew *crew;
     struct pipeline *pipeline;
-    uint64_t number; /* 0: it is about to be freed, and for nobody to hold */
+    const char *name; /* that it began with */
+    uint64_t number;  /* 0: it is about to be freed, and for nobody to hold */
     unsigned holders;
     pthread_t thread;
     _Atomic bool has_failed;
@@ -81,6 +82,7 @@ static struct member *member_new(struct crew *crew, struct pipeline *pipeline)
         return NULL;
     member->crew = crew;
     member->pipeline = pipeline;
+    member->name = pipeline->name;
     return member;
 }
 
@@ -219,7 +221,7 @@ static void log_start(const struct pipeline *pipeline)
     for (size_t i = 0; i < pipeline->sink_count && n < (int)sizeof text; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, "%s%s", i == 0 ? " -> " : ", ",
                       pipeline->sinks[i]->plugin->table.name);
-    log_line(FMS_LOG_INFO, pipeline->options.name, NULL, "starts: %s", text);
+    log_line(FMS_LOG_INFO, pipeline->name, NULL, "starts: %s", text);
 }
 
 int crew_open(struct crew *crew)
@@ -243,7 +245,7 @@ static int start(struct member *member)
     error = -pthread_create(&member->thread, NULL, run_thread, member);
     member->was_started = error == 0;
     if (error != 0)
-        log_line(FMS_LOG_ERROR, member->pipeline->options.name, NULL, "cannot start a thread: %s", strerror(-error));
+        log_line(FMS_LOG_ERROR, member->pipeline->name, NULL, "cannot start a thread: %s", strerror(-error));
     return error;
 }
 
@@ -298,7 +300,7 @@ struct crew_state crew_look(struct crew *crew, const char *until)
             continue;
         join(member);
         state.is_until = state.is_until ||
-                         (!is_going && until != NULL && strcmp(until, member->pipeline->options.name) == 0);
+                         (!is_going && until != NULL && strcmp(until, member->name) == 0);
     }
     pthread_mutex_unlock(&crew->lock);
     return state;
@@ -336,7 +338,7 @@ int64_t crew_last_moment(struct crew *crew, int64_t since)
 /* By its end, or by a reload that it was to go by. */
 static void name_unclosed(const struct member *member, bool is_end)
 {
-    log_line(FMS_LOG_ERROR, member->pipeline->options.name, NULL,
+    log_line(FMS_LOG_ERROR, member->pipeline->name, NULL,
              is_end
                  ? "a plugin has not returned %lld s after %s; the process ends without it"
                  : "a plugin has not returned %lld s after %s; the pipeline is there until it has, and until the next"
@@ -364,7 +366,7 @@ static bool tell_left(const struct member *member)
     snapshot_read(member->pipeline, &end, 0);
     is_bad = end.left > 0 && !end.is_finished;
     if (end.left > 0)
-        log_line(is_bad ? FMS_LOG_WARN : FMS_LOG_INFO, member->pipeline->options.name, NULL,
+        log_line(is_bad ? FMS_LOG_WARN : FMS_LOG_INFO, member->pipeline->name, NULL,
                  "records left unsettled: %zu; a source with a durable input gets them again", end.left);
     view_forget(&end);
     return is_bad;
@@ -407,7 +409,7 @@ static int run(struct crew *crew, struct member *member)
     error = crew->is_stopping ? -ECANCELED : put(crew, member);
     if (error != 0)
         log_config(FMS_LOG_ERROR, member->pipeline->file, 0, "pipeline %s does not come: %s",
-                   member->pipeline->options.name,
+                   member->pipeline->name,
                    error == -ECANCELED ? "the process is about to end" : strerror(-error));
     else if ((error = start(member)) != 0)
         crew->count--;
@@ -423,7 +425,7 @@ int crew_join(struct crew *crew, struct pipeline *pipeline)
     if (crew->is_measured)
         pipeline_measure(pipeline);
     if (member == NULL)
-        log_config(FMS_LOG_ERROR, pipeline->file, 0, "pipeline %s does not come: %s", pipeline->options.name,
+        log_config(FMS_LOG_ERROR, pipeline->file, 0, "pipeline %s does not come: %s", pipeline->name,
                    strerror(ENOMEM));
     else if ((error = pipeline_open(pipeline)) == 0 && (error = run(crew, member)) != 0)
         pipeline_close(pipeline);

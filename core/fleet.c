@@ -39,13 +39,15 @@ struct vehicle {
 };
 
 struct fleet {
-    struct fleet_options options;
-    struct json_paths *paths; /* of the fields alone, so that records do not grow by them */
+    struct fleet_options options; /* what the lane alone uses of them, and the bound */
+    _Atomic int64_t silent_after;
+    const char *fields_told[FLEET_FIELDS]; /* see words_keep */
+    _Atomic unsigned holders;              /* but the first */
+    struct json_paths *paths;              /* of the fields alone, so that records do not grow by them */
     struct json_cache *cache;
     size_t cache_size;
     int path; /* what names a vehicle, if that is a field alone; else -1 */
     int fields[FLEET_FIELDS];
-    const char *names[FLEET_FIELDS]; /* of these; see words_keep */
     uint64_t secret[2];
     struct vehicle *vehicles;
     _Atomic size_t count; /* of these */
@@ -236,7 +238,7 @@ static struct vehicle *vehicle_take(struct fleet *fleet, int64_t now)
     if (count < fleet->options.most)
         return &fleet->vehicles[count];
     vehicle = &fleet->vehicles[fleet->oldest];
-    if (now - OWN(vehicle->seen_at) < fleet->options.silent_after)
+    if (now - OWN(vehicle->seen_at) < OWN(fleet->silent_after))
         return NULL;
     list_remove(fleet, vehicle);
     place_free(fleet, place_of(fleet, vehicle->hash, (const char *)vehicle->name, OWN(vehicle->name_size)));
@@ -397,9 +399,11 @@ bool fleet_see(struct fleet *fleet, const struct fms_record *record, struct json
 
 static enum vehicle_state state_of(const struct fleet *fleet, const struct vehicle *vehicle, int64_t now)
 {
-    if (now - OWN(vehicle->seen_at) >= fleet->options.silent_after)
+    int64_t silent_after = OWN(fleet->silent_after);
+
+    if (now - OWN(vehicle->seen_at) >= silent_after)
         return VEHICLE_SILENT;
-    return now - OWN(vehicle->first_at) < fleet->options.silent_after ? VEHICLE_NEW : VEHICLE_ACTIVE;
+    return now - OWN(vehicle->first_at) < silent_after ? VEHICLE_NEW : VEHICLE_ACTIVE;
 }
 
 void fleet_count(const struct fleet *fleet, int64_t now, struct fleet_counts *to)
@@ -503,8 +507,8 @@ bool fleet_look(const struct fleet *fleet, int64_t now, const char *find, size_t
         to->count += vehicle_read(fleet, &fleet->vehicles[ranks[i].number], now, &to->vehicles[to->count]);
     free(ranks);
     to->shown_at = now;
-    to->silent_after = fleet->options.silent_after;
-    memcpy(to->fields, fleet->names, sizeof fleet->names);
+    to->silent_after = OWN(fleet->silent_after);
+    memcpy(to->fields, fleet->fields_told, sizeof to->fields);
     to->field_count = fleet->options.fields.count;
     fleet_count(fleet, now, &to->counts);
     return to->vehicles != NULL;
@@ -527,8 +531,8 @@ static int add_fields(struct fleet *fleet, char *error, size_t size)
                      fields->items[i]);
         if (fleet->fields[i] < 0)
             return fleet->fields[i];
-        fleet->names[i] = words_keep(fields->items[i]);
-        if (fleet->names[i] == NULL)
+        fleet->fields_told[i] = words_keep(fields->items[i]);
+        if (fleet->fields_told[i] == NULL)
             return -ENOMEM;
     }
     fleet->cache_size = json_cache_size(fleet->paths);
@@ -555,13 +559,16 @@ static int fleet_init(struct fleet *fleet, const struct fleet_options *options, 
     while (places < 2 * options->most)
         places *= 2;
     fleet->options = *options;
+    fleet->options.told = options->told != NULL ? words_keep(options->told) : NULL;
+    fleet->silent_after = options->silent_after;
     fleet->path = template_path(options->vehicle);
     fleet->mask = places - 1;
     fleet->oldest = fleet->newest = NONE;
     fleet->paths = json_paths_new();
     fleet->places = calloc(places, sizeof *fleet->places);
     fleet->vehicles = calloc(options->most, sizeof *fleet->vehicles);
-    if (fleet->paths == NULL || fleet->places == NULL || fleet->vehicles == NULL)
+    if (fleet->paths == NULL || fleet->places == NULL || fleet->vehicles == NULL ||
+        (options->told != NULL && fleet->options.told == NULL))
         return -ENOMEM;
     draw_secret(fleet);
     return add_fields(fleet, error, size);
@@ -579,9 +586,16 @@ struct fleet *fleet_new(const struct fleet_options *options, char *error, size_t
     return NULL;
 }
 
+struct fleet *fleet_hold(struct fleet *fleet)
+{
+    if (fleet != NULL)
+        atomic_fetch_add(&fleet->holders, 1);
+    return fleet;
+}
+
 void fleet_free(struct fleet *fleet)
 {
-    if (fleet == NULL)
+    if (fleet == NULL || atomic_fetch_sub(&fleet->holders, 1) > 0)
         return;
     if (fleet->paths != NULL)
         json_paths_free(fleet->paths);
@@ -589,4 +603,87 @@ void fleet_free(struct fleet *fleet)
     free(fleet->places);
     free(fleet->vehicles);
     free(fleet);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- change */
+
+bool fleet_fits(const struct fleet *fleet, const struct fleet_options *options)
+{
+    bool fits = fleet != NULL && fleet->options.told != NULL && options->told != NULL &&
+                strcmp(fleet->options.told, options->told) == 0 && fleet->options.most == options->most &&
+                fleet->options.fields.count == options->fields.count;
+
+    for (size_t i = 0; fits && i < options->fields.count; i++)
+        fits = strcmp(fleet->fields_told[i], options->fields.items[i]) == 0;
+    return fits;
+}
+
+void fleet_keep(struct fleet *fleet, const struct fms_template *vehicle, int64_t silent_after)
+{
+    fleet->options.vehicle = vehicle;
+    fleet->path = template_path(vehicle);
+    PUT(fleet->silent_after, silent_after);
+}
+
+/* Which field of the other table is the same; FLEET_FIELDS: none. */
+static size_t field_in(const struct fleet *fleet, const char *told)
+{
+    size_t i = 0;
+
+    while (i < fleet->options.fields.count && fleet->fields_told[i] != told)
+        i++;
+    return i < fleet->options.fields.count ? i : FLEET_FIELDS;
+}
+
+static void copy_words(_Atomic uint64_t *to, const _Atomic uint64_t *from, size_t words)
+{
+    for (size_t i = 0; i < words; i++)
+        PUT(to[i], OWN(from[i]));
+}
+
+/* Behind those that it has; the next record of it is looked at. `fields`: where those of this table are in the other. */
+static void vehicle_copy(struct fleet *fleet, const struct vehicle *from, const size_t *fields)
+{
+    size_t count = OWN(fleet->count), size = OWN(from->name_size);
+    struct vehicle *to = &fleet->vehicles[count];
+
+    to->hash = from->hash;
+    to->looked_at = from->looked_at - LOOK;
+    PUT(to->seen_at, OWN(from->seen_at));
+    PUT(to->first_at, OWN(from->first_at));
+    PUT(to->records, OWN(from->records));
+    PUT(to->name_size, (uint32_t)size);
+    copy_words(to->name, from->name, NAME_WORDS);
+    for (size_t i = 0; i < fleet->options.fields.count; i++) {
+        if (fields[i] < FLEET_FIELDS)
+            copy_words(to->fields[i], from->fields[fields[i]], VALUE_WORDS);
+    }
+    list_append(fleet, to);
+    fleet->places[place_of(fleet, to->hash, (const char *)to->name, size)] = (uint32_t)count + 1;
+    PUT(fleet->count, count + 1);
+}
+
+void fleet_follow(struct fleet *fleet, const struct fleet *old)
+{
+    size_t count = OWN(old->count), skipped = count > fleet->options.most ? count - fleet->options.most : 0;
+    size_t fields[FLEET_FIELDS];
+
+    PUT(fleet->unnamed, OWN(old->unnamed));
+    PUT(fleet->untracked, OWN(old->untracked));
+    fleet->counted_at = old->counted_at;
+    fleet->passed = old->passed;
+    fleet->stride = old->stride;
+    fleet->gap = old->gap;
+    fleet->random = old->random;
+    if (fleet->options.told == NULL || fleet->options.told != old->options.told)
+        return;
+    memcpy(fleet->secret, old->secret, sizeof fleet->secret);
+    for (size_t i = 0; i < fleet->options.fields.count; i++)
+        fields[i] = field_in(old, fleet->fields_told[i]);
+    for (uint32_t number = old->oldest; number != NONE; number = old->vehicles[number].newer) {
+        if (skipped > 0)
+            skipped--;
+        else
+            vehicle_copy(fleet, &old->vehicles[number], fields);
+    }
 }

@@ -237,7 +237,7 @@ struct fms_wait {
 struct fms_host {
     uint32_t size;        /* of this table in the host that made it */
     enum fms_role role;   /* of this stage */
-    const char *pipeline; /* its name */
+    const char *pipeline; /* its name when this stage was made; a change of the file may give it another */
     const char *stage;    /* "source", "transform check", "sink kafka", "dead_letter" */
     bool durable_sinks;   /* each sink of this pipeline has FMS_TRAIT_DURABLE_WRITE; from `open` on */
 

@@ -59,7 +59,7 @@ static void host_log(const struct fms_host *host, enum fms_level level, const ch
     if (level == FMS_LOG_ERROR)
         stage_of(host)->has_told = true;
     va_start(args, format);
-    log_vline(level, host->pipeline, host->stage, format, args);
+    log_vline(level, stage_of(host)->pipeline->name, host->stage, format, args);
     va_end(args);
 }
 
@@ -72,7 +72,7 @@ static void log_at(const struct fms_host *host, enum fms_level level, const char
     char *text = NULL;
 
     if (option == NULL && stage->is_open) {
-        log_vline(level, host->pipeline, host->stage, format, args);
+        log_vline(level, stage->pipeline->name, host->stage, format, args);
         return;
     }
     if (vasprintf(&text, format, args) < 0)
@@ -745,7 +745,7 @@ static void host_enter(const struct fms_host *host)
     if (!is_role(stage, FMS_SOURCE, "fms_enter"))
         return;
     if (pipeline_current != NULL) {
-        log_line(FMS_LOG_ERROR, host->pipeline, host->stage,
+        log_line(FMS_LOG_ERROR, stage->pipeline->name, host->stage,
                  "plugin %s breaks a rule: it called fms_enter on the"
                  " lane, which would wait for itself for ever",
                  stage->plugin->table.name);

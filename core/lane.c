@@ -49,7 +49,7 @@ static void look_for_stalls(struct pipeline *pipeline, int64_t now)
             stage->stalled_since = now;
         } else if (now - stage->stalled_since >= pipeline->options.stall_after) {
             log_line(
-                FMS_LOG_WARN, stage->host.pipeline, stage->name,
+                FMS_LOG_WARN, pipeline->options.name, stage->name,
                 "has %s %zu records and has settled none of them for %.0f s: either it waits for its far end, or plugin"
                 " %s has forgotten them",
                 stage->host.role == FMS_TRANSFORM ? "kept" : "taken", stage->queue.taken,

@@ -148,7 +148,7 @@ static struct look look(const struct notify *notify, struct notified *lane)
 
     if (pipeline == NULL)
         return (struct look){.state = PIPELINE_ENDED};
-    lane->name = pipeline->options.name;
+    lane->name = pipeline->name;
     snapshot_read(pipeline, &shown, 0);
     crew_release(notify->crew, pipeline);
     view_forget(&shown);

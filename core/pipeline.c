@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "fleet.h"
 #include "log.h"
 
 #define PATIENCE (3 * FMS_SECOND)
@@ -223,12 +224,22 @@ void pipeline_block(struct pipeline *pipeline, bool is_blocked)
 
 /* ---------------------------------------------------------------------------------------------------- other threads */
 
+struct fleet *pipeline_fleet(struct pipeline *pipeline)
+{
+    struct fleet *fleet;
+
+    pthread_mutex_lock(&pipeline->shown.lock);
+    fleet = fleet_hold(pipeline->fleet);
+    pthread_mutex_unlock(&pipeline->shown.lock);
+    return fleet;
+}
+
 void pipeline_wake(struct pipeline *pipeline)
 {
     uint64_t one = 1;
 
     if (!atomic_exchange(&pipeline->is_signalled, true) && write(pipeline->wake_fd, &one, sizeof one) < 0)
-        log_line(FMS_LOG_ERROR, pipeline->options.name, NULL, "cannot wake the lane: %s", strerror(errno));
+        log_line(FMS_LOG_ERROR, pipeline->name, NULL, "cannot wake the lane: %s", strerror(errno));
 }
 
 void pipeline_stop(struct pipeline *pipeline)

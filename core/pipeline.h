@@ -47,7 +47,7 @@ struct watched {
 struct shown {
     _Atomic bool is_wanted;
     pthread_mutex_t
-        lock; /* taken after any other but those of struct measures; guards what follows, and pipeline.stages */
+        lock; /* taken after any other but those of struct measures; guards what follows, pipeline.stages and pipeline.fleet */
     pthread_cond_t changed;
     bool is_running; /* a lane, which answers */
     uint64_t number; /* of the latest */
@@ -73,13 +73,16 @@ struct meter {
 
 struct pipeline {
     struct pipeline_options options;
-    const char *file; /* see words_keep */
+    _Atomic(const char *) name; /* options.name, for any thread: a change may set another; see words_keep */
+    const char *file;           /* see words_keep */
     struct config *config;
     struct pipeline *running; /* this is to take its place, and has some of its stages; NULL: it is none's */
     bool is_copy;             /* of another shard's: while it is loaded, it warns of nothing that was said of that */
     struct options_memory *memory;
     struct json_paths *paths;
-    struct fleet *fleet;           /* NULL: none is kept */
+    uint64_t indices;    /* of stages that were made for it, a bit for each */
+    uint64_t asks_as;    /* the bit of those who ask for the paths that [pipeline] names: see json_paths_user */
+    struct fleet *fleet; /* NULL: none is kept. Changes under shown.lock; for other threads: pipeline_fleet */
     struct json_cache *draft_json; /* what was found in the draft looked at last; of `draft_json_size` bytes */
     size_t draft_json_size;
     struct stage *stages[PIPELINE_MAX_STAGES];
@@ -183,6 +186,9 @@ static inline size_t pipeline_slots(const struct pipeline *pipeline)
 {
     return pipeline->sink_count + (pipeline->dead_letter != NULL) + (pipeline->leaving != NULL);
 }
+
+/* What is kept of vehicles, held; NULL: nothing is. Any thread. */
+struct fleet *pipeline_fleet(struct pipeline *pipeline);
 
 /* Whether each sink has what it took for good once sink_write returns. */
 bool pipeline_is_durable(const struct pipeline *pipeline);

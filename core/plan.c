@@ -40,22 +40,6 @@ static const char *value_of(const struct config_section *section, const char *ke
     return entry != NULL ? entry->value : NULL;
 }
 
-/* What [pipeline] says that a lane cannot change. */
-static const char *fixed_option(const struct plan *plan)
-{
-    static const char *const fixed[] = {"name", "time", "vehicle", "vehicle_fields", "silent_after", "max_vehicles"};
-    const struct config_section *was = config_section(plan->running->config, "pipeline"),
-                                *is = config_section(plan->next->config, "pipeline");
-
-    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
-        const char *a = value_of(was, fixed[i]), *b = value_of(is, fixed[i]);
-
-        if (a == NULL ? b != NULL : b == NULL || strcmp(a, b) != 0)
-            return fixed[i];
-    }
-    return NULL;
-}
-
 /* ----------------------------------------------------------------------------------------------------------- printing */
 
 static void print_value(const struct stage *stage, const char *key, const char *value, FILE *out)
@@ -167,11 +151,8 @@ static int make_again(struct plan *plan)
 static int check(struct plan *plan)
 {
     const struct pipeline *running = plan->running, *next = plan->next;
-    const char *fixed = fixed_option(plan);
 
-    if (fixed != NULL)
-        log_config(FMS_LOG_ERROR, running->file, 0, "[pipeline] %s takes a new start of fmspipe", fixed);
-    else if (!next->source->is_new && pipeline_is_durable(next) != running->source->host.durable_sinks)
+    if (!next->source->is_new && pipeline_is_durable(next) != running->source->host.durable_sinks)
         log_config(
             FMS_LOG_ERROR, running->file, 0,
             "whether all sinks have what they took for good is not as it was, which takes a new start of fmspipe");
@@ -394,9 +375,9 @@ static int apply(struct doing *doing)
         close_new(doing->next);
         return error;
     }
+    change_options(doing->running, doing->next);
     error = change_sinks(doing);
     remove_sinks(doing);
-    change_bounds(doing->running, &doing->next->options);
     adopt(doing);
     return error;
 }

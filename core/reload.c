@@ -220,9 +220,9 @@ static bool is_held_up(const struct work *work, const struct pipeline *pipeline)
 
         if (!work->parts[i].is_as_it_was || !pipeline_shares(pipeline, other))
             continue;
-        log_line(FMS_LOG_ERROR, pipeline->options.name, NULL,
+        log_line(FMS_LOG_ERROR, pipeline->name, NULL,
                  "it does not come: pipeline %s, which was to %s, still has its name, or its client id or the like",
-                 other->options.name, work->parts[i].stays ? "change" : "go");
+                 other->name, work->parts[i].stays ? "change" : "go");
         return true;
     }
     return false;
@@ -272,11 +272,11 @@ static size_t print_work(struct work *work, FILE *to)
             n += part->changes = plan_print(part->plan, to);
             continue;
         }
-        fprintf(to, "pipeline %s: goes\n", part->pipeline->options.name);
+        fprintf(to, "pipeline %s: goes\n", part->pipeline->name);
         n++;
     }
     for (size_t i = 0; i < work->coming.count; i++)
-        fprintf(to, "pipeline %s: comes\n", work->coming.items[i]->options.name);
+        fprintf(to, "pipeline %s: comes\n", work->coming.items[i]->name);
     return n;
 }
 

@@ -22,7 +22,7 @@ struct pipeline_counts {
  * source is told; what happens meanwhile has the time read last. What a sink settles on a thread of its own is seen when the
  * lane sees it. */
 
-/* Names live as long as the pipeline. */
+/* Names live as long as the process. */
 struct stage_view {
     const char *name; /* "source", "transform check", "sink kafka", "dead_letter" */
     enum fms_role role;

@@ -26,7 +26,7 @@ static void look(struct pipeline *pipeline, int64_t at)
         *watched = (struct watched){watched->next, turns, at, 0, LOOKS};
     } else if (++watched->looks >= watched->tell_after) {
         log_line(
-            FMS_LOG_WARN, pipeline->options.name, call->stage->name,
+            FMS_LOG_WARN, pipeline->name, call->stage->name,
             "plugin %s has held the lane for %.1f s, now in %s, and the pipeline stands still: what waits belongs on a"
             " thread of the plugin's own",
             call->stage->plugin->table.name, (double)(at - watched->since) / (double)FMS_SECOND, call->function);

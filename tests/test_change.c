@@ -556,14 +556,14 @@ static void sinks_come_and_go(void **state)
 
 static void bounds_change(void **state)
 {
-    struct pipeline_options options = rig.pipeline.options;
+    struct pipeline next = {.options = rig.pipeline.options};
 
     (void)state;
     start(&passing, &stalled, NULL);
     await_blocked();
     for (int64_t most = 2000; most > 1; most /= 10) {
-        options.max_in_flight = most;
-        change_bounds(&rig.pipeline, &options);
+        next.options.max_in_flight = most;
+        change_options(&rig.pipeline, &next);
         while (SEEN(rig.pipeline.in_flight) < 2000)
             sleep_ms(1);
         sleep_ms(5);

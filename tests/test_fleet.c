@@ -31,7 +31,7 @@ static struct bed bed_new(const char *name, size_t most, size_t fields)
     bed.name = template_compile(name, bed.paths, error, sizeof error);
     assert_non_null(bed.name);
     bed.cache = malloc(json_cache_size(bed.paths) + 1);
-    bed.fleet = fleet_new(&(struct fleet_options){bed.name, bed.paths, {items, fields}, SILENT, most}, error,
+    bed.fleet = fleet_new(&(struct fleet_options){bed.name, bed.paths, {items, fields}, SILENT, most, name}, error,
                           sizeof error);
     assert_non_null(bed.fleet);
     return bed;
@@ -391,10 +391,10 @@ static void bad_options_are_named(void **state)
     struct fms_template *name = template_compile("${topic}", paths, error, sizeof error);
 
     (void)state;
-    assert_null(fleet_new(&(struct fleet_options){name, paths, {five, 5}, SILENT, 10}, error, sizeof error));
+    assert_null(fleet_new(&(struct fleet_options){name, paths, {five, 5}, SILENT, 10, NULL}, error, sizeof error));
     assert_int_equal(errno, EINVAL);
     assert_string_equal(error, "5 fields, but at most 4 of a vehicle are kept");
-    assert_null(fleet_new(&(struct fleet_options){name, paths, {bad, 1}, SILENT, 10}, error, sizeof error));
+    assert_null(fleet_new(&(struct fleet_options){name, paths, {bad, 1}, SILENT, 10, NULL}, error, sizeof error));
     assert_int_equal(errno, EINVAL);
     assert_non_null(strstr(error, "\"a..b\" is no path"));
     template_free(name);
@@ -459,6 +459,142 @@ static void who_looks_sees_whole_vehicles(void **state)
     bed_free(&bed);
 }
 
+/* ------------------------------------------------------------------------------------------------- a change of options */
+
+/* The bed's table gives way to one of `most` vehicles that is written as `told`, with those fields. */
+static void change(struct bed *bed, const char *told, size_t most, const char *const *items, size_t fields)
+{
+    const struct fleet_options options = {bed->name, bed->paths, {items, fields}, SILENT, most, told};
+    char error[256] = "";
+    struct fleet *next = fleet_new(&options, error, sizeof error);
+
+    assert_non_null(next);
+    fleet_follow(next, bed->fleet);
+    fleet_free(bed->fleet);
+    bed->fleet = next;
+}
+
+#define TOLD "${json:vehicle_id}"
+
+static void a_larger_table_goes_on_where_the_other_was(void **state)
+{
+    static const char *const items[] = {"position.lat", "rpm", "speed"};
+    struct bed bed = bed_new(TOLD, 500, 1);
+    struct fleet_view view;
+    struct fleet *old;
+
+    (void)state;
+    for (unsigned i = 0; i < 600; i++)
+        see_number(&bed, i % 500);
+    see(&bed, "{}");
+    bed.now += FMS_SECOND / 2;
+    see_number(&bed, 7);
+    old = fleet_hold(bed.fleet);
+    change(&bed, TOLD, 5000, items, 3);
+    fleet_count(old, bed.now, &view.counts); /* who looks at the other still may */
+    assert_int_equal(view.counts.new, 500);
+    fleet_free(old);
+    see(&bed, "{\"vehicle_id\":\"v-000008\",\"rpm\":900}");
+    for (unsigned i = 0; i < 5000; i++)
+        see_number(&bed, i);
+    assert_int_equal(counts(&bed).new, 5000);
+    assert_int_equal(counts(&bed).unnamed, 1);
+    assert_int_equal(counts(&bed).untracked, 0);
+    view = look(&bed, "v-000007", 10);
+    assert_int_equal(view.count, 1);
+    assert_int_equal(view.vehicles[0].records, 4);
+    assert_string_equal(view.vehicles[0].fields[2], "7");
+    free(view.vehicles);
+    view = look(&bed, "v-000008", 10); /* its new fields were looked at at once */
+    assert_int_equal(view.vehicles[0].records, 4);
+    assert_string_equal(view.vehicles[0].fields[1], "900");
+    free(view.vehicles);
+    bed_free(&bed);
+}
+
+static void what_was_known_of_a_field_is_kept_under_its_name(void **state)
+{
+    static const char *const items[] = {"rpm", "position.lat", "speed"};
+    struct bed bed = bed_new(TOLD, 10, 2);
+    struct fleet_view view;
+
+    (void)state;
+    see(&bed, "{\"vehicle_id\":\"a\",\"speed\":56.65,\"position\":{\"lat\":52.5},\"rpm\":900}");
+    change(&bed, TOLD, 10, items, 3);
+    view = look(&bed, "", 10);
+    assert_int_equal(view.field_count, 3);
+    assert_string_equal(view.fields[0], "rpm");
+    assert_string_equal(view.vehicles[0].fields[0], "");
+    assert_string_equal(view.vehicles[0].fields[1], "52.5");
+    assert_string_equal(view.vehicles[0].fields[2], "56.65");
+    free(view.vehicles);
+    bed_free(&bed);
+}
+
+/* Those that were heard last; and it makes room as before. */
+static void a_smaller_table_has_those_that_were_heard_last(void **state)
+{
+    struct bed bed = bed_new(TOLD, 100, 0);
+    struct fleet_view view;
+
+    (void)state;
+    for (unsigned i = 0; i < 100; i++, bed.now += 2 * FMS_SECOND)
+        see_number(&bed, i);
+    see_number(&bed, 3);
+    change(&bed, TOLD, 10, NULL, 0);
+    view = look(&bed, "", 100);
+    assert_int_equal(view.count, 10);
+    assert_int_equal(view.counts.limit, 10);
+    for (size_t i = 0; i < view.count; i++)
+        assert_true(strcmp(view.vehicles[i].name, "v-000090") > 0 || strcmp(view.vehicles[i].name, "v-000003") == 0);
+    free(view.vehicles);
+    see_number(&bed, 50);
+    assert_int_equal(counts(&bed).untracked, 1);
+    bed.now += SILENT;
+    for (unsigned i = 200; i < 210; i++)
+        see_number(&bed, i);
+    assert_int_equal(counts(&bed).new, 10);
+    assert_int_equal(counts(&bed).untracked, 1);
+    bed_free(&bed);
+}
+
+static void vehicles_that_are_named_otherwise_are_others(void **state)
+{
+    struct bed bed = bed_new(TOLD, 10, 0);
+
+    (void)state;
+    see_number(&bed, 1);
+    see(&bed, "{}");
+    change(&bed, "${key}", 10, NULL, 0);
+    assert_int_equal(counts(&bed).new, 0);
+    assert_int_equal(counts(&bed).unnamed, 1);
+    bed_free(&bed);
+}
+
+static void a_table_fits_what_it_was_made_for(void **state)
+{
+    static const char *const items[] = {"speed", "position.lat"}, *const others[] = {"speed", "rpm"};
+    struct bed bed = bed_new(TOLD, 10, 2);
+
+    (void)state;
+#define FITS(told, items, count, silent_after, most)                                                                   \
+    fleet_fits(bed.fleet, &(struct fleet_options){bed.name, bed.paths, {items, count}, silent_after, most, told})
+    assert_true(FITS(TOLD, items, 2, SILENT, 10));
+    assert_true(FITS(TOLD, items, 2, 2 * SILENT, 10));
+    assert_false(FITS("${key}", items, 2, SILENT, 10));
+    assert_false(FITS(NULL, items, 2, SILENT, 10));
+    assert_false(FITS(TOLD, others, 2, SILENT, 10));
+    assert_false(FITS(TOLD, items, 1, SILENT, 10));
+    assert_false(FITS(TOLD, items, 2, SILENT, 11));
+    assert_false(fleet_fits(NULL, &(struct fleet_options){.told = TOLD}));
+    see_number(&bed, 1);
+    bed.now += SILENT;
+    assert_int_equal(counts(&bed).silent, 1);
+    fleet_keep(bed.fleet, bed.name, 2 * SILENT);
+    assert_int_equal(counts(&bed).new, 1);
+    bed_free(&bed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -476,6 +612,11 @@ int main(void)
         cmocka_unit_test(bad_options_are_named),
         cmocka_unit_test(no_fleet_has_no_vehicles),
         cmocka_unit_test(who_looks_sees_whole_vehicles),
+        cmocka_unit_test(a_larger_table_goes_on_where_the_other_was),
+        cmocka_unit_test(what_was_known_of_a_field_is_kept_under_its_name),
+        cmocka_unit_test(a_smaller_table_has_those_that_were_heard_last),
+        cmocka_unit_test(vehicles_that_are_named_otherwise_are_others),
+        cmocka_unit_test(a_table_fits_what_it_was_made_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 
 #include "assemble.h"
 #include "clock.h"
+#include "fleet.h"
 #include "lane.h"
 #include "loader.h"
 #include "log.h"
@@ -88,6 +89,7 @@ static void start(const char *text)
     write_file(text);
     rig.pipeline = pipeline_load("rig.ini");
     assert_non_null(rig.pipeline);
+    pipeline_measure(rig.pipeline);
     assert_int_equal(pipeline_open(rig.pipeline), 0);
     assert_int_equal(pthread_create(&rig.lane, NULL, run, rig.pipeline), 0);
 }
@@ -238,10 +240,10 @@ static void a_bad_file_changes_nothing(void **state)
     assert_null(plan_make(rig.pipeline));
     assert_int_equal(errno, EINVAL);
     assert_said("condition");
-    write_file("[pipeline]\nname = other\n" SOURCE CHECK VERIFY);
+    write_file(NAMED "vehicle = ${key}\nvehicle_fields = speed..most\n" SOURCE CHECK VERIFY);
     assert_null(plan_make(rig.pipeline));
-    assert_int_equal(errno, ENOTSUP);
-    assert_said("[pipeline] name takes a new start of fmspipe");
+    assert_int_equal(errno, EINVAL);
+    assert_said("vehicle_fields: \"speed..most\" is no path of a payload");
     unlink("rig.ini");
     assert_null(plan_make(rig.pipeline));
     await_more(100);
@@ -286,6 +288,224 @@ static void what_did_not_open_is_tried_again(void **state)
     assert_int_equal(unlink("out") + unlink("folder/out") + rmdir("folder"), 0);
 }
 
+/* ------------------------------------------------------------------------------------------ what [pipeline] says */
+
+static struct pipeline_view look(void)
+{
+    struct pipeline_view view = {0};
+
+    assert_true(snapshot_read(rig.pipeline, &view, 20 * FMS_SECOND));
+    return view;
+}
+
+static void assert_known_as(const char *name)
+{
+    struct pipeline_view view = look();
+
+    assert_string_equal(view.name, name);
+    assert_string_equal(rig.pipeline->name, name);
+    view_forget(&view);
+}
+
+/* Between two changes of its name all counts go on, and so does who logs, on whatever thread. */
+static void its_name_changes(void **state)
+{
+    uint64_t before;
+
+    (void)state;
+    start(NAMED SOURCE CHECK VERIFY);
+    await_more(100);
+    before = counts().delivered;
+    assert_int_equal(
+        change_to("[pipeline]\nname = other\n" SOURCE CHECK VERIFY, "rig: pipeline: name rig -> other: at once\n"), 0);
+    assert_true(counts().delivered >= before);
+    assert_known_as("other");
+    await_more(100);
+    assert_int_equal(change_to("[pipeline]\nname = other\n" SOURCE VERIFY, "other: transform check: goes\n"), 0);
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(change_to(i % 2 == 0 ? "[pipeline]\nname = this\n" SOURCE CHECK VERIFY
+                                              : "[pipeline]\nname = that\n" SOURCE CHECK VERIFY,
+                                   NULL),
+                         0);
+        assert_known_as(i % 2 == 0 ? "this" : "that");
+        assert_string_equal(rig.pipeline->transforms[0]->host.pipeline, "this"); /* as it began */
+        await_more(20);
+    }
+    assert_int_equal(finish(), 0);
+    assert_promise_kept();
+}
+
+static int check_together(struct plan *const *plans)
+{
+    struct pipeline *next[] = {plan_next(plans[0]), plan_next(plans[1])};
+
+    return pipeline_check_together(next, 2);
+}
+
+/* Of pipelines that run beside each other no two have one name, whichever changes. */
+static void names_stay_apart(void **state)
+{
+    struct pipeline *first, *second;
+    struct plan *plans[2];
+
+    (void)state;
+    start(NAMED SOURCE VERIFY);
+    first = rig.pipeline;
+    assert_int_equal(rename("rig.ini", "first.ini"), 0);
+    first->file = "first.ini";
+    write_file("[pipeline]\nname = second\n" SOURCE "[sink none]\nplugin = null_sink\n");
+    second = pipeline_load("rig.ini");
+    assert_non_null(second);
+    write_file("[pipeline]\nname = rig\n" SOURCE "[sink none]\nplugin = null_sink\n");
+    plans[0] = plan_make(first);
+    plans[1] = plan_make(second);
+    assert_true(plans[0] != NULL && plans[1] != NULL);
+    assert_int_equal(check_together(plans), -EINVAL);
+    assert_said("the pipeline's name \"rig\" is also that of");
+    plan_free(plans[1]);
+    write_file("[pipeline]\nname = third\n" SOURCE "[sink none]\nplugin = null_sink\n");
+    plans[1] = plan_make(second);
+    assert_non_null(plans[1]);
+    assert_int_equal(check_together(plans), 0);
+    plan_free(plans[0]);
+    plan_free(plans[1]);
+    pipeline_free(second);
+    unlink("first.ini");
+    assert_int_equal(finish(), 0);
+}
+
+/* Vehicles that are known, of how many records, and what the fields of the first are called. */
+static struct fleet_view look_at_fleet(void)
+{
+    struct fleet *fleet = pipeline_fleet(rig.pipeline);
+    struct fleet_view view;
+
+    assert_true(fleet_look(fleet, clock_now(), "", 100, &view));
+    fleet_free(fleet);
+    return view;
+}
+
+static uint64_t seen(const struct fleet_view *view)
+{
+    uint64_t records = view->counts.unnamed + view->counts.untracked;
+
+    for (size_t i = 0; i < view->count; i++)
+        records += view->vehicles[i].records;
+    return records;
+}
+
+static void await_fields(const char *first)
+{
+    struct fleet_view view = look_at_fleet();
+
+    while (view.count < 5 || *view.vehicles[0].fields[0] == '\0') {
+        free(view.vehicles);
+        usleep(1000);
+        view = look_at_fleet();
+    }
+    assert_string_equal(view.fields[0], first);
+    free(view.vehicles);
+}
+
+#define VEHICLE "vehicle = ${json:vehicle_id}\n"
+
+static void its_vehicles_stay_known(void **state)
+{
+    struct fleet_view before, after;
+
+    (void)state;
+    start(NAMED VEHICLE "vehicle_fields = speed, rpm\n" SOURCE CHECK VERIFY);
+    await_more(1000);
+    await_fields("speed");
+    before = look_at_fleet();
+    assert_int_equal(
+        change_to(NAMED VEHICLE "vehicle_fields = rpm, fuel_level\nmax_vehicles = 7\n"
+                                "silent_after = 5m\n" SOURCE CHECK VERIFY,
+                  "rig: pipeline: vehicle_fields speed, rpm -> rpm, fuel_level, max_vehicles (not set) -> 7, "
+                  "silent_after (not set) -> 5m: at once\n"),
+        0);
+    after = look_at_fleet();
+    assert_int_equal(after.count, 5);
+    assert_true(seen(&after) >= seen(&before));
+    assert_true(after.silent_after == 300 * FMS_SECOND && after.counts.limit == 7);
+    free(before.vehicles);
+    free(after.vehicles);
+    await_fields("rpm");
+    assert_int_equal(change_to(NAMED VEHICLE "vehicle_fields = rpm, fuel_level\nmax_vehicles = 7\n"
+                                             "silent_after = 2m\n" SOURCE CHECK VERIFY,
+                               "rig: pipeline: silent_after 5m -> 2m: at once\n"),
+                     0);
+    after = look_at_fleet();
+    assert_true(after.silent_after == 120 * FMS_SECOND && after.count == 5);
+    free(after.vehicles);
+    assert_int_equal(change_to(NAMED VEHICLE "max_vehicles = 3\n" SOURCE CHECK VERIFY, NULL), 0);
+    after = look_at_fleet();
+    assert_true(after.count == 3 && after.field_count == 0);
+    free(after.vehicles);
+    assert_int_equal(finish(), 0);
+    assert_promise_kept();
+}
+
+/* Others are begun with, none are kept, or some where none were; by fields that no stage has asked for so far. */
+static void its_vehicles_are_others(void **state)
+{
+    struct fleet_view view;
+
+    (void)state;
+    start(NAMED SOURCE CHECK VERIFY);
+    assert_null(pipeline_fleet(rig.pipeline));
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(change_to(NAMED VEHICLE SOURCE CHECK VERIFY, NULL), 0);
+        await_more(2000);
+        view = look_at_fleet();
+        assert_true(view.count == 5 && view.counts.unnamed == 0);
+        free(view.vehicles);
+        assert_int_equal(change_to(NAMED "vehicle = ${json:rpm}/${json:vehicle_id}\n" SOURCE CHECK VERIFY, NULL), 0);
+        await_more(2000);
+        view = look_at_fleet();
+        assert_non_null(strstr(view.vehicles[0].name, "/raspi-"));
+        free(view.vehicles);
+        assert_int_equal(change_to(i % 2 == 0 ? NAMED SOURCE VERIFY : NAMED SOURCE CHECK VERIFY, NULL), 0);
+        assert_null(pipeline_fleet(rig.pipeline));
+    }
+    assert_int_equal(finish(), 0);
+    assert_promise_kept();
+}
+
+static uint64_t aged(void)
+{
+    struct pipeline_view view = look();
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++)
+        n += view.age.counts[i];
+    view_forget(&view);
+    return n;
+}
+
+/* By a field that cannot be a time nothing ages; by the other all does, and what has is not forgotten. */
+static void its_time_changes(void **state)
+{
+    uint64_t before;
+
+    (void)state;
+    start(NAMED "time = ${json:vehicle_id}\n" SOURCE CHECK VERIFY);
+    await_more(1000);
+    assert_int_equal(aged(), 0);
+    for (int i = 0; i < 20; i++) {
+        before = aged();
+        assert_int_equal(change_to(NAMED "time = ${json:timestamp}\n" SOURCE CHECK VERIFY, NULL), 0);
+        await_more(1000);
+        assert_true(aged() > before);
+        assert_int_equal(change_to(NAMED "time = ${json:vehicle_id}\n" SOURCE CHECK VERIFY, NULL), 0);
+        before = aged();
+        await_more(1000);
+        assert_int_equal(aged(), before);
+    }
+    assert_int_equal(finish(), 0);
+    assert_promise_kept();
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -296,6 +516,11 @@ int main(void)
         CASE(a_bad_file_changes_nothing),
         CASE(what_does_not_open_leaves_all_as_it_was),
         CASE(what_did_not_open_is_tried_again),
+        CASE(its_name_changes),
+        CASE(names_stay_apart),
+        CASE(its_vehicles_stay_known),
+        CASE(its_vehicles_are_others),
+        CASE(its_time_changes),
     };
 
     loader_search(getenv("FMSPIPE_PLUGIN_PATH"));

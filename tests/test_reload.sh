@@ -79,9 +79,9 @@ said out 'fleet: sink copy: comes'
 said out '/nowhere/copy'
 said out 'not reloaded: what failed goes on as it was'
 fleet 'speed >= -1'
-sed -i 's/^drain_timeout.*/&\nname = other/' fleet.ini
-asked 1 plan "$here"
-said out '[pipeline] name takes a new start of fmspipe'
+sed -i 's/^drain_timeout.*/&\nvehicle = ${key}\nvehicle_fields = speed..most/' fleet.ini
+asked 2 plan "$here"
+said out 'vehicle_fields: "speed..most" is no path of a payload'
 
 # --- 2. Who may ask, and how.
 said fleet.log 'watch it at http://127.0.0.1:'
@@ -172,10 +172,68 @@ read -r files_after kib_after < <(sed -n 2p sizes)
 [ "$files_after" -le "$files_before" ] || fail "$files_before open files became $files_after"
 grep -qE '__(asan|tsan)_init' "$bin/fmspipe" || # which keep what was freed
   [ "$((kib_after - kib_before))" -lt 4096 ] || fail "$kib_before KiB became $kib_after"
+
+# --- 6. What [pipeline] says, while records flow: it is seen, under its name, and what was counted stays counted.
+# own LINE...: these stand there, too
+own() {
+  fleet 'speed >= -3'
+  printf '%s\n' "$@" | sed -i '/^\[pipeline\]/r /dev/stdin' fleet.ini
+  asked 0 reload "$here"
+}
+get() { curl -s --unix-socket socket "http://fmspipe/$1"; }
+shows() { [ "$(get status | jq ".pipelines[0] | $1")" = true ]; }
+received() { get status | jq '.pipelines[0].counts.received'; }
+before=$(received)
+"$bin/fmspipe" tap 'transform check' --rate=50 "$here" >tapped &
+tap=$!
+until_true 30 "there is a tap" test -s tapped
+own 'name = other'
+said out 'fleet: pipeline: name (not set) -> other: at once'
+until_true 30 "it is known as other" shows '.name == "other" and .counts.received >= '"$before"
+get metrics >metrics
+grep -q 'fmspipe_records_received_total{pipeline="other"}' metrics || fail "/metrics does not tell of other"
+! grep -q 'pipeline="fleet"' metrics || fail "/metrics tells of fleet"
+[ "$(get 'history?pipeline=other' | jq '.time | length > 0')" = true ] || fail "its history is gone: $(get 'history?pipeline=other')"
+taps=$(wc -l <tapped)
+until_true 30 "the tap goes on" eval '[ "$(wc -l <tapped)" -gt "$taps" ]'
+kill "$tap"
+wait "$tap" || true
+own 'name = other' 'time = ${json:timestamp}' 'vehicle = ${json:vehicle_id}' 'vehicle_fields = speed'
+until_true 30 "its vehicles are known" shows '.vehicles.new == 20 and .age.count > 0'
+vehicles() { get "vehicles?pipeline=other&limit=100"; }
+known() { vehicles | jq '[.vehicles[].records] | add'; }
+before=$(known)
+own 'name = other' 'vehicle = ${json:vehicle_id}' 'vehicle_fields = rpm, speed' 'max_vehicles = 50' 'silent_after = 5m'
+[ "$(vehicles | jq '.silent_after == 300 and .limit == 50 and .total == 20 and .fields == ["rpm", "speed"]')" = true ] ||
+  fail "its vehicles: $(vehicles)"
+[ "$(known)" -ge "$before" ] || fail "of $before records of vehicles $(known) are known"
+until_true 30 "the new field is looked at" eval '[ "$(vehicles | jq "[.vehicles[].fields.rpm] | all")" = true ]'
+own 'name = other' 'vehicle = ${key}x'
+[ "$(vehicles | jq '[.vehicles[].vehicle | endswith("x")] | all')" = true ] || fail "other vehicles: $(vehicles)"
+before=$(received)
+own
+until_true 30 "its name is its file's again" shows '.name == "fleet" and .vehicles == null and .counts.received >= '"$before"
 stop fleet TERM
 kept_promise
+said fleet.log 'info  other, transform check: kept'
 
-# --- 6. --watch: an editor's new file, and a folder that Kubernetes puts behind a symbolic link.
+# Two pipelines of one process have two names.
+two() {
+  for i in 1 2; do
+    printf '[pipeline]\nname = %s\n[source]\nplugin = fms_sim\n[sink none]\nplugin = null_sink\n' "${!i}" >two$i.ini
+  done
+}
+two a b
+start two --admin="$here" two1.ini two2.ini --until=a
+until_true 30 "both are ready" healthy
+two b b
+asked 2 reload "$here"
+said out "the pipeline's name \"b\" is also that of two1.ini"
+two b a
+asked 0 reload "$here"
+stop two TERM
+
+# --- 7. --watch: an editor's new file, and a folder that Kubernetes puts behind a symbolic link.
 swapped() { logged "$1" "condition speed >= $2 -> speed >= $3: swapped"; }
 fleet 'speed >= 0'
 start watched --watch --log-level=debug fleet.ini

@@ -19,8 +19,6 @@ static struct asked {
 
 static bool vehicles_of(void *process, uint64_t number, const char *find, size_t most, struct fleet_view *to)
 {
-    static const char *const fields[] = {"speed", "rpm"};
-
     (void)process;
     *to = (struct fleet_view){0};
     asked.number = number;
@@ -30,7 +28,8 @@ static bool vehicles_of(void *process, uint64_t number, const char *find, size_t
         return false;
     to->counts = (struct fleet_counts){.is_kept = true, .limit = 10000, .unnamed = 3, .untracked = 4};
     to->silent_after = 90 * FMS_SECOND;
-    memcpy(to->fields, fields, sizeof fields);
+    to->fields[0] = "speed";
+    to->fields[1] = "rpm";
     to->field_count = 2;
     to->total = 5000;
     to->vehicles = calloc(2, sizeof *to->vehicles);
