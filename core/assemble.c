@@ -640,10 +640,13 @@ struct stage *stage_remake(struct pipeline *next, const struct stage *stage)
     again->host.pipeline = next->options.name;
     again->host.durable_sinks = stage->host.durable_sinks;
     json_paths_user(next->paths, UINT64_C(1) << index);
+    again->is_copy = true;
     if (options_fill(table->options, stage->host.role, table->name, stage->config, stage->section, next->paths,
                      again->memory, again->instance) == 0 &&
-        (table->check == NULL || stage_result(again, "check", table->check(again->instance, &again->host)) == 0))
+        (table->check == NULL || stage_result(again, "check", table->check(again->instance, &again->host)) == 0)) {
+        again->is_copy = false;
         return again;
+    }
     stage_free(again);
     return NULL;
 }

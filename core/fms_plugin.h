@@ -239,7 +239,7 @@ struct fms_host {
     enum fms_role role;   /* of this stage */
     const char *pipeline; /* its name when this stage was made; a change of the file may give it another */
     const char *stage;    /* "source", "transform check", "sink kafka", "dead_letter" */
-    bool durable_sinks;   /* each sink of this pipeline has FMS_TRAIT_DURABLE_WRITE; from `open` on */
+    bool durable_sinks;   /* each sink of this pipeline has FMS_TRAIT_DURABLE_WRITE; sources: from `open` on */
 
     void (*log)(const struct fms_host *, enum fms_level, const char *format, ...) FMS_PRINTF(3, 4);
     int (*failure)(const struct fms_host *, const char *option, int error, const char *format, ...) FMS_PRINTF(4, 5);

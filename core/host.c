@@ -101,7 +101,7 @@ static void host_advise(const struct fms_host *host, const char *option, const c
 {
     va_list args;
 
-    if (stage_of(host)->pipeline->is_copy)
+    if (stage_of(host)->pipeline->is_copy || stage_of(host)->is_copy)
         return;
     va_start(args, format);
     log_at(host, FMS_LOG_WARN, option, format, args);

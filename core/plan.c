@@ -19,6 +19,8 @@ struct plan {
     struct pipeline *next; /* its stages that are new are to come, the others are the running one's, and stay */
     struct stage
         *again[PIPELINE_MAX_STAGES]; /* by place in `next`: as the running one's, should it not open; NULL: no need */
+    struct stage *told[2]; /* the source once more, to be told whether sinks are durable, and for should that not open;
+                              NULL: that stays as it is */
 };
 
 /* ---------------------------------------------------------------------------------------------------------- comparing */
@@ -96,6 +98,11 @@ size_t plan_print(const struct plan *plan, FILE *out)
     for (size_t i = 0; i < next->stage_count; i++) {
         const struct stage *stage = next->stages[i], *old = counterpart(running, stage);
 
+        if (!stage->is_new && stage == next->source && plan->told[0] != NULL) {
+            fprintf(out, "%s: %s: its sinks have for good what they take: %s: reopened\n", running->options.name,
+                    stage->name, pipeline_is_durable(next) ? "no -> yes" : "yes -> no");
+            n++;
+        }
         if (!stage->is_new)
             continue;
         fprintf(out, "%s: %s: ", running->options.name, stage->name);
@@ -123,6 +130,10 @@ void plan_free(struct plan *plan)
         if (plan->again[i] != NULL)
             stage_free(plan->again[i]);
     }
+    for (size_t i = 0; i < 2; i++) {
+        if (plan->told[i] != NULL)
+            stage_free(plan->told[i]);
+    }
     pipeline_free(plan->next);
     free(plan);
 }
@@ -147,18 +158,17 @@ static int make_again(struct plan *plan)
     return 0;
 }
 
-/* Whether it can be done without a new start. 0 or a negative errno, logged. */
-static int check(struct plan *plan)
+/* What a source does may rest on whether its sinks are durable, and it is told when it is opened. */
+static int make_told(struct plan *plan)
 {
-    const struct pipeline *running = plan->running, *next = plan->next;
+    bool is_other = pipeline_is_durable(plan->next) != plan->running->source->host.durable_sinks;
 
-    if (!next->source->is_new && pipeline_is_durable(next) != running->source->host.durable_sinks)
-        log_config(
-            FMS_LOG_ERROR, running->file, 0,
-            "whether all sinks have what they took for good is not as it was, which takes a new start of fmspipe");
-    else
-        return make_again(plan);
-    return -ENOTSUP;
+    for (size_t i = 0; i < 2 && is_other; i++) {
+        plan->told[i] = stage_remake(plan->next, plan->next->source);
+        if (plan->told[i] == NULL)
+            return -EINVAL;
+    }
+    return make_again(plan);
 }
 
 struct plan *plan_make(struct pipeline *running)
@@ -173,7 +183,7 @@ struct plan *plan_make(struct pipeline *running)
     plan->running = running;
     plan->next = pipeline_load_beside(running);
     if (plan->next != NULL)
-        error = check(plan);
+        error = make_told(plan);
     else if (errno > 0)
         error = -errno;
     if (error == 0)
@@ -193,7 +203,7 @@ struct pipeline *plan_next(const struct plan *plan)
 struct doing {
     struct plan *plan;
     struct pipeline *running, *next;
-    struct stage *were[PIPELINE_MAX_STAGES]; /* stages of `running`, */
+    struct stage *were[PIPELINE_MAX_STAGES + 1]; /* stages of `running`, and a source that was there in between, */
     size_t were_count;
     struct stage *transforms[PIPELINE_MAX_STAGES]; /* and of these the transforms */
     size_t transform_count;
@@ -304,6 +314,31 @@ static int change_sinks(struct doing *doing)
     return error;
 }
 
+/* When sinks have changed, or have not opened and are as they were: until then the source waits for what it need not wait for, or
+ * need not wait for what it waits for. */
+static int tell_source(struct doing *doing)
+{
+    struct pipeline *running = doing->running;
+    struct stage *old = running->source, **told = doing->plan->told;
+    bool is_durable = pipeline_is_durable(running);
+    int error;
+
+    if (told[0] == NULL || old->host.durable_sinks == is_durable)
+        return 0;
+    if (!change_pause(running))
+        return -ECANCELED;
+    told[0]->host.durable_sinks = told[1]->host.durable_sinks = is_durable;
+    error = change_source(running, told[0], told[1]);
+    told[running->source == told[0] ? 0 : 1] = NULL;
+    if (!stage_is_among(old, doing->were, doing->were_count))
+        doing->were[doing->were_count++] = old;
+    for (size_t i = 0; i < doing->next->stage_count; i++) {
+        if (doing->next->stages[i] == old)
+            doing->next->stages[i] = running->source;
+    }
+    return error;
+}
+
 static void remove_sinks(struct doing *doing)
 {
     for (size_t i = 0; i < doing->were_count; i++) {
@@ -365,7 +400,7 @@ static void forget_gone(struct doing *doing)
 
 static int apply(struct doing *doing)
 {
-    int error = open_new(doing);
+    int error = open_new(doing), told;
 
     if (error != 0)
         return error;
@@ -378,8 +413,9 @@ static int apply(struct doing *doing)
     change_options(doing->running, doing->next);
     error = change_sinks(doing);
     remove_sinks(doing);
+    told = tell_source(doing);
     adopt(doing);
-    return error;
+    return error != 0 ? error : told;
 }
 
 int plan_apply(struct plan *plan)

@@ -506,6 +506,59 @@ static void its_time_changes(void **state)
     assert_promise_kept();
 }
 
+#define QUEUE "[source]\nplugin = spool\npath = queue\n"
+#define KEPT  "[sink kept]\nplugin = spool\npath = kept\n"
+#define OTHER "[sink other]\nplugin = null_sink\n"
+
+static bool is_told_durable(void)
+{
+    return rig.pipeline->source->host.durable_sinks;
+}
+
+/* The source is opened anew, and only then, whenever what it was told of its sinks is no longer so. */
+static void its_source_is_told_whether_sinks_are_durable(void **state)
+{
+    static const char no[] = "rig: source: its sinks have for good what they take: yes -> no: reopened\n"
+                             "rig: sink other: comes\n";
+    const struct stage *source;
+
+    (void)state;
+    start(NAMED QUEUE KEPT);
+    assert_true(is_told_durable());
+    for (int i = 0; i < 5; i++) {
+        source = rig.pipeline->source;
+        assert_int_equal(change_to(NAMED QUEUE KEPT OTHER, no), 0);
+        assert_false(is_told_durable());
+        assert_ptr_not_equal(rig.pipeline->source, source);
+        source = rig.pipeline->source;
+        assert_int_equal(change_to(NAMED QUEUE KEPT "[sink other]\nplugin = file\npath = /dev/null\n", NULL), 0);
+        assert_ptr_equal(rig.pipeline->source, source);
+        assert_int_equal(change_to(NAMED QUEUE KEPT, NULL), 0);
+        assert_true(is_told_durable());
+    }
+    finish();
+    assert_int_equal(system("rm -r queue kept"), 0);
+}
+
+/* What does not open leaves the sinks as they were, and so does what the source was told. */
+static void a_sink_that_does_not_open_is_not_told(void **state)
+{
+    (void)state;
+    start(NAMED QUEUE KEPT);
+    assert_int_not_equal(change_to(NAMED QUEUE "[sink kept]\nplugin = file\npath = /nowhere/at/all\n", NULL), 0);
+    assert_true(is_told_durable());
+    assert_string_equal(rig.pipeline->sinks[0]->plugin->table.name, "spool");
+    assert_int_not_equal(change_to(NAMED "[source]\nplugin = spool\npath = queue\nmax_size = 1MiB\n"
+                                         "[sink kept]\nplugin = file\npath = /nowhere/at/all\n",
+                                   NULL),
+                         0);
+    assert_true(is_told_durable());
+    assert_int_equal(change_to(NAMED QUEUE OTHER, NULL), 0);
+    assert_false(is_told_durable());
+    finish();
+    assert_int_equal(system("rm -r queue kept"), 0);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -521,6 +574,8 @@ int main(void)
         CASE(its_vehicles_stay_known),
         CASE(its_vehicles_are_others),
         CASE(its_time_changes),
+        CASE(its_source_is_told_whether_sinks_are_durable),
+        CASE(a_sink_that_does_not_open_is_not_told),
     };
 
     loader_search(getenv("FMSPIPE_PLUGIN_PATH"));

@@ -233,6 +233,51 @@ two b a
 asked 0 reload "$here"
 stop two TERM
 
+# Sinks that have for good what they take, and others: the source is told, and what is on its way is lost or repeated nowhere.
+cat >from.ini <<END
+[source]
+plugin = fms_sim
+vehicles = 20
+rate = 20000
+sequence = yes
+counts = counts
+[sink queue]
+plugin = spool
+path = from
+sync = off
+END
+# through [MORE]: a file
+through() { printf '[source]\nplugin = spool\npath = from\nsync = off\n[sink kept]\nplugin = spool\npath = to\nsync = off\n%s' "${1-}" >through.ini; }
+cat >to.ini <<END
+[source]
+plugin = spool
+path = to
+sync = off
+[sink verify]
+plugin = verify_sink
+expect = counts
+idle_timeout = 30s
+report = report
+END
+rm -f counts report
+through
+start queues --admin="$here" from.ini through.ini
+until_true 30 "both are ready" healthy
+for _ in 1 2 3 4 5 6 7 8; do
+  through '[sink none]
+plugin = null_sink
+'
+  asked 0 reload "$here"
+  said out 'through: source: its sinks have for good what they take: yes -> no: reopened'
+  through
+  asked 0 reload "$here"
+  said out 'through: source: its sinks have for good what they take: no -> yes: reopened'
+done
+stop queues TERM
+start rest --until=to through.ini to.ini
+ended rest
+kept_promise
+
 # --- 7. --watch: an editor's new file, and a folder that Kubernetes puts behind a symbolic link.
 swapped() { logged "$1" "condition speed >= $2 -> speed >= $3: swapped"; }
 fleet 'speed >= 0'
