@@ -1,4 +1,5 @@
 /* reload.c - /reload: what the files ask for now is done, and told as it goes on, a line of JSON each; over unix sockets only.
+ * With ?file=NAME what would be done is told, if what comes with the request stood in that file.
  *
  * {"line":"..."} is for people, {"result":"done"}, kept or bad, is the last. While there is nothing to tell there are five empty lines a
  * second. It goes on where its reader has gone: half a reload is nothing that anybody wants. */
@@ -104,22 +105,53 @@ static struct MHD_Response *refuse(struct request *request, int error)
     }
 }
 
+/* NULL: good. */
+static const char *read_wish(const struct request *request, struct reload_wish *wish)
+{
+    const char *dry = request_query(request, "dry");
+
+    *wish = (struct reload_wish){.is_dry = dry != NULL && strcmp(dry, "0") != 0,
+                                 .name = request_query(request, "file"),
+                                 .text = request->content,
+                                 .size = request->content_size};
+    if (wish->name != NULL && !wish->is_dry)
+        return "a file that is given can be planned only: dry=1";
+    if (wish->name != NULL && *wish->name == '\0')
+        return "file= is the name of what comes with it";
+    if (wish->name == NULL && wish->size > 0)
+        return "what comes with it is a file, whose name is missing: file=NAME";
+    return NULL;
+}
+
+static void log_wish(const struct request *request, const struct reload_wish *wish)
+{
+    const struct admin_host *host = request->latest->host;
+    char peer[PEER_TEXT];
+
+    request_peer(request, peer);
+    if (wish->name != NULL)
+        host->log(FMS_LOG_INFO, NULL, NULL, "%s asks what a reload would do with its %s", peer, wish->name);
+    else
+        host->log(FMS_LOG_INFO, NULL, NULL, "%s asks %s", peer,
+                  wish->is_dry ? "what a reload would do" : "for a reload");
+}
+
 struct MHD_Response *answer_reload(struct request *request)
 {
     static const struct stream_type type = {"application/x-ndjson", listener_read, listener_free, PAUSE};
     const struct admin_host *host = request->latest->host;
-    const char *dry = request_query(request, "dry");
-    bool is_dry = dry != NULL && strcmp(dry, "0") != 0;
+    struct reload_wish wish;
+    const char *fault = read_wish(request, &wish);
     struct listener *listener;
-    char peer[PEER_TEXT];
     int error;
 
+    if (fault != NULL)
+        return answer_text(request, MHD_HTTP_BAD_REQUEST, fault);
     if (!request_finds_room(request)) /* before anything changes */
         return answer_no_room(request);
-    host->log(FMS_LOG_INFO, NULL, NULL, "%s asks %s", request_peer(request, peer),
-              is_dry ? "what a reload would do" : "for a reload");
+    log_wish(request, &wish);
     listener = calloc(1, sizeof *listener);
-    error = listener != NULL ? host->reload_start(is_dry, &listener->reloading) : -ENOMEM;
+    error = listener != NULL ? host->reload_start(&wish, &listener->reloading) : -ENOMEM;
     if (error != 0) {
         free(listener);
         return refuse(request, error);

@@ -16,6 +16,7 @@ struct route {
     const char *method; /* "GET", and HEAD, which is the same without its answer's body; or "POST" */
     struct MHD_Response *(*answer)(struct request *request); /* NULL: out of memory */
     enum audience audience;
+    size_t most; /* bytes of content that it takes with it */
 };
 
 /* NULL: there is none. */

@@ -26,6 +26,7 @@
 #define CLIENT_SECONDS 10u               /* for one that neither sends nor reads */
 #define READ_TIME      (10 * FMS_SECOND) /* for an answer that has an end, where others wait */
 #define CLIENT_MEMORY  (16u << 10)       /* for its request, and the head of the answer */
+#define TOO_LARGE      413u              /* as HTTP has it, for which libraries have several names */
 
 /* A connection. */
 struct client {
@@ -225,6 +226,27 @@ static struct MHD_Response *say_method(struct request *request, const struct rou
     return response;
 }
 
+/* Bytes that come with a request; SIZE_MAX: how many is not told before. */
+static size_t content_size(const struct request *request)
+{
+    const char *length = request_header(request, "Content-Length");
+
+    if (request_header(request, "Transfer-Encoding") != NULL)
+        return SIZE_MAX;
+    return length != NULL ? strtoul(length, NULL, 10) : 0;
+}
+
+static struct MHD_Response *say_size(struct request *request, const struct route *route)
+{
+    char text[128];
+
+    if (content_size(request) == SIZE_MAX)
+        return answer_text(request, MHD_HTTP_LENGTH_REQUIRED, "how much comes is to be told before: Content-Length");
+    snprintf(text, sizeof text, "what comes with this has %zu bytes at most, and this %zu", route->most,
+             content_size(request));
+    return answer_text(request, TOO_LARGE, text);
+}
+
 /* What is to be said to who is not let in; NULL: nothing. */
 static struct MHD_Response *turn_away(struct request *request, const struct route *route, const char *method)
 {
@@ -253,7 +275,7 @@ static struct MHD_Response *turn_away(struct request *request, const struct rout
             MHD_add_response_header(response, "WWW-Authenticate", "Basic realm=\"fmspipe\", charset=\"UTF-8\"");
         return response;
     }
-    return NULL;
+    return route->most > 0 && content_size(request) > route->most ? say_size(request, route) : NULL;
 }
 
 static bool is_trusted(const struct request *request)
@@ -271,22 +293,50 @@ static bool is_trusted(const struct request *request)
     return is_good;
 }
 
-/* Whether to answer before more is read, and to close the connection then: nothing that comes with a request is wanted. */
+/* Whether to answer before more is read, and to close the connection then: what comes with a request is hardly ever wanted. */
 static bool is_hasty(const struct request *request, const struct route *route, const char *method)
 {
-    const char *length = request_header(request, "Content-Length");
+    bool is_post = strcmp(method, "POST") == 0;
 
-    return !is_allowed(route, method) || request_header(request, "Transfer-Encoding") != NULL ||
-           (length != NULL && (strcmp(length, "0") != 0 || strcmp(method, "POST") != 0));
+    if (!is_allowed(route, method) || (!is_post && request_header(request, "Content-Length") != NULL))
+        return true;
+    return content_size(request) > (is_post && request->is_private ? route->most : 0);
 }
 
-/* The library asks twice, and closes the connection of who is answered at first. */
+/* What has come with a request so far. */
+struct content {
+    size_t size, room;
+    char text[];
+};
+
+/* NULL: out of memory. */
+static struct content *content_new(size_t room)
+{
+    struct content *content = malloc(sizeof *content + room);
+
+    if (content != NULL)
+        *content = (struct content){.room = room};
+    return content;
+}
+
+static enum MHD_Result take_content(struct content *content, const char *data, size_t *size)
+{
+    if (*size > content->room - content->size)
+        return MHD_NO; /* more than was told */
+    memcpy(content->text + content->size, data, *size);
+    content->size += *size;
+    *size = 0;
+    return MHD_YES;
+}
+
+/* The library asks twice, and in between for each part of what comes, and closes the connection of who is answered at first. */
 static enum MHD_Result answer(void *user, struct MHD_Connection *connection, const char *path, const char *method,
                               const char *version, const char *data, size_t *size, void **context)
 {
     struct door *door = user;
     struct server *server = door->server;
     const struct route *route = route_find(path);
+    struct content *content = *context;
     struct request request = {.connection = connection,
                               .server = server,
                               .door = door,
@@ -295,15 +345,17 @@ static enum MHD_Result answer(void *user, struct MHD_Connection *connection, con
                               .is_head = strcmp(method, "HEAD") == 0,
                               .is_private = door->listening.address.is_unix,
                               .status = MHD_HTTP_OK};
-    bool is_first = *context == NULL;
     struct MHD_Response *response;
     enum MHD_Result result;
 
-    (void)version, (void)data, (void)size;
-    *context = door;
+    (void)version;
     client_of(connection)->answered_at = server->host->now();
-    if (is_first && !is_hasty(&request, route, method))
-        return MHD_YES;
+    if (content != NULL && *size > 0)
+        return take_content(content, data, size);
+    if (content == NULL && !is_hasty(&request, route, method))
+        return (*context = content_new(content_size(&request))) != NULL ? MHD_YES : MHD_NO;
+    request.content = content != NULL ? content->text : "";
+    request.content_size = content != NULL ? content->size : 0;
     request.is_trusted = is_trusted(&request);
     response = turn_away(&request, route, method);
     if (response == NULL && request.status == MHD_HTTP_OK)
@@ -319,7 +371,9 @@ static void answered(void *user, struct MHD_Connection *connection, void **conte
 {
     struct client *client = client_of(connection);
 
-    (void)user, (void)context, (void)how;
+    (void)user, (void)how;
+    free(*context);
+    *context = NULL;
     client->answered_at = 0;
     client->is_streaming = false;
 }

@@ -18,9 +18,11 @@ struct request {
     struct door *door; /* by which it came */
     struct observer *observer;
     const struct observation *latest;
-    bool is_head;    /* only the head of the answer is wanted */
-    bool is_private; /* it came over a unix socket */
-    bool is_trusted; /* it may see all: it gave the password, or none is needed */
+    bool is_head;        /* only the head of the answer is wanted */
+    bool is_private;     /* it came over a unix socket */
+    bool is_trusted;     /* it may see all: it gave the password, or none is needed */
+    const char *content; /* what came with it */
+    size_t content_size;
     unsigned status; /* of the answer; 200 at first */
 };
 

@@ -13,8 +13,7 @@
 static const struct {
     const char *name;
     int (*run)(const struct http *http);
-} commands[] = {
-    {"health", health_run}, {"status", status_run}, {"top", top_run}, {"reload", reload_run}, {"plan", reload_run}};
+} commands[] = {{"health", health_run}, {"status", status_run}, {"top", top_run}, {"reload", reload_run}};
 
 static int dispatch(const struct http *http, size_t words)
 {
@@ -23,9 +22,15 @@ static int dispatch(const struct http *http, size_t words)
 
     if (strcmp(host->command, "tap") == 0)
         return show_run(http, words);
+    if (strcmp(host->command, "plan") == 0)
+        return plan_run(http, words);
     if (words > 0) {
-        host->log(FMS_LOG_ERROR, NULL, NULL, "%s takes an address, unix:/path/of/socket or host:port, and not: %s",
-                  host->command, host->words[0]);
+        host->log(FMS_LOG_ERROR, NULL, NULL, "%s takes an address, unix:/path/of/socket or host:port, and not: %s%s",
+                  host->command, host->words[0],
+                  strcmp(host->command, "reload") == 0
+                      ? "; the process reads its own files, and fmspipe plan FILE ADDRESS"
+                        " tells what another one would change"
+                      : "");
         return status;
     }
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "text.h"
@@ -32,11 +33,19 @@ static bool is_path(const char *text)
     return *text == '/' || has_prefix(text, "./") || has_prefix(text, "../");
 }
 
+/* Of something that stands there, and is no socket. */
+static bool is_file(const char *path)
+{
+    struct stat file;
+
+    return stat(path, &file) == 0 && !S_ISSOCK(file.st_mode);
+}
+
 static bool is_address(const char *text)
 {
     const char *colon = strrchr(text, ':');
 
-    return is_path(text) || has_prefix(text, "unix:") || has_prefix(text, "http://") ||
+    return (is_path(text) && !is_file(text)) || has_prefix(text, "unix:") || has_prefix(text, "http://") ||
            (colon != NULL && colon != text && is_port(colon + 1));
 }
 
@@ -81,8 +90,8 @@ static int parse_address(struct http *http, const char *address)
     return http->socket != NULL && http->base != NULL ? 0 : out_of_memory(http);
 }
 
-/* Where none of the words is taken for one. */
-static int no_address(const struct http *http)
+/* 0, or an exit status where it is not. */
+static int check_last(const struct http *http)
 {
     const struct client_host *host = http->host;
 
@@ -90,7 +99,15 @@ static int no_address(const struct http *http)
         if (is_address(host->words[i]))
             return misused(http, "the address stands last, with nothing behind it", host->words[i + 1]);
     }
-    if (host->count > 0 && strcmp(host->command, "tap") != 0)
+    return 0;
+}
+
+/* Where none of the words is taken for one. */
+static int no_address(const struct http *http)
+{
+    const struct client_host *host = http->host;
+
+    if (host->count > 0 && strcmp(host->command, "tap") != 0 && strcmp(host->command, "plan") != 0)
         return misused(http, NO_ADDRESS, host->words[0]);
     return misused(http,
                    "there is no address: give that of --admin, unix:/path/of/socket or host:port, or set FMSPIPE_ADMIN",
@@ -131,8 +148,11 @@ int http_open(struct http *http, const struct client_host *host, size_t *words)
     *words = host->count - is_given;
     if (is_given)
         http->address = host->words[host->count - 1];
-    if (http->address == NULL)
-        return no_address(http);
+    status = is_given ? 0 : check_last(http);
+    if (status == 0 && http->address == NULL)
+        status = no_address(http);
+    if (status != 0)
+        return status;
     errno = 0;
     status = parse_address(http, http->address);
     if (status == 0 && password_file != NULL)

@@ -1,17 +1,26 @@
 /* reload.c - see reload.h. What is printed is printed as it is done; a signal ends who prints, and not what is done. */
 #include "reload.h"
 
+#include <errno.h>
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lines.h"
 #include "terminal.h"
+#include "view.h"
 
+#define NO_SOCKET                                                                                                      \
+    "%s works over a unix socket only, since not everybody may change what runs: start fmspipe with"                   \
+    " --admin=unix:/path/of/socket, and give that; see fmspipe --help"
 #define TYPE "application/x-ndjson" /* of what /reload answers */
 
 struct reload {
     const struct http *http;
     CURL *request;
+    const char *path; /* that is asked for */
+    const char *text; /* and what goes with it */
+    size_t size;
     struct lines lines;
     char said[1024]; /* what an answer that is no stream says */
     char result[16]; /* "": not yet */
@@ -86,14 +95,19 @@ static int end(const struct reload *reload, CURLcode code, bool is_dry)
 /* While there is nothing to tell the process sends empty lines. */
 static int ask(struct reload *reload, bool is_dry)
 {
+    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: text/plain");
     CURLcode code;
     int status;
 
-    reload->request = http_request(reload->http, is_dry ? "/reload?dry=1" : "/reload");
-    if (reload->request == NULL)
+    reload->request = http_request(reload->http, reload->path);
+    if (reload->request == NULL) {
+        curl_slist_free_all(headers);
         return 1;
+    }
     curl_easy_setopt(reload->request, CURLOPT_POST, 1L);
-    curl_easy_setopt(reload->request, CURLOPT_POSTFIELDSIZE, 0L);
+    curl_easy_setopt(reload->request, CURLOPT_POSTFIELDSIZE, (long)reload->size);
+    curl_easy_setopt(reload->request, CURLOPT_POSTFIELDS, reload->text);
+    curl_easy_setopt(reload->request, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(reload->request, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(reload->request, CURLOPT_LOW_SPEED_TIME, (long)HTTP_PATIENCE);
     curl_easy_setopt(reload->request, CURLOPT_WRITEFUNCTION, take);
@@ -101,21 +115,95 @@ static int ask(struct reload *reload, bool is_dry)
     code = curl_easy_perform(reload->request);
     status = end(reload, code, is_dry);
     curl_easy_cleanup(reload->request);
+    curl_slist_free_all(headers);
     lines_free(&reload->lines);
     return status;
 }
 
+static int run(const struct http *http, const char *path, const char *text, size_t size, bool is_dry)
+{
+    struct reload reload = {.http = http,
+                            .path = path,
+                            .text = text,
+                            .size = size,
+                            .lines = {.got = take_line, .user = &reload, .most = HTTP_MOST}};
+
+    if (http->socket != NULL)
+        return ask(&reload, is_dry);
+    http->host->log(FMS_LOG_ERROR, NULL, NULL, NO_SOCKET, http->host->command);
+    return 2;
+}
+
 int reload_run(const struct http *http)
 {
-    const struct client_host *host = http->host;
-    struct reload reload = {.http = http, .lines = {.got = take_line, .user = &reload, .most = HTTP_MOST}};
+    bool is_dry = http->host->options.is_dry;
 
-    if (http->socket == NULL) {
+    return run(http, is_dry ? "/reload?dry=1" : "/reload", "", 0, is_dry);
+}
+
+/* ------------------------------------------------------------------------------------------------ a file that is given */
+
+/* All of it, to be freed, or NULL: errno says why; EFBIG: it is larger than may be sent. */
+static char *read_file(const char *path, size_t *size)
+{
+    FILE *file = fopen(path, "re");
+    char *text = file != NULL ? malloc(RELOAD_TEXT + 1) : NULL;
+    int error = errno;
+
+    if (text != NULL) {
+        errno = 0;
+        *size = fread(text, 1, RELOAD_TEXT + 1, file);
+        error = ferror(file) ? errno : *size > RELOAD_TEXT ? EFBIG : 0;
+    }
+    if (file != NULL)
+        fclose(file);
+    if (text != NULL && error == 0)
+        return text;
+    free(text);
+    errno = error;
+    return NULL;
+}
+
+static char *path_of(const char *file)
+{
+    char *escaped = curl_easy_escape(NULL, file, 0), *path = NULL;
+
+    if (escaped == NULL || asprintf(&path, "/reload?dry=1&file=%s", escaped) < 0)
+        path = NULL;
+    curl_free(escaped);
+    return path;
+}
+
+static int plan_file(const struct http *http, const char *file)
+{
+    const struct client_host *host = http->host;
+    size_t size = 0;
+    char *text = read_file(file, &size), *path = text != NULL ? path_of(file) : NULL;
+    int status = 2;
+
+    if (text == NULL && errno == EFBIG)
         host->log(FMS_LOG_ERROR, NULL, NULL,
-                  "%s works over a unix socket only, since not everybody may change what runs: start fmspipe with"
-                  " --admin=unix:/path/of/socket, and give that; see fmspipe --help",
-                  host->command);
+                  "%s: larger than %u KiB, which a process takes of a file that is sent to it", file,
+                  RELOAD_TEXT >> 10);
+    else if (text == NULL)
+        host->log(FMS_LOG_ERROR, NULL, NULL, "%s: cannot be read: %s", file, strerror(errno));
+    else if (path == NULL)
+        host->log(FMS_LOG_ERROR, NULL, NULL, "out of memory");
+    else
+        status = run(http, path, text, size, true);
+    free(path);
+    free(text);
+    return status;
+}
+
+int plan_run(const struct http *http, size_t words)
+{
+    const struct client_host *host = http->host;
+
+    if (words > 1) {
+        host->log(FMS_LOG_ERROR, NULL, NULL, "plan takes one file, and an address, unix:/path/of/socket: what is %s?",
+                  host->words[1]);
         return 2;
     }
-    return ask(&reload, host->options.is_dry || strcmp(host->command, "plan") == 0);
+    return words == 1 ? plan_file(http, host->words[0]) : run(http, "/reload?dry=1", "", 0, true);
 }

@@ -33,7 +33,7 @@ struct admin_host {
     uint64_t (*tap_dropped)(const struct tap *tap);
     void (*tap_close)(struct tap *tap);
     /* A reload of all files, and what became of those so far; see reload.h, which it is. */
-    int (*reload_start)(bool is_dry, struct reloading **reloading);
+    int (*reload_start)(const struct reload_wish *wish, struct reloading **reloading);
     int (*reload_read)(struct reloading *reloading, char **line, enum reload_result *result);
     void (*reload_close)(struct reloading *reloading);
     struct reload_view (*reload_look)(void);

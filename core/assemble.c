@@ -105,6 +105,13 @@ static const struct plugin *stage_plugin(struct pipeline *pipeline, const struct
                       *section->name != '\0' ? " " : "", section->name);
         return NULL;
     }
+    if (pipeline->config->place != NULL && strchr(entry->value, '/') != NULL && !loader_has_loaded(entry->value)) {
+        log_config(FMS_LOG_ERROR, pipeline->config->path, entry->line,
+                   "plugin = %s: to load it is to run it, which takes a file of the process's own; a plugin that is"
+                   " installed, or runs, can be planned",
+                   entry->value);
+        return NULL;
+    }
     plugin = loader_load(entry->value, pipeline->config->path, entry->line);
     if (plugin != NULL && !loader_has_role(plugin, role)) {
         log_config(FMS_LOG_ERROR, pipeline->config->path, entry->line, "plugin %s cannot be a %s", plugin->table.name,
@@ -283,14 +290,14 @@ static int check_section(struct pipeline *pipeline, const struct config_section 
 static int fill_pipeline_options(struct pipeline *pipeline, const struct config_section *section)
 {
     static const struct config_section empty = {.kind = (char *)(uintptr_t) "pipeline", .name = (char *)(uintptr_t) ""};
-    const char *base = strrchr(pipeline->config->path, '/'), *shard = pipeline->config->shard;
+    const char *file = config_file(pipeline->config), *base = strrchr(file, '/'), *shard = pipeline->config->shard;
     char *name = NULL;
     int error = options_fill(options_table, 0, NULL, pipeline->config, section != NULL ? section : &empty,
                              pipeline->paths, pipeline->memory, &pipeline->options);
 
     if (error != 0)
         return error;
-    base = base != NULL ? base + 1 : pipeline->config->path;
+    base = base != NULL ? base + 1 : file;
     if (pipeline->options.name != NULL)
         name = strdup(pipeline->options.name);
     else if (asprintf(&name, "%.*s%s%s", (int)strcspn(base, "."), base, shard != NULL ? "-" : "",
@@ -298,7 +305,7 @@ static int fill_pipeline_options(struct pipeline *pipeline, const struct config_
         name = NULL;
     pipeline->options.name = name != NULL ? words_keep(name) : NULL;
     pipeline->name = pipeline->options.name;
-    pipeline->file = words_keep(pipeline->config->path);
+    pipeline->file = words_keep(file);
     free(name);
     pipeline->ends_within = pipeline->options.drain_timeout;
     return pipeline->options.name != NULL && pipeline->file != NULL ? 0 : -ENOMEM;
@@ -411,11 +418,11 @@ static int stage_result(struct stage *stage, const char *operation, int result)
     bool has_told = atomic_exchange(&stage->has_told, false);
 
     if (result < 0 && !has_told)
-        log_config(FMS_LOG_ERROR, stage->pipeline->config->path, stage->section->line,
+        log_config(FMS_LOG_ERROR, stage->config->path, stage->section->line,
                    "[%s] plugin %s gave no reason, but its %s failed: %s", stage->name, stage->plugin->table.name,
                    operation, strerror(-result));
     if (result > 0)
-        log_config(FMS_LOG_ERROR, stage->pipeline->config->path, stage->section->line,
+        log_config(FMS_LOG_ERROR, stage->config->path, stage->section->line,
                    "[%s] plugin %s returned %d from its %s: 0 or a negative errno is expected", stage->name,
                    stage->plugin->table.name, result, operation);
     return result <= 0 ? result : -EINVAL;

@@ -310,7 +310,8 @@ static const struct command commands[] = {
     {"tap", "STAGE [ADDRESS]", "records as they pass a stage; over a unix socket only", 1, FMS_LOG_INFO, tap},
     {"reload", "[ADDRESS]", "does what the files of a process that runs ask for now; over a unix socket only", 0,
      FMS_LOG_INFO, reload},
-    {"plan", "[ADDRESS]", "what reload would do, which is not done", 0, FMS_LOG_INFO, plan},
+    {"plan", "[FILE] [ADDRESS]", "what reload would do, or would if FILE stood in its file's place; nothing is done", 0,
+     FMS_LOG_INFO, plan},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
@@ -327,6 +328,6 @@ void command_usage(FILE *out)
 {
     fputs("usage: fmspipe [OPTION...] [COMMAND] FILE...\n\n", out);
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(out, "  %-10s %-15s  %s%s\n", commands[i].name, commands[i].words, commands[i].summary,
+        fprintf(out, "  %-10s %-16s  %s%s\n", commands[i].name, commands[i].words, commands[i].summary,
                 i == 0 ? "; this is done where no COMMAND is given" : "");
 }

@@ -29,6 +29,11 @@
 /* What a line that begins with a blank would continue. */
 enum config_above { ABOVE_NOTHING, ABOVE_VALUE, ABOVE_ERROR };
 
+static struct {
+    const char *place, *name, *text; /* NULL: none */
+    size_t size;
+} config_guest; /* see config_stand_in */
+
 struct config_parser {
     struct config *config;
     const char *next, *end; /* what is still to be read */
@@ -570,7 +575,29 @@ static int config_read_all(int fd, char **text, size_t *size)
     return 0;
 }
 
-int config_read(const char *path, struct config **config)
+void config_stand_in(const char *place, const char *name, const char *text, size_t size)
+{
+    config_guest.place = place;
+    config_guest.name = name;
+    config_guest.text = text;
+    config_guest.size = size;
+}
+
+static int config_read_guest(struct config **config)
+{
+    int error = config_parse(config_guest.name, config_guest.text, config_guest.size, config);
+
+    if (error != 0)
+        return error;
+    (*config)->place = strdup(config_guest.place);
+    if ((*config)->place != NULL)
+        return 0;
+    config_free(*config);
+    *config = NULL;
+    return -ENOMEM;
+}
+
+static int config_read_file(const char *path, struct config **config)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     char *text = NULL;
@@ -586,6 +613,18 @@ int config_read(const char *path, struct config **config)
         close(fd);
     free(text);
     return error;
+}
+
+int config_read(const char *path, struct config **config)
+{
+    bool is_given = config_guest.place != NULL && strcmp(path, config_guest.place) == 0;
+
+    return is_given ? config_read_guest(config) : config_read_file(path, config);
+}
+
+const char *config_file(const struct config *config)
+{
+    return config->place != NULL ? config->place : config->path;
 }
 
 struct config *config_hold(struct config *config)
@@ -611,6 +650,7 @@ void config_free(struct config *config)
     }
     free(config->sections);
     free(config->path);
+    free(config->place);
     free(config->shard);
     free(config);
 }

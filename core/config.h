@@ -21,6 +21,7 @@ struct config_section {
 
 struct config {
     char *path;  /* for messages */
+    char *place; /* the file in whose place it is a text that somebody gave; NULL: it is that of `path` */
     char *shard; /* the number that ${shard} stood for; NULL: the file has no shards. See shards.h */
     struct config_section *sections;
     size_t count;
@@ -33,6 +34,12 @@ int config_read(const char *path, struct config **config);
 
 /* The same from memory; `name` stands for the path in messages. */
 int config_parse(const char *name, const char *text, size_t size, struct config **config);
+
+/* From now on config_read takes that text for what the file at `place` holds, and messages name it `name`; all of it lives until the next
+ * call. NULL: each file holds its own again. [control] */
+void config_stand_in(const char *place, const char *name, const char *text, size_t size);
+/* The file that it is, or in whose place it is. */
+const char *config_file(const struct config *config);
 
 /* Who holds it frees it, too; it goes with the last. [control] */
 struct config *config_hold(struct config *config);

@@ -299,8 +299,7 @@ struct crew_state crew_look(struct crew *crew, const char *until)
         if (!member->has_ended)
             continue;
         join(member);
-        state.is_until = state.is_until ||
-                         (!is_going && until != NULL && strcmp(until, member->name) == 0);
+        state.is_until = state.is_until || (!is_going && until != NULL && strcmp(until, member->name) == 0);
     }
     pthread_mutex_unlock(&crew->lock);
     return state;
@@ -408,8 +407,7 @@ static int run(struct crew *crew, struct member *member)
     pthread_mutex_lock(&crew->lock);
     error = crew->is_stopping ? -ECANCELED : put(crew, member);
     if (error != 0)
-        log_config(FMS_LOG_ERROR, member->pipeline->file, 0, "pipeline %s does not come: %s",
-                   member->pipeline->name,
+        log_config(FMS_LOG_ERROR, member->pipeline->file, 0, "pipeline %s does not come: %s", member->pipeline->name,
                    error == -ECANCELED ? "the process is about to end" : strerror(-error));
     else if ((error = start(member)) != 0)
         crew->count--;
@@ -425,8 +423,7 @@ int crew_join(struct crew *crew, struct pipeline *pipeline)
     if (crew->is_measured)
         pipeline_measure(pipeline);
     if (member == NULL)
-        log_config(FMS_LOG_ERROR, pipeline->file, 0, "pipeline %s does not come: %s", pipeline->name,
-                   strerror(ENOMEM));
+        log_config(FMS_LOG_ERROR, pipeline->file, 0, "pipeline %s does not come: %s", pipeline->name, strerror(ENOMEM));
     else if ((error = pipeline_open(pipeline)) == 0 && (error = run(crew, member)) != 0)
         pipeline_close(pipeline);
     if (error != 0)

@@ -77,7 +77,7 @@ static void log_at(const struct fms_host *host, enum fms_level level, const char
     }
     if (vasprintf(&text, format, args) < 0)
         return;
-    log_config(level, stage->pipeline->config->path, entry != NULL ? entry->line : stage->section->line, "[%s] %s%s%s",
+    log_config(level, stage->config->path, entry != NULL ? entry->line : stage->section->line, "[%s] %s%s%s",
                stage->name, option != NULL ? option : "", option != NULL ? ": " : "", text);
     free(text);
 }

@@ -376,6 +376,15 @@ const struct plugin *loader_load(const char *name, const char *file, int line)
     return plugin;
 }
 
+bool loader_has_loaded(const char *name)
+{
+    char *path = loader_find(name);
+    bool is_known = path != NULL && loader_known(path) != NULL;
+
+    free(path);
+    return is_known;
+}
+
 static int loader_is_object(const struct dirent *entry)
 {
     size_t n = strlen(entry->d_name);

@@ -26,6 +26,9 @@ const void *loader_open_own(const char *name, const char *entry, const char *who
  * loaded once a process and never unloaded; the result lives as long. [control] */
 const struct plugin *loader_load(const char *name, const char *file, int line);
 
+/* Whether loader_load would find it loaded already. [control] */
+bool loader_has_loaded(const char *name);
+
 /* Every plugin that can be found and loaded, in alphabetical order; what cannot be loaded is logged. */
 void loader_each(void (*visit)(const struct plugin *plugin, void *user), void *user);
 

@@ -7,6 +7,7 @@
 
 #include "assemble.h"
 #include "clock.h"
+#include "config.h"
 #include "log.h"
 #include "plan.h"
 #include "thread.h"
@@ -143,16 +144,75 @@ static int gather_parts(struct work *work, struct crew *all)
     return pipelines != NULL && work->parts != NULL ? 0 : -ENOMEM;
 }
 
-/* Reads and checks all, and changes nothing; `result`: whether there is something to do. */
-static void prepare(struct work *work, struct crew *all)
+/* How many names at the ends of two paths are the same. */
+static size_t common_names(const char *a, const char *b)
 {
-    int error = gather_parts(work, all);
+    size_t i = strlen(a), k = strlen(b), n = 0;
 
-    if (error == 0)
-        error = files_list(&work->files, words, word_count);
-    if (error != 0)
-        fall(work, error);
-    for (size_t i = 0; i < work->files.count && error == 0; i++) {
+    while (i > 0 && k > 0 && a[i - 1] == b[k - 1]) {
+        i--;
+        k--;
+        n += a[i] == '/';
+    }
+    return n + ((i == 0 || a[i - 1] == '/') && (k == 0 || b[k - 1] == '/'));
+}
+
+/* The first that has so many names in common with `name`, but for `other`; NULL: there is none. */
+static const char *find_file(const char *name, size_t names, const struct files *files, const char *other)
+{
+    for (size_t i = 0; i < files->count; i++) {
+        const char *file = files->paths[i];
+
+        if (common_names(name, file) >= names && (other == NULL || strcmp(file, other) != 0))
+            return file;
+    }
+    return NULL;
+}
+
+/* The file in whose place one of that name is put: whose path ends most as it does, or the only one. NULL: there is none such, logged. */
+static const char *place_of(const char *name, const struct files *files)
+{
+    const char *first, *other;
+    size_t names = 0;
+
+    for (size_t i = 0; i < files->count; i++) {
+        size_t n = common_names(name, files->paths[i]);
+
+        names = n > names ? n : names;
+    }
+    first = find_file(name, names, files, NULL);
+    other = first != NULL ? find_file(name, names, files, first) : NULL;
+    if (first == NULL)
+        log_config(FMS_LOG_ERROR, name, 0, "the process runs no file that it could stand for");
+    if (other == NULL)
+        return first;
+    log_config(FMS_LOG_ERROR, name, 0,
+               names == 0
+                   ? "the process runs several files, as %s and %s, and none of this name: name it as the one that it"
+                     " is to stand for"
+                   : "it may stand for %s, or for %s: give a path that ends as one of these does",
+               first, other);
+    return NULL;
+}
+
+/* All files as they are, or would be with the one that is given. 0, or an error of its own kind, not of a file. */
+static int list_files(struct work *work, const struct reload_wish *wish)
+{
+    const char *place;
+    int error = files_list(&work->files, words, word_count);
+
+    if (error != 0 || wish->name == NULL)
+        return error;
+    place = place_of(wish->name, &work->files);
+    if (place == NULL)
+        return -ENOTSUP;
+    config_stand_in(place, wish->name, wish->text, wish->size);
+    return 0;
+}
+
+static void read_files(struct work *work)
+{
+    for (size_t i = 0; i < work->files.count; i++) {
         int failure;
 
         work->file = work->files.paths[i];
@@ -160,8 +220,21 @@ static void prepare(struct work *work, struct crew *all)
         if (failure != 0)
             fall(work, failure);
     }
+    make_plans(work);
+}
+
+/* Reads and checks all, and changes nothing; `result`: whether there is something to do. */
+static void prepare(struct work *work, const struct reload_wish *wish, struct crew *all)
+{
+    int error = gather_parts(work, all);
+
     if (error == 0)
-        make_plans(work);
+        error = list_files(work, wish);
+    if (error == 0)
+        read_files(work);
+    else
+        fall(work, error);
+    config_stand_in(NULL, NULL, NULL, 0);
     if (work->result == RELOAD_DONE && (error = check_together(work)) != 0)
         fall(work, error);
 }
@@ -300,15 +373,15 @@ static size_t tell_work(struct work *work, bool is_told, FILE *out)
     return n;
 }
 
-static enum reload_result run(bool is_dry, struct crew *all, bool *is_told, FILE *out)
+static enum reload_result run(const struct reload_wish *wish, struct crew *all, bool *is_told, FILE *out)
 {
     struct work work = {.result = RELOAD_DONE};
     size_t changes;
 
-    prepare(&work, all);
+    prepare(&work, wish, all);
     changes = work.result == RELOAD_DONE ? tell_work(&work, *is_told, out) : 0;
     *is_told = *is_told || changes > 0;
-    if (changes > 0 && !is_dry)
+    if (changes > 0 && !wish->is_dry)
         apply(&work, all);
     forget(&work);
     return work.result;
@@ -330,7 +403,7 @@ static void note(enum reload_result result, bool is_told)
                    result == RELOAD_BAD ? "a file is bad, and all goes on as it was" : "what failed goes on as it was");
 }
 
-static enum reload_result take_turn(bool is_dry, bool is_told, FILE *out)
+static enum reload_result take_turn(const struct reload_wish *wish, bool is_told, FILE *out)
 {
     enum reload_result result = RELOAD_KEPT;
     struct crew *all;
@@ -343,12 +416,12 @@ static enum reload_result take_turn(bool is_dry, bool is_told, FILE *out)
     if (all == NULL) {
         log_config(FMS_LOG_ERROR, "reload", 0, "not reloaded: the process is about to end");
     } else {
-        if (!is_dry && teller != NULL)
+        if (!wish->is_dry && teller != NULL)
             teller(teller_user, false);
-        result = run(is_dry, all, &is_told, out);
-        if (!is_dry)
+        result = run(wish, all, &is_told, out);
+        if (!wish->is_dry)
             note(result, is_told);
-        if (!is_dry && teller != NULL)
+        if (!wish->is_dry && teller != NULL)
             teller(teller_user, true);
     }
     log_capture(NULL);
@@ -358,28 +431,37 @@ static enum reload_result take_turn(bool is_dry, bool is_told, FILE *out)
 
 enum reload_result reload_run(bool is_dry, FILE *out)
 {
-    return take_turn(is_dry, true, out);
+    const struct reload_wish wish = {.is_dry = is_dry};
+
+    return take_turn(&wish, true, out);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ requests */
 
 /* One that somebody reads, until both he and the thread have done with it. */
 struct reloading {
-    bool is_dry;
-    FILE *out; /* the thread's own; it ends in what follows, which `lock` guards */
+    struct reload_wish wish;
+    char *name, *given; /* what that points to */
+    FILE *out;          /* the thread's own; it ends in what follows, which `lock` guards */
     char *text;
     size_t size, capacity;
     bool is_over, is_left; /* by its thread; by who read */
     enum reload_result result;
 };
 
+static void reloading_free(struct reloading *reloading)
+{
+    free(reloading->name);
+    free(reloading->given);
+    free(reloading->text);
+    free(reloading);
+}
+
 /* Under `lock`. */
 static void release(struct reloading *reloading)
 {
-    if (!reloading->is_over || !reloading->is_left)
-        return;
-    free(reloading->text);
-    free(reloading);
+    if (reloading->is_over && reloading->is_left)
+        reloading_free(reloading);
 }
 
 /* Whether there is room for so many bytes more. */
@@ -423,7 +505,9 @@ static void end_request(void)
 /* Nobody reads, and the log tells. `user`: whether also that there was nothing to do. */
 static void *run_alone(void *user)
 {
-    take_turn(false, user != NULL, NULL);
+    const struct reload_wish wish = {.is_dry = false};
+
+    take_turn(&wish, user != NULL, NULL);
     pthread_mutex_lock(&lock);
     end_request();
     pthread_mutex_unlock(&lock);
@@ -433,7 +517,7 @@ static void *run_alone(void *user)
 static void *run_read(void *user)
 {
     struct reloading *reloading = user;
-    enum reload_result result = take_turn(reloading->is_dry, true, reloading->out);
+    enum reload_result result = take_turn(&reloading->wish, true, reloading->out);
 
     fclose(reloading->out);
     pthread_mutex_lock(&lock);
@@ -474,7 +558,20 @@ void reload_request(bool is_told)
                                        : strerror(-error));
 }
 
-int reload_start(bool is_dry, struct reloading **result)
+/* Copies what it has from who asks. False: no memory. */
+static bool keep_wish(struct reloading *reloading, const struct reload_wish *wish)
+{
+    reloading->wish = *wish;
+    if (wish->name == NULL)
+        return true;
+    reloading->wish.name = reloading->name = strdup(wish->name);
+    reloading->wish.text = reloading->given = malloc(wish->size + 1);
+    if (reloading->given != NULL)
+        memcpy(reloading->given, wish->text, wish->size);
+    return reloading->name != NULL && reloading->given != NULL;
+}
+
+int reload_start(const struct reload_wish *wish, struct reloading **result)
 {
     const cookie_io_functions_t functions = {.write = take_text};
     struct reloading *reloading = calloc(1, sizeof *reloading);
@@ -482,8 +579,7 @@ int reload_start(bool is_dry, struct reloading **result)
 
     if (reloading == NULL)
         return -ENOMEM;
-    reloading->is_dry = is_dry;
-    reloading->out = fopencookie(reloading, "w", functions);
+    reloading->out = keep_wish(reloading, wish) ? fopencookie(reloading, "w", functions) : NULL;
     error = reloading->out != NULL ? 0 : -ENOMEM;
     if (error == 0) {
         setvbuf(reloading->out, NULL, _IOLBF, BUFSIZ);
@@ -492,7 +588,7 @@ int reload_start(bool is_dry, struct reloading **result)
             fclose(reloading->out);
     }
     if (error != 0)
-        free(reloading);
+        reloading_free(reloading);
     else
         *result = reloading;
     return error;

@@ -22,10 +22,10 @@ enum reload_result reload_run(bool is_dry, FILE *out);
 /* The same on a thread of its own, of which the log tells; unless `is_told`, only if something changes, or fails. Any thread. */
 void reload_request(bool is_told);
 
-/* The same, whose words are read as they come. 0; or -EBUSY: as many wait already as may; -ESHUTDOWN: the process is about to begin, or to end;
+/* The same, whose words are read as they come; what `wish` points to is copied. 0; or -EBUSY: as many wait already as may; -ESHUTDOWN: the process is about to begin, or to end;
  * another negative errno. Whoever reads never waits, and may leave before its end, which changes nothing. Any thread but a lane. */
 struct reloading;
-int reload_start(bool is_dry, struct reloading **reloading);
+int reload_start(const struct reload_wish *wish, struct reloading **reloading);
 /* 1 and a line, without its end, that the caller frees; 0: none for now; -ENODATA: it has ended, with that result. */
 int reload_read(struct reloading *reloading, char **line, enum reload_result *result);
 void reload_close(struct reloading *reloading);

@@ -175,9 +175,11 @@ struct config *shards_config(const struct config *config, int64_t shard)
     if (copy == NULL)
         return NULL;
     copy->path = strdup(config->path);
+    copy->place = config->place != NULL ? strdup(config->place) : NULL;
     copy->shard = strdup(number);
     copy->sections = calloc(config->count + 1, sizeof *copy->sections);
-    is_whole = copy->path != NULL && copy->shard != NULL && copy->sections != NULL;
+    is_whole = copy->path != NULL && copy->shard != NULL && copy->sections != NULL &&
+               (config->place == NULL || copy->place != NULL);
     while (is_whole && copy->count < config->count) {
         is_whole = copy_section(&copy->sections[copy->count], &config->sections[copy->count], number);
         copy->count++;

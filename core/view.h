@@ -106,6 +106,16 @@ enum reload_result {
 };
 #define RELOAD_RESULTS (RELOAD_BAD + 1u)
 
+/* What is asked for. */
+struct reload_wish {
+    bool is_dry; /* only to say what would be done */
+    const char *
+        name; /* of a file that is given, and stands in the place of the process's own of that name: a dry one only; NULL: none */
+    const char *text; /* of it */
+    size_t size;
+};
+#define RELOAD_TEXT (256u << 10) /* bytes of that, at most */
+
 struct reload_view {
     uint64_t results[RELOAD_RESULTS]; /* by enum reload_result, without dry ones */
     bool is_last_good;                /* true as long as there was none */

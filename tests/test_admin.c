@@ -57,6 +57,8 @@ static struct {
         _Atomic bool is_slow;
         int error; /* of a start */
         bool is_dry;
+        char given[64]; /* the name of what was given, and how it begins */
+        size_t size;
         _Atomic unsigned starts, closes;
     } reload;
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -169,11 +171,14 @@ static void fake_observe_log(log_sink observer, void *user)
     pthread_mutex_unlock(&fake.lock);
 }
 
-static int fake_reload_start(bool is_dry, struct reloading **reloading)
+static int fake_reload_start(const struct reload_wish *wish, struct reloading **reloading)
 {
     *reloading = NULL;
+    snprintf(fake.reload.given, sizeof fake.reload.given, "%s: %.*s", wish->name != NULL ? wish->name : "",
+             (int)wish->size, wish->text);
+    fake.reload.size = wish->size;
     fake.reload.starts += fake.reload.error == 0;
-    fake.reload.is_dry = is_dry;
+    fake.reload.is_dry = wish->is_dry;
     return fake.reload.error;
 }
 
@@ -783,12 +788,69 @@ static void a_reload_is_told_as_it_goes_on(void **state)
                       "{\"line\":\"a: sink x: \\\"y\\\" -> 2: reopened\"}\n");
         assert_true(fake.reload.is_dry);
         fake.reload.lines = lines;
-        assert_answer(rig, true, "POST /reload", OWN "Content-Length: 3\r\n", "HTTP/1.1 200",
-                      "{\"line\":\"error: \xEF\xBF\xBD\"}\n");
+        assert_answer(rig, true, "POST /reload", OWN, "HTTP/1.1 200", "{\"line\":\"error: \xEF\xBF\xBD\"}\n");
     }
     while (fake.reload.closes < 9)
         usleep(1000);
     assert_int_equal(fake.reload.starts, 9);
+}
+
+/* Sends a request, and then what comes with it, in two pieces. */
+static char *ask_with(const struct rig *rig, const char *request, const char *content, size_t size)
+{
+    int fd = dial(rig, true);
+    size_t sent = size / 2;
+    char text[512], *answer;
+
+    snprintf(text, sizeof text, "%s HTTP/1.1\r\nConnection: close\r\n" OWN "Content-Length: %zu\r\n\r\n", request,
+             size);
+    put(fd, text);
+    assert_int_equal(send(fd, content, sent, MSG_NOSIGNAL), sent);
+    usleep(20000); /* so that it does not come at once: either way is right */
+    while (sent < size) {
+        ssize_t n = send(fd, content + sent, size - sent, MSG_NOSIGNAL);
+
+        assert_true(n > 0);
+        sent += (size_t)n;
+    }
+    answer = take(fd, NULL);
+    close(fd);
+    return answer;
+}
+
+static void a_file_that_is_given_is_planned(void **state)
+{
+    static const char *const lines[] = {NULL};
+    static char most[RELOAD_TEXT];
+    struct rig *rig = *state;
+
+    start(rig, "127.0.0.1:0", false);
+    fake.reload.lines = lines;
+    fake.reload.result = RELOAD_DONE;
+    assert_says(ask_with(rig, "POST /reload?dry=1&file=a%20b/c.ini", "[source]\nplugin = x\n", 20), "HTTP/1.1 200",
+                "done");
+    assert_string_equal(fake.reload.given, "a b/c.ini: [source]\nplugin = x\n");
+    assert_true(fake.reload.is_dry);
+    memset(most, ';', sizeof most);
+    assert_says(ask_with(rig, "POST /reload?dry=1&file=c.ini", most, sizeof most), "HTTP/1.1 200", "done");
+    assert_int_equal(fake.reload.size, RELOAD_TEXT);
+    assert_answer(rig, true, "POST /reload?dry=1&file=c.ini", OWN, "HTTP/1.1 200", "done"); /* an empty one */
+    assert_int_equal(fake.reload.size, 0);
+    while (fake.reload.closes < 3)
+        usleep(1000);
+
+    /* What is not taken is not waited for, where that can be told before it comes. */
+    assert_answer(rig, true, "POST /reload?dry=1&file=c.ini", OWN "Content-Length: 262145\r\n", "HTTP/1.1 413",
+                  "has 262144 bytes at most, and this 262145");
+    assert_answer(rig, true, "POST /reload?dry=1&file=c.ini", OWN "Transfer-Encoding: chunked\r\n", "HTTP/1.1 411",
+                  "Content-Length");
+    assert_answer(rig, false, "POST /reload?dry=1&file=c.ini", OWN "Content-Length: 3\r\n", "HTTP/1.1 403",
+                  "over unix sockets only");
+    assert_says(ask_with(rig, "POST /reload?file=c.ini", "x", 1), "HTTP/1.1 400", "can be planned only");
+    assert_says(ask_with(rig, "POST /reload?dry=1", "x", 1), "HTTP/1.1 400", "whose name is missing");
+    assert_says(ask_with(rig, "POST /reload", "x", 1), "HTTP/1.1 400", "whose name is missing");
+    assert_answer(rig, true, "POST /reload?dry=1&file=", OWN, "HTTP/1.1 400", "is the name of");
+    assert_int_equal(fake.reload.starts, 3);
 }
 
 static void a_reload_is_for_who_comes_over_a_unix_socket_and_posts(void **state)
@@ -1295,6 +1357,7 @@ int main(void)
         SERVED(the_last_warnings_are_kept_and_all_lines_counted),
         SERVED(each_path_has_its_answer),
         SERVED(a_reload_is_told_as_it_goes_on),
+        SERVED(a_file_that_is_given_is_planned),
         SERVED(a_reload_is_for_who_comes_over_a_unix_socket_and_posts),
         SERVED(a_reload_whose_reader_has_gone_is_read_no_more),
         SERVED(head_is_an_answer_without_its_text),
