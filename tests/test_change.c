@@ -255,6 +255,7 @@ static struct stage *make(enum fms_role role, const char *name, const struct plu
     assert_true(stage != NULL && instance != NULL && rig.count < sizeof rig.stages / sizeof *rig.stages);
     *stage = (struct stage){.pipeline = &rig.pipeline,
                             .plugin = plugin,
+                            .config = &config,
                             .section = &section,
                             .name = (char *)(uintptr_t)name,
                             .instance = instance,

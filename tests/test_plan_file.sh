@@ -82,8 +82,8 @@ asked 0 plan $new "$here" # to open it would fail, and nothing is opened
 is 'bridge: sink copy: comes'
 pipeline 'speed >= 0' >$new
 sed -i '1i[pipeline]\nname = other' $new
-asked 1 plan $new "$here"
-said out "error: $new: [pipeline] name takes a new start"
+asked 0 plan $new "$here"
+is 'bridge: pipeline: name (not set) -> other: at once'
 : >$new
 asked 2 plan $new "$here"
 said out "error: $new: there is no [source] section"
