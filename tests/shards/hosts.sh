@@ -75,14 +75,25 @@ on() {
   pids+=($!)
 }
 
+# number NAME: its file has the numbers as they are now.
+number() {
+  sed -e "s/^replicas = .*/replicas = $replicas/" -e "s/^replicas_next = .*/replicas_next = $next/" "$work/bridge.ini" >"$work/$1.new"
+  mv "$work/$1.new" "$work/$1.ini"
+}
 # bridge R [HOST]: replica R, where it belongs unless a host is named.
 bridge() {
   local host=${2:-${hosts[$1 % ${#hosts[@]}]}}
-  local socket=unix:$work/bridge-$1-$host.sock
+  local its=bridge-$1-$host
   host_of[bridge-$1]=$host
-  FMS_REPLICAS=$replicas FMS_REPLICAS_NEXT=$next FMS_REPLICA=bridge-$1 \
-    on "$host" "bridge-$1" --admin="$socket" "$work/bridge.ini"
-  until_true 30 "the start of replica $1" "$bin/fmspipe" health "$socket" >/dev/null 2>&1
+  number "$its"
+  FMS_REPLICA=bridge-$1 on "$host" "bridge-$1" --admin="unix:$work/$its.sock" "$work/$its.ini"
+  until_true 30 "the start of replica $1" "$bin/fmspipe" health "unix:$work/$its.sock" >/dev/null 2>&1
+}
+# It goes on, with other numbers: what it no longer has is drained, acknowledged, and its sessions are let go of.
+renumber() {
+  local its=bridge-$1-${host_of[bridge-$1]}
+  number "$its"
+  "$bin/fmspipe" reload "unix:$work/$its.sock" >>"$work/reloads.log" 2>&1 || fail "replica $1 was not reloaded"
 }
 # What a replica holds is drained, acknowledged, and its sessions are let go of.
 again() { stop "bridge-$1" TERM; bridge "$1"; }
@@ -114,14 +125,16 @@ change_at_once() {
   for ((r = (before < replicas ? before : replicas) - 1; r >= 0; r--)); do again "$r"; done
   for ((r = before; r < replicas; r++)); do bridge "$r"; done
 }
-# The same in two steps: what moves is given up by all before any takes it, so that nobody is pushed out.
+# In two steps, while all run: what moves is given up by all before any takes it, so that nobody is pushed out.
 change_in_steps() {
   local r before=$replicas lost
   lost=$(takeovers)
   next=$1
-  for ((r = before - 1; r >= 0; r--)); do again "$r"; done
-  next=0
-  change_at_once "$1"
+  for ((r = before - 1; r >= 0; r--)); do renumber "$r"; done
+  for ((r = before; r < next; r++)); do bridge "$r"; done # which wait
+  replicas=$1 next=0
+  for ((r = (before > replicas ? before : replicas) - 1; r >= 0; r--)); do renumber "$r"; done
+  for ((r = before - 1; r >= replicas; r--)); do stop "bridge-$r" TERM; done # which have none
   flows "$before -> $1 replicas, given up before they are taken"
   [ "$(takeovers)" = "$lost" ] || fail "a session was taken from one that had it"
 }
@@ -135,7 +148,8 @@ gives_way() {
 }
 # Who is pushed out says so, and is not ready; when the other one goes, it comes back.
 twice() {
-  FMS_REPLICAS=$replicas FMS_REPLICA=0 on host2 twin --admin="unix:$work/twin.sock" "$work/bridge.ini"
+  number twin
+  FMS_REPLICA=0 on host2 twin --admin="unix:$work/twin.sock" "$work/twin.ini"
   until_true 60 "one of the two that gives way, and says so" gives_way
   stop twin TERM
   flows "replica 0 runs twice"
