@@ -209,3 +209,76 @@ until_true 30 "all are there, in order" are 'shards-0 shards-1 shards-2 shards-3
 [ "$(grep -c 'shards-0: starts' shards.log)" = 1 ] || fail "shard 0 was started anew: $(cat shards.log)"
 stop shards TERM
 for shard in 0 1 2 3 4 5; do kept_promise s1-$shard; done
+
+# --- 9. --watch: files come into a folder and go, and Kubernetes puts a new folder behind its symbolic links.
+mkdir watched
+start watched --watch --admin="$here" watched
+until_true 30 "it waits" logged watched 'there is nothing to run'
+pipeline watched/a.ini w1
+until_true 30 "a new file is noticed" logged watched 'reload: pipeline a: comes'
+mv watched/a.ini watched/a.off
+until_true 30 "one that has gone is noticed" logged watched 'reload: pipeline a: goes'
+until_true 30 "it has gone" are ''
+kept_promise w1
+mkdir other
+pipeline other/b.ini w2
+mv watched gone
+mv other watched
+until_true 30 "another folder in its place is noticed" logged watched 'reload: pipeline b: comes'
+rm -r gone
+pipeline watched/c.ini w3
+until_true 30 "what comes there is, too" logged watched 'reload: pipeline c: comes'
+stop watched TERM
+kept_promise w2
+kept_promise w3
+
+# map FOLDER FILE...: as the kubelet does it, with the links of what has gone removed behind it
+map() {
+  local folder=map/..$1 name link
+  shift
+  mkdir "$folder"
+  for name in "$@"; do pipeline "$folder/$name.ini" "m-$name"; done
+  ln -s "${folder#map/}" map/..data_tmp
+  mv -T map/..data_tmp map/..data
+  for name in "$@"; do [ -L "map/$name.ini" ] || ln -s "..data/$name.ini" "map/$name.ini"; done
+  for link in map/*.ini; do [ -e "$link" ] || rm "$link"; done
+}
+mkdir map
+map 2026_11_29 a b
+start mapped map --watch --admin="$here"
+until_true 30 "both run, each once" are 'a b'
+map 2026_11_30 b c
+rm -r map/..2026_11_29
+until_true 30 "the links are followed" logged mapped 'reload: pipeline c: comes'
+until_true 30 "one has gone, one has come" are 'b c'
+[ "$(grep -c 'b: starts' mapped.log)" = 1 ] || fail "what stayed was started anew"
+kept_promise m-a
+stop mapped TERM
+kept_promise m-b
+kept_promise m-c
+
+# --- 10. A reload that waits for a drain as the process is told to stop holds nothing up, and begins nothing.
+mkdir late
+pipeline late/a.ini l1
+sed -i 's/^drain_timeout = .*/drain_timeout = 2s/' late/a.ini
+cat >>late/a.ini <<END
+[sink dead]
+plugin = mqtt_sink
+server = tcp://127.0.0.1:1
+qos = 1
+topic = x
+END
+pipeline late/b.ini l2
+start late --admin="$here" late
+until_true 30 "both are there" are 'a b'
+holds() { page status | jq -e '.pipelines[0].in_flight.records > 0' >/dev/null; }
+until_true 30 "a holds what it cannot deliver" holds
+mv late/a.ini late/c.ini
+kill -HUP "${pid_of[late]}"
+until_true 30 "it has begun" logged late 'reload: pipeline a: goes'
+kill -TERM "${pid_of[late]}"
+wait "${pid_of[late]}" || true
+grep -q 'pipeline c does not come: the process is about to end' late.log || fail "it did: $(cat late.log)"
+kept_promise l2
+
+echo "pipelines come and go as files and shards do, and who stays is not touched"
