@@ -511,6 +511,7 @@ void crew_order(struct crew *crew, const struct files *files)
                 break;
         }
     }
-    qsort(crew->members, crew->count, sizeof(struct member *), compare);
+    if (crew->count > 0)
+        qsort(crew->members, crew->count, sizeof(struct member *), compare);
     pthread_mutex_unlock(&crew->lock);
 }
