@@ -230,6 +230,20 @@ def shows_all_pipelines_and_the_worst_in_its_title(case):
     case.check_quiet()
 
 
+def keeps_what_is_open_while_others_come_and_go(case):
+    case.begin("flowing")
+    case.browser.run("window.kept = document.querySelector('.pipeline'); kept.querySelector('details').open = !kept.querySelector('details').open; window.wasOpen = kept.querySelector('details').open")
+    case.stub.become("several")
+    case.browser.wait("return document.querySelectorAll('.pipeline').length === 3 && !document.querySelector('nav').hidden")
+    same = "return document.querySelector('.pipeline') === kept && kept.querySelector('details').open === wasOpen"
+    assert case.browser.run(same), "the panel of one that stayed was made anew"
+    case.stub.become("flowing")
+    case.browser.wait("return document.querySelectorAll('.pipeline').length === 1 && document.querySelector('nav').hidden")
+    assert case.browser.run(same), "the panel of one that stayed was made anew"
+    case.check_goes_on()
+    case.check_quiet()
+
+
 def fits_a_telephone(case):
     for scenario in ("flowing", "stuck", "several", "named", "starting"):
         case.begin(scenario, width=320, height=640)
@@ -269,7 +283,7 @@ def works_by_keyboard(case):
 CASES = [flows, sticks_and_recovers, says_aloud_what_is_new, tells_once_why_a_stage_is_not_connected,
          is_never_green_when_it_hears_nothing, keeps_no_connection_while_it_is_hidden, draws_what_was, takes_no_harm, shows_a_hundred_of_ten_thousand,
          has_no_fleet_where_none_is_kept, works_by_an_address_with_a_password,
-         shows_all_pipelines_and_the_worst_in_its_title, fits_a_telephone, can_be_read_by_all, works_by_keyboard]
+         shows_all_pipelines_and_the_worst_in_its_title, keeps_what_is_open_while_others_come_and_go, fits_a_telephone, can_be_read_by_all, works_by_keyboard]
 
 
 def main():
