@@ -82,6 +82,33 @@ static void print_difference(const struct stage *stage, const struct config_sect
         fputs("the order of its lines", out);
 }
 
+static size_t place_of(const struct pipeline *pipeline, const struct stage *transform)
+{
+    size_t place = 0;
+
+    while (place < pipeline->transform_count && pipeline->transforms[place] != transform)
+        place++;
+    return place;
+}
+
+/* Whether transforms that there are, and are to be, stand in another order. */
+static bool is_reordered(const struct plan *plan)
+{
+    const struct pipeline *running = plan->running, *next = plan->next;
+    size_t last = 0;
+    bool is_other = false;
+
+    for (size_t i = 0; i < next->transform_count; i++) {
+        size_t place = place_of(running, counterpart(running, next->transforms[i]));
+
+        if (place == running->transform_count)
+            continue;
+        is_other = is_other || place < last;
+        last = place;
+    }
+    return is_other;
+}
+
 size_t plan_print(const struct plan *plan, FILE *out)
 {
     const struct pipeline *running = plan->running, *next = plan->next;
@@ -109,6 +136,10 @@ size_t plan_print(const struct plan *plan, FILE *out)
         if (old != NULL)
             print_difference(stage, old->section, stage->section, out);
         fprintf(out, "%s\n", old == NULL ? "comes" : stage->host.role == FMS_TRANSFORM ? ": swapped" : ": reopened");
+        n++;
+    }
+    if (is_reordered(plan)) {
+        fprintf(out, "%s: transforms: their order: swapped\n", running->options.name);
         n++;
     }
     for (size_t i = 0; i < running->stage_count; i++) {

@@ -213,6 +213,27 @@ static void each_kind_of_change_is_planned_and_done(void **state)
     finish();
 }
 
+#define OTHER "[transform map]\nplugin = json_map\nset.a = 1\n"
+
+static void an_order_of_transforms_is_a_change(void **state)
+{
+    (void)state;
+    start(NAMED SOURCE CHECK OTHER VERIFY);
+    await_more(100);
+    assert_int_equal(change_to(NAMED SOURCE OTHER CHECK VERIFY, "rig: transforms: their order: swapped\n"), 0);
+    assert_string_equal(rig.pipeline->transforms[0]->name, "transform map");
+    assert_string_equal(rig.pipeline->transforms[1]->name, "transform check");
+    await_more(100);
+    assert_int_equal(change_to(NAMED SOURCE OTHER CHECK VERIFY, ""), 0);
+    assert_int_equal(change_to(NAMED SOURCE OTHER
+                               "[transform more]\nplugin = filter\ncondition = rpm >= 0\n" CHECK VERIFY,
+                               "rig: transform more: comes\n"),
+                     0);
+    await_more(100);
+    assert_int_equal(finish(), 0);
+    assert_promise_kept();
+}
+
 /* The sink that counts stays, so what it says at its end is of all that went by. */
 static void nothing_is_lost_or_overtaken(void **state)
 {
@@ -565,6 +586,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         CASE(nothing_changes),
         CASE(each_kind_of_change_is_planned_and_done),
+        CASE(an_order_of_transforms_is_a_change),
         CASE(nothing_is_lost_or_overtaken),
         CASE(a_bad_file_changes_nothing),
         CASE(what_does_not_open_leaves_all_as_it_was),
