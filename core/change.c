@@ -21,6 +21,16 @@ static bool is_ending(const struct pipeline *pipeline)
     return pipeline->must_stop || pipeline->must_fail || pipeline->must_finish || pipeline->state == PIPELINE_ENDED;
 }
 
+bool change_is_late(struct pipeline *pipeline)
+{
+    bool is_late;
+
+    lane_take(pipeline);
+    is_late = is_ending(pipeline);
+    lane_give(pipeline);
+    return is_late;
+}
+
 /* Lets the lane work for a moment; false: there is no time left, or the pipeline is to end. As the lane. */
 static bool wait_a_moment(struct pipeline *pipeline, int64_t until)
 {

@@ -465,8 +465,10 @@ int plan_apply(struct plan *plan)
             doing.joining[doing.join_count++] = plan->next->sinks[i];
     }
     doing.until = clock_now() + running->options.drain_timeout;
-    if (running->state != PIPELINE_ENDED)
+    if (!change_is_late(running))
         error = apply(&doing);
+    if (error == -ECANCELED)
+        log_line(FMS_LOG_ERROR, running->options.name, NULL, "it is about to end, and is not changed any more");
     forget_gone(&doing);
     pthread_mutex_unlock(&running->stages_lock);
     return error;

@@ -42,9 +42,9 @@ static const char *signal_name(const struct signalfd_siginfo *info)
 }
 
 /* A terminal that hangs up ends what was started in it; a service is told to read its files again. */
-static bool is_reload(const struct run *run, const struct signalfd_siginfo *info)
+static bool is_reload(const struct signalfd_siginfo *info)
 {
-    return info->ssi_signo == SIGHUP && run->stops_since == 0 && !isatty(STDIN_FILENO) && !isatty(STDERR_FILENO);
+    return info->ssi_signo == SIGHUP && !isatty(STDIN_FILENO) && !isatty(STDERR_FILENO);
 }
 
 static _Noreturn void end_at_once(void)
@@ -57,7 +57,9 @@ static _Noreturn void end_at_once(void)
  * its own twice, systemd's SendSIGHUP two kinds. What is asked is done before it is logged. */
 static void take_signal(struct run *run, const struct signalfd_siginfo *info)
 {
-    if (is_reload(run, info)) {
+    if (is_reload(info) && run->stops_since != 0) {
+        log_line(FMS_LOG_INFO, NULL, NULL, "SIGHUP: not reloaded: the process is about to end");
+    } else if (is_reload(info)) {
         log_line(FMS_LOG_INFO, NULL, NULL, "SIGHUP: reloading");
         reload_request(true);
     } else if (run->signalled_at == 0) {

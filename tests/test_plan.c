@@ -234,6 +234,19 @@ static void an_order_of_transforms_is_a_change(void **state)
     assert_promise_kept();
 }
 
+static void what_is_about_to_end_is_not_changed(void **state)
+{
+    (void)state;
+    start(NAMED SOURCE CHECK VERIFY);
+    await_more(100);
+    pipeline_stop(rig.pipeline);
+    assert_int_equal(change_to(NAMED SOURCE VERIFY, "rig: transform check: goes\n"), -ECANCELED);
+    assert_said("it is about to end, and is not changed any more");
+    assert_int_equal(rig.pipeline->transform_count, 1);
+    assert_int_equal(finish(), 0);
+    assert_promise_kept();
+}
+
 /* The sink that counts stays, so what it says at its end is of all that went by. */
 static void nothing_is_lost_or_overtaken(void **state)
 {
@@ -587,6 +600,7 @@ int main(void)
         CASE(nothing_changes),
         CASE(each_kind_of_change_is_planned_and_done),
         CASE(an_order_of_transforms_is_a_change),
+        CASE(what_is_about_to_end_is_not_changed),
         CASE(nothing_is_lost_or_overtaken),
         CASE(a_bad_file_changes_nothing),
         CASE(what_does_not_open_leaves_all_as_it_was),

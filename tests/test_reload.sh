@@ -152,6 +152,22 @@ for i in 1 2 3 4 5; do
   stop end$i TERM
 done
 
+# Nor does one that is asked for while what is in flight is settled, however it is asked for.
+{ cat terminal.ini; echo "$dead"; } >late.ini
+start late --admin="unix:$work/late" late.ini
+until_true 30 "it runs" logged late 'late: starts'
+until_true 30 "something is in flight" logged late 'sink dead: '
+kill -TERM "${pid_of[late]}"
+until_true 30 "it stops" logged late 'SIGTERM: stopping'
+sed -i 's/speed >= -3/speed >= -4/' late.ini
+asked 1 reload "unix:$work/late"
+said out 'late: it is about to end, and is not changed any more'
+sleep 0.6 # what comes earlier is no second signal
+kill -HUP "${pid_of[late]}"
+wait "${pid_of[late]}" && fail "records that nobody took were settled"
+said late.log 'SIGHUP: not reloaded: the process is about to end'
+said late.log 'records left unsettled' # it was not ended at once
+
 # What is told of them to those who watch.
 reloads() { curl -s --unix-socket socket http://fmspipe/status | jq -c .reload; }
 counted() { [ "$(reloads | jq "$1")" = true ]; }
