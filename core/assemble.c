@@ -616,7 +616,7 @@ struct pipeline *pipeline_load_beside(struct pipeline *running)
     const char *shard = running->config->shard;
     struct config *as_told = NULL, *its = NULL;
     struct pipeline *pipeline = NULL;
-    int error = config_read(running->file, &as_told);
+    int error = config_read_again(running->file, &as_told);
 
     if (error == 0)
         error = shard_of(as_told, shard, &its);
@@ -774,7 +774,7 @@ int pipelines_load(struct pipelines *all, const char *path, pipelines_run *runs,
 {
     struct config *config;
     struct shards shards;
-    int error = config_read(path, &config);
+    int error = runs != NULL ? config_read_again(path, &config) : config_read(path, &config);
 
     if (error == 0)
         error = shards_read(&shards, config, runs != NULL);

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -597,12 +598,12 @@ static int config_read_guest(struct config **config)
     return -ENOMEM;
 }
 
-static int config_read_file(const char *path, struct config **config)
+/* `fd` may be a negative errno. */
+static int config_read_from(int fd, const char *path, struct config **config)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
     char *text = NULL;
     size_t size = 0;
-    int error = fd < 0 ? -errno : config_read_all(fd, &text, &size);
+    int error = fd < 0 ? fd : config_read_all(fd, &text, &size);
 
     *config = NULL;
     if (error != 0)
@@ -617,9 +618,37 @@ static int config_read_file(const char *path, struct config **config)
 
 int config_read(const char *path, struct config **config)
 {
-    bool is_given = config_guest.place != NULL && strcmp(path, config_guest.place) == 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-    return is_given ? config_read_guest(config) : config_read_file(path, config);
+    return config_read_from(fd >= 0 ? fd : -errno, path, config);
+}
+
+int config_open_file(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC), error = fd < 0 ? -errno : 0;
+    struct stat status;
+
+    if (error == 0 && fstat(fd, &status) != 0)
+        error = -errno;
+    else if (error == 0 && !S_ISREG(status.st_mode))
+        error = S_ISDIR(status.st_mode) ? -EISDIR : -ESPIPE;
+    if (error != 0 && fd >= 0)
+        close(fd);
+    return error != 0 ? error : fd;
+}
+
+int config_read_again(const char *path, struct config **config)
+{
+    int fd;
+
+    if (config_guest.place != NULL && strcmp(path, config_guest.place) == 0)
+        return config_read_guest(config);
+    fd = config_open_file(path);
+    if (fd != -ESPIPE)
+        return config_read_from(fd, path, config);
+    log_config(FMS_LOG_ERROR, path, 0, "is no file that can be read again: put one in its place");
+    *config = NULL;
+    return -EINVAL;
 }
 
 const char *config_file(const struct config *config)

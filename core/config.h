@@ -32,10 +32,15 @@ struct config {
  * or what open and read say. *config is to be freed, and is NULL after an error. */
 int config_read(const char *path, struct config **config);
 
+/* The same while pipelines run, without waiting for anybody: -EINVAL where it is a FIFO, for example, whose writer may never come. */
+int config_read_again(const char *path, struct config **config);
+/* A descriptor to read such a file; or a negative errno, -ESPIPE where it is none. */
+int config_open_file(const char *path);
+
 /* The same from memory; `name` stands for the path in messages. */
 int config_parse(const char *name, const char *text, size_t size, struct config **config);
 
-/* From now on config_read takes that text for what the file at `place` holds, and messages name it `name`; all of it lives until the next
+/* From now on config_read_again takes that text for what the file at `place` holds, and messages name it `name`; all of it lives until the next
  * call. NULL: each file holds its own again. [control] */
 void config_stand_in(const char *place, const char *name, const char *text, size_t size);
 /* The file that it is, or in whose place it is. */

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "config.h"
 #include "files.h"
 #include "log.h"
 #include "thread.h"
@@ -40,11 +41,14 @@ struct file_watch {
 /* FNV-1a; 0 is that of a file that cannot be read, and of hardly another. */
 static uint64_t sum_of_file(const char *path)
 {
-    FILE *file = fopen(path, "re");
+    int fd = config_open_file(path);
+    FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
     uint64_t sum = UINT64_C(14695981039346656037);
     char text[4096];
     size_t n;
 
+    if (file == NULL && fd >= 0)
+        close(fd);
     if (file == NULL)
         return 0;
     while ((n = fread(text, 1, sizeof text, file)) > 0) {

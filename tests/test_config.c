@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -447,6 +448,15 @@ static void files(void **state)
     assert_int_equal(config->count, 5000);
     assert_int_equal(config->sections[4999].entries[0].line, 10000);
     config_free(config);
+    assert_int_equal(config_read_again(path, &config), 0);
+    config_free(config);
+    unlink(path);
+    assert_int_equal(config_read_again(path, &config), -ENOENT);
+    assert_int_equal(config_read_again(directory, &config), -EISDIR);
+    assert_int_equal(mkfifo(path, 0600), 0); /* to which nobody writes */
+    assert_int_equal(config_read_again(path, &config), -EINVAL);
+    assert_null(config);
+    assert_int_equal(config_open_file(path), -ESPIPE);
     unlink(path);
     rmdir(directory);
 

@@ -280,6 +280,11 @@ static void a_bad_file_changes_nothing(void **state)
     assert_said("vehicle_fields: \"speed..most\" is no path of a payload");
     unlink("rig.ini");
     assert_null(plan_make(rig.pipeline));
+    assert_int_equal(mkfifo("rig.ini", 0600), 0); /* to which nobody writes */
+    assert_null(plan_make(rig.pipeline));
+    assert_int_equal(errno, EINVAL);
+    assert_said("is no file that can be read again");
+    unlink("rig.ini");
     await_more(100);
     assert_int_equal(finish(), 0);
     assert_promise_kept();

@@ -314,6 +314,12 @@ sed 's/speed >= -3/speed >=/' -i fleet.ini
 until_true 30 "a bad file is told" logged watched 'not reloaded: a file is bad'
 fleet 'speed >= -3'
 until_true 30 "the good one is there again" logged watched 'debug reloaded'
+rm fleet.ini
+mkfifo fleet.ini # to which nobody writes: nobody waits for him
+until_true 30 "what is no file is told" logged watched 'is no file that can be read again'
+rm fleet.ini
+fleet 'speed >= -3'
+until_true 30 "the good one is there again" logged watched 'debug reloaded' 2
 [ "$(grep -c 'info  reloaded' watched.log)" = 3 ] || fail "it reloaded more often than the file changed: $(grep reloaded watched.log)"
 stop watched TERM
 kept_promise
