@@ -441,7 +441,7 @@ static int apply(struct doing *doing)
         close_new(doing->next);
         return error;
     }
-    change_options(doing->running, doing->next);
+    change_options(doing->running, doing->next); /* on_reject, too, before there are no dead letters */
     error = change_sinks(doing);
     remove_sinks(doing);
     told = tell_source(doing);

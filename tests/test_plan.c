@@ -234,6 +234,30 @@ static void an_order_of_transforms_is_a_change(void **state)
     assert_promise_kept();
 }
 
+#define REJECT  "[transform check]\nplugin = fms_check\nfield.speed = number 0 to 10\n"
+#define NONE    "[sink none]\nplugin = null_sink\n"
+#define LETTERS "[dead_letter]\nplugin = file\npath = letters\n"
+
+/* In whichever way rejected records are put up with, they are in between, too. */
+static void dead_letters_come_and_go_while_they_are_written(void **state)
+{
+    (void)state;
+    start(NAMED SOURCE REJECT NONE LETTERS);
+    await_more(100);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(change_to(NAMED "on_reject = drop\n" SOURCE REJECT NONE,
+                                   "rig: pipeline: on_reject (not set) -> drop: at once\nrig: dead_letter: goes\n"),
+                         0);
+        await_more(20);
+        assert_int_equal(change_to(NAMED SOURCE REJECT NONE LETTERS,
+                                   "rig: pipeline: on_reject drop -> (not set): at once\nrig: dead_letter: comes\n"),
+                         0);
+        await_more(20);
+    }
+    assert_int_equal(finish(), 0);
+    assert_int_equal(unlink("letters"), 0);
+}
+
 static void what_is_about_to_end_is_not_changed(void **state)
 {
     (void)state;
@@ -545,9 +569,9 @@ static void its_time_changes(void **state)
     assert_promise_kept();
 }
 
-#define QUEUE "[source]\nplugin = spool\npath = queue\n"
-#define KEPT  "[sink kept]\nplugin = spool\npath = kept\n"
-#define OTHER "[sink other]\nplugin = null_sink\n"
+#define QUEUE  "[source]\nplugin = spool\npath = queue\n"
+#define KEPT   "[sink kept]\nplugin = spool\npath = kept\n"
+#define BESIDE "[sink other]\nplugin = null_sink\n"
 
 static bool is_told_durable(void)
 {
@@ -566,7 +590,7 @@ static void its_source_is_told_whether_sinks_are_durable(void **state)
     assert_true(is_told_durable());
     for (int i = 0; i < 5; i++) {
         source = rig.pipeline->source;
-        assert_int_equal(change_to(NAMED QUEUE KEPT OTHER, no), 0);
+        assert_int_equal(change_to(NAMED QUEUE KEPT BESIDE, no), 0);
         assert_false(is_told_durable());
         assert_ptr_not_equal(rig.pipeline->source, source);
         source = rig.pipeline->source;
@@ -592,7 +616,7 @@ static void a_sink_that_does_not_open_is_not_told(void **state)
                                    NULL),
                          0);
     assert_true(is_told_durable());
-    assert_int_equal(change_to(NAMED QUEUE OTHER, NULL), 0);
+    assert_int_equal(change_to(NAMED QUEUE BESIDE, NULL), 0);
     assert_false(is_told_durable());
     finish();
     assert_int_equal(system("rm -r queue kept"), 0);
@@ -605,6 +629,7 @@ int main(void)
         CASE(nothing_changes),
         CASE(each_kind_of_change_is_planned_and_done),
         CASE(an_order_of_transforms_is_a_change),
+        CASE(dead_letters_come_and_go_while_they_are_written),
         CASE(what_is_about_to_end_is_not_changed),
         CASE(nothing_is_lost_or_overtaken),
         CASE(a_bad_file_changes_nothing),
