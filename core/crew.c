@@ -293,8 +293,8 @@ struct crew_state crew_look(struct crew *crew, const char *until)
         struct member *member = crew->members[i];
         bool is_going = member->pipeline->is_going;
 
-        state.count += !(is_going && member->has_ended);
-        state.running += !member->has_ended;
+        state.count += !is_going;
+        state.running += !member->has_ended && (!is_going || crew->is_stopping);
         state.has_failed = state.has_failed || (member->has_failed && !is_going);
         if (!member->has_ended)
             continue;
@@ -312,6 +312,7 @@ int crew_fd(const struct crew *crew)
 
 /* ------------------------------------------------------------------------------------------------------------ ending */
 
+/* `since`: it was told to stop; 0: it was not. */
 static int64_t last_moment_of(const struct member *member, int64_t since)
 {
     if (member->closes_since != 0)
@@ -326,7 +327,9 @@ int64_t crew_last_moment(struct crew *crew, int64_t since)
 
     pthread_mutex_lock(&crew->lock);
     for (size_t i = 0; i < crew->count; i++) {
-        int64_t moment = crew->members[i]->has_ended ? -1 : last_moment_of(crew->members[i], since);
+        const struct member *member = crew->members[i];
+        bool is_awaited = !member->has_ended && (!member->pipeline->is_going || crew->is_stopping);
+        int64_t moment = is_awaited ? last_moment_of(member, since) : -1;
 
         last = moment > last ? moment : last;
     }

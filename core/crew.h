@@ -36,7 +36,8 @@ int crew_open(struct crew *crew);
 /* Each gets its thread. After a failure those that were started, and those that are still to be, stop at once. */
 void crew_start(struct crew *crew);
 
-/* How they are. How one ends that goes is of no account. */
+/* How they are, without those that go; once all were told to stop, the end of these is waited for, too, and how they end is of no
+ * account all the same. */
 struct crew_state {
     size_t count, running;
     bool has_failed; /* one has */

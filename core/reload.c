@@ -278,8 +278,13 @@ static void change(struct work *work)
     for (size_t i = 0; i < work->count; i++) {
         struct part *part = &work->parts[i];
 
-        if (part->changes == 0 || plan_apply(part->plan) == 0)
+        int error = part->changes > 0 ? plan_apply(part->plan) : 0;
+
+        if (error == 0)
             continue;
+        if (error == -ECANCELED)
+            log_config(FMS_LOG_ERROR, part->pipeline->file, 0,
+                       "pipeline %s is not changed: it has ended, or is about to end", part->pipeline->options.name);
         part->is_as_it_was = true;
         work->result = RELOAD_KEPT;
     }

@@ -369,6 +369,22 @@ static void one_that_has_ended_well_is_asked_no_more(void **state)
     assert_false(health_is_past(&all, 0));
 }
 
+static void one_that_goes_is_asked_no_more(void **state)
+{
+    struct observed pipelines[2];
+    struct observation all = {.pipelines = pipelines, .count = 2};
+
+    (void)state;
+    pipelines[0] = pipelines[1] = *now;
+    pipelines[0].view.is_going = true;
+    for (int i = PIPELINE_RUNNING; i <= PIPELINE_ENDED; i++) {
+        pipelines[0].view.state = (enum pipeline_state)i;
+        pipelines[0].view.left = 1;
+        assert_true(health_is_past(&all, 0));
+        assert_false(health_is_past(&all, 1));
+    }
+}
+
 static void one_record_is_never_confirmed(void **state)
 {
     int64_t oldest = at - 4 * FMS_MS;
@@ -643,6 +659,7 @@ int main(void)
         cmocka_unit_test_setup(one_of_two_sinks_is_stuck, one_that_flows),
         cmocka_unit_test_setup(a_sink_takes_none, one_that_flows),
         cmocka_unit_test_setup(one_that_has_ended_well_is_asked_no_more, one_that_flows),
+        cmocka_unit_test_setup(one_that_goes_is_asked_no_more, one_that_flows),
         cmocka_unit_test_setup(one_record_is_never_confirmed, one_that_flows),
         cmocka_unit_test_setup(a_transform_keeps_all_that_there_is_room_for, one_that_flows),
         cmocka_unit_test_setup(its_lane_does_not_answer, one_that_flows),

@@ -33,7 +33,7 @@ plugin = stubborn
 class Manager:
     """A process, and what it has told so far."""
 
-    def __init__(self, work, names=("one",), drain="10s", watchdog=None, abstract=False, texts={}, **environment):
+    def __init__(self, work, names=("one",), drain="10s", watchdog=None, abstract=False, texts={}, folder="", **environment):
         self.work, self.told, self.times = work, [], []
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -44,11 +44,14 @@ class Manager:
         environment = {**os.environ, "NOTIFY_SOCKET": path, **environment}
         if watchdog is not None:
             environment["WATCHDOG_USEC"] = str(watchdog)
+        if folder:
+            os.mkdir(f"{work}/{folder}")
         for name in names:
-            with open(f"{work}/{name}.ini", "w") as file:
+            with open(f"{work}/{folder}{name}.ini", "w") as file:
                 file.write(texts.get(name, PIPELINE).format(name=name, drain=drain, work=work))
         self.log = f"{work}/log"
-        self.child = subprocess.Popen([fmspipe] + [f"{work}/{name}.ini" for name in names], env=environment,
+        words = [f"{work}/{folder}"] if folder else [f"{work}/{name}.ini" for name in names]
+        self.child = subprocess.Popen([fmspipe] + words, env=environment,
                                       stdin=subprocess.DEVNULL, stderr=open(self.log, "w"))
 
     def hear(self, timeout):
@@ -157,6 +160,23 @@ def a_reload_is_told_from_its_begin_to_its_end(work):
     manager.stop()
 
 
+def pipelines_come_and_go(work):
+    text = PIPELINE.replace("name = {name}\n", "")
+    manager = Manager(work, texts={"one": text}, folder="conf.d/", watchdog=300_000)
+    manager.until("READY", lambda said: "READY" in said)
+    for old, new in (("one", "two"), ("two", "three")):
+        os.rename(f"{work}/conf.d/{old}.ini", f"{work}/conf.d/{new}.ini")
+        manager.child.send_signal(signal.SIGHUP)
+        said = manager.until("the new one's state", lambda said: f"{new}: " in said.get("STATUS", ""))
+        manager.expect(f"{old}: " not in said["STATUS"], said)
+        manager.until("food", lambda said: said.get("WATCHDOG") == "1" and "in flight" in status_of(said, new))
+    os.rename(f"{work}/conf.d/three.ini", f"{work}/conf.d/three.off")
+    manager.child.send_signal(signal.SIGHUP)
+    manager.until("a process that waits", lambda said: said.get("STATUS") == "" and said.get("WATCHDOG") == "1")
+    manager.expect(not any("STOPPING" in said for said in manager.told), "a reload is told as a stop")
+    manager.stop()
+
+
 def status_says_what_flows(work):
     manager = Manager(work, watchdog=300_000)
     said = manager.until("rates", lambda said: re.search(r"[1-9][\d.]*/s in, [1-9][\d.]*/s confirmed", status_of(said)))
@@ -229,7 +249,7 @@ def nobody_listens(work):
     manager.expect("cannot be told how it goes (NOTIFY_SOCKET): No such file" in open(manager.log).read(), "no word of it")
 
 
-for test in (ready_once_when_all_lanes_run, a_reload_is_told_from_its_begin_to_its_end, status_says_what_flows, the_watchdog_is_fed_by_lanes,
+for test in (ready_once_when_all_lanes_run, a_reload_is_told_from_its_begin_to_its_end, pipelines_come_and_go, status_says_what_flows, the_watchdog_is_fed_by_lanes,
              lanes_that_have_ended_are_not_asked, another_process_s_watchdog, stopping_asks_for_time, a_short_run_is_ready_too, nobody_listens):
     with tempfile.TemporaryDirectory() as work:
         test(work)
