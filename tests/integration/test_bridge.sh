@@ -128,11 +128,13 @@ publish() {
 # Bad payloads neither stop the fleet nor vanish: no JSON, nothing at all, NUL bytes, more than Kafka takes (1 MB), more
 # than the pipeline takes (16 MiB; of that only the letter's headers are kept), nearly as much as MQTT allows (256 MB).
 case_bad_payload() {
-  local huge=$work/huge
-  # letter SIZE REASON: how often there is such a letter
-  letter() {
-    kcat -b "$FMS_KAFKA" -C -t fms-data-dead-letter -o beginning -e -q -f '%S|%h,\n' |
-      grep -c "^$1|fms.reason=$2.*,fms.pipeline=bridge,fms.stage=.*,fms.topic=fms/data,fms.time=" || true
+  local huge=$work/huge connections
+  # has_letter SIZE REASON: whether there is such a letter, and not more of them than there were connections
+  has_letter() {
+    local count
+    count=$(kcat -b "$FMS_KAFKA" -C -t fms-data-dead-letter -o beginning -e -q -f '%S|%h,\n' |
+      grep -c "^$1|fms.reason=$2.*,fms.pipeline=bridge,fms.stage=.*,fms.topic=fms/data,fms.time=")
+    [ "$count" -ge 1 ] && [ "$count" -le "$connections" ]
   }
   start_bridge
   wait_subscribed
@@ -146,14 +148,18 @@ case_bad_payload() {
   publish fms/data -f "$huge"
   rm "$huge"
   start_publisher
+  until_true 120 "all messages in Kafka" arrived
+  # Who reads the largest more slowly than the broker is patient is cut off, and gets again what it had not acknowledged.
+  connections=$(grep -c "source: connected to" "$work/bridge.log")
+  [ "$connections" = 1 ] || duplicates=yes
   check_all
   if [ -n "$foreign" ]; then return; fi # its letters may be others'
-  [ "$(letter 15 'key: the payload is no JSON object')" = 1 ] || fail "no letter for what is no JSON"
-  [ "$(letter 0 'key: the payload is no JSON object')" = 1 ] || fail "no letter for the empty payload"
-  [ "$(letter 16 'key: the payload is no JSON object')" = 1 ] || fail "no letter for the NUL byte"
-  [ "$(letter 3000027 'topic fms-data-stream: .*too large')" = 1 ] || fail "no letter for the large payload"
-  [ "$(letter -1 '.*with a payload of 20000000')" = 1 ] || fail "no letter for the huge payload"
-  [ "$(letter -1 '.*with a payload of 268000000')" = 1 ] || fail "no letter for the largest payload"
+  has_letter 15 'key: the payload is no JSON object' || fail "no letter for what is no JSON"
+  has_letter 0 'key: the payload is no JSON object' || fail "no letter for the empty payload"
+  has_letter 16 'key: the payload is no JSON object' || fail "no letter for the NUL byte"
+  has_letter 3000027 'topic fms-data-stream: .*too large' || fail "no letter for the large payload"
+  has_letter -1 '.*with a payload of 20000000' || fail "no letter for the huge payload"
+  has_letter -1 '.*with a payload of 268000000' || fail "no letter for the largest payload"
 }
 
 # The topic of the dead letters was there before, with Kafka's limit of 1 MiB: a letter that it does not take loses its payload,
