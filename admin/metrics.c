@@ -500,7 +500,7 @@ static void write_connects(struct page *page, const void *field)
 static const struct metric table[] = {
     {"build", INFO, OF_PROCESS, 0, "version", "the version of fmspipe", write_build, 0},
     {"log_messages", COUNTER, OF_PROCESS, 0, "level", "lines of the log", write_log_counts, offsetof(struct observation, log_counts)},
-    {"reloads", COUNTER, OF_PROCESS, 0, "result", "reloads of the files: done, kept (what failed, or takes a new start, goes on as it was) or bad (a file is)", write_reloads, offsetof(struct observation, reload.results)},
+    {"reloads", COUNTER, OF_PROCESS, 0, "result", "reloads of the files: done, kept (what failed goes on as it was) or bad (a file is)", write_reloads, offsetof(struct observation, reload.results)},
     {"config_last_reload_successful", GAUGE, OF_PROCESS, 0, NULL, "1 while the last reload was done, or there was none; 0: what runs is not what the files say", write_bool, offsetof(struct observation, reload.is_last_good)},
     {"config_last_reload_seconds", GAUGE, OF_PROCESS, 0, NULL, "when the files were reloaded last, or should have been, in Unix time; 0: never", write_start, offsetof(struct observation, reload.last_at)},
 

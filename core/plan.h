@@ -9,7 +9,7 @@
 struct plan;
 
 /* Reads the file of a running pipeline and checks it, as pipeline_load does; nothing changes. NULL after an error, which is logged,
- * with errno as there; -ENOTSUP: the file asks for what takes a new start, which is logged, too. */
+ * with errno as there. */
 struct plan *plan_make(struct pipeline *running);
 void plan_free(struct plan *plan);
 

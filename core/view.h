@@ -101,7 +101,7 @@ void view_forget(struct pipeline_view *view);
 /* What became of a reload, and of those of a process so far: see reload.h. */
 enum reload_result {
     RELOAD_DONE, /* or there was nothing to do */
-    RELOAD_KEPT, /* what failed, or takes a new start, goes on as it was */
+    RELOAD_KEPT, /* what failed goes on as it was */
     RELOAD_BAD,  /* a file is bad, and nothing has changed */
 };
 #define RELOAD_RESULTS (RELOAD_BAD + 1u)
