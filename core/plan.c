@@ -468,7 +468,8 @@ int plan_apply(struct plan *plan)
     if (!change_is_late(running))
         error = apply(&doing);
     if (error == -ECANCELED)
-        log_line(FMS_LOG_ERROR, running->options.name, NULL, "it is about to end, and is not changed any more");
+        log_line(FMS_LOG_ERROR, running->options.name, NULL,
+                 "it has ended, or is about to, and is not changed any more");
     forget_gone(&doing);
     pthread_mutex_unlock(&running->stages_lock);
     return error;

@@ -57,7 +57,8 @@ struct part {
     bool stays;        /* a file asks for it */
     struct plan *plan; /* of one that stays */
     size_t changes;    /* that this asks for */
-    bool is_as_it_was; /* it was to go, or to be changed, and was not */
+    bool was_tried;    /* it was applied, well or not */
+    bool is_behind;    /* it was to go, or to be changed, and is still as it was */
 };
 
 struct work {
@@ -250,60 +251,86 @@ static void forget(struct work *work)
 
 /* ------------------------------------------------------------------------------------------------------- what changes */
 
-static void go(struct work *work, struct crew *all)
+/* What one has that is not yet what it is to be, or could not be made so; NULL: there is none that has what `pipeline` needs. Two that are to
+ * have it both are to. */
+static const struct part *rival_of(const struct work *work, const struct pipeline *pipeline)
+{
+    for (size_t i = 0; i < work->count; i++) {
+        const struct part *other = &work->parts[i];
+
+        if (other->is_behind && (other->plan == NULL || plan_next(other->plan) != pipeline) &&
+            pipeline_shares(pipeline, other->pipeline) &&
+            (other->plan == NULL || !pipeline_shares(pipeline, plan_next(other->plan))))
+            return other;
+    }
+    return NULL;
+}
+
+static void tell_rival(const char *name, const char *what, const struct part *rival)
+{
+    log_line(FMS_LOG_ERROR, name, NULL,
+             "it does not %s: pipeline %s, which was to %s, still has its name, or its client id or the like", what,
+             rival->pipeline->name, rival->stays ? "change" : "go");
+}
+
+/* What goes is freed, and not looked at any more. 0 or -ENOMEM. */
+static int go(struct work *work, struct crew *all)
 {
     struct pipeline **going = calloc(work->count + 1, sizeof(struct pipeline *));
-    size_t n = 0;
+    size_t n = 0, left;
 
-    if (going == NULL) {
-        work->result = RELOAD_KEPT;
-        return;
-    }
+    if (going == NULL)
+        return -ENOMEM;
     for (size_t i = 0; i < work->count; i++) {
+        work->parts[i].is_behind = work->parts[i].changes > 0;
         if (!work->parts[i].stays)
             going[n++] = work->parts[i].pipeline;
     }
-    n = crew_leave(all, going, n);
-    if (n > 0)
-        work->result = RELOAD_KEPT;
+    left = crew_leave(all, going, n);
     for (size_t i = 0; i < work->count; i++) {
-        for (size_t k = 0; k < n; k++)
-            work->parts[i].is_as_it_was = work->parts[i].is_as_it_was || going[k] == work->parts[i].pipeline;
+        for (size_t k = 0; k < left; k++)
+            work->parts[i].is_behind = work->parts[i].is_behind || work->parts[i].pipeline == going[k];
     }
+    if (left > 0)
+        work->result = RELOAD_KEPT;
     free(going);
+    return 0;
 }
 
+static void change_one(struct work *work, struct part *part)
+{
+    int error = plan_apply(part->plan);
+
+    part->was_tried = true;
+    part->is_behind = error != 0;
+    if (error != 0)
+        work->result = RELOAD_KEPT;
+}
+
+/* One that needs what another is to give up comes after it; who need each other's cannot. */
 static void change(struct work *work)
 {
+    bool was_any = true;
+
+    while (was_any) {
+        was_any = false;
+        for (size_t i = 0; i < work->count; i++) {
+            struct part *part = &work->parts[i];
+
+            if (part->changes == 0 || part->was_tried || rival_of(work, plan_next(part->plan)) != NULL)
+                continue;
+            change_one(work, part);
+            was_any = true;
+        }
+    }
     for (size_t i = 0; i < work->count; i++) {
-        struct part *part = &work->parts[i];
+        const struct part *part = &work->parts[i];
 
-        int error = part->changes > 0 ? plan_apply(part->plan) : 0;
-
-        if (error == 0)
+        if (part->changes == 0 || part->was_tried)
             continue;
-        if (error == -ECANCELED)
-            log_config(FMS_LOG_ERROR, part->pipeline->file, 0,
-                       "pipeline %s is not changed: it has ended, or is about to end", part->pipeline->options.name);
-        part->is_as_it_was = true;
+        tell_rival(part->pipeline->name, "change", rival_of(work, plan_next(part->plan)));
         work->result = RELOAD_KEPT;
     }
-}
-
-/* Whether one that was to go or to change, and has not, still has what this one needs. */
-static bool is_held_up(const struct work *work, const struct pipeline *pipeline)
-{
-    for (size_t i = 0; i < work->count; i++) {
-        const struct pipeline *other = work->parts[i].pipeline;
-
-        if (!work->parts[i].is_as_it_was || !pipeline_shares(pipeline, other))
-            continue;
-        log_line(FMS_LOG_ERROR, pipeline->name, NULL,
-                 "it does not come: pipeline %s, which was to %s, still has its name, or its client id or the like",
-                 other->name, work->parts[i].stays ? "change" : "go");
-        return true;
-    }
-    return false;
 }
 
 static void come(struct work *work, struct crew *all)
@@ -312,7 +339,11 @@ static void come(struct work *work, struct crew *all)
     size_t kept = 0;
 
     for (size_t i = 0; i < coming->count; i++) {
-        if (is_held_up(work, coming->items[i]) || crew_join(all, coming->items[i]) != 0)
+        const struct part *rival = rival_of(work, coming->items[i]);
+
+        if (rival != NULL)
+            tell_rival(coming->items[i]->name, "come", rival);
+        if (rival != NULL || crew_join(all, coming->items[i]) != 0)
             coming->items[kept++] = coming->items[i];
     }
     coming->count = kept;
@@ -323,7 +354,10 @@ static void come(struct work *work, struct crew *all)
 /* Who goes does so first, for who comes may have its client id. */
 static void apply(struct work *work, struct crew *all)
 {
-    go(work, all);
+    if (go(work, all) != 0) {
+        work->result = RELOAD_KEPT;
+        return;
+    }
     change(work);
     come(work, all);
     crew_order(all, &work->files);

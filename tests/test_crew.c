@@ -212,6 +212,36 @@ static void who_goes_is_gone_before_who_comes_with_its_id(void **state)
     assert_names("a b");
 }
 
+/* Whatever the order of their files; and what they would have to exchange takes two reloads. */
+static void who_needs_what_another_gives_up_comes_after_it(void **state)
+{
+    (void)state;
+    write_file("conf.d/a.ini", SIM LONE "x\n");
+    write_file("conf.d/b.ini", SIM LONE "y\n");
+    write_file("conf.d/c.ini", SIM LONE "z\n");
+    assert_int_equal(reload(), RELOAD_DONE);
+    for (int i = 0; i < 4; i++) {
+        write_file(i % 2 == 0 ? "conf.d/a.ini" : "conf.d/c.ini", SIM LONE "y\n");
+        write_file("conf.d/b.ini", i % 2 == 0 ? SIM LONE "z\n" : SIM LONE "x\n");
+        write_file(i % 2 == 0 ? "conf.d/c.ini" : "conf.d/a.ini", i % 2 == 0 ? SIM LONE "u\n" : SIM LONE "v\n");
+        assert_int_equal(reload(), RELOAD_DONE);
+        write_file("conf.d/a.ini", SIM LONE "x2\n");
+        write_file("conf.d/b.ini", SIM LONE "y2\n");
+        write_file("conf.d/c.ini", SIM LONE "z2\n");
+        assert_int_equal(reload(), RELOAD_DONE);
+    }
+    write_file("conf.d/a.ini", SIM LONE "y2\n");
+    write_file("conf.d/b.ini", SIM LONE "x2\n");
+    assert_int_equal(reload(), RELOAD_KEPT);
+    assert_said(
+        "a, : it does not change: pipeline b, which was to change, still has its name, or its client id or the like");
+    write_file("conf.d/b.ini", SIM LONE "w\n");
+    assert_int_equal(reload(), RELOAD_DONE);
+    write_file("conf.d/b.ini", SIM LONE "x2\n");
+    assert_int_equal(reload(), RELOAD_DONE);
+    assert_names("a b c");
+}
+
 /* One that does not give up what it has holds up those that need it, and nobody else, until it has. */
 static void who_does_not_go_is_named_and_holds_up_his_like_alone(void **state)
 {
@@ -339,6 +369,7 @@ int main(void)
         IN_A_PROCESS(they_are_what_the_files_ask_for),
         IN_A_PROCESS(shards_are_given_up_and_refused),
         IN_A_PROCESS(who_goes_is_gone_before_who_comes_with_its_id),
+        IN_A_PROCESS(who_needs_what_another_gives_up_comes_after_it),
         IN_A_PROCESS(who_does_not_go_is_named_and_holds_up_his_like_alone),
         IN_A_PROCESS(nobody_comes_while_all_stop),
         IN_A_PROCESS(who_looks_meets_nobody_who_has_gone),

@@ -161,7 +161,7 @@ kill -TERM "${pid_of[late]}"
 until_true 30 "it stops" logged late 'SIGTERM: stopping'
 sed -i 's/speed >= -3/speed >= -4/' late.ini
 asked 1 reload "unix:$work/late"
-said out 'late: it is about to end, and is not changed any more'
+said out 'late: it has ended, or is about to, and is not changed any more'
 sleep 0.6 # what comes earlier is no second signal
 kill -HUP "${pid_of[late]}"
 wait "${pid_of[late]}" && fail "records that nobody took were settled"
