@@ -270,7 +270,9 @@ void crew_start(struct crew *crew)
     for (size_t i = 0; i < crew->count; i++) {
         if (start(crew->members[i]) == 0)
             continue;
-        crew->members[i]->has_ended = crew->members[i]->has_failed = true;
+        pipeline_close(crew->members[i]->pipeline);
+        crew->members[i]->has_failed = true;
+        crew->members[i]->has_ended = true;
         stop_all(crew);
     }
     pthread_mutex_unlock(&crew->lock);
