@@ -61,9 +61,7 @@ static int add_folder(struct files *files, const char *folder)
         if (asprintf(&path, "%.*s%s%s", (int)size, folder, folder[size - 1] == '/' ? "" : "/", entries[i]->d_name) < 0)
             path = NULL;
         free(entries[i]);
-        if (path != NULL && is_folder(path))
-            free(path);
-        else if (error == 0)
+        if (error == 0 && (path == NULL || !is_folder(path)))
             error = add(files, path);
         else
             free(path);

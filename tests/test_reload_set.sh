@@ -175,7 +175,7 @@ kill -HUP "${pid_of[ends]}"
 wait "${pid_of[ends]}" || fail "it ended with $?: $(cat ends.log)"
 kept_promise a3
 kept_promise b3
-for command in check test; do
+for command in check test probe; do
   asked 0 $command conf.d
 done
 asked 0 check conf.d
