@@ -469,6 +469,46 @@ static void await_fields(const char *first)
     free(view.vehicles);
 }
 
+/* Somebody looks all the time, on a thread of his own, at whatever there is. */
+static struct {
+    pthread_t thread;
+    _Atomic bool must_end;
+    size_t looks;
+} looker;
+
+static void *look_on(void *user)
+{
+    while (!looker.must_end) {
+        struct fleet *fleet = pipeline_fleet(rig.pipeline);
+        struct fleet_view view;
+
+        if (fleet_look(fleet, clock_now(), "raspi", 10, &view)) {
+            for (size_t i = 0; i < view.field_count; i++)
+                assert_int_not_equal(*view.fields[i], '\0');
+            free(view.vehicles);
+        }
+        fleet_free(fleet);
+        log_line(FMS_LOG_INFO, rig.pipeline->name, NULL, "looks");
+        looker.looks++;
+        usleep(1000);
+    }
+    return user;
+}
+
+static void begin_to_look(void)
+{
+    looker.must_end = false;
+    looker.looks = 0;
+    assert_int_equal(pthread_create(&looker.thread, NULL, look_on, NULL), 0);
+}
+
+static void end_to_look(void)
+{
+    looker.must_end = true;
+    pthread_join(looker.thread, NULL);
+    assert_true(looker.looks > 0);
+}
+
 #define VEHICLE "vehicle = ${json:vehicle_id}\n"
 
 static void its_vehicles_stay_known(void **state)
@@ -516,6 +556,7 @@ static void its_vehicles_are_others(void **state)
     (void)state;
     start(NAMED SOURCE CHECK VERIFY);
     assert_null(pipeline_fleet(rig.pipeline));
+    begin_to_look();
     for (int i = 0; i < 8; i++) {
         assert_int_equal(change_to(NAMED VEHICLE SOURCE CHECK VERIFY, NULL), 0);
         await_more(500);
@@ -530,6 +571,13 @@ static void its_vehicles_are_others(void **state)
         assert_int_equal(change_to(i % 2 == 0 ? NAMED SOURCE VERIFY : NAMED SOURCE CHECK VERIFY, NULL), 0);
         assert_null(pipeline_fleet(rig.pipeline));
     }
+    for (int i = 0; i < 30; i++)
+        assert_int_equal(change_to(i % 2 == 0 ? NAMED VEHICLE "vehicle_fields = speed, rpm\n" SOURCE CHECK VERIFY
+                                              : "[pipeline]\nname = other\n" VEHICLE
+                                                "vehicle_fields = rpm\nmax_vehicles = 3\n" SOURCE CHECK VERIFY,
+                                   NULL),
+                         0);
+    end_to_look();
     assert_int_equal(finish(), 0);
     assert_promise_kept();
 }
