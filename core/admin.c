@@ -88,6 +88,7 @@ int admin_begin(const struct admin_options *options, struct crew *crew)
     table = loader_open_own("fmspipe-admin.so", ADMIN_ENTRY, "--admin");
     if (table == NULL)
         return -ENOENT;
+    (void)reload_serve(); /* without it reloads are done at the priority of the thread that serves HTTP */
     host.process = crew;
     crew_measure(crew);
     return table->start(&host, options, &running);

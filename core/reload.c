@@ -23,7 +23,13 @@ static char *const *words;
 static size_t word_count;
 static void (*teller)(void *user, bool is_over);
 static void *teller_user;
-static unsigned requests; /* threads that are to reload, or do */
+static unsigned requests; /* reloads that are to be done on a thread of their own, or are */
+static struct request {
+    void *(*work)(void *);
+    void *user;
+} queue[REQUESTS]; /* of these, those that wait for the thread that serves, */
+static size_t queued;
+static bool is_served; /* if there is one */
 static struct reload_view view = {.is_last_good = true};
 
 void reload_begin(struct crew *all, char *const *named, size_t count, void (*tell)(void *user, bool is_over),
@@ -568,20 +574,57 @@ static void *run_read(void *user)
     return NULL;
 }
 
+static void *serve(void *unused)
+{
+    pthread_mutex_lock(&lock);
+    for (;;) {
+        struct request first;
+
+        while (queued == 0)
+            pthread_cond_wait(&changed, &lock);
+        first = queue[0];
+        memmove(queue, queue + 1, --queued * sizeof *queue);
+        pthread_mutex_unlock(&lock);
+        first.work(first.user);
+        pthread_mutex_lock(&lock);
+    }
+    return unused;
+}
+
+/* 0 or a negative errno. */
+static int detach(void *(*work)(void *), void *user)
+{
+    pthread_t thread;
+    int error = thread_start(&thread, work, user);
+
+    if (error == 0)
+        pthread_detach(thread);
+    return -error;
+}
+
+int reload_serve(void)
+{
+    int error = detach(serve, NULL);
+
+    pthread_mutex_lock(&lock);
+    is_served = error == 0;
+    pthread_mutex_unlock(&lock);
+    return error;
+}
+
 /* 0 or a negative errno, as reload_start. */
 static int request(void *(*work)(void *), void *user)
 {
-    pthread_t thread;
     int error;
 
     pthread_mutex_lock(&lock);
     error = crew == NULL ? -ESHUTDOWN : requests == REQUESTS ? -EBUSY : 0;
-    if (error == 0)
-        error = -thread_start(&thread, work, user);
-    if (error == 0) {
-        pthread_detach(thread);
-        requests++;
-    }
+    if (error == 0 && is_served)
+        queue[queued++] = (struct request){work, user};
+    else if (error == 0)
+        error = detach(work, user);
+    requests += error == 0;
+    pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
     return error;
 }

@@ -14,6 +14,10 @@ void reload_begin(struct crew *crew, char *const *words, size_t count, void (*te
                   void *user);
 void reload_end(void);
 
+/* From now on what others ask for is done on a thread that is made now, of the caller's priority: they may have given way to all else, and
+ * so would whatever they make, libraries' threads of stages that are opened, too. Once a process. 0 or a negative errno. [control] */
+int reload_serve(void);
+
 /* Reads all files, and only if all are good does what they ask for: first those pipelines go for which no file asks any more, then those
  * that stay are changed, one by one, and then new ones come; `is_dry`: only says what that would be. The plan, a line for each change,
  * and what went wrong go to `out`, which may be NULL. Any thread but a lane or the main one. */

@@ -102,6 +102,11 @@ topic = x'
 fleet 'speed >= -1' "$dead"
 asked 0 reload "$here"
 said out 'fleet: sink dead: comes'
+# Who serves HTTP gives way to all else; the threads that a stage makes, which somebody has asked for there, do not.
+given_way() {
+  sed 's/.*) //' "/proc/${pid_of[fleet]}"/task/*/stat | awk -v its="$(sed 's/.*) //' "/proc/${pid_of[fleet]}/stat" | cut -d' ' -f17)" '$17 != its' | wc -l
+}
+[ "$(given_way)" -le 2 ] || fail "$(given_way) threads have given way, and not only the two that look and answer"
 fleet 'speed >= -1'
 rm -f first
 "$bin/fmspipe" reload "$here" >first 2>&1 &
