@@ -1,5 +1,5 @@
 /* reload.c - /reload: what the files ask for now is done, and told as it goes on, a line of JSON each; over unix sockets only.
- * With ?file=NAME what would be done is told, if what comes with the request stood in that file.
+ * With ?file=NAME what would be done is told, if what comes with the request stood in that file; with ?env=NAME that is the environment.
  *
  * {"line":"..."} is for people, {"result":"done"}, kept or bad, is the last. While there is nothing to tell there are five empty lines a
  * second. It goes on where its reader has gone: half a reload is nothing that anybody wants. */
@@ -108,18 +108,22 @@ static struct MHD_Response *refuse(struct request *request, int error)
 /* NULL: good. */
 static const char *read_wish(const struct request *request, struct reload_wish *wish)
 {
-    const char *dry = request_query(request, "dry");
+    const char *dry = request_query(request, "dry"), *file = request_query(request, "file"),
+               *environment = request_query(request, "env");
 
     *wish = (struct reload_wish){.is_dry = dry != NULL && strcmp(dry, "0") != 0,
-                                 .name = request_query(request, "file"),
+                                 .is_environment = environment != NULL,
+                                 .name = file != NULL ? file : environment,
                                  .text = request->content,
                                  .size = request->content_size};
-    if (wish->name != NULL && !wish->is_dry)
-        return "a file that is given can be planned only: dry=1";
+    if (file != NULL && environment != NULL)
+        return "one file can be given: file=NAME, or env=NAME";
+    if (file != NULL && !wish->is_dry)
+        return "a pipeline's file that is given can be planned only: dry=1";
     if (wish->name != NULL && *wish->name == '\0')
-        return "file= is the name of what comes with it";
+        return "the name of what comes with it is missing: file=NAME, or env=NAME";
     if (wish->name == NULL && wish->size > 0)
-        return "what comes with it is a file, whose name is missing: file=NAME";
+        return "what comes with it has no name: file=NAME, or env=NAME";
     return NULL;
 }
 
@@ -129,11 +133,9 @@ static void log_wish(const struct request *request, const struct reload_wish *wi
     char peer[PEER_TEXT];
 
     request_peer(request, peer);
-    if (wish->name != NULL)
-        host->log(FMS_LOG_INFO, NULL, NULL, "%s asks what a reload would do with its %s", peer, wish->name);
-    else
-        host->log(FMS_LOG_INFO, NULL, NULL, "%s asks %s", peer,
-                  wish->is_dry ? "what a reload would do" : "for a reload");
+    host->log(FMS_LOG_INFO, NULL, NULL, "%s asks %s%s%s", peer,
+              wish->is_dry ? "what a reload would do" : "for a reload", wish->name != NULL ? " with its " : "",
+              wish->name != NULL ? wish->name : "");
 }
 
 struct MHD_Response *answer_reload(struct request *request)

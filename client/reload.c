@@ -134,13 +134,6 @@ static int run(const struct http *http, const char *path, const char *text, size
     return 2;
 }
 
-int reload_run(const struct http *http)
-{
-    bool is_dry = http->host->options.is_dry;
-
-    return run(http, is_dry ? "/reload?dry=1" : "/reload", "", 0, is_dry);
-}
-
 /* ------------------------------------------------------------------------------------------------ a file that is given */
 
 /* All of it, to be freed, or NULL: errno says why; EFBIG: it is larger than may be sent. */
@@ -164,46 +157,77 @@ static char *read_file(const char *path, size_t *size)
     return NULL;
 }
 
-static char *path_of(const char *file)
+/* What is asked for with a file of that name; to be freed. NULL: no memory. */
+static char *path_of(const char *query, const char *file)
 {
     char *escaped = curl_easy_escape(NULL, file, 0), *path = NULL;
 
-    if (escaped == NULL || asprintf(&path, "/reload?dry=1&file=%s", escaped) < 0)
+    if (escaped == NULL || asprintf(&path, "/reload?%s=%s", query, escaped) < 0)
         path = NULL;
     curl_free(escaped);
     return path;
 }
 
-static int plan_file(const struct http *http, const char *file)
+/* What cannot be sent; the exit status. */
+static int refuse(const struct http *http, const char *file, int error)
 {
     const struct client_host *host = http->host;
-    size_t size = 0;
-    char *text = read_file(file, &size), *path = text != NULL ? path_of(file) : NULL;
-    int status = 2;
 
-    if (text == NULL && errno == EFBIG)
+    if (error == EFBIG)
         host->log(FMS_LOG_ERROR, NULL, NULL,
                   "%s: larger than %u KiB, which a process takes of a file that is sent to it", file,
                   RELOAD_TEXT >> 10);
-    else if (text == NULL)
-        host->log(FMS_LOG_ERROR, NULL, NULL, "%s: cannot be read: %s", file, strerror(errno));
-    else if (path == NULL)
-        host->log(FMS_LOG_ERROR, NULL, NULL, "out of memory");
     else
-        status = run(http, path, text, size, true);
+        host->log(FMS_LOG_ERROR, NULL, NULL, "%s: cannot be read: %s", file, strerror(error));
+    return 2;
+}
+
+/* `query`: what the file is for the process. Where `may_miss`, one that is not there is an empty one. */
+static int run_with(const struct http *http, const char *query, const char *file, bool may_miss, bool is_dry)
+{
+    size_t size = 0;
+    char *text = read_file(file, &size), *path;
+    int status = 1;
+
+    if (text == NULL && !(may_miss && errno == ENOENT))
+        return refuse(http, file, errno);
+    path = path_of(query, file);
+    if (path != NULL)
+        status = run(http, path, text != NULL ? text : "", size, is_dry);
+    else
+        http->host->log(FMS_LOG_ERROR, NULL, NULL, "out of memory");
     free(path);
     free(text);
     return status;
+}
+
+/* With the file of --env-file, where there is one. */
+static int run_own(const struct http *http, bool is_dry)
+{
+    const char *file = http->host->options.env_file;
+    bool may_miss = file != NULL && *file == '-';
+
+    if (file == NULL)
+        return run(http, is_dry ? "/reload?dry=1" : "/reload", "", 0, is_dry);
+    return run_with(http, is_dry ? "dry=1&env" : "env", file + may_miss, may_miss, is_dry);
+}
+
+int reload_run(const struct http *http)
+{
+    return run_own(http, http->host->options.is_dry);
 }
 
 int plan_run(const struct http *http, size_t words)
 {
     const struct client_host *host = http->host;
 
-    if (words > 1) {
+    if (words > 1)
         host->log(FMS_LOG_ERROR, NULL, NULL, "plan takes one file, and an address, unix:/path/of/socket: what is %s?",
                   host->words[1]);
-        return 2;
-    }
-    return words == 1 ? plan_file(http, host->words[0]) : run(http, "/reload?dry=1", "", 0, true);
+    else if (words == 1 && host->options.env_file != NULL)
+        host->log(FMS_LOG_ERROR, NULL, NULL, "plan takes one file, %s or that of --env-file: ask twice",
+                  host->words[0]);
+    else
+        return words == 1 ? run_with(http, "dry=1&file", host->words[0], false, true) : run_own(http, true);
+    return 2;
 }

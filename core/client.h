@@ -10,6 +10,7 @@
 struct client_options {
     const char *address;       /* where the words name none; NULL: none */
     const char *password_file; /* NULL: none */
+    const char *env_file;      /* reload, plan: see environment.h; NULL: none */
     bool is_json;              /* status, tap */
     bool is_ready;             /* health: /readyz is asked */
     bool is_dry;               /* reload */

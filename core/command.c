@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "assemble.h"
+#include "environment.h"
 #include "file_watch.h"
 #include "files.h"
 #include "loader.h"
@@ -100,6 +101,17 @@ static int load_failure(int error)
     return error == ENOMEM || error == EMFILE || error == ENFILE || error == EIO ? EXIT_FAILED : EXIT_CONFIGURATION;
 }
 
+/* What --env-file names. 0, or an exit status, logged. */
+static int take_environment(void)
+{
+    struct environment *environment;
+    int error = environment_read(&environment);
+
+    if (error == 0)
+        environment_use(environment);
+    return error != 0 ? load_failure(-error) : 0;
+}
+
 /* The files that the command line names: 0 or an exit status. */
 static int list_files(const struct arguments *arguments, struct files *files)
 {
@@ -117,6 +129,9 @@ static int load_all(const struct files *files, struct pipelines *all)
     int status = EXIT_DONE, error, failure;
 
     *all = (struct pipelines){NULL, 0};
+    status = take_environment();
+    if (status != EXIT_DONE)
+        return status;
     for (size_t i = 0; i < files->count; i++) {
         error = pipelines_load(all, files->paths[i], NULL, NULL);
         failure = error != 0 ? load_failure(-error) : EXIT_DONE;
@@ -176,7 +191,11 @@ static int test(const struct arguments *arguments)
 {
     size_t passed = 0, failed = 0;
     struct files files;
-    int status = list_files(arguments, &files);
+    int status = take_environment();
+
+    if (status != EXIT_DONE)
+        return status;
+    status = list_files(arguments, &files);
 
     for (size_t i = 0; i < files.count && status == EXIT_DONE; i++) {
         if (test_run_file(files.paths[i], &passed, &failed) != 0)
@@ -203,18 +222,36 @@ static void reload_files(void)
     reload_request(false);
 }
 
+/* The files of the pipelines, and then of variables, to be freed. NULL: no memory. */
+static char **watched_files(const struct arguments *arguments, size_t *count)
+{
+    char **paths = calloc(arguments->count + 1, sizeof *paths);
+
+    *count = arguments->count;
+    if (paths == NULL)
+        return NULL;
+    memcpy(paths, arguments->words, *count * sizeof *paths);
+    if (environment_path() != NULL)
+        paths[(*count)++] = (char *)(uintptr_t)environment_path();
+    return paths;
+}
+
 static int run_followed(const struct arguments *arguments, struct crew *crew)
 {
     struct file_watch *watch = NULL;
+    char **paths = NULL;
+    size_t count;
     int error = 0;
 
     if (arguments->is_watching) {
-        watch = file_watch_start(arguments->words, arguments->count, reload_files);
+        paths = watched_files(arguments, &count);
+        watch = paths != NULL ? file_watch_start(paths, count, reload_files) : NULL;
         error = watch == NULL ? -EIO : 0;
     }
     if (error == 0)
         error = runner_run(crew, arguments->words, arguments->count, arguments->until);
     file_watch_stop(watch);
+    free(paths);
     return error;
 }
 

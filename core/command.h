@@ -13,7 +13,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_CONFIGURATION = 2 };
 
 /* The command line. */
 struct arguments {
-    const char *plugin_dir, *until;
+    const char *plugin_dir, *until, *env_file;
     enum log_format log_format;
     enum fms_level log_level;
     enum describe_format format;

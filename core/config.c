@@ -154,7 +154,7 @@ static void config_add_section(struct config_parser *parser, const char *kind, s
         return;
     config->sections = sections;
     section = &sections[config->count++];
-    *section = (struct config_section){.line = parser->line};
+    *section = (struct config_section){.line = parser->line, .environment = config->environment};
     section->kind = strndup(kind, kind_size);
     section->name = strdup(name);
     if (section->kind == NULL || section->name == NULL)
@@ -520,6 +520,7 @@ int config_parse(const char *name, const char *text, size_t size, struct config 
     parser.config = calloc(1, sizeof *parser.config);
     if (parser.config == NULL)
         return -ENOMEM;
+    parser.config->environment = environment_in_use();
     parser.config->path = strdup(name);
     if (parser.config->path == NULL) {
         parser.enomem = true;
@@ -678,6 +679,7 @@ void config_free(struct config *config)
         free(section->name);
     }
     free(config->sections);
+    environment_free(config->environment);
     free(config->path);
     free(config->place);
     free(config->shard);
@@ -692,6 +694,12 @@ const struct config_entry *config_find(const struct config_section *section, con
     return NULL;
 }
 
+static bool config_is_same_value(const struct config_section *a, const struct config_entry *one,
+                                 const struct config_section *b, const struct config_entry *other)
+{
+    return strcmp(one->value, other->value) == 0 && environment_is_same(one->value, a->environment, b->environment);
+}
+
 bool config_is_same(const struct config_section *a, const struct config_section *b)
 {
     size_t n = a != NULL ? a->count : 0;
@@ -699,8 +707,16 @@ bool config_is_same(const struct config_section *a, const struct config_section 
 
     for (size_t i = 0; i < n && is_same; i++)
         is_same = strcmp(a->entries[i].key, b->entries[i].key) == 0 &&
-                  strcmp(a->entries[i].value, b->entries[i].value) == 0;
+                  config_is_same_value(a, &a->entries[i], b, &b->entries[i]);
     return is_same;
+}
+
+bool config_has_same(const struct config_section *a, const struct config_section *b, const char *key)
+{
+    const struct config_entry *one = a != NULL ? config_find(a, key) : NULL;
+    const struct config_entry *other = b != NULL ? config_find(b, key) : NULL;
+
+    return one == NULL || other == NULL ? one == other : config_is_same_value(a, one, b, other);
 }
 
 const struct config_section *config_section(const struct config *config, const char *kind)

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "environment.h"
+
 struct config_entry {
     char *key;
     char *value; /* unquoted, without comment, blanks trimmed; ${...} as it stands */
@@ -17,18 +19,20 @@ struct config_section {
     int line;
     struct config_entry *entries;
     size_t count;
+    struct environment *environment; /* the file's */
 };
 
 struct config {
     char *path;  /* for messages */
     char *place; /* the file in whose place it is a text that somebody gave; NULL: it is that of `path` */
+    struct environment *environment; /* what its ${env:...} are of */
     char *shard; /* the number that ${shard} stood for; NULL: the file has no shards. See shards.h */
     struct config_section *sections;
     size_t count;
     unsigned holders; /* but the first */
 };
 
-/* Reads a file. Each error is logged with file and line; all of them, not the first alone. 0, -EINVAL for a bad file,
+/* Reads a file, with the environment in use. Each error is logged with file and line; all of them, not the first alone. 0, -EINVAL for a bad file,
  * or what open and read say. *config is to be freed, and is NULL after an error. */
 int config_read(const char *path, struct config **config);
 
@@ -50,8 +54,10 @@ const char *config_file(const struct config *config);
 struct config *config_hold(struct config *config);
 void config_free(struct config *config);
 
-/* Whether they say the same, in the same order, on whatever lines. NULL says nothing. */
+/* Whether they say the same, in the same order, on whatever lines, and their environments what they have of these. NULL says nothing. */
 bool config_is_same(const struct config_section *a, const struct config_section *b);
+/* The same of one key. */
+bool config_has_same(const struct config_section *a, const struct config_section *b, const char *key);
 
 /* The first section of that kind, or NULL. */
 const struct config_section *config_section(const struct config *config, const char *kind);

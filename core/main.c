@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "environment.h"
 #include "loader.h"
 
 static const char options_usage[] =
@@ -22,6 +23,13 @@ static const char options_usage[] =
     "  --admin-password-file=FILE  its first line is the password, for other addresses than the machine's own: run "
     "asks for\n"
     "                              it, health, status and top give it (also: FMSPIPE_ADMIN_PASSWORD_FILE)\n"
+    "  --env-file=FILE             variables for ${env:NAME}, before those of the environment: NAME=value lines; "
+    "-FILE: it "
+    "may be\n"
+    "                              missing. run reads it again at each reload (also: FMSPIPE_ENV_FILE); reload and "
+    "plan "
+    "send it to\n"
+    "                              the process\n"
     "  --watch                     run: reload when a file has changed\n"
     "  --until=NAME                run: stop all pipelines when this one has ended\n"
     "  --timeout=SECONDS           probe: how long to try each stage (10)\n"
@@ -102,16 +110,27 @@ static int add_addresses(char *list, struct admin_options *admin)
     return 0;
 }
 
+/* NULL where it is empty, too. */
+static const char *variable(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value != NULL && *value != '\0' ? value : NULL;
+}
+
 /* What the environment says where the command line does not. */
 static int take_environment(struct arguments *arguments)
 {
-    const char *addresses = getenv("FMSPIPE_ADMIN");
+    const char *addresses = variable("FMSPIPE_ADMIN");
     static char *list; /* until the process ends */
 
     if (arguments->admin.password_file == NULL)
         arguments->admin.password_file = getenv("FMSPIPE_ADMIN_PASSWORD_FILE");
     arguments->client.password_file = arguments->admin.password_file;
-    if (arguments->admin.count > 0 || addresses == NULL || *addresses == '\0')
+    arguments->client.env_file = arguments->env_file; /* what is set for a process is not meant for who asks it */
+    if (arguments->env_file == NULL)
+        arguments->env_file = variable("FMSPIPE_ENV_FILE");
+    if (arguments->admin.count > 0 || addresses == NULL)
         return 0;
     list = strdup(addresses);
     return list != NULL ? add_addresses(list, &arguments->admin) : EXIT_FAILED;
@@ -230,6 +249,13 @@ static int parse_option(int option, const char *name, char **argv, struct argume
     case LONG | 'i':
         arguments->is_watching = true;
         break;
+    case LONG | 'e':
+        if (optarg[strspn(optarg, "-")] == '\0')
+            return command_misused("--env-file needs a file", NULL);
+        if (arguments->env_file != NULL)
+            return command_misused("--env-file names one file, and this is one more", optarg);
+        arguments->env_file = optarg;
+        break;
     case LONG | 't':
         seconds = strtol(optarg, &end, 10);
         choice = *end != '\0' || seconds <= 0 || seconds > 86400 ? -1 : 0;
@@ -261,6 +287,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments, c
         {"plugin-dir", required_argument, NULL, LONG | 'p'},
         {"log-format", required_argument, NULL, LONG | 'f'},
         {"log-level", required_argument, NULL, LONG | 'l'},
+        {"env-file", required_argument, NULL, LONG | 'e'},
         {"watch", no_argument, NULL, LONG | 'i'},
         {"until", required_argument, NULL, LONG | 'u'},
         {"timeout", required_argument, NULL, LONG | 't'},
@@ -335,5 +362,6 @@ int main(int argc, char **argv)
         return error;
     log_setup(arguments.log_format, arguments.log_level);
     loader_search(arguments.plugin_dir);
+    environment_name(arguments.env_file);
     return printed(command->run(&arguments));
 }

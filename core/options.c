@@ -31,6 +31,7 @@ struct options_block {
 struct options_source {
     struct options_source *next;
     const struct fms_option *option;
+    struct environment *environment;
     char *key, *text; /* as they stand in the pipeline file */
     const char **field;
     char *now, *before;       /* what the field holds, and did */
@@ -49,6 +50,7 @@ struct options_memory *options_memory_new(void)
 
 static void options_source_free(struct options_source *source)
 {
+    environment_free(source->environment);
     free(source->key);
     free(source->text);
     free(source->now);
@@ -420,15 +422,19 @@ static bool options_is_text(const struct fms_option *option)
 }
 
 /* Notes where a text comes from. 0 or -ENOMEM. */
-static int options_source_add(struct options_memory *memory, const struct fms_option *option, const char *key,
-                              const char *text, const char **field)
+static int options_source_add(struct options_memory *memory, const struct fms_option *option,
+                              struct environment *environment, const char *key, const char *text, const char **field)
 {
     struct options_source *source = calloc(1, sizeof *source);
 
     if (source == NULL)
         return -ENOMEM;
-    *source = (struct options_source){
-        .option = option, .key = strdup(key), .text = strdup(text), .now = strdup(*field), .field = field};
+    *source = (struct options_source){.option = option,
+                                      .environment = environment_hold(environment),
+                                      .key = strdup(key),
+                                      .text = strdup(text),
+                                      .now = strdup(*field),
+                                      .field = field};
     if (source->key == NULL || source->text == NULL || source->now == NULL) {
         options_source_free(source);
         return -ENOMEM;
@@ -459,10 +465,11 @@ static int options_take(const struct fms_option *option, struct fms_template **t
 }
 
 /* Text as it stands in a file into the field. -EINVAL: `why` says what is wrong. */
-static int options_parse(const struct fms_option *option, const char *key, const char *text, struct json_paths *paths,
-                         struct options_memory *memory, void *field, char *why, size_t size)
+static int options_parse(const struct fms_option *option, const char *key, const char *text,
+                         struct environment *environment, struct json_paths *paths, struct options_memory *memory,
+                         void *field, char *why, size_t size)
 {
-    struct fms_template *compiled = template_compile(text, paths, why, size);
+    struct fms_template *compiled = template_compile(text, environment, paths, why, size);
     char shown[OPTIONS_SHOWN + 4];
     const char *constant;
     int error;
@@ -479,7 +486,7 @@ static int options_parse(const struct fms_option *option, const char *key, const
         snprintf(why + strlen(why), size - strlen(why), "; with the environment it is \"%s\"", shown);
     }
     if (error == 0 && template_uses_files(compiled) && options_is_text(option))
-        error = options_source_add(memory, option, key, text, field);
+        error = options_source_add(memory, option, environment, key, text, field);
     template_free(compiled);
     return error;
 }
@@ -602,7 +609,8 @@ int options_check_table(const struct fms_option *table, size_t instance_size, ch
                 (strcmp(option->name, other->name) == 0 || option->offset == other->offset))
                 wrong = "shares its name or its field with another option";
         if (wrong == NULL && option->fallback != NULL && !options_is_required(option)) {
-            result = options_parse(option, option->name, option->fallback, paths, memory, &field, why, sizeof why);
+            result = options_parse(option, option->name, option->fallback, NULL, paths, memory, &field, why,
+                                   sizeof why);
             if (result == -EINVAL)
                 wrong = "has a default that it does not take itself: ";
         }
@@ -684,7 +692,8 @@ static void options_fill_value(struct options_filler *filler, const struct fms_o
                                const struct config_entry *entry, void *field)
 {
     char why[OPTIONS_TEXT];
-    int error = options_parse(option, entry->key, entry->value, filler->paths, filler->memory, field, why, sizeof why);
+    int error = options_parse(option, entry->key, entry->value, filler->section->environment, filler->paths,
+                              filler->memory, field, why, sizeof why);
 
     if (error == -EINVAL)
         options_bad_value(filler, option, entry, why);
@@ -872,7 +881,7 @@ static struct options_source *options_source_of(const struct options_memory *mem
 /* Its text as it is in the files now, to be freed. NULL: `why` says why not; "": there is no memory. */
 static char *options_read(const struct options_source *source, char *why, size_t size)
 {
-    struct fms_template *compiled = template_compile(source->text, NULL, why, size);
+    struct fms_template *compiled = template_compile(source->text, source->environment, NULL, why, size);
     char *text = NULL;
 
     if (compiled == NULL)

@@ -54,29 +54,36 @@ static void print_value(const struct stage *stage, const char *key, const char *
         fputs(options_shown(stage != NULL ? stage->plugin->table.options : NULL, key, value, text, sizeof text), out);
 }
 
-static void print_key(const struct stage *stage, const char *key, const char *was, const char *is, FILE *out, size_t *n)
+/* Each value is shown as its own stage's plugin has it: what one calls a secret the other may not know. */
+static void print_key(const struct stage *old, const struct stage *stage, const char *key, const char *was,
+                      const char *is, FILE *out, size_t *n)
 {
     fprintf(out, "%s%s ", (*n)++ > 0 ? ", " : "", key);
-    print_value(stage, key, was, out);
+    print_value(old, key, was, out);
+    if (was != NULL && is != NULL && strcmp(was, is) == 0) {
+        fputs(" has another value", out);
+        return;
+    }
     fputs(" -> ", out);
     print_value(stage, key, is, out);
 }
 
-/* What the sections say differently; a property that stands twice by its first place alone. */
-static void print_difference(const struct stage *stage, const struct config_section *was,
+/* What the sections say differently, and what the same words stand for in another environment; a property that stands twice by its first
+ * place alone. */
+static void print_difference(const struct stage *old, const struct stage *stage, const struct config_section *was,
                              const struct config_section *is, FILE *out)
 {
     size_t n = 0;
 
     for (size_t i = 0; is != NULL && i < is->count; i++) {
-        const char *key = is->entries[i].key, *before = value_of(was, key);
+        const char *key = is->entries[i].key;
 
-        if (before == NULL || strcmp(before, value_of(is, key)) != 0)
-            print_key(stage, key, before, value_of(is, key), out, &n);
+        if (!config_has_same(was, is, key))
+            print_key(old, stage, key, value_of(was, key), value_of(is, key), out, &n);
     }
     for (size_t i = 0; was != NULL && i < was->count; i++) {
         if (value_of(is, was->entries[i].key) == NULL)
-            print_key(stage, was->entries[i].key, was->entries[i].value, NULL, out, &n);
+            print_key(old, stage, was->entries[i].key, was->entries[i].value, NULL, out, &n);
     }
     if (n == 0)
         fputs("the order of its lines", out);
@@ -118,7 +125,7 @@ size_t plan_print(const struct plan *plan, FILE *out)
 
     if (!config_is_same(was, is)) {
         fprintf(out, "%s: pipeline: ", running->options.name);
-        print_difference(NULL, was, is, out);
+        print_difference(NULL, NULL, was, is, out);
         fputs(": at once\n", out);
         n++;
     }
@@ -134,7 +141,7 @@ size_t plan_print(const struct plan *plan, FILE *out)
             continue;
         fprintf(out, "%s: %s: ", running->options.name, stage->name);
         if (old != NULL)
-            print_difference(stage, old->section, stage->section, out);
+            print_difference(old, stage, old->section, stage->section, out);
         fprintf(out, "%s\n", old == NULL ? "comes" : stage->host.role == FMS_TRANSFORM ? ": swapped" : ": reopened");
         n++;
     }

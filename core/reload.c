@@ -8,6 +8,7 @@
 #include "assemble.h"
 #include "clock.h"
 #include "config.h"
+#include "environment.h"
 #include "log.h"
 #include "plan.h"
 #include "thread.h"
@@ -208,7 +209,7 @@ static int list_files(struct work *work, const struct reload_wish *wish)
     const char *place;
     int error = files_list(&work->files, words, word_count);
 
-    if (error != 0 || wish->name == NULL)
+    if (error != 0 || wish->name == NULL || wish->is_environment)
         return error;
     place = place_of(wish->name, &work->files);
     if (place == NULL)
@@ -230,20 +231,49 @@ static void read_files(struct work *work)
     make_plans(work);
 }
 
+/* Is read, or given, and in use from now on; *was before, to be freed or to be used again. 0 or a negative errno, logged. */
+static int take_environment(const struct reload_wish *wish, struct environment **was)
+{
+    struct environment *is;
+    int error = wish->is_environment ? environment_parse(wish->name, wish->text, wish->size, &is)
+                                     : environment_read(&is);
+
+    if (error != 0)
+        return error;
+    *was = environment_in_use();
+    environment_use(is);
+    return 0;
+}
+
+/* An environment that no plan is made for, or that is not to stay, goes. */
+static void read_and_check(struct work *work, const struct reload_wish *wish, struct environment *was)
+{
+    int error;
+
+    read_files(work);
+    if (work->result == RELOAD_DONE && (error = check_together(work)) != 0)
+        fall(work, error);
+    if (work->result != RELOAD_DONE || wish->is_dry)
+        environment_use(was);
+    else
+        environment_free(was);
+}
+
 /* Reads and checks all, and changes nothing; `result`: whether there is something to do. */
 static void prepare(struct work *work, const struct reload_wish *wish, struct crew *all)
 {
+    struct environment *was;
     int error = gather_parts(work, all);
 
     if (error == 0)
         error = list_files(work, wish);
     if (error == 0)
-        read_files(work);
+        error = take_environment(wish, &was);
+    if (error == 0)
+        read_and_check(work, wish, was);
     else
         fall(work, error);
     config_stand_in(NULL, NULL, NULL, 0);
-    if (work->result == RELOAD_DONE && (error = check_together(work)) != 0)
-        fall(work, error);
 }
 
 static void forget(struct work *work)

@@ -114,5 +114,5 @@ int secret_read(const char *path, char **text, char *why, size_t size)
     say(path, error, why, size);
     free(*text);
     *text = NULL;
-    return error == -ENODATA ? -ENOENT : error;
+    return error;
 }

@@ -147,8 +147,12 @@ static bool copy_section(struct config_section *copy, const struct config_sectio
 {
     bool is_pipeline = strcmp(section->kind, "pipeline") == 0;
 
-    *copy = (struct config_section){strdup(section->kind), strdup(section->name), section->line,
-                                    calloc(section->count + 1, sizeof *copy->entries), 0};
+    *copy = (struct config_section){strdup(section->kind),
+                                    strdup(section->name),
+                                    section->line,
+                                    calloc(section->count + 1, sizeof *copy->entries),
+                                    0,
+                                    section->environment};
     if (copy->kind == NULL || copy->name == NULL || copy->entries == NULL)
         return false;
     for (size_t i = 0; i < section->count; i++) {
@@ -174,6 +178,7 @@ struct config *shards_config(const struct config *config, int64_t shard)
     snprintf(number, sizeof number, "%" PRId64, shard);
     if (copy == NULL)
         return NULL;
+    copy->environment = environment_hold(config->environment);
     copy->path = strdup(config->path);
     copy->place = config->place != NULL ? strdup(config->place) : NULL;
     copy->shard = strdup(number);

@@ -107,6 +107,7 @@ static const struct reference references[] = {
 
 struct compiler {
     struct fms_template *text;
+    const struct environment *environment;
     struct json_paths *paths;
     const char *start; /* of the text */
     const char *at;    /* the ${ being compiled */
@@ -177,7 +178,7 @@ static int template_add_literal(struct fms_template *text, const char *literal, 
 
 static int template_add_env(const struct compiler *c, const char *name, const char *fallback)
 {
-    const char *value = getenv(name);
+    const char *value = environment_get(c->environment, name);
 
     if (fallback != NULL && (value == NULL || *value == '\0'))
         value = fallback;
@@ -193,6 +194,7 @@ static int template_add_file(const struct compiler *c, const char *path, const c
     int error = secret_read(path, &text, why, sizeof why);
 
     c->text->uses_files = true;
+    error = error == -ENODATA ? -ENOENT : error;
     if (error == -ENOENT && fallback != NULL)
         return template_add_literal(c->text, fallback, strlen(fallback));
     if (error == -ENOENT)
@@ -449,9 +451,10 @@ static int template_compile_parts(struct compiler *c)
     return error != 0 ? error : template_add_literal(c->text, text, strlen(text));
 }
 
-struct fms_template *template_compile(const char *text, struct json_paths *paths, char *error, size_t size)
+struct fms_template *template_compile(const char *text, const struct environment *environment, struct json_paths *paths,
+                                      char *error, size_t size)
 {
-    struct compiler c = {.paths = paths, .start = text, .error = error, .error_size = size};
+    struct compiler c = {.environment = environment, .paths = paths, .start = text, .error = error, .error_size = size};
 
     if (size > 0)
         *error = '\0';

@@ -11,14 +11,16 @@
 #ifndef FMS_TEMPLATE_H
 #define FMS_TEMPLATE_H
 
+#include "environment.h"
 #include "fms_plugin.h"
 #include "json.h"
 
 /* Compiles; paths are added to `paths`, which must outlive the template. NULL with *error = a text like "column 9:
  * unknown reference ${jsn:...}; did you mean ${json:...}?" in `error` (any size, always terminated), or "" for ENOMEM.
- * ${env:NAME} is read here; without variable and default it is an error. So is ${file:PATH}, of a
+ * ${env:NAME} is looked up in `environment` here; without variable and default it is an error. So is ${file:PATH}, of a
  * file that is missing or empty. `paths` may be NULL where the text is known to have no ${json:...}. [any] */
-struct fms_template *template_compile(const char *text, struct json_paths *paths, char *error, size_t size);
+struct fms_template *template_compile(const char *text, const struct environment *environment, struct json_paths *paths,
+                                      char *error, size_t size);
 void template_free(struct fms_template *text);
 
 /* The text when it depends on no record (only literals, ${env} and ${file}), else NULL. */

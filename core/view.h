@@ -106,12 +106,12 @@ enum reload_result {
 };
 #define RELOAD_RESULTS (RELOAD_BAD + 1u)
 
-/* What is asked for. */
+/* What is asked for, perhaps with a file that is given: one of a pipeline, which stands in the place of the process's own of that name, in a
+ * dry reload only, or one of variables, in the place of those in use. */
 struct reload_wish {
     bool is_dry; /* only to say what would be done */
-    const char *
-        name; /* of a file that is given, and stands in the place of the process's own of that name: a dry one only; NULL: none */
-    const char *text; /* of it */
+    bool is_environment;
+    const char *name, *text; /* of the file; NULL: none */
     size_t size;
 };
 #define RELOAD_TEXT (256u << 10) /* bytes of that, at most */

@@ -847,9 +847,9 @@ static void a_file_that_is_given_is_planned(void **state)
     assert_answer(rig, false, "POST /reload?dry=1&file=c.ini", OWN "Content-Length: 3\r\n", "HTTP/1.1 403",
                   "over unix sockets only");
     assert_says(ask_with(rig, "POST /reload?file=c.ini", "x", 1), "HTTP/1.1 400", "can be planned only");
-    assert_says(ask_with(rig, "POST /reload?dry=1", "x", 1), "HTTP/1.1 400", "whose name is missing");
-    assert_says(ask_with(rig, "POST /reload", "x", 1), "HTTP/1.1 400", "whose name is missing");
-    assert_answer(rig, true, "POST /reload?dry=1&file=", OWN, "HTTP/1.1 400", "is the name of");
+    assert_says(ask_with(rig, "POST /reload?dry=1", "x", 1), "HTTP/1.1 400", "has no name");
+    assert_says(ask_with(rig, "POST /reload", "x", 1), "HTTP/1.1 400", "has no name");
+    assert_answer(rig, true, "POST /reload?dry=1&file=", OWN, "HTTP/1.1 400", "the name of what comes");
     assert_int_equal(fake.reload.starts, 3);
 }
 

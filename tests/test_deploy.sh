@@ -10,7 +10,7 @@ child=
 trap 'if [ -n "$child" ]; then kill -KILL "$child" 2>/dev/null || true; fi; rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*" >&2; cat "$work"/*.log >&2; exit 1; }
 
-sed "s|^\(Exec[A-Za-z]*=\)/usr/bin/fmspipe|\1$fmspipe|" "$root/deploy/fmspipe@.service" >"$work/fmspipe@.service"
+sed "s|^\(Exec[A-Za-z]*=+\?\)/usr/bin/fmspipe|\1$fmspipe|" "$root/deploy/fmspipe@.service" >"$work/fmspipe@.service"
 if command -v systemd-analyze >/dev/null; then
   systemd-analyze verify --man=no "$work/fmspipe@test.service" >"$work/verify.log" 2>&1 || fail "systemd does not take the unit"
   [ ! -s "$work/verify.log" ] || fail "systemd has something to say of the unit"
@@ -28,6 +28,11 @@ for line in Type=notify NotifyAccess=main "Environment=FMSPIPE_ADMIN=unix:/run/$
   grep -qxF "$line" "$work/fmspipe@.service" || fail "the unit has no $line"
 done
 grep -q '^WatchdogSec=' "$work/fmspipe@.service" || fail "the unit has no watchdog"
+
+# What was read at the start is read again by a reload, from there.
+variables=$(sed -n 's/^EnvironmentFile=//p' "$work/fmspipe@.service")
+grep -qxF "ExecReload=+$fmspipe reload --env-file=$variables unix:/run/fmspipe/%i.sock" "$work/fmspipe@.service" ||
+  fail "a reload does not read $variables again"
 
 # keeps FILE DIRECTORY: the pipeline writes into the directory that the unit and the container give it
 keeps() {

@@ -28,7 +28,7 @@ static struct bed bed_new(const char *name, size_t most, size_t fields)
     struct bed bed = {.paths = json_paths_new(), .now = 1000 * FMS_SECOND};
     char error[256] = "";
 
-    bed.name = template_compile(name, bed.paths, error, sizeof error);
+    bed.name = template_compile(name, NULL, bed.paths, error, sizeof error);
     assert_non_null(bed.name);
     bed.cache = malloc(json_cache_size(bed.paths) + 1);
     bed.fleet = fleet_new(&(struct fleet_options){bed.name, bed.paths, {items, fields}, SILENT, most, name}, error,
@@ -388,7 +388,7 @@ static void bad_options_are_named(void **state)
     static const char *const five[] = {"a", "b", "c", "d", "e"}, *const bad[] = {"a..b"};
     struct json_paths *paths = json_paths_new();
     char error[256];
-    struct fms_template *name = template_compile("${topic}", paths, error, sizeof error);
+    struct fms_template *name = template_compile("${topic}", NULL, paths, error, sizeof error);
 
     (void)state;
     assert_null(fleet_new(&(struct fleet_options){name, paths, {five, 5}, SILENT, 10, NULL}, error, sizeof error));

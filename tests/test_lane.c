@@ -1492,7 +1492,7 @@ static void add_fleet(const char *name)
 {
     char error[128] = "";
 
-    fleet_name = template_compile(name, rig.pipeline.paths, error, sizeof error);
+    fleet_name = template_compile(name, NULL, rig.pipeline.paths, error, sizeof error);
     assert_non_null(fleet_name);
     rig.pipeline.fleet = fleet_new(
         &(struct fleet_options){
@@ -2596,7 +2596,7 @@ static void fields_of_drafts(void **state)
     char error[100];
 
     (void)state;
-    speed_text = template_compile("${json:speed}", rig.pipeline.paths, error, sizeof error);
+    speed_text = template_compile("${json:speed}", NULL, rig.pipeline.paths, error, sizeof error);
     table.source_poll = poll_and_look;
     memset(&source, 0, sizeof source);
     rig_add(FMS_SOURCE, "source", table, &source);

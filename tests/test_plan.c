@@ -669,6 +669,61 @@ static void a_sink_that_does_not_open_is_not_told(void **state)
     assert_int_equal(system("rm -r queue kept"), 0);
 }
 
+static void use(const char *variables)
+{
+    struct environment *environment;
+
+    assert_int_equal(environment_parse("rig.env", variables, strlen(variables), &environment), 0);
+    environment_use(environment);
+}
+
+/* The file stays, and what it refers to changes; what is not asked for changes nothing. */
+static void another_environment_is_another_file(void **state)
+{
+    static const char file[] = NAMED
+        "drain_timeout = 100ms\nmax_in_flight = ${env:MOST}\n" SOURCE
+        "[transform check]\nplugin = filter\ncondition = speed >= ${env:LEAST}\n" VERIFY
+        "[sink far]\nplugin = mqtt_sink\nserver = tcp://127.0.0.1:1\nqos = 1\ntopic = ${env:TOPIC:-x}\n"
+        "password = ${env:PASSWORD}\n";
+
+    (void)state;
+    use("MOST=1000\nLEAST=0\nPASSWORD=hunter1");
+    start(file);
+    use("MOST=1000\nLEAST=0\nPASSWORD=hunter1\nOTHER=1");
+    assert_int_equal(change_to(file, ""), 0);
+    use("MOST=1000\nLEAST=-1\nPASSWORD=hunter1");
+    assert_int_equal(
+        change_to(file, "rig: transform check: condition speed >= ${env:LEAST} has another value: swapped\n"), 0);
+    use("MOST=77\nLEAST=-1\nPASSWORD=hunter2\nTOPIC=y");
+    assert_int_equal(change_to(file, "rig: pipeline: max_in_flight ${env:MOST} has another value: at once\n"
+                                     "rig: sink far: topic ${env:TOPIC:-x} has another value, password (a secret) has "
+                                     "another value: reopened\n"),
+                     0);
+    assert_int_equal(rig.pipeline->options.max_in_flight, 77);
+    assert_int_equal(change_to(file, ""), 0);
+    use("MOST=77\nLEAST=x y\nPASSWORD=hunter2\nTOPIC=y");
+    write_file(file);
+    assert_null(plan_make(rig.pipeline));
+    assert_said("condition");
+    use("MOST=77\nLEAST=-1\nPASSWORD=hunter2\nTOPIC=y");
+    assert_int_equal(change_to(NAMED SOURCE VERIFY, NULL), 0);
+    finish();
+    environment_use(NULL);
+    assert_null(strstr(rig.log, "hunter"));
+}
+
+/* A key that is a secret's for the plugin that goes alone, and says so neither to the one that comes nor by its name. */
+static void a_secret_of_a_plugin_that_goes_is_none_the_less_one(void **state)
+{
+    (void)state;
+    start(NAMED SOURCE VERIFY "[sink out]\nplugin = secretive\npin = hunter2\n");
+    assert_int_equal(change_to(NAMED SOURCE VERIFY "[sink out]\nplugin = null_sink\n",
+                               "rig: sink out: plugin secretive -> null_sink, pin (a secret) -> (not set): reopened\n"),
+                     0);
+    finish();
+    assert_null(strstr(rig.log, "hunter"));
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -689,8 +744,13 @@ int main(void)
         CASE(its_time_changes),
         CASE(its_source_is_told_whether_sinks_are_durable),
         CASE(a_sink_that_does_not_open_is_not_told),
+        CASE(another_environment_is_another_file),
+        CASE(a_secret_of_a_plugin_that_goes_is_none_the_less_one),
     };
+    const char *path = getenv("FMSPIPE_PLUGIN_PATH");
+    char paths[4096];
 
-    loader_search(getenv("FMSPIPE_PLUGIN_PATH"));
+    snprintf(paths, sizeof paths, "%s:" TEST_PLUGINS, path != NULL ? path : TEST_PLUGINS);
+    loader_search(paths);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

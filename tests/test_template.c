@@ -43,7 +43,7 @@ static struct expansion compile(const char *text)
     struct expansion x = {.paths = json_paths_new()};
     char error[256];
 
-    x.text = template_compile(text, x.paths, error, sizeof error);
+    x.text = template_compile(text, NULL, x.paths, error, sizeof error);
     assert_string_equal(error, "");
     assert_non_null(x.text);
     x.cache = calloc(1, sizeof *x.cache + json_cache_size(x.paths));
@@ -267,7 +267,7 @@ static void the_buffer_grows_and_stays(void **state)
 static void json_once_for_all(void **state)
 {
     struct expansion x = compile("${json:id}");
-    struct fms_template *other = template_compile("${json:speed}", x.paths, (char[64]){0}, 64);
+    struct fms_template *other = template_compile("${json:speed}", NULL, x.paths, (char[64]){0}, 64);
 
     (void)state;
     assert_int_equal(json_paths_count(x.paths), 2);
@@ -428,10 +428,10 @@ static void compile_errors(void **state)
     (void)state;
     unsetenv("FMS_TEST_UNSET");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        assert_null(template_compile(cases[i][0], paths, error, sizeof error));
+        assert_null(template_compile(cases[i][0], NULL, paths, error, sizeof error));
         error[strlen(cases[i][1])] = '\0';
         assert_string_equal(error, cases[i][1]);
-        assert_null(template_compile(cases[i][0], paths, small, sizeof small));
+        assert_null(template_compile(cases[i][0], NULL, paths, small, sizeof small));
         assert_int_equal(strlen(small), 9);
         assert_memory_equal(small, error, 9);
     }

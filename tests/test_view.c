@@ -904,7 +904,7 @@ static void the_age_of_data_is_by_the_time_that_it_names(void **state)
     char error[64];
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct fms_template *time = template_compile(cases[i].time, rig.pipeline.paths, error, sizeof error);
+        struct fms_template *time = template_compile(cases[i].time, NULL, rig.pipeline.paths, error, sizeof error);
 
         assert_non_null(time);
         rig.pipeline.options.time = time;

@@ -57,7 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     payload[rest] = '\0';
 
     memset(error, 'x', sizeof error);
-    compiled = template_compile(text, paths, error, sizeof error);
+    compiled = template_compile(text, NULL, paths, error, sizeof error);
     require(memchr(error, '\0', sizeof error) != NULL);
     require((compiled == NULL) == (strncmp(error, "column ", 7) == 0));
     if (compiled != NULL)
