@@ -107,7 +107,9 @@ static int no_address(const struct http *http)
 {
     const struct client_host *host = http->host;
 
-    if (host->count > 0 && strcmp(host->command, "tap") != 0 && strcmp(host->command, "plan") != 0)
+    if (host->count > 0 && strcmp(host->command, "plan") == 0)
+        return misused(http, "plan takes the address of a process, unix:/path/of/socket, behind", host->words[0]);
+    if (host->count > 0 && strcmp(host->command, "tap") != 0)
         return misused(http, NO_ADDRESS, host->words[0]);
     return misused(http,
                    "there is no address: give that of --admin, unix:/path/of/socket or host:port, or set FMSPIPE_ADMIN",
@@ -205,6 +207,8 @@ static void why_not_connected(const struct http *http, CURL *request, char *text
     curl_easy_getinfo(request, CURLINFO_OS_ERRNO, &error);
     if (error == EACCES || error == EPERM)
         snprintf(text, size, "%s may not be used by you: be the user that fmspipe runs as", http->address);
+    else if (http->socket != NULL && is_file(http->socket))
+        snprintf(text, size, "%s is no socket: an address is what --admin says of a process", http->address);
     else
         snprintf(text, size, "nobody listens at %s: does fmspipe run, with --admin=%s%s?", http->address,
                  *http->address != '/' ? "" : "unix:", http->address);
@@ -249,7 +253,7 @@ void http_refusal(const struct http *http, long status, const char *body, char *
         snprintf(text, size, "%s: %s", http->address,
                  http->credentials == NULL ? "it wants a password: give --admin-password-file"
                                            : "it does not take the password of --admin-password-file");
-    else if (status == 404 && *said == '\0')
+    else if (status == 405 || (status == 404 && *said == '\0'))
         snprintf(text, size, "what answers at %s is no fmspipe, or an older one: it does not know what was asked",
                  http->address);
     else if (*said != '\0' && (status < 500 || status == 503))

@@ -87,6 +87,12 @@ touch hang
 expect 1 health "$here"
 said err 'has not answered within 5 s'
 rm hang
+expect 1 health "unix:$work/wrong"
+said err 'is no socket: an address is what --admin says of a process'
+printf '405\nthis can be looked at only\n' >reload
+expect 1 reload "$here"
+said err 'is no fmspipe, or an older one'
+rm reload
 
 # 3. status: text, or the document in one line; its exit status is readiness.
 cat >status <<'END'

@@ -111,7 +111,7 @@ said err 'ours/none.ini: cannot be read: No such file'
 asked 2 plan ours "$here"
 said err 'ours: cannot be read: Is a directory'
 asked 2 plan $new
-said err 'there is no address'
+said err "plan takes the address of a process, unix:/path/of/socket, behind: $new"
 asked 2 plan "$here" $new
 said err "the address stands last, with nothing behind it: $new"
 asked 2 plan $new $new "$here"
@@ -120,6 +120,10 @@ asked 2 plan $new 127.0.0.1:80
 said err 'over a unix socket only'
 asked 1 plan $new "unix:$work/nobody"
 said err "nobody listens at unix:$work/nobody"
+asked 2 reload ./$new
+said err "an address is unix:/path/of/socket or host:port, not: ./$new"
+asked 1 plan "unix:$new"
+said err "unix:$new is no socket"
 asked 2 reload $new "$here"
 said err 'fmspipe plan FILE ADDRESS tells what another one would change'
 pipeline 'speed >= 0' >$new

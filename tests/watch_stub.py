@@ -3,7 +3,7 @@
 
   watch_stub.py SOCKET FOLDER
 
-A GET of /status answers with FOLDER/status, of /livez with FOLDER/livez, and so on; the first line of a file is the HTTP status. An event
+A GET, or a POST, of /status answers with FOLDER/status, of /livez with FOLDER/livez, and so on; the first line of a file is the HTTP status. An event
 stream sends FOLDER/status anew each 100 ms while FOLDER/events is there; /tap sends the lines of FOLDER/tap. FOLDER/hang: no answer at
 all. FOLDER/foreign: answers are of a type that fmspipe does not have. FOLDER/password: what Authorization must be. Each request is noted in FOLDER/requests."""
 import base64
@@ -64,6 +64,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with open(path(name), "rb") as file:
             status, body = file.read().split(b"\n", 1)
         return self.answer(int(status), body, "application/x-ndjson" if name == "tap" else "text/plain")
+
+
+    do_POST = do_GET
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
