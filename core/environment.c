@@ -20,7 +20,7 @@ struct variable {
 };
 
 struct environment {
-    unsigned holders; /* but the first */
+    _Atomic unsigned holders; /* but the first */
     size_t count;
     struct variable *variables;
 };

@@ -1,7 +1,6 @@
 /* environment.h - what ${env:NAME} stands for: a variable of the file that --env-file names, or else one of the process.
  *
- * Those of the process are what it was started with; the file is read again with the pipeline files. All functions but environment_get:
- * [control]. */
+ * Those of the process are what it was started with; the file is read again with the pipeline files. [control], but where it is said. */
 #ifndef FMS_ENVIRONMENT_H
 #define FMS_ENVIRONMENT_H
 
@@ -25,6 +24,7 @@ int environment_parse(const char *name, const char *text, size_t size, struct en
 void environment_use(struct environment *take);
 struct environment *environment_in_use(void);
 
+/* [any] */
 struct environment *environment_hold(struct environment *environment);
 void environment_free(struct environment *environment);
 
