@@ -21,6 +21,7 @@ struct plan {
         *again[PIPELINE_MAX_STAGES]; /* by place in `next`: as the running one's, should it not open; NULL: no need */
     struct stage *told[2]; /* the source once more, to be told whether sinks are durable, and for should that not open;
                               NULL: that stays as it is */
+    struct stage *goes, *comes; /* the only sink that goes, and the only one that comes, in its place; NULL: others */
 };
 
 /* ---------------------------------------------------------------------------------------------------------- comparing */
@@ -33,6 +34,33 @@ static struct stage *counterpart(const struct pipeline *pipeline, const struct s
             return pipeline->stages[i];
     }
     return NULL;
+}
+
+/* The one sink that the other has not; NULL: there is none, or several. */
+static struct stage *only_sink(const struct pipeline *pipeline, const struct pipeline *other)
+{
+    struct stage *only = NULL;
+    size_t n = 0;
+
+    for (size_t i = 0; i < pipeline->sink_count; i++) {
+        if (counterpart(other, pipeline->sinks[i]) != NULL)
+            continue;
+        only = pipeline->sinks[i];
+        n++;
+    }
+    return n == 1 ? only : NULL;
+}
+
+/* What runs in whose place it comes, and the other way round; NULL: there is none. A sink that is renamed is to have what waits for the
+ * old one, in order. */
+static struct stage *old_of(const struct plan *plan, const struct stage *stage)
+{
+    return stage == plan->comes ? plan->goes : counterpart(plan->running, stage);
+}
+
+static struct stage *new_of(const struct plan *plan, const struct stage *stage)
+{
+    return stage == plan->goes ? plan->comes : counterpart(plan->next, stage);
 }
 
 static const char *value_of(const struct config_section *section, const char *key)
@@ -89,6 +117,16 @@ static void print_difference(const struct stage *old, const struct stage *stage,
         fputs("the order of its lines", out);
 }
 
+static void print_change(const struct stage *old, const struct stage *stage, FILE *out)
+{
+    bool is_same = config_is_same(old->section, stage->section), is_renamed = strcmp(old->name, stage->name) != 0;
+
+    if (is_renamed)
+        fprintf(out, "in the place of %s%s", old->name, is_same ? "" : ", ");
+    if (!is_renamed || !is_same)
+        print_difference(old, stage, old->section, stage->section, out);
+}
+
 static size_t place_of(const struct pipeline *pipeline, const struct stage *transform)
 {
     size_t place = 0;
@@ -130,7 +168,7 @@ size_t plan_print(const struct plan *plan, FILE *out)
         n++;
     }
     for (size_t i = 0; i < next->stage_count; i++) {
-        const struct stage *stage = next->stages[i], *old = counterpart(running, stage);
+        const struct stage *stage = next->stages[i], *old = old_of(plan, stage);
 
         if (!stage->is_new && stage == next->source && plan->told[0] != NULL) {
             fprintf(out, "%s: %s: its sinks have for good what they take: %s: reopened\n", running->options.name,
@@ -141,7 +179,7 @@ size_t plan_print(const struct plan *plan, FILE *out)
             continue;
         fprintf(out, "%s: %s: ", running->options.name, stage->name);
         if (old != NULL)
-            print_difference(old, stage, old->section, stage->section, out);
+            print_change(old, stage, out);
         fprintf(out, "%s\n", old == NULL ? "comes" : stage->host.role == FMS_TRANSFORM ? ": swapped" : ": reopened");
         n++;
     }
@@ -150,7 +188,7 @@ size_t plan_print(const struct plan *plan, FILE *out)
         n++;
     }
     for (size_t i = 0; i < running->stage_count; i++) {
-        if (counterpart(next, running->stages[i]) != NULL)
+        if (new_of(plan, running->stages[i]) != NULL)
             continue;
         fprintf(out, "%s: %s: goes\n", running->options.name, running->stages[i]->name);
         n++;
@@ -185,7 +223,7 @@ static bool is_single(const struct stage *stage)
 static int make_again(struct plan *plan)
 {
     for (size_t i = 0; i < plan->next->stage_count; i++) {
-        const struct stage *stage = plan->next->stages[i], *old = counterpart(plan->running, stage);
+        const struct stage *stage = plan->next->stages[i], *old = old_of(plan, stage);
 
         if (!is_single(stage) || old == NULL)
             continue;
@@ -209,6 +247,15 @@ static int make_told(struct plan *plan)
     return make_again(plan);
 }
 
+/* 0 or a negative errno, logged. */
+static int prepare_stages(struct plan *plan)
+{
+    plan->goes = only_sink(plan->running, plan->next);
+    plan->comes = plan->goes != NULL ? only_sink(plan->next, plan->running) : NULL;
+    plan->goes = plan->comes != NULL ? plan->goes : NULL;
+    return make_told(plan);
+}
+
 struct plan *plan_make(struct pipeline *running)
 {
     struct plan *plan = calloc(1, sizeof *plan);
@@ -221,7 +268,7 @@ struct plan *plan_make(struct pipeline *running)
     plan->running = running;
     plan->next = pipeline_load_beside(running);
     if (plan->next != NULL)
-        error = make_told(plan);
+        error = prepare_stages(plan);
     else if (errno > 0)
         error = -errno;
     if (error == 0)
@@ -341,7 +388,7 @@ static int change_sinks(struct doing *doing)
     int error = 0;
 
     for (size_t i = 0; i < pipeline_slots(doing->next); i++) {
-        struct stage *sink = doing->next->sinks[i], *old = counterpart(doing->running, sink);
+        struct stage *sink = doing->next->sinks[i], *old = old_of(doing->plan, sink);
 
         if (!sink->is_new) /* it stays, or has joined */
             continue;
@@ -383,8 +430,7 @@ static void remove_sinks(struct doing *doing)
         struct stage *sink = doing->were[i];
         size_t left;
 
-        if ((sink->host.role != FMS_SINK && sink->host.role != FMS_DEAD_LETTER) ||
-            counterpart(doing->next, sink) != NULL)
+        if ((sink->host.role != FMS_SINK && sink->host.role != FMS_DEAD_LETTER) || new_of(doing->plan, sink) != NULL)
             continue;
         left = change_remove_sink(doing->running, sink, clock_now() + doing->running->options.drain_timeout);
         if (left > 0)
@@ -468,7 +514,7 @@ int plan_apply(struct plan *plan)
     doing.transform_count = running->transform_count;
     memcpy(doing.transforms, running->transforms, sizeof doing.transforms);
     for (size_t i = 0; i < pipeline_slots(plan->next); i++) {
-        if (counterpart(running, plan->next->sinks[i]) == NULL)
+        if (old_of(plan, plan->next->sinks[i]) == NULL)
             doing.joining[doing.join_count++] = plan->next->sinks[i];
     }
     doing.until = clock_now() + running->options.drain_timeout;

@@ -291,6 +291,10 @@ elsewhere_reloaded() {
   flows
 }
 
+# A sink gets another name: what waits for the old one is the new one's, and comes first.
+case_reload_renamed() { start_bridge; begin bridge; each reloaded_while_running other_name; }
+other_name() { echo "s/^\[sink .*/[sink kafka$RANDOM]/"; }
+
 # Both halves, while the spool fills and while it is worked off.
 case_reload_spool() { with_drain out 1s; start_in; start_out; begin in; each spool_reloaded; }
 spool_reloaded() {
