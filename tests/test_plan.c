@@ -1,10 +1,12 @@
 /* test_plan.c - a pipeline's file changes while it runs, with plugins as they are shipped: what is planned, and what becomes of it. */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -293,6 +295,33 @@ static void a_sink_that_is_renamed_has_what_waits_for_the_old_one(void **state)
     finish_counted(&delivered);
     assert_int_equal(read_numbered("out", last), delivered);
     assert_int_equal(unlink("out"), 0);
+}
+
+/* A file may grow no more, as on a full disk: the lines that it could not take are the first of the next one. */
+static void what_a_full_disk_does_not_take_goes_to_another(void **state)
+{
+    static const char full[] = NAMED "drain_timeout = 100ms\n" SLOW "[sink out]\nplugin = file\npath = full\n",
+                      other[] = NAMED "drain_timeout = 100ms\n" SLOW "[sink out]\nplugin = file\npath = other\n";
+    struct rlimit limit, small = {.rlim_cur = 65536};
+    unsigned long last[10] = {0};
+    uint64_t delivered;
+
+    (void)state;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small.rlim_max = limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    start(full);
+    while (!is_said("File too large"))
+        usleep(1000);
+    delivered = counts().delivered;
+    assert_int_equal(change_to(other, "rig: sink out: path full -> other: reopened\n"), 0);
+    while (counts().delivered == delivered)
+        usleep(1000);
+    finish_counted(&delivered);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_int_equal(read_numbered("full", last) + read_numbered("other", last), delivered);
+    assert_int_equal(unlink("full") + unlink("other"), 0);
 }
 
 #define REJECT  "[transform check]\nplugin = fms_check\nfield.speed = number 0 to 10\n"
@@ -793,6 +822,7 @@ int main(void)
         CASE(each_kind_of_change_is_planned_and_done),
         CASE(an_order_of_transforms_is_a_change),
         CASE(a_sink_that_is_renamed_has_what_waits_for_the_old_one),
+        CASE(what_a_full_disk_does_not_take_goes_to_another),
         CASE(dead_letters_come_and_go_while_they_are_written),
         CASE(what_is_about_to_end_is_not_changed),
         CASE(nothing_is_lost_or_overtaken),
