@@ -496,10 +496,10 @@ static void config_check_entries(struct config_parser *parser, const struct conf
 static void config_check_sections(struct config_parser *parser)
 {
     const struct config *config = parser->config;
-    const struct config_section **sorted = calloc(config->count, sizeof *sorted);
+    const struct config_section **sorted = calloc(config->count + 1, sizeof *sorted); /* of none, too */
 
     if (sorted == NULL) {
-        parser->enomem = config->count > 0;
+        parser->enomem = true;
         return;
     }
     for (size_t i = 0; i < config->count; i++)

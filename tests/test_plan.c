@@ -334,7 +334,7 @@ static void dead_letters_come_and_go_while_they_are_written(void **state)
     (void)state;
     start(NAMED SOURCE REJECT NONE LETTERS);
     await_more(100);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 5; i++) {
         assert_int_equal(change_to(NAMED "on_reject = drop\n" SOURCE REJECT NONE,
                                    "rig: pipeline: on_reject (not set) -> drop: at once\nrig: dead_letter: goes\n"),
                          0);
