@@ -155,8 +155,8 @@ reload() {
 # What is changed, each time to something else.
 other_filter() { echo "s/^condition = .*/condition = speed >= -$((RANDOM % 100)).$RANDOM/"; }
 other_map() { echo "s/^drop = .*/drop = none$RANDOM/"; }
-other_sink() { echo "/^kafka.linger.ms/d; s/^profile = .*/&\nkafka.linger.ms = $((RANDOM % 20)).$RANDOM/"; }
-other_source() { echo "/^keepalive/d; s/^clean_start = .*/&\nkeepalive = $((RANDOM % 1000 + 5))s/"; }
+other_sink() { printf '%s\n' "/^kafka.linger.ms/d; s/^profile = .*/&\nkafka.linger.ms = $((RANDOM % 20)).$RANDOM/"; }
+other_source() { printf '%s\n' "/^keepalive/d; s/^clean_start = .*/&\nkeepalive = $((RANDOM % 1000 + 5))s/"; }
 other_any() {
   local kinds=(filter map sink source)
   "other_${kinds[$((${1:-RANDOM} % 4))]}"
@@ -287,6 +287,7 @@ elsewhere_reloaded() {
   pause 100 1500
   reload bridge '/^\[sink kafka\]/,/^topic/s/^brokers = .*/brokers = 127.0.0.1:1/'
   pause 500 4000
+  # shellcheck disable=SC2016 # it is fmspipe's
   reload bridge '/^\[sink kafka\]/,/^topic/s/^brokers = .*/brokers = ${env:FMS_KAFKA}/'
   flows
 }
