@@ -293,8 +293,17 @@ elsewhere_reloaded() {
 }
 
 # A sink gets another name: what waits for the old one is the new one's, and comes first.
-case_reload_renamed() { start_bridge; begin bridge; each reloaded_while_running other_name; }
-other_name() { echo "s/^\[sink .*/[sink kafka$RANDOM]/"; }
+case_reload_renamed() { start_bridge; begin bridge; each renamed_reloaded; }
+renamed_reloaded() {
+  pause 100 1500
+  ctl kafka slow # so that something waits
+  pause 1500 3000
+  ask bridge "s/^\[sink .*/[sink kafka$RANDOM]/"
+  pause 2000 3000
+  ctl kafka heal
+  until_true 60 "a reload" logged bridge 'reloaded$' $((round + 1))
+  flows
+}
 
 # Both halves, while the spool fills and while it is worked off.
 case_reload_spool() { with_drain out 1s; start_in; start_out; begin in; each spool_reloaded; }
