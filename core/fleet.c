@@ -666,7 +666,7 @@ static void vehicle_copy(struct fleet *fleet, const struct vehicle *from, const 
 void fleet_follow(struct fleet *fleet, const struct fleet *old)
 {
     size_t count = OWN(old->count), skipped = count > fleet->options.most ? count - fleet->options.most : 0;
-    size_t fields[FLEET_FIELDS];
+    size_t fields[FLEET_FIELDS] = {0};
 
     PUT(fleet->unnamed, OWN(old->unnamed));
     PUT(fleet->untracked, OWN(old->untracked));
