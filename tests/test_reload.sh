@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The file of a pipeline changes while it runs: who asks for that, what is said, and that no record is lost, repeated or out of order.
 #   test_reload.sh FMSPIPE
+# shellcheck disable=SC2016 # ${...} of pipeline files
 set -euo pipefail
 bin=$(cd "$(dirname "$1")" && pwd)
 tests=$(cd "$(dirname "$0")" && pwd)
@@ -211,12 +212,12 @@ until_true 30 "there is a tap" test -s tapped
 own 'name = other'
 said out 'fleet: pipeline: name (not set) -> other: at once'
 until_true 30 "it is known as other" shows '.name == "other" and .counts.received >= '"$before"
-get metrics >metrics
-grep -q 'fmspipe_records_received_total{pipeline="other"}' metrics || fail "/metrics does not tell of other"
-! grep -q 'pipeline="fleet"' metrics || fail "/metrics tells of fleet"
+get metrics >seen
+grep -q 'fmspipe_records_received_total{pipeline="other"}' seen || fail "/metrics does not tell of other"
+! grep -q 'pipeline="fleet"' seen || fail "/metrics tells of fleet"
 [ "$(get 'history?pipeline=other' | jq '.time | length > 0')" = true ] || fail "its history is gone: $(get 'history?pipeline=other')"
-taps=$(wc -l <tapped)
-until_true 30 "the tap goes on" eval '[ "$(wc -l <tapped)" -gt "$taps" ]'
+more_than() { [ "$(wc -l <"$1")" -gt "$2" ]; }
+until_true 30 "the tap goes on" more_than tapped "$(wc -l <tapped)"
 kill "$tap"
 wait "$tap" || true
 own 'name = other' 'time = ${json:timestamp}' 'vehicle = ${json:vehicle_id}' 'vehicle_fields = speed'
@@ -228,7 +229,8 @@ own 'name = other' 'vehicle = ${json:vehicle_id}' 'vehicle_fields = rpm, speed' 
 [ "$(vehicles | jq '.silent_after == 300 and .limit == 50 and .total == 20 and .fields == ["rpm", "speed"]')" = true ] ||
   fail "its vehicles: $(vehicles)"
 [ "$(known)" -ge "$before" ] || fail "of $before records of vehicles $(known) are known"
-until_true 30 "the new field is looked at" eval '[ "$(vehicles | jq "[.vehicles[].fields.rpm] | all")" = true ]'
+tell_rpm() { [ "$(vehicles | jq '[.vehicles[].fields.rpm] | all')" = true ]; }
+until_true 30 "the new field is looked at" tell_rpm
 own 'name = other' 'vehicle = ${key}x'
 [ "$(vehicles | jq '[.vehicles[].vehicle | endswith("x")] | all')" = true ] || fail "other vehicles: $(vehicles)"
 before=$(received)
