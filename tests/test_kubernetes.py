@@ -114,7 +114,7 @@ def size(text):
 
 
 def check_stop(name, pod):
-    closing = int(re.search(r"^#define CLOSE_PATIENCE +\((\d+) \* FMS_SECOND\)", read("core/runner.c"), re.M).group(1))
+    closing = int(re.search(r"^#define CREW_PATIENCE +\((\d+) \* FMS_SECOND\)", read("core/crew.h"), re.M).group(1))
     default = re.search(r'drain_timeout, "(\w+)"', read("core/assemble.c")).group(1)
     drain = max(map(seconds, pod.options("drain_timeout") or [default]))
     holds(pod.spec["terminationGracePeriodSeconds"] > drain + closing,
