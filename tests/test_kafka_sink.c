@@ -1219,7 +1219,7 @@ static void test_new_topics_are_created(void **state)
     fake_close(f);
 }
 
-/* A topic that is deleted costs no record, and is made anew as the options say. */
+/* A topic that is deleted costs no record, and is made anew as the options say: it is not one more. */
 static void test_deleted_topic_comes_back(void **state)
 {
     struct cluster *cluster = *state;
@@ -1230,7 +1230,8 @@ static void test_deleted_topic_comes_back(void **state)
     for (size_t i = 0; i < 2; i++) {
         struct fake *f = fake_open(
             "kafka_sink", FMS_SINK,
-            cluster_ini(cluster, "topic = %s\npartitions = 3\nkafka.topic.metadata.refresh.interval.ms = 100\n",
+            cluster_ini(cluster,
+                        "topic = %s\npartitions = 3\ntopics_max = 1\nkafka.topic.metadata.refresh.interval.ms = 100\n",
                         topics[i]));
 
         fake_add(f, name, "k", "0");

@@ -279,6 +279,7 @@ static void topic_try(struct topics *topics, struct topic *topic)
 
 static void topic_is_there(struct topics *topics, struct topic *topic)
 {
+    topic->was_there = true;
     if (topic->state == TOPIC_ASKED)
         topic_enter(topics, topic, TOPIC_THERE);
 }
@@ -562,15 +563,28 @@ static bool ask_limits(struct topics *topics, int64_t now)
     return true;
 }
 
+/* Refuses those of the chosen that would be more than may be created; how many are left. */
+static size_t refuse_excess(struct topics *topics, struct topic **chosen, size_t count)
+{
+    int64_t room = topics->max - topics->created;
+    size_t left = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (chosen[i]->was_there || room-- > 0)
+            chosen[left++] = chosen[i];
+        else
+            topic_refuse(topics, chosen[i], "it is not there, and this run has created as many as topics_max allows");
+    }
+    return left;
+}
+
 static bool ask_creation(struct topics *topics, int64_t now)
 {
     struct topic *chosen[CREATED_MOST];
     rd_kafka_NewTopic_t *creations[CREATED_MOST];
-    size_t n = topics_gather(topics, WANT_CREATION, chosen, CREATED_MOST, now);
+    size_t n = refuse_excess(topics, chosen, topics_gather(topics, WANT_CREATION, chosen, CREATED_MOST, now));
     rd_kafka_AdminOptions_t *options;
 
-    while (n > 0 && topics->created + (int64_t)n > topics->max)
-        topic_refuse(topics, chosen[--n], "it is not there, and this run has created as many as topics_max allows");
     if (n == 0)
         return false;
     options = ask_options(topics, RD_KAFKA_ADMIN_OP_CREATETOPICS);

@@ -30,8 +30,9 @@ struct topic_limits {
 struct topic {
     enum topic_state state;
     enum topic_want want;
-    bool is_asked; /* in the request that is under way */
-    bool is_fixed; /* the same for all records: never refused, never forgotten */
+    bool is_asked;  /* in the request that is under way */
+    bool is_fixed;  /* the same for all records: never refused, never forgotten */
+    bool was_there; /* brokers have said so: it is made again where others say that it is not, and is none more */
     rd_kafka_topic_t *handle;
     size_t waiting;    /* records of it that wait */
     uint64_t pass;     /* of the waiting ones, in which one had to go on waiting */
