@@ -657,7 +657,7 @@ static void test_partitions_that_are_gone_have_no_lag(void **state)
 
 /* -------------------------------------------------------------------------------------------------- where it begins */
 
-#define REFRESH "kafka.topic.metadata.refresh.interval.ms = 1000\n"
+#define REFRESH "kafka.topic.metadata.refresh.interval.ms = 2000\n" /* see test_late_topic_is_found */
 
 static struct fake *open_start(struct cluster *cluster, const char *topic, const char *group, const char *start)
 {
