@@ -477,10 +477,10 @@ static int config_order_sections(const void *a, const void *b)
 
 static void config_check_entries(struct config_parser *parser, const struct config_section *section)
 {
-    const struct config_entry **sorted = calloc(section->count, sizeof *sorted);
+    const struct config_entry **sorted = calloc(section->count + 1, sizeof *sorted);
 
     if (sorted == NULL) {
-        parser->enomem = section->count > 0;
+        parser->enomem = true;
         return;
     }
     for (size_t i = 0; i < section->count; i++)
