@@ -803,9 +803,9 @@ static const char *unique_value(const struct stage *stage, const struct fms_opti
 }
 
 /* Warns if a stage before this one has the same value for an option of the same `unique` word; of stages that run already, and stay,
- * that was said. */
-static void check_unique(struct pipeline *const *pipelines, size_t count, const struct stage *stage,
-                         const struct fms_option *option)
+ * that was said: these are not of the pipelines that are to take the place of theirs. */
+static void check_unique(struct pipeline *const *pipelines, size_t count, const struct pipeline *pipeline,
+                         const struct stage *stage, const struct fms_option *option)
 {
     const char *value = unique_value(stage, option);
 
@@ -818,7 +818,7 @@ static void check_unique(struct pipeline *const *pipelines, size_t count, const 
                 return;
             for (; its != NULL && its->name != NULL; its++) {
                 if (its->unique == NULL || strcmp(its->unique, option->unique) != 0 ||
-                    (pipelines[i]->running != NULL && !stage->is_new && !other->is_new) ||
+                    (stage->pipeline != pipeline && other->pipeline != pipelines[i]) ||
                     unique_value(other, its) == NULL || strcmp(unique_value(other, its), value) != 0)
                     continue;
                 fms_advise(&stage->host, option->name,
@@ -877,7 +877,7 @@ int pipeline_check_together(struct pipeline *const *pipelines, size_t count)
 
             for (; option != NULL && option->name != NULL; option++) {
                 if (option->unique != NULL && option->type == FMS_STRING && unique_value(stage, option) != NULL)
-                    check_unique(pipelines, count, stage, option);
+                    check_unique(pipelines, count, pipelines[i], stage, option);
             }
         }
     }
