@@ -211,14 +211,16 @@ static int place_stage(struct pipeline *pipeline, const struct config_section *s
     return 0;
 }
 
-/* The stage of a running pipeline that says the same; NULL: there is none. */
+/* The stage of a running pipeline that says the same, of files that hold the same; NULL: there is none. */
 static struct stage *same_stage(const struct pipeline *running, const struct config_section *section)
 {
     for (size_t i = 0; running != NULL && i < running->stage_count; i++) {
         const struct config_section *its = running->stages[i]->section;
 
         if (strcmp(its->kind, section->kind) == 0 && strcmp(its->name, section->name) == 0)
-            return config_is_same(its, section) ? running->stages[i] : NULL;
+            return config_is_same(its, section) && !options_have_changed(running->stages[i]->memory)
+                       ? running->stages[i]
+                       : NULL;
     }
     return NULL;
 }
@@ -648,7 +650,8 @@ struct stage *stage_remake(struct pipeline *next, const struct stage *stage)
     again->host.durable_sinks = stage->host.durable_sinks;
     json_paths_user(next->paths, UINT64_C(1) << index);
     again->is_copy = true;
-    if (options_fill(table->options, stage->host.role, table->name, stage->config, stage->section, next->paths,
+    if (options_as_then(again->memory, stage->memory) == 0 &&
+        options_fill(table->options, stage->host.role, table->name, stage->config, stage->section, next->paths,
                      again->memory, again->instance) == 0 &&
         (table->check == NULL || stage_result(again, "check", table->check(again->instance, &again->host)) == 0)) {
         again->is_copy = false;

@@ -36,11 +36,14 @@ struct options_source {
     const char **field;
     char *now, *before;       /* what the field holds, and did */
     char fault[OPTIONS_TEXT]; /* why it cannot be read any more; "": it can */
+    _Atomic bool is_renewed;  /* by the plugin */
 };
 
 struct options_memory {
     struct options_block *blocks;
     struct options_source *sources;
+    struct secret_note *notes; /* what files held that values were read from, */
+    bool is_then;              /* or are to be */
 };
 
 struct options_memory *options_memory_new(void)
@@ -68,6 +71,7 @@ void options_memory_free(struct options_memory *memory)
         memory->sources = source->next;
         options_source_free(source);
     }
+    secret_notes_free(memory->notes);
     while (memory->blocks != NULL) {
         struct options_block *block = memory->blocks;
 
@@ -838,9 +842,11 @@ int options_fill(const struct fms_option *table, enum fms_role role, const char 
         if ((plugin == NULL || strcmp(section->entries[i].key, "plugin") != 0) &&
             options_find(filler.table, role, section->entries[i].key) == NULL)
             options_unknown(&filler, &section->entries[i]);
+    secret_note(&memory->notes, memory->is_then);
     for (const struct fms_option *option = filler.table; option->name != NULL; option++)
         if (options_has_role(option, role))
             options_fill_option(&filler, option);
+    secret_note(NULL, false);
     if (filler.errors > OPTIONS_ERRORS)
         log_config(FMS_LOG_ERROR, config->path, section->line, "and %u more errors in this section",
                    filler.errors - OPTIONS_ERRORS);
@@ -914,6 +920,7 @@ int options_renew(struct options_memory *memory, const struct fms_host *host, co
 
     if (source == NULL)
         return -ENOENT;
+    source->is_renewed = true;
     text = options_read(source, why, sizeof why);
     if (text == NULL && *why == '\0')
         return 0;
@@ -927,4 +934,35 @@ int options_renew(struct options_memory *memory, const struct fms_host *host, co
     *source->field = source->now = text;
     fms_info(host, "%s has changed in its file", key);
     return 1;
+}
+
+/* Whether only those values have it that the plugin reads again by itself. */
+static bool options_are_renewed(const struct options_memory *memory, const char *path)
+{
+    bool are_renewed = false;
+
+    for (struct options_source *source = memory->sources; source != NULL; source = source->next) {
+        if (strstr(source->text, path) == NULL)
+            continue;
+        if (!source->is_renewed)
+            return false;
+        are_renewed = true;
+    }
+    return are_renewed;
+}
+
+bool options_have_changed(const struct options_memory *memory)
+{
+    for (const struct secret_note *note = memory->notes; note != NULL; note = note->next) {
+        if (!options_are_renewed(memory, note->path) && secret_has_changed(note))
+            return true;
+    }
+    return false;
+}
+
+int options_as_then(struct options_memory *memory, const struct options_memory *then)
+{
+    memory->notes = secret_notes_copy(then->notes);
+    memory->is_then = true;
+    return memory->notes != NULL || then->notes == NULL ? 0 : -ENOMEM;
 }

@@ -21,6 +21,12 @@ int options_fill(const struct fms_option *table, enum fms_role role, const char 
                  const struct config_section *section, struct json_paths *paths, struct options_memory *memory,
                  void *instance);
 
+/* Whether a file that a value was read from holds something else now, but for what the plugin reads again by itself (options_renew).
+ * [control] */
+bool options_have_changed(const struct options_memory *memory);
+/* What is filled from now on has from files what they held when that was filled. 0 or -ENOMEM. */
+int options_as_then(struct options_memory *memory, const struct options_memory *then);
+
 /* Whether the table has an option for this key in that role. */
 bool options_has(const struct fms_option *table, enum fms_role role, const char *key);
 

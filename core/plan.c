@@ -114,7 +114,7 @@ static void print_difference(const struct stage *old, const struct stage *stage,
             print_key(old, stage, was->entries[i].key, was->entries[i].value, NULL, out, &n);
     }
     if (n == 0)
-        fputs("the order of its lines", out);
+        fputs(config_is_same(was, is) ? "what its files hold" : "the order of its lines", out);
 }
 
 static void print_change(const struct stage *old, const struct stage *stage, FILE *out)

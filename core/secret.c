@@ -12,6 +12,9 @@
 
 #define ATTEMPTS 8 /* at a file that is being written */
 
+static _Thread_local struct secret_note **noted; /* NULL: nothing is */
+static _Thread_local bool is_as_noted;           /* what is there is not read anew */
+
 /* What fills `to`, or all that there is. -1: errno says why not. */
 static ssize_t read_all(int fd, char *to, size_t size)
 {
@@ -99,7 +102,7 @@ static void say(const char *path, int error, char *why, size_t size)
     snprintf(why, size, "the file %s cannot be read: %s", path, strerror(-error));
 }
 
-int secret_read(const char *path, char **text, char *why, size_t size)
+static int read_now(const char *path, char **text, char *why, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     int error = fd < 0 ? -errno : 0;
@@ -115,4 +118,95 @@ int secret_read(const char *path, char **text, char *why, size_t size)
     free(*text);
     *text = NULL;
     return error;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ notes */
+
+void secret_note(struct secret_note **notes, bool is_then)
+{
+    noted = notes;
+    is_as_noted = is_then;
+}
+
+void secret_notes_free(struct secret_note *notes)
+{
+    while (notes != NULL) {
+        struct secret_note *next = notes->next;
+
+        free(notes->path);
+        free(notes->text);
+        free(notes);
+        notes = next;
+    }
+}
+
+/* 0 or -ENOMEM. */
+static int add(struct secret_note **notes, const char *path, const char *text)
+{
+    struct secret_note *note = calloc(1, sizeof *note);
+
+    if (note == NULL)
+        return -ENOMEM;
+    *note = (struct secret_note){NULL, strdup(path), text != NULL ? strdup(text) : NULL};
+    if (note->path == NULL || (text != NULL && note->text == NULL)) {
+        secret_notes_free(note);
+        return -ENOMEM;
+    }
+    note->next = *notes;
+    *notes = note;
+    return 0;
+}
+
+static const struct secret_note *find(const char *path)
+{
+    const struct secret_note *note = noted != NULL ? *noted : NULL;
+
+    while (note != NULL && strcmp(note->path, path) != 0)
+        note = note->next;
+    return note;
+}
+
+struct secret_note *secret_notes_copy(const struct secret_note *notes)
+{
+    struct secret_note *copy = NULL;
+    int error = 0;
+
+    for (; notes != NULL && error == 0; notes = notes->next)
+        error = add(&copy, notes->path, notes->text);
+    if (error == 0)
+        return copy;
+    secret_notes_free(copy);
+    return NULL;
+}
+
+bool secret_has_changed(const struct secret_note *note)
+{
+    char *text, why[512];
+    bool has_changed;
+
+    (void)read_now(note->path, &text, why, sizeof why);
+    has_changed = text == NULL || note->text == NULL ? text != note->text : strcmp(text, note->text) != 0;
+    free(text);
+    return has_changed;
+}
+
+int secret_read(const char *path, char **text, char *why, size_t size)
+{
+    const struct secret_note *note = find(path);
+    int error;
+
+    if (note != NULL && is_as_noted) {
+        *text = note->text != NULL ? strdup(note->text) : NULL;
+        error = *text != NULL ? 0 : note->text != NULL ? -ENOMEM : -ENOENT;
+        say(path, error, why, size);
+        return error;
+    }
+    error = read_now(path, text, why, size);
+    if (noted == NULL || note != NULL || error == -ENOMEM)
+        return error;
+    if (add(noted, path, *text) == 0)
+        return error;
+    free(*text);
+    *text = NULL;
+    return -ENOMEM;
 }

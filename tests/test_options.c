@@ -779,6 +779,43 @@ static void the_last_good_text_stays(void **state)
     finish(&f);
 }
 
+/* But for those that whoever connects reads again by himself. */
+static void files_that_have_changed_are_noticed(void **state)
+{
+    char text[512];
+    struct filled f, again;
+
+    (void)state;
+    put("17");
+    snprintf(text, sizeof text, "count = ${file:%s}\npin = ${file:/nonexistent:-none}\n", secret);
+    f = fill(text);
+    assert_false(options_have_changed(f.memory));
+    put("18\n");
+    assert_true(options_have_changed(f.memory));
+    again = (struct filled){.paths = json_paths_new(), .memory = options_memory_new(), .config = config_hold(f.config)};
+    assert_int_equal(options_as_then(again.memory, f.memory), 0);
+    assert_int_equal(unlink(secret), 0);
+    assert_true(options_have_changed(f.memory));
+    assert_int_equal(options_fill(table, FMS_SINK, "kafka_sink", again.config, &again.config->sections[0], again.paths,
+                                  again.memory, &instance),
+                     0);
+    assert_int_equal(instance.count, 17); /* as it was */
+    assert_string_equal(instance.pin, "none");
+    assert_true(options_have_changed(again.memory));
+    put("17\n");
+    assert_false(options_have_changed(again.memory));
+    finish(&again);
+    finish(&f);
+    snprintf(text, sizeof text, "password = ${file:%s}\n", secret);
+    f = fill(text);
+    put("18");
+    assert_true(options_have_changed(f.memory));
+    assert_int_equal(renew(&f, "password"), 1);
+    put("19");
+    assert_false(options_have_changed(f.memory));
+    finish(&f);
+}
+
 /* ---------------------------------------------------------------------------------------------------- out of memory */
 
 static char whole_file[512];
@@ -890,6 +927,7 @@ int main(void)
         cmocka_unit_test(bad_files_are_errors_at_the_start),
         cmocka_unit_test(files_are_read_again),
         cmocka_unit_test(the_last_good_text_stays),
+        cmocka_unit_test(files_that_have_changed_are_noticed),
         cmocka_unit_test(out_of_memory),
     };
 

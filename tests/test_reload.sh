@@ -256,6 +256,39 @@ two b a
 asked 0 reload "$here"
 stop two TERM
 
+# What files hold is read again, and is as it was where the old ones come back.
+echo 'speed >= -1' >condition
+echo 100 >rate
+cat >files.ini <<'END'
+[source]
+plugin = fms_sim
+rate = ${file:rate}
+[transform check]
+plugin = filter
+condition = ${file:condition}
+[sink none]
+plugin = null_sink
+END
+start files --admin="unix:$work/files" files.ini
+until_true 30 "it runs" logged files 'files: starts'
+asked 0 plan "unix:$work/files"
+[ "$(cat out)" = 'nothing has changed' ] || fail "files that hold the same: $(cat out)"
+echo 'speed >= -2' >condition
+asked 0 reload "unix:$work/files"
+[ "$(cat out)" = 'files: transform check: what its files hold: swapped
+reloaded' ] || fail "a file that holds something else: $(cat out)"
+asked 0 plan "unix:$work/files"
+[ "$(cat out)" = 'nothing has changed' ] || fail "what was done is to be done: $(cat out)"
+rm condition
+asked 2 reload "unix:$work/files"
+said out 'files.ini:6: [transform check] condition = "${file:condition}": column 1: the file condition is not there'
+echo 'speed >= -2' >condition
+rm rate
+sed -i 's/^rate = .*/rate = 200/' files.ini # the new ones do not need it
+asked 0 reload "unix:$work/files"
+said out 'files: source: rate ${file:rate} -> 200: reopened'
+stop files TERM
+
 # Sinks that have for good what they take, and others: the source is told, and what is on its way is lost or repeated nowhere.
 cat >from.ini <<END
 [source]
