@@ -31,6 +31,16 @@ bool change_is_late(struct pipeline *pipeline)
     return is_late;
 }
 
+bool change_is_over(struct pipeline *pipeline)
+{
+    bool is_over;
+
+    lane_take(pipeline);
+    is_over = pipeline->state == PIPELINE_ENDED;
+    lane_give(pipeline);
+    return is_over;
+}
+
 /* Lets the lane work for a moment; false: there is no time left, or the pipeline is to end. As the lane. */
 static bool wait_a_moment(struct pipeline *pipeline, int64_t until)
 {

@@ -7,8 +7,9 @@
 
 #include "pipeline.h"
 
-/* Whether it ends, or has ended, and is to be left as it is. */
+/* Whether it ends, or has ended, and is to be left as it is; and whether it has ended. */
 bool change_is_late(struct pipeline *pipeline);
+bool change_is_over(struct pipeline *pipeline);
 
 /* New paths count from now on (json_paths_stage), and new sinks, which are open, get what comes from now on; one may be that of dead
  * letters, where there is none. Records in flight keep their form, of which the lane knows two: where one of both

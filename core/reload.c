@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "assemble.h"
+#include "change.h"
 #include "clock.h"
 #include "config.h"
 #include "environment.h"
@@ -408,7 +409,20 @@ static void log_lines(char *text)
         log_line(FMS_LOG_INFO, NULL, NULL, "reload: %s", line);
 }
 
-/* How many changes there are. */
+/* How many changes there are. One that has ended by itself is not begun anew because its file says something else: what it has done would
+ * be done twice. */
+static size_t print_plan(struct part *part, FILE *to)
+{
+    size_t n = plan_print(part->plan, to);
+    bool is_over = n > 0 && change_is_over(part->pipeline);
+
+    if (is_over)
+        fprintf(to, "pipeline %s: has ended, so this is not done; give its file another name to have it begin anew\n",
+                part->pipeline->name);
+    part->changes = is_over ? 0 : n;
+    return n;
+}
+
 static size_t print_work(struct work *work, FILE *to)
 {
     size_t n = work->coming.count;
@@ -417,7 +431,7 @@ static size_t print_work(struct work *work, FILE *to)
         struct part *part = &work->parts[i];
 
         if (part->stays) {
-            n += part->changes = plan_print(part->plan, to);
+            n += print_plan(part, to);
             continue;
         }
         fprintf(to, "pipeline %s: goes\n", part->pipeline->name);

@@ -168,8 +168,19 @@ kept_promise a2
 pipeline conf.d/a.ini a3
 sed -i 's/^rate/count = 500\nrate/' conf.d/a.ini
 pipeline conf.d/b.ini b3
-start ends conf.d
+start ends --admin="$here" conf.d
 until_true 30 "a has ended" logged ends 'a: ended'
+sed -i 's/^count = 500/count = 600/' conf.d/a.ini # which it is not made to begin anew by
+asked 0 plan "$here"
+says 'a: source: count 500 -> 600: reopened' \
+  'pipeline a: has ended, so this is not done; give its file another name to have it begin anew'
+asked 0 reload "$here"
+kept_promise a3
+rm report.a3
+mv conf.d/a.ini conf.d/again.ini
+asked 0 reload "$here"
+says 'pipeline a: goes' 'pipeline again: comes' reloaded
+until_true 30 "it has begun anew, and ended" logged ends 'again: ended: 600 received'
 rm conf.d/b.ini
 kill -HUP "${pid_of[ends]}"
 wait "${pid_of[ends]}" || fail "it ended with $?: $(cat ends.log)"
@@ -179,7 +190,7 @@ for command in check test probe; do
   asked 0 $command conf.d
 done
 asked 0 check conf.d
-says 'conf.d/a.ini: ok'
+says 'conf.d/again.ini: ok'
 
 # --- 8. Shards: what is no more ours goes, what is ours now comes, and what stays is not touched.
 shards() {
