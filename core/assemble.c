@@ -444,13 +444,22 @@ static int check_stages(struct pipeline *pipeline)
     return error;
 }
 
+/* Whether one that runs was as prone to be stopped, and that was said. */
+static bool was_advised(const struct pipeline *pipeline, const struct config_section *section)
+{
+    const struct pipeline *running = pipeline->running;
+
+    return running != NULL && !pipeline->source->is_new && running->dead_letter == NULL &&
+           config_is_same(section, config_section(running->config, "pipeline"));
+}
+
 /* A source with a memory gets a record that was left unacknowledged again, first. Who writes on_reject = stop means it. */
 static void advise_of_rejection(const struct pipeline *pipeline)
 {
     const struct config_section *section = config_section(pipeline->config, "pipeline");
 
-    if (pipeline->is_copy || pipeline->dead_letter != NULL || pipeline->options.on_reject != ON_REJECT_STOP ||
-        pipeline->source->plugin->table.source_settled == NULL)
+    if (pipeline->is_copy || was_advised(pipeline, section) || pipeline->dead_letter != NULL ||
+        pipeline->options.on_reject != ON_REJECT_STOP || pipeline->source->plugin->table.source_settled == NULL)
         return;
     if (section == NULL || config_find(section, "on_reject") == NULL)
         log_config(FMS_LOG_WARN, pipeline->config->path, section != NULL ? section->line : 0,

@@ -329,6 +329,8 @@ plugin = null_sink
   asked 0 reload "$here"
   said out 'through: source: its sinks have for good what they take: no -> yes: reopened'
 done
+asked 0 plan "$here"
+[ "$(cat out)" = 'nothing has changed' ] || fail "what was said at the start is said again: $(cat out)"
 stop queues TERM
 start rest --until=to through.ini to.ini
 ended rest
