@@ -268,7 +268,7 @@ static bool tell(const struct notify *notify, const char *text, size_t size)
 
 static void tell_all(struct notify *notify, int64_t now, int64_t ends_at)
 {
-    bool all = hear(notify), is_stopping = ends_at != FMS_NEVER;
+    bool all = hear(notify), is_stopping = ends_at != FMS_NEVER, tells_ready = all && !notify->is_ready;
     char *text = NULL;
     size_t size = 0;
     FILE *to = open_memstream(&text, &size);
@@ -281,14 +281,15 @@ static void tell_all(struct notify *notify, int64_t now, int64_t ends_at)
         write_lane(to, notify, &notify->lanes[i], now);
     }
     fputc('\n', to);
-    if (all && !notify->is_ready)
+    if (tells_ready)
         fputs("READY=1\n", to);
     if (all && notify->has_watchdog)
         fputs("WATCHDOG=1\n", to);
     if (is_stopping)
         fprintf(to, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRId64 "\n", (ends_at - now + LAST_WORDS) / 1000);
     if (fclose(to) == 0 && tell(notify, text, size)) {
-        notify->is_ready = notify->is_ready || all;
+        if (tells_ready)
+            notify->is_ready = true;
         notify->is_stopping = is_stopping;
         notify->asked_at = all ? 0 : notify->asked_at;
     }
@@ -320,12 +321,16 @@ void notify_reload(void *user, bool is_over)
 {
     struct notify *notify = user;
     char text[64] = "READY=1\n";
+    bool was_told;
 
     if (notify == NULL || (is_over ? !notify->is_reloading : !notify->is_ready || notify->is_stopping))
         return;
     if (!is_over)
         snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%" PRId64 "\n", clock_now() / 1000);
-    notify->is_reloading = tell(notify, text, strlen(text)) && !is_over;
+    was_told = tell(notify, text, strlen(text));
+    notify->is_reloading = was_told && !is_over;
+    if (is_over && !was_told)
+        notify->is_ready = false; /* or it would be reloading for ever: it is told with what is told next */
 }
 
 void notify_close(struct notify *notify, bool was_good)

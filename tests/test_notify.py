@@ -160,6 +160,28 @@ def a_reload_is_told_from_its_begin_to_its_end(work):
     manager.stop()
 
 
+def the_end_of_a_reload_is_told_once_it_can_be(work):
+    manager = Manager(work, drain="2s", watchdog=300_000)
+    manager.until("READY", lambda said: "READY" in said)
+    manager.file("one.refuses")
+    manager.until("records in flight", lambda said: re.search(r"[1-9]\d* in flight", status_of(said)))
+    with open(f"{work}/one.ini", "w") as file:
+        file.write(PIPELINE.replace("10ms", "20ms").format(name="one", drain="2s", work=work))
+    manager.child.send_signal(signal.SIGHUP)
+    manager.until("RELOADING", lambda said: said.get("RELOADING") == "1")
+    os.rename(f"{work}/notify", f"{work}/away")
+    limit = time.monotonic() + PATIENCE
+    while " reloaded" not in open(manager.log).read() and time.monotonic() < limit:
+        time.sleep(0.05)
+    while manager.hear(0.1) is not None:
+        pass
+    manager.expect(not any("READY" in said for said in manager.told[-2:]), "the end was told to nobody")
+    os.rename(f"{work}/away", f"{work}/notify")
+    manager.until("READY", lambda said: said.get("READY") == "1")
+    manager.file("one.refuses", False)
+    manager.stop()
+
+
 def pipelines_come_and_go(work):
     text = PIPELINE.replace("name = {name}\n", "")
     manager = Manager(work, texts={"one": text}, folder="conf.d/", watchdog=300_000)
@@ -249,7 +271,8 @@ def nobody_listens(work):
     manager.expect("cannot be told how it goes (NOTIFY_SOCKET): No such file" in open(manager.log).read(), "no word of it")
 
 
-for test in (ready_once_when_all_lanes_run, a_reload_is_told_from_its_begin_to_its_end, pipelines_come_and_go, status_says_what_flows, the_watchdog_is_fed_by_lanes,
+for test in (ready_once_when_all_lanes_run, a_reload_is_told_from_its_begin_to_its_end,
+             the_end_of_a_reload_is_told_once_it_can_be, pipelines_come_and_go, status_says_what_flows, the_watchdog_is_fed_by_lanes,
              lanes_that_have_ended_are_not_asked, another_process_s_watchdog, stopping_asks_for_time, a_short_run_is_ready_too, nobody_listens):
     with tempfile.TemporaryDirectory() as work:
         test(work)
