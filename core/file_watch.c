@@ -180,9 +180,10 @@ static void *run(void *user)
         if (poll(fds, 2, time_left(due_at)) < 0)
             fds[1].revents = 0;
         if (drain(watch)) {
-            uint64_t sum = sum_of_all(watch);
+            uint64_t sum;
 
-            (void)watch_folders(watch);
+            (void)watch_folders(watch); /* first: what comes after the look is told */
+            sum = sum_of_all(watch);
             due_at = sum != seen ? clock_now() + QUIET : due_at;
             seen = sum;
         }
