@@ -32,18 +32,25 @@ static struct request {
 } queue[REQUESTS]; /* of these, those that wait for the thread that serves, */
 static size_t queued;
 static bool is_served; /* if there is one */
+static bool is_wanted;    /* asked for, by who is not told, before there was anything to reload */
 static struct reload_view view = {.is_last_good = true};
 
 void reload_begin(struct crew *all, char *const *named, size_t count, void (*tell)(void *user, bool is_over),
                   void *user)
 {
+    bool was_wanted;
+
     pthread_mutex_lock(&lock);
     teller = tell;
     teller_user = user;
     crew = all;
     words = named;
     word_count = count;
+    was_wanted = is_wanted;
+    is_wanted = false;
     pthread_mutex_unlock(&lock);
+    if (was_wanted)
+        reload_request(false);
 }
 
 void reload_end(void)
@@ -673,11 +680,22 @@ static int request(void *(*work)(void *), void *user)
     return error;
 }
 
+/* Whether it is to be done later: there is nothing to reload yet, or, which does not matter, no more. */
+static bool want(void)
+{
+    bool is_late;
+
+    pthread_mutex_lock(&lock);
+    is_late = is_wanted = crew == NULL;
+    pthread_mutex_unlock(&lock);
+    return is_late;
+}
+
 void reload_request(bool is_told)
 {
-    int error = request(run_alone, is_told ? &view : NULL);
+    int error = !is_told && want() ? 0 : request(run_alone, is_told ? &view : NULL);
 
-    if (error != 0 && (is_told || error != -ESHUTDOWN))
+    if (error != 0)
         log_line(FMS_LOG_ERROR, NULL, NULL, "not reloaded: %s",
                  error == -EBUSY       ? "as many wait for theirs as may"
                  : error == -ESHUTDOWN ? "the process is about to begin, or to end"

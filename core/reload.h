@@ -23,7 +23,8 @@ int reload_serve(void);
  * and what went wrong go to `out`, which may be NULL. Any thread but a lane or the main one. */
 enum reload_result reload_run(bool is_dry, FILE *out);
 
-/* The same on a thread of its own, of which the log tells; unless `is_told`, only if something changes, or fails. Any thread. */
+/* The same on a thread of its own, of which the log tells; unless `is_told`, only if something changes, or fails; then it is
+ * done once there is something to reload, if there is nothing yet. Any thread. */
 void reload_request(bool is_told);
 
 /* The same, whose words are read as they come; what `wish` points to is copied. 0; or -EBUSY: as many wait already as may; -ESHUTDOWN: the process is about to begin, or to end;

@@ -190,6 +190,21 @@ static void shards_are_given_up_and_refused(void **state)
     assert_names("");
 }
 
+/* As of --watch, while the first pipelines open. */
+static void what_changes_before_the_begin_is_done_then(void **state)
+{
+    uint64_t before = reload_look().results[RELOAD_DONE];
+
+    (void)state;
+    reload_end();
+    write_file("conf.d/a.ini", SIM NONE);
+    reload_request(false);
+    reload_begin(rig.crew, words, 1, NULL, NULL);
+    while (reload_look().results[RELOAD_DONE] == before)
+        usleep(1000);
+    assert_names("a");
+}
+
 /* ---------------------------------------------------------------------------------------------------- two of one thing */
 
 static void who_goes_is_gone_before_who_comes_with_its_id(void **state)
@@ -368,6 +383,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_A_PROCESS(they_are_what_the_files_ask_for),
         IN_A_PROCESS(shards_are_given_up_and_refused),
+        IN_A_PROCESS(what_changes_before_the_begin_is_done_then),
         IN_A_PROCESS(who_goes_is_gone_before_who_comes_with_its_id),
         IN_A_PROCESS(who_needs_what_another_gives_up_comes_after_it),
         IN_A_PROCESS(who_does_not_go_is_named_and_holds_up_his_like_alone),
