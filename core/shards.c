@@ -30,10 +30,10 @@ static int shards_error(const struct config *config, const struct config_section
     return -EINVAL;
 }
 
-/* "2", or "bridge-2". */
+/* "2", or "bridge-2"; "-2" is a mistake. */
 static bool read_ordinal(const char *text, int64_t *ordinal)
 {
-    const char *dash = strrchr(text, '-');
+    const char *dash = strrchr(text + (text[0] != '\0'), '-');
     const char *digits = dash != NULL ? dash + 1 : text;
     size_t size = strspn(digits, "0123456789");
 
@@ -50,6 +50,11 @@ static int check(struct shards *shards, const struct config *config, const struc
             config, section, "replica",
             "replica is \"%s\": expected a number, from 0, or a name that ends in one, such as bridge-2",
             shards->replica);
+    if (shards->replicas > 1 && config_find(section, "replica") == NULL)
+        return shards_error(config, section, "replicas",
+                            "replicas = %" PRId64
+                            ", but replica is not set: say which of them this is, from 0 to %" PRId64,
+                            shards->replicas, shards->replicas - 1);
     if (shards->ordinal >= shards->replicas && shards->ordinal >= shards->replicas_next && !has_run)
         return shards_error(config, section, "replica",
                             "replica is %" PRId64 ", but replicas = %" PRId64 ", and they are counted from 0: start no"

@@ -161,7 +161,7 @@ static void they_are_what_the_files_ask_for(void **state)
     write_file("conf.d/a.ini", SIM NONE);
     assert_int_equal(reload(), RELOAD_DONE);
     assert_names("a b c-0 c-1 c-2 first");
-    write_file("conf.d/c.ini", "[pipeline]\nshards = 12\nreplicas = 6\n" SIM NONE);
+    write_file("conf.d/c.ini", "[pipeline]\nshards = 12\nreplicas = 6\nreplica = 0\n" SIM NONE);
     unlink("conf.d/b.ini");
     assert_int_equal(reload(), RELOAD_DONE);
     assert_names("a c-0 c-6 first");

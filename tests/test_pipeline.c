@@ -558,7 +558,7 @@ static void shards_that_would_meet_are_refused(void **state)
                           " NAME-${shard}");
     assert_shards_refused("[pipeline]\nshards = 2\n" SOURCE "id = $${shard}\n" SINK, 6, "each shard needs its own");
     assert_shards_refused(
-        "[pipeline]\nshards = 2\nreplicas = 2\n" SOURCE "some = ${shard}, all\n" SINK, 7,
+        "[pipeline]\nshards = 2\nreplica = 0\n" SOURCE "some = ${shard}, all\n" SINK, 7,
         "[source] some = \"${shard}, all\": each shard needs its own test topic: put ${shard} into each"
         " item, as in fms/${shard}/+/data");
     assert_shards_refused("[pipeline]\nshards = 2\nreplicas = 2\nreplica = 2\n" SHARDED, 4,
@@ -566,6 +566,10 @@ static void shards_that_would_meet_are_refused(void **state)
     assert_shards_refused("[pipeline]\nshards = 2\nreplica = bridge\n" SHARDED, 3,
                           "replica is \"bridge\": expected a number, from 0, or a name that ends in one");
     assert_shards_refused("[pipeline]\nshards = 2\nreplica = bridge-x2\n" SHARDED, 3, "replica is \"bridge-x2\"");
+    assert_shards_refused("[pipeline]\nshards = 2\nreplicas = 2\nreplica = -1\n" SHARDED, 4, "replica is \"-1\"");
+    assert_shards_refused("[pipeline]\nshards = 2\nreplica =\n" SHARDED, 3, "replica is \"\"");
+    assert_shards_refused("[pipeline]\nshards = 2\nreplicas = 2\n" SHARDED, 3,
+                          "replicas = 2, but replica is not set: say which of them this is, from 0 to 1");
     assert_shards_refused("[pipeline]\nshards = two\n" SHARDED, 2, "shards = \"two\": expected a whole number");
     assert_shards_refused("[pipeline]\nshards = 3\nmax_in_flight = 0\n" SHARDED, 3, "max_in_flight = \"0\"");
 }
