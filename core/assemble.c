@@ -765,11 +765,14 @@ static int add_shards(struct pipelines *all, const struct config *config, const 
 {
     size_t before = all->count;
     bool has_any = false;
+    long long given_up = 0;
     int error = 0;
 
     for (int64_t shard = 0; shard < shards->shards && error == 0; shard++) {
-        if (!shards_own(shards, shard))
+        if (!shards_own(shards, shard)) {
+            given_up += shard % shards->replicas == shards->ordinal;
             continue;
+        }
         has_any = true;
         if (!shard_runs(shard, runs, user))
             error = add_shard(all, config, shard, all->count == before);
@@ -777,6 +780,11 @@ static int add_shards(struct pipelines *all, const struct config *config, const 
     if (error == 0 && !has_any)
         log_config(FMS_LOG_WARN, config->path, 0, "replica %lld has none of the %lld shards",
                    (long long)shards->ordinal, (long long)shards->shards);
+    if (error == 0 && given_up > 0) /* should the second step be forgotten, the broker forgets them in the end */
+        log_config(FMS_LOG_WARN, config->path, 0,
+                   "replicas_next = %lld: until replicas is %lld, too, %lld of the shards of replica %lld are nobody's",
+                   (long long)shards->replicas_next, (long long)shards->replicas_next, given_up,
+                   (long long)shards->ordinal);
     while (error != 0 && all->count > before)
         pipeline_free(all->items[--all->count]);
     return error;

@@ -511,6 +511,22 @@ static void a_replica_without_shards_is_none(void **state)
     pipelines_free(&all);
 }
 
+/* A first step without a second would be noticed when the broker forgets the sessions. */
+static void shards_that_are_given_up_are_told(void **state)
+{
+    struct pipelines all;
+
+    (void)state;
+    assert_names("[pipeline]\nshards = 12\nreplicas = 4\nreplicas_next = 4\nreplica = 1\n" SHARDED,
+                 "bridge-1 bridge-5 bridge-9");
+    assert_int_equal(warnings, 0);
+    assert_int_equal(
+        load_shards("[pipeline]\nshards = 12\nreplicas = 4\nreplicas_next = 3\nreplica = 1\n" SHARDED, &all), 0);
+    assert_said("bridge.ini: replicas_next = 3: until replicas is 3, too, 2 of the shards of replica 1 are nobody's");
+    assert_int_equal(warnings, 1);
+    pipelines_free(&all);
+}
+
 /* The number stands for ${shard} in all values, and nowhere else; each pipeline has its own. */
 static void the_shard_stands_in_all_options(void **state)
 {
@@ -657,6 +673,7 @@ int main(void)
         CASE(a_file_is_a_pipeline_for_each_shard_that_is_ours),
         CASE(each_shard_is_one_replica_s),
         CASE(a_replica_without_shards_is_none),
+        CASE(shards_that_are_given_up_are_told),
         CASE(the_shard_stands_in_all_options),
         CASE(shards_that_would_meet_are_refused),
         CASE(a_shard_where_there_are_none_is_refused),

@@ -204,7 +204,8 @@ start shards --admin="$here" shards.ini
 until_true 30 "the even ones are there" are 'shards-0 shards-2 shards-4'
 sed -i 's/^replicas_next = 0/replicas_next = 3/' shards.ini
 asked 0 plan "$here"
-says 'shards-0: pipeline: replicas_next 0 -> 3: at once' 'pipeline shards-2: goes' 'pipeline shards-4: goes'
+says 'warning: shards.ini: replicas_next = 3: until replicas is 3, too, 2 of the shards of replica 0 are nobody'"'"'s' \
+  'shards-0: pipeline: replicas_next 0 -> 3: at once' 'pipeline shards-2: goes' 'pipeline shards-4: goes'
 asked 0 reload "$here"
 until_true 30 "one has stayed" are 'shards-0'
 kept_promise s1-2
