@@ -252,6 +252,11 @@ until_true 30 "both are ready" healthy
 two b b
 asked 2 reload "$here"
 said out "the pipeline's name \"b\" is also that of two1.ini"
+two b a # two that would exchange theirs take a step between
+asked 1 reload "$here"
+said out 'a: it does not change: pipeline b, which was to change, still has its name'
+two c a
+asked 0 reload "$here"
 two b a
 asked 0 reload "$here"
 stop two TERM
