@@ -32,7 +32,7 @@ static struct request {
 } queue[REQUESTS]; /* of these, those that wait for the thread that serves, */
 static size_t queued;
 static bool is_served; /* if there is one */
-static bool is_wanted;    /* asked for, by who is not told, before there was anything to reload */
+static bool is_wanted; /* asked for, by who is not told, before there was anything to reload */
 static struct reload_view view = {.is_last_good = true};
 
 void reload_begin(struct crew *all, char *const *named, size_t count, void (*tell)(void *user, bool is_over),
