@@ -62,7 +62,7 @@ export SHARDS_COUNTS=$work/counts FMS_TAKEOVER_PAUSE=${FMS_TAKEOVER_PAUSE:-1s}
 sed -e "${SHARDS_SOURCE:+s/^plugin = mqtt_.*/plugin = $SHARDS_SOURCE/}" -e '/^clean_start/a keepalive = 2s' \
   "$root/pipelines/bridge_shards.ini" >"$work/bridge.ini"
 replicas=0 next=0
-planned=${SHARDS_PLANNED:-no}
+planned=${SHARDS_PLANNED:-no} dies=no
 [ "${SHARDS_SOURCE:-}" != mqtt_source ] || planned=yes
 declare -A host_of
 
@@ -117,21 +117,26 @@ all_receive() { [ "$(cat "$work"/bridge-?.log | grep -c "source: receives")" = 1
 pause() { sleep "$(awk -v r="$RANDOM" 'BEGIN { print 0.2 + r / 32767 }')"; }
 takeovers() { cat "$work"/bridge-*.log "$work"/twin.log 2>/dev/null | grep -c "connection to .* \(lost\|does not last\)" || true; }
 
-# A rolling change, the highest number first, as a StatefulSet does it. Shards have two owners meanwhile, or none.
+# A rolling change, the highest number first: every other one is reloaded, the rest are stopped and started, where they belong. Shards have
+# two owners meanwhile, or none.
 change_at_once() {
   local r before=$replicas
   replicas=$1
   for ((r = before - 1; r >= replicas; r--)); do stop "bridge-$r" TERM; done
-  for ((r = (before < replicas ? before : replicas) - 1; r >= 0; r--)); do again "$r"; done
+  for ((r = (before < replicas ? before : replicas) - 1; r >= 0; r--)); do
+    if ((r % 2)); then renumber "$r"; else again "$r"; fi
+  done
   for ((r = before; r < replicas; r++)); do bridge "$r"; done
 }
-# In two steps, while all run: what moves is given up by all before any takes it, so that nobody is pushed out.
+# In two steps, while all run: what moves is given up by all before any takes it, so that nobody is pushed out. Where one `dies`, it does so
+# between the steps, and comes back as it was.
 change_in_steps() {
   local r before=$replicas lost
   lost=$(takeovers)
   next=$1
   for ((r = before - 1; r >= 0; r--)); do renumber "$r"; done
   for ((r = before; r < next; r++)); do bridge "$r"; done # which wait
+  [ "$dies" = no ] || { stop bridge-0 KILL && bridge 0; }
   replicas=$1 next=0
   for ((r = (before > replicas ? before : replicas) - 1; r >= 0; r--)); do renumber "$r"; done
   for ((r = before - 1; r >= replicas; r--)); do stop "bridge-$r" TERM; done # which have none
@@ -198,6 +203,7 @@ unplanned() {
   killed
   cut_for_a_while
   cut_off
+  dies=yes
 }
 
 change_at_once 4
