@@ -95,6 +95,20 @@ again() {
   until_true 60 "partitions for $1, which is back" is_assigned_anew "$1" "$before"
   flows
 }
+# hangs NAME: the member does nothing until the others have its partitions, then goes on, and has some again
+has_changed() { [ "$(generation)" != "$1" ]; }
+hangs() {
+  local before
+  before=$(generation)
+  kill -STOP "${pid_of[$GROUP-$1]}"
+  until_true 60 "others that take over from $1, which hangs" has_changed "$before"
+  flows
+  before=$(generation)
+  kill -CONT "${pid_of[$GROUP-$1]}"
+  until_true 60 "a group that $1, which goes on, is in again" has_changed "$before"
+  until_true 60 "two partitions for each member" is_balanced
+  flows
+}
 # Leaves in $lost, $repeated and $disordered what became of the records.
 end() {
   local member
@@ -140,6 +154,7 @@ begin killed "group_instance_id = NAME"
 first=$(generation)
 again two KILL
 [ "$(generation)" = "$first" ] || fail "a member that was killed, and is back: generation $first became $(generation)"
+hangs three
 end
 [ "$repeated" -le 1000 ] || fail "more was repeated than what was not committed"
 
