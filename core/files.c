@@ -20,6 +20,14 @@ static bool is_folder(const char *path)
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+/* To read a FIFO is to wait for whoever writes it. */
+static bool is_file_or_nothing(const char *path)
+{
+    struct stat status;
+
+    return stat(path, &status) != 0 || S_ISREG(status.st_mode);
+}
+
 static int add(struct files *files, char *take)
 {
     char **paths = take != NULL ? realloc(files->paths, (files->count + 1) * sizeof *paths) : NULL;
@@ -61,7 +69,7 @@ static int add_folder(struct files *files, const char *folder)
         if (asprintf(&path, "%.*s%s%s", (int)size, folder, folder[size - 1] == '/' ? "" : "/", entries[i]->d_name) < 0)
             path = NULL;
         free(entries[i]);
-        if (error == 0 && (path == NULL || !is_folder(path)))
+        if (error == 0 && (path == NULL || is_file_or_nothing(path)))
             error = add(files, path);
         else
             free(path);

@@ -10,7 +10,7 @@ struct files {
 };
 
 /* As it is now: the words that are files, or nothing, as they are; in the place of a folder its files whose names end in .ini and do not begin
- * with a dot, sorted. A folder's folders are not looked into. 0; or a negative errno, logged: a folder cannot be read, or -ENOMEM.
+ * with a dot, sorted. What is no file in it, such as a folder or a FIFO, is none of them. 0; or a negative errno, logged: a folder cannot be read, or -ENOMEM.
  * To be given to files_free in any case. Any thread. */
 int files_list(struct files *files, char *const *words, size_t count);
 void files_free(struct files *files);

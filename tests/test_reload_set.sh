@@ -46,8 +46,9 @@ page() { curl -s --unix-socket socket "http://fmspipe/$1"; }
 names() { page status | jq -r '[.pipelines[].name] | join(" ")'; }
 are() { [ "$(names)" = "$1" ]; }
 
-# --- 1. A folder without files is a process that waits; what is no pipeline file is none, and folders in it are not looked into.
+# --- 1. A folder without files is a process that waits; what is no pipeline file is none, and folders and FIFOs in it are not looked into.
 mkdir -p conf.d/old.ini
+mkfifo conf.d/fifo.ini
 touch conf.d/notes.txt conf.d/.hidden.ini conf.d/x.ini~
 start set --admin="$here" conf.d/
 until_true 30 "it waits" logged set 'there is nothing to run: waiting for a reload'
