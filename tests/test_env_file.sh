@@ -29,15 +29,6 @@ topic = x
 password = ${env:PASSWORD:-none}
 END
 
-# asked STATUS ARGUMENT...: into `out` and `err`; said FILE TEXT; is TEXT: all that is printed
-asked() {
-  local wanted=$1 status=0
-  shift
-  timeout 60 "$bin/fmspipe" "$@" >out 2>err || status=$?
-  [ $status = "$wanted" ] || fail "$* ended with $status, not $wanted: $(cat out err)"
-}
-said() { grep -qF -- "$2" "$1" || fail "$1 lacks \"$2\": $(cat "$1")"; }
-is() { [ "$(cat out)" = "$1" ] || fail "it says not \"$1\" but: $(cat out)"; }
 runs() { "$bin/fmspipe" plan "$here" >/dev/null 2>&1; }
 as=()
 run() {
@@ -77,7 +68,7 @@ said err '--env-file needs a file'
 # --- 2. It is read again, however the reload is asked for; and what is only planned is not in use.
 run --env-file=one.env --watch
 asked 0 reload "$here"
-is 'nothing has changed
+says 'nothing has changed
 reloaded'
 printf 'LEAST=-1\n' >its/one.env
 until_true 30 "--watch follows it" logged its "reload: ${swapped//[$\{\}]/.}"
@@ -94,13 +85,13 @@ asked 2 reload "$here"
 said out 'the file one.env is not there'
 printf 'LEAST=-1\nPASSWORD=hunter1\n' >its/one.env
 asked 0 plan "$here"
-is 'nothing has changed'
+says 'nothing has changed'
 printf 'LEAST=-2\n' >ours/two.env
 asked 0 plan --env-file=ours/two.env "$here"
-is "$swapped
+says "$swapped
 $reopened"
 asked 0 plan "$here"
-is 'nothing has changed'
+says 'nothing has changed'
 stop its TERM
 
 # --- 3. One that the process cannot read is sent to it, and stays.
@@ -114,15 +105,15 @@ printf 'LEAST=-2\nPASSWORD=hunter2\n' >ours/two.env
 chmod 700 ours
 LEAST=0 run
 asked 0 reload --dry-run --env-file=ours/two.env "$here"
-is "$swapped
+says "$swapped
 $reopened"
 asked 0 reload --env-file=ours/two.env "$here"
-is "$swapped
+says "$swapped
 $reopened
 reloaded"
 said its.log 'asks for a reload with its ours/two.env'
 asked 0 reload "$here"
-is 'nothing has changed
+says 'nothing has changed
 reloaded'
 kill -HUP "${pid_of[its]}"
 until_true 30 "SIGHUP has what was sent" logged its ' reloaded$' 3
@@ -134,14 +125,14 @@ echo 'LEAST x' >ours/bad.env
 asked 2 reload --env-file=ours/bad.env "$here"
 said out 'error: ours/bad.env:1: NAME=value expected'
 asked 0 plan "$here"
-is 'nothing has changed'
+says 'nothing has changed'
 asked 2 reload --env-file=ours/none.env "$here"
 said err 'ours/none.env: cannot be read: No such file'
 asked 2 plan --env-file=ours/two.env its/bridge.ini "$here"
 said err 'plan takes one file, its/bridge.ini or that of --env-file'
 FMSPIPE_ENV_FILE=ours/bad.env asked 0 reload "$here" # set for processes, and not sent
 asked 0 reload --env-file=-ours/none.env "$here" # all is as the process was started
-is "$swapped
+says "$swapped
 $reopened
 reloaded"
 ! grep -q hunter its.log out || fail "a value is shown"

@@ -25,15 +25,6 @@ ${2-}
 END
 }
 
-# asked STATUS ARGUMENT...: into `out` and `err`; said FILE TEXT; is TEXT: all that is printed
-asked() {
-  local wanted=$1 status=0
-  shift
-  timeout 60 "$bin/fmspipe" "$@" >out 2>err || status=$?
-  [ $status = "$wanted" ] || fail "$* ended with $status, not $wanted: $(cat out err)"
-}
-said() { grep -qF -- "$2" "$1" || fail "$1 lacks \"$2\": $(cat "$1")"; }
-is() { [ "$(cat out)" = "$1" ] || fail "it says not \"$1\" but: $(cat out)"; }
 healthy() { "$bin/fmspipe" health --ready "$here" >/dev/null 2>&1; }
 
 # run FILE...: as another user where that can be, in a folder of its own
@@ -63,15 +54,15 @@ chmod 600 $new
 for words in "$new $here" "$new $work/its/socket" "./$new $here"; do
   # shellcheck disable=SC2086
   asked 0 plan $words
-  is 'bridge: transform check: condition speed >= 0 -> speed >= 5: swapped'
+  says 'bridge: transform check: condition speed >= 0 -> speed >= 5: swapped'
 done
 FMSPIPE_ADMIN=$here asked 0 plan ./$new # a path that is no socket is no address
-is 'bridge: transform check: condition speed >= 0 -> speed >= 5: swapped'
+says 'bridge: transform check: condition speed >= 0 -> speed >= 5: swapped'
 asked 0 plan "$here"
-is 'nothing has changed'
+says 'nothing has changed'
 cp $new ours/candidate.ini # the process has one file: it can stand for no other
 asked 0 plan ours/candidate.ini "$here"
-is 'bridge: transform check: condition speed >= 0 -> speed >= 5: swapped'
+says 'bridge: transform check: condition speed >= 0 -> speed >= 5: swapped'
 pipeline 'speed >=' >$new
 asked 2 plan $new "$here"
 said out "error: $new:6: [transform check]"
@@ -79,11 +70,11 @@ pipeline 'speed >= 0' '[sink copy]
 plugin = file
 path = /nowhere/copy' >$new
 asked 0 plan $new "$here" # to open it would fail, and nothing is opened
-is 'bridge: sink copy: comes'
+says 'bridge: sink copy: comes'
 pipeline 'speed >= 0' >$new
 sed -i '1i[pipeline]\nname = other' $new
 asked 0 plan $new "$here"
-is 'bridge: pipeline: name (not set) -> other: at once'
+says 'bridge: pipeline: name (not set) -> other: at once'
 : >$new
 asked 2 plan $new "$here"
 said out "error: $new: there is no [source] section"
@@ -93,7 +84,7 @@ said out "error: $new: there is no [source] section"
 pipeline '${file:condition}' >$new
 asked 0 plan $new "$here"
 # shellcheck disable=SC2016
-is 'bridge: transform check: condition speed >= 0 -> ${file:condition}: swapped'
+says 'bridge: transform check: condition speed >= 0 -> ${file:condition}: swapped'
 # shellcheck disable=SC2016
 pipeline '${env:ONLY_OURS}' >$new
 ONLY_OURS='speed >= 1' asked 2 plan $new "$here"
@@ -130,7 +121,7 @@ pipeline 'speed >= 0' >$new
 head -c 262144 /dev/zero | tr '\0' '\n' >>$new
 truncate -s 262144 $new
 asked 0 plan $new "$here"
-is 'nothing has changed'
+says 'nothing has changed'
 echo >>$new
 asked 2 plan $new "$here"
 said err "$new: larger than 256 KiB"
@@ -152,10 +143,10 @@ run one/bridge.ini two/bridge.ini alone.ini
 mkdir -p ours/two
 pipeline 'speed >= 5' >ours/alone.ini
 asked 0 plan ours/alone.ini "$here"
-is 'alone: transform check: condition speed >= 0 -> speed >= 5: swapped'
+says 'alone: transform check: condition speed >= 0 -> speed >= 5: swapped'
 sed 's/speed >= 0/speed >= 6/' its/two/bridge.ini >ours/two/bridge.ini
 asked 0 plan ours/two/bridge.ini "$here"
-is 'second: transform check: condition speed >= 0 -> speed >= 6: swapped'
+says 'second: transform check: condition speed >= 0 -> speed >= 6: swapped'
 cp ours/two/bridge.ini ours/bridge.ini
 asked 1 plan ours/bridge.ini "$here"
 said out 'ours/bridge.ini: it may stand for one/bridge.ini, or for two/bridge.ini: give a path that ends as one of these does'

@@ -34,14 +34,6 @@ END
   mv fleet.new fleet.ini
 }
 
-# asked STATUS ARGUMENT...: into `out` and `err`; said FILE TEXT
-asked() {
-  local wanted=$1 status=0
-  shift
-  timeout 60 "$bin/fmspipe" "$@" >out 2>err || status=$?
-  [ $status = "$wanted" ] || fail "$* ended with $status, not $wanted: $(cat out err)"
-}
-said() { grep -qF -- "$2" "$1" || fail "$1 lacks \"$2\": $(cat "$1")"; }
 kept_promise() { said report 'lost 0, duplicated 0, out of order 0, corrupted 0; promise kept'; }
 healthy() { "$bin/fmspipe" health --ready "$here" >/dev/null 2>&1; }
 

@@ -31,15 +31,6 @@ END
   mv "$1.new" "$1"
 }
 
-# asked STATUS ARGUMENT...: into `out` and `err`; said FILE TEXT; says LINE...: all of `out`
-asked() {
-  local wanted=$1 status=0
-  shift
-  timeout 60 "$bin/fmspipe" "$@" >out 2>err || status=$?
-  [ $status = "$wanted" ] || fail "$* ended with $status, not $wanted: $(cat out err)"
-}
-said() { grep -qF -- "$2" "$1" || fail "$1 lacks \"$2\": $(cat "$1")"; }
-says() { [ "$(cat out)" = "$(printf '%s\n' "$@")" ] || fail "it says: $(cat out)"; }
 kept_promise() { said "report.$1" 'lost 0, duplicated 0, out of order 0, corrupted 0; promise kept'; }
 ready() { "$bin/fmspipe" health --ready "$here" >/dev/null 2>&1; }
 page() { curl -s --unix-socket socket "http://fmspipe/$1"; }

@@ -50,3 +50,13 @@ logged() {
 }
 lines() { [ -f "$work/$1.out" ] && [ "$(wc -l <"$work/$1.out")" -ge "$2" ]; }
 ctl() { "$bin/fms-sandbox" ctl "$@"; }
+
+# asked STATUS ARGUMENT...: fmspipe ends with that, its words in `out` and `err`. said FILE TEXT: it is there; says LINE...: `out` is that.
+asked() {
+  local wanted=$1 status=0
+  shift
+  timeout 60 "$bin/fmspipe" "$@" >out 2>err || status=$?
+  [ $status = "$wanted" ] || fail "$* ended with $status, not $wanted: $(cat out err)"
+}
+said() { grep -qF -- "$2" "$1" || fail "$1 lacks \"$2\": $(cat "$1")"; }
+says() { [ "$(cat out)" = "$(printf '%s\n' "$@")" ] || fail "it says not \"$*\" but: $(cat out)"; }
