@@ -610,7 +610,7 @@ static int check_shards(struct pipeline *pipeline, const struct config *as_told)
 static int shard_of(struct config *as_told, const char *shard, struct config **its)
 {
     struct shards shards;
-    int error = shards_read(&shards, as_told, true);
+    int error = shards_read(&shards, as_told, true, NULL);
 
     if (error == 0 &&
         ((shards.shards > 0) != (shard != NULL) || (shard != NULL && !shards_own(&shards, strtoll(shard, NULL, 10))))) {
@@ -683,7 +683,7 @@ struct pipeline *pipeline_load_with(const char *path, const struct pipeline_stan
     int error = config_read(path, &config);
 
     if (error == 0)
-        error = shards_read(&shards, config, false);
+        error = shards_read(&shards, config, false, NULL);
     if (error == 0 && shards.shards > 0) {
         while (shard < shards.shards && !shards_own(&shards, shard))
             shard++;
@@ -790,14 +790,14 @@ static int add_shards(struct pipelines *all, const struct config *config, const 
     return error;
 }
 
-int pipelines_load(struct pipelines *all, const char *path, pipelines_run *runs, void *user)
+int pipelines_load(struct pipelines *all, const char *path, const struct config *was, pipelines_run *runs, void *user)
 {
     struct config *config;
     struct shards shards;
     int error = runs != NULL ? config_read_again(path, &config) : config_read(path, &config);
 
     if (error == 0)
-        error = shards_read(&shards, config, runs != NULL);
+        error = shards_read(&shards, config, runs != NULL, was);
     if (error == 0 && shards.shards == 0 && (runs == NULL || !runs(user, NULL)))
         return add_pipeline(all, load(config, NULL, false, NULL));
     if (error == 0 && shards.shards > 0)

@@ -19,8 +19,8 @@ struct pipelines {
 typedef bool pipelines_run(void *user, const char *shard);
 
 /* Adds what a file says: a pipeline, or one for each of its shards that is ours, perhaps none; but those of which `runs` says that they
- * run. NULL: the process is about to begin, and none does. 0, or an error (logged) as those of pipeline_load, after which nothing was added. */
-int pipelines_load(struct pipelines *all, const char *path, pipelines_run *runs, void *user);
+ * run. NULL: the process is about to begin, and none does. `was`: what the file said to those; NULL: there are none. 0, or an error (logged) as those of pipeline_load, after which nothing was added. */
+int pipelines_load(struct pipelines *all, const char *path, const struct config *was, pipelines_run *runs, void *user);
 void pipelines_free(struct pipelines *all);
 
 /* What stands in for the source, and for the sinks and the dead letters' sink, of a pipeline that is tested. */

@@ -133,7 +133,7 @@ static int load_all(const struct files *files, struct pipelines *all)
     if (status != EXIT_DONE)
         return status;
     for (size_t i = 0; i < files->count; i++) {
-        error = pipelines_load(all, files->paths[i], NULL, NULL);
+        error = pipelines_load(all, files->paths[i], NULL, NULL, NULL);
         failure = error != 0 ? load_failure(-error) : EXIT_DONE;
         status = failure > status ? failure : status;
     }

@@ -112,6 +112,16 @@ static bool runs(void *user, const char *shard)
     return false;
 }
 
+/* What the file that is being read said to those who run; NULL: nobody runs by it. */
+static const struct config *what_was(const struct work *work)
+{
+    for (size_t i = 0; i < work->count; i++) {
+        if (strcmp(work->parts[i].pipeline->file, work->file) == 0)
+            return work->parts[i].pipeline->config;
+    }
+    return NULL;
+}
+
 /* Of those that stay, file by file: what one shard finds bad another need not say again. */
 static void make_plans(struct work *work)
 {
@@ -232,7 +242,7 @@ static void read_files(struct work *work)
         int failure;
 
         work->file = work->files.paths[i];
-        failure = pipelines_load(&work->coming, work->file, runs, work);
+        failure = pipelines_load(&work->coming, work->file, what_was(work), runs, work);
         if (failure != 0)
             fall(work, failure);
     }

@@ -43,7 +43,7 @@ static bool read_ordinal(const char *text, int64_t *ordinal)
     return true;
 }
 
-static int check(struct shards *shards, const struct config *config, const struct config_section *section, bool has_run)
+static int check(struct shards *shards, const struct config *config, const struct config_section *section, bool may_go)
 {
     if (!read_ordinal(shards->replica, &shards->ordinal))
         return shards_error(
@@ -55,7 +55,7 @@ static int check(struct shards *shards, const struct config *config, const struc
                             "replicas = %" PRId64
                             ", but replica is not set: say which of them this is, from 0 to %" PRId64,
                             shards->replicas, shards->replicas - 1);
-    if (shards->ordinal >= shards->replicas && shards->ordinal >= shards->replicas_next && !has_run)
+    if (shards->ordinal >= shards->replicas && shards->ordinal >= shards->replicas_next && !may_go)
         return shards_error(config, section, "replica",
                             "replica is %" PRId64 ", but replicas = %" PRId64 ", and they are counted from 0: start no"
                             " more than %" PRId64 ", or raise replicas in all of them",
@@ -77,7 +77,7 @@ static void pick(struct config_section *part, struct config_entry *entries, cons
     }
 }
 
-int shards_read(struct shards *shards, const struct config *config, bool has_run)
+int shards_read(struct shards *shards, const struct config *config, bool has_run, const struct config *was)
 {
     struct config_entry entries[sizeof table / sizeof table[0]];
     struct options_memory *memory = options_memory_new();
@@ -91,7 +91,9 @@ int shards_read(struct shards *shards, const struct config *config, bool has_run
     if (error == 0 && part.kind != NULL) {
         error = options_fill(table, 0, NULL, config, &part, NULL, memory, shards);
         if (error == 0 && shards->shards > 0)
-            error = check(shards, config, &part, has_run);
+            error = check(shards, config, &part,
+                          has_run &&
+                              (was == NULL || config_has_same(config_section(was, "pipeline"), section, "replica")));
         shards->replica = NULL;
     }
     options_memory_free(memory);

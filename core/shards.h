@@ -33,9 +33,9 @@ struct shards {
     int64_t ordinal;     /* of the replica */
 };
 
-/* 0, -EINVAL (logged) or -ENOMEM. `has_run`: this process has, as that replica; then one that is too many by now is no mistake, but has no
- * shards any more. */
-int shards_read(struct shards *shards, const struct config *config, bool has_run);
+/* 0, -EINVAL (logged) or -ENOMEM. `has_run`: this process does, and a replica that is too many by now is no mistake, but has no shards any
+ * more; unless `was`, what the file said before (NULL: that is not known), has another replica. */
+int shards_read(struct shards *shards, const struct config *config, bool has_run, const struct config *was);
 
 /* Whether shard number `shard` is this process's. */
 bool shards_own(const struct shards *shards, int64_t shard);

@@ -174,7 +174,7 @@ static void they_are_what_the_files_ask_for(void **state)
     assert_names("a c first");
 }
 
-/* A replica that is one too many is a mistake at a start, but not where it has run; what its shards share is one in each case. */
+/* A replica that is one too many is a mistake at a start, and where it has another number, but not where it has run; what its shards share is one in each case. */
 static void shards_are_given_up_and_refused(void **state)
 {
     (void)state;
@@ -184,6 +184,10 @@ static void shards_are_given_up_and_refused(void **state)
     write_file("conf.d/s.ini", "[pipeline]\nshards = 4\nreplicas = 2\nreplica = 1\n" SIM LONE "s\n");
     assert_int_equal(reload(), RELOAD_BAD);
     assert_said("[sink lone] id = \"s\": each shard needs its own lone id");
+    write_file("conf.d/s.ini", "[pipeline]\nshards = 4\nreplicas = 2\nreplica = 7\n" SIM LONE "s-${shard}\n");
+    assert_int_equal(reload(), RELOAD_BAD);
+    assert_said("replica is 7, but replicas = 2");
+    assert_names("s-1 s-3");
     write_file("conf.d/s.ini", "[pipeline]\nshards = 4\nreplicas = 1\nreplica = 1\n" SIM LONE "s-${shard}\n");
     assert_int_equal(reload(), RELOAD_DONE);
     assert_said("replica 1 has none of the 4 shards");

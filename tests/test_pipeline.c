@@ -432,7 +432,7 @@ static int load_shards(const char *text, struct pipelines *all)
     fputs(text, file);
     fclose(file);
     *all = (struct pipelines){NULL, 0};
-    error = pipelines_load(all, "bridge.ini", NULL, NULL);
+    error = pipelines_load(all, "bridge.ini", NULL, NULL, NULL);
     unlink("bridge.ini");
     return error;
 }
