@@ -687,6 +687,68 @@ static void test_retry_keeps_order(void **state)
     fake_close(f);
 }
 
+/* A broker that does not lead a new partition yet, and does before the next batch comes. */
+static void push_late_leader(struct cluster *cluster)
+{
+    rd_kafka_mock_broker_set_down(cluster->mock, -1); /* or librdkafka would see the refusal before both are written */
+    rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION);
+}
+
+static void test_first_record_is_not_overtaken(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("first");
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    cluster_topic(cluster, topic, 1);
+    f = fake_open("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\nkafka.batch.num.messages = 1\n", topic));
+    push_late_leader(cluster);
+    add_numbered(f, 0, 20);
+    fake_write(f);
+    rd_kafka_mock_broker_set_up(cluster->mock, -1);
+    write_until_delivered(f, 20);
+    assert_int_equal(fake_counter(f, "producer_restarts"), 0);
+    check_order(cluster, topic, 20);
+    fake_close(f);
+}
+
+/* Where topics are many no producer begins with one record alone; but what is not confirmed is offered again. */
+static void test_first_record_is_not_lost(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("lost");
+    struct messages messages;
+    bool is_there[20] = {false};
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    cluster_topic(cluster, topic, 1);
+    f = fake_open("kafka_sink", FMS_SINK,
+                  cluster_ini(cluster, "topic = ${topic}\n" THERE "kafka.batch.num.messages = 1\n"));
+    push_late_leader(cluster);
+    for (size_t i = 0; i < 20; i++) {
+        char number[32];
+
+        snprintf(number, sizeof number, "%zu", i);
+        fake_add(f, topic, "k", number);
+    }
+    fake_write(f);
+    rd_kafka_mock_broker_set_up(cluster->mock, -1);
+    write_until_delivered(f, 20);
+    fake_close(f);
+    cluster_read(cluster, topic, 0, &messages);
+    for (size_t i = 0; i < messages.count; i++) {
+        char text[32];
+
+        snprintf(text, sizeof text, "%.*s", (int)messages.items[i]->len, (const char *)messages.items[i]->payload);
+        is_there[strtoul(text, NULL, 10) % 20] = true;
+    }
+    for (size_t i = 0; i < 20; i++)
+        assert_true(is_there[i]);
+    cluster_forget(&messages);
+}
+
 static void test_too_large_is_rejected(void **state)
 {
     struct cluster *cluster = *state;
@@ -1687,6 +1749,8 @@ int main(int argc, char **argv)
         TEST(test_counters_outlive_a_producer),
         TEST(test_link_of_an_idle_sink),
         TEST(test_retry_keeps_order),
+        TEST(test_first_record_is_not_overtaken),
+        TEST(test_first_record_is_not_lost),
         TEST(test_too_large_is_rejected),
         TEST(test_batch_refusal_finds_the_guilty),
         TEST(test_refusals_in_mid_stream_keep_order),

@@ -6,7 +6,8 @@
  * Order: the idempotent producer never lets a record overtake another that it sends again itself. A record that it
  * gives up for good makes it fail as a whole (enable.gapless.guarantee), so that nothing behind that record gets
  * through. Then, and whenever a record is to be offered again, everything that is still under way is handed back, and a
- * new producer begins where the host offers again.
+ * new producer begins where the host offers again. A topic that was just made gets its first record alone: brokers that
+ * know nothing of the producer yet would take the second one though they refused the first.
  *
  * A new producer is dear, so what brokers would refuse is found before it is produced, by what topics.c knows of their
  * topics. A refusal that comes all the same is about a batch: the next producer makes smaller ones, until the record that is
@@ -141,7 +142,7 @@ static void settle_refused(struct kafka_sink *self, const struct fms_record *rec
                            struct topic *topic, const char *name)
 {
     if (self->fixed != NULL && is_missing(error)) /* it was deleted */
-        self->must_create = self->must_learn = self->kafka.create_topic;
+        self->must_create = self->must_learn = self->may_be_new = self->kafka.create_topic;
     if (self->fixed != NULL || !is_topic_refusal(error)) {
         settle_retry(self, record, name, rd_kafka_err2str(error));
         return;
@@ -313,6 +314,7 @@ static void settle_delivered(struct kafka_sink *self, const rd_kafka_message_t *
                               ? topics_find(&self->topics, fms_text(rd_kafka_topic_name(message->rkt)))
                               : NULL;
 
+    self->may_be_new = false;
     if (topic != NULL)
         topic_proved(&self->topics, topic);
     if (letter != LETTER_WHOLE)
@@ -351,6 +353,14 @@ static void settle_failed(struct kafka_sink *self, const rd_kafka_message_t *mes
         settle_retry(self, record, name, rd_kafka_err2str(message->err));
 }
 
+/* The brokers have said where it is. librdkafka takes a record of an idempotent producer for delivered, too, when a later one is: but where
+ * they know nothing of the producer yet they take a later batch though the one before it was refused, and is to be sent again
+ * (KAFKA-15591). */
+static bool is_confirmed(const struct kafka_sink *self, const rd_kafka_message_t *message)
+{
+    return message->offset >= 0 || !self->producer.is_idempotent;
+}
+
 /* A delivery report. [lane], within rd_kafka_poll */
 static void reported(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
 {
@@ -369,7 +379,12 @@ static void reported(rd_kafka_t *rk, const rd_kafka_message_t *message, void *op
         self->is_alone = self->unsettled > 0;
     if (self->suspects > 0)
         clear_suspect(self);
-    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && !is_confirmed(self, message))
+        self->is_doubted = true;
+    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && self->is_doubted)
+        settle_retry(self, record, rd_kafka_topic_name(message->rkt),
+                     "a record behind it was confirmed, and one was not: it may not be there");
+    else if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
         settle_delivered(self, message, record, letter);
     else if (is_batch_refusal(message->err))
         keep_refused(self, message, record, letter);
@@ -415,6 +430,7 @@ static struct producer producer_of(const rd_kafka_conf_t *conf)
         .are_single = kafka_conf_is(conf, "batch.num.messages", "1"),
         .is_compressed = !kafka_conf_is(conf, "compression.codec", "none"),
         .is_creating = kafka_conf_is(conf, "allow.auto.create.topics", "true"),
+        .is_idempotent = kafka_conf_is(conf, "enable.idempotence", "true"),
     };
 
     return producer;
@@ -462,6 +478,7 @@ static int producer_start(struct kafka_sink *self)
     rd_kafka_queue_destroy(queue);
     topics_start(&self->topics);
     self->is_alone = false;
+    self->is_doubted = false;
     self->may_wait_no_longer = self->waiting_count > 0;
     if (self->must_create)
         kafka_create(&self->kafka, (const char *const *)&self->fixed_topic, 1);
@@ -776,7 +793,8 @@ static bool write_one(struct kafka_sink *self, const struct fms_record *record)
 
 static bool may_write(const struct kafka_sink *self)
 {
-    return !self->is_broken && !self->must_create && !self->must_learn && !self->must_replace && !self->is_alone;
+    return !self->is_broken && !self->must_create && !self->must_learn && !self->must_replace && !self->is_alone &&
+           (!self->may_be_new || self->unsettled == 0);
 }
 
 /* Whether one of those that wait can do so no longer. */
@@ -1068,6 +1086,7 @@ static int open_topics(struct kafka_sink *self, const struct fms_host *host)
     if (self->fixed_topic == NULL || self->fixed == NULL)
         return -ENOMEM;
     self->must_create = self->kafka.create_topic;
+    self->may_be_new = self->must_create;
     self->must_learn = true;
     if (!self->must_create)
         topic_doubt(&self->topics, self->fixed);

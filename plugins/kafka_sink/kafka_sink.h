@@ -34,6 +34,7 @@ struct producer {
     bool are_single;       /* all batches are of one record */
     bool is_compressed;
     bool is_creating; /* brokers may create topics for it */
+    bool is_idempotent;
 };
 
 struct kafka_sink {
@@ -49,13 +50,16 @@ struct kafka_sink {
     struct topic *fixed; /* that one */
     bool must_create;    /* whether it is there was not decided yet */
     bool must_learn;     /* nor what it takes: what it does not would cost a producer */
+    bool may_be_new;     /* it was asked for, and has taken no record yet: the first one goes alone */
     struct topics topics;
 
     struct producer producer;
     int64_t batch_count; /* records in its largest batch, when a refused one is sought; 0: as configured */
     size_t suspects;     /* that many are sent in such batches */
     bool is_alone;       /* what is under way is one record that may be too large */
-    bool must_replace;   /* as soon as nothing is under way, or at replace_until */
+    bool
+        is_doubted; /* one that it has told as delivered was not confirmed: it and what is behind it are offered again */
+    bool must_replace; /* as soon as nothing is under way, or at replace_until */
     int64_t replace_until;
 
     struct waiting *waiting;

@@ -222,5 +222,12 @@ for ((r = 0; r < replicas; r++)); do stop "bridge-$r" TERM; done
 read -r sent lost duplicated disorder corrupted \
   < <(jq -r '[.expected, .lost, .duplicated, .out_of_order, .corrupted] | map(tostring) | join(" ")' "$work/report")
 echo "sent $sent, lost $lost, out of order $disorder, corrupted $corrupted, duplicated $duplicated"
+# What is missing, and what Kafka has of it: whether it was lost before Kafka, or is not read.
+if [ "$lost" != 0 ]; then
+  jq -c '.missing' "$work/report"
+  for vehicle in $(jq -r '.missing[].vehicle' "$work/report" | sort -u | head -n 9); do
+    kcat -b "$FMS_KAFKA" -C -t fms-data-stream -o beginning -e -q -f '%k partition %p, offset %o: %s\n' | grep "^$vehicle " | head -n 3
+  done || true
+fi
 [ "$planned" = no ] || [ "$duplicated" = 0 ] || fail "a planned change has repeated something"
 [ "$sent" -gt 0 ] && [ "$lost$disorder$corrupted" = 000 ]
