@@ -383,7 +383,7 @@ static void reported(rd_kafka_t *rk, const rd_kafka_message_t *message, void *op
         self->is_doubted = true;
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && self->is_doubted)
         settle_retry(self, record, rd_kafka_topic_name(message->rkt),
-                     "a record behind it was confirmed, and one was not: it may not be there");
+                     "a batch was refused and one behind it taken: all from there on is offered again");
     else if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
         settle_delivered(self, message, record, letter);
     else if (is_batch_refusal(message->err))
