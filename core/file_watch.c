@@ -38,12 +38,22 @@ struct file_watch {
 
 /* -------------------------------------------------------------------------------------------------------------- files */
 
-/* FNV-1a; 0 is that of a file that cannot be read, and of hardly another. */
+#define SUM_OF_NOTHING UINT64_C(14695981039346656037)
+
+/* FNV-1a */
+static uint64_t sum_with(uint64_t sum, const void *bytes, size_t size)
+{
+    for (const unsigned char *at = bytes, *end = at + size; at < end; at++)
+        sum = (sum ^ *at) * UINT64_C(1099511628211);
+    return sum;
+}
+
+/* 0 is that of a file that cannot be read, and of hardly another. */
 static uint64_t sum_of_file(const char *path)
 {
     int fd = config_open_file(path);
     FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
-    uint64_t sum = UINT64_C(14695981039346656037);
+    uint64_t sum = SUM_OF_NOTHING;
     char text[4096];
     size_t n;
 
@@ -51,21 +61,10 @@ static uint64_t sum_of_file(const char *path)
         close(fd);
     if (file == NULL)
         return 0;
-    while ((n = fread(text, 1, sizeof text, file)) > 0) {
-        for (size_t i = 0; i < n; i++)
-            sum = (sum ^ (unsigned char)text[i]) * UINT64_C(1099511628211);
-    }
+    while ((n = fread(text, 1, sizeof text, file)) > 0)
+        sum = sum_with(sum, text, n);
     sum = ferror(file) ? 0 : sum;
     fclose(file);
-    return sum;
-}
-
-static uint64_t sum_of_text(const char *text)
-{
-    uint64_t sum = 0;
-
-    for (; *text != '\0'; text++)
-        sum = (sum ^ (unsigned char)*text) * UINT64_C(1099511628211);
     return sum;
 }
 
@@ -73,12 +72,14 @@ static uint64_t sum_of_text(const char *text)
 static uint64_t sum_of_all(const struct file_watch *watch)
 {
     struct files files;
-    uint64_t sum = 0;
+    uint64_t sum = SUM_OF_NOTHING;
 
     (void)files_list(&files, watch->words, watch->count);
     for (size_t i = 0; i < files.count; i++) {
-        sum = (sum ^ sum_of_text(files.paths[i])) * UINT64_C(1099511628211);
-        sum = (sum ^ sum_of_file(files.paths[i])) * UINT64_C(1099511628211);
+        uint64_t held = sum_of_file(files.paths[i]);
+
+        sum = sum_with(sum, files.paths[i], strlen(files.paths[i]) + 1);
+        sum = sum_with(sum, &held, sizeof held);
     }
     files_free(&files);
     return sum;
