@@ -101,6 +101,8 @@ static void bad_lines_are_told_what_is_wrong(void **state)
         {"(1.5", "time"},
         {"(1.5)", "before the interface"},
         {"(1.5) vcan123456789012 123#00", "15 letters"},
+        {"(1.5) can\x01 123#00", "ASCII"},
+        {"(1.5) c\xc3\xa4n 123#00", "ASCII"},
         {"(1.5) can0", "identifier"},
         {"(1.5) can0 ", "identifier"},
         {"(1.5) can0 800#00", "identifier"},

@@ -134,6 +134,10 @@ static bool text_interface(struct text *text, char interface[FRAME_INTERFACE])
         size++;
     if (size == 0 || size >= FRAME_INTERFACE)
         return text_fail(text, size == 0 ? "it ends before the interface" : "its interface has more than 15 letters");
+    for (size_t i = 0; i < size; i++) {
+        if (text->at[i] < '!' || text->at[i] > '~')
+            return text_fail(text, "its interface has a letter that is not one of ASCII");
+    }
     memcpy(interface, text->at, size);
     interface[size] = '\0';
     text->at += size;
