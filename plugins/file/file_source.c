@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "../json_common/instant.h"
-#include "file_lines.h"
+#include "../lines_common/lines.h"
 #include "file_position.h"
 #include "file_record.h"
 
@@ -45,7 +45,7 @@ struct source {
     double speed;
     int time; /* the path of the field that has it */
 
-    struct file_lines lines;
+    struct lines lines;
     enum outlook outlook;
     bool is_behind; /* the file is an older one that was rotated away */
     bool is_stopped;
@@ -137,7 +137,7 @@ static void source_begin(struct source *self, int fd, int64_t offset, uint64_t n
 {
     if (self->lines.fd >= 0 && self->lines.fd != fd)
         close(self->lines.fd);
-    file_lines_begin(&self->lines, fd, offset, number);
+    lines_begin(&self->lines, fd, offset, number);
     self->outlook = MORE;
     self->is_behind = is_behind;
     source_watch(self);
@@ -291,7 +291,7 @@ static const char *source_read_payload(struct source *self, struct fms_bytes lin
 /* Where the line stands, for messages; valid until the next call. */
 static const char *source_place(struct source *self)
 {
-    const struct file_lines *lines = &self->lines;
+    const struct lines *lines = &self->lines;
 
     snprintf(self->where, sizeof self->where, lines->number > 0 ? "%s line %" PRIu64 : "%s the line at byte %" PRIu64,
              self->is_behind ? " (rotated):" : ":", lines->number > 0 ? lines->number : (uint64_t)lines->offset);
@@ -322,7 +322,7 @@ static int source_bad_line(struct source *self, struct fms_bytes line, const cha
         return 0;
     }
     fms_warn(self->host, "%s%s is bad, and left out: %s", path, source_place(self), wrong);
-    file_lines_pass(&self->lines);
+    lines_pass(&self->lines);
     source_save_soon(self);
     return 0;
 }
@@ -332,13 +332,13 @@ static int source_take_line(struct source *self, int kind, struct fms_bytes line
 {
     const char *wrong = "it is longer than max_line";
 
-    if (kind == FILE_LINES_LINE)
+    if (kind == LINES_LINE)
         wrong = self->file->format == FILE_FORMAT_RECORD
                     ? file_record_read(&self->reader, line, fms_realtime(self->host), &self->draft)
                     : source_read_payload(self, line);
     self->wrong = NULL;
     self->is_ready = wrong == NULL;
-    return self->is_ready ? 0 : source_bad_line(self, kind == FILE_LINES_LINE ? line : fms_bytes_of(NULL, 0), wrong);
+    return self->is_ready ? 0 : source_bad_line(self, kind == LINES_LINE ? line : fms_bytes_of(NULL, 0), wrong);
 }
 
 /* ------------------------------------------------------------------------------------------------- the end of a file */
@@ -365,7 +365,7 @@ static enum outlook source_look_on(struct source *self)
         return OVER;
     if (fstat(self->lines.fd, &is) != 0)
         return MORE;
-    if (is.st_size < file_lines_read_up_to(&self->lines))
+    if (is.st_size < lines_read_up_to(&self->lines))
         return TRUNCATED;
     return is_named && !source_is_same(&is, &named) && source_is_left(self, &is) ? ROTATED : MORE;
 }
@@ -392,7 +392,7 @@ static bool source_go_over(struct source *self)
 {
     int rotations, fd;
 
-    if (self->outlook < ROTATED || self->is_ready || file_lines_has_rest(&self->lines) || self->head != self->tail)
+    if (self->outlook < ROTATED || self->is_ready || lines_has_rest(&self->lines) || self->head != self->tail)
         return false;
     if (self->outlook == TRUNCATED) {
         fms_info(self->host, "%s: was truncated; it is read from its beginning", self->file->path);
@@ -416,14 +416,13 @@ static int source_at_end(struct source *self)
     if (self->outlook == MORE) {
         self->outlook = source_look_on(self);
         if (self->outlook == MORE)
-            return FILE_LINES_NOTHING;
+            return LINES_NOTHING;
         self->lines.is_complete = true;
         if (self->outlook == TRUNCATED)
-            file_lines_begin(&self->lines, self->lines.fd, self->lines.offset,
-                             self->lines.number); /* the rest is gone */
-        return self->outlook == TRUNCATED ? FILE_LINES_NOTHING : 0;
+            lines_begin(&self->lines, self->lines.fd, self->lines.offset, self->lines.number); /* the rest is gone */
+        return self->outlook == TRUNCATED ? LINES_NOTHING : 0;
     }
-    return source_go_over(self) ? 0 : FILE_LINES_NOTHING;
+    return source_go_over(self) ? 0 : LINES_NOTHING;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- emission */
@@ -435,17 +434,17 @@ static int source_prepare(struct source *self)
     int kind = 0;
 
     while (!self->is_ready && kind >= 0) {
-        kind = self->outlook == TRUNCATED ? FILE_LINES_AT_END : file_lines_next(&self->lines, &line);
-        if (kind == FILE_LINES_AT_END)
+        kind = self->outlook == TRUNCATED ? LINES_AT_END : lines_next(&self->lines, &line);
+        if (kind == LINES_AT_END)
             kind = source_at_end(self);
-        if (kind == FILE_LINES_NOTHING || kind == FILE_LINES_PAUSE)
+        if (kind == LINES_NOTHING || kind == LINES_PAUSE)
             return kind;
-        if (kind == FILE_LINES_LINE || kind == FILE_LINES_TOO_LONG)
+        if (kind == LINES_LINE || kind == LINES_TOO_LONG)
             kind = source_take_line(self, kind, line);
         else if (kind < 0)
             return fms_fail(self->host, kind, "%s: cannot be read: %s", self->file->path, strerror(-kind));
     }
-    return kind < 0 ? kind : FILE_LINES_LINE;
+    return kind < 0 ? kind : LINES_LINE;
 }
 
 /* 0: emitted; -EAGAIN: no room. */
@@ -465,7 +464,7 @@ static int source_emit(struct source *self)
     if (error != 0)
         return error;
     self->places[self->tail++ & (self->size - 1)] = (struct place){self->lines.offset, self->lines.number, false};
-    file_lines_pass(&self->lines);
+    lines_pass(&self->lines);
     self->is_ready = false;
     return 0;
 }
@@ -479,7 +478,7 @@ static int source_take_in(struct source *self, size_t credit, struct fms_wait *w
     self->lines.budget = TURN_BYTES;
     for (; credit > 0 && result == 0; credit--) {
         result = source_prepare(self);
-        if (result != FILE_LINES_LINE)
+        if (result != LINES_LINE)
             return result;
         due = source_due(self, self->draft.timestamp);
         if (due > fms_now(self->host)) {
@@ -542,16 +541,16 @@ int file_source_poll(void *instance, size_t credit, struct fms_wait *wait)
     source_drain_notices(self);
     source_try_open(self);
     if (credit > 0)
-        result = self->lines.fd >= 0 ? source_take_in(self, credit, wait) : FILE_LINES_NOTHING;
+        result = self->lines.fd >= 0 ? source_take_in(self, credit, wait) : LINES_NOTHING;
     if (result < 0)
         return result;
     if (fms_now(self->host) >= self->save_at)
         source_save(self);
-    if (result == FILE_LINES_NOTHING && self->outlook == OVER)
+    if (result == LINES_NOTHING && self->outlook == OVER)
         return FMS_END;
-    if (result == FILE_LINES_NOTHING)
+    if (result == LINES_NOTHING)
         source_wait(self, wait);
-    if (result == FILE_LINES_PAUSE)
+    if (result == LINES_PAUSE)
         wait->deadline = 0;
     wait->deadline = earlier(wait->deadline, self->save_at);
     return 0;
@@ -608,7 +607,7 @@ static int source_begin_new(struct source *self, int fd)
     struct stat stat;
 
     if (self->file->start == FILE_START_END && fstat(fd, &stat) == 0)
-        offset = file_lines_last_end(fd, stat.st_size);
+        offset = lines_last_end(fd, stat.st_size);
     if (offset < 0 || (offset > 0 && lseek(fd, offset, SEEK_SET) < 0))
         return source_no_file(self, offset < 0 ? (int)offset : -errno);
     source_begin(self, fd, offset, offset == 0 ? 1 : 0, false);
@@ -707,7 +706,7 @@ static void source_free(struct source *self)
 {
     if (self->inotify >= 0)
         close(self->inotify);
-    file_lines_free(&self->lines);
+    lines_free(&self->lines);
     file_record_reader_free(&self->reader);
     free(self->places);
     free(self);
@@ -726,7 +725,7 @@ int file_source_open(struct file *file)
     self->save_at = FMS_NEVER;
     self->inotify = self->watch = -1;
     self->time = file->time != NULL ? fms_json_path(file->host, file->time) : 0;
-    error = self->time < 0 ? self->time : file_lines_init(&self->lines, (size_t)file->max_line);
+    error = self->time < 0 ? self->time : lines_init(&self->lines, (size_t)file->max_line);
     self->lines.crlf = file->crlf;
     if (error != 0)
         fms_fail(file->host, error, "no memory for a line of max_line = %lld", (long long)file->max_line);

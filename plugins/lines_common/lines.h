@@ -1,10 +1,10 @@
-/* file_lines.h - a file, read in large pieces and cut into lines where they stand. */
-#ifndef FILE_LINES_H
-#define FILE_LINES_H
+/* lines.h - a file, read in large pieces and cut into lines where they stand. Compiled into the plugins that read files of lines. */
+#ifndef LINES_H
+#define LINES_H
 
 #include <fms_plugin.h>
 
-struct file_lines {
+struct lines {
     int fd;     /* -1: none */
     size_t max; /* bytes of a line, without its end */
     bool crlf;  /* a carriage return before the line feed is of the end */
@@ -21,32 +21,32 @@ struct file_lines {
 };
 
 enum {
-    FILE_LINES_LINE = 1,
-    FILE_LINES_TOO_LONG, /* as a line, but without its bytes */
-    FILE_LINES_NOTHING,  /* nothing now: poll() says when */
-    FILE_LINES_PAUSE,    /* the budget is used up */
-    FILE_LINES_AT_END,   /* of the file as it is now */
+    LINES_LINE = 1,
+    LINES_TOO_LONG, /* as a line, but without its bytes */
+    LINES_NOTHING,  /* nothing now: poll() says when */
+    LINES_PAUSE,    /* the budget is used up */
+    LINES_AT_END,   /* of the file as it is now */
 };
 
 /* 0 or -ENOMEM. */
-int file_lines_init(struct file_lines *lines, size_t max);
-void file_lines_free(struct file_lines *lines);
+int lines_init(struct lines *lines, size_t max);
+void lines_free(struct lines *lines);
 
 /* From here on it reads this file from this place. */
-void file_lines_begin(struct file_lines *lines, int fd, int64_t offset, uint64_t number);
+void lines_begin(struct lines *lines, int fd, int64_t offset, uint64_t number);
 
 /* The next line, without its end and followed by a NUL byte; or another of the above; or a negative errno. A line must be passed before the
  * next call. */
-int file_lines_next(struct file_lines *lines, struct fms_bytes *line);
-void file_lines_pass(struct file_lines *lines);
+int lines_next(struct lines *lines, struct fms_bytes *line);
+void lines_pass(struct lines *lines);
 
 /* Whether part of a line is there. */
-bool file_lines_has_rest(const struct file_lines *lines);
+bool lines_has_rest(const struct lines *lines);
 
 /* Where in the file it has read up to. */
-int64_t file_lines_read_up_to(const struct file_lines *lines);
+int64_t lines_read_up_to(const struct lines *lines);
 
 /* Where the last line that ends with a line feed ends, before `size`; or a negative errno. */
-int64_t file_lines_last_end(int fd, int64_t size);
+int64_t lines_last_end(int fd, int64_t size);
 
 #endif

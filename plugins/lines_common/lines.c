@@ -1,8 +1,8 @@
-/* file_lines.c - see file_lines.h.
+/* lines.c - see lines.h.
  *
  * `offset` is always the beginning of a line, also while the bytes of a long one are dropped: whoever remembers it can
  * begin there again. */
-#include "file_lines.h"
+#include "lines.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -11,21 +11,21 @@
 
 #define PIECE ((size_t)256 * 1024) /* bytes a read() */
 
-int file_lines_init(struct file_lines *lines, size_t max)
+int lines_init(struct lines *lines, size_t max)
 {
-    *lines = (struct file_lines){.fd = -1, .max = max, .capacity = max + PIECE + 1};
+    *lines = (struct lines){.fd = -1, .max = max, .capacity = max + PIECE + 1};
     lines->buffer = malloc(lines->capacity);
     return lines->buffer != NULL ? 0 : -ENOMEM;
 }
 
-void file_lines_free(struct file_lines *lines)
+void lines_free(struct lines *lines)
 {
     if (lines->fd >= 0)
         close(lines->fd);
     free(lines->buffer);
 }
 
-void file_lines_begin(struct file_lines *lines, int fd, int64_t offset, uint64_t number)
+void lines_begin(struct lines *lines, int fd, int64_t offset, uint64_t number)
 {
     lines->fd = fd;
     lines->start = lines->scanned = lines->end = lines->dropped = 0;
@@ -34,46 +34,46 @@ void file_lines_begin(struct file_lines *lines, int fd, int64_t offset, uint64_t
     lines->is_complete = false;
 }
 
-bool file_lines_has_rest(const struct file_lines *lines)
+bool lines_has_rest(const struct lines *lines)
 {
     return lines->end > lines->start || lines->dropped > 0;
 }
 
-int64_t file_lines_read_up_to(const struct file_lines *lines)
+int64_t lines_read_up_to(const struct lines *lines)
 {
     return lines->offset + (int64_t)(lines->dropped + lines->end - lines->start);
 }
 
 /* One read(), behind what is there. 0: something came. */
-static int lines_fill(struct file_lines *lines)
+static int lines_fill(struct lines *lines)
 {
     struct pollfd input = {lines->fd, POLLIN, 0};
     ssize_t n;
 
     if (lines->budget == 0)
-        return FILE_LINES_PAUSE;
+        return LINES_PAUSE;
     if (lines->may_block && poll(&input, 1, 0) != 1)
-        return FILE_LINES_NOTHING;
+        return LINES_NOTHING;
     memmove(lines->buffer, lines->buffer + lines->start, lines->end - lines->start);
     lines->end -= lines->start;
     lines->scanned -= lines->start;
     lines->start = 0;
     n = read(lines->fd, lines->buffer + lines->end, lines->capacity - 1 - lines->end);
     if (n < 0)
-        return errno == EINTR || errno == EAGAIN ? FILE_LINES_NOTHING : -errno;
+        return errno == EINTR || errno == EAGAIN ? LINES_NOTHING : -errno;
     lines->end += (size_t)n;
     lines->budget -= (size_t)n < lines->budget ? (size_t)n : lines->budget;
-    return n > 0 ? 0 : FILE_LINES_AT_END;
+    return n > 0 ? 0 : LINES_AT_END;
 }
 
 /* Forgets what is there of a line that is too long; its end is still to come. */
-static void lines_drop(struct file_lines *lines)
+static void lines_drop(struct lines *lines)
 {
     lines->dropped += lines->end - lines->start;
     lines->start = lines->scanned = lines->end;
 }
 
-void file_lines_pass(struct file_lines *lines)
+void lines_pass(struct lines *lines)
 {
     if (lines->span == 0) {
         lines_drop(lines);
@@ -86,24 +86,24 @@ void file_lines_pass(struct file_lines *lines)
 }
 
 /* A line of which `size` bytes are there, and behind them perhaps a line feed; 0: it was dropped, and now has passed. */
-static int lines_cut(struct file_lines *lines, size_t size, bool has_feed, struct fms_bytes *line)
+static int lines_cut(struct lines *lines, size_t size, bool has_feed, struct fms_bytes *line)
 {
     lines->span = size + has_feed;
     if (lines->dropped > 0) {
-        file_lines_pass(lines);
+        lines_pass(lines);
         return 0;
     }
     if (lines->crlf && size > 0 && lines->buffer[lines->start + size - 1] == '\r')
         size--;
     if (size > lines->max)
-        return FILE_LINES_TOO_LONG;
+        return LINES_TOO_LONG;
     lines->buffer[lines->start + size] = '\0';
     *line = fms_bytes_of(lines->buffer + lines->start, size);
-    return FILE_LINES_LINE;
+    return LINES_LINE;
 }
 
 /* What is there has no line feed. 0: read on. */
-static int lines_unfinished(struct file_lines *lines, struct fms_bytes *line)
+static int lines_unfinished(struct lines *lines, struct fms_bytes *line)
 {
     size_t size = lines->end - lines->start;
 
@@ -112,20 +112,20 @@ static int lines_unfinished(struct file_lines *lines, struct fms_bytes *line)
         lines_drop(lines);
         lines->offset += (int64_t)lines->dropped;
         lines->dropped = 0;
-        return FILE_LINES_AT_END;
+        return LINES_AT_END;
     }
     if (lines->is_complete)
-        return size > 0 ? lines_cut(lines, size, false, line) : FILE_LINES_AT_END;
+        return size > 0 ? lines_cut(lines, size, false, line) : LINES_AT_END;
     if (lines->dropped > 0)
         lines_drop(lines);
     else if (size > lines->max + lines->crlf) {
         lines->span = 0;
-        return FILE_LINES_TOO_LONG;
+        return LINES_TOO_LONG;
     }
     return lines_fill(lines);
 }
 
-int file_lines_next(struct file_lines *lines, struct fms_bytes *line)
+int lines_next(struct lines *lines, struct fms_bytes *line)
 {
     int result = 0;
 
@@ -139,7 +139,7 @@ int file_lines_next(struct file_lines *lines, struct fms_bytes *line)
     return result;
 }
 
-int64_t file_lines_last_end(int fd, int64_t size)
+int64_t lines_last_end(int fd, int64_t size)
 {
     char piece[4096];
 
