@@ -77,6 +77,7 @@ endfunction()
 # fms_embed_lines(FILE NAME TARGET...): each line of a text file but comments, as a string, a comma behind it: for #include <NAME>
 function(fms_embed_lines file name)
   set(folder ${PROJECT_BINARY_DIR}/embedded)
+  get_filename_component(file ${file} ABSOLUTE)
   file(STRINGS ${file} lines REGEX "^[^#]")
   set(text "")
   foreach(line IN LISTS lines)

@@ -5,6 +5,7 @@ install(FILES core/fms_plugin.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY sdk/new-plugin DESTINATION ${CMAKE_INSTALL_DATADIR}/fmspipe)
 file(COPY sdk/new-plugin DESTINATION ${PROJECT_BINARY_DIR}/${CMAKE_INSTALL_DATADIR}/fmspipe) # beside the built program
 install(DIRECTORY pipelines DESTINATION ${CMAKE_INSTALL_DATADIR}/fmspipe FILES_MATCHING PATTERN "*.ini")
+install(FILES plugins/can_common/fms.signals DESTINATION ${CMAKE_INSTALL_DATADIR}/fmspipe)
 
 set_target_properties(fms_plugin_header PROPERTIES EXPORT_NAME plugin)
 install(TARGETS fms_plugin_header EXPORT fmspipe)
