@@ -270,7 +270,7 @@ static void texts(void **state)
                 "W\xc4"
                 "B*",
                 "");
-    assert_text("vin", NULL, 0, "");
+    assert_text("vin", "", 0, "");
     memset(longest, 'x', sizeof longest);
     assert_text("vin", longest, SIGNAL_TEXT, "");
     take(0xFEEC, 0, longest, SIGNAL_TEXT - 1, 1000);

@@ -290,6 +290,140 @@ static void test_topics(void **state)
     fake_close(f);
 }
 
+/* ---------------------------------------------------------------------------------------------------------------- trucks */
+
+/* How many of the first records are frames with this identifier. */
+static size_t count_frames(struct fake *f, size_t records, const char *id)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < records; i++) {
+        const char *at = strchr(payload(f, i), ' ');
+
+        count += strncmp(at, " can0 ", 6) == 0 && strncmp(at + 6, id, 8) == 0 && at[14] == '#';
+    }
+    return count;
+}
+
+static void test_truck_sends_each_message_at_its_rate(void **state)
+{
+    static const struct {
+        const char *id;
+        size_t in_ten_seconds;
+    } cases[] = {{"0CF00400", 500}, {"0CF00300", 200}, {"0CFE6CEE", 200}, {"18FEF100", 100},
+                 {"18FEF200", 100}, {"18FDA400", 100}, {"18FEFC00", 10},  {"18FEFC31", 10},
+                 {"18FEE900", 10},  {"18FD0900", 10},  {"18FEE500", 10},  {"18FEC1EE", 10},
+                 {"18FEEE00", 10},  {"18FEF531", 10},  {"1CECFF00", 1},   {"1CEBFF00", 3}};
+    size_t total = 0;
+    struct fake *f;
+    char ini[64];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        total += cases[i].in_ten_seconds;
+    snprintf(ini, sizeof ini, "format = can\nrate = 0\ncount = %zu\n", total);
+    f = open_sim(ini);
+    fake_until(f, fake_ended(f));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(count_frames(f, total, cases[i].id), cases[i].in_ten_seconds);
+    for (size_t i = 1; i < total; i++)
+        assert_true(fake_record(f, i)->timestamp > fake_record(f, i - 1)->timestamp);
+    assert_true(fake_record(f, 0)->timestamp == EPOCH);
+    assert_true(fake_record(f, total - 1)->timestamp < EPOCH + 10 * FMS_SECOND);
+    assert_string_equal(fake_record(f, 0)->key.data, "can0");
+    fake_close(f);
+}
+
+static void test_truck_tells_its_vin(void **state)
+{
+    struct fake *f = open_sim(
+        "format = can\nrate = 0\ncount = 40\nvin = WDB9634031L123456\ninterface = vcan1\ntopic = can/${key}\n");
+    static const char *const expected[] = {"1CECFF00#20120003FFECFE00", "1CEBFF00#0157444239363334",
+                                           "1CEBFF00#023033314C313233", "1CEBFF00#033435362AFFFFFF"};
+    size_t found = 0;
+
+    (void)state;
+    fake_until(f, fake_ended(f));
+    for (size_t i = 0; i < 40 && found < 4; i++)
+        found += strstr(payload(f, i), expected[found]) != NULL;
+    assert_int_equal(found, 4);
+    assert_string_equal(fake_record(f, 0)->topic.data, "can/vcan1");
+    assert_non_null(strstr(payload(f, 0), " vcan1 "));
+    fake_close(f);
+}
+
+static void test_truck_keeps_time(void **state)
+{
+    struct fake *f = open_sim("format = can\n");
+    size_t before;
+
+    (void)state;
+    assert_int_equal(fake_poll(f, 256), 0);
+    assert_int_equal(fake_emitted(f), 1); /* the next is 0.6 ms later */
+    assert_true(fake_waits_for(f)->deadline == 600 * FMS_US);
+    while (fms_now(fake_host(f)) < FMS_SECOND) {
+        fake_clock_step(f, 10 * FMS_MS);
+        assert_int_equal(fake_poll(f, 256), 0);
+    }
+    before = fake_emitted(f);
+    assert_in_range(before, 115, 140);
+    fake_clock_step(f, 60 * FMS_SECOND); /* what a stall has made late by much goes on, later */
+    assert_int_equal(fake_poll(f, 256), 0);
+    assert_in_range(fake_emitted(f) - before, 1, 140);
+    fake_settle_all(f, FMS_DELIVERED);
+    fake_close(f);
+}
+
+static void test_truck_drives_the_same_again(void **state)
+{
+    struct fake *f = open_sim("format = can\nrate = 0\ncount = 5000\nseed = 7\n"),
+                *same = open_sim("format = can\nrate = 0\ncount = 5000\nseed = 7\n");
+
+    (void)state;
+    fake_until(f, fake_ended(f));
+    fake_until(same, fake_ended(same));
+    for (size_t i = 0; i < 5000; i++)
+        assert_string_equal(payload(f, i), payload(same, i));
+    fake_close(same);
+    fake_close(f);
+}
+
+/* What is refused for want of room comes first, and nothing is left out. */
+static void test_truck_that_is_refused(void **state)
+{
+    struct fake *f = open_sim("format = can\nrate = 0\ncount = 20\n"),
+                *other = open_sim("format = can\nrate = 0\ncount = 20\n");
+
+    (void)state;
+    fake_until(f, fake_ended(f));
+    fake_capacity(other, 7);
+    assert_int_equal(fake_poll(other, 256), 0);
+    assert_int_equal(fake_emitted(other), 7);
+    fake_settle(other, 3, FMS_DELIVERED);
+    fake_settle_all(other, FMS_DELIVERED);
+    fake_capacity(other, 100);
+    fake_until(other, fake_ended(other));
+    for (size_t i = 0; i < 20; i++)
+        assert_string_equal(payload(f, i), payload(other, i));
+    fake_close(other);
+    fake_close(f);
+}
+
+static void test_bad_trucks(void **state)
+{
+    static const struct refusal cases[] = {
+        {"format = can\nvehicles = 2\n", "error: vehicles: does not go with format = can"},
+        {"format = can\nsequence = yes\n", "error: sequence: does not go"},
+        {"format = can\nrate = 5\n", "error: rate: does not go with format = can, but for 0"},
+        {"format = can\ninterface = can4567890123456\n", "a name has 1 to 15 letters"},
+        {"format = can\nvin = WDB9634031L12345\n", "error: vin: \"WDB9634031L12345\" is none"},
+        {"format = can\nvin = WDB9634031O123456\n", "without I, O and Q"},
+    };
+
+    (void)state;
+    expect_refused("fms_sim", FMS_SOURCE, cases, sizeof cases / sizeof *cases);
+}
+
 static void test_bad_options(void **state)
 {
     static const struct refusal cases[] = {
@@ -323,6 +457,12 @@ int main(void)
         cmocka_unit_test(test_drive_is_plausible),
         cmocka_unit_test(test_long_intervals),
         cmocka_unit_test(test_topics),
+        cmocka_unit_test(test_truck_sends_each_message_at_its_rate),
+        cmocka_unit_test(test_truck_tells_its_vin),
+        cmocka_unit_test(test_truck_keeps_time),
+        cmocka_unit_test(test_truck_drives_the_same_again),
+        cmocka_unit_test(test_truck_that_is_refused),
+        cmocka_unit_test(test_bad_trucks),
         cmocka_unit_test(test_bad_options),
     };
 

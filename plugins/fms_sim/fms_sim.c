@@ -3,9 +3,7 @@
  * One counter is the whole schedule: message n is due at start + n * period / per_period and belongs to vehicle
  * n mod vehicles, so the fleet is spread evenly over the interval, nothing drifts, and a vehicle costs no timer.
  *
- * The driving model is integers only: a run with the same seed is the same on every machine. A drive is a chain of
- * legs, on each of which the speed goes in a straight line from where it is to an aim; a sample that spans several legs
- * walks through them all. */
+ * As a truck it has a bus instead: what its controllers would say, each at its own rate, is a list of frames by their times. */
 #include <fms_plugin.h>
 
 #include <errno.h>
@@ -13,42 +11,19 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "sim_truck.h"
+
 #define SIM_PREFIX_MAX  64
 #define SIM_PAYLOAD_MAX 256 /* prefix, id, and nine numbers at their longest */
 #define SIM_LOAD_PERIOD FMS_SECOND
-
-/* Speeds are in micrometres a second, accelerations in micrometres a second squared, durations in microseconds, and
- * fuel in ten-millionths of a percent of the tank. */
-#define METRE         INT32_C(1000000)
-#define KMH(x)        ((int32_t)((x)*INT64_C(1000000) * 10 / 36))
-#define SIM_TOP_SPEED KMH(120)
-#define PERCENT       INT32_C(10000000)
-#define SIM_FUEL_LOW  (15 * PERCENT)
-#define SIM_FUEL_FULL (98 * PERCENT)
-#define SIM_PUMP      (PERCENT * 4 / 5) /* a second: some 30 litres a minute */
-#define SECOND        INT32_C(1000000)
-
-enum mode { MODE_IDLE, MODE_REFUEL, MODE_ACCELERATE, MODE_CRUISE, MODE_BRAKE };
-
-struct vehicle {
-    uint64_t random;
-    uint64_t sequence;
-    struct fms_bytes topic;
-    int32_t speed;
-    int32_t acceleration;
-    int32_t aim;         /* the speed at the end of the leg */
-    int32_t leg_left;    /* until then */
-    int32_t target;      /* the speed at which to cruise */
-    int32_t cruise_left; /* until something else is done */
-    int32_t fuel;
-    uint8_t mode;
-};
 
 struct fms_sim {
     int64_t vehicles, interval, rate, count, seed;
     bool sequence;
     const struct fms_template *topic;
     const char *prefix, *counts;
+    int format;
+    const char *interface, *vin;
 
     const struct fms_host *host;
     struct vehicle *fleet;
@@ -69,7 +44,13 @@ struct fms_sim {
     char second_text[24];
     size_t second_size;
     char payload[SIM_PAYLOAD_MAX];
+
+    struct truck *truck; /* NULL: a fleet */
+    int64_t epoch;       /* realtime at `start` */
+    struct frame frame;  /* that comes next */
 };
+
+enum format { FORMAT_JSON, FORMAT_CAN };
 
 static const struct fms_option fms_sim_options[] = {
     FMS_OPT_INTEGER(struct fms_sim, vehicles, "1", 1, 1000000, "size of the fleet"),
@@ -87,200 +68,22 @@ static const struct fms_option fms_sim_options[] = {
     FMS_OPT_STRING(struct fms_sim, prefix, "raspi-", "vehicle ids are this and a number of at least three digits"),
     FMS_OPT_STRING(struct fms_sim, counts, NULL,
                    "file for the last \"seq\" of each vehicle, written at the end; verify_sink reads it"),
+    FMS_OPT_CHOICE(struct fms_sim, format, "json", "json|can",
+                   "json: samples; can: the frames of one vehicle's bus, each a line of candump's, at the rates of the "
+                   "FMS-Standard"),
+    FMS_OPT_STRING(struct fms_sim, interface, "can0",
+                   "with format = can: the interface that the lines name; the records' key"),
+    FMS_OPT_STRING(struct fms_sim, vin, "FMSSXM00000000001", "with format = can: the vehicle's VIN, 17 letters"),
     FMS_OPT_END,
 };
 
 enum { COUNT_SKIPPED };
 
 static const struct fms_metric fms_sim_counters[] = {
-    [COUNT_SKIPPED] = {"skipped", "samples that were due while the pipeline had no room, and were never made"},
+    [COUNT_SKIPPED] =
+        {"skipped", "samples that were due while the pipeline had no room, and were never made; frames are only late"},
     {NULL, NULL},
 };
-
-/* ---------------------------------------------------------------------------------------------------- driving model */
-
-/* splitmix64 */
-static uint64_t vehicle_random(struct vehicle *v)
-{
-    uint64_t z = v->random += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-static int32_t vehicle_between(struct vehicle *v, int32_t low, int32_t high)
-{
-    uint64_t span = (uint64_t)((int64_t)high - low + 1);
-
-    return (int32_t)(low + (int64_t)(((vehicle_random(v) >> 32) * span) >> 32));
-}
-
-static void vehicle_leg(struct vehicle *v, enum mode mode, int32_t aim, int64_t duration)
-{
-    v->mode = (uint8_t)mode;
-    v->aim = aim;
-    v->leg_left = (int32_t)(duration > 0 ? duration : 1);
-    v->acceleration = (int32_t)((int64_t)(aim - v->speed) * SECOND / v->leg_left);
-}
-
-/* From the present speed to `aim` at this acceleration. */
-static void vehicle_change(struct vehicle *v, enum mode mode, int32_t aim, int32_t acceleration)
-{
-    vehicle_leg(v, mode, aim, (int64_t)abs(aim - v->speed) * SECOND / acceleration);
-}
-
-/* One gear range after the other, each more slowly than the one before. */
-static void vehicle_accelerate(struct vehicle *v)
-{
-    if (v->speed < KMH(30))
-        vehicle_change(v, MODE_ACCELERATE, v->target < KMH(30) ? v->target : KMH(30),
-                       vehicle_between(v, METRE, METRE * 3 / 2));
-    else if (v->speed < KMH(70))
-        vehicle_change(v, MODE_ACCELERATE, v->target < KMH(70) ? v->target : KMH(70),
-                       vehicle_between(v, METRE * 6 / 10, METRE));
-    else
-        vehicle_change(v, MODE_ACCELERATE, v->target, vehicle_between(v, METRE * 3 / 10, METRE * 6 / 10));
-}
-
-/* A few seconds of a foot that is not quite still. */
-static void vehicle_cruise(struct vehicle *v)
-{
-    int32_t aim = v->target + vehicle_between(v, -KMH(2), KMH(2));
-    int32_t duration = vehicle_between(v, 3 * SECOND, 8 * SECOND);
-
-    vehicle_leg(v, MODE_CRUISE, aim < SIM_TOP_SPEED ? aim : SIM_TOP_SPEED, duration);
-    v->cruise_left -= duration;
-}
-
-static void vehicle_begin_cruise(struct vehicle *v)
-{
-    v->cruise_left = vehicle_between(v, 15 * SECOND, 120 * SECOND);
-    vehicle_cruise(v);
-}
-
-/* Another road: town, main road, motorway. */
-static void vehicle_drive_on(struct vehicle *v)
-{
-    static const int32_t limits[] = {KMH(30), KMH(50), KMH(50), KMH(50), KMH(70), KMH(90), KMH(118)};
-
-    v->target = limits[vehicle_between(v, 0, (int32_t)(sizeof limits / sizeof *limits) - 1)];
-    v->target -= vehicle_between(v, 0, KMH(6));
-    if (v->target > v->speed)
-        vehicle_accelerate(v);
-    else
-        vehicle_change(v, MODE_BRAKE, v->target, vehicle_between(v, METRE / 2, METRE * 3 / 2));
-}
-
-static void vehicle_stop_ahead(struct vehicle *v)
-{
-    v->target = 0;
-    vehicle_change(v, MODE_BRAKE, 0, vehicle_between(v, METRE, 3 * METRE));
-}
-
-/* Traffic lights, or now and then a delivery. */
-static void vehicle_idle(struct vehicle *v)
-{
-    if (vehicle_between(v, 0, 11) == 0)
-        vehicle_leg(v, MODE_IDLE, 0, vehicle_between(v, 45 * SECOND, 150 * SECOND));
-    else
-        vehicle_leg(v, MODE_IDLE, 0, vehicle_between(v, 5 * SECOND, 30 * SECOND));
-}
-
-static void vehicle_next_leg(struct vehicle *v)
-{
-    switch ((enum mode)v->mode) {
-    case MODE_IDLE:
-        if (v->fuel < SIM_FUEL_LOW)
-            vehicle_leg(v, MODE_REFUEL, 0, (int64_t)(SIM_FUEL_FULL - v->fuel) * SECOND / SIM_PUMP);
-        else
-            vehicle_drive_on(v);
-        break;
-    case MODE_REFUEL:
-        vehicle_drive_on(v);
-        break;
-    case MODE_ACCELERATE:
-        if (v->speed < v->target)
-            vehicle_accelerate(v);
-        else
-            vehicle_begin_cruise(v);
-        break;
-    case MODE_CRUISE:
-        if (v->cruise_left > 0)
-            vehicle_cruise(v);
-        else if (v->fuel < SIM_FUEL_LOW || vehicle_between(v, 0, 1) == 0)
-            vehicle_stop_ahead(v);
-        else
-            vehicle_drive_on(v);
-        break;
-    case MODE_BRAKE:
-        if (v->target > 0)
-            vehicle_begin_cruise(v);
-        else
-            vehicle_idle(v);
-        break;
-    }
-}
-
-/* What the engine burns, of the tank in a second: a van of two tonnes with 60 litres. Rolling and air resistance and
- * acceleration make its power; idling costs 0.8 litres an hour, and each kilowatt 0.28 more. */
-static int64_t vehicle_burn(const struct vehicle *v)
-{
-    int64_t mm = v->speed / 1000;
-    int64_t watts = mm * 3 / 10 + mm * mm / 1000 * mm * 7 / 10000000 + (int64_t)v->acceleration * mm / 500000;
-    int64_t millilitres_an_hour = 800 + (watts > 0 ? watts * 28 / 100 : 0);
-
-    return millilitres_an_hour * 463 / 100;
-}
-
-static void vehicle_drive(struct vehicle *v, int64_t duration)
-{
-    while (duration > 0) {
-        int64_t step = duration < v->leg_left ? duration : v->leg_left;
-        int64_t flow = v->mode == MODE_REFUEL ? SIM_PUMP : -vehicle_burn(v);
-
-        duration -= step;
-        v->leg_left -= (int32_t)step;
-        v->fuel += (int32_t)(flow * step / SECOND);
-        if (v->leg_left > 0) {
-            v->speed += (int32_t)(v->acceleration * step / SECOND);
-        } else {
-            v->speed = v->aim;
-            vehicle_next_leg(v);
-        }
-    }
-}
-
-/* The highest gear that keeps the engine above what the driving asks for. */
-static int64_t vehicle_rpm(struct vehicle *v)
-{
-    static const int32_t per_kmh[] = {21, 26, 33, 44, 65, 110}; /* sixth gear first */
-    int64_t kmh100 = (int64_t)v->speed * 9 / 25000;
-    int64_t least = v->mode == MODE_ACCELERATE ? 1600 : 1100;
-    int64_t rpm = 0;
-
-    for (size_t gear = 0; gear < sizeof per_kmh / sizeof *per_kmh && rpm < least; gear++)
-        rpm = kmh100 * per_kmh[gear] / 100;
-    if (rpm < 750)
-        rpm = 750; /* the clutch slips, or it stands */
-    rpm += (int64_t)(vehicle_random(v) & 31) - 16;
-    return rpm < 3000 ? rpm : 3000;
-}
-
-/* A fleet that has been on the road for a while: some stand, the others drive. */
-static void vehicle_init(struct vehicle *v, uint64_t seed, size_t number)
-{
-    v->random = seed;
-    v->random = vehicle_random(v) + number;
-    v->fuel = vehicle_between(v, 30 * PERCENT, SIM_FUEL_FULL);
-    if (vehicle_between(v, 0, 2) == 0) {
-        vehicle_idle(v);
-        return;
-    }
-    v->target = vehicle_between(v, KMH(35), KMH(95));
-    v->speed = v->target;
-    vehicle_begin_cruise(v);
-}
 
 /* --------------------------------------------------------------------------------------------------------- messages */
 
@@ -419,15 +222,12 @@ static int fms_sim_send(struct fms_sim *self)
     return 0;
 }
 
-static int fms_sim_poll(void *instance, size_t credit, struct fms_wait *wait)
+static int fms_sim_poll_fleet(struct fms_sim *self, size_t credit, struct fms_wait *wait)
 {
-    struct fms_sim *self = instance;
     int64_t now = fms_now(self->host);
     int64_t due;
     int error = 0;
 
-    if (credit == 0)
-        return 0;
     due = fms_sim_next_due(self, now);
     for (; credit > 0 && due <= now && error == 0 && !fms_sim_is_complete(self); credit--) {
         error = fms_sim_send(self);
@@ -438,6 +238,72 @@ static int fms_sim_poll(void *instance, size_t credit, struct fms_wait *wait)
     if (error == 0)
         wait->deadline = due;
     return error == -EAGAIN || error == -ESHUTDOWN ? 0 : error;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ truck */
+
+/* The frame that comes next, as a record. */
+static int fms_sim_make_frame(struct fms_sim *self)
+{
+    int error;
+
+    truck_next(self->truck, &self->frame);
+    self->frame.time += self->epoch;
+    self->draft = (struct fms_record){.key = fms_text(self->interface),
+                                      .payload = {self->payload, frame_write(&self->frame, self->payload)},
+                                      .timestamp = self->frame.time};
+    error = fms_expand(self->host, self->topic, &self->draft, &self->draft.topic);
+    self->is_pending = error == 0;
+    return error;
+}
+
+/* A bus that was held up for long goes on from where it was, later. */
+static int64_t fms_sim_frame_due(struct fms_sim *self, int64_t now)
+{
+    int64_t due = self->start + self->frame.time - self->epoch;
+
+    if (self->rate == 0)
+        return now;
+    if (now - due > SIM_LOAD_PERIOD) {
+        self->start += now - due;
+        return now;
+    }
+    return due;
+}
+
+static int fms_sim_poll_truck(struct fms_sim *self, size_t credit, struct fms_wait *wait)
+{
+    int64_t now = fms_now(self->host), due = now;
+    int error = 0;
+
+    if (self->start < 0) {
+        self->start = now;
+        self->epoch = fms_realtime(self->host);
+    }
+    while (credit > 0 && error == 0 && !fms_sim_is_complete(self)) {
+        error = self->is_pending ? 0 : fms_sim_make_frame(self);
+        due = fms_sim_frame_due(self, now);
+        if (error != 0 || due > now)
+            break;
+        error = fms_emit(self->host, &self->draft);
+        self->is_pending = error != 0;
+        self->made += error == 0;
+        credit -= error == 0;
+    }
+    if (fms_sim_is_complete(self))
+        return FMS_END;
+    if (error == 0)
+        wait->deadline = due;
+    return error == -EAGAIN || error == -ESHUTDOWN ? 0 : error;
+}
+
+static int fms_sim_poll(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct fms_sim *self = instance;
+
+    if (credit == 0)
+        return 0;
+    return self->truck != NULL ? fms_sim_poll_truck(self, credit, wait) : fms_sim_poll_fleet(self, credit, wait);
 }
 
 /* -------------------------------------------------------------------------------------------------------- beginning */
@@ -457,11 +323,35 @@ static int fms_sim_expand_topic(struct fms_sim *self, const struct fms_host *hos
     return 0;
 }
 
+/* A bus is one vehicle's, and its controllers have rates of their own. */
+static int fms_sim_check_truck(struct fms_sim *self, const struct fms_host *host)
+{
+    if (self->vehicles != 1)
+        return fms_fail_option(host, "vehicles", -EINVAL,
+                               "does not go with format = can: a bus is that of one vehicle");
+    if (self->sequence)
+        return fms_fail_option(host, "sequence", -EINVAL, "does not go with format = can: frames have no room for it");
+    if (self->rate > 0)
+        return fms_fail_option(host, "rate", -EINVAL,
+                               "does not go with format = can, but for 0: messages have rates of their own");
+    if (*self->interface == '\0' || strlen(self->interface) >= FRAME_INTERFACE ||
+        strpbrk(self->interface, " \t\n") != NULL)
+        return fms_fail_option(host, "interface", -EINVAL, "\"%s\" is none; a name has 1 to 15 letters",
+                               self->interface);
+    if (strlen(self->vin) != TRUCK_VIN || strspn(self->vin, "ABCDEFGHJKLMNPRSTUVWXYZ0123456789") != TRUCK_VIN)
+        return fms_fail_option(host, "vin", -EINVAL, "\"%s\" is none; it has 17 of A-Z and 0-9, without I, O and Q",
+                               self->vin);
+    return 0;
+}
+
 static int fms_sim_check(void *instance, const struct fms_host *host)
 {
     struct fms_sim *self = instance;
     struct fms_bytes topic;
+    int error = self->format == FORMAT_CAN ? fms_sim_check_truck(self, host) : 0;
 
+    if (error != 0)
+        return error;
     if (strlen(self->prefix) > SIM_PREFIX_MAX)
         return fms_fail_option(host, "prefix", -EINVAL, "at most %d characters, please", SIM_PREFIX_MAX);
     for (const char *c = self->prefix; *c != '\0'; c++) {
@@ -515,6 +405,7 @@ static void fms_sim_free(struct fms_sim *self)
         free(self->topics[i]);
     free(self->topics);
     free(self->fleet);
+    truck_free(self->truck);
 }
 
 static void fms_sim_close(void *instance)
@@ -564,6 +455,14 @@ static int fms_sim_make_fleet(struct fms_sim *self)
     return error;
 }
 
+static int fms_sim_make_truck(struct fms_sim *self)
+{
+    char why[SIGNAL_WHY] = "no memory";
+
+    self->truck = truck_new(&self->fleet[0], self->interface, self->vin, why);
+    return self->truck != NULL ? 0 : fms_fail(self->host, -ENOMEM, "the truck: %s", why);
+}
+
 static int fms_sim_open(void *instance, const struct fms_host *host)
 {
     struct fms_sim *self = instance;
@@ -575,6 +474,8 @@ static int fms_sim_open(void *instance, const struct fms_host *host)
     self->period = self->rate < 0 ? self->interval : self->rate > 0 ? SIM_LOAD_PERIOD : 0;
     self->per_period = self->rate < 0 ? self->vehicles : self->rate;
     error = fms_sim_make_fleet(self);
+    if (error == 0 && self->format == FORMAT_CAN)
+        error = fms_sim_make_truck(self);
     if (error == 0 && self->counts != NULL && unlink(self->counts) != 0 && errno != ENOENT) /* of an earlier run */
         error = fms_fail_option(host, "counts", -errno, "%s: %s", self->counts, strerror(errno));
     if (error != 0)
