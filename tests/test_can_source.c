@@ -161,6 +161,11 @@ static void times_from_the_start(void **state)
     assert_string_equal(payload(f, 0), "{\"vehicle_id\":\"raspi-001\",\"timestamp\":1763320420,\"fuel_level\":47.6}");
     assert_string_equal(payload(f, 1), "{\"vehicle_id\":\"raspi-001\",\"timestamp\":1763320422,\"fuel_level\":48}");
     fake_close(f);
+    f = open_log(" (002.500000)  can0  123   [1]  FF\n (002.600000)  can0  123   [1]  FE\n", "");
+    fake_until(f, fake_ended(f));
+    assert_string_equal(payload(f, 0), "(1763320419.000000) can0 123#FF");
+    assert_string_equal(payload(f, 1), "(1763320419.100000) can0 123#FE");
+    fake_close(f);
 }
 
 static void a_log_whose_times_jump(void **state)

@@ -194,6 +194,7 @@ static int log_take(struct can_source *self, struct log *log)
         return 0;
     }
     fms_count(self->host, COUNT_FRAMES, 1);
+    log->frame.time = log->time;
     return source_make_raw(self, &log->frame, log->time);
 }
 
