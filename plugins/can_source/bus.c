@@ -9,14 +9,13 @@
 #include <linux/can/error.h>
 #include <linux/can/raw.h>
 #include <linux/net_tstamp.h>
-#include <net/if.h>
-#include <net/if_arp.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "../can_common/interface.h"
 
 #define BATCH      64                /* frames a system call */
 #define BATCHES    16                /* that are taken in before others have their turn */
@@ -89,26 +88,6 @@ static void bus_wish(int fd)
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
 }
 
-static int bus_bind(const struct can_source *self, int fd)
-{
-    struct sockaddr_can address = {.can_family = AF_CAN};
-    struct ifreq request = {.ifr_flags = 0};
-
-    memcpy(request.ifr_name, self->interface, strlen(self->interface) + 1);
-    if (ioctl(fd, SIOCGIFINDEX, &request) != 0)
-        return -errno;
-    address.can_ifindex = request.ifr_ifindex;
-    if (ioctl(fd, SIOCGIFHWADDR, &request) != 0)
-        return -errno;
-    if (request.ifr_hwaddr.sa_family != ARPHRD_CAN)
-        return -ENOTTY;
-    if (ioctl(fd, SIOCGIFFLAGS, &request) != 0)
-        return -errno;
-    if ((request.ifr_flags & IFF_UP) == 0)
-        return -ENETDOWN;
-    return bind(fd, (struct sockaddr *)&address, sizeof address) == 0 ? 0 : -errno;
-}
-
 /* A socket, or a negative errno. */
 static int bus_socket(const struct can_source *self)
 {
@@ -117,31 +96,13 @@ static int bus_socket(const struct can_source *self)
 
     if (error == 0) {
         bus_wish(fd);
-        error = bus_bind(self, fd);
+        error = interface_bind(fd, self->interface);
     }
     if (error == 0)
         return fd;
     if (fd >= 0)
         close(fd);
     return error;
-}
-
-/* What is wrong, and what to do. */
-static const char *bus_advice(int error)
-{
-    switch (-error) {
-    case EAFNOSUPPORT:
-    case EPROTONOSUPPORT:
-        return "the kernel has no CAN sockets (modprobe can-raw)";
-    case ENODEV:
-        return "there is no such interface (ip -brief link shows which there are)";
-    case ENOTTY:
-        return "it is no CAN interface";
-    case ENETDOWN:
-        return "it is down (ip link set NAME up type can bitrate 250000)";
-    default:
-        return strerror(-error);
-    }
 }
 
 static void bus_lose(struct can_source *self, struct bus *bus, int error)
@@ -151,8 +112,9 @@ static void bus_lose(struct can_source *self, struct bus *bus, int error)
     bus->fd = -1;
     bus->at = bus->count = 0;
     bus->retry_at = fms_now(self->host) + fms_backoff(self->host, RETRY_MIN, RETRY_MAX, bus->attempt++);
-    fms_link_down(self->host, "%s: %s", self->interface, bus_advice(error));
-    fms_warn(self->host, "%s: cannot be read: %s; it is tried again and again", self->interface, bus_advice(error));
+    fms_link_down(self->host, "%s: %s", self->interface, interface_advice(error));
+    fms_warn(self->host, "%s: cannot be read: %s; it is tried again and again", self->interface,
+             interface_advice(error));
 }
 
 static void bus_try(struct can_source *self, struct bus *bus)
@@ -408,7 +370,7 @@ int bus_probe(const struct can_source *self, const struct fms_host *host)
     int fd = bus_socket(self);
 
     if (fd < 0)
-        return fms_fail_option(host, "interface", fd, "%s: cannot be read: %s", self->interface, bus_advice(fd));
+        return fms_fail_option(host, "interface", fd, "%s: cannot be read: %s", self->interface, interface_advice(fd));
     close(fd);
     fms_report(host, "%s is a CAN interface, and up", self->interface);
     return 0;
