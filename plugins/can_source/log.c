@@ -274,22 +274,23 @@ int log_poll(struct can_source *self, size_t credit, struct fms_wait *wait)
 
 /* ------------------------------------------------------------------------------------------------------------- opening */
 
+static int log_no_file(const struct can_source *self, int fd, int error)
+{
+    if (fd >= 0)
+        close(fd);
+    return fms_fail_option(self->host, "path", error, "%s: cannot be read: %s", self->path, strerror(-error));
+}
+
 static int log_open_file(struct can_source *self, struct log *log)
 {
     bool is_stdin = strcmp(self->path, "-") == 0;
     int fd = is_stdin ? dup(STDIN_FILENO) : open(self->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     struct stat stat;
-    int error = 0;
 
     if (fd < 0 || fstat(fd, &stat) != 0)
-        error = -errno;
-    else if (S_ISDIR(stat.st_mode))
-        error = -EISDIR;
-    if (error != 0) {
-        if (fd >= 0)
-            close(fd);
-        return fms_fail_option(self->host, "path", error, "%s: cannot be read: %s", self->path, strerror(-error));
-    }
+        return log_no_file(self, fd, -errno);
+    if (S_ISDIR(stat.st_mode))
+        return log_no_file(self, fd, -EISDIR);
     lines_begin(&log->lines, fd, 0, 1);
     log->lines.may_block = !S_ISREG(stat.st_mode);
     fms_link_up(self->host);
