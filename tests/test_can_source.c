@@ -350,6 +350,42 @@ static void a_table_of_ones_own(void **state)
     fake_close(f);
 }
 
+static void a_dbc_of_ones_own(void **state)
+{
+    char options[256];
+    struct fake *f;
+
+    (void)state;
+    write_file("table.dbc", "VERSION \"\"\nBO_ 2566845952 IC1: 8 Vector__XXX\n" /* 98FEF600 */
+                            " SG_ Boost : 8|8@1+ (2,0) [0|500] \"kPa abs\" Vector__XXX\n"
+                            " SG_ Flag : 28|2@1+ (1,0) [0|3] \"\" Vector__XXX\n"
+                            " SG_ Fine : 32|16@1+ (0.03125,-273) [0|0] \"C\"  A,B\n"
+                            " SG_ Signed : 48|8@1- (1,0) [0|0] \"\" X\n"
+                            " SG_ Motorola : 48|8@0+ (1,0) [0|0] \"\" X\n"
+                            " SG_ Across : 4|8@1+ (1,0) [0|0] \"\" X\n"
+                            " SG_ Muxed m1 : 48|8@1+ (1,0) [0|0] \"\" X\n"
+                            " SG_ Third : 48|8@1+ (1E-005,0) [0|0] \"\" X\n"
+                            "BO_ 291 Small: 8 X\n SG_ Eleven : 0|8@1+ (1,0) [0|0] \"\" X\n"
+                            "CM_ SG_ 2566845952 Boost \"pressure\";\n"
+                            "BA_ \"GenMsgCycleTime\" BO_ 2566845952 500;\n");
+    snprintf(options, sizeof options, FMS "interval = 2s\nsignals = boost, flag, fine\ntable = %s/table.dbc\n", place);
+    f = open_log("(1436509050.1) can0 18FEF600#FF64FFDF2022FFFF\n(1436509054.1) can0 18FEF600#FF65FFDF2022FFFF\n",
+                 options);
+    fake_until(f, fake_ended(f));
+    assert_int_equal(fake_emitted(f), 2);
+    assert_string_equal(payload(f, 0),
+                        "{\"vehicle_id\":\"raspi-001\",\"timestamp\":1436509052,\"boost\":200,\"flag\":1,\"fine\":0}");
+    assert_non_null(fake_said(f, "line 6: this signal is left out: Signed: it is signed"));
+    assert_non_null(fake_said(f, "line 7: this signal is left out: Motorola: it stands highest byte first"));
+    assert_non_null(fake_said(f, "Across: it is neither one to four whole bytes nor bits of one"));
+    assert_non_null(fake_said(f, "Muxed: it is multiplexed"));
+    assert_non_null(fake_said(f, "left out: scale \"1E-005\" is none"));
+    assert_non_null(fake_said(f, "Eleven: its message has an 11-bit identifier"));
+    assert_int_equal(fake_count_said(f, "is left out"), 6);
+    fake_close(f);
+    assert_int_equal(unlink(at("table.dbc")), 0);
+}
+
 static void expect_no_start(const char *options, const char *said)
 {
     struct fake *f = fake_check("can_source", FMS_SOURCE, with_path(options));
@@ -856,6 +892,7 @@ int main(void)
         cmocka_unit_test(the_address_changes_when_one_is_silent),
         cmocka_unit_test(what_is_personal_is_asked_for_by_name),
         cmocka_unit_test(a_table_of_ones_own),
+        cmocka_unit_test(a_dbc_of_ones_own),
         cmocka_unit_test(what_cannot_be_read_is_named),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test_teardown(samples_of_a_bus, tear_down),

@@ -26,7 +26,7 @@ static const struct fms_option can_source_options[] = {
     FMS_OPT_STRING(struct can_source, vehicle_id, NULL,
                    "with decode = fms: the vehicle's id; absent: the VIN, once the bus has told it"),
     FMS_OPT_STRING(struct can_source, table, NULL,
-                   "with decode = fms: file with more signals, or others in the place of those of that name"),
+                   "with decode = fms: file with more signals, or others in the place of those of that name; a DBC, if it ends with .dbc"),
     FMS_OPT_PAIRS(struct can_source, addresses, "address.",
                   "address.fuel_level = 49: the address from which a signal is taken, 0 to 253; absent: the first that has a value"),
     FMS_OPT_TEMPLATE(struct can_source, topic, "fms/data", "topic; ${key} is the vehicle id, or with decode = none the interface"),

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../can_common/dbc.h"
+
 #define MISSION      3  /* signals that each sample has, if they have a value */
 #define HEAD         96 /* bytes of a sample besides its vehicle and signals */
 #define NAMELESS_TOO 30 /* samples that were not made before that is told */
@@ -40,23 +42,64 @@ static int decoder_add_line(const struct can_source *self, const struct fms_host
                            error == -ENOMEM ? "no memory, or more than 4096 signals" : why);
 }
 
-static int decoder_read_table(const struct can_source *self, const struct fms_host *host, struct signals *signals)
+/* What of a DBC is a signal here is added; the rest is told. */
+static int decoder_add_dbc(const struct can_source *self, const struct fms_host *host, struct signals *signals,
+                           struct dbc *dbc, const char *line, unsigned long long number)
 {
-    FILE *file = fopen(self->table, "re");
+    char translated[DBC_LINE], why[SIGNAL_WHY];
+    int error = dbc_translate(dbc, line, translated, why);
+
+    if (error == 0)
+        error = signals_add(signals, fms_text(translated), why);
+    if (error == -ENOMEM)
+        return fms_fail_option(host, "table", error, "%s line %llu: no memory, or more than 4096 signals", self->table,
+                               number);
+    if (error < 0)
+        fms_warn(host, "%s line %llu: this signal is left out: %s", self->table, number, why);
+    return 0;
+}
+
+/* All lines of a file, or first what a DBC has behind its messages. */
+static int decoder_read_lines(const struct can_source *self, const struct fms_host *host, struct signals *signals,
+                              FILE *file, struct dbc *dbc, bool is_first)
+{
     unsigned long long number = 0;
     char *line = NULL;
     size_t capacity = 0;
     ssize_t size;
     int error = 0;
 
-    if (file == NULL)
-        return fms_fail_option(host, "table", -errno, "%s: cannot be read: %s", self->table, strerror(errno));
     errno = 0;
-    while (error == 0 && (size = getline(&line, &capacity, file)) >= 0)
-        error = decoder_add_line(self, host, signals, fms_bytes_of(line, (size_t)size), ++number);
+    while (error == 0 && (size = getline(&line, &capacity, file)) >= 0) {
+        number++;
+        if (dbc == NULL)
+            error = decoder_add_line(self, host, signals, fms_bytes_of(line, (size_t)size), number);
+        else
+            error = is_first ? dbc_note(dbc, line) : decoder_add_dbc(self, host, signals, dbc, line, number);
+    }
     if (error == 0 && !feof(file))
         error = fms_fail_option(host, "table", -EIO, "%s: cannot be read: %s", self->table, strerror(errno));
     free(line);
+    return error;
+}
+
+static int decoder_read_table(const struct can_source *self, const struct fms_host *host, struct signals *signals)
+{
+    const char *end = strrchr(self->table, '.');
+    bool is_dbc = end != NULL && strcmp(end, ".dbc") == 0;
+    FILE *file = fopen(self->table, "re");
+    struct dbc dbc = {.count = 0};
+    int error = 0;
+
+    if (file == NULL)
+        return fms_fail_option(host, "table", -errno, "%s: cannot be read: %s", self->table, strerror(errno));
+    if (is_dbc) {
+        error = decoder_read_lines(self, host, signals, file, &dbc, true);
+        rewind(file);
+    }
+    if (error == 0)
+        error = decoder_read_lines(self, host, signals, file, is_dbc ? &dbc : NULL, false);
+    dbc_free(&dbc);
     fclose(file);
     return error;
 }
