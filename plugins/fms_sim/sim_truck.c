@@ -17,6 +17,8 @@
 #define VIN_PACKETS 3
 #define VIN_PGN     0xFEEC
 #define ENGINE      0x00
+#define RETARDER    0x0F
+#define BRAKES      0x0B
 #define CLUSTER     0x31
 #define TACHOGRAPH  0xEE
 #define TANK        60 /* litres */
@@ -44,6 +46,11 @@ enum value {
     MOTION,
     OVERSPEED,
     PTO_ENGAGED,
+    RETARDED,
+    WEIGHT,
+    PRESSURE_1,
+    PRESSURE_2,
+    EXHAUST_FLUID,
     VALUE_COUNT,
 };
 
@@ -70,6 +77,11 @@ static const char *const names[VALUE_COUNT] = {
     [MOTION] = "motion",
     [OVERSPEED] = "overspeed",
     [PTO_ENGAGED] = "pto_engaged",
+    [RETARDED] = "retarder_torque",
+    [WEIGHT] = "combination_weight",
+    [PRESSURE_1] = "brake_pressure_1",
+    [PRESSURE_2] = "brake_pressure_2",
+    [EXHAUST_FLUID] = "exhaust_fluid",
 };
 
 static const struct message {
@@ -84,6 +96,7 @@ static const struct message {
     {0xFEF1, 6, ENGINE, 100, 20, {SPEED, BRAKE, CLUTCH, CRUISE, PARKING_BRAKE, PTO}},
     {0xFEF2, 6, ENGINE, 100, 30, {FUEL_RATE}},
     {0xFDA4, 6, ENGINE, 100, 70, {PTO_ENGAGED}},
+    {0xF000, 6, RETARDER, 100, 80, {RETARDED}},
     {0xFEFC, 6, ENGINE, 1000, 40, {0}},
     {0xFEFC, 6, CLUSTER, 1000, 110, {FUEL_LEVEL}},
     {0xFEE9, 6, ENGINE, 1000, 240, {FUEL_USED}},
@@ -92,6 +105,9 @@ static const struct message {
     {0xFEC1, 6, TACHOGRAPH, 1000, 540, {DISTANCE}},
     {0xFEEE, 6, ENGINE, 1000, 640, {COOLANT}},
     {0xFEF5, 6, CLUSTER, 1000, 740, {AMBIENT}},
+    {0xFEAE, 6, BRAKES, 1000, 840, {PRESSURE_1, PRESSURE_2}},
+    {0xFE56, 6, ENGINE, 1000, 940, {EXHAUST_FLUID}},
+    {0xFE70, 7, BRAKES, 10000, 5060, {WEIGHT}},
 };
 
 struct truck {
@@ -150,6 +166,15 @@ static int64_t truck_value(struct truck *truck, enum value value)
         return (kmh > 0) * 1000000;
     case PARKING_BRAKE:
         return (kmh == 0) * 1000000;
+    case RETARDED:
+        return vehicle_brakes(v) * -30000000;
+    case WEIGHT:
+        return INT64_C(38500) * 1000000;
+    case PRESSURE_1:
+    case PRESSURE_2:
+        return 960000000;
+    case EXHAUST_FLUID:
+        return 64000000;
     case OVERSPEED:
         return (kmh > 90000000) * 1000000;
     default: /* clutch, PTO */
