@@ -275,7 +275,7 @@ static void a_vehicle_is_named_by_its_vin(void **state)
                               "(1436509053.5) can0 1CEBFF00#033435362AFFFFFF\n"
                               "(1436509054.1) can0 18FEFC31#FF77FFFFFFFFFFFF\n"
                               "(1436509154.1) can0 18FEFC31#FF77FFFFFFFFFFFF\n",
-                              "decode = fms\n");
+                              "decode = fms\nvehicle_id =\n");
 
     (void)state;
     fake_until(f, fake_ended(f));
@@ -414,7 +414,29 @@ static void what_cannot_be_read_is_named(void **state)
     expect_no_start(FMS "table = /nowhere\n", "/nowhere: cannot be read: No such file");
     expect_no_start(FMS "table = /\n", "/: cannot be read: Is a directory");
     assert_int_equal(unlink(at("log")), 0);
+    expect_no_start("", "error: path: ");
     expect_no_start("", "log: cannot be read: No such file");
+}
+
+/* So that one pipeline file reads either, as the environment says. */
+static void an_interface_with_a_slash_is_a_log(void **state)
+{
+    char options[256];
+    struct fake *f;
+
+    (void)state;
+    write_file("log", truck);
+    snprintf(options, sizeof options, "interface = %s\n" FMS, at("log"));
+    f = fake_check("can_source", FMS_SOURCE, options);
+    assert_int_equal(fake_start(f), 0);
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_until(f, fake_ended(f));
+    assert_int_equal(fake_emitted(f), 2);
+    fake_close(f);
+    f = fake_check("can_source", FMS_SOURCE, "interface = ./nowhere\n");
+    assert_int_not_equal(fake_start(f), 0);
+    assert_non_null(fake_said(f, "error: interface: ./nowhere: cannot be read: No such file"));
+    fake_close(f);
 }
 
 static void test_refusals(void **state)
@@ -894,6 +916,7 @@ int main(void)
         cmocka_unit_test(a_table_of_ones_own),
         cmocka_unit_test(a_dbc_of_ones_own),
         cmocka_unit_test(what_cannot_be_read_is_named),
+        cmocka_unit_test(an_interface_with_a_slash_is_a_log),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test_teardown(samples_of_a_bus, tear_down),
         cmocka_unit_test_teardown(a_clock_that_is_set, tear_down),

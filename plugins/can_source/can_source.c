@@ -10,7 +10,7 @@
 
 /* clang-format off */
 static const struct fms_option can_source_options[] = {
-    FMS_OPT_STRING(struct can_source, interface, NULL, "SocketCAN interface, such as can0"),
+    FMS_OPT_STRING(struct can_source, interface, NULL, "SocketCAN interface, such as can0; what has a slash in it, as ./drive.log, is a path"),
     FMS_OPT_STRING(struct can_source, path, NULL, "log of candump -l, -L or of what it shows; -: standard input; one of interface and path"),
     {"speed", FMS_STRING, FMS_FIELD(struct can_source, speed_text, const char *), "0", 0, 0, NULL,
      "with path: 1: frames follow each other as they once did, by their times; 10, 0.5: so many times as fast; 0: as fast as the "
@@ -24,7 +24,7 @@ static const struct fms_option can_source_options[] = {
     FMS_OPT_LIST(struct can_source, signals, NULL,
                  "with decode = fms: signals besides speed, rpm and fuel_level, as the table names them; all: each that is not personal"),
     FMS_OPT_STRING(struct can_source, vehicle_id, NULL,
-                   "with decode = fms: the vehicle's id; absent: the VIN, once the bus has told it"),
+                   "with decode = fms: the vehicle's id; absent or empty: the VIN, once the bus has told it"),
     FMS_OPT_STRING(struct can_source, table, NULL,
                    "with decode = fms: file with more signals, or others in the place of those of that name; a DBC, if it ends with .dbc"),
     FMS_OPT_PAIRS(struct can_source, addresses, "address.",
@@ -101,6 +101,19 @@ int source_emit(struct can_source *self)
 
 /* -------------------------------------------------------------------------------------------------------------- check */
 
+/* One pipeline file leaves these to the environment: no interface has a slash in its name, so that is a log's; and an empty id is none. */
+static void can_source_take_options(struct can_source *self)
+{
+    if (self->vehicle_id != NULL && *self->vehicle_id == '\0')
+        self->vehicle_id = NULL;
+    self->path_option = "path";
+    if (self->path != NULL || self->interface == NULL || strchr(self->interface, '/') == NULL)
+        return;
+    self->path = self->interface;
+    self->interface = NULL;
+    self->path_option = "interface";
+}
+
 static int can_source_check_input(const struct can_source *self, const struct fms_host *host)
 {
     if (self->interface == NULL && self->path == NULL)
@@ -141,9 +154,11 @@ static int can_source_check_topic(struct can_source *self, const struct fms_host
 static int can_source_check(void *instance, const struct fms_host *host)
 {
     struct can_source *self = instance;
-    int error = can_source_check_input(self, host);
-    int other = self->decode == DECODE_FMS ? decoder_check(self, host) : can_source_check_raw(self, host);
+    int error, other;
 
+    can_source_take_options(self);
+    error = can_source_check_input(self, host);
+    other = self->decode == DECODE_FMS ? decoder_check(self, host) : can_source_check_raw(self, host);
     error = error != 0 ? error : other;
     other = can_source_check_topic(self, host);
     return error != 0 ? error : other;

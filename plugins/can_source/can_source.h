@@ -35,6 +35,7 @@ struct can_source {
     struct fms_pairs addresses;
     const struct fms_template *topic;
 
+    const char *path_option; /* which of them named `path` */
     const struct fms_host *host;
     struct decoder *decoder; /* NULL: raw frames */
     struct bus *bus;         /* or */

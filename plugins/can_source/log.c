@@ -278,7 +278,8 @@ static int log_no_file(const struct can_source *self, int fd, int error)
 {
     if (fd >= 0)
         close(fd);
-    return fms_fail_option(self->host, "path", error, "%s: cannot be read: %s", self->path, strerror(-error));
+    return fms_fail_option(self->host, self->path_option, error, "%s: cannot be read: %s", self->path,
+                           strerror(-error));
 }
 
 static int log_open_file(struct can_source *self, struct log *log)
