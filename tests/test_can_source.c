@@ -2,14 +2,17 @@
 #include "refusal.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <linux/can.h>
 #include <linux/can/error.h>
 #include <linux/can/raw.h>
 #include <net/if.h>
 #include <net/if_arp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -198,6 +201,33 @@ static void a_full_pipeline_holds_a_log_up(void **state)
     assert_int_equal(fake_counter(f, "overtaken"), 0);
     fake_settle_all(f, FMS_DELIVERED);
     fake_close(f);
+}
+
+/* A wake-up for each of them would cost more than all else. */
+static void frames_of_a_pipe_gather(void **state)
+{
+    static const char frame[] = "(1436509052.1) can0 18FEFC31#FF77FFFFFFFFFFFF\n";
+    struct fake *f;
+    int pipe;
+
+    (void)state;
+    unlink(at("log"));
+    assert_int_equal(mkfifo(at("log"), 0600), 0);
+    f = fake_check("can_source", FMS_SOURCE, with_path(FMS));
+    fake_clock_set(f, FMS_SECOND, EPOCH);
+    assert_int_equal(fake_start(f), 0);
+    pipe = open(at("log"), O_WRONLY);
+    assert_int_equal(fake_poll(f, 1), 0);
+    assert_int_equal(fake_waits_for(f)->events, POLLIN);
+    assert_int_equal(write(pipe, frame, sizeof frame - 1), sizeof frame - 1);
+    assert_int_equal(fake_poll(f, 1), 0);
+    assert_int_equal(fake_waits_for(f)->fd, -1);
+    assert_true(fake_waits_for(f)->deadline == FMS_SECOND + 10 * FMS_MS);
+    assert_int_equal(fake_poll(f, 1), 0);
+    assert_int_equal(fake_waits_for(f)->events, POLLIN);
+    close(pipe);
+    fake_close(f);
+    assert_int_equal(unlink(at("log")), 0);
 }
 
 static void stopped_with_records_in_flight(void **state)
@@ -474,6 +504,7 @@ static struct {
     int read_fails; /* errno of the next read */
     int peer;       /* the other end; -1: nobody reads */
     int opened;
+    unsigned flood; /* frames that come besides */
     struct can_filter filters[CAN_RAW_FILTER_MAX];
     size_t filter_count;
     can_err_mask_t errors;
@@ -588,6 +619,10 @@ int recvmmsg(int fd, struct mmsghdr *messages, unsigned most, int flags, struct 
     for (; count < most && recv(fd, &news, sizeof news, MSG_DONTWAIT) == sizeof news; count++) {
         put_news(&messages[count].msg_hdr, &news);
         messages[count].msg_len = (unsigned)news.size;
+    }
+    for (; count < most && kernel.flood > 0; count++, kernel.flood--) {
+        put_news(&messages[count].msg_hdr, &(struct news){.frame.can_id = 0x123, .size = CAN_MTU});
+        messages[count].msg_len = CAN_MTU;
     }
     return count > 0 || errno != EAGAIN ? (int)count : -1;
 }
@@ -726,12 +761,42 @@ static void the_newest_sample_wins(void **state)
         DELIVER(FUEL, i < 3 ? "FF77FFFFFFFFFFFF" : "FF78FFFFFFFFFFFF");
         fake_clock_step(f, FMS_SECOND);
         assert_int_equal(fake_poll(f, 0), 0); /* no credit; but it is read */
-        assert_int_equal(fake_waits_for(f)->events != 0, 1);
+        assert_true(fake_waits_for(f)->deadline < FMS_NEVER);
     }
     assert_int_equal(fake_counter(f, "overtaken"), 3);
     assert_int_equal(fake_poll(f, 1), 0);
     assert_int_equal(fake_emitted(f), 1);
     assert_string_equal(payload(f, 0), "{\"vehicle_id\":\"raspi-001\",\"timestamp\":1763320423,\"fuel_level\":48}");
+    fake_close(f);
+}
+
+/* A wake-up for each of them would cost more than all else. */
+static void frames_gather_where_they_are_decoded(void **state)
+{
+    struct fake *f = open_bus(FMS);
+
+    (void)state;
+    assert_int_equal(fake_poll(f, 1), 0); /* silence: the next frame is waited for */
+    assert_int_equal(fake_waits_for(f)->events, POLLIN);
+    assert_true(fake_waits_for(f)->deadline == 2 * FMS_SECOND);
+    DELIVER(FUEL, "FF77FFFFFFFFFFFF");
+    assert_int_equal(fake_poll(f, 1), 0);
+    assert_int_equal(fake_waits_for(f)->fd, -1);
+    assert_true(fake_waits_for(f)->deadline == FMS_SECOND + 10 * FMS_MS);
+    fake_clock_step(f, 995 * FMS_MS);
+    DELIVER(FUEL, "FF77FFFFFFFFFFFF");
+    assert_int_equal(fake_poll(f, 1), 0); /* a sample is due before that */
+    assert_true(fake_waits_for(f)->deadline == 2 * FMS_SECOND);
+    kernel.flood = 1500;
+    assert_int_equal(fake_poll(f, 1), 0);
+    assert_true(fake_waits_for(f)->deadline == 0); /* more than others are to wait for */
+    assert_int_equal(fake_poll(f, 1), 0);
+    assert_int_equal(fake_counter(f, "frames"), 1502);
+    fake_close(f);
+    f = open_bus("");
+    DELIVER(FUEL, "FF77FFFFFFFFFFFF");
+    assert_int_equal(fake_poll(f, 1), 0); /* a frame as it is has no time to lose */
+    assert_int_equal(fake_waits_for(f)->events, POLLIN);
     fake_close(f);
 }
 
@@ -905,6 +970,7 @@ int main(void)
         cmocka_unit_test(times_from_the_start),
         cmocka_unit_test(a_log_whose_times_jump),
         cmocka_unit_test(a_full_pipeline_holds_a_log_up),
+        cmocka_unit_test(frames_of_a_pipe_gather),
         cmocka_unit_test(stopped_with_records_in_flight),
         cmocka_unit_test(a_bad_line_is_rejected),
         cmocka_unit_test(a_bad_line_is_left_out),
@@ -922,6 +988,7 @@ int main(void)
         cmocka_unit_test_teardown(a_clock_that_is_set, tear_down),
         cmocka_unit_test_teardown(only_what_is_asked_for_leaves_the_kernel, tear_down),
         cmocka_unit_test_teardown(the_newest_sample_wins, tear_down),
+        cmocka_unit_test_teardown(frames_gather_where_they_are_decoded, tear_down),
         cmocka_unit_test_teardown(raw_frames_of_a_bus, tear_down),
         cmocka_unit_test_teardown(the_controllers_clock, tear_down),
         cmocka_unit_test_teardown(drops_are_counted, tear_down),

@@ -247,10 +247,10 @@ static int bus_fetch(struct bus *bus, unsigned most)
 
 /* ----------------------------------------------------------------------------------------------------------- the decoder */
 
-/* All that has come is taken in, whether the pipeline has room or not. */
+/* All that has come is taken in, whether the pipeline has room or not. How many frames; or a negative errno. */
 static int bus_decode(struct can_source *self, struct bus *bus)
 {
-    int count = BATCH;
+    int count = BATCH, taken = 0;
 
     for (int i = 0; i < BATCHES && count == BATCH; i++) {
         int64_t now = fms_now(self->host);
@@ -260,8 +260,9 @@ static int bus_decode(struct can_source *self, struct bus *bus)
             if (bus_convert(self, bus, bus->at, &bus->held))
                 decoder_take(self, &bus->held, now);
         }
+        taken += count > 0 ? count : 0;
     }
-    return count;
+    return count < 0 ? count : taken;
 }
 
 /* The sample that is due. Those of intervals that have passed without a look would all be the same one. */
@@ -310,19 +311,26 @@ static int bus_pass_on(struct can_source *self, struct bus *bus, size_t credit)
 
 /* ----------------------------------------------------------------------------------------------------------------- poll */
 
+static void bus_await(const struct bus *bus, struct fms_wait *wait)
+{
+    wait->fd = bus->fd;
+    wait->events = POLLIN;
+}
+
+/* Where frames have come more will, and are left to gather; the next one is waited for after silence. */
 static int bus_poll_decoded(struct can_source *self, struct bus *bus, size_t credit, struct fms_wait *wait)
 {
-    int result = bus->fd >= 0 ? bus_decode(self, bus) : 0, error;
+    int taken = bus->fd >= 0 ? bus_decode(self, bus) : 0, error;
+    int64_t again = taken == BATCH * BATCHES ? 0 : fms_now(self->host) + REST;
 
-    if (result < 0)
-        bus_lose(self, bus, result);
-    if (result == BATCH)
-        wait->deadline = 0;
+    if (taken < 0)
+        bus_lose(self, bus, taken);
     error = bus_sample(self, bus);
     if (error == 0 && self->is_ready && credit > 0)
         error = source_emit(self);
-    if (bus->next < wait->deadline)
-        wait->deadline = bus->next;
+    wait->deadline = taken > 0 && again < bus->next ? again : bus->next;
+    if (taken == 0 && bus->fd >= 0)
+        bus_await(bus, wait);
     return error;
 }
 
@@ -336,10 +344,8 @@ int bus_poll(struct can_source *self, size_t credit, struct fms_wait *wait)
     error = self->decoder != NULL ? bus_poll_decoded(self, bus, credit, wait) : bus_pass_on(self, bus, credit);
     if (bus->fd < 0 && bus->retry_at < wait->deadline)
         wait->deadline = bus->retry_at;
-    if (bus->fd >= 0 && (self->decoder != NULL || credit > 0)) {
-        wait->fd = bus->fd;
-        wait->events = POLLIN;
-    }
+    if (bus->fd >= 0 && self->decoder == NULL && credit > 0)
+        bus_await(bus, wait);
     return error;
 }
 

@@ -7,6 +7,9 @@
 #include "../can_common/frame.h"
 #include "../can_common/signals.h"
 
+#define REST                                                                                                           \
+    (10 * FMS_MS) /* in which frames gather, where they are decoded: to wake up for each costs more than to decode it */
+
 enum decode { DECODE_NONE, DECODE_FMS };
 enum on_bad_line { BAD_LINE_REJECT, BAD_LINE_STOP, BAD_LINE_SKIP };
 

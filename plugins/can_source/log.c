@@ -249,9 +249,21 @@ static int log_step(struct can_source *self, struct log *log, size_t *credit, st
     return log_take(self, log);
 }
 
+/* Nothing is there. Where frames have come out of a pipe more will, and those that are decoded are left to gather. */
+static void log_await(const struct can_source *self, const struct log *log, bool has_come, struct fms_wait *wait)
+{
+    if (has_come && self->decoder != NULL) {
+        wait->deadline = fms_now(self->host) + REST;
+        return;
+    }
+    wait->fd = log->lines.fd;
+    wait->events = POLLIN;
+}
+
 int log_poll(struct can_source *self, size_t credit, struct fms_wait *wait)
 {
     struct log *log = self->log;
+    uint64_t before = log->lines.number;
     int result = 0;
 
     log->lines.budget = TURN_BYTES;
@@ -266,8 +278,7 @@ int log_poll(struct can_source *self, size_t credit, struct fms_wait *wait)
     if (result != LINES_NOTHING) {
         wait->deadline = 0;
     } else if (wait->deadline == FMS_NEVER) {
-        wait->fd = log->lines.fd;
-        wait->events = POLLIN;
+        log_await(self, log, log->lines.number > before, wait);
     }
     return 0;
 }
