@@ -19,7 +19,7 @@ install(FILES ${PROJECT_BINARY_DIR}/fmspipe-config.cmake ${PROJECT_BINARY_DIR}/f
 # Told from where they stand, so that an installation may be moved.
 file(RELATIVE_PATH FMS_PREFIX_FROM_PC /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 set(package_files fmspipe.pc)
-if(FMS_TESTS)
+if(FMS_SDK)
   list(APPEND package_files fmspipe-test.pc)
 endif()
 foreach(file ${package_files})
