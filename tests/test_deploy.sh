@@ -10,7 +10,12 @@ child=
 trap 'if [ -n "$child" ]; then kill -KILL "$child" 2>/dev/null || true; fi; rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*" >&2; cat "$work"/*.log >&2; exit 1; }
 
-sed "s|^\(Exec[A-Za-z]*=+\?\)/usr/bin/fmspipe|\1$fmspipe|" "$root/deploy/fmspipe@.service" >"$work/fmspipe@.service"
+# The unit, and beside it what has it watched.
+mkdir "$work/fmspipe@.service.d"
+for file in fmspipe@.service fmspipe@.service.d/admin.conf; do
+  sed "s|^\(Exec[A-Za-z]*=+\?\)/usr/bin/fmspipe|\1$fmspipe|" "$root/deploy/$file" >"$work/$file"
+done
+beside=$work/fmspipe@.service.d/admin.conf
 if command -v systemd-analyze >/dev/null; then
   systemd-analyze verify --man=no "$work/fmspipe@test.service" >"$work/verify.log" 2>&1 || fail "systemd does not take the unit"
   [ ! -s "$work/verify.log" ] || fail "systemd has something to say of the unit"
@@ -24,14 +29,16 @@ if command -v systemd-analyze >/dev/null; then
 fi
 
 # What the runner is told to do must be what systemd expects of it, and where it may.
-for line in Type=notify NotifyAccess=main "Environment=FMSPIPE_ADMIN=unix:/run/$(sed -n 's/^RuntimeDirectory=//p' "$work/fmspipe@.service")/%i.sock"; do
+for line in Type=notify NotifyAccess=main; do
   grep -qxF "$line" "$work/fmspipe@.service" || fail "the unit has no $line"
 done
+grep -qxF "Environment=FMSPIPE_ADMIN=unix:/run/$(sed -n 's/^RuntimeDirectory=//p' "$work/fmspipe@.service")/%i.sock" "$beside" ||
+  fail "admin.conf has it watched elsewhere than in the unit's directory"
 grep -q '^WatchdogSec=' "$work/fmspipe@.service" || fail "the unit has no watchdog"
 
 # What was read at the start is read again by a reload, from there.
 variables=$(sed -n 's/^EnvironmentFile=//p' "$work/fmspipe@.service")
-grep -qxF "ExecReload=+$fmspipe reload --env-file=$variables unix:/run/fmspipe/%i.sock" "$work/fmspipe@.service" ||
+[ "$(grep '^ExecReload=' "$beside" | paste -sd:)" = "ExecReload=:ExecReload=+$fmspipe reload --env-file=$variables unix:/run/fmspipe/%i.sock" ] ||
   fail "a reload does not read $variables again"
 
 # keeps FILE DIRECTORY: the pipeline writes into the directory that the unit and the container give it
