@@ -7,6 +7,23 @@ file(COPY sdk/new-plugin DESTINATION ${PROJECT_BINARY_DIR}/${CMAKE_INSTALL_DATAD
 install(DIRECTORY pipelines DESTINATION ${CMAKE_INSTALL_DATADIR}/fmspipe FILES_MATCHING PATTERN "*.ini")
 install(FILES plugins/can_common/fms.signals DESTINATION ${CMAKE_INSTALL_DATADIR}/fmspipe)
 
+# What whoever lacks a part that this build leaves out is told.
+set(parts "")
+foreach(plugin ${plugins})
+  if(NOT plugin IN_LIST built)
+    string(APPEND parts "${plugin} build fmspipe with it, for -DFMS_PLUGINS has left it out\n")
+  endif()
+endforeach()
+foreach(part ADMIN CLIENT)
+  if(NOT FMS_${part})
+    string(TOLOWER ${part} name)
+    string(APPEND parts "fmspipe-${name} build fmspipe with -DFMS_${part}=ON\n")
+  endif()
+endforeach()
+set(file ${PROJECT_BINARY_DIR}/${CMAKE_INSTALL_DATADIR}/fmspipe/parts)
+file(WRITE ${file} "${parts}")
+install(FILES ${file} DESTINATION ${CMAKE_INSTALL_DATADIR}/fmspipe)
+
 set_target_properties(fms_plugin_header PROPERTIES EXPORT_NAME plugin)
 install(TARGETS fms_plugin_header EXPORT fmspipe)
 install(EXPORT fmspipe NAMESPACE fmspipe:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/fmspipe FILE fmspipe-targets.cmake)

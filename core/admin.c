@@ -85,7 +85,7 @@ int admin_begin(const struct admin_options *options, struct crew *crew)
 {
     if (options->count == 0)
         return 0;
-    table = loader_open_own("fmspipe-admin.so", ADMIN_ENTRY, "--admin");
+    table = loader_open_own("fmspipe-admin", ADMIN_ENTRY, "--admin");
     if (table == NULL)
         return -ENOENT;
     (void)reload_serve(); /* without it reloads are done at the priority of the thread that serves HTTP */

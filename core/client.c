@@ -7,7 +7,7 @@
 
 int client_run(const char *command, char *const *words, size_t count, const struct client_options *options)
 {
-    const struct client_table *client = loader_open_own("fmspipe-client.so", CLIENT_ENTRY, "this command");
+    const struct client_table *client = loader_open_own("fmspipe-client", CLIENT_ENTRY, "this command");
     struct client_host host = {command, words, count, *options, log_line, sieve_new, sieve_passes, sieve_free};
 
     return client != NULL ? client->run(&host) : EXIT_FAILURE;

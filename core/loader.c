@@ -55,30 +55,51 @@ char *loader_beside(const char *relative)
     return asprintf(&text, "%s/../%s", exe, relative) >= 0 ? text : NULL;
 }
 
-const void *loader_open_own(const char *name, const char *entry, const char *who)
+char *loader_missing(const char *part)
 {
-    char *folder = loader_beside(FMS_LIBDIR "/fmspipe"), *path = NULL;
+    char *path = loader_beside(FMS_DATADIR "/fmspipe/parts"), *line = NULL, *advice = NULL;
+    FILE *file = path != NULL ? fopen(path, "r") : NULL;
+    size_t size = strlen(part), room = 0;
+
+    while (file != NULL && advice == NULL && getline(&line, &room, file) >= 0) {
+        line[strcspn(line, "\n")] = '\0';
+        if (strncmp(line, part, size) == 0 && line[size] == ' ')
+            advice = strdup(line + size + 1);
+    }
+    if (file != NULL)
+        fclose(file);
+    free(line);
+    free(path);
+    return advice;
+}
+
+const void *loader_open_own(const char *part, const char *entry, const char *who)
+{
+    char *folder = loader_beside(FMS_LIBDIR "/fmspipe"), *path = NULL, *advice = NULL;
     const char *const *(*get)(void) = NULL;
     const char *const *table = NULL;
     const char *why;
     void *object = NULL;
 
-    if (folder != NULL && asprintf(&path, "%s/%s", folder, name) >= 0)
+    if (folder != NULL && asprintf(&path, "%s/%s.so", folder, part) >= 0)
         object = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (object != NULL)
         *(void **)&get = dlsym(object, entry);
     why = get == NULL ? dlerror() : NULL;
-    if (get == NULL)
+    if (get == NULL) {
+        advice = loader_missing(part);
         log_line(FMS_LOG_ERROR, NULL, NULL,
-                 "%s needs %s, a part of fmspipe that can be left out, and it cannot be loaded: %s; install it", who,
-                 name, why != NULL ? why : "out of memory");
-    else
+                 "%s needs %s.so, a part of fmspipe that can be left out, and it cannot be loaded: %s; %s", who, part,
+                 why != NULL ? why : "out of memory", advice != NULL ? advice : "install it");
+    } else {
         table = get();
+    }
     if (table != NULL && strcmp(*table, FMS_VERSION) != 0) {
         log_line(FMS_LOG_ERROR, NULL, NULL,
                  "%s is of version %s, and this is fmspipe " FMS_VERSION ": install both of one", path, *table);
         table = NULL;
     }
+    free(advice);
     free(path);
     free(folder);
     return table;
@@ -346,12 +367,18 @@ static void loader_names(char **names, size_t most, size_t *count);
 
 static const struct plugin *loader_not_found(const char *name, struct where where)
 {
-    char *names[128];
+    char *names[128], *advice;
     size_t count = 0;
     const char *near;
 
     if (strchr(name, '/') != NULL)
         return loader_error(where, "there is no plugin file %s", name);
+    advice = loader_missing(name);
+    if (advice != NULL) {
+        loader_error(where, "the plugin \"%s\" is not here: %s", name, advice);
+        free(advice);
+        return NULL;
+    }
     loader_names(names, sizeof names / sizeof *names, &count);
     near = words_nearest(name, (const char *const *)names, count);
     if (near != NULL)

@@ -18,9 +18,14 @@ void loader_search(const char *directories);
 /* The path of what stands at `relative` beside the folder of the program; to be freed. NULL: out of memory. */
 char *loader_beside(const char *relative);
 
-/* Loads a shared object of fmspipe's own, which is never unloaded, and calls its `entry`: what that gives begins with a pointer to
+/* What to do to have a part of fmspipe that is not here, a plugin by its name or another, as whoever installed the rest has written into the
+ * file `parts`: lines of a name, a blank and an advice, such as "install the package NAME"; to be freed. NULL: it says nothing of it, or is
+ * not there. */
+char *loader_missing(const char *part);
+
+/* Loads a shared object of fmspipe's own, PART.so, which is never unloaded, and calls its `entry`: what that gives begins with a pointer to
  * FMS_VERSION. NULL after an error, which is logged, with who needs it. [control] */
-const void *loader_open_own(const char *name, const char *entry, const char *who);
+const void *loader_open_own(const char *part, const char *entry, const char *who);
 
 /* Loads `name`, or the file if `name` has a slash. NULL after an error, which is logged at file:line. A plugin is
  * loaded once a process and never unloaded; the result lives as long. [control] */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "loader.h"
 #include "log.h"
@@ -132,12 +133,33 @@ static int make_files(const char *directory, const char *type, const char *name)
     return error != 0 ? error : make_file(directory, "README.md", "README.md", "", name);
 }
 
+/* Whether there is something to copy. */
+static int look_for_files(void)
+{
+    char *folder = loader_beside(FMS_DATADIR "/fmspipe/new-plugin"), *advice = NULL;
+    int error = folder == NULL ? -ENOMEM : access(folder, F_OK) == 0 ? 0 : -errno;
+
+    if (error != 0) {
+        advice = loader_missing("new-plugin");
+        refuse(error, "new-plugin copies files that are not here: %s: %s; %s", folder != NULL ? folder : "their folder",
+               strerror(-error), advice != NULL ? advice : "install all of fmspipe");
+    }
+    free(advice);
+    free(folder);
+    return error;
+}
+
 int new_plugin(const char *name, const char *type, const char *directory)
 {
+    int error;
+
     if (!is_name(name))
         return refuse(-EINVAL, "\"%s\" is no name for a plugin: 1 to 48 of a-z, 0-9 and _, a letter first", name);
     if (taken_as(name) != NULL)
         return refuse(-EINVAL, "\"%s\" is no name for a plugin that can be built: it is %s", name, taken_as(name));
+    error = look_for_files();
+    if (error != 0)
+        return error;
     if (directory == NULL)
         directory = name;
     if (mkdir(directory, 0777) != 0)

@@ -660,3 +660,22 @@ sed 's/raspi-003/raspi-009/' counts >other
 EXPECT=other expect 1 verify.ini
 said out '  missing: raspi-009 1 to 143'
 said err 'sink verify: the promise was broken: lost 143'
+
+# Whoever has installed a part of fmspipe has told what to do for the rest.
+mkdir -p part/bin part/share/fmspipe
+cp "$fmspipe" part/bin
+fmspipe=$work/part/bin/fmspipe
+printf 'absent install the package fmspipe-absent\nfmspipe-client install another\nnew-plugin install the package fmspipe-dev\n' \
+  >part/share/fmspipe/parts
+printf '[source]\nplugin = absent\n[sink null]\nplugin = absen\n' >absent.ini
+expect 2 check absent.ini
+said err 'absent.ini:2: the plugin "absent" is not here: install the package fmspipe-absent'
+said err 'absent.ini:4: there is no plugin "absen" in '
+expect 1 status unix:absent.sock
+said err 'fmspipe-client.so: cannot open shared object file: No such file or directory; install another'
+expect 1 new-plugin mine --type=sink
+said err '/share/fmspipe/new-plugin: No such file or directory; install the package fmspipe-dev'
+[ ! -e mine ] || fail "a folder is begun that has nothing in it"
+rm part/share/fmspipe/parts
+expect 1 new-plugin mine --type=sink
+said err 'No such file or directory; install all of fmspipe'

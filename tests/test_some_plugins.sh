@@ -21,6 +21,12 @@ for plugin in fms_sim console_sink; do
 done
 ! grep -q '\bkafka_sink\b' "$work/log" || fail "builds what was not asked for"
 
+parts=$work/build/share/fmspipe/parts
+for part in kafka_sink fmspipe-admin fmspipe-client; do
+  grep -q "^$part build fmspipe with " "$parts" || fail "does not tell who looks for $part what to do"
+done
+! grep -q '^fms_sim ' "$parts" || fail "has fms_sim, and tells that it has not"
+
 ! configure -DFMS_ADMIN=ON || fail "finds libmicrohttpd where it is not"
 grep -q libmicrohttpd "$work/log" || fail "does not name libmicrohttpd"
 ! configure "-DFMS_PLUGINS=fms_sim;kafka_sink" || fail "finds librdkafka where it is not"
