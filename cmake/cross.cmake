@@ -1,0 +1,22 @@
+# Toolchain for the Debian architecture that CMAKE_SYSROOT is of, a folder that scripts/sysroot makes: scripts/cross uses both. What is
+# built can be tested on this machine, by qemu-user.
+set(CMAKE_SYSTEM_NAME Linux)
+if(EXISTS ${CMAKE_SYSROOT}/usr/lib/aarch64-linux-gnu)
+  set(CMAKE_SYSTEM_PROCESSOR aarch64)
+  set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
+  set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64 -L ${CMAKE_SYSROOT})
+elseif(EXISTS ${CMAKE_SYSROOT}/usr/lib/arm-linux-gnueabihf)
+  set(CMAKE_SYSTEM_PROCESSOR armv7l)
+  set(CMAKE_LIBRARY_ARCHITECTURE arm-linux-gnueabihf)
+  set(CMAKE_CROSSCOMPILING_EMULATOR qemu-arm -L ${CMAKE_SYSROOT})
+else()
+  message(FATAL_ERROR "CMAKE_SYSROOT (${CMAKE_SYSROOT}): neither arm64's nor armhf's libraries are in it: take what scripts/sysroot prints")
+endif()
+set(CMAKE_C_COMPILER ${CMAKE_LIBRARY_ARCHITECTURE}-gcc)
+
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+foreach(what LIBRARY INCLUDE PACKAGE)
+  set(CMAKE_FIND_ROOT_PATH_MODE_${what} ONLY)
+endforeach()
+set(ENV{PKG_CONFIG_LIBDIR} ${CMAKE_SYSROOT}/usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/pkgconfig:${CMAKE_SYSROOT}/usr/share/pkgconfig)
+set(ENV{PKG_CONFIG_SYSROOT_DIR} ${CMAKE_SYSROOT})
