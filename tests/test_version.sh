@@ -23,7 +23,11 @@ says() {
 for overlay in deploy/kubernetes/overlays/*/kustomization.yaml; do
   says "$overlay" '^ *newTag: \(.*\)$'
 done
-says deploy/kubernetes/README.md '.* -t [^ ]*fmspipe:\([0-9.]*\) .*'
+mapfile -t tags < <(grep -o 'fmspipe:[0-9][0-9.]*[0-9]' deploy/kubernetes/README.md)
+[ ${#tags[@]} -gt 0 ] || complain "deploy/kubernetes/README.md says no version"
+for tag in "${tags[@]}"; do
+  [ "$tag" = "fmspipe:$version" ] || complain "deploy/kubernetes/README.md has $tag, and CMakeLists.txt has $version"
+done
 
 # Changes are told by version, the newest first; one that is not released yet is called so in the place of its day.
 mapfile -t headings < <(grep '^## ' CHANGELOG.md)
