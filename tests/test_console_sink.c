@@ -146,7 +146,7 @@ static void test_pretty_on_a_terminal(void **state)
     use_terminal();
     text = print("", TELEMETRY);
     assert_non_null(strstr(text, "TIME      VEHICLE"));
-    assert_non_null(strstr(text, "\033[2m19:13:39\033[0m  \033[1mraspi-001       \033[0m"
+    assert_non_null(strstr(text, "\033[2m19:13:39\033[0m  \033[1mraspi-001        \033[0m"
                                  "    56.65 km/h   1316 rpm  \033[32m██████████\033[0m  99.65 %\r\n"));
 }
 
@@ -168,8 +168,8 @@ static void test_pretty_in_a_pipe_has_no_colour(void **state)
     use_pipe();
     setenv("LC_ALL", "C", 1);
     assert_string_equal(print("format = pretty\n", TELEMETRY),
-                        "TIME      VEHICLE                  SPEED        RPM  FUEL\n"
-                        "19:13:39  raspi-001           56.65 km/h   1316 rpm  ##########  99.65 %\n");
+                        "TIME      VEHICLE                   SPEED        RPM  FUEL\n"
+                        "19:13:39  raspi-001            56.65 km/h   1316 rpm  ##########  99.65 %\n");
 }
 
 /* A payload that is absent is told from one that is empty. */
@@ -192,8 +192,8 @@ static void test_tombstones(void **state)
     assert_int_equal(fake_write(f), 2);
     fake_until(f, (printed(), fake_count_fate(f, FMS_DELIVERED) == 2));
     fake_close(f);
-    assert_string_equal(strchr(printed(), '\n') + 1, "19:13:39  raspi-001\\n       no payload (tombstone)\n"
-                                                     "--:--:--                    no payload (tombstone)\n");
+    assert_string_equal(strchr(printed(), '\n') + 1, "19:13:39  raspi-001\\n        no payload (tombstone)\n"
+                                                     "--:--:--                     no payload (tombstone)\n");
 }
 
 static void test_bar_and_levels(void **state)
@@ -215,7 +215,7 @@ static void test_columns_stay_aligned(void **state)
     line = print("format = pretty\n", "{\"vehicle_id\":\"\\u001b[2Jthe-longest-id-of-all\",\"timestamp\":1.5,"
                                       "\"speed\":120,\"rpm\":3000,\"fuel_level\":100}");
     line = strchr(line, '\n') + 1;
-    assert_string_equal(line, "00:00:01  \\x1b[2Jthe-longe   120.00 km/h   3000 rpm  ██████████ 100.00 %\n");
+    assert_string_equal(line, "00:00:01  \\x1b[2Jthe-longes   120.00 km/h   3000 rpm  ██████████ 100.00 %\n");
 }
 
 static void test_control_characters_are_escaped(void **state)

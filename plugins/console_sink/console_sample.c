@@ -10,7 +10,7 @@
 #include "console_text.h"
 
 #define SAMPLE_JSON_MAX 16384 /* telemetry is small; what is larger is not worth the time of a parse */
-#define VEHICLE_COLUMNS 16
+#define VEHICLE_COLUMNS 17    /* a VIN */
 #define BAR_COLUMNS     10
 
 static bool sample_number(const json_t *object, const char *name, double low, double high, double *value)
