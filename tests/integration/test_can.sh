@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A truck's bus through a pipe to MQTT, in its own time: fms_sim -> can_source -> mosquitto, by the pipelines that stand in pipelines/.
+# A truck's bus through a pipe to MQTT, in its own time: fms_sim -> can_source -> spool -> mosquitto, by the pipelines that stand in pipelines/.
 #
 #   fms-sandbox --kafka=none --mqtt=mosquitto -- tests/integration/test_can.sh BIN-DIRECTORY
 #
@@ -11,13 +11,13 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 . "$root/tests/integration/common.sh"
 command -v mosquitto_sub >/dev/null || { echo "skipped: there is no mosquitto_sub"; exit 77; }
 
-export FMS_CAN=$work/bus FMS_INTERVAL=1s
+export FMS_CAN=$work/bus FMS_SPOOL=$work/spool FMS_INTERVAL=1s
 mkfifo "$FMS_CAN"
 url=${FMS_MQTT#*://}
 timeout 60 mosquitto_sub -h "${url%:*}" -p "${url##*:}" -t fms/data -C 5 >"$work/samples" &
 subscriber=$!
 pids+=("$subscriber")
-start truck "$root/pipelines/can_publisher.ini" "$root/pipelines/can_bus.ini"
+start truck "$root/pipelines/"{truck,truck_uplink,can_bus}.ini
 wait "$subscriber" || fail "five samples do not come"
 stop truck TERM
 
