@@ -10,14 +10,17 @@ child=
 trap 'if [ -n "$child" ]; then kill -KILL "$child" 2>/dev/null || true; fi; rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*" >&2; cat "$work"/*.log >&2; exit 1; }
 
-# The unit, and beside it what has it watched.
-mkdir "$work/fmspipe@.service.d"
-for file in fmspipe@.service fmspipe@.service.d/admin.conf; do
-  sed "s|^\(Exec[A-Za-z]*=+\?\)/usr/bin/fmspipe|\1$fmspipe|" "$root/deploy/$file" >"$work/$file"
+# The unit, what stands beside it to have it watched, and what makes one of its instances a truck; with the program where it is.
+mkdir "$work/fmspipe@.service.d" "$work/fmspipe@truck.service.d"
+for file in fmspipe@.service fmspipe@.service.d/admin.conf truck.conf; do
+  place=$file
+  [ $file != truck.conf ] || place=fmspipe@truck.service.d/truck.conf
+  sed "s|^\(Exec[A-Za-z]*=+\?\)/usr/bin/fmspipe|\1$fmspipe|" "$root/deploy/$file" >"$work/$place"
 done
 beside=$work/fmspipe@.service.d/admin.conf
 if command -v systemd-analyze >/dev/null; then
-  systemd-analyze verify --man=no "$work/fmspipe@test.service" >"$work/verify.log" 2>&1 || fail "systemd does not take the unit"
+  systemd-analyze verify --man=no "$work/fmspipe@test.service" "$work/fmspipe@truck.service" >"$work/verify.log" 2>&1 ||
+    fail "systemd does not take the unit"
   [ ! -s "$work/verify.log" ] || fail "systemd has something to say of the unit"
   systemd-analyze security --offline=true --threshold=15 "$work/fmspipe@.service" >"$work/security.log" 2>&1 ||
     fail "the unit is exposed more than 1.5"
@@ -35,6 +38,7 @@ done
 grep -qxF "Environment=FMSPIPE_ADMIN=unix:/run/$(sed -n 's/^RuntimeDirectory=//p' "$work/fmspipe@.service")/%i.sock" "$beside" ||
   fail "admin.conf has it watched elsewhere than in the unit's directory"
 grep -q '^WatchdogSec=' "$work/fmspipe@.service" || fail "the unit has no watchdog"
+grep -qx 'RestrictAddressFamilies=AF_CAN' "$root/deploy/truck.conf" || fail "the truck may not open its bus"
 
 # What was read at the start is read again by a reload, from there.
 variables=$(sed -n 's/^EnvironmentFile=//p' "$work/fmspipe@.service")
@@ -48,7 +52,7 @@ keeps() {
 directory=/var/lib/$(sed -n 's/^StateDirectory=//p' "$work/fmspipe@.service")
 grep -q ":$directory\$\|:$directory " "$root/deploy/compose.yaml" || fail "compose.yaml mounts no volume on $directory"
 grep -q " $directory\$" "$root/deploy/Dockerfile" || fail "the image has no $directory"
-for file in bridge_buffered_in.ini bridge_buffered_out.ini vehicle.ini vehicle_uplink.ini; do
+for file in bridge_buffered_in.ini bridge_buffered_out.ini vehicle.ini vehicle_uplink.ini truck.ini truck_uplink.ini; do
   keeps $file "$directory"
 done
 
