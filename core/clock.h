@@ -7,10 +7,17 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "fms_plugin.h"
+
 /* Never goes back, and has no meaning of its own. */
 int64_t clock_now(void);
-/* Since 1970. */
+/* Since 1970: the system's, or what a plugin has told for as long as the system does not know. */
 int64_t clock_realtime(void);
+
+/* What is known of clock_realtime, as fms_clock says. */
+void clock_look(struct fms_clock *clock);
+/* Somebody says what UTC is, as fms_tell_time has it. Whether clock_realtime is another for it. */
+bool clock_tell(int64_t utc);
 
 /* From here on both clocks stand at these times until they are moved: for `fmspipe test`, whose one lane does that instead of
  * sleeping. */

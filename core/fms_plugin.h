@@ -118,6 +118,21 @@ struct fms_json {
     struct fms_bytes text; /* of a string: what stands between the quotes */
 };
 
+/* How well fms_realtime is known. */
+enum fms_clock_state {
+    FMS_CLOCK_UNKNOWN = 0, /* it may be wrong by years: the machine started without a clock, and nobody has set it */
+    FMS_CLOCK_TOLD = 1,    /* it is what a plugin has told with fms_tell_time */
+    FMS_CLOCK_RIGHT = 2,   /* the system's is synchronised, as timedatectl says, or was and has not jumped since */
+};
+
+/* Where fms_realtime stands. */
+struct fms_clock {
+    enum fms_clock_state state;
+    int64_t offset; /* of fms_realtime from `uptime`: changes when the clock jumps, by 100 ms or more, and only then */
+    int64_t uptime; /* nanoseconds since the machine started, asleep or awake; nobody sets it */
+    uint64_t boot[2]; /* names this start of the machine; where the system does not say, that of the process */
+};
+
 /* ---------------------------------------------------------------------------------------------------------- options */
 
 /* The type of an option, and of the field of the instance into which the host puts it before `check` and `open`.
@@ -278,6 +293,8 @@ struct fms_host {
     void (*link)(const struct fms_host *, bool is_up, const char *why, ...) FMS_PRINTF(3, 4);
     bool watched; /* somebody may look, so that even what costs all the time may be measured; from `open` on */
     int (*renew)(const struct fms_host *, const char *option);
+    void (*clock)(const struct fms_host *, struct fms_clock *);
+    void (*tell_time)(const struct fms_host *, int64_t utc);
 };
 
 /* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats (the same
@@ -344,10 +361,25 @@ static inline int64_t fms_now(const struct fms_host *host)
     return host->now(host);
 }
 
-/* Nanoseconds since 1970 UTC. [any] */
+/* Nanoseconds since 1970 UTC. It may jump, by years and back: see fms_clock. [any] */
 static inline int64_t fms_realtime(const struct fms_host *host)
 {
     return host->realtime(host);
+}
+
+/* What is known of fms_realtime: a few readings of clocks, and each second a system call. [any] */
+static inline void fms_clock(const struct fms_host *host, struct fms_clock *clock)
+{
+    host->clock(host, clock);
+}
+
+/* For who hears the time from a bus or a satellite: it is this now, in nanoseconds since 1970 UTC. Say it whenever it
+ * is heard. While the system does not know its clock to be right, the third word that agrees to a second with those
+ * before it becomes fms_realtime for all of the process, until the system knows; a clock that is right to a second
+ * stays as it is. [any] */
+static inline void fms_tell_time(const struct fms_host *host, int64_t utc)
+{
+    host->tell_time(host, utc);
 }
 
 /* How long to wait before attempt number `attempt` (0: the first repetition): min doubled as often, at most max, minus

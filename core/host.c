@@ -198,6 +198,23 @@ static int64_t host_realtime(const struct fms_host *host)
     return clock_realtime();
 }
 
+static void host_clock(const struct fms_host *host, struct fms_clock *clock)
+{
+    (void)host;
+    clock_look(clock);
+}
+
+static void host_tell_time(const struct fms_host *host, int64_t utc)
+{
+    time_t seconds = (time_t)(utc / FMS_SECOND);
+    char text[40];
+    struct tm tm;
+
+    if (clock_tell(utc) && strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&seconds, &tm)) > 0)
+        host_log(host, FMS_LOG_INFO, "it is %s, by what is heard here; the system does not know its clock to be right",
+                 text);
+}
+
 /* Jitter need not be good, only different in each process and thread: splitmix64 over the clock. */
 static uint64_t host_random(void)
 {
@@ -822,5 +839,7 @@ void host_fill(struct stage *stage, enum fms_role role)
         .observe = host_observe,
         .link = host_link,
         .renew = host_renew,
+        .clock = host_clock,
+        .tell_time = host_tell_time,
     };
 }

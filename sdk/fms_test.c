@@ -144,6 +144,10 @@ struct fake {
     bool stepped;
     int64_t now;
     int64_t realtime;
+    enum fms_clock_state clock_state;
+    uint64_t boot;
+    size_t told;
+    int64_t told_utc;
 
     struct fake_secret *secrets;
     struct fake_texts said;
@@ -673,6 +677,26 @@ static int64_t fake_host_realtime(const struct fms_host *host)
     return now;
 }
 
+static void fake_host_clock(const struct fms_host *host, struct fms_clock *clock)
+{
+    struct fake *f = fake_of(host);
+    int64_t realtime = fms_realtime(host), now = fms_now(host);
+
+    pthread_mutex_lock(&f->lock);
+    *clock = (struct fms_clock){f->clock_state, realtime - now, now, {f->boot, 0}};
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void fake_host_tell_time(const struct fms_host *host, int64_t utc)
+{
+    struct fake *f = fake_of(host);
+
+    pthread_mutex_lock(&f->lock);
+    f->told++;
+    f->told_utc = utc;
+    pthread_mutex_unlock(&f->lock);
+}
+
 /* Without the random part. */
 static int64_t fake_host_backoff(const struct fms_host *host, int64_t min, int64_t max, unsigned attempt)
 {
@@ -1179,6 +1203,8 @@ static const struct fms_host fake_services = {
     .observe = fake_host_observe,
     .link = fake_host_link,
     .renew = fake_host_renew,
+    .clock = fake_host_clock,
+    .tell_time = fake_host_tell_time,
 };
 
 /* ------------------------------------------------------------------------------------------------- opening, closing */
@@ -1215,6 +1241,8 @@ static struct fake *fake_new(enum fms_role role)
     pthread_mutex_init(&f->lane, NULL);
     pthread_mutex_init(&f->lock, NULL);
     f->paths = fake_must(json_paths_new());
+    f->clock_state = FMS_CLOCK_RIGHT;
+    f->boot = 1;
     f->memory = fake_must(options_memory_new());
     f->capacity = f->largest = SIZE_MAX;
     f->patience = FAKE_HOLD;
@@ -2006,6 +2034,25 @@ void fake_clock_step(struct fake *f, int64_t nanoseconds)
     f->realtime += nanoseconds;
     pthread_mutex_unlock(&f->lock);
     fake_notify(f);
+}
+
+void fake_clock_know(struct fake *f, enum fms_clock_state state, uint64_t boot)
+{
+    pthread_mutex_lock(&f->lock);
+    f->clock_state = state;
+    f->boot = boot;
+    pthread_mutex_unlock(&f->lock);
+}
+
+size_t fake_told_time(struct fake *f, int64_t *utc)
+{
+    size_t told;
+
+    pthread_mutex_lock(&f->lock);
+    told = f->told;
+    *utc = f->told_utc;
+    pthread_mutex_unlock(&f->lock);
+    return told;
 }
 
 /* The last of the lines with that text, and how many there are. */

@@ -171,6 +171,11 @@ void fake_secret(struct fake *f, const char *option, const char *text);
 void fake_clock_set(struct fake *f, int64_t now, int64_t realtime);
 void fake_clock_step(struct fake *f, int64_t nanoseconds);
 
+/* What fms_clock says of them: by default right, since start 1 of the machine. Its uptime is fms_now. How often the plugin has called
+ * fms_tell_time, and what it said last. */
+void fake_clock_know(struct fake *f, enum fms_clock_state state, uint64_t boot);
+size_t fake_told_time(struct fake *f, int64_t *utc);
+
 /* The last line with this text in it, or NULL. Lines read "error: ...", "warning: ...", "info: ...", "debug: ...",
  * "advice: ...", "report: ..."; what names an option reads "error: qos: ...". Valid until fake_forget, fake_close. */
 const char *fake_said(struct fake *f, const char *text);
