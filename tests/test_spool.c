@@ -600,7 +600,7 @@ static void test_another_version_is_named(void **state)
 
     fresh(state);
     store_numbers(0, 3);
-    damage("\2", 1);
+    damage("\3", 1);
     f = open_source("");
     assert_int_equal(fake_poll(f, 10), -EBADMSG);
     assert_non_null(

@@ -9,6 +9,8 @@
 #include <poll.h>
 #include <stdlib.h>
 
+#include "spool_date.h"
+#include "spool_era.h"
 #include "spool_record.h"
 #include "spool_store.h"
 
@@ -17,7 +19,11 @@
 #define TROUBLE_TICK FMS_SECOND       /* until a disk that was full or failed is tried again */
 #define WATCH_TICK   (5 * FMS_SECOND) /* should the kernel have lost a notice */
 
+#define CLOCK_TICK FMS_SECOND /* between two looks at the clock */
+#define BATCH      256        /* records that a sink is offered at once, at most */
+
 enum when_full { FULL_BLOCK, FULL_DROP_OLDEST };
+enum { CLOCK_TRUSTED, CLOCK_CHECKED };
 
 struct spool {
     const char *path;
@@ -25,11 +31,18 @@ struct spool {
     int64_t sync_interval;
     int64_t max_size;
     int when_full;
+    int clock;
+    const char *clock_field;
+    int clock_unit;
+    int64_t clock_wait;
 
     const struct fms_host *host;
     struct store *store;
 
     /* The sink. */
+    struct era_writer *eras; /* NULL: the clock is trusted */
+    int64_t look_at;
+    enum fms_clock_state clock_state;
     bool is_full; /* it takes nothing until something was removed, or the trouble is over */
     bool is_in_trouble;
     int64_t try_at;
@@ -45,17 +58,20 @@ struct spool {
     bool is_stuck;       /* it waits until all that is in flight is settled */
     bool is_stopped;
     struct fms_header *headers;
+    struct dater dater;
 };
 
-enum { COUNTER_DROPPED, COUNTER_FULL };
+enum { COUNTER_DROPPED, COUNTER_FULL, COUNTER_MENDED, COUNTER_UNSET };
 
 static const struct fms_metric spool_counters[] = {
     [COUNTER_DROPPED] = {"dropped", "records that were removed unread to make room (when_full = drop_oldest)"},
     [COUNTER_FULL] = {"full", "times that the spool, or the disk, was full"},
+    [COUNTER_MENDED] = {"mended", "records whose time was mended, for the clock was not set when they were stored"},
+    [COUNTER_UNSET] = {"unset", "records that were handed on marked, for their time is not known"},
     {NULL, NULL},
 };
 
-enum { GAUGE_RECORDS, GAUGE_BYTES, GAUGE_FREE, GAUGE_DISK, GAUGE_OLDEST };
+enum { GAUGE_RECORDS, GAUGE_BYTES, GAUGE_FREE, GAUGE_DISK, GAUGE_OLDEST, GAUGE_CLOCK };
 
 static const struct fms_metric spool_gauges[] = {
     [GAUGE_RECORDS] = {"records", "records that it holds"},
@@ -63,6 +79,9 @@ static const struct fms_metric spool_gauges[] = {
     [GAUGE_FREE] = {"free_bytes", "bytes for which there is still room in max_size"},
     [GAUGE_DISK] = {"disk_free_bytes", "bytes that its disk has left for records; what was removed leaves room, too"},
     [GAUGE_OLDEST] = {"oldest_seconds", "age of the oldest record, by its own time; 0 without one"},
+    [GAUGE_CLOCK] =
+        {"clock",
+         "what the sink knows of the clock: 0 nothing, 1 what a plugin has told, 2 that it is right, or trusted"},
     {NULL, NULL},
 };
 
@@ -76,6 +95,14 @@ static const struct fms_option spool_options[] = {
                  "most bytes of records; the files may take twice as much; the same in sink and source"),
     {"when_full", FMS_CHOICE, FMS_FIELD(struct spool, when_full, int), "block", 0, 0, "block|drop_oldest",
      "block: the pipeline waits; drop_oldest: the oldest records are removed unread", NULL, FMS_SINK},
+    {"clock", FMS_CHOICE, FMS_FIELD(struct spool, clock, int), "trusted", 0, 0, "trusted|checked",
+     "checked: what is stored while the system does not know its clock to be right is mended when it does, or marked", NULL, FMS_SINK},
+    {"clock_field", FMS_STRING, FMS_FIELD(struct spool, clock_field, const char *), NULL, 0, 0, NULL,
+     "field of a JSON payload whose time is mended, such as timestamp or position.time; absent: the record's own time alone is", NULL, FMS_SOURCE},
+    {"clock_unit", FMS_CHOICE, FMS_FIELD(struct spool, clock_unit, int), "s", 0, 0, "s|ms|us|ns", "what that field counts since 1970", NULL,
+     FMS_SOURCE},
+    {"clock_wait", FMS_DURATION, FMS_FIELD(struct spool, clock_wait, int64_t), "60s", 0, 3600 * FMS_SECOND, NULL,
+     "how long records wait for the clock to be set before they are handed on marked", NULL, FMS_SOURCE},
     FMS_OPT_END,
 };
 /* clang-format on */
@@ -106,14 +133,40 @@ static int spool_trouble(struct spool *self, int error)
     return 0;
 }
 
+/* Looks at the clock, and keeps what is known of it. 0, or the store's error. */
+static int spool_look(struct spool *self)
+{
+    struct fms_clock clock;
+    struct era_news news;
+    int error;
+
+    fms_clock(self->host, &clock);
+    eras_recall(&self->eras->eras, &clock);
+    self->clock_state = clock.state;
+    self->look_at = fms_now(self->host) + CLOCK_TICK;
+    error = era_writer_look(self->eras, self->store, &clock);
+    if (error == 0)
+        error = eras_learn(self->store, &self->eras->eras, &clock, &news);
+    if (error == 0)
+        date_tell(self->host, &news);
+    return error;
+}
+
+/* The era that a record takes at most as much room with as with any. */
+static uint32_t spool_any_era(const struct spool *self)
+{
+    return self->eras != NULL ? ERA_NO_ROOM : ERA_NONE;
+}
+
 /* Settles, before anything is stored, what can never be. How many of the first records that were. */
 static size_t spool_reject_oversized(struct spool *self, const struct fms_record *const *records, size_t count)
 {
+    uint32_t era = spool_any_era(self);
     size_t n = 0;
 
-    while (n < count && spool_record_size(records[n]) + STORE_ENTRY_EXTRA > (size_t)self->max_size) {
-        fms_reject(self->host, records[n], "takes %zu bytes, more than max_size = %lld", spool_record_size(records[n]),
-                   (long long)self->max_size);
+    while (n < count && spool_record_size(records[n], era) + STORE_ENTRY_EXTRA > (size_t)self->max_size) {
+        fms_reject(self->host, records[n], "takes %zu bytes, more than max_size = %lld",
+                   spool_record_size(records[n], era), (long long)self->max_size);
         n++;
     }
     return n;
@@ -122,9 +175,10 @@ static size_t spool_reject_oversized(struct spool *self, const struct fms_record
 /* How many of the first records are not oversized. */
 static size_t spool_fitting(const struct spool *self, const struct fms_record *const *records, size_t count)
 {
+    uint32_t era = spool_any_era(self);
     size_t n = 0;
 
-    while (n < count && spool_record_size(records[n]) + STORE_ENTRY_EXTRA <= (size_t)self->max_size)
+    while (n < count && spool_record_size(records[n], era) + STORE_ENTRY_EXTRA <= (size_t)self->max_size)
         n++;
     return n;
 }
@@ -149,6 +203,25 @@ static void spool_tell(struct spool *self, bool is_full, uint64_t dropped)
     self->try_at = fms_now(self->host) + WATCH_TICK;
 }
 
+/* As many as fit, each under the clock that it was made by. */
+static int spool_append(struct spool *self, const struct fms_record *const *records, size_t count, size_t *taken,
+                        uint64_t *dropped)
+{
+    bool drops = self->when_full == FULL_DROP_OLDEST;
+    uint32_t eras[BATCH];
+    int error;
+
+    if (self->eras == NULL)
+        return store_append(self->store, records, NULL, count, drops, taken, dropped);
+    error = spool_look(self);
+    if (error != 0)
+        return error;
+    count = count < BATCH ? count : BATCH;
+    for (size_t i = 0; i < count; i++)
+        eras[i] = era_writer_number(self->eras, records[i]->timestamp);
+    return store_append(self->store, records, eras, count, drops, taken, dropped);
+}
+
 static int spool_sink_write(void *instance, const struct fms_record *const *records, size_t count)
 {
     struct spool *self = instance;
@@ -161,7 +234,7 @@ static int spool_sink_write(void *instance, const struct fms_record *const *reco
     if (self->is_in_trouble && fms_now(self->host) < self->try_at)
         return 0;
     fitting = spool_fitting(self, records, count);
-    error = store_append(self->store, records, fitting, self->when_full == FULL_DROP_OLDEST, &taken, &dropped);
+    error = spool_append(self, records, fitting, &taken, &dropped);
     if (error != 0)
         return spool_trouble(self, error);
     spool_tell(self, taken < fitting, dropped);
@@ -187,6 +260,8 @@ static int spool_sink_poll(void *instance, struct fms_wait *wait)
     }
     if (error != 0)
         return spool_fail(self, error, "cannot write to the disk");
+    if (self->eras != NULL && now >= self->look_at)
+        spool_look(self); /* where that fails, the next write does, too, and says so */
     has_changed = store_unwatch(self->store);
     if (self->is_full) {
         wait->fd = store_watch(self->store);
@@ -197,6 +272,8 @@ static int spool_sink_poll(void *instance, struct fms_wait *wait)
     }
     if (self->sync == STORE_INTERVAL && self->is_unflushed)
         wait->deadline = earlier(wait->deadline, self->flush_at);
+    if (self->eras != NULL)
+        wait->deadline = earlier(wait->deadline, self->look_at);
     return 0;
 }
 
@@ -236,6 +313,20 @@ static void spool_advance(struct spool *self)
         self->remove_at = fms_now(self->host) + REMOVE_PAUSE;
 }
 
+/* 0: emitted, with a time that is known or says that it is not; -EAGAIN: no room, or it waits for the clock. */
+static int spool_emit_dated(struct spool *self, uint32_t era, struct fms_record *draft)
+{
+    int dated = era == ERA_NONE ? DATE_RIGHT
+                                : dater_date(&self->dater, era, self->next - self->head, draft, self->headers);
+    int error = dated >= 0 ? fms_emit(self->host, draft) : dated;
+
+    if (dated == -ENOMEM)
+        return fms_fail(self->host, dated, "no memory for a payload of %zu bytes", draft->payload.size);
+    if (error == 0 && dated != DATE_RIGHT)
+        fms_count(self->host, dated == DATE_MENDED ? COUNTER_MENDED : COUNTER_UNSET, 1);
+    return error;
+}
+
 /* What is damaged is rejected as it stands, with what of its topic and key can be read. */
 static int spool_emit_entry(struct spool *self, uint64_t number, struct fms_bytes entry)
 {
@@ -249,7 +340,7 @@ static int spool_emit_entry(struct spool *self, uint64_t number, struct fms_byte
                         self->path, number);
     draft.tag[0] = number;
     if (wrong == NULL)
-        return fms_emit(self->host, &draft);
+        return spool_emit_dated(self, spool_record_era(entry), &draft);
     draft.payload = entry;
     draft.headers = NULL;
     draft.header_count = 0;
@@ -285,6 +376,7 @@ static int spool_read(struct spool *self, size_t *credit)
 
     if (error != 0)
         return spool_fail(self, error, "cannot read");
+    dater_begin(&self->dater);
     for (; *credit > 0; --*credit) {
         error = store_next(self->store, &number, &entry);
         if (error != 0)
@@ -320,18 +412,20 @@ static int spool_source_poll(void *instance, size_t credit, struct fms_wait *wai
 {
     struct spool *self = instance;
     bool had_credit = credit > 0;
+    int64_t look_at;
     int error;
 
     if (self->is_stopped)
         return FMS_END;
     store_unwatch(self->store);
     error = credit > 0 ? spool_read(self, &credit) : 0;
+    look_at = dater_end(&self->dater);
     spool_advance(self);
     if (self->head - self->removed >= REMOVE_BATCH || fms_now(self->host) >= self->remove_at)
         spool_remove(self);
     wait->fd = store_watch(self->store);
     wait->events = POLLIN;
-    wait->deadline = earlier(self->remove_at, fms_now(self->host) + WATCH_TICK);
+    wait->deadline = earlier(earlier(self->remove_at, look_at), fms_now(self->host) + WATCH_TICK);
     if (had_credit && credit == 0)
         wait->deadline = 0; /* there may be more */
     return error;
@@ -343,6 +437,9 @@ static void spool_source_settled(void *instance, const struct fms_record *record
     bool was_idle = self->remove_at == FMS_NEVER;
 
     (void)fate;
+    dater_settled(&self->dater);
+    if (self->dater.is_waiting)
+        fms_wake(self->host);
     *spool_place(self, record->tag[0]) = 1;
     if (record->tag[0] == self->head)
         spool_advance(self);
@@ -360,13 +457,24 @@ static void spool_source_stop(void *instance)
 
 /* ---------------------------------------------------------------------------------------------- check, open and close */
 
+static int spool_check_field(const char *field, const struct fms_host *host)
+{
+    size_t size = strlen(field);
+
+    if (size > 0 && size < 256 && field[0] != '.' && field[size - 1] != '.' && strstr(field, "..") == NULL)
+        return 0;
+    return fms_fail_option(
+        host, "clock_field", -EINVAL,
+        "\"%s\" is no field; accepted are names with dots between, such as timestamp or position.time", field);
+}
+
 static int spool_check(void *instance, const struct fms_host *host)
 {
     struct spool *self = instance;
 
     if (self->sync == STORE_OFF)
         fms_advise(host, "sync", "a power cut can take the whole spool with it; a crash of the process can not");
-    return 0;
+    return self->clock_field != NULL ? spool_check_field(self->clock_field, host) : 0;
 }
 
 static int spool_open_failed(const struct spool *self, const struct fms_host *host, int error)
@@ -386,6 +494,42 @@ static int spool_open_failed(const struct spool *self, const struct fms_host *ho
                            self->path, store_error(error));
 }
 
+/* The source's part of opening. */
+static int spool_open_source(struct spool *self)
+{
+    static const int64_t units[] = {FMS_SECOND, FMS_MS, FMS_US, 1};
+    int path = self->clock_field != NULL ? fms_json_path(self->host, "") : 0;
+
+    self->headers = calloc(SPOOL_HEADERS_MAX + 1, sizeof *self->headers);
+    self->dater = (struct dater){
+        .host = self->host,
+        .store = self->store,
+        .mend = {.host = self->host, .field = self->clock_field, .path = path, .unit = units[self->clock_unit]},
+        .patience = self->clock_wait};
+    return self->headers != NULL && path >= 0 ? 0 : -ENOMEM;
+}
+
+/* The sink's part of opening. */
+static int spool_open_sink(struct spool *self)
+{
+    int error;
+
+    if (self->clock == CLOCK_TRUSTED)
+        return 0;
+    self->eras = calloc(1, sizeof *self->eras);
+    error = self->eras != NULL ? era_writer_begin(self->eras, self->store) : -ENOMEM;
+    return error == 0 ? spool_look(self) : error;
+}
+
+static void spool_free(struct spool *self)
+{
+    store_close(self->store);
+    free(self->eras);
+    free(self->settled);
+    free(self->headers);
+    free(self->dater.mend.payload.data);
+}
+
 static int spool_open(void *instance, const struct fms_host *host)
 {
     struct spool *self = instance;
@@ -400,11 +544,10 @@ static int spool_open(void *instance, const struct fms_host *host)
     if (error != 0)
         return spool_open_failed(self, host, error);
     error = store_state(self->store, &state);
-    self->headers = is_source ? calloc(SPOOL_HEADERS_MAX, sizeof *self->headers) : NULL;
-    if (error == 0 && is_source && self->headers == NULL)
-        error = -ENOMEM;
+    if (error == 0)
+        error = is_source ? spool_open_source(self) : spool_open_sink(self);
     if (error != 0) {
-        store_close(self->store);
+        spool_free(self);
         return spool_open_failed(self, host, error);
     }
     self->head = self->next = self->removed = state.first;
@@ -423,25 +566,22 @@ static void spool_close(void *instance)
         if (self->head > self->removed)
             spool_remove(self);
     }
-    store_close(self->store);
-    free(self->settled);
-    free(self->headers);
+    spool_free(self);
 }
 
 /* How old the oldest record is, in seconds; 0 where there is none, or none that says so. */
 static double spool_oldest(struct spool *self, const struct fms_host *host)
 {
     struct fms_bytes entry;
-    int64_t time = 0, age;
+    int64_t age = 0;
     uint64_t number;
 
     if (store_read_begin(self->store, 0) != 0)
         return 0;
     if (store_next(self->store, &number, &entry) == 0)
-        time = spool_record_time(entry);
+        age = date_age(host, self->store, entry);
     store_read_end(self->store);
-    age = fms_realtime(host) - time;
-    return time > 0 && age > 0 ? (double)age / (double)FMS_SECOND : 0; /* a clock may be ahead of ours */
+    return age > 0 ? (double)age / (double)FMS_SECOND : 0; /* a clock may be ahead of ours */
 }
 
 static void spool_measure(void *instance)
@@ -459,6 +599,8 @@ static void spool_measure(void *instance)
     fms_gauge(self->host, GAUGE_FREE,
               (double)(state.bytes < (uint64_t)self->max_size ? (uint64_t)self->max_size - state.bytes : 0));
     fms_gauge(self->host, GAUGE_OLDEST, spool_oldest(self, self->host));
+    if (self->host->role == FMS_SINK)
+        fms_gauge(self->host, GAUGE_CLOCK, (double)(self->eras != NULL ? self->clock_state : FMS_CLOCK_RIGHT));
 }
 
 static int spool_probe(void *instance, const struct fms_host *host, int64_t deadline)
@@ -466,6 +608,7 @@ static int spool_probe(void *instance, const struct fms_host *host, int64_t dead
     struct spool *self = instance;
     struct store_state state;
     int error = store_open(&self->store, self->path, STORE_VISITOR, (enum store_sync)self->sync, self->max_size);
+    uint64_t unset;
     double oldest;
 
     (void)deadline;
@@ -484,6 +627,9 @@ static int spool_probe(void *instance, const struct fms_host *host, int64_t dead
         oldest = spool_oldest(self, host);
         if (oldest > 0)
             fms_report(host, "the oldest record is %.1f s old", oldest);
+        unset = date_count_unset(self->store);
+        if (unset > 0)
+            fms_report(host, "%" PRIu64 " records were stored while the clock was not set", unset);
         store_close(self->store);
     }
     return error;

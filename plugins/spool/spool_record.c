@@ -1,14 +1,17 @@
 /* spool_record.c - see spool_record.h.
  *
- *     entry  = version (1 byte) header-count (2) timestamp (8) topic key payload header*
+ *     entry  = version (1 byte) header-count (2) timestamp (8) [era (4)] topic key payload header*
  *     header = name value
  *     topic, key, payload, name, value = size + 1 (4 bytes; 0: absent) bytes... and a NUL byte for a name
  *
- * Numbers are little-endian. */
+ * Numbers are little-endian. Version 2 has an era, and 1 has none: so a fmspipe that knows no eras refuses only what it would hand on with a
+ * wrong time. */
 #include "spool_record.h"
 
-#define VERSION   1
-#define HEAD_SIZE (1 + 2 + 8)
+#define VERSION          1
+#define VERSION_WITH_ERA 2
+#define HEAD_SIZE        (1 + 2 + 8)
+#define ERA_SIZE         4u
 
 static unsigned char *put(unsigned char *to, uint64_t number, size_t size)
 {
@@ -31,21 +34,24 @@ static struct fms_bytes name_of(const struct fms_header *header)
     return fms_bytes_of(header->name, strlen(header->name) + 1);
 }
 
-size_t spool_record_size(const struct fms_record *record)
+size_t spool_record_size(const struct fms_record *record, uint32_t era)
 {
-    size_t size = HEAD_SIZE + 3 * 4 + record->topic.size + record->key.size + record->payload.size;
+    size_t size = HEAD_SIZE + (era != 0 ? ERA_SIZE : 0u) + 3 * 4 + record->topic.size + record->key.size +
+                  record->payload.size;
 
     for (size_t i = 0; i < record->header_count; i++)
         size += 2 * 4 + name_of(&record->headers[i]).size + record->headers[i].value.size;
     return size;
 }
 
-void spool_record_write(const struct fms_record *record, void *to)
+void spool_record_write(const struct fms_record *record, uint32_t era, void *to)
 {
-    unsigned char *at = put(to, VERSION, 1);
+    unsigned char *at = put(to, era != 0 ? VERSION_WITH_ERA : VERSION, 1);
 
     at = put(at, record->header_count, 2);
     at = put(at, (uint64_t)record->timestamp, 8);
+    if (era != 0)
+        at = put(at, era, ERA_SIZE);
     at = put_bytes(at, record->topic);
     at = put_bytes(at, record->key);
     at = put_bytes(at, record->payload);
@@ -93,15 +99,20 @@ static struct fms_bytes get_bytes(struct reader *reader)
     return bytes;
 }
 
+static bool is_version(uint64_t version)
+{
+    return version == VERSION || version == VERSION_WITH_ERA;
+}
+
 bool spool_record_is_known(struct fms_bytes from)
 {
-    return from.size == 0 || *(const unsigned char *)from.data == VERSION;
+    return from.size == 0 || is_version(*(const unsigned char *)from.data);
 }
 
 int64_t spool_record_time(struct fms_bytes from)
 {
     struct reader reader = {from.data, from.size, false};
-    bool is_known = get(&reader, 1) == VERSION;
+    bool is_known = is_version(get(&reader, 1));
     int64_t time;
 
     get(&reader, 2);
@@ -109,15 +120,29 @@ int64_t spool_record_time(struct fms_bytes from)
     return is_known && !reader.is_short ? time : 0;
 }
 
-const char *spool_record_read(struct fms_bytes from, struct fms_header *headers, struct fms_record *draft)
+uint32_t spool_record_era(struct fms_bytes from)
 {
     struct reader reader = {from.data, from.size, false};
 
+    if (get(&reader, 1) != VERSION_WITH_ERA)
+        return 0;
+    get(&reader, HEAD_SIZE - 1 - 8);
+    get(&reader, 8);
+    return (uint32_t)get(&reader, ERA_SIZE);
+}
+
+const char *spool_record_read(struct fms_bytes from, struct fms_header *headers, struct fms_record *draft)
+{
+    struct reader reader = {from.data, from.size, false};
+    uint64_t version = get(&reader, 1);
+
     *draft = (struct fms_record){.headers = headers};
-    if (get(&reader, 1) != VERSION)
+    if (!is_version(version))
         return "it has no version";
     draft->header_count = (size_t)get(&reader, 2);
     draft->timestamp = (int64_t)get(&reader, 8);
+    if (version == VERSION_WITH_ERA)
+        get(&reader, ERA_SIZE);
     draft->topic = get_bytes(&reader);
     draft->key = get_bytes(&reader);
     draft->payload = get_bytes(&reader);

@@ -6,17 +6,20 @@
 
 #define SPOOL_HEADERS_MAX 1005 /* of a record 1000; but dead letters once had 5 more */
 
-/* The bytes that a record takes. */
-size_t spool_record_size(const struct fms_record *record);
+/* The bytes that a record takes, of that era (spool_era.h). */
+size_t spool_record_size(const struct fms_record *record, uint32_t era);
 
 /* Writes them to `to`, which has room for spool_record_size. */
-void spool_record_write(const struct fms_record *record, void *to);
+void spool_record_write(const struct fms_record *record, uint32_t era, void *to);
 
-/* Whether they are of this version, as far as they are there. */
+/* Whether they are of a version that is known here, as far as they are there. */
 bool spool_record_is_known(struct fms_bytes from);
 
 /* The record's time, as in struct fms_record; 0 where that cannot be read. */
 int64_t spool_record_time(struct fms_bytes from);
+
+/* The era that they name; 0: none. */
+uint32_t spool_record_era(struct fms_bytes from);
 
 /* Reads them into *draft, which points into `from`, with its headers in `headers`, SPOOL_HEADERS_MAX of them. NULL, or
  * what is wrong with the bytes: every length is checked. */

@@ -326,7 +326,7 @@ int store_remove(struct store *store, uint64_t below)
 /* ------------------------------------------------------------------------------------------------------------- append */
 
 static int entry_append(const struct store *store, MDB_txn *txn, struct store_state *state,
-                        const struct fms_record *record, size_t size)
+                        const struct fms_record *record, uint32_t era, size_t size)
 {
     struct entry_key bytes;
     MDB_val key = entry_key(state->next, &bytes), value = {size, NULL};
@@ -334,7 +334,7 @@ static int entry_append(const struct store *store, MDB_txn *txn, struct store_st
 
     if (error != 0)
         return error;
-    spool_record_write(record, value.mv_data);
+    spool_record_write(record, era, value.mv_data);
     state->next++;
     state->bytes += size + STORE_ENTRY_EXTRA;
     return 0;
@@ -355,13 +355,14 @@ static int entries_drop(const struct store *store, MDB_txn *txn, struct store_st
 
 /* As many records as fit. */
 static int entries_append(const struct store *store, MDB_txn *txn, struct store_state *state,
-                          const struct fms_record *const *records, size_t count, bool drop_oldest, size_t *taken,
-                          uint64_t *dropped)
+                          const struct fms_record *const *records, const uint32_t *eras, size_t count, bool drop_oldest,
+                          size_t *taken, uint64_t *dropped)
 {
     int error = 0;
 
     for (; *taken < count && error == 0; ++*taken) {
-        size_t size = spool_record_size(records[*taken]);
+        uint32_t era = eras != NULL ? eras[*taken] : 0;
+        size_t size = spool_record_size(records[*taken], era);
 
         if (state->bytes + size + STORE_ENTRY_EXTRA > store->max_size) {
             if (!drop_oldest)
@@ -369,7 +370,7 @@ static int entries_append(const struct store *store, MDB_txn *txn, struct store_
             error = entries_drop(store, txn, state, size + STORE_ENTRY_EXTRA, dropped);
         }
         if (error == 0)
-            error = entry_append(store, txn, state, records[*taken], size);
+            error = entry_append(store, txn, state, records[*taken], era, size);
         if (error != 0)
             return error;
     }
@@ -425,12 +426,12 @@ static bool disk_has_room(const struct store *store, MDB_txn *txn, const struct 
     if (!disk_look(store, &left, &needed))
         return true; /* then the write will say */
     for (size_t i = 0; i < count; i++)
-        needed += spool_record_size(records[i]) + STORE_ENTRY_EXTRA;
+        needed += spool_record_size(records[i], UINT32_MAX) + STORE_ENTRY_EXTRA;
     return left >= needed || left + file_slack(store, txn) >= needed;
 }
 
-int store_append(struct store *store, const struct fms_record *const *records, size_t count, bool drop_oldest,
-                 size_t *taken, uint64_t *dropped)
+int store_append(struct store *store, const struct fms_record *const *records, const uint32_t *eras, size_t count,
+                 bool drop_oldest, size_t *taken, uint64_t *dropped)
 {
     struct store_state state;
     MDB_txn *txn;
@@ -445,7 +446,7 @@ int store_append(struct store *store, const struct fms_record *const *records, s
     if (error == 0 && !disk_has_room(store, txn, records, count))
         error = ENOSPC;
     if (error == 0)
-        error = entries_append(store, txn, &state, records, count, drop_oldest, taken, dropped);
+        error = entries_append(store, txn, &state, records, eras, count, drop_oldest, taken, dropped);
     if (error == 0 && *taken > 0)
         error = state_put(store, txn, &state);
     if (error == 0 && *taken > 0) {
@@ -504,6 +505,54 @@ int store_state(struct store *store, struct store_state *state)
     if (error != 0)
         return store_code(error);
     error = state_get(store, txn, state);
+    mdb_txn_abort(txn);
+    return store_code(error);
+}
+
+/* --------------------------------------------------------------------------------------------------------------- note */
+
+static MDB_val note_key(void)
+{
+    static char key[] = "eras";
+
+    return (MDB_val){sizeof key - 1, key};
+}
+
+/* How many bytes there are; LMDB's error counts as none, for the note is no entry. */
+static size_t note_get(const struct store *store, MDB_txn *txn, void *note)
+{
+    MDB_val key = note_key(), value;
+
+    if (mdb_get(txn, store->shared->meta, &key, &value) != 0 || value.mv_size > STORE_NOTE)
+        return 0;
+    memcpy(note, value.mv_data, value.mv_size);
+    return value.mv_size;
+}
+
+size_t store_note_read(struct store *store, void *note)
+{
+    return note_get(store, store->read, note);
+}
+
+int store_note_change(struct store *store,
+                      size_t (*change)(void *user, void *note, size_t size, const struct store_state *state),
+                      void *user)
+{
+    char note[STORE_NOTE];
+    MDB_val key = note_key(), value = {0, note};
+    struct store_state state;
+    MDB_txn *txn;
+    int error = mdb_txn_begin(store->shared->env, NULL, 0, &txn);
+
+    if (error != 0)
+        return store_code(error);
+    error = state_get(store, txn, &state);
+    if (error == 0) {
+        value.mv_size = change(user, note, note_get(store, txn, note), &state);
+        error = mdb_put(txn, store->shared->meta, &key, &value, 0);
+    }
+    if (error == 0)
+        return store_code(mdb_txn_commit(txn));
     mdb_txn_abort(txn);
     return store_code(error);
 }

@@ -28,11 +28,11 @@ int store_open(struct store **made, const char *path, enum store_face face, enum
 void store_close(struct store *store);
 const char *store_error(int error);
 
-/* Appends records in one transaction, as many as fit max_size, of `count`; with drop_oldest it removes old entries to
+/* Appends records in one transaction, as many as fit max_size, of `count`, each with its era (NULL: none has one); with drop_oldest it removes old entries to
  * make them fit. *taken and *dropped say how many it were. 0 with *taken == 0: it is full. -ENOSPC: the disk is. Nothing
  * is appended on an error. */
-int store_append(struct store *store, const struct fms_record *const *records, size_t count, bool drop_oldest,
-                 size_t *taken, uint64_t *dropped);
+int store_append(struct store *store, const struct fms_record *const *records, const uint32_t *eras, size_t count,
+                 bool drop_oldest, size_t *taken, uint64_t *dropped);
 
 /* Begins to read at that number, or behind it where it is gone. store_next: -ENOENT at the end; the bytes are valid until
  * store_read_end. */
@@ -44,6 +44,15 @@ void store_read_end(struct store *store);
 int store_remove(struct store *store, uint64_t below);
 
 int store_state(struct store *store, struct store_state *state);
+
+/* A note beside the entries, of at most so many bytes. Reads it as it was at store_read_begin; its size, 0: there is none. */
+#define STORE_NOTE 2048
+size_t store_note_read(struct store *store, void *note);
+
+/* Changes it in a transaction of its own: `change` has what stands there, in room for STORE_NOTE bytes, and returns the new size. */
+int store_note_change(struct store *store,
+                      size_t (*change)(void *user, void *note, size_t size, const struct store_state *state),
+                      void *user);
 
 /* Bytes for which the disk has room yet, apart from what is spared of it; UINT64_MAX: it does not say. Entries that were removed
  * leave more, in the file. */
