@@ -752,6 +752,79 @@ static void only_what_is_asked_for_leaves_the_kernel(void **state)
     fake_close(f);
 }
 
+#define TD(address) (0x18FEE600 | (address) | CAN_EFF_FLAG)
+#define NOON        1795961130250 /* milliseconds: 2026-11-29 14:05:30.25 */
+
+/* What the bus says of the time, and what is no time. */
+static void the_buss_clock(void **state)
+{
+    static const char *const good[] = {"79050E0B7429FFFF", "79050E0B71297D7D", "79050E0B72297D00"};
+    static const char *const bad[] = {"FF050E0B7429FFFF", "F0050E0B7429FFFF", "793C0E0B7429FFFF", "7905180B7429FFFF",
+                                      "79050E007429FFFF", "79050E0D7429FFFF", "79050E0B0029FFFF", "79050E0B7929FFFF",
+                                      "79050E0B7427FFFF", "79050E0B74FFFFFF", "79050E0B74297DFA", "79050E0B7429FF",
+                                      "FEFEFEFEFEFEFEFE", "79050E027529FFFF"};
+    struct fake *f = open_bus(FMS "bus_clock = yes\n");
+    int64_t utc;
+
+    (void)state;
+    assert_true(passes(TD(0xEE)));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        DELIVER(TD(0xEE), bad[i]);
+    assert_int_equal(fake_poll(f, 1), 0);
+    assert_int_equal(fake_told_time(f, &utc), 0);
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        DELIVER(TD(0x17), good[i]);
+        assert_int_equal(fake_poll(f, 1), 0);
+        assert_int_equal(fake_told_time(f, &utc), i + 1);
+        assert_true(utc == NOON * FMS_MS);
+    }
+    assert_int_equal(fake_counter(f, "frames"), sizeof bad / sizeof *bad + sizeof good / sizeof *good);
+    fake_close(f);
+}
+
+/* One address tells it: who was first, until it is silent; or the tachograph. */
+static void one_clock_of_several(void **state)
+{
+    static const struct {
+        int64_t pause;
+        uint32_t address;
+        size_t told;
+    } said[] = {{0, 0x17, 1}, {1, 0x31, 1}, {1, 0x17, 2}, {9, 0x31, 2},
+                {1, 0x31, 3}, {1, 0x17, 3}, {1, 0xEE, 4}, {1, 0x31, 4}};
+    struct fake *f = open_bus(FMS "bus_clock = yes\nsignals = bus_hour\n");
+    int64_t utc;
+
+    (void)state;
+    assert_int_equal(kernel.filter_count, 6); /* it is asked for once */
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+        fake_clock_step(f, said[i].pause * FMS_SECOND);
+        DELIVER(TD(said[i].address), "79050E0B7429FFFF");
+        assert_int_equal(fake_poll(f, 1), 0);
+        assert_int_equal(fake_told_time(f, &utc), said[i].told);
+    }
+    fake_close(f);
+}
+
+/* That of a log is history; and who has not asked for it is told nothing. */
+static void a_clock_that_does_not_count(void **state)
+{
+    struct fake *f = open_log("(1436509052.249713) can0 18FEE6EE#79050E0B7429FFFF\n", FMS "bus_clock = yes\n");
+    int64_t utc;
+
+    (void)state;
+    fake_until(f, fake_ended(f));
+    assert_int_equal(fake_told_time(f, &utc), 0);
+    fake_close(f);
+    f = open_bus(FMS "signals = bus_hour\n");
+    DELIVER(TD(0xEE), "79050E0B7429FFFF");
+    assert_int_equal(fake_poll(f, 1), 0);
+    assert_int_equal(fake_told_time(f, &utc), 0);
+    fake_close(f);
+    f = check_bus("bus_clock = yes\n");
+    assert_non_null(fake_said(f, "error: bus_clock: is for decode = fms"));
+    fake_close(f);
+}
+
 static void the_newest_sample_wins(void **state)
 {
     struct fake *f = open_bus(FMS);
@@ -987,6 +1060,9 @@ int main(void)
         cmocka_unit_test_teardown(samples_of_a_bus, tear_down),
         cmocka_unit_test_teardown(a_clock_that_is_set, tear_down),
         cmocka_unit_test_teardown(only_what_is_asked_for_leaves_the_kernel, tear_down),
+        cmocka_unit_test_teardown(the_buss_clock, tear_down),
+        cmocka_unit_test_teardown(one_clock_of_several, tear_down),
+        cmocka_unit_test_teardown(a_clock_that_does_not_count, tear_down),
         cmocka_unit_test_teardown(the_newest_sample_wins, tear_down),
         cmocka_unit_test_teardown(frames_gather_where_they_are_decoded, tear_down),
         cmocka_unit_test_teardown(raw_frames_of_a_bus, tear_down),

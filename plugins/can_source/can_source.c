@@ -29,6 +29,8 @@ static const struct fms_option can_source_options[] = {
                    "with decode = fms: file with more signals, or others in the place of those of that name; a DBC, if it ends with .dbc"),
     FMS_OPT_PAIRS(struct can_source, addresses, "address.",
                   "address.fuel_level = 49: the address from which a signal is taken, 0 to 253; absent: the first that has a value"),
+    FMS_OPT_BOOLEAN(struct can_source, bus_clock, "no",
+                    "with interface and decode = fms: while the system does not know its clock to be right, the time is the bus's (TD)"),
     FMS_OPT_TEMPLATE(struct can_source, topic, "fms/data", "topic; ${key} is the vehicle id, or with decode = none the interface"),
     FMS_OPT_END,
 };
@@ -133,6 +135,7 @@ static int can_source_check_raw(const struct can_source *self, const struct fms_
                          : self->vehicle_id != NULL  ? "vehicle_id"
                          : self->table != NULL       ? "table"
                          : self->addresses.count > 0 ? self->addresses.items[0].option
+                         : self->bus_clock           ? "bus_clock"
                                                      : NULL;
 
     return option == NULL ? 0

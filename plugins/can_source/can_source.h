@@ -36,6 +36,7 @@ struct can_source {
     int64_t interval;
     struct fms_list signals;
     struct fms_pairs addresses;
+    bool bus_clock;
     const struct fms_template *topic;
 
     const char *path_option; /* which of them named `path` */

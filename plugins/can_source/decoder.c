@@ -4,12 +4,18 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "../can_common/dbc.h"
 
 #define MISSION      3  /* signals that each sample has, if they have a value */
 #define HEAD         96 /* bytes of a sample besides its vehicle and signals */
 #define NAMELESS_TOO 30 /* samples that were not made before that is told */
+
+#define PGN_TD      0xFEE6            /* the bus's clock */
+#define TACHOGRAPH  0xEE              /* the address of the one that the law keeps right */
+#define TD_PATIENCE (10 * FMS_SECOND) /* then another address may tell the time */
+#define TD_YEAR     2025              /* no bus that this is for says an earlier one, and means it */
 
 static const char *const mission[MISSION] = {"speed", "rpm", "fuel_level"};
 
@@ -22,6 +28,8 @@ struct decoder {
     char vehicle[SIGNAL_TEXT];
     char *payload;
     int64_t latest;
+    int td_address; /* who tells the time; -1: nobody yet ... */
+    int64_t td_at;  /* ... and when it did, last */
     uint64_t nameless;
     uint64_t counted[COUNTS];
     uint64_t frames;
@@ -281,6 +289,7 @@ static int decoder_start(struct can_source *self, struct decoder *decoder)
     decoder_order(self, decoder);
     decoder->signals.tell = decoder_tell;
     decoder->signals.user = self;
+    decoder->td_address = -1;
     return 0;
 }
 
@@ -313,15 +322,55 @@ size_t decoder_pgns(const struct can_source *self, uint32_t *pgns, size_t most)
 {
     const struct signals *signals = &self->decoder->signals;
     size_t count = 0;
+    bool has_td = false;
 
     for (size_t i = 0; i < signals->asked && count < most; i++) {
         if (count == 0 || pgns[count - 1] != signals->items[i].signal.pgn)
             pgns[count++] = signals->items[i].signal.pgn;
+        has_td = has_td || pgns[count - 1] == PGN_TD;
     }
+    if (self->bus_clock && !has_td && count < most)
+        pgns[count++] = PGN_TD;
     return count;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ messages */
+
+/* In nanoseconds since 1970; 0: it is not there, not right, or local time, as an offset of 250 has it. */
+static int64_t td_read(const struct j1939_message *message)
+{
+    static const uint8_t least[] = {0, 0, 0, 1, 1, TD_YEAR - 1985}, most[] = {239, 59, 23, 12, 124, 250};
+    const uint8_t *data = message->data;
+    struct tm tm, made;
+    time_t time;
+
+    for (size_t i = 0; i < sizeof least; i++) {
+        if (message->size < 8 || data[i] < least[i] || data[i] > most[i] || data[7] == 250)
+            return 0;
+    }
+    made = tm = (struct tm){.tm_sec = data[0] / 4,
+                            .tm_min = data[1],
+                            .tm_hour = data[2],
+                            .tm_mday = (data[4] + 3) / 4,
+                            .tm_mon = data[3] - 1,
+                            .tm_year = data[5] + 85};
+    time = timegm(&made);
+    return made.tm_mday == tm.tm_mday ? time * FMS_SECOND + data[0] % 4 * 250 * FMS_MS : 0;
+}
+
+/* One address tells the time: the tachograph, or who was first. */
+static void decoder_hear_time(struct can_source *self, const struct j1939_message *message, int64_t time)
+{
+    struct decoder *decoder = self->decoder;
+    int64_t utc = td_read(message);
+
+    if (utc == 0 || (decoder->td_address >= 0 && decoder->td_address != message->id.source &&
+                     message->id.source != TACHOGRAPH && time - decoder->td_at < TD_PATIENCE))
+        return;
+    decoder->td_address = message->id.source;
+    decoder->td_at = time;
+    fms_tell_time(self->host, utc);
+}
 
 void decoder_take(struct can_source *self, const struct frame *frame, int64_t time)
 {
@@ -332,8 +381,11 @@ void decoder_take(struct can_source *self, const struct frame *frame, int64_t ti
     decoder->latest = time;
     if ((frame->flags & (FRAME_EXTENDED | FRAME_REMOTE | FRAME_ERROR | FRAME_FD)) != FRAME_EXTENDED)
         return;
-    if (j1939_take(&decoder->j1939, j1939_id_of(frame->id), frame->data, frame->size, time, &message))
-        signals_take(&decoder->signals, &message, time);
+    if (!j1939_take(&decoder->j1939, j1939_id_of(frame->id), frame->data, frame->size, time, &message))
+        return;
+    signals_take(&decoder->signals, &message, time);
+    if (self->bus_clock && self->bus != NULL && message.id.pgn == PGN_TD)
+        decoder_hear_time(self, &message, time);
 }
 
 static char *put(char *to, const char *text, size_t size)
