@@ -260,7 +260,7 @@ static void parse(struct firehose *hose, int argc, char **argv)
     hose->most = UINT64_MAX;
     hose->seconds = (double)messages_number("SECONDS", argv[1], 1, 86400);
     hose->qos = argc > 2 ? (unsigned)messages_number("QOS", argv[2], 0, 1) : hose->qos;
-    hose->payload = argc > 3 ? messages_number("PAYLOAD-BYTES", argv[3], 128, 1048576) : hose->payload;
+    hose->payload = argc > 3 ? (size_t)messages_number("PAYLOAD-BYTES", argv[3], 128, 1048576) : hose->payload;
     hose->vehicles = argc > 4 ? (unsigned)messages_number("VEHICLES", argv[4], 1, 99999) : hose->vehicles;
 }
 

@@ -136,7 +136,7 @@ static void pause_until_due(struct publisher *self)
 {
     struct pollfd ready = {self->fd, POLLIN, 0};
     int64_t pause = self->sent < self->count && self->rate > 0 ? due(self, self->sent) - messages_now() : 1000000000;
-    struct timespec timeout = {pause / 1000000000, pause % 1000000000};
+    struct timespec timeout = {pause / 1000000000, (long)(pause % 1000000000)};
 
     if (pause > 0 && ppoll(&ready, 1, &timeout, NULL) > 0)
         take_in(self);
@@ -180,7 +180,7 @@ int main(int argc, char **argv)
         return 2;
     }
     qos = (unsigned)messages_number("QOS", argv[3], 0, 1);
-    payload = messages_number("PAYLOAD-BYTES", argv[4], 128, 1048576);
+    payload = (size_t)messages_number("PAYLOAD-BYTES", argv[4], 128, 1048576);
     vehicles = (unsigned)messages_number("VEHICLES", argv[5], 1, 99999);
     self.rate = messages_number("RATE", argv[6], 0, 10000000);
     self.count = messages_number("COUNT", argv[7], 1, UINT32_MAX);

@@ -89,7 +89,7 @@ int64_t clock_monotonic_in(int64_t pause)
 
 struct timespec clock_timespec(int64_t time)
 {
-    return (struct timespec){time / FMS_SECOND, time % FMS_SECOND};
+    return (struct timespec){time / FMS_SECOND, (long)(time % FMS_SECOND)};
 }
 
 void clock_cond_init(pthread_cond_t *condition)

@@ -175,7 +175,7 @@ static bool has_name(const struct vehicle *vehicle, uint64_t hash, const char *n
 /* Where a vehicle's number stands, or would. */
 static size_t place_of(const struct fleet *fleet, uint64_t hash, const char *name, size_t size)
 {
-    size_t place = hash & fleet->mask;
+    size_t place = (size_t)hash & fleet->mask;
 
     while (fleet->places[place] != 0 && !has_name(&fleet->vehicles[fleet->places[place] - 1], hash, name, size))
         place = (place + 1) & fleet->mask;
@@ -193,7 +193,7 @@ static void place_free(struct fleet *fleet, size_t place)
         next = (next + 1) & fleet->mask;
         if (fleet->places[next] == 0)
             break;
-        wanted = fleet->vehicles[fleet->places[next] - 1].hash & fleet->mask;
+        wanted = (size_t)fleet->vehicles[fleet->places[next] - 1].hash & fleet->mask;
         if (((next - wanted) & fleet->mask) < ((next - place) & fleet->mask))
             continue;
         fleet->places[place] = fleet->places[next];

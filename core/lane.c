@@ -417,7 +417,7 @@ static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
     int64_t until = earliest(next_deadline(pipeline), at_most), now = clock_now();
     bool is_skipped = clock_is_set() && until != FMS_NEVER;
     int64_t pause = until <= now || is_skipped ? 0 : until - now;
-    struct timespec timeout = {pause / FMS_SECOND, pause % FMS_SECOND};
+    struct timespec timeout = clock_timespec(pause);
     const struct call *calling = atomic_load_explicit(&pipeline->calling, memory_order_relaxed); /* in fms_drain */
     uint64_t changes = pipeline->changes, drained;
 

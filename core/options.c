@@ -515,20 +515,29 @@ static bool options_has_role(const struct fms_option *option, uint32_t role)
     return option->roles == 0 || (option->roles & role) != 0;
 }
 
-static size_t options_field_size(enum fms_option_type type)
+struct field {
+    size_t size, align;
+};
+#define OPTIONS_FIELD(T) ((struct field){sizeof(T), _Alignof(T)})
+
+static struct field options_field(enum fms_option_type type)
 {
     switch (type) {
+    case FMS_INTEGER:
+    case FMS_DURATION:
+    case FMS_SIZE:
+        return OPTIONS_FIELD(int64_t);
     case FMS_BOOLEAN:
-        return sizeof(bool);
+        return OPTIONS_FIELD(bool);
     case FMS_CHOICE:
-        return sizeof(int);
+        return OPTIONS_FIELD(int);
     case FMS_LIST:
-        return sizeof(struct fms_list);
+        return OPTIONS_FIELD(struct fms_list);
     case FMS_PAIRS:
     case FMS_TEMPLATE_PAIRS:
-        return sizeof(struct fms_pairs);
+        return OPTIONS_FIELD(struct fms_pairs);
     default:
-        return sizeof(int64_t);
+        return OPTIONS_FIELD(const char *);
     }
 }
 
@@ -558,8 +567,7 @@ static const struct fms_option *options_find(const struct fms_option *table, uin
 static const char *options_check_form(const struct fms_option *option, size_t instance_size)
 {
     size_t length = strlen(option->name);
-    size_t size = options_field_size(option->type);
-    size_t align = size < 8 ? size : 8;
+    struct field field = options_field(option->type);
 
     if (option->type < FMS_STRING || option->type > FMS_TEMPLATE_PAIRS)
         return "has no known type";
@@ -569,7 +577,8 @@ static const char *options_check_form(const struct fms_option *option, size_t in
         return "has the name that says which plugin a section is of";
     if ((option->name[length - 1] == '.') != options_is_pairs(option))
         return "ends in a dot where it should not, or the reverse: pairs do, others do not";
-    if (option->offset % align != 0 || option->offset > instance_size || size > instance_size - option->offset)
+    if (option->offset % field.align != 0 || option->offset > instance_size ||
+        field.size > instance_size - option->offset)
         return "has a field that is not in the instance";
     if (option->help == NULL || *option->help == '\0')
         return "has no help";
@@ -752,7 +761,7 @@ static void options_fill_option(struct options_filler *filler, const struct fms_
         options_fill_pairs(filler, option);
         return;
     }
-    memset(field, 0, options_field_size(option->type));
+    memset(field, 0, options_field(option->type).size);
     if (entry != NULL)
         options_fill_value(filler, option, entry, field);
     else if (options_is_required(option))
@@ -775,7 +784,7 @@ static bool options_nearest_pair(const struct options_filler *filler, const char
     const char *dot = strchr(key, '.');
     char prefix[WORDS_LONGEST + 2];
 
-    if (dot == NULL || dot - key >= WORDS_LONGEST)
+    if (dot == NULL || (size_t)(dot - key) >= WORDS_LONGEST)
         return false;
     snprintf(prefix, sizeof prefix, "%.*s", (int)(dot + 1 - key), key);
     for (const struct fms_option *option = filler->table; option->name != NULL; option++)

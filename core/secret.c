@@ -71,7 +71,7 @@ static int read_text(int fd, char *text)
 
     if (n < 0)
         return (int)n;
-    if (n > SECRET_MOST)
+    if ((size_t)n > SECRET_MOST)
         return -EFBIG;
     size = without_newline(text, (size_t)n);
     text[size] = '\0';

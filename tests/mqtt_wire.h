@@ -21,6 +21,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,6 +29,10 @@
 
 #include "fms_test.h"
 #include "refusal.h"
+
+#ifndef SYS_clock_gettime64 /* where there never was one with 32 bits */
+#define SYS_clock_gettime64 SYS_clock_gettime
+#endif
 
 #define WIRE_PATIENCE 20000 /* ms */
 

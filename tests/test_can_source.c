@@ -593,9 +593,9 @@ static struct cmsghdr *put_part(struct msghdr *message, struct cmsghdr *part, in
 
 static void put_news(struct msghdr *message, const struct news *news)
 {
-    struct timespec stamps[3] = {{news->software / FMS_SECOND, news->software % FMS_SECOND},
+    struct timespec stamps[3] = {{news->software / FMS_SECOND, (long)(news->software % FMS_SECOND)},
                                  {0, 0},
-                                 {news->hardware / FMS_SECOND, news->hardware % FMS_SECOND}};
+                                 {news->hardware / FMS_SECOND, (long)(news->hardware % FMS_SECOND)}};
     struct cmsghdr *part;
 
     memset(message->msg_control, 0, message->msg_controllen);

@@ -40,7 +40,7 @@ static struct {
 
 static void sleep_ms(int64_t ms)
 {
-    struct timespec pause = {ms / 1000, ms % 1000 * 1000000};
+    struct timespec pause = {ms / 1000, (long)(ms % 1000 * 1000000)};
 
     nanosleep(&pause, NULL);
 }

@@ -266,7 +266,7 @@ static void test_old_files_stay_while_new_ones_are_no_good(void **state)
     snprintf(ini, sizeof ini, TLS "%s\n" THERE, path);
     f = fake_open("kafka_sink", FMS_SINK, ini);
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
-        size_t restarts = fake_counter(f, "producer_restarts");
+        uint64_t restarts = fake_counter(f, "producer_restarts");
 
         cluster_file(broken[i]);
         rd_kafka_test_fatal_error(client_of(f), RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "a test");

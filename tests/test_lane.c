@@ -209,7 +209,7 @@ static int source_poll(void *instance, size_t credit, struct fms_wait *wait)
 static void source_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
 {
     struct source *self = instance;
-    size_t number = record->tag[0];
+    size_t number = (size_t)record->tag[0];
 
     assert_true(number < self->next);
     self->told_again += self->told[number] != 0;
@@ -272,7 +272,7 @@ static struct sink sinks[4];
 
 static void sink_deliver(struct sink *self, const struct fms_record *record)
 {
-    self->delivered[self->count++] = record->tag[0];
+    self->delivered[self->count++] = (size_t)record->tag[0];
     fms_delivered(self->host, record);
 }
 
@@ -598,7 +598,7 @@ static int retrying_write(void *instance, const struct fms_record *const *record
 static int retrying_poll(void *instance, struct fms_wait *wait)
 {
     struct sink *self = instance;
-    size_t n = self->held_count > 0 ? rig_random() % self->held_count : 0;
+    size_t n = self->held_count > 0 ? (size_t)rig_random() % self->held_count : 0;
 
     if (self->held_count > 0 && rig_random() % 4 == 0) {
         self->is_retrying = true;
@@ -1403,7 +1403,7 @@ static void keeping_more_than_half_is_named(void **state)
 static enum fms_verdict splitting_transform(void *instance, const struct fms_record *record)
 {
     struct transform *self = instance;
-    size_t children = record->tag[0] % self->parameter;
+    size_t children = (size_t)record->tag[0] % self->parameter;
     struct fms_record draft = *record;
 
     draft.payload = fms_bytes_of(source_text, self->size);
@@ -1474,7 +1474,7 @@ static int family_poll(void *instance, struct fms_wait *wait)
     struct sink *self = instance;
 
     if (source_is_idle() && self->held_count > 0) {
-        size_t number = self->held[self->held_count - 1]->tag[0];
+        size_t number = (size_t)self->held[self->held_count - 1]->tag[0];
 
         self->broken += source.told[number] != 0;
         sink_deliver(self, self->held[--self->held_count]);

@@ -2,7 +2,6 @@
  * whole pipelines from mqtt_source to mqtt_sink, run by the program that stands in ../bin beside FMS_PLUGIN_DIR. */
 #include <netinet/tcp.h>
 #include <stdatomic.h>
-#include <sys/syscall.h>
 
 #include "mqtt_wire.h"
 
@@ -826,14 +825,13 @@ static void test_qos_2_is_exactly_once_across_connections(void **state)
  * pause, whose end is told by the true one. */
 static _Atomic int64_t clock_ahead;
 
-FMS_EXPORT int set_clock(clockid_t clock, struct timespec *now) __asm__("clock_gettime");
-FMS_EXPORT int set_clock(clockid_t clock, struct timespec *now)
+FMS_EXPORT int clock_gettime(clockid_t clock, struct timespec *now) /* by whatever name the header has it called */
 {
-    int error = (int)syscall(SYS_clock_gettime, clock, now);
+    int error = (int)syscall(SYS_clock_gettime64, clock, now);
     int64_t time = now->tv_sec * FMS_SECOND + now->tv_nsec + (clock == CLOCK_MONOTONIC ? clock_ahead : 0);
 
     now->tv_sec = time / FMS_SECOND;
-    now->tv_nsec = time % FMS_SECOND;
+    now->tv_nsec = (long)(time % FMS_SECOND);
     return error;
 }
 

@@ -291,7 +291,7 @@ static void test_full_drops_the_oldest(void **state)
     assert_non_null(fake_said(sink, "old records were removed unread"));
     source = open_source("max_size = 64KiB\n");
     fake_until(source, fake_emitted(source) == 5000 - dropped);
-    assert_numbers(source, 5000 - dropped, (int)dropped);
+    assert_numbers(source, (size_t)(5000 - dropped), (int)dropped);
     put_numbers(sink, 5000, 3000); /* over what is in flight, too */
     fake_settle_all(source, FMS_DELIVERED);
     fake_settle_auto(source, FMS_DELIVERED);

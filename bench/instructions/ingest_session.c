@@ -130,6 +130,6 @@ int main(int argc, char **argv)
     }
     mqtt_session_free(ingest.session);
     free(messages.packets);
-    expected = received * (options.qos * 4u); /* PUBACK; PUBREC and PUBCOMP */
+    expected = (size_t)received * options.qos * 4; /* PUBACK; PUBREC and PUBCOMP */
     return received == count && ingest.sent == expected ? 0 : 1;
 }
