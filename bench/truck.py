@@ -42,7 +42,7 @@ def start(work, bin_folder):
     reader = subprocess.Popen(["mosquitto_sub", "-h", host, "-p", port, "-t", "fms/data"], stdout=open(work / "samples", "w"))
     truck = subprocess.Popen([bin_folder / "fmspipe", ROOT / "pipelines/truck.ini", work / "truck_uplink.ini"], stderr=open(work / "log", "w"),
                              env={**os.environ, "FMS_MQTT": os.environ["FMS_MQTT_SECURE"], "FMS_CAN": str(work / "bus"),
-                                  "FMS_SPOOL": str(work / "spool"), "FMS_INTERVAL": "1s"})
+                                  "FMS_SPOOL": str(work / "spool"), "FMS_INTERVAL": "1s", "FMS_CLOCK": "trusted"})
     return truck, reader
 
 
