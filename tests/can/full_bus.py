@@ -55,8 +55,10 @@ def check(command, frames, alone):
     taken = re.search(r"source: frames: (\d+)", words)
     taken = int(taken[1]) if taken else 0
     print(f"{len(frames)} frames, {lost} lost, {taken} taken, {len(samples.splitlines())} samples of {len(alone.splitlines())}")
-    if status != 0 or lost != 0 or taken != len(frames) or samples != alone or not alone:
-        sys.exit(f"not all was decoded; fmspipe ended with {status}:\n{words}{samples}")
+    if status != 0 or lost != 0 or taken != len(frames):
+        sys.exit(f"not all was decoded; fmspipe ended with {status}:\n{words}")
+    if samples != alone or not alone:
+        sys.exit(f"the samples are\n{samples}and those of the drive alone\n{alone}")
 
 
 def main():
