@@ -14,6 +14,11 @@
 
 #define UTC (INT64_C(1795960800) * FMS_SECOND)
 
+#ifdef __USE_TIME_BITS64 /* on systems of 32 bit, which have these names for them */
+#define __wrap_clock_gettime __wrap___clock_gettime64
+#define __wrap_adjtimex      __wrap____adjtimex64
+#endif
+
 static int64_t uptime = 10 * FMS_SECOND, offset; /* of CLOCK_REALTIME */
 static int64_t lost;                             /* nanoseconds between a reading and the next */
 static bool is_synchronised, is_denied;
@@ -25,7 +30,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *to)
 
     uptime += lost;
     lost = 0;
-    *to = (struct timespec){time / FMS_SECOND, time % FMS_SECOND};
+    *to = (struct timespec){time / FMS_SECOND, (long)(time % FMS_SECOND)};
     return 0;
 }
 
