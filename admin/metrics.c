@@ -502,7 +502,7 @@ static const struct metric table[] = {
     {"log_messages", COUNTER, OF_PROCESS, 0, "level", "lines of the log", write_log_counts, offsetof(struct observation, log_counts)},
     {"reloads", COUNTER, OF_PROCESS, 0, "result", "reloads of the files: done, kept (what failed goes on as it was) or bad (a file is)", write_reloads, offsetof(struct observation, reload.results)},
     {"config_last_reload_successful", GAUGE, OF_PROCESS, 0, NULL, "1 while the last reload was done, or there was none; 0: what runs is not what the files say", write_bool, offsetof(struct observation, reload.is_last_good)},
-    {"config_last_reload_seconds", GAUGE, OF_PROCESS, 0, NULL, "when the files were reloaded last, or should have been, in Unix time; 0: never", write_start, offsetof(struct observation, reload.last_at)},
+    {"config_last_reload_seconds", GAUGE, OF_PROCESS, 0, NULL, "when the files were reloaded last, or should have been, in Unix time; 0: never", write_moment, offsetof(struct observation, reload.last_at)},
 
     {"pipeline_state", GAUGE, OF_PIPELINE, 0, "state", "1 for the state that the pipeline is in (starting, running, full, draining, stopped or failed), 0 for the others", write_state, 0},
     {"pipeline_live", GAUGE, OF_PIPELINE, 0, NULL, "1 while the lane of the pipeline answers, as /livez says", write_live, 0},

@@ -18,6 +18,7 @@
 #define PAUSE        1             /* second */
 #define PATIENCE     (50 * FMS_MS) /* for each lane */
 #define MINUTE_STEPS 12u           /* of HISTORY_STEP */
+#define CLOCK_JUMP   (100 * FMS_MS)
 
 /* What is kept of a pipeline from one look to the next, until it has gone; the observer's thread's, but for `history`. */
 struct kept {
@@ -262,6 +263,17 @@ static struct observation *observation_new(size_t count)
     return NULL;
 }
 
+/* When the process began: as it was seen first; or, where the clock has jumped since, as it would have been seen. */
+static int64_t began(const struct observation *now, const struct observation *before)
+{
+    int64_t jump;
+
+    if (before == NULL)
+        return now->realtime;
+    jump = (now->realtime - now->at) - (before->realtime - before->at);
+    return before->started + (jump > CLOCK_JUMP || jump < -CLOCK_JUMP ? jump : 0);
+}
+
 /* NULL: out of memory. */
 static struct observation *observe_all(struct observer *self, const struct observation *before)
 {
@@ -277,7 +289,7 @@ static struct observation *observe_all(struct observer *self, const struct obser
     now->host = self->host;
     now->realtime = self->host->realtime();
     now->at = self->host->now();
-    now->started = before != NULL ? before->started : now->realtime;
+    now->started = began(now, before);
     now->references = 1;
     for (size_t i = 0; i < count && error != -ENOMEM; i++) {
         error = observe(self, numbers[i], find_observed(before, numbers[i]), &now->pipelines[now->count], now);

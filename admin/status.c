@@ -349,14 +349,15 @@ static json_t *log_json(const struct observation *now)
     return object;
 }
 
-static json_t *reload_json(const struct reload_view *reload)
+static json_t *reload_json(const struct observation *now)
 {
+    const struct reload_view *reload = &now->reload;
     json_t *object = json_object();
 
     set(&object, "done", count(reload->results[RELOAD_DONE]));
     set(&object, "kept", count(reload->results[RELOAD_KEPT]));
     set(&object, "bad", count(reload->results[RELOAD_BAD]));
-    set(&object, "last", reload->last_at != 0 ? unix_time(reload->last_at) : json_null());
+    set(&object, "last", moment(now, reload->last_at));
     set(&object, "good", json_boolean(reload->is_last_good));
     return object;
 }
@@ -391,7 +392,7 @@ json_t *status_json(const struct observation *now)
     set(&object, "pid", json_integer(getpid()));
     set(&object, "live", json_boolean(is_live));
     set(&object, "ready", json_boolean(is_ready));
-    set(&object, "reload", reload_json(&now->reload));
+    set(&object, "reload", reload_json(now));
     set(&object, "pipelines", pipelines);
     set(&object, "log", log_json(now));
     set(&object, "warnings", warnings);

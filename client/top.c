@@ -32,8 +32,7 @@ struct top {
 
     json_t *document; /* the latest; NULL: there was none */
     bool is_lost;
-    double heard_at, retry_at; /* on `now` */
-    time_t lost_at;
+    double heard_at, retry_at, lost_at; /* on `now` */
     char why[800];
 
     bool is_taken; /* the screen */
@@ -95,8 +94,8 @@ static void draw_head(const struct top *top, struct drawing *drawing, size_t col
               (long long)json_integer_value(json_object_get(top->document, "pid")), up, top->http->address,
               top->is_paused ? " - PAUSED" : "");
     if (top->is_lost) {
-        draw_time((double)top->lost_at, since, sizeof since);
-        draw_duration(difftime(time(NULL), top->lost_at), lost, sizeof lost);
+        draw_time((double)time(NULL) - (now() - top->lost_at), since, sizeof since);
+        draw_duration(now() - top->lost_at, lost, sizeof lost);
         draw_text(drawing, STYLE_BAD, columns, "NOTHING IS HEARD since %s, for %s: %s", since, lost, top->why);
         draw_text(drawing, STYLE_BAD, columns, "It is tried again each second; what stands below was heard last.");
     }
@@ -134,10 +133,10 @@ static void lose(struct top *top, const char *why)
     if (top->is_lost)
         return;
     top->is_lost = true;
-    top->lost_at = time(NULL);
+    top->lost_at = now();
     if (top->is_drawn || top->document == NULL)
         return;
-    draw_time((double)top->lost_at, when, sizeof when);
+    draw_time((double)time(NULL), when, sizeof when);
     printf("%s nothing is heard: %s; it is tried again each second\n", when, why);
     fflush(stdout);
 }

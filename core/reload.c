@@ -500,7 +500,7 @@ static void note(enum reload_result result, bool is_told)
     pthread_mutex_lock(&lock);
     view.results[result]++;
     view.is_last_good = result == RELOAD_DONE;
-    view.last_at = clock_realtime();
+    view.last_at = clock_now();
     pthread_mutex_unlock(&lock);
     if (result == RELOAD_DONE)
         log_line(is_told ? FMS_LOG_INFO : FMS_LOG_DEBUG, NULL, NULL, "reloaded");

@@ -190,7 +190,7 @@ static struct record *dead_letter_new(struct stage *stage, struct record *root, 
     struct fms_header *headers = calloc(root->public.header_count + RECORD_LETTER_HEADERS, sizeof *headers);
     struct fms_record draft = root->public;
     struct record *letter;
-    struct timespec now;
+    time_t now = (time_t)(clock_realtime() / FMS_SECOND);
     struct tm tm;
     char when[40];
     char *longer = NULL;
@@ -198,8 +198,7 @@ static struct record *dead_letter_new(struct stage *stage, struct record *root, 
 
     if (headers == NULL)
         return NULL;
-    clock_gettime(CLOCK_REALTIME, &now);
-    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now.tv_sec, &tm));
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
     n = letter_headers(&root->public, headers, &left_out);
     if (left_out > 0 && asprintf(&longer, "%s; its last %zu headers are left out, for a record has %u at most", reason,
                                  left_out, RECORD_MAX_HEADERS) >= 0)

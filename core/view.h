@@ -119,7 +119,7 @@ struct reload_wish {
 struct reload_view {
     uint64_t results[RELOAD_RESULTS]; /* by enum reload_result, without dry ones */
     bool is_last_good;                /* true as long as there was none */
-    int64_t last_at;                  /* since 1970; 0: there was none */
+    int64_t last_at;                  /* 0: there was none */
 };
 
 #define FLEET_FIELDS 4u  /* of a vehicle */

@@ -36,13 +36,13 @@
 static struct {
     pthread_mutex_t lock;
     size_t count;
-    uint64_t first; /* number; 0: their place, from 1 */
-    uint64_t gone;  /* this one has, between the list and the look */
-    _Atomic int64_t now;
-    int64_t step;     /* 0: the system's clock; else it moves by `step` at each look */
-    bool is_silent;   /* the lanes */
-    size_t shape;     /* which stages there are between source and sink: 0: none */
-    uint64_t emitted; /* of each pipeline, at the last look; 100 more at each */
+    uint64_t first;              /* number; 0: their place, from 1 */
+    uint64_t gone;               /* this one has, between the list and the look */
+    _Atomic int64_t now, jumped; /* the clock of the day, from the other */
+    int64_t step;                /* 0: the system's clock; else it moves by `step` at each look */
+    bool is_silent;              /* the lanes */
+    size_t shape;                /* which stages there are between source and sink: 0: none */
+    uint64_t emitted;            /* of each pipeline, at the last look; 100 more at each */
     struct histogram_view total;
     size_t in_flight;
     int64_t oldest_at;
@@ -89,7 +89,7 @@ static int64_t fake_now(void)
 
 static int64_t fake_realtime(void)
 {
-    return INT64_C(1800000000) * FMS_SECOND;
+    return INT64_C(1800000000) * FMS_SECOND + fake.jumped + fake_now();
 }
 
 #define FAKE_SHAPES 4u
@@ -703,6 +703,33 @@ static void a_step_keeps_the_most_of_its_time(void **state)
     assert_true(history.points[0].oldest > 1);
     assert_true(fabs(history.points[1].in_flight - 3) < 1e-9);
     assert_true(history.points[1].oldest == 0);
+    observer_free(observer);
+    close(fd);
+}
+
+/* Nothing has lasted for 50 years because somebody has set the clock. */
+static void a_process_is_as_old_as_it_is_whatever_the_clock_does(void **state)
+{
+    static const int64_t jumps[] = {0, 50, -3, 0};
+    const int64_t year = 365 * 86400 * FMS_SECOND;
+    int fd = eventfd(0, EFD_CLOEXEC);
+    struct observer *observer;
+    struct observation *seen;
+
+    (void)state;
+    fake.now = FMS_SECOND;
+    fake.step = FMS_SECOND;
+    observer = observer_new(&host, fd);
+    assert_non_null(observer);
+    for (size_t i = 0; i < sizeof jumps / sizeof *jumps; i++) {
+        int64_t before = fake.now;
+
+        fake.jumped = jumps[i] * year;
+        observer_look(observer);
+        seen = observer_latest(observer);
+        assert_int_equal(seen->realtime - seen->started, before - FMS_SECOND);
+        observation_unref(seen);
+    }
     observer_free(observer);
     close(fd);
 }
@@ -1354,6 +1381,7 @@ int main(void)
         SERVED(stages_come_and_go_while_they_are_looked_at),
         SERVED(pipelines_come_and_go_while_they_are_looked_at),
         SERVED(a_step_keeps_the_most_of_its_time),
+        SERVED(a_process_is_as_old_as_it_is_whatever_the_clock_does),
         SERVED(the_last_warnings_are_kept_and_all_lines_counted),
         SERVED(each_path_has_its_answer),
         SERVED(a_reload_is_told_as_it_goes_on),
