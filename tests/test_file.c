@@ -1237,6 +1237,11 @@ static void test_rotated_while_following(void **state)
     assert_payloads(f, 0, "1 2 ");
     write_text("file", "3\n");
     poll_all(f);
+    fake_clock_set(f, START, START + 50 * 365 * 86400 * FMS_SECOND); /* a clock that is set makes no file old */
+    poll_all(f);
+    assert_payloads(f, 0, "1 2 ");
+    fake_clock_step(f, FMS_SECOND);
+    poll_all(f);
     assert_payloads(f, 0, "1 2 last ");
     fake_settle_all(f, FMS_DELIVERED);
     poll_all(f);
@@ -1249,10 +1254,9 @@ static void test_rotated_while_following(void **state)
     read_all("position = @/pos\n", "5 ");
 }
 
-/* An old file that was written to within the last second is not left, unless a younger one was rotated, too. */
+/* An old file that has not been quiet for a second is not left, unless a younger one was rotated, too. */
 static void test_rotated_file_must_be_quiet(void **state)
 {
-    struct stat stat_of;
     struct fake *f;
 
     (void)state;
@@ -1263,8 +1267,6 @@ static void test_rotated_file_must_be_quiet(void **state)
     write_text("file", "2\n");
     rotate(2);
     write_text("file", "3\n");
-    assert_int_equal(stat(at("file.1"), &stat_of), 0);
-    fake_clock_set(f, START, stat_of.st_mtim.tv_sec * FMS_SECOND + stat_of.st_mtim.tv_nsec);
     poll_all(f);
     assert_payloads(f, 0, "1 2 ");
     fake_clock_step(f, FMS_SECOND - 1);

@@ -48,6 +48,8 @@ struct source {
     struct lines lines;
     enum outlook outlook;
     bool is_behind; /* the file is an older one that was rotated away */
+    off_t seen;     /* its size, -1: not yet, ... */
+    int64_t since;  /* ... and since when it is that */
     bool is_stopped;
 
     bool is_ready; /* `draft` is the line in hand */
@@ -138,6 +140,7 @@ static void source_begin(struct source *self, int fd, int64_t offset, uint64_t n
     if (self->lines.fd >= 0 && self->lines.fd != fd)
         close(self->lines.fd);
     lines_begin(&self->lines, fd, offset, number);
+    self->seen = -1;
     self->outlook = MORE;
     self->is_behind = is_behind;
     source_watch(self);
@@ -343,16 +346,17 @@ static int source_take_line(struct source *self, int kind, struct fms_bytes line
 
 /* ------------------------------------------------------------------------------------------------- the end of a file */
 
-/* Whether whoever wrote the file has left it: a younger one was rotated since, or nothing came for a while. */
-static bool source_is_left(const struct source *self, const struct stat *is)
+/* Whether whoever wrote the file has left it: a younger one was rotated since, or nothing came for a while, which its own time, by a clock that
+ * may be set meanwhile, does not tell. */
+static bool source_is_left(struct source *self, const struct stat *is)
 {
-    struct instant now = instant_of_nanoseconds(fms_realtime(self->host));
-    struct instant written = {is->st_mtim.tv_sec, (uint32_t)is->st_mtim.tv_nsec};
-    int64_t since; /* a file's time may be any */
-    bool is_recent = instant_nanoseconds(instant_between(written, now), &since) && since < ROTATED_QUIET &&
-                     since > -ROTATED_QUIET;
+    int64_t now = fms_now(self->host);
 
-    return !self->file->follow || !is_recent || source_rotations(self, is) > 1;
+    if (is->st_size != self->seen) {
+        self->seen = is->st_size;
+        self->since = now;
+    }
+    return !self->file->follow || now - self->since >= ROTATED_QUIET || source_rotations(self, is) > 1;
 }
 
 /* What is to come after the end of what was read. */
