@@ -1,5 +1,6 @@
 /* test_spool.c - the spool's two faces, one after the other and at once, in one process and in several; crashes, full
  * disks, damage. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -7,10 +8,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -494,14 +498,18 @@ static void test_reader_is_killed(void **state)
     }
 }
 
-/* Both at once, in two processes: the reader is woken by the other's writes. */
+/* Both at once, in two processes: the reader is woken by the other's writes, and goes on when the other is killed. */
 static void test_two_processes(void **state)
 {
     struct fake *f;
     int said, last;
     pid_t pid;
+    void *robust;
+    size_t size;
 
     (void)state;
+    if (syscall(SYS_get_robust_list, 0, &robust, &size) != 0)
+        skip();                /* qemu-user gives nobody the locks of who was killed */
     fake_close(open_sink("")); /* makes it */
     pid = writing_child(0, &said);
     f = open_source("");
@@ -664,11 +672,84 @@ static void test_foreign_files_are_named(void **state)
     fclose(file);
     f = fake_check("spool", FMS_SINK, ini(""));
     assert_true(fake_start(f) < 0);
-    assert_non_null(fake_said(f, "cannot be opened as a spool: MDB_INVALID"));
+    assert_non_null(
+        fake_said(f, "cannot be opened as a spool: its data.mdb is none, or a system of another word size"));
     fake_close(f);
     f = fake_check("spool", FMS_SINK, "path = /proc/nowhere\n");
     assert_true(fake_start(f) < 0);
     assert_non_null(fake_said(f, "error: path: /proc/nowhere: cannot be opened as a spool: No such file"));
+    fake_close(f);
+}
+
+/* The machine's pages, as LMDB asks for them. */
+static long page_size = 4096;
+
+FMS_EXPORT long sysconf(int name)
+{
+    long (*real)(int) = (long (*)(int))(uintptr_t)dlsym(RTLD_NEXT, "sysconf");
+
+    return name == _SC_PAGESIZE ? page_size : real(name);
+}
+
+/* What is stored where pages have one size is read, removed and added to where they have another. */
+static void test_pages_of_another_size(void **state)
+{
+    static const long sizes[][2] = {{4096, 16384}, {16384, 4096}};
+    struct fake *f;
+
+    for (size_t i = 0; i < 2; i++) {
+        page_size = sizes[i][0];
+        store_numbers(0, 1000);
+        page_size = sizes[i][1];
+        store_numbers(1000, 1000);
+        f = open_source("");
+        fake_until(f, fake_emitted(f) == 2000);
+        assert_numbers(f, 2000, 0);
+        fake_settle_all(f, FMS_DELIVERED);
+        fake_close(f);
+        store_numbers(2000, 1000);
+        expect_stored(2000, 1000);
+        fresh(state);
+    }
+    page_size = 4096;
+}
+
+/* Leaves the process half a GiB of addresses, and says whether that is so: an emulator does not care. */
+static bool leave_few_addresses(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    unsigned long pages;
+    struct rlimit limit;
+    void *more;
+
+    getrlimit(RLIMIT_AS, &limit);
+    assert_int_equal(fscanf(file, "%lu", &pages), 1);
+    fclose(file);
+    limit.rlim_cur = (rlim_t)pages * 4096 + (1u << 29);
+    assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+    more = mmap(NULL, 1u << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (more != MAP_FAILED)
+        munmap(more, 1u << 30);
+    return more == MAP_FAILED;
+}
+
+static void test_too_large_to_be_mapped(void **state)
+{
+    bool are_few;
+    struct rlimit were;
+    struct fake *f = fake_check("spool", FMS_SINK, ini("max_size = 1GiB\n"));
+    int error;
+
+    (void)state;
+    getrlimit(RLIMIT_AS, &were);
+    are_few = leave_few_addresses();
+    error = are_few ? fake_start(f) : 0;
+    setrlimit(RLIMIT_AS, &were);
+    if (!are_few)
+        skip();
+    assert_int_equal(error, -ENOMEM);
+    assert_non_null(fake_said(f, "error: max_size: "));
+    assert_non_null(fake_said(f, "twice this size is mapped into memory"));
     fake_close(f);
 }
 
@@ -762,6 +843,8 @@ int main(void)
         TEST(test_headers_of_old_letters),
         TEST(test_a_thousand_headers),
         TEST(test_foreign_files_are_named),
+        TEST(test_pages_of_another_size),
+        TEST(test_too_large_to_be_mapped),
         TEST(test_check_and_probe),
         TEST(test_measures),
     };

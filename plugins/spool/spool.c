@@ -91,7 +91,7 @@ static const struct fms_option spool_options[] = {
     FMS_OPT_CHOICE(struct spool, sync, "always", "always|interval|off",
                    "when what is stored is written to the disk; the same in sink and source"),
     FMS_OPT_DURATION(struct spool, sync_interval, "1s", FMS_MS, 3600 * FMS_SECOND, "with sync = interval: how often"),
-    FMS_OPT_SIZE(struct spool, max_size, "1GiB", 65536, STORE_MOST,
+    FMS_OPT_SIZE(struct spool, max_size, STORE_USUAL, 65536, STORE_MOST,
                  "most bytes of records; the files may take twice as much; the same in sink and source"),
     {"when_full", FMS_CHOICE, FMS_FIELD(struct spool, when_full, int), "block", 0, 0, "block|drop_oldest",
      "block: the pipeline waits; drop_oldest: the oldest records are removed unread", NULL, FMS_SINK},
@@ -489,6 +489,12 @@ static int spool_open_failed(const struct spool *self, const struct fms_host *ho
             host, "path", error,
             "%s: a process with the id of this one uses this spool, from another container; both halves "
             "need to be in one, or in one PID namespace",
+            self->path);
+    if (error == -ENOMEM)
+        return fms_fail_option(
+            host, "max_size", error,
+            "%s: twice this size is mapped into memory in one piece, for which this process has no addresses "
+            "(32 bits give 4 GiB) or no leave (ulimit -v): make it smaller, in both halves",
             self->path);
     return fms_fail_option(host, "path", error < -30000 ? -EIO : error, "%s: cannot be opened as a spool: %s",
                            self->path, store_error(error));

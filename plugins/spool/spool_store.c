@@ -58,6 +58,9 @@ static int store_code(int code)
 
 const char *store_error(int error)
 {
+    if (error == MDB_INVALID)
+        return "its data.mdb is none, or a system of another word size or byte order wrote it, and only such a one "
+               "reads it";
     return error < -30000 ? mdb_strerror(error) : strerror(-error);
 }
 

@@ -12,8 +12,14 @@ enum store_sync { STORE_ALWAYS, STORE_INTERVAL, STORE_OFF };
 
 #define STORE_ENTRY_EXTRA 16 /* bytes that an entry takes besides its own: key and node */
 
-/* Of max_size: half of what can be mapped, within reason. */
-#define STORE_MOST (SIZE_MAX / 4 < UINT64_C(1) << 40 ? (int64_t)(SIZE_MAX / 4) : INT64_C(1) << 40)
+/* Of max_size, twice of which is mapped: 32 bits have addresses for the usual twice or thrice, and for the most with luck. */
+#if SIZE_MAX > UINT32_MAX
+#define STORE_USUAL "1GiB"
+#define STORE_MOST  (INT64_C(1) << 40)
+#else
+#define STORE_USUAL "256MiB"
+#define STORE_MOST  (INT64_C(1) << 30)
+#endif
 
 struct store;
 
