@@ -3364,6 +3364,11 @@ static int settle_after_50ms(void *instance, struct fms_wait *wait)
 
 static size_t sleeps;
 
+#ifdef __USE_TIME_BITS64 /* 32 bits, and times of 64 */
+#define __real_ppoll __real___ppoll64
+#define __wrap_ppoll __wrap___ppoll64
+#endif
+
 int __real_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask);
 int __wrap_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask);
 
