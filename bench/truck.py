@@ -53,7 +53,7 @@ def main():
         work, lost = Path(name), []
         os.mkfifo(work / "bus")
         truck, reader = start(work, bin_folder)
-        player = threading.Thread(target=lambda: lost.append(bus.play(frames, work / "bus")))
+        player = threading.Thread(target=lambda: lost.append(bus.play(frames, work / "bus", truck)))
         player.start()
         time.sleep(WARM)
         began, used = time.monotonic(), cpu(truck.pid)

@@ -2,6 +2,7 @@
 
 What the reader has left no room for is lost, and counted, as a bus's frames are. Imported by full_bus.py and bench/truck.py.
 """
+import errno
 import os
 import random
 import re
@@ -56,10 +57,23 @@ def fill(frames, rate, seconds):
     return sorted(frames + others, key=lambda frame: frame[0])
 
 
-def play(frames, pipe):
-    """Each frame at its time. How many were lost."""
-    to, lost = os.open(pipe, os.O_WRONLY), 0
-    os.set_blocking(to, False)
+def reader_of(pipe, process):
+    """The pipe's end, once it is read; None: the process that was to read it has ended."""
+    while process.poll() is None:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        time.sleep(0.01)
+    return None
+
+
+def play(frames, pipe, process):
+    """Each frame at its time, for a process that reads the pipe. How many were lost."""
+    to, lost = reader_of(pipe, process), 0
+    if to is None:
+        return len(frames)
     begun = time.monotonic()
     for when, line in frames:
         wait = begun + (when - START) / 1e6 - time.monotonic()
@@ -67,7 +81,7 @@ def play(frames, pipe):
             time.sleep(wait)
         try:
             os.write(to, line.encode() + b"\n")
-        except BlockingIOError:
+        except (BlockingIOError, BrokenPipeError):
             lost += 1
     os.close(to)
     return lost

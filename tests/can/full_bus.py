@@ -45,7 +45,7 @@ def check(command, frames, alone):
         with open(Path(work) / "out", "w+") as out, open(Path(work) / "log", "w+") as log:
             reader = subprocess.Popen([*command, ini], stdout=out, stderr=log)
             try:
-                lost = bus.play(frames, pipe)
+                lost = bus.play(frames, pipe, reader)
                 status = reader.wait(60)
             finally:
                 reader.kill()
