@@ -684,12 +684,14 @@ static void test_foreign_files_are_named(void **state)
 /* The machine's pages, as LMDB asks for them. */
 static long page_size = 4096;
 
+#ifndef __SANITIZE_THREAD__ /* which asks before it can bear to be asked */
 FMS_EXPORT long sysconf(int name)
 {
     long (*real)(int) = (long (*)(int))(uintptr_t)dlsym(RTLD_NEXT, "sysconf");
 
     return name == _SC_PAGESIZE ? page_size : real(name);
 }
+#endif
 
 /* What is stored where pages have one size is read, removed and added to where they have another. */
 static void test_pages_of_another_size(void **state)
@@ -697,6 +699,9 @@ static void test_pages_of_another_size(void **state)
     static const long sizes[][2] = {{4096, 16384}, {16384, 4096}};
     struct fake *f;
 
+    page_size = sizes[0][1];
+    if (sysconf(_SC_PAGESIZE) != page_size)
+        skip();
     for (size_t i = 0; i < 2; i++) {
         page_size = sizes[i][0];
         store_numbers(0, 1000);
