@@ -8,7 +8,7 @@ tree=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=tests/integration/common.sh
 . "$tree/tests/integration/common.sh"
 unshare --mount chroot / true 2>/dev/null || { echo "skipped: only root makes another root"; exit 77; }
-command -v mmdebstrap >/dev/null || { echo "skipped: there is no mmdebstrap (scripts/dependencies packages)"; exit 77; }
+command -v mmdebstrap >/dev/null || { echo "skipped: there is no mmdebstrap (scripts/dependencies test)"; exit 77; }
 command -v mosquitto_sub >/dev/null || { echo "skipped: there is no mosquitto_sub"; exit 77; }
 arch=$(dpkg --print-architecture)
 quietly() { ("$@") >"$work/command.log" 2>&1 || fail "$*"; }
