@@ -73,10 +73,12 @@ while read -r from; do
   [ -e "$root/deploy/$from" ] || fail "compose.yaml mounts $from, which there is not"
 done < <(sed -n 's/^      - \.\/\([^:]*\):.*/\1/p' "$compose")
 
-# The image is built from all that the build reads.
-while read -r folder; do
-  grep -qx "!$folder" "$root/.dockerignore" || fail ".dockerignore keeps $folder from the image's build"
-done < <(sed -n 's/^ *add_subdirectory(\([a-z]*\))$/\1/p' "$root/CMakeLists.txt" | grep -vx -e sdk -e tests -e bench)
+# The image is built from all that the build and its packages read.
+while read -r file; do
+  [ -e "$root/$file" ] || continue # of what is built
+  grep -qxF -e "!$file" -e "!${file%%/*}" "$root/.dockerignore" || fail ".dockerignore keeps $file from the image's build"
+done < <(sed -n 's/^ *add_subdirectory(\([a-z]*\))$/\1/p' "$root/CMakeLists.txt" | grep -vx -e tests -e bench
+  echo debian; echo scripts; sed 's/ .*//' "$root"/debian/*.{install,docs})
 
 # Two processes as another user, in a directory that is only his.
 as=()
