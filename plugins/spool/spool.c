@@ -22,6 +22,8 @@
 #define CLOCK_TICK FMS_SECOND /* between two looks at the clock */
 #define BATCH      256        /* records that a sink is offered at once, at most */
 
+#define OFF_INTERVAL (30 * FMS_SECOND) /* the kernel's own pace */
+
 enum when_full { FULL_BLOCK, FULL_DROP_OLDEST };
 enum { CLOCK_TRUSTED, CLOCK_CHECKED };
 
@@ -38,6 +40,8 @@ struct spool {
 
     const struct fms_host *host;
     struct store *store;
+    bool is_unflushed; /* something was changed that the disk need not have yet */
+    int64_t flush_at;
 
     /* The sink. */
     struct era_writer *eras; /* NULL: the clock is trusted */
@@ -46,8 +50,6 @@ struct spool {
     bool is_full; /* it takes nothing until something was removed, or the trouble is over */
     bool is_in_trouble;
     int64_t try_at;
-    bool is_unflushed;
-    int64_t flush_at;
 
     /* The source. */
     uint64_t head, next; /* numbers: the oldest that is not settled, and the next to be emitted */
@@ -117,6 +119,29 @@ static int64_t earlier(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* Something was stored or removed. */
+static void spool_changed(struct spool *self)
+{
+    if (self->sync == STORE_ALWAYS || self->is_unflushed)
+        return;
+    self->is_unflushed = true;
+    self->flush_at = fms_now(self->host) + (self->sync == STORE_OFF ? OFF_INTERVAL : self->sync_interval);
+}
+
+/* Writes it to the disk when that is due. */
+static int spool_flush(struct spool *self, struct fms_wait *wait)
+{
+    int error = 0;
+
+    if (self->is_unflushed && (fms_now(self->host) >= self->flush_at || store_holds_much(self->store))) {
+        error = store_flush(self->store);
+        self->is_unflushed = false;
+    }
+    if (self->is_unflushed)
+        wait->deadline = earlier(wait->deadline, self->flush_at);
+    return error == 0 ? 0 : spool_fail(self, error, "cannot write to the disk");
+}
+
 /* ------------------------------------------------------------------------------------------------------------ the sink */
 
 /* A disk that is full or fails: nothing was stored, and it is tried again. */
@@ -130,6 +155,7 @@ static int spool_trouble(struct spool *self, int error)
     self->is_in_trouble = true;
     self->is_full = true;
     self->try_at = fms_now(self->host) + TROUBLE_TICK;
+    self->flush_at = 0; /* what is held for a power cut is room */
     return 0;
 }
 
@@ -238,10 +264,8 @@ static int spool_sink_write(void *instance, const struct fms_record *const *reco
     if (error != 0)
         return spool_trouble(self, error);
     spool_tell(self, taken < fitting, dropped);
-    if (taken > 0 && !self->is_unflushed) {
-        self->is_unflushed = true;
-        self->flush_at = fms_now(self->host) + self->sync_interval;
-    }
+    if (taken > 0)
+        spool_changed(self);
     for (size_t i = 0; i < taken; i++)
         fms_delivered(self->host, records[i]);
     return (int)taken;
@@ -252,26 +276,20 @@ static int spool_sink_poll(void *instance, struct fms_wait *wait)
     struct spool *self = instance;
     int64_t now = fms_now(self->host);
     bool has_changed;
-    int error = 0;
+    int error = spool_flush(self, wait);
 
-    if (self->sync == STORE_INTERVAL && self->is_unflushed && now >= self->flush_at) {
-        error = store_flush(self->store);
-        self->is_unflushed = false;
-    }
     if (error != 0)
-        return spool_fail(self, error, "cannot write to the disk");
+        return error;
     if (self->eras != NULL && now >= self->look_at)
         spool_look(self); /* where that fails, the next write does, too, and says so */
     has_changed = store_unwatch(self->store);
     if (self->is_full) {
         wait->fd = store_watch(self->store);
         wait->events = POLLIN;
-        wait->deadline = self->try_at;
+        wait->deadline = earlier(wait->deadline, self->try_at);
         if (now >= self->try_at || (has_changed && !self->is_in_trouble))
             fms_wake(self->host); /* to be offered again */
     }
-    if (self->sync == STORE_INTERVAL && self->is_unflushed)
-        wait->deadline = earlier(wait->deadline, self->flush_at);
     if (self->eras != NULL)
         wait->deadline = earlier(wait->deadline, self->look_at);
     return 0;
@@ -401,11 +419,13 @@ static void spool_remove(struct spool *self)
     self->remove_at = FMS_NEVER;
     if (error == 0) {
         self->removed = self->head;
+        spool_changed(self);
         return;
     }
     fms_warn(self->host, "%s: cannot remove what was delivered, will be tried again: %s", self->path,
              store_error(error));
     self->remove_at = fms_now(self->host) + TROUBLE_TICK;
+    self->flush_at = 0; /* what is held for a power cut is room */
 }
 
 static int spool_source_poll(void *instance, size_t credit, struct fms_wait *wait)
@@ -426,6 +446,8 @@ static int spool_source_poll(void *instance, size_t credit, struct fms_wait *wai
     wait->fd = store_watch(self->store);
     wait->events = POLLIN;
     wait->deadline = earlier(earlier(self->remove_at, look_at), fms_now(self->host) + WATCH_TICK);
+    if (error == 0)
+        error = spool_flush(self, wait);
     if (had_credit && credit == 0)
         wait->deadline = 0; /* there may be more */
     return error;
@@ -473,7 +495,7 @@ static int spool_check(void *instance, const struct fms_host *host)
     struct spool *self = instance;
 
     if (self->sync == STORE_OFF)
-        fms_advise(host, "sync", "a power cut can take the whole spool with it; a crash of the process can not");
+        fms_advise(host, "sync", "a power cut can take what came in the last 30 s; a crash of the process can not");
     return self->clock_field != NULL ? spool_check_field(self->clock_field, host) : 0;
 }
 

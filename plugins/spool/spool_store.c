@@ -20,10 +20,13 @@
 
 #include <lmdb.h>
 
+#include "spool_anchor.h"
 #include "spool_record.h"
 
 #define SLACK      (INT64_C(64) << 20) /* of the map beyond twice max_size: pages are never quite full */
 #define SPARED_MAX (UINT64_C(4) << 20) /* of the disk; at most an eighth of it */
+#define HELD_MAX                                                                                                       \
+    (UINT64_C(16) << 20) /* of the file, for a power cut, before it is written to the disk early; at most max_size */
 
 struct environment {
     struct environment *next;
@@ -32,6 +35,8 @@ struct environment {
     unsigned users;
     MDB_env *env;
     MDB_dbi entries, meta;
+    pthread_mutex_t anchor_lock;
+    struct anchor anchor; /* of a store that is not written to the disk at each commit */
 };
 
 struct store {
@@ -82,24 +87,56 @@ static int environment_open_tables(struct environment *shared)
     return error;
 }
 
-static int environment_start(struct environment *shared, const char *path, enum store_sync sync, int64_t max_size)
+static int environment_write(struct environment *shared)
+{
+    int error;
+
+    if (shared->anchor.fd < 0)
+        return mdb_env_sync(shared->env, 1);
+    pthread_mutex_lock(&shared->anchor_lock);
+    error = anchor_set(&shared->anchor, shared->env);
+    pthread_mutex_unlock(&shared->anchor_lock);
+    return error;
+}
+
+static int environment_open(struct environment *shared, const char *path, enum store_sync sync, int64_t max_size)
 {
     unsigned flags = MDB_NOTLS | (sync == STORE_ALWAYS ? 0 : MDB_NOSYNC);
-    int dead, error = mdb_env_create(&shared->env);
+    int dead, error = mdb_env_set_maxdbs(shared->env, 2);
 
-    if (error != 0)
-        return error;
-    error = mdb_env_set_maxdbs(shared->env, 2);
     if (error == 0)
         error = mdb_env_set_mapsize(shared->env, (size_t)(2 * max_size + SLACK));
     if (error == 0)
         error = mdb_env_open(shared->env, path, flags, 0600);
     if (error == 0)
-        error = mdb_reader_check(shared->env, &dead); /* a reader that was killed would keep its pages for ever */
+        error = environment_write(shared);
     if (error == 0)
-        error = environment_open_tables(shared);
+        error = mdb_reader_check(shared->env, &dead); /* a reader that was killed would keep its pages for ever */
+    return error == 0 ? environment_open_tables(shared) : error;
+}
+
+static void environment_close(struct environment *shared)
+{
+    anchor_close(&shared->anchor);
+    mdb_env_close(shared->env);
+    pthread_mutex_destroy(&shared->anchor_lock);
+}
+
+static int environment_start(struct environment *shared, const char *path, enum store_sync sync, int64_t max_size)
+{
+    int error = mdb_env_create(&shared->env);
+
     if (error != 0)
+        return error;
+    error = anchor_open(&shared->anchor, path, sync != STORE_ALWAYS);
+    if (error != 0) {
         mdb_env_close(shared->env);
+        return error;
+    }
+    pthread_mutex_init(&shared->anchor_lock, NULL);
+    error = environment_open(shared, path, sync, max_size);
+    if (error != 0)
+        environment_close(shared);
     return error;
 }
 
@@ -146,8 +183,8 @@ static void environment_release(struct environment *shared)
         while (*link != shared)
             link = &(*link)->next;
         *link = shared->next;
-        mdb_env_sync(shared->env, 1);
-        mdb_env_close(shared->env);
+        environment_write(shared);
+        environment_close(shared);
         free(shared);
     }
     pthread_mutex_unlock(&environments_lock);
@@ -380,11 +417,23 @@ static int entries_append(const struct store *store, MDB_txn *txn, struct store_
     return error;
 }
 
+/* Bytes of the file that are held for a power cut. */
+static uint64_t file_held(const struct store *store)
+{
+    struct environment *shared = store->shared;
+    uint64_t held;
+
+    pthread_mutex_lock(&shared->anchor_lock);
+    held = shared->anchor.fd >= 0 ? anchor_holds(&shared->anchor, shared->env) : 0;
+    pthread_mutex_unlock(&shared->anchor_lock);
+    return held;
+}
+
 /* Bytes of the file that hold nothing: about what can be stored without its growing. */
 static uint64_t file_slack(const struct store *store, MDB_txn *txn)
 {
     MDB_dbi tables[] = {0 /* LMDB's own, of free pages */, store->shared->entries, store->shared->meta};
-    uint64_t used = 2, all;
+    uint64_t used = 2, all, held = file_held(store);
     MDB_envinfo info;
     MDB_stat stat;
 
@@ -394,7 +443,8 @@ static uint64_t file_slack(const struct store *store, MDB_txn *txn)
         mdb_stat(txn, tables[i], &stat);
         used += stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
     }
-    return all > used ? (all - used) * stat.ms_psize : 0;
+    all = all > used ? (all - used) * stat.ms_psize : 0;
+    return all > held ? all - held : 0;
 }
 
 /* What is left of it, and what of that is not for records. False: it does not say. */
@@ -562,7 +612,12 @@ int store_note_change(struct store *store,
 
 int store_flush(struct store *store)
 {
-    return store_code(mdb_env_sync(store->shared->env, 1));
+    return store_code(environment_write(store->shared));
+}
+
+bool store_holds_much(const struct store *store)
+{
+    return file_held(store) > (store->max_size < HELD_MAX ? store->max_size : HELD_MAX);
 }
 
 int store_watch(const struct store *store)

@@ -64,8 +64,10 @@ int store_note_change(struct store *store,
  * leave more, in the file. */
 uint64_t store_disk_room(const struct store *store);
 
-/* Writes to the disk what is not yet there. */
+/* Writes to the disk what is not yet there: to that state it goes back after a power cut. store_holds_much: it should be now, for what that state
+ * needs is not used again before. Not for STORE_ALWAYS, of which each commit is there. */
 int store_flush(struct store *store);
+bool store_holds_much(const struct store *store);
 
 /* A descriptor that becomes readable when anything was written, by whatever process; store_unwatch empties it, and says
  * whether it was. */

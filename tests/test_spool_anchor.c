@@ -1,0 +1,292 @@
+/* test_spool_anchor.c - what a spool that is not written to the disk at each commit is after a power cut: what it was when it last was.
+ *
+ * A power cut leaves of each page that was written since what was there before or what was written, or nothing of a file that had grown. It is made
+ * here from two copies of the file; and the machine's start has another name afterwards, by the test's own open(). */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#undef fail
+
+#include "fms_test.h"
+
+#define PAGE     4096
+#define INTERVAL "interval\nsync_interval = 60m" /* longer than the test: a flush has another reason */
+#define LARGEST  (16 * 1024 * 1024)
+
+static char folder[] = "/tmp/fms-spool-anchor-XXXXXX";
+static char path[64];
+static const char *sync_is;
+static char boot[64] = "/proc/sys/kernel/random/boot_id"; /* the file that says so, for the plugin */
+static unsigned chance = 1;
+
+/* The plugin finds it in place of the C library's. */
+int open(const char *name, int flags, ...)
+{
+    va_list arguments;
+    mode_t mode;
+
+    va_start(arguments, flags);
+    mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
+    va_end(arguments);
+    if (strcmp(name, "/proc/sys/kernel/random/boot_id") == 0)
+        name = boot;
+    return (int)syscall(SYS_openat, AT_FDCWD, name, flags, mode);
+}
+
+static unsigned random_below(unsigned n)
+{
+    chance = chance * 1103515245 + 12345;
+    return (chance >> 16) % n;
+}
+
+static const char *ini(void)
+{
+    static char text[256];
+
+    snprintf(text, sizeof text, "path = %s\nsync = %s\nmax_size = 8MiB\n", path, sync_is);
+    return text;
+}
+
+static void put_numbers(struct fake *f, int from, int to, int step)
+{
+    char text[32];
+
+    for (int i = from; i < to; i++) {
+        snprintf(text, sizeof text, "%d", i);
+        fake_add(f, "fms/data", "raspi-001", text);
+        if (i % step == step - 1)
+            assert_true(fake_write(f) >= 0);
+    }
+    assert_true(fake_write(f) >= 0);
+    assert_int_equal(fake_count_fate(f, FMS_DELIVERED), to - from);
+}
+
+/* Stores numbers and ends well. */
+static void store(int from, int to)
+{
+    struct fake *f = fake_open("spool", FMS_SINK, ini());
+
+    put_numbers(f, from, to, 100);
+    fake_close(f);
+}
+
+/* A process stores numbers, hands some on, and is killed. */
+static void store_and_die(int from, int to, size_t handed_on)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        struct fake *sink, *source;
+
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        sink = fake_open("spool", FMS_SINK, ini());
+        put_numbers(sink, from, to, 3);
+        source = fake_open("spool", FMS_SOURCE, ini());
+        fake_settle_auto(source, FMS_DELIVERED);
+        fake_credit(source, 7);
+        fake_until(source, fake_emitted(source) >= handed_on);
+        kill(getpid(), SIGKILL);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void expect(int from, int to)
+{
+    struct fake *f = fake_open("spool", FMS_SOURCE, ini());
+
+    fake_until(f, fake_emitted(f) >= (size_t)(to - from));
+    while (fake_wait(f, 0))
+        fake_poll(f, 100);
+    assert_int_equal(fake_emitted(f), to - from);
+    for (int i = from; i < to; i++)
+        assert_int_equal(atoi(fake_record(f, (size_t)(i - from))->payload.data), i);
+    fake_close(f);
+}
+
+static size_t file_read(unsigned char *to)
+{
+    char name[128];
+    FILE *file;
+    size_t size;
+
+    snprintf(name, sizeof name, "%s/data.mdb", path);
+    file = fopen(name, "r");
+    assert_non_null(file);
+    size = fread(to, 1, LARGEST, file);
+    assert_true(size < LARGEST);
+    assert_int_equal(fclose(file), 0);
+    return size;
+}
+
+/* Of what was on the disk and what was written since. */
+static void cut_power(const unsigned char *disk, size_t disk_size)
+{
+    static unsigned char now[LARGEST];
+    static int starts;
+    size_t size = file_read(now);
+    char name[128];
+    FILE *file;
+
+    for (size_t at = 0; at < size; at += PAGE) {
+        if (random_below(2) == 0)
+            memcpy(now + at, disk + at, PAGE);
+    }
+    size = random_below(2) == 0 ? disk_size : size;
+    snprintf(name, sizeof name, "%s/data.mdb", path);
+    file = fopen(name, "w");
+    assert_int_equal(fwrite(now, 1, size, file), size);
+    assert_int_equal(fclose(file), 0);
+    snprintf(boot, sizeof boot, "%s/boot", folder);
+    file = fopen(boot, "w");
+    assert_true(fprintf(file, "start %d of the machine\n", ++starts) > 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static int fresh(void **state)
+{
+    static int n;
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/%d", folder, n++);
+    sync_is = INTERVAL;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------- */
+
+static void what_was_written_is_there_after_a_power_cut(void **state)
+{
+    static unsigned char disk[LARGEST];
+    int next = 0;
+
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        size_t size;
+
+        store(next, next + 100);
+        next += 100;
+        memset(disk, 0, sizeof disk);
+        size = file_read(disk);
+        store_and_die(next, next + 300, 50); /* which is lost, and handed on for nothing */
+        cut_power(disk, size);
+        expect(0, next);
+    }
+}
+
+static void a_crash_of_the_process_takes_nothing(void **state)
+{
+    (void)state;
+    store(0, 100);
+    store_and_die(100, 400, 0);
+    expect(0, 400);
+    store_and_die(400, 500, 0);
+    store(500, 600);
+    expect(0, 600);
+    snprintf(boot, sizeof boot, "%s/nothing",
+             folder); /* a service that may not see which start of the machine this is */
+    store(600, 700);
+    store_and_die(700, 800, 0);
+    expect(0, 800);
+}
+
+/* What was anchored under `interval` is no state to go back to when each commit is on the disk. */
+static void under_always_nothing_goes_back(void **state)
+{
+    static unsigned char disk[LARGEST];
+    size_t size;
+
+    (void)state;
+    store(0, 100);
+    sync_is = "always";
+    store_and_die(100, 200, 0);
+    size = file_read(disk);
+    cut_power(disk, size);
+    expect(0, 200);
+    sync_is = INTERVAL;
+    store_and_die(200, 300, 0);
+    cut_power(disk, size);
+    sync_is = "always";
+    expect(0, 200);
+}
+
+/* What a store that is gone left beside it says nothing of the next one. */
+static void an_anchor_without_its_store_is_none(void **state)
+{
+    static unsigned char disk[LARGEST];
+    char name[128];
+    size_t size;
+
+    (void)state;
+    store(0, 1000);
+    snprintf(name, sizeof name, "%s/data.mdb", path);
+    assert_int_equal(unlink(name), 0);
+    store(0, 10);
+    size = file_read(disk);
+    store_and_die(10, 20, 0);
+    cut_power(disk, size);
+    expect(0, 10);
+}
+
+/* The file holds no more for a power cut than the bound that there is for it. */
+static void the_file_stays_bounded(void **state)
+{
+    static unsigned char bytes[LARGEST];
+    struct fake *sink, *source;
+
+    (void)state;
+    sink = fake_open("spool", FMS_SINK, ini());
+    source = fake_open("spool", FMS_SOURCE, ini());
+    fake_settle_auto(source, FMS_DELIVERED);
+    for (int i = 0; i < 3000; i++) {
+        fake_add(sink, "fms/data", "raspi-001", "x");
+        assert_int_equal(fake_write(sink), 1);
+        assert_int_equal(fake_poll(sink, 0), 0);
+        if (i % 50 == 0)
+            fake_until(source, fake_emitted(source) == (size_t)i + 1);
+    }
+    assert_true(file_read(bytes) < LARGEST - PAGE);
+    fake_close(sink);
+    fake_close(source);
+}
+
+static int make_folder(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) == NULL;
+}
+
+static int remove_folder(void **state)
+{
+    char command[128];
+
+    (void)state;
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    return system(command);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup(name, fresh)
+    const struct CMUnitTest tests[] = {
+        TEST(what_was_written_is_there_after_a_power_cut),
+        TEST(a_crash_of_the_process_takes_nothing),
+        TEST(under_always_nothing_goes_back),
+        TEST(an_anchor_without_its_store_is_none),
+        TEST(the_file_stays_bounded),
+    };
+
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
