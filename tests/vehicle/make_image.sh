@@ -10,8 +10,7 @@ mkdir -p "$root"/{bin,proc,sys,dev,data,tmp,modules,plugins,pipelines}
 cp "$(command -v busybox)" "$root/bin/busybox"
 cp "$kernel"/*.ko "$kernel/modules" "$root/modules"
 install "$here/init" "$root/init"
-cp "$here"/*.ini "$root/pipelines"
-cp "$here"/../../pipelines/truck*.ini "$root/pipelines" 2>/dev/null || true
+cp "$here"/*.ini "$here"/../../pipelines/truck*.ini "$root/pipelines"
 ln -s ../bin "$root/sbin"
 
 # put FILE FOLDER: a program or plugin with the libraries that it needs, where it looks for them
@@ -24,7 +23,7 @@ put() {
 }
 put "$build/bin/fmspipe" bin
 put "$(PATH=$PATH:/sbin command -v e2fsck)" bin
-for plugin in fms_sim can_sink can_source spool mqtt_sink file; do put "$build/plugins/$plugin.so" plugins; done
+for plugin in fms_sim can_sink can_source fms_check spool mqtt_sink file; do put "$build/plugins/$plugin.so" plugins; done
 put "$build/tests/vehicle/numbered.so" plugins
 put "$build/bin/test_can_kernel" bin
 put "$(PATH=$PATH:/sbin command -v tc)" bin
