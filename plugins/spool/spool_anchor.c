@@ -229,6 +229,10 @@ int anchor_set(struct anchor *anchor, MDB_env *env)
 
     if (error != 0)
         return error;
+    if (anchor->pin != NULL && slot.meta.transaction == anchor->transaction) {
+        mdb_txn_abort(pin);
+        return 0; /* nothing has changed */
+    }
     error = mdb_env_sync(env, 1);
     if (error == 0) {
         flock(anchor->fd, LOCK_EX);
