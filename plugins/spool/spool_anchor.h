@@ -15,7 +15,7 @@
 struct anchor {
     int fd; /* of the file; -1: none */
     MDB_txn *pin;
-    uint64_t transaction; /* as it was set */
+    _Atomic uint64_t transaction; /* as it was set */
 };
 
 /* Before the store in that directory is opened: sets it back, if the machine was started since. Other processes that open it wait until anchor_set

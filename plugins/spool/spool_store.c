@@ -35,8 +35,8 @@ struct environment {
     unsigned users;
     MDB_env *env;
     MDB_dbi entries, meta;
-    pthread_mutex_t anchor_lock;
-    struct anchor anchor; /* of a store that is not written to the disk at each commit */
+    pthread_mutex_t anchor_lock; /* taken before a transaction begins */
+    struct anchor anchor;        /* of a store that is not written to the disk at each commit */
 };
 
 struct store {
@@ -420,13 +420,9 @@ static int entries_append(const struct store *store, MDB_txn *txn, struct store_
 /* Bytes of the file that are held for a power cut. */
 static uint64_t file_held(const struct store *store)
 {
-    struct environment *shared = store->shared;
-    uint64_t held;
+    const struct environment *shared = store->shared;
 
-    pthread_mutex_lock(&shared->anchor_lock);
-    held = shared->anchor.fd >= 0 ? anchor_holds(&shared->anchor, shared->env) : 0;
-    pthread_mutex_unlock(&shared->anchor_lock);
-    return held;
+    return shared->anchor.fd >= 0 ? anchor_holds(&shared->anchor, shared->env) : 0;
 }
 
 /* Bytes of the file that hold nothing: about what can be stored without its growing. */
