@@ -26,6 +26,7 @@ put "$(PATH=$PATH:/sbin command -v e2fsck)" bin
 for plugin in fms_sim can_sink can_source fms_check spool mqtt_sink file; do put "$build/plugins/$plugin.so" plugins; done
 put "$build/tests/vehicle/numbered.so" plugins
 put "$build/bin/test_can_kernel" bin
+put "$build/bin/set_clock" bin
 put "$(PATH=$PATH:/sbin command -v tc)" bin
 
 (cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null) >"$image"

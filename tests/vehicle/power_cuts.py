@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 
+import no_clock
 from disk import Disk
 from machine import STREAMS, Machine
 
@@ -225,7 +226,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
     parser.add_argument("kernel")
-    parser.add_argument("--job", choices=("cuts", "can", "measure"), default="cuts")
+    parser.add_argument("--job", choices=("cuts", "can", "measure", "clock"), default="cuts")
     parser.add_argument("--cuts", type=int, default=10)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1000000))
     parser.add_argument("--accel", choices=("kvm", "tcg"), help="without it kvm, where a machine starts by it")
@@ -241,6 +242,8 @@ def main():
             rig.test_can()
         elif options.job == "measure":
             rig.measure()
+        elif options.job == "clock":
+            no_clock.test(rig)
         else:
             for _ in range(options.cuts):
                 rig.cut()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What scripts/power-cuts runs when all is built: run.sh BUILD-FOLDER cuts|self-test|can|measure [OPTION...]. 77: there is no machine here.
+# What scripts/power-cuts runs when all is built: run.sh BUILD-FOLDER cuts|self-test|can|measure|clock [OPTION...]. 77: there is no machine here.
 set -euo pipefail
 build=$1 mode=$2
 shift 2
@@ -32,5 +32,5 @@ case $mode in
     noticed "sync = off, called always" "lost " --always off "$@"
     noticed "a disk that lies about flushes" "lost \|boot " --lying "$@"
     ;;
-  can | measure) machine --job "$mode" "$@" ;;
+  can | measure | clock) machine --job "$mode" "$@" ;;
 esac
