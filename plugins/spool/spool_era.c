@@ -221,7 +221,7 @@ static size_t enter(void *user, void *note, size_t size, const struct store_stat
         return eras_give(&writer->eras, note);
     era = eras_same(&writer->eras, entrance->clock);
     if (era == NULL && writer->eras.count == ERAS) {
-        entrance->number = ERA_NO_ROOM;
+        entrance->number = entrance->clock->state == FMS_CLOCK_UNKNOWN ? ERA_NO_ROOM : ERA_NONE;
         return eras_give(&writer->eras, note);
     }
     if (era == NULL) {

@@ -8,7 +8,7 @@
 
 #include "spool_store.h"
 
-#define ERAS         32             /* in the table: a clock may jump as often as it likes */
+#define ERAS         256 /* in the table: weeks of starts without a link, each with a stretch or two without a clock */
 #define ERA_SLIP     (100 * FMS_MS) /* less is not mended */
 #define ERA_NONE     0              /* the clock is right, or the record's time is none of its own */
 #define ERA_NO_ROOM  UINT32_MAX     /* its time is not known, and never will be */

@@ -52,7 +52,7 @@ int store_remove(struct store *store, uint64_t below);
 int store_state(struct store *store, struct store_state *state);
 
 /* A note beside the entries, of at most so many bytes. Reads it as it was at store_read_begin; its size, 0: there is none. */
-#define STORE_NOTE 2048
+#define STORE_NOTE 16384
 size_t store_note_read(struct store *store, void *note);
 
 /* Changes it in a transaction of its own: `change` has what stands there, in room for STORE_NOTE bytes, and returns the new size. */
