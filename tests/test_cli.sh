@@ -662,9 +662,11 @@ said out '  missing: raspi-009 1 to 143'
 said err 'sink verify: the promise was broken: lost 143'
 
 # Whoever has installed a part of fmspipe has told what to do for the rest.
-mkdir -p part/bin part/share/fmspipe
-cp "$fmspipe" part/bin
-fmspipe=$work/part/bin/fmspipe
+programs=$(basename "$(dirname "$fmspipe")") # bin, or what runs that by an emulator
+mkdir -p part/bin "part/$programs" part/share/fmspipe
+cp "$(dirname "$fmspipe")/../bin/fmspipe" part/bin
+[ "$programs" = bin ] || cp "$fmspipe" "part/$programs"
+fmspipe=$work/part/$programs/fmspipe
 printf 'absent install the package fmspipe-absent\nfmspipe-client install another\nnew-plugin install the package fmspipe-dev\n' \
   >part/share/fmspipe/parts
 printf '[source]\nplugin = absent\n[sink null]\nplugin = absen\n' >absent.ini

@@ -142,9 +142,11 @@ logged open 'whoever reaches 0.0.0.0:0 can watch this process' || fail "no warni
 stop open TERM
 
 # --- without the shared object, or with another version's
-mkdir -p alone/bin
-cp "$bin/fmspipe" alone/bin
-bin=$work/alone/bin
+programs=${bin##*/} # bin, or what runs that by an emulator
+mkdir -p alone/bin "alone/$programs"
+cp "$bin/../bin/fmspipe" alone/bin
+[ "$programs" = bin ] || cp "$bin/fmspipe" "alone/$programs"
+bin=$work/alone/$programs
 fails 1 '--admin needs fmspipe-admin.so, .*No such file' --admin=127.0.0.1:0
 mkdir -p "alone/$libdir/fmspipe"
 cp "$other/fmspipe-admin.so" "alone/$libdir/fmspipe"
