@@ -4,6 +4,7 @@
  * what makes a clock go faster or slower does that to both: so this offset tells jumps from all else. */
 #include "clock.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/random.h>
@@ -28,6 +29,7 @@ static struct {
     int64_t looked_at; /* of clock_monotonic */
     bool is_right, was_right;
     int64_t right; /* the offset with which it was, last */
+    int refusal;   /* of the system, to say whether it is; 0: it says */
     int64_t word;  /* the last, as an offset */
     unsigned words;
 } known = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -126,12 +128,13 @@ static int64_t system_offset(void)
     return offset;
 }
 
-/* What `timedatectl` goes by: STA_UNSYNC is also set by who only wants the kernel to leave the battery's clock alone. */
+/* What `timedatectl` goes by; the lock is held. STA_UNSYNC is also set by who only wants the kernel to leave the battery's clock alone. */
 static bool system_is_right(void)
 {
     struct timex state = {.modes = 0};
 
-    return adjtimex(&state) >= 0 && state.maxerror < MOST_WRONG;
+    known.refusal = adjtimex(&state) < 0 ? errno : 0;
+    return known.refusal == 0 && state.maxerror < MOST_WRONG;
 }
 
 /* Which start of the machine this is. Where nobody says, that of the process. */
@@ -193,6 +196,16 @@ void clock_look(struct fms_clock *clock)
                                 clock_read(CLOCK_BOOTTIME),
                                 {known.boot[0], known.boot[1]}};
     pthread_mutex_unlock(&known.lock);
+}
+
+int clock_refusal(void)
+{
+    int error;
+
+    pthread_mutex_lock(&known.lock);
+    error = known.refusal;
+    pthread_mutex_unlock(&known.lock);
+    return error;
 }
 
 /* What is told is as coarse as a tachograph's clock: a clock that says about the same stays as it is. Called with the lock held. */

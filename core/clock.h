@@ -16,6 +16,8 @@ int64_t clock_realtime(void);
 
 /* What is known of clock_realtime, as fms_clock says. */
 void clock_look(struct fms_clock *clock);
+/* With which errno the system refused, at the last look, to say whether its clock is right; 0: it did not. */
+int clock_refusal(void);
 /* Somebody says what UTC is, as fms_tell_time has it. Whether clock_realtime is another for it. */
 bool clock_tell(int64_t utc);
 

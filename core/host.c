@@ -200,8 +200,15 @@ static int64_t host_realtime(const struct fms_host *host)
 
 static void host_clock(const struct fms_host *host, struct fms_clock *clock)
 {
-    (void)host;
+    static atomic_flag was_told = ATOMIC_FLAG_INIT;
+    int error;
+
     clock_look(clock);
+    error = clock_refusal();
+    if (error != 0 && !atomic_flag_test_and_set(&was_told))
+        host_log(host, FMS_LOG_WARN,
+                 "the system does not say whether its clock is right: %s; so its time counts as not known",
+                 strerror(error));
 }
 
 static void host_tell_time(const struct fms_host *host, int64_t utc)

@@ -68,10 +68,15 @@ static void test_not_known(void **state)
 
     (void)state;
     expect(FMS_CLOCK_UNKNOWN, 0);
+    assert_int_equal(clock_refusal(), 0);
     is_synchronised = is_denied = true;
     pass(FMS_SECOND);
     expect(FMS_CLOCK_UNKNOWN, 0);
+    assert_int_equal(clock_refusal(), EPERM);
     is_synchronised = is_denied = false;
+    pass(FMS_SECOND);
+    expect(FMS_CLOCK_UNKNOWN, 0);
+    assert_int_equal(clock_refusal(), 0);
     clock_look(&one);
     clock_look(&other);
     assert_true(one.boot[0] != 0 || one.boot[1] != 0);
