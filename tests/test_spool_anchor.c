@@ -240,6 +240,60 @@ static void an_anchor_without_its_store_is_none(void **state)
     expect(0, 10);
 }
 
+/* A sink, or a source, of a machine's first start, after 10 s of it, whose clock is that far ahead of its uptime. */
+static struct fake *open_at(enum fms_role role, enum fms_clock_state state, int64_t offset, uint64_t start)
+{
+    char text[300];
+    struct fake *f;
+
+    snprintf(text, sizeof text, "%s%s", ini(), role == FMS_SINK ? "clock = checked\n" : "clock_wait = 0\n");
+    f = fake_check("spool", role, text);
+    fake_clock_set(f, 10 * FMS_SECOND, 10 * FMS_SECOND + offset);
+    fake_clock_know(f, state, start);
+    assert_int_equal(fake_start(f), 0);
+    return f;
+}
+
+/* The process learns what time it is, and before it stores anything more the power is cut. */
+static void learn_and_die(enum fms_role role)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        struct fake *f;
+
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        f = open_at(role, FMS_CLOCK_RIGHT, 1000 * FMS_SECOND, 1);
+        fake_credit(f, 1);
+        fake_poll(f, 1);
+        kill(getpid(), SIGKILL);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void what_is_known_of_the_clock_is_there_after_a_power_cut(void **state)
+{
+    static const enum fms_role roles[] = {FMS_SINK, FMS_SOURCE};
+    static unsigned char disk[LARGEST];
+
+    for (size_t i = 0; i < 2; i++) {
+        struct fake *f = open_at(FMS_SINK, FMS_CLOCK_UNKNOWN, 0, 1);
+
+        fake_add(f, "fms/data", "raspi-001", "{}");
+        assert_int_equal(fake_write(f), 1);
+        fake_close(f);
+        learn_and_die(roles[i]);
+        cut_power(disk, file_read(disk));
+        f = open_at(FMS_SOURCE, FMS_CLOCK_UNKNOWN, 0, 2);
+        fake_until(f, fake_emitted(f) == 1);
+        assert_int_equal(fake_record(f, 0)->header_count, 0);
+        fake_close(f);
+        fresh(state);
+    }
+}
+
 /* The file holds no more for a power cut than the bound that there is for it. */
 static void the_file_stays_bounded(void **state)
 {
@@ -285,6 +339,7 @@ int main(void)
         TEST(a_crash_of_the_process_takes_nothing),
         TEST(under_always_nothing_goes_back),
         TEST(an_anchor_without_its_store_is_none),
+        TEST(what_is_known_of_the_clock_is_there_after_a_power_cut),
         TEST(the_file_stays_bounded),
     };
 

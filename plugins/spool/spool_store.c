@@ -600,9 +600,13 @@ int store_note_change(struct store *store,
         value.mv_size = change(user, note, note_get(store, txn, note), &state);
         error = mdb_put(txn, store->shared->meta, &key, &value, 0);
     }
-    if (error == 0)
-        return store_code(mdb_txn_commit(txn));
-    mdb_txn_abort(txn);
+    if (error != 0) {
+        mdb_txn_abort(txn);
+        return store_code(error);
+    }
+    error = mdb_txn_commit(txn);
+    if (error == 0 && store->shared->anchor.fd >= 0)
+        error = environment_write(store->shared);
     return store_code(error);
 }
 

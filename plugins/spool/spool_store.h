@@ -55,7 +55,7 @@ int store_state(struct store *store, struct store_state *state);
 #define STORE_NOTE 16384
 size_t store_note_read(struct store *store, void *note);
 
-/* Changes it in a transaction of its own: `change` has what stands there, in room for STORE_NOTE bytes, and returns the new size. */
+/* Changes it in a transaction of its own, which is on the disk then, whatever `sync` says: `change` has what stands there, in room for STORE_NOTE bytes, and returns the new size. */
 int store_note_change(struct store *store,
                       size_t (*change)(void *user, void *note, size_t size, const struct store_state *state),
                       void *user);
