@@ -113,7 +113,7 @@ class Rig:
         self.options.accel = "kvm"
         machine = self.boot("idle")
         try:
-            self.up(machine, 20)
+            self.up(machine, 10)
         except TimeoutError:
             return False
         finally:
