@@ -35,23 +35,9 @@ struct log {
     bool is_over;
 };
 
-static double log_speed(const char *text)
-{
-    const char *end = text + strspn(text, "0123456789");
-    size_t digits = (size_t)(end - text);
-    double speed;
-
-    if (*end == '.')
-        end += 1 + strspn(end + 1, "0123456789");
-    if (*end != '\0' || digits == 0 || digits > 7)
-        return -1;
-    speed = strtod(text, NULL);
-    return speed <= 1e6 ? speed : -1;
-}
-
 int log_check(const struct can_source *self, const struct fms_host *host)
 {
-    if (log_speed(self->speed_text) >= 0)
+    if (lines_speed(self->speed_text) >= 0)
         return 0;
     return fms_fail_option(host, "speed", -EINVAL,
                            "\"%s\" is no speed; accepted are numbers from 0 to 1000000, as in 1, 10 or 0.5",
@@ -324,7 +310,7 @@ int log_open(struct can_source *self)
         free(log);
         return error;
     }
-    log->speed = log_speed(self->speed_text);
+    log->speed = lines_speed(self->speed_text);
     self->log = log;
     return 0;
 }

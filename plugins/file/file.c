@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "../lines_common/lines.h"
+
 /* clang-format off */
 #define OPTION(field, T, type, fallback, min, max, choices, help, role) \
     {#field, type, FMS_FIELD(struct file, field, T), fallback, min, max, choices, help, NULL, role}
@@ -73,20 +75,6 @@ static const struct fms_metric file_gauges[] = {
     {NULL, NULL},
 };
 
-double file_speed(const char *text)
-{
-    const char *end = text + strspn(text, "0123456789");
-    size_t digits = (size_t)(end - text);
-    double speed;
-
-    if (*end == '.')
-        end += 1 + strspn(end + 1, "0123456789");
-    if (*end != '\0' || digits == 0 || digits > 7)
-        return -1;
-    speed = strtod(text, NULL);
-    return speed <= 1e6 ? speed : -1;
-}
-
 /* ------------------------------------------------------------------------------------------------------------------ check */
 
 /* Standard input has no name under which it could be found again. */
@@ -101,7 +89,7 @@ static int file_check_stdin(const struct file *self, const struct fms_host *host
 
 static int file_check_speed(const struct file *self, const struct fms_host *host)
 {
-    double speed = file_speed(self->speed_text);
+    double speed = lines_speed(self->speed_text);
 
     if (speed < 0)
         return fms_fail_option(host, "speed", -EINVAL,

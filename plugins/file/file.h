@@ -38,9 +38,6 @@ struct file {
     struct sink *sink;
 };
 
-/* "10", "0.5": a number without sign or exponent, at most a million; -1: it is none. */
-double file_speed(const char *text);
-
 int file_source_open(struct file *file);
 void file_source_close(void *instance);
 int file_source_poll(void *instance, size_t credit, struct fms_wait *wait);

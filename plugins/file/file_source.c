@@ -725,7 +725,7 @@ int file_source_open(struct file *file)
         return fms_fail(file->host, -ENOMEM, "no memory for the source");
     self->file = file;
     self->host = file->host;
-    self->speed = file_speed(file->speed_text);
+    self->speed = lines_speed(file->speed_text);
     self->save_at = FMS_NEVER;
     self->inotify = self->watch = -1;
     self->time = file->time != NULL ? fms_json_path(file->host, file->time) : 0;

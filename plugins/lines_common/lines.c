@@ -156,3 +156,17 @@ int64_t lines_last_end(int fd, int64_t size)
     }
     return 0;
 }
+
+double lines_speed(const char *text)
+{
+    const char *end = text + strspn(text, "0123456789");
+    size_t digits = (size_t)(end - text);
+    double speed;
+
+    if (*end == '.')
+        end += 1 + strspn(end + 1, "0123456789");
+    if (*end != '\0' || digits == 0 || digits > 7)
+        return -1;
+    speed = strtod(text, NULL);
+    return speed <= 1e6 ? speed : -1;
+}

@@ -49,4 +49,7 @@ int64_t lines_read_up_to(const struct lines *lines);
 /* Where the last line that ends with a line feed ends, before `size`; or a negative errno. */
 int64_t lines_last_end(int fd, int64_t size);
 
+/* "10", "0.5": how many times as fast as once; a number without sign or exponent, at most a million; -1: it is none. [any] */
+double lines_speed(const char *text);
+
 #endif
