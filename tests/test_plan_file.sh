@@ -32,7 +32,7 @@ as=()
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
   as=(setpriv --reuid=10001 --regid=10001 --clear-groups --)
   chmod 755 "$work"
-  "${as[@]}" test -x "$bin/fmspipe" || as=()
+  "${as[@]}" "$bin/fmspipe" --version >/dev/null 2>&1 || as=()
 fi
 run() {
   [ ${#as[@]} = 0 ] || chown -R 10001:10001 its
