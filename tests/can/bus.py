@@ -3,6 +3,7 @@
 What the reader has left no room for is lost, and counted, as a bus's frames are. Imported by full_bus.py and bench/truck.py.
 """
 import errno
+import fcntl
 import os
 import random
 import re
@@ -16,6 +17,7 @@ ASKED = [0xF004, 0xF003, 0xFEF1, 0xFEF2, 0xFEE9, 0xFEC1]
 UNASKED = [0xF001, 0xF009, 0xFF01, 0xFF42]
 LINE = re.compile(r"\((\d+)\.(\d{6})\) (.*)")
 START = 1763320419 * 1000000
+ROOM = 256 << 10  # bytes that the pipe keeps: a second and a half of a full bus, for a machine that has other work, too
 
 
 def run(fmspipe, ini):
@@ -74,6 +76,7 @@ def play(frames, pipe, process):
     to, lost = reader_of(pipe, process), 0
     if to is None:
         return len(frames)
+    fcntl.fcntl(to, fcntl.F_SETPIPE_SZ, ROOM)
     begun = time.monotonic()
     for when, line in frames:
         wait = begun + (when - START) / 1e6 - time.monotonic()

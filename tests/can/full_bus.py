@@ -5,8 +5,8 @@
                                    one, as in qemu-aarch64-static -L ROOT arm64/bin/fmspipe
   FULL_BUS_SECONDS=60              how long each (5)
 
-All frames come through a pipe, which holds some 1,200 of them and does not wait: about as many as the kernel keeps for a reader without
-privileges. They must all be counted, none lost, and the samples be those of the drive alone, which the others' frames must not change.
+All frames come through a pipe, which holds some 5,000 of them and does not wait. They must all be counted, none lost, and the samples be those
+of the drive alone, which the others' frames must not change.
 """
 import os
 import re
