@@ -14,11 +14,6 @@ static int64_t distance(int64_t a, int64_t b)
     return a < b ? b - a : a - b;
 }
 
-static bool is_of_boot(const struct era *era, const struct fms_clock *clock)
-{
-    return era->boot[0] == clock->boot[0] && era->boot[1] == clock->boot[1];
-}
-
 void dater_begin(struct dater *dater)
 {
     dater->is_read = false;
@@ -39,15 +34,13 @@ static const struct era *dater_era(struct dater *dater, uint32_t number)
 /* Whether its offset is known better than it was: by the table, or by the clock of the same start. */
 static bool dater_knows(struct dater *dater, const struct era *era, int64_t *offset)
 {
-    int state = era->better_state;
-
     *offset = era->better;
-    if (is_of_boot(era, &dater->clock) && (int)dater->clock.state > state && (int)dater->clock.state > era->state) {
+    if (era_learns(era, &dater->clock)) {
         dater->must_learn = true;
         *offset = dater->clock.offset;
         return true;
     }
-    return state > era->state;
+    return era->better_state > era->state;
 }
 
 /* Whether its clock may yet be set, and it is to wait for that. A bounded time; and once that is over, what is handed on goes in small
@@ -56,7 +49,7 @@ static bool dater_waits(struct dater *dater, const struct era *era, uint64_t in_
 {
     int64_t now = fms_now(dater->host);
 
-    if (era == NULL || dater->patience == 0 || !is_of_boot(era, &dater->clock))
+    if (era == NULL || dater->patience == 0 || !era_is_of(era, &dater->clock))
         return false;
     if (dater->wait_until == 0) {
         dater->wait_until = now + dater->patience;
@@ -160,7 +153,7 @@ int64_t date_age(const struct fms_host *host, struct store *store, struct fms_by
     eras_read(store, &eras);
     era = eras_find(&eras, number);
     fms_clock(host, &clock);
-    if (era != NULL && is_of_boot(era, &clock))
+    if (era != NULL && era_is_of(era, &clock))
         return clock.uptime - (time - era->offset);
     if (era != NULL && era->better_state > era->state)
         return fms_realtime(host) - time - (era->better - era->offset);

@@ -82,10 +82,14 @@ struct lesson {
     struct era_news *news;
 };
 
-static bool era_learns(const struct era *era, const struct fms_clock *clock)
+bool era_is_of(const struct era *era, const struct fms_clock *clock)
 {
-    return is_boot(era->boot, clock->boot) && (int)clock->state > (int)era->state &&
-           (int)clock->state > (int)era->better_state;
+    return is_boot(era->boot, clock->boot);
+}
+
+bool era_learns(const struct era *era, const struct fms_clock *clock)
+{
+    return era_is_of(era, clock) && (int)clock->state > (int)era->state && (int)clock->state > (int)era->better_state;
 }
 
 static bool eras_learn_boot(const struct eras *eras, const struct fms_clock *clock)
@@ -174,8 +178,7 @@ static struct era *eras_same(struct eras *eras, const struct fms_clock *clock)
     for (size_t i = 0; i < eras->count; i++) {
         struct era *era = &eras->items[i];
 
-        if (is_boot(era->boot, clock->boot) && era->state == (uint16_t)clock->state &&
-            is_near(era->offset, clock->offset, SAME))
+        if (era_is_of(era, clock) && era->state == (uint16_t)clock->state && is_near(era->offset, clock->offset, SAME))
             return era;
     }
     return NULL;

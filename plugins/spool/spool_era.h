@@ -42,6 +42,10 @@ const struct era *eras_find(const struct eras *eras, uint32_t number);
 /* Whether there is an era whose time is not known, and since which entry. */
 bool eras_have_unset(const struct eras *eras, uint64_t *first);
 
+/* Whether the era is of that clock's start of the machine; and whether that clock is better known than the table has it. */
+bool era_is_of(const struct era *era, const struct fms_clock *clock);
+bool era_learns(const struct era *era, const struct fms_clock *clock);
+
 /* What is better known by this clock than the table has it. */
 struct era_news {
     uint64_t records; /* at most so many have a time that can be mended now */
