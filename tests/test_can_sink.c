@@ -1,17 +1,14 @@
 /* test_can_sink.c - frames on an interface whose kernel side stands here: what is sent, in which order, and what waits. */
 #include "refusal.h"
 
-#include <linux/can.h>
 #include <linux/can/raw.h>
-#include <net/if.h>
-#include <net/if_arp.h>
 #include <stdio.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
+#define INTERFACE "vcan0"
+#include "can_interface.h"
+
 static struct {
-    bool is_missing;
     int send_fails; /* errno of the next sends; 0: none */
     size_t sent;
     struct canfd_frame frames[16];
@@ -33,36 +30,6 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
     (void)value;
     assert_int_equal(level, SOL_CAN_RAW);
     assert_true(name != CAN_RAW_FILTER || size == 0); /* it receives nothing */
-    return 0;
-}
-
-int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t size)
-{
-    (void)fd;
-    (void)size;
-    assert_int_equal(((const struct sockaddr_can *)(const void *)address.__sockaddr__)->can_ifindex, 7);
-    return 0;
-}
-
-int ioctl(int fd, unsigned long request, ...)
-{
-    struct ifreq *answer;
-    va_list arguments;
-
-    (void)fd;
-    va_start(arguments, request);
-    answer = va_arg(arguments, struct ifreq *);
-    va_end(arguments);
-    assert_string_equal(answer->ifr_name, "vcan0");
-    errno = ENODEV;
-    if (kernel.is_missing)
-        return -1;
-    if (request == SIOCGIFINDEX)
-        answer->ifr_ifindex = 7;
-    else if (request == SIOCGIFHWADDR)
-        answer->ifr_hwaddr.sa_family = ARPHRD_CAN;
-    else
-        answer->ifr_flags = IFF_UP;
     return 0;
 }
 
@@ -166,13 +133,13 @@ static void an_interface_that_comes_and_goes(void **state)
     char why[128];
 
     (void)state;
-    kernel.is_missing = true;
+    interface.is_missing = true;
     f = open_sink();
     fake_add(f, "x", NULL, "(1.5) can0 123#00");
     assert_int_equal(fake_write(f), 0);
     assert_false(fake_link_is_up(f));
     assert_non_null(strstr(fake_link_why(f, why, sizeof why), "vcan0: there is no such interface"));
-    kernel.is_missing = false;
+    interface.is_missing = false;
     fake_until(f, fake_fate(f, 0) == FMS_DELIVERED);
     assert_true(fake_link_is_up(f));
     kernel.send_fails = ENETDOWN;
@@ -193,11 +160,11 @@ static void probe_and_refusals(void **state)
     assert_int_equal(fake_probe(f, FMS_SECOND), 0);
     assert_non_null(fake_said(f, "report: vcan0 is a CAN interface, and up"));
     fake_close(f);
-    kernel.is_missing = true;
+    interface.is_missing = true;
     f = fake_check("can_sink", FMS_SINK, "interface = vcan0\n");
     assert_int_equal(fake_probe(f, FMS_SECOND), -ENODEV);
     fake_close(f);
-    kernel.is_missing = false;
+    interface.is_missing = false;
     expect_refusal("can_sink", FMS_SINK, "interface = can4567890123456\n", "a name has 1 to 15 letters");
 }
 

@@ -3,18 +3,16 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <linux/can.h>
 #include <linux/can/error.h>
 #include <linux/can/raw.h>
-#include <net/if.h>
-#include <net/if_arp.h>
 #include <poll.h>
 #include <stdio.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#define INTERFACE "can0"
+#include "can_interface.h"
 
 #define EPOCH (INT64_C(1763320419) * FMS_SECOND)
 #define FMS   "decode = fms\nvehicle_id = raspi-001\n"
@@ -499,8 +497,7 @@ static void test_refusals(void **state)
  * The plugin looks these names up through this program first. What the test sends stands in a socket pair, with the kernel's news of it. */
 
 static struct {
-    int fails; /* errno of socket(); 0: none */
-    bool is_missing, is_down, is_other;
+    int fails;      /* errno of socket(); 0: none */
     int read_fails; /* errno of the next read */
     int peer;       /* the other end; -1: nobody reads */
     int opened;
@@ -548,37 +545,6 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
     }
     if (level == SOL_CAN_RAW && name == CAN_RAW_ERR_FILTER)
         memcpy(&kernel.errors, value, size);
-    return 0;
-}
-
-int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t size)
-{
-    (void)fd;
-    (void)size;
-    assert_int_equal(address.__sockaddr__->sa_family, AF_CAN);
-    assert_int_equal(((const struct sockaddr_can *)(const void *)address.__sockaddr__)->can_ifindex, 7);
-    return 0;
-}
-
-int ioctl(int fd, unsigned long request, ...)
-{
-    struct ifreq *answer;
-    va_list arguments;
-
-    (void)fd;
-    va_start(arguments, request);
-    answer = va_arg(arguments, struct ifreq *);
-    va_end(arguments);
-    assert_string_equal(answer->ifr_name, "can0");
-    errno = ENODEV;
-    if (kernel.is_missing)
-        return -1;
-    if (request == SIOCGIFINDEX)
-        answer->ifr_ifindex = 7;
-    else if (request == SIOCGIFHWADDR)
-        answer->ifr_hwaddr.sa_family = kernel.is_other ? ARPHRD_ETHER : ARPHRD_CAN;
-    else
-        answer->ifr_flags = kernel.is_down ? 0 : IFF_UP;
     return 0;
 }
 
@@ -673,6 +639,7 @@ static int tear_down(void **state)
     if (kernel.peer >= 0)
         close(kernel.peer);
     memset(&kernel, 0, sizeof kernel);
+    memset(&interface, 0, sizeof interface);
     kernel.peer = -1;
     return 0;
 }
@@ -974,9 +941,9 @@ static void an_interface_that_comes_and_goes(void **state)
     f = open_bus(FMS);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kernel.fails = cases[i].error == EPERM || cases[i].error == EAFNOSUPPORT ? cases[i].error : 0;
-        kernel.is_missing = cases[i].error == ENODEV;
-        kernel.is_other = cases[i].error == ENOTTY;
-        kernel.is_down = cases[i].error == ENETDOWN;
+        interface.is_missing = cases[i].error == ENODEV;
+        interface.is_other = cases[i].error == ENOTTY;
+        interface.is_down = cases[i].error == ENETDOWN;
         fake_clock_step(f, 10 * FMS_SECOND);
         assert_int_equal(fake_poll(f, 1), 0);
         assert_false(fake_link_is_up(f));
@@ -1012,7 +979,7 @@ static void probe(void **state)
     assert_int_equal(fake_probe(f, FMS_SECOND), 0);
     assert_non_null(fake_said(f, "report: can0 is a CAN interface, and up"));
     fake_close(f);
-    kernel.is_missing = true;
+    interface.is_missing = true;
     f = check_bus("");
     assert_int_equal(fake_probe(f, FMS_SECOND), -ENODEV);
     assert_non_null(fake_said(f, "error: interface: can0: cannot be read: there is no such interface"));
