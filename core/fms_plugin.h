@@ -61,6 +61,31 @@ struct fms_header {
     struct fms_bytes value;
 };
 
+/* Who a message is, so that it is known when it comes again: after a crash of the vehicle, of a broker, or of this
+ * process. Either its origin has numbered it, for good and by a number that it gives to no other; or a broker sends
+ * again what it has seen no acknowledgement of. Sources tell it; a sink that can delivers each message once. */
+enum fms_identity_kind {
+    FMS_NUMBERED = 1, /* `sequence` is the origin's own number; later ones are greater, but may come in any order */
+    FMS_RESENT = 2,   /* `sequence` is the broker's identifier of it, which it uses again for others */
+};
+
+#define FMS_ORIGIN_MOST 255 /* bytes */
+#define FMS_PART_LETTER UINT32_C(0x80000000)
+
+struct fms_identity {
+    enum fms_identity_kind kind;
+    struct fms_bytes origin; /* whose numbers, or whose identifiers: 1 to FMS_ORIGIN_MOST bytes, unique for good */
+    uint64_t sequence;
+    uint64_t skipped;  /* FMS_NUMBERED: so many numbers right below are no record's, and never will be; 0..sequence */
+    uint64_t print[2]; /* FMS_RESENT: a hash of all that is delivered of it */
+    bool may_repeat;   /* FMS_RESENT: an earlier one of this sequence and print may be the same; else it is new */
+
+    /* The host's, which a source leaves at zero: */
+    bool is_end;   /* nothing is to be written: all that was made of it is settled, if anything was; see fms_identify */
+    uint32_t part; /* 0: the record itself. Of those that transforms made of it, in their order: 1, 2, ... Of its dead
+                    * letters: FMS_PART_LETTER and more */
+};
+
 /* One message. A source fills one in and hands it to fms_emit, which copies everything once; a record that the host
  * hands out is immutable, and each of its topic, key, payload and header values is followed by a NUL byte that `size`
  * does not count. To change a record, a transform copies this struct, sets fields, and calls fms_emit_child. */
@@ -72,6 +97,8 @@ struct fms_record {
     size_t header_count; /* 0..1000 */
     int64_t timestamp;   /* nanoseconds since 1970 UTC; 0 where unknown */
     uint64_t tag[2];     /* the source's own words (an offset, a packet id); only the source may give them a meaning */
+    const struct fms_identity *identity; /* NULL: none is known, or nobody asked for it; of children it is their root's,
+                                          * but for `part`, whatever a transform says */
 };
 
 /* What became of a record. */
@@ -295,6 +322,9 @@ struct fms_host {
     int (*renew)(const struct fms_host *, const char *option);
     void (*clock)(const struct fms_host *, struct fms_clock *);
     void (*tell_time)(const struct fms_host *, int64_t utc);
+
+    bool identities; /* a sink of this pipeline has called fms_identify; sources: from `open` on */
+    void (*identify)(const struct fms_host *, bool with_ends);
 };
 
 /* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats (the same
@@ -493,6 +523,15 @@ static inline size_t fms_json_unescape(const struct fms_host *host, const struct
     return host->json_unescape(string, to);
 }
 
+/* A sink, or that of dead letters, asks for the identities of records; else they have none, and cost nothing. With
+ * `with_ends` it is offered, too, each numbered or resent record of the source's of which nothing more will come to any
+ * sink, for it was dropped, rejected, or made into others, which are settled: once, with is_end. It notes the number as
+ * done, delivers nothing, and settles it like the others. In check only. [control] */
+static inline void fms_identify(const struct fms_host *host, bool with_ends)
+{
+    host->identify(host, with_ends);
+}
+
 /* How much may still be emitted: records, and bytes of them with their bookkeeping, some 300 each. [lane], in probe */
 static inline void fms_room(const struct fms_host *host, size_t *records, size_t *bytes)
 {
@@ -622,6 +661,8 @@ struct fms_plugin {
     /* Sets gauges whose values are not at hand: somebody is about to look. At most some times a second, and not at all
      * where nobody does. NULL: nothing to do. [lane] */
     void (*measure)(void *instance);
+
+    uint32_t record_size; /* set by FMS_PLUGIN: of fms_record as the plugin knows it; 0: without `identity` */
 };
 
 /* For `.host`: a field of the type const struct fms_host *. */
@@ -649,6 +690,7 @@ struct fms_plugin {
     {                                                                                                                  \
         static struct fms_plugin plugin = {.abi = FMS_ABI, .size = sizeof(struct fms_plugin), __VA_ARGS__};            \
         plugin.host_size = sizeof(struct fms_host);                                                                    \
+        plugin.record_size = sizeof(struct fms_record);                                                                \
         return &plugin;                                                                                                \
     }                                                                                                                  \
     FMS_UNSET_END                                                                                                      \
