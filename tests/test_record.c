@@ -78,7 +78,7 @@ static void everything_is_copied(void **state)
 {
     char topic[] = "a/topic", key[] = "\0\1\2", payload[] = "{\"a\":1}", name[] = "name", value[] = "value";
     struct fms_header headers[2] = {{name, {value, 5}}, {"empty", {value, 0}}};
-    struct fms_record draft = {{topic, 7}, {key, 3}, {payload, 7}, headers, 2, 12345, {6, 7}};
+    struct fms_record draft = {{topic, 7}, {key, 3}, {payload, 7}, headers, 2, 12345, {6, 7}, NULL};
     struct record *record = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL), NULL);
 
     (void)state;
