@@ -430,6 +430,16 @@ static int stage_result(struct stage *stage, const char *operation, int result)
     return result <= 0 ? result : -EINVAL;
 }
 
+static int stage_check(struct stage *stage)
+{
+    int error = 0;
+
+    if (stage->plugin->table.check != NULL)
+        error = stage_result(stage, "check", stage->plugin->table.check(stage->instance, &stage->host));
+    stage->is_checked = true;
+    return error;
+}
+
 static int check_stages(struct pipeline *pipeline)
 {
     int error = 0;
@@ -437,11 +447,23 @@ static int check_stages(struct pipeline *pipeline)
     for (size_t i = 0; i < pipeline->stage_count; i++) {
         struct stage *stage = pipeline->stages[i];
 
-        if (stage->plugin->table.check != NULL && (stage->is_new || pipeline->running == NULL) &&
-            stage_result(stage, "check", stage->plugin->table.check(stage->instance, &stage->host)) != 0)
+        if ((stage->is_new || pipeline->running == NULL) && stage_check(stage) != 0)
             error = -EINVAL;
     }
     return error;
+}
+
+/* Whether somebody asks who records are is known once all are checked. */
+static void tell_whether_asked(struct pipeline *pipeline)
+{
+    bool is_asked = pipeline_asks_who(pipeline);
+
+    for (size_t i = 0; i < pipeline->stage_count; i++) {
+        if (pipeline->stages[i]->is_new || pipeline->running == NULL)
+            pipeline->stages[i]->host.identities = is_asked;
+    }
+    if (pipeline->running == NULL)
+        pipeline_layout(pipeline);
 }
 
 /* Whether one that runs was as prone to be stopped, and that was said. */
@@ -509,8 +531,10 @@ static int load_into(struct pipeline *pipeline, const struct pipeline_stand_ins 
     error = pipeline->running == NULL ? snapshot_init(pipeline) : 0;
     if (error == 0)
         error = check_stages(pipeline);
-    if (error == 0)
+    if (error == 0) {
+        tell_whether_asked(pipeline);
         advise_of_rejection(pipeline);
+    }
     return error;
 }
 
@@ -657,12 +681,13 @@ struct stage *stage_remake(struct pipeline *next, const struct stage *stage)
     host_fill(again, stage->host.role);
     again->host.pipeline = next->options.name;
     again->host.durable_sinks = stage->host.durable_sinks;
+    again->host.identities = stage->host.identities;
     json_paths_user(next->paths, UINT64_C(1) << index);
     again->is_copy = true;
     if (options_as_then(again->memory, stage->memory) == 0 &&
         options_fill(table->options, stage->host.role, table->name, stage->config, stage->section, next->paths,
                      again->memory, again->instance) == 0 &&
-        (table->check == NULL || stage_result(again, "check", table->check(again->instance, &again->host)) == 0)) {
+        stage_check(again) == 0) {
         again->is_copy = false;
         return again;
     }

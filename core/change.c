@@ -271,6 +271,8 @@ static struct volume left_in(const struct stage *sink)
     struct volume left = {0, 0};
 
     for (struct record *record = sink->queue.head; record != NULL; record = slot_of(record, sink)->next) {
+        if (record_is_end(record))
+            continue;
         left.records++;
         left.bytes += record->public.payload.size;
     }

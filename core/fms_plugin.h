@@ -62,8 +62,8 @@ struct fms_header {
 };
 
 /* Who a message is, so that it is known when it comes again: after a crash of the vehicle, of a broker, or of this
- * process. Either its origin has numbered it, for good and by a number that it gives to no other; or a broker sends
- * again what it has seen no acknowledgement of. Sources tell it; a sink that can delivers each message once. */
+ * process. Either its origin has numbered it, for good, with a number that no other message of it ever has; or a broker
+ * sends again what it has seen no acknowledgement of. Sources tell it, and a sink that can writes each message once. */
 enum fms_identity_kind {
     FMS_NUMBERED = 1, /* `sequence` is the origin's own number; later ones are greater, but may come in any order */
     FMS_RESENT = 2,   /* `sequence` is the broker's identifier of it, which it uses again for others */
@@ -80,10 +80,14 @@ struct fms_identity {
     uint64_t print[2]; /* FMS_RESENT: a hash of all that is delivered of it */
     bool may_repeat;   /* FMS_RESENT: an earlier one of this sequence and print may be the same; else it is new */
 
-    /* The host's, which a source leaves at zero: */
-    bool is_end;   /* nothing is to be written: all that was made of it is settled, if anything was; see fms_identify */
-    uint32_t part; /* 0: the record itself. Of those that transforms made of it, in their order: 1, 2, ... Of its dead
-                    * letters: FMS_PART_LETTER and more */
+    /* The host's, which a source leaves at zero. */
+
+    bool is_end; /* nothing is to be written: all that was made of it is settled, if anything was; see fms_identify */
+    /* 0: the whole record. 1, 2, ...: the first, the second, ... that transforms made of it, in the order in which they
+     * were made; FMS_PART_LETTER - 1: itself, where it goes on beside these. FMS_PART_LETTER and more: a dead letter of
+     * it, another for each stage that rejected it or a part of it. Who has the whole record need not have its letters:
+     * only is_end says that everything is settled. */
+    uint32_t part;
 };
 
 /* One message. A source fills one in and hands it to fms_emit, which copies everything once; a record that the host
@@ -97,8 +101,9 @@ struct fms_record {
     size_t header_count; /* 0..1000 */
     int64_t timestamp;   /* nanoseconds since 1970 UTC; 0 where unknown */
     uint64_t tag[2];     /* the source's own words (an offset, a packet id); only the source may give them a meaning */
-    const struct fms_identity *identity; /* NULL: none is known, or nobody asked for it; of children it is their root's,
-                                          * but for `part`, whatever a transform says */
+    /* NULL: none is known, or no sink asked for it. A child's, or a dead letter's, is that of the source's record but
+     * for `part`, whatever a transform says. */
+    const struct fms_identity *identity;
 };
 
 /* What became of a record. */
@@ -523,10 +528,11 @@ static inline size_t fms_json_unescape(const struct fms_host *host, const struct
     return host->json_unescape(string, to);
 }
 
-/* A sink, or that of dead letters, asks for the identities of records; else they have none, and cost nothing. With
- * `with_ends` it is offered, too, each numbered or resent record of the source's of which nothing more will come to any
- * sink, for it was dropped, rejected, or made into others, which are settled: once, with is_end. It notes the number as
- * done, delivers nothing, and settles it like the others. In check only. [control] */
+/* A sink, or that of dead letters, asks for the identities of records; where none does, there are none that would cost.
+ * With `with_ends` it is also offered each record of the source's with an identity that was dropped, rejected, or made
+ * into others, when all of these are settled: after them, with is_end. It notes the number as done, writes nothing, and
+ * settles it as delivered, or to be offered again; to reject it breaks a rule. It may have had such a record before, as
+ * a whole, where another sink rejected it. In check only. [control] */
 static inline void fms_identify(const struct fms_host *host, bool with_ends)
 {
     host->identify(host, with_ends);

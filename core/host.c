@@ -325,8 +325,23 @@ static int emit_malformed(struct stage *stage)
     return -EINVAL;
 }
 
+static int emit_misnamed(struct stage *stage, const char *fault)
+{
+    rule_broken(stage, "emitted a malformed record: its identity %s", fault);
+    return -EINVAL;
+}
+
+/* What a draft takes, with that identity or without one. */
+static inline size_t charge_of(const struct pipeline *pipeline, const struct fms_record *draft,
+                               const struct fms_identity *identity)
+{
+    return identity == NULL ? record_charge(&pipeline->records, draft, NULL)
+                            : record_charge_known(&pipeline->records, draft, NULL, identity);
+}
+
 /* The draft's record enters the pipeline; NULL: out of memory. */
-static inline struct record *emit_new(struct pipeline *pipeline, const struct fms_record *draft, size_t charge)
+static inline struct record *emit_new(struct pipeline *pipeline, const struct fms_record *draft, size_t charge,
+                                      const struct fms_identity *identity)
 {
     struct record *record = record_new(&pipeline->records, draft, charge, NULL);
 
@@ -335,6 +350,8 @@ static inline struct record *emit_new(struct pipeline *pipeline, const struct fm
                  "out of memory for a record of %zu bytes: lower max_in_flight_bytes", charge);
         return NULL;
     }
+    if (identity != NULL)
+        record_know(record, identity);
     record->pending = 1;
     record->source = pipeline->source_number;
     pipeline->in_flight++;
@@ -357,6 +374,7 @@ static inline void note_vehicle(struct pipeline *pipeline, struct record *record
 
 struct stub {
     struct fms_record draft;
+    const struct fms_identity *identity; /* NULL: it has none */
     size_t charge;
     char lost[128]; /* what it has not of the record that it stands for; or "" */
 };
@@ -371,7 +389,7 @@ static void stub_loses(struct stub *stub, const char *what)
 /* Takes the wider draft if it fits, or costs no more. */
 static bool stub_widen(struct stub *stub, const struct pipeline *pipeline, struct fms_record wider)
 {
-    size_t charge = record_charge(&pipeline->records, &wider, NULL);
+    size_t charge = charge_of(pipeline, &wider, stub->identity);
 
     if (charge > (size_t)pipeline->options.max_in_flight_bytes && charge > stub->charge)
         return false;
@@ -386,13 +404,13 @@ static void stub_make(struct stub *stub, const struct pipeline *pipeline, const 
     struct fms_record with = {
         .topic = draft->topic, .timestamp = draft->timestamp, .tag = {draft->tag[0], draft->tag[1]}};
 
-    *stub = (struct stub){.lost = ""};
+    *stub = (struct stub){.identity = pipeline->records.are_known ? draft->identity : NULL};
     while (!stub_widen(stub, pipeline, with) && with.topic.size > 0)
         with.topic.size /= 2;
     if (with.topic.size < draft->topic.size)
         stub_loses(stub, "the end of its topic");
     stub->draft = with;
-    stub->charge = record_charge(&pipeline->records, &with, NULL);
+    stub->charge = charge_of(pipeline, &with, stub->identity);
     with.key = draft->key;
     if (!stub_widen(stub, pipeline, with))
         stub_loses(stub, "its key");
@@ -422,32 +440,34 @@ static bool is_malformed(const struct pipeline *pipeline, struct fms_record draf
     return record_charge(&pipeline->records, &draft, NULL) == SIZE_MAX;
 }
 
-static int host_emit_rejected(const struct fms_host *host, const struct fms_record *draft, const char *reason, ...)
+static int emit_rejected(const struct fms_host *host, const struct fms_record *draft, const char *reason, va_list args)
 {
     struct stage *stage = stage_of(host);
     struct pipeline *pipeline = stage->pipeline;
     struct record *record;
     struct stub stub;
+    const char *fault = NULL;
     char *text = NULL, *whole = NULL;
     int error = emit_check(stage, draft, "fms_emit_rejected");
-    va_list args;
 
     if (error != 0)
         return error;
     if (is_malformed(pipeline, *draft))
         return emit_malformed(stage);
+    if (pipeline->records.are_known && draft->identity != NULL)
+        fault = record_identity_fault(draft->identity);
+    if (fault != NULL)
+        return emit_misnamed(stage, fault);
     if (pipeline->is_refused)
         check_refused(stage, draft);
     stub_make(&stub, pipeline, draft);
     if ((pipeline->in_flight > 0 || pipeline->is_held) && !may_emit(pipeline, stub.charge))
         return emit_later(pipeline, draft, stub.charge);
-    record = emit_new(pipeline, &stub.draft, stub.charge);
+    record = emit_new(pipeline, &stub.draft, stub.charge, stub.identity);
     if (record == NULL)
         return emit_later(pipeline, draft, stub.charge);
-    va_start(args, reason);
     if (vasprintf(&text, reason, args) < 0)
         text = NULL;
-    va_end(args);
     if (text != NULL && asprintf(&whole, "%s%s", text, stub.lost) < 0)
         whole = NULL;
     free(text);
@@ -455,17 +475,26 @@ static int host_emit_rejected(const struct fms_host *host, const struct fms_reco
     return 0;
 }
 
-static int host_emit(const struct fms_host *host, const struct fms_record *draft)
+static int host_emit_rejected(const struct fms_host *host, const struct fms_record *draft, const char *reason, ...)
+{
+    va_list args;
+    int error;
+
+    va_start(args, reason);
+    error = emit_rejected(host, draft, reason, args);
+    va_end(args);
+    return error;
+}
+
+/* What may be emitted, with that identity or without one. */
+__attribute__((always_inline)) static inline int emit_draft(const struct fms_host *host, const struct fms_record *draft,
+                                                            const struct fms_identity *identity)
 {
     struct stage *stage = stage_of(host);
     struct pipeline *pipeline = stage->pipeline;
+    size_t charge = charge_of(pipeline, draft, identity);
     struct record *record;
-    size_t charge;
-    int error = emit_check(stage, draft, "fms_emit");
 
-    if (error != 0)
-        return error;
-    charge = record_charge(&pipeline->records, draft, NULL);
     if (charge == SIZE_MAX) /* malformed, as that finds, or */
         return host_emit_rejected(host, draft, "with %zu headers it has more than the %u that a record may have",
                                   draft->header_count, RECORD_MAX_HEADERS);
@@ -477,12 +506,33 @@ static int host_emit(const struct fms_host *host, const struct fms_record *draft
                                   draft->payload.size, charge, (long long)pipeline->options.max_in_flight_bytes);
     if (!may_emit(pipeline, charge))
         return emit_later(pipeline, draft, charge);
-    record = emit_new(pipeline, draft, charge);
+    record = emit_new(pipeline, draft, charge, identity);
     if (record == NULL)
         return emit_later(pipeline, draft, charge);
     note_vehicle(pipeline, record);
     settle_advance(pipeline, record, -1);
     return 0;
+}
+
+/* A draft that has an identity, whether or not somebody asks for that. */
+__attribute__((noinline)) static int emit_known(const struct fms_host *host, const struct fms_record *draft)
+{
+    struct stage *stage = stage_of(host);
+    const char *fault;
+
+    if (!stage->pipeline->records.are_known)
+        return emit_draft(host, draft, NULL);
+    fault = record_identity_fault(draft->identity);
+    return fault != NULL ? emit_misnamed(stage, fault) : emit_draft(host, draft, draft->identity);
+}
+
+static int host_emit(const struct fms_host *host, const struct fms_record *draft)
+{
+    int error = emit_check(stage_of(host), draft, "fms_emit");
+
+    if (error != 0)
+        return error;
+    return draft->identity != NULL ? emit_known(host, draft) : emit_draft(host, draft, NULL);
 }
 
 __attribute__((noinline)) static void name_dead_record(struct stage *stage, const struct fms_record *public,
@@ -535,12 +585,36 @@ static int emit_child_never(struct stage *stage, struct record *parent)
     return -EMSGSIZE;
 }
 
+/* Into `to`: who a child of it would be, as the next part of its root. NULL: that is not known. */
+static const struct fms_identity *part_of(struct record *parent, struct fms_identity *to)
+{
+    const struct known *root = record_known(record_root(parent));
+
+    if (root == NULL)
+        return NULL;
+    *to = root->identity;
+    to->part = root->parts + 1;
+    return to;
+}
+
+/* The child has become that part, and the root, should it go on, is one beside it. */
+static void part_begins(struct record *child, const struct fms_identity *part)
+{
+    struct known *root = record_known(record_root(child));
+
+    root->parts = part->part;
+    root->identity.part = RECORD_BESIDE;
+    record_know(child, part);
+}
+
 static int host_emit_child(const struct fms_host *host, const struct fms_record *parent, const struct fms_record *draft)
 {
     struct stage *stage = stage_of(host);
     struct pipeline *pipeline = stage->pipeline;
     int position = transform_position(stage);
     struct record *from, *child;
+    const struct fms_identity *part = NULL;
+    struct fms_identity identity;
     size_t charge;
 
     if (!is_role(stage, FMS_TRANSFORM, "fms_emit_child") || !is_lane(stage, "fms_emit_child"))
@@ -548,7 +622,9 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
     if (is_null(stage, draft, "fms_emit_child"))
         return -EINVAL;
     from = record_alive(stage, parent, "fms_emit_child");
-    charge = record_charge(&pipeline->records, draft, NULL);
+    if (pipeline->records.are_known && from != NULL)
+        part = part_of(from, &identity);
+    charge = charge_of(pipeline, draft, part);
     if (from == NULL || (charge == SIZE_MAX && is_malformed(pipeline, *draft)) || from->kept_by != stage->index + 1) {
         rule_broken(stage, "called fms_emit_child with a malformed record, or for a parent that it has not");
         return -EINVAL;
@@ -560,6 +636,8 @@ static int host_emit_child(const struct fms_host *host, const struct fms_record 
         return emit_child_later(stage, from, position);
     memcpy(child->public.tag, from->public.tag, sizeof child->public.tag);
     child->parent = from;
+    if (part != NULL)
+        part_begins(child, part);
     child->pending = 1;
     child->emitted_at = from->emitted_at;
     child->is_timed = from->is_timed;
@@ -609,8 +687,7 @@ static void settle_transform(struct stage *stage, const struct fms_record *publi
     } else if (fate == FMS_REJECTED) {
         settle_reject(stage, record, reason);
     } else {
-        stage->tally.dropped += !record->has_children;
-        settle_release(stage->pipeline, record);
+        settle_drop(stage, record);
     }
 }
 
@@ -800,6 +877,57 @@ static void host_finish(const struct fms_host *host)
     pipeline_wake(stage->pipeline);
 }
 
+/* ------------------------------------------------------------------------------------------------------- identities */
+
+static void host_identify(const struct fms_host *host, bool with_ends)
+{
+    struct stage *stage = stage_of(host);
+
+    if (!is_role(stage, FMS_SINK | FMS_DEAD_LETTER, "fms_identify"))
+        return;
+    if (stage->is_checked || stage->is_open) {
+        rule_broken(stage, "called fms_identify after check");
+        return;
+    }
+    stage->asks_who = true;
+    stage->asks_ends = stage->asks_ends || with_ends;
+}
+
+/* Of a plugin that knows no identities, whose drafts end before they would have one. */
+static const struct fms_record *draft_of_old(struct fms_record *whole, const struct fms_record *old)
+{
+    *whole = (struct fms_record){.identity = NULL};
+    if (old != NULL)
+        memcpy(whole, old, offsetof(struct fms_record, identity));
+    return old != NULL ? whole : NULL;
+}
+
+static int old_emit(const struct fms_host *host, const struct fms_record *draft)
+{
+    struct fms_record whole;
+
+    return host_emit(host, draft_of_old(&whole, draft));
+}
+
+static int old_emit_child(const struct fms_host *host, const struct fms_record *parent, const struct fms_record *draft)
+{
+    struct fms_record whole;
+
+    return host_emit_child(host, parent, draft_of_old(&whole, draft));
+}
+
+static int old_emit_rejected(const struct fms_host *host, const struct fms_record *draft, const char *reason, ...)
+{
+    struct fms_record whole;
+    va_list args;
+    int error;
+
+    va_start(args, reason);
+    error = emit_rejected(host, draft_of_old(&whole, draft), reason, args);
+    va_end(args);
+    return error;
+}
+
 /* By role (source, transform, sink) and enum call_kind. */
 static const char *const call_names[][CALL_KINDS] = {
     {"source_poll", "source_poll", "source_settled", "source_stop", "a thread between fms_enter and fms_leave",
@@ -848,5 +976,11 @@ void host_fill(struct stage *stage, enum fms_role role)
         .renew = host_renew,
         .clock = host_clock,
         .tell_time = host_tell_time,
+        .identify = host_identify,
     };
+    if (stage->plugin->table.record_size >= sizeof(struct fms_record))
+        return;
+    stage->host.emit = old_emit;
+    stage->host.emit_child = old_emit_child;
+    stage->host.emit_rejected = old_emit_rejected;
 }

@@ -138,7 +138,7 @@ void meter_taken(struct stage *sink, struct record *const *batch, size_t n, int6
     for (size_t i = 0; i < n; i++) {
         struct slot *slot = slot_of(batch[i], sink);
 
-        if (slot->taken_at != 0)
+        if (slot->taken_at != 0 || record_is_end(batch[i]))
             continue; /* it was offered before */
         slot->taken_at = at;
         meter_run_add(&run, batch[i]->queued_at);

@@ -93,6 +93,24 @@ void pipeline_add(struct pipeline *pipeline, struct stage *stage, enum fms_role 
     pipeline_list(pipeline, stage, role);
 }
 
+bool pipeline_asks_who(const struct pipeline *pipeline)
+{
+    bool asks = pipeline->dead_letter != NULL && pipeline->dead_letter->asks_who;
+
+    for (size_t i = 0; i < pipeline->sink_count; i++)
+        asks = asks || pipeline->sinks[i]->asks_who;
+    return asks;
+}
+
+/* What sinks ask for is done from now on, and only that. */
+static void answer_sinks(struct pipeline *pipeline)
+{
+    pipeline->records.are_known = pipeline_asks_who(pipeline);
+    pipeline->tells_ends = pipeline->dead_letter != NULL && pipeline->dead_letter->asks_ends;
+    for (size_t i = 0; i < pipeline->sink_count; i++)
+        pipeline->tells_ends = pipeline->tells_ends || pipeline->sinks[i]->asks_ends;
+}
+
 /* All stages, once more: along the way of a record. */
 static void gather_stages(struct pipeline *pipeline)
 {
@@ -106,6 +124,7 @@ static void gather_stages(struct pipeline *pipeline)
         pipeline->stages[n++] = pipeline->sinks[i];
     pipeline->stage_count = n;
     pthread_mutex_unlock(&pipeline->shown.lock);
+    answer_sinks(pipeline);
     for (size_t i = 0; i < n; i++)
         pipeline->stages[i]->is_new = false;
     pipeline->changes++;
@@ -188,6 +207,7 @@ void pipeline_put_transforms(struct pipeline *pipeline, struct stage *const *tra
 
 void pipeline_layout(struct pipeline *pipeline)
 {
+    answer_sinks(pipeline);
     records_layout(&pipeline->records, slots_needed(pipeline), json_cache_size(pipeline->paths),
                    (size_t)pipeline->options.max_in_flight_bytes);
 }

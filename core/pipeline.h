@@ -116,6 +116,7 @@ struct pipeline {
     size_t in_flight;        /* roots */
     struct records records;
     struct record_list stuck; /* rejected records that on_reject = stop left in flight */
+    bool tells_ends;          /* a sink asks for the ends of roots */
     bool is_held;             /* while it is changed: the source may emit nothing */
     bool is_pausing;          /* the source is to end, and the lane to go on; */
     bool is_paused;           /* it has, and what was in flight is settled, or late */
@@ -192,6 +193,8 @@ struct fleet *pipeline_fleet(struct pipeline *pipeline);
 
 /* Whether each sink has what it took for good once sink_write returns. */
 bool pipeline_is_durable(const struct pipeline *pipeline);
+/* Whether a sink, or that of dead letters, asks who records are. */
+bool pipeline_asks_who(const struct pipeline *pipeline);
 
 /* The lane measures times and bytes, for somebody is going to look. Before it runs. [control] */
 void pipeline_measure(struct pipeline *pipeline);

@@ -19,7 +19,7 @@ struct plan {
     struct pipeline *next; /* its stages that are new are to come, the others are the running one's, and stay */
     struct stage
         *again[PIPELINE_MAX_STAGES]; /* by place in `next`: as the running one's, should it not open; NULL: no need */
-    struct stage *told[2]; /* the source once more, to be told whether sinks are durable, and for should that not open;
+    struct stage *told[2]; /* the source once more, to be told what its sinks are and ask, and for should that not open;
                               NULL: that stays as it is */
     struct stage *goes, *comes; /* the only sink that goes, and the only one that comes, in its place; NULL: others */
 };
@@ -127,6 +127,17 @@ static void print_change(const struct stage *old, const struct stage *stage, FIL
         print_difference(old, stage, old->section, stage->section, out);
 }
 
+/* What the source is to be told of its sinks, where it was told something else. */
+static void print_told(const struct pipeline *next, const struct fms_host *was, FILE *out)
+{
+    bool is_durable = pipeline_is_durable(next), asks_who = pipeline_asks_who(next);
+
+    if (is_durable != was->durable_sinks)
+        fprintf(out, "its sinks have for good what they take: %s: ", is_durable ? "no -> yes" : "yes -> no");
+    if (asks_who != was->identities)
+        fprintf(out, "its sinks ask who records are: %s: ", asks_who ? "no -> yes" : "yes -> no");
+}
+
 static size_t place_of(const struct pipeline *pipeline, const struct stage *transform)
 {
     size_t place = 0;
@@ -171,8 +182,9 @@ size_t plan_print(const struct plan *plan, FILE *out)
         const struct stage *stage = next->stages[i], *old = old_of(plan, stage);
 
         if (!stage->is_new && stage == next->source && plan->told[0] != NULL) {
-            fprintf(out, "%s: %s: its sinks have for good what they take: %s: reopened\n", running->options.name,
-                    stage->name, pipeline_is_durable(next) ? "no -> yes" : "yes -> no");
+            fprintf(out, "%s: %s: ", running->options.name, stage->name);
+            print_told(next, &running->source->host, out);
+            fputs("reopened\n", out);
             n++;
         }
         if (!stage->is_new)
@@ -234,10 +246,17 @@ static int make_again(struct plan *plan)
     return 0;
 }
 
-/* What a source does may rest on whether its sinks are durable, and it is told when it is opened. */
+/* Whether a source was told of sinks like these: what it does may rest on whether they are durable, and who records are. */
+static bool was_told(const struct stage *source, const struct pipeline *pipeline)
+{
+    return source->host.durable_sinks == pipeline_is_durable(pipeline) &&
+           source->host.identities == pipeline_asks_who(pipeline);
+}
+
+/* It is told when it is opened. */
 static int make_told(struct plan *plan)
 {
-    bool is_other = pipeline_is_durable(plan->next) != plan->running->source->host.durable_sinks;
+    bool is_other = !was_told(plan->running->source, plan->next);
 
     for (size_t i = 0; i < 2 && is_other; i++) {
         plan->told[i] = stage_remake(plan->next, plan->next->source);
@@ -405,14 +424,14 @@ static int tell_source(struct doing *doing)
 {
     struct pipeline *running = doing->running;
     struct stage *old = running->source, **told = doing->plan->told;
-    bool is_durable = pipeline_is_durable(running);
     int error;
 
-    if (told[0] == NULL || old->host.durable_sinks == is_durable)
+    if (told[0] == NULL || was_told(old, running))
         return 0;
     if (!change_pause(running))
         return -ECANCELED;
-    told[0]->host.durable_sinks = told[1]->host.durable_sinks = is_durable;
+    told[0]->host.durable_sinks = told[1]->host.durable_sinks = pipeline_is_durable(running);
+    told[0]->host.identities = told[1]->host.identities = pipeline_asks_who(running);
     error = change_source(running, told[0], told[1]);
     told[running->source == told[0] ? 0 : 1] = NULL;
     if (!stage_is_among(old, doing->were, doing->were_count))

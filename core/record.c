@@ -66,7 +66,8 @@ static bool is_shared(const struct record *share, const void *data)
 }
 
 /* The bytes of all values, each with its NUL byte, which may be more than a size can say; UINT64_MAX for a malformed draft. */
-static uint64_t record_data_size(const struct fms_record *draft, const struct record *share)
+__attribute__((always_inline)) static inline uint64_t record_data_size(const struct fms_record *draft,
+                                                                       const struct record *share)
 {
     bool shared = share != NULL;
     uint64_t sum = shared ? 0 : (uint64_t)draft->topic.size + draft->key.size + draft->payload.size + 3;
@@ -86,8 +87,20 @@ static uint64_t record_data_size(const struct fms_record *draft, const struct re
     return sum;
 }
 
+const char *record_identity_fault(const struct fms_identity *identity)
+{
+    if (identity->kind != FMS_NUMBERED && identity->kind != FMS_RESENT)
+        return "is neither FMS_NUMBERED nor FMS_RESENT";
+    if (identity->origin.data == NULL || identity->origin.size == 0 || identity->origin.size > FMS_ORIGIN_MOST)
+        return "has no origin of 1 to 255 bytes";
+    if (identity->skipped > identity->sequence)
+        return "skips more numbers than there are below its sequence";
+    return identity->is_end || identity->part != 0 ? "has is_end or part set, which are the host's" : NULL;
+}
+
 /* SIZE_MAX for a malformed draft; RECORD_TOO_LARGE for what memory cannot hold, where that is less than 64 bits tell. */
-static size_t record_size(const struct records *records, const struct fms_record *draft, const struct record *share)
+__attribute__((always_inline)) static inline size_t
+record_size(const struct records *records, const struct fms_record *draft, const struct record *share)
 {
     uint64_t data = record_data_size(draft, share);
 
@@ -108,6 +121,23 @@ size_t record_charge(const struct records *records, const struct fms_record *dra
     size_t size = record_size(records, draft, share);
 
     return size == SIZE_MAX ? SIZE_MAX : class_charge(record_class(size), size);
+}
+
+/* So many bytes at the end of its memory. */
+static size_t known_size(const struct fms_identity *identity)
+{
+    return align8(sizeof(struct known) + (identity->part == 0 ? identity->origin.size + 1 : 0));
+}
+
+size_t record_charge_known(const struct records *records, const struct fms_record *draft, const struct record *share,
+                           const struct fms_identity *identity)
+{
+    size_t size = record_size(records, draft, share);
+
+    if (size >= RECORD_TOO_LARGE)
+        return size;
+    size = align8(size) + known_size(identity);
+    return class_charge(record_class(size), size);
 }
 
 /* What of a record is used by all; it has the size of class 0, or is larger. */
@@ -180,6 +210,7 @@ static void copy_draft(struct record *record, const struct fms_record *draft, co
     struct fms_header *headers = (struct fms_header *)(void *)end;
 
     *public = *draft;
+    public->identity = NULL;
     public->headers = headers;
     end += draft->header_count * sizeof *headers;
     for (size_t i = 0; i < draft->header_count; i++) {
@@ -229,6 +260,30 @@ struct record *record_new(struct records *records, const struct fms_record *draf
     }
     copy_draft(record, draft, share, (char *)record + records_head(records));
     records->bytes += record->charge;
+    return record;
+}
+
+void record_know(struct record *record, const struct fms_identity *identity)
+{
+    char *end = (char *)record + record->charge - known_size(identity);
+    struct known *known = (struct known *)(void *)end;
+
+    *known = (struct known){.identity = *identity};
+    end += sizeof *known;
+    if (identity->part == 0)
+        known->identity.origin = copy_bytes(&end, identity->origin);
+    record->public.identity = &known->identity;
+}
+
+struct record *record_new_known(struct records *records, const struct fms_record *draft, const struct record *share,
+                                const struct fms_identity *identity)
+{
+    size_t charge = identity != NULL ? record_charge_known(records, draft, share, identity)
+                                     : record_charge(records, draft, share);
+    struct record *record = record_new(records, draft, charge, share);
+
+    if (record != NULL && identity != NULL)
+        record_know(record, identity);
     return record;
 }
 

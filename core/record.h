@@ -50,6 +50,15 @@ struct record {
     struct slot slots[]; /* one for each sink, and the dead letter's; the first serves the lists of transforms too */
 };
 
+/* What a record's public.identity points to, at the end of its memory. */
+struct known {
+    struct fms_identity identity;
+    uint32_t parts;  /* roots: how many were made of it so far */
+    bool is_dropped; /* roots: by a transform */
+};
+
+#define RECORD_BESIDE (FMS_PART_LETTER - 1) /* the part of a root that goes on beside what was made of it */
+
 #define RECORD_MAX_HEADERS    1000u
 #define RECORD_LETTER_HEADERS 5u /* of these, in a dead letter, that are the host's */
 
@@ -68,6 +77,7 @@ struct records {
     _Atomic size_t head; /* where its headers begin, which is where that ends; others than the lane only read it */
     size_t most;         /* bytes that they may take */
     size_t bytes;        /* that those in flight take */
+    bool are_known;      /* they are to have the identities that drafts have; else none has any */
 
     uint8_t layout; /* the number of this one; records of the other are from before the pipeline was changed */
     _Atomic size_t other_head;    /* of these */
@@ -104,6 +114,37 @@ static inline struct record *record_made(const struct records *records, const st
     return is_made ? record : NULL;
 }
 
+/* The one that the source emitted, of which it was made. */
+static inline struct record *record_root(struct record *record)
+{
+    while (record->parent != NULL)
+        record = record->parent;
+    return record;
+}
+
+/* NULL: it has no identity. */
+static inline struct known *record_known(const struct record *record)
+{
+    return (struct known *)(uintptr_t)record->public.identity;
+}
+
+/* Whether sinks are told that everything of this root is settled: then it is no record to whoever counts or looks. */
+static inline bool record_is_end(const struct record *record)
+{
+    return record->public.identity != NULL && record->public.identity->is_end;
+}
+
+/* Whether it has such a slot, `at` so far behind its beginning: sinks may have come since it was made. */
+static inline bool record_has_slot(const struct record *record, size_t at)
+{
+    const void *end = record->json != NULL ? (const void *)record->json : record->public.headers;
+
+    return at + sizeof(struct slot) <= (size_t)((const char *)end - (const char *)record);
+}
+
+/* What of an identity is malformed, as words behind "its identity"; NULL: nothing. */
+const char *record_identity_fault(const struct fms_identity *identity);
+
 /* Where the parts of records lie from now on, for so many sinks and a JSON cache of that size; those in flight stay as they are,
  * which no more than one layout before this may be. `most`: bytes that records in flight may take. */
 bool records_may_change(const struct records *records);
@@ -112,9 +153,19 @@ void records_layout(struct records *records, size_t slots, size_t json, size_t m
  * draft. With `share`, for a dead letter, without what it has from that record: topic, key, payload, and the headers that
  * lie in its memory. */
 size_t record_charge(const struct records *records, const struct fms_record *draft, const struct record *share);
-/* A copy of the draft, given what record_charge said of it; `share` must outlive it. NULL: out of memory. */
+/* The same of one that is to have an identity. */
+size_t record_charge_known(const struct records *records, const struct fms_record *draft, const struct record *share,
+                           const struct fms_identity *identity);
+/* A copy of the draft, given what record_charge said of it, and without an identity; `share` must outlive it. NULL: out of
+ * memory. */
 struct record *record_new(struct records *records, const struct fms_record *draft, size_t charge,
                           const struct record *share);
+/* Gives it one, a copy, for which it was charged. Of a part the origin is not copied: it is that of its root, which must
+ * outlive it. */
+void record_know(struct record *record, const struct fms_identity *identity);
+/* All three at once, whatever there is room for. `identity`: NULL: none. */
+struct record *record_new_known(struct records *records, const struct fms_record *draft, const struct record *share,
+                                const struct fms_identity *identity);
 void record_free(struct records *records, struct record *record);
 void records_free(struct records *records);
 

@@ -23,6 +23,10 @@
  * `drop` releases the record, `stop` leaves it in flight for good, in `stuck`, which keeps the last of `pending`: so its source is
  * never told, and gets it again next time.
  *
+ * A root with an identity of which not every sink has got the whole, for it was dropped, made into others or rejected, is not done
+ * yet when `pending` is zero: it is queued once more, as its own end, to the sinks that ask for ends. An end is no record: it is neither
+ * counted nor measured nor seen by taps.
+ *
  * Nothing here calls back into a stage that is on the stack: a settlement that arrives while a sink is being written to
  * is put on a list and handled when the write has returned, so that plugins need not be reentrant. */
 #include "settle.h"
@@ -116,6 +120,37 @@ static struct record *list_take(struct record_list *list)
 
 /* ------------------------------------------------------------------------------------------- references, completion */
 
+/* To the sinks that ask for it, but not to one that has come since, or that will settle nothing more. */
+static void queue_end(struct pipeline *pipeline, struct record *root)
+{
+    size_t slots = pipeline->sink_count + (pipeline->dead_letter != NULL);
+
+    for (size_t i = 0; i < slots; i++) {
+        struct stage *sink = pipeline->sinks[i];
+
+        if (!sink->asks_ends || sink->is_dead || !record_has_slot(root, sink->slot_at))
+            continue;
+        root->pending++;
+        slot_set(root, sink, SLOT_QUEUED);
+        queue_append(sink, root);
+    }
+}
+
+/* Of a root of which everything is settled: whether sinks are still to be told so, for some have not got the whole of it. */
+static bool end_begins(struct pipeline *pipeline, struct record *root)
+{
+    struct known *known = record_known(root);
+
+    if (known == NULL || known->identity.is_end ||
+        !(known->is_dropped || root->has_children || root->rejected_by != 0 || root->dropped))
+        return false;
+    known->identity.is_end = true;
+    known->identity.part = 0;
+    root->queued_at = pipeline->meter.at;
+    queue_end(pipeline, root);
+    return root->pending > 0;
+}
+
 void settle_release(struct pipeline *pipeline, struct record *record)
 {
     while (--record->pending == 0) {
@@ -147,13 +182,6 @@ static void tell_source(struct pipeline *pipeline, struct record *root)
 
 /* -------------------------------------------------------------------------------------------------------- rejection */
 
-static struct record *root_of(struct record *record)
-{
-    while (record->parent != NULL)
-        record = record->parent;
-    return record;
-}
-
 static bool is_letter_header(const char *name)
 {
     static const char *const names[RECORD_LETTER_HEADERS] = {"fms.reason", "fms.pipeline", "fms.stage", "fms.topic",
@@ -180,6 +208,18 @@ static size_t letter_headers(const struct fms_record *record, struct fms_header 
             ++*left_out;
     }
     return n;
+}
+
+/* A letter of the root under that stage's name. NULL: out of memory. */
+static struct record *letter_new(const struct stage *stage, const struct fms_record *draft, const struct record *root)
+{
+    struct fms_identity identity;
+
+    if (root->public.identity == NULL)
+        return record_new_known(&stage->pipeline->records, draft, root, NULL);
+    identity = *root->public.identity;
+    identity.part = FMS_PART_LETTER + (uint32_t)stage->index;
+    return record_new_known(&stage->pipeline->records, draft, root, &identity);
 }
 
 /* The dead letter is the record as the source emitted it, whatever transforms made of it: so it can be replayed. What it has
@@ -210,7 +250,7 @@ static struct record *dead_letter_new(struct stage *stage, struct record *root, 
     headers[n++] = (struct fms_header){"fms.time", fms_text(when)};
     draft.headers = headers;
     draft.header_count = n;
-    letter = record_new(&pipeline->records, &draft, record_charge(&pipeline->records, &draft, root), root);
+    letter = letter_new(stage, &draft, root);
     free(longer);
     free(headers);
     return letter;
@@ -287,7 +327,7 @@ static int dead_letter_send_bare(struct stage *stage, struct record *letter, con
     headers[0].value = bare_reason(&letter->public, reason, sizeof reason);
     draft.headers = headers;
     draft.header_count = RECORD_LETTER_HEADERS;
-    bare = record_new(&pipeline->records, &draft, record_charge(&pipeline->records, &draft, root), root);
+    bare = record_new_known(&pipeline->records, &draft, root, letter->public.identity);
     if (bare == NULL)
         return -ENOMEM;
     dead_letter_queue(pipeline, root, bare);
@@ -314,7 +354,7 @@ static void reject_by_policy(struct stage *stage, struct record *record, const c
 
     if (pipeline->options.on_reject == ON_REJECT_DROP) {
         log_line(FMS_LOG_WARN, pipeline->options.name, stage->name, "%s dropped (on_reject = drop): %s", what, reason);
-        root_of(record)->dropped = true;
+        record_root(record)->dropped = true;
         stage->tally.discarded++;
         settle_release(pipeline, record);
         return;
@@ -337,10 +377,10 @@ void settle_reject(struct stage *stage, struct record *record, char *reason)
     if (is_letter)
         error = dead_letter_send_bare(stage, record, text);
     else if (pipeline->dead_letter != NULL)
-        error = dead_letter_send(stage, root_of(record), text);
+        error = dead_letter_send(stage, record_root(record), text);
     pipeline->counts.rejected += !is_letter || error != 0;
     if (pipeline->is_tapped)
-        tap_pass(stage, TAP_DEAD, is_letter ? &record->public : &root_of(record)->public, text);
+        tap_pass(stage, TAP_DEAD, is_letter ? &record->public : &record_root(record)->public, text);
     if (error == 0)
         settle_release(pipeline, record);
     else
@@ -406,7 +446,8 @@ static bool has_key_of(const struct record *record, const struct record *other)
 {
     struct fms_bytes a = record->public.key, b = other->public.key;
 
-    return a.data != NULL && b.data != NULL && a.size == b.size && memcmp(a.data, b.data, a.size) == 0;
+    return !record_is_end(record) && a.data != NULL && b.data != NULL && a.size == b.size &&
+           memcmp(a.data, b.data, a.size) == 0;
 }
 
 /* What is delivered while earlier records wait to be offered again must not overtake one of the same key; but then it is
@@ -472,19 +513,71 @@ static void settle_undelivered(struct stage *sink, struct record *record)
     }
 }
 
-static void settle_one(struct stage *sink, struct record *record)
+static inline void take_back(struct stage *sink, struct record *record)
 {
     slot_set(record, sink, SLOT_NONE);
     sink->queue.taken--;
     sink->queue.is_full = false;
     sink->has_moved = true;
+}
+
+static inline void retry_later(struct stage *sink)
+{
+    if (sink->retry.is_due && sink->queue.taken == 0 && sink->retry.at == 0)
+        sink->retry.at = clock_now() + fms_backoff(&sink->host, sink->pipeline->options.retry_min,
+                                                   sink->pipeline->options.retry_max, sink->retry.attempt++);
+}
+
+static void settle_one(struct stage *sink, struct record *record)
+{
+    take_back(sink, record);
     if (slot_of(record, sink)->fate == FMS_DELIVERED)
         settle_delivered(sink, record);
     else
         settle_undelivered(sink, record);
-    if (sink->retry.is_due && sink->queue.taken == 0 && sink->retry.at == 0)
-        sink->retry.at = clock_now() + fms_backoff(&sink->host, sink->pipeline->options.retry_min,
-                                                   sink->pipeline->options.retry_max, sink->retry.attempt++);
+    retry_later(sink);
+}
+
+/* There is nothing to be rejected. */
+static void settle_end(struct stage *sink, struct record *root)
+{
+    struct slot *slot = slot_of(root, sink);
+    char *reason = slot->reason;
+    bool is_over = slot->fate != FMS_RETRY;
+
+    slot->reason = NULL;
+    take_back(sink, root);
+    if (!is_over) {
+        slot_set(root, sink, SLOT_QUEUED);
+        retry_begin(sink, reason);
+    } else if (slot->fate == FMS_REJECTED) {
+        rule_broken(sink, "rejected the end of a record, of which there is nothing to be written: %s",
+                    reason != NULL ? reason : "no reason was given");
+    } else if (sink->retry.is_troubled && !sink->retry.is_due) {
+        settle_troubled(sink, root);
+    }
+    free(reason);
+    if (is_over) {
+        queue_remove(sink, root);
+        settle_release(sink->pipeline, root);
+    }
+    retry_later(sink);
+}
+
+/* Of what a sink has settled: settles the ends, which nobody counts, and returns the rest, in its order. */
+static struct record *settle_ends(struct stage *sink, struct record *record)
+{
+    struct slot_list rest = {NULL, NULL};
+    struct record *next;
+
+    for (; record != NULL; record = next) {
+        next = slot_of(record, sink)->inbox_next;
+        if (record_is_end(record))
+            settle_end(sink, record);
+        else
+            slot_list_append(&rest, record, sink);
+    }
+    return rest.head;
 }
 
 /* Of what a sink has settled, what is delivered. */
@@ -529,6 +622,8 @@ static void settle_list(struct pipeline *pipeline, struct slot_list *lists)
         struct record *record = lists[sink->slot].head;
 
         lists[sink->slot].head = NULL;
+        if (sink->asks_ends)
+            record = settle_ends(sink, record);
         settle_all(sink, record);
     }
 }
@@ -569,6 +664,22 @@ static void tell_done(struct pipeline *pipeline)
     meter_lap(pipeline, pipeline->source);
 }
 
+/* Whether there is a root whose source is to be told: of some their end is told to sinks first. */
+static bool is_to_be_told(struct pipeline *pipeline)
+{
+    struct record_list all = pipeline->done;
+    struct record *root;
+
+    if (!pipeline->tells_ends)
+        return all.head != NULL;
+    pipeline->done.head = NULL;
+    while ((root = list_take(&all)) != NULL) {
+        if (!end_begins(pipeline, root))
+            list_append(&pipeline->done, root);
+    }
+    return pipeline->done.head != NULL;
+}
+
 void settle_run(struct pipeline *pipeline)
 {
     do {
@@ -578,7 +689,7 @@ void settle_run(struct pipeline *pipeline)
             pipeline->has_settled = false;
             settle_list(pipeline, pipeline->settled);
         }
-        while (pipeline->done.head != NULL)
+        while (is_to_be_told(pipeline))
             tell_done(pipeline);
     } while (pipeline->has_settled);
 }
@@ -641,8 +752,10 @@ static void check_durable(struct stage *sink, struct record **batch, size_t took
 
 static void tap_taken(const struct stage *sink, struct record **batch, size_t took)
 {
-    for (size_t i = 0; i < took; i++)
-        tap_pass(sink, TAP_IN, &batch[i]->public, NULL);
+    for (size_t i = 0; i < took; i++) {
+        if (!record_is_end(batch[i]))
+            tap_pass(sink, TAP_IN, &batch[i]->public, NULL);
+    }
 }
 
 static void offer_batch(struct stage *sink)
@@ -748,6 +861,16 @@ void settle_unkeep(struct stage *transform, struct record *record)
     transform->kept_bytes -= record->charge;
 }
 
+void settle_drop(struct stage *transform, struct record *record)
+{
+    struct known *known = record_known(record);
+
+    if (known != NULL)
+        known->is_dropped = true;
+    transform->tally.dropped += !record->has_children;
+    settle_release(transform->pipeline, record);
+}
+
 /* FMS_AGAIN and -EAGAIN belong together: without the one nothing makes room, without the other a child is lost. */
 static void lose_child(struct stage *transform, enum fms_verdict verdict)
 {
@@ -777,8 +900,7 @@ static bool again_waits(struct stage *transform, struct record *record)
 static bool does_not_go_on(struct stage *transform, struct record *record, enum fms_verdict verdict)
 {
     if (verdict == FMS_DROP) {
-        transform->tally.dropped += !record->has_children;
-        settle_release(transform->pipeline, record);
+        settle_drop(transform, record);
         return false;
     }
     if (verdict == FMS_AGAIN && transform->family.is_refused) {
@@ -964,6 +1086,21 @@ void settle_give_up(struct stage *stage)
     stage->queue.taken = 0;
 }
 
+/* It does not know what an end is, and would write it. */
+static void drop_ends(struct stage *sink)
+{
+    struct record *next;
+
+    for (struct record *record = sink->queue.head; record != NULL; record = next) {
+        next = slot_of(record, sink)->next;
+        if (!record_is_end(record))
+            continue;
+        queue_remove(sink, record);
+        slot_set(record, sink, SLOT_NONE);
+        settle_release(sink->pipeline, record);
+    }
+}
+
 void settle_hand_over(struct stage *old, struct stage *sink)
 {
     sink->queue = old->queue;
@@ -973,6 +1110,8 @@ void settle_hand_over(struct stage *old, struct stage *sink)
     for (struct record *record = sink->queue.head; record != NULL; record = slot_of(record, sink)->next)
         slot_set(record, sink, SLOT_QUEUED);
     old->queue = (struct record_queue){.head = NULL};
+    if (!sink->asks_ends)
+        drop_ends(sink);
 }
 
 void settle_abandon(struct pipeline *pipeline)

@@ -23,6 +23,8 @@ void settle_release(struct pipeline *pipeline, struct record *record);
 bool settle_is_pending(const struct pipeline *pipeline);
 /* Whether a record that a transform has is inside its call, and not yet among those that it keeps. */
 bool settle_is_in_hand(struct stage *transform, struct record *record);
+/* A transform drops a record that it does not keep any longer. */
+void settle_drop(struct stage *transform, struct record *record);
 /* A transform's record is no longer kept. */
 void settle_unkeep(struct stage *transform, struct record *record);
 /* What a sink that is closed has not settled is another's, in its slot, to be offered again in order; or nobody's any more. */

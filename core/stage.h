@@ -87,6 +87,9 @@ struct stage {
     bool is_dead;              /* it failed or finished: not called any more */
     bool is_new;               /* it is not in its pipeline yet: what it breaks is its own */
     bool is_held;              /* sinks that go: offered nothing more */
+    bool asks_who;             /* sinks: it called fms_identify, */
+    bool asks_ends;            /* with ends */
+    bool is_checked;           /* its check is over, and with it the time for that */
     bool is_copy;              /* of one that has said of its options what there is to say */
     bool is_closing;           /* and not called any more; what they settle still counts */
     bool has_ended;            /* the source returned FMS_END; the transform was flushed after that */

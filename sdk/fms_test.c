@@ -26,6 +26,7 @@
 #include "loader.h"
 #include "log.h"
 #include "options.h"
+#include "record.h"
 #include "template.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -69,6 +70,7 @@ struct fake_input {
     int fate;
     unsigned settles;
     char *reason;
+    uint32_t parts; /* that were made of it */
 };
 
 struct fake_out {
@@ -107,6 +109,8 @@ struct fake {
     pthread_t lane_owner;
     bool entered; /* the lane is a library's thread */
     enum fake_phase phase;
+    bool is_checked; /* its check is over */
+    bool asks_ends;  /* of records, as a sink */
     bool opened;
     int error;
     int event; /* an eventfd that says: look again */
@@ -357,10 +361,12 @@ static char *fake_place(struct fms_bytes *bytes, char *to)
     return to + bytes->size + 1;
 }
 
-static void fake_copy_fill(struct fake_copy *copy, const struct fms_record *draft)
+/* `identity`: the draft's, or NULL. */
+static void fake_copy_fill(struct fake_copy *copy, const struct fms_record *draft, const struct fms_identity *identity)
 {
     size_t size = draft->header_count * sizeof(struct fms_header) + draft->topic.size + draft->key.size +
-                  draft->payload.size + 3;
+                  draft->payload.size + 3 + (identity != NULL ? sizeof *identity + identity->origin.size + 1 : 0);
+    struct fms_identity *own = NULL;
     struct fms_header *headers;
     char *to;
 
@@ -371,6 +377,12 @@ static void fake_copy_fill(struct fake_copy *copy, const struct fms_record *draf
     copy->size = size;
     headers = copy->memory;
     to = (char *)(headers + draft->header_count);
+    if (identity != NULL) {
+        own = (struct fms_identity *)(void *)to;
+        *own = *identity;
+        to = fake_place(&own->origin, to + sizeof *own);
+    }
+    copy->record.identity = own;
     for (size_t i = 0; i < draft->header_count; i++) {
         headers[i].name = strcpy(to, draft->headers[i].name);
         headers[i].value = draft->headers[i].value;
@@ -395,7 +407,7 @@ static struct fake_copy *fake_copy_new(struct fake *f, const struct fms_record *
         f->blocks = block;
     }
     copy = &f->blocks->copies[f->blocks->used++];
-    fake_copy_fill(copy, draft);
+    fake_copy_fill(copy, draft, f->host.identities ? draft->identity : NULL);
     copy->state = state;
     cache = json_cache_size(f->paths);
     copy->cache = cache > 0 ? fake_must(calloc(1, cache)) : NULL;
@@ -453,7 +465,7 @@ static bool fake_malformed(const struct fms_record *draft)
     return bad;
 }
 
-/* Called with the lock held. */
+/* Called with the lock held. `parent`: the number of the input, or SIZE_MAX. */
 static void fake_out_add(struct fake *f, const struct fms_record *record, size_t parent, char *rejected)
 {
     struct fake_copy *copy = fake_copy_new(f, record, FAKE_OUTPUT);
@@ -461,6 +473,21 @@ static void fake_out_add(struct fake *f, const struct fms_record *record, size_t
     f->outs = fake_grow(f->outs, f->out_count, sizeof *f->outs);
     f->outs[f->out_count++] = (struct fake_out){copy, parent, 0, rejected};
     f->in_flight++;
+}
+
+/* Called with the lock held. What comes of an input: a child, or the input itself, who they are as a pipeline has it. */
+static void fake_out_of(struct fake *f, struct fake_input *input, const struct fms_record *child)
+{
+    struct fms_record record = child != NULL ? *child : input->original->record;
+    struct fms_identity identity;
+
+    record.identity = input->original->record.identity;
+    if (record.identity != NULL && (child != NULL || input->parts > 0)) {
+        identity = *record.identity;
+        identity.part = child != NULL ? ++input->parts : RECORD_BESIDE;
+        record.identity = &identity;
+    }
+    fake_out_add(f, &record, (size_t)(input - f->inputs), NULL);
 }
 
 /* ---------------------------------------------------------------------------------------------- the host's services */
@@ -706,7 +733,6 @@ static int64_t fake_host_backoff(const struct fms_host *host, int64_t min, int64
     return min < max ? min : max;
 }
 
-/* Called with the lock held. What every emission has to pass. */
 /* Called with the lock held. */
 static bool fake_null(struct fake *f, const void *what, const char *function)
 {
@@ -715,6 +741,19 @@ static bool fake_null(struct fake *f, const void *what, const char *function)
     return what == NULL;
 }
 
+/* Called with the lock held. Whether a source tells of an identity that is none. */
+static bool fake_misnamed(struct fake *f, const struct fms_record *draft)
+{
+    const char *fault = NULL;
+
+    if (f->host.role == FMS_SOURCE && f->host.identities && draft->identity != NULL)
+        fault = record_identity_fault(draft->identity);
+    if (fault != NULL)
+        fake_breach(f, "the identity of an emitted record %s", fault);
+    return fault != NULL;
+}
+
+/* Called with the lock held. What every emission has to pass. */
 static int fake_may_emit(struct fake *f, const char *function, const struct fms_record *draft)
 {
     if (!fake_check_lane(f, function))
@@ -731,7 +770,7 @@ static int fake_may_emit(struct fake *f, const char *function, const struct fms_
         fake_breach(f, "%s was called with a malformed draft", function);
         return -EINVAL;
     }
-    return 0;
+    return fake_misnamed(f, draft) ? -EINVAL : 0;
 }
 
 static bool fake_same(struct fms_bytes a, struct fms_bytes b)
@@ -791,6 +830,16 @@ static int fake_emit(struct fake *f, const char *function, const struct fms_reco
     return error;
 }
 
+/* The draft of a plugin that knows no identities ends before it would have one. */
+static const struct fms_record *fake_whole(struct fake *f, const struct fms_record *draft, struct fms_record *whole)
+{
+    if (draft == NULL || f->plugin->record_size >= sizeof *draft)
+        return draft;
+    *whole = (struct fms_record){.identity = NULL};
+    memcpy(whole, draft, offsetof(struct fms_record, identity));
+    return whole;
+}
+
 /* Of more headers than a record may have, as many as its dead letter has room for. */
 static void fake_cut_headers(struct fms_record *draft)
 {
@@ -800,13 +849,13 @@ static void fake_cut_headers(struct fms_record *draft)
 
 static int fake_host_emit_rejected(const struct fms_host *host, const struct fms_record *draft, const char *reason, ...)
 {
-    struct fms_record kept;
+    struct fms_record kept, whole;
     va_list args;
     char *text;
 
     if (draft == NULL)
         return fake_emit(fake_of(host), "fms_emit_rejected", NULL, NULL);
-    kept = *draft;
+    kept = *fake_whole(fake_of(host), draft, &whole);
     fake_cut_headers(&kept);
     va_start(args, reason);
     text = fake_vformat("", NULL, reason, args);
@@ -816,10 +865,12 @@ static int fake_host_emit_rejected(const struct fms_host *host, const struct fms
 
 static int fake_host_emit(const struct fms_host *host, const struct fms_record *draft)
 {
+    struct fms_record whole;
+
     if (draft != NULL && draft->header_count > FAKE_MAX_HEADERS && draft->headers != NULL)
         return fake_host_emit_rejected(host, draft, "with %zu headers it has more than the %d that a record may have",
                                        draft->header_count, FAKE_MAX_HEADERS);
-    return fake_emit(fake_of(host), "fms_emit", draft, NULL);
+    return fake_emit(fake_of(host), "fms_emit", fake_whole(fake_of(host), draft, &whole), NULL);
 }
 
 /* Called with the lock held. The input of which this is the live copy, or NULL after saying what is wrong. */
@@ -847,9 +898,11 @@ static int fake_host_emit_child(const struct fms_host *host, const struct fms_re
 {
     struct fake *f = fake_of(host);
     struct fake_input *input;
+    struct fms_record whole;
     bool is_hopeless;
     int error;
 
+    draft = fake_whole(f, draft, &whole);
     pthread_mutex_lock(&f->lock);
     error = fake_check_role(f, FMS_TRANSFORM, "fms_emit_child") ? fake_may_emit(f, "fms_emit_child", draft) : -EPERM;
     is_hopeless = error == 0 && (draft->payload.size > f->largest || draft->header_count > FAKE_MAX_HEADERS);
@@ -863,10 +916,17 @@ static int fake_host_emit_child(const struct fms_host *host, const struct fms_re
         struct fms_record child = *draft;
 
         memcpy(child.tag, input->original->record.tag, sizeof child.tag);
-        fake_out_add(f, &child, (size_t)(input - f->inputs), NULL);
+        fake_out_of(f, input, &child);
     }
     pthread_mutex_unlock(&f->lock);
     return error;
+}
+
+static bool fake_is_end(const struct fake_input *input)
+{
+    const struct fms_identity *identity = input->original->record.identity;
+
+    return identity != NULL && identity->is_end;
 }
 
 /* Called with the lock held. */
@@ -877,8 +937,8 @@ static void fake_check_key_order(struct fake *f, const struct fake_input *delive
     for (const struct fake_input *earlier = f->inputs; earlier < delivered && f->fates[FMS_RETRY] > 0; earlier++) {
         struct fms_bytes other = earlier->original->record.key;
 
-        if (earlier->fate == FMS_RETRY && key.data != NULL && other.data != NULL && key.size == other.size &&
-            memcmp(key.data, other.data, key.size) == 0)
+        if (earlier->fate == FMS_RETRY && !fake_is_end(earlier) && key.data != NULL && other.data != NULL &&
+            key.size == other.size && memcmp(key.data, other.data, key.size) == 0)
             fake_breach(f, "record %zu was delivered after the sink had asked to retry record %zu of the same key",
                         (size_t)(delivered - f->inputs), (size_t)(earlier - f->inputs));
     }
@@ -887,8 +947,11 @@ static void fake_check_key_order(struct fake *f, const struct fake_input *delive
 /* Called with the lock held. `take` is the reason, or NULL. */
 static void fake_decide(struct fake *f, struct fake_input *input, int fate, char *take)
 {
-    if (fate == FMS_DELIVERED && f->host.role != FMS_TRANSFORM)
+    if (fate == FMS_DELIVERED && f->host.role != FMS_TRANSFORM && !fake_is_end(input))
         fake_check_key_order(f, input);
+    if (fate == FMS_REJECTED && fake_is_end(input))
+        fake_breach(f, "record %zu was rejected, and is the end of one, of which there is nothing to be written",
+                    (size_t)(input - f->inputs));
     input->fate = fate;
     input->settles++;
     free(input->reason);
@@ -953,7 +1016,7 @@ static int fake_host_pass(const struct fms_host *host, const struct fms_record *
     if (fake_check_role(f, FMS_TRANSFORM, "fms_pass") && fake_check_lane(f, "fms_pass"))
         input = fake_live(f, record, "fms_pass");
     if (input != NULL) {
-        fake_out_add(f, &input->original->record, (size_t)(input - f->inputs), NULL);
+        fake_out_of(f, input, NULL);
         fake_decide(f, input, FAKE_PASSED, NULL);
     }
     pthread_mutex_unlock(&f->lock);
@@ -1171,6 +1234,20 @@ static void fake_host_finish(const struct fms_host *host)
     fake_notify(f);
 }
 
+static void fake_host_identify(const struct fms_host *host, bool with_ends)
+{
+    struct fake *f = fake_of(host);
+
+    pthread_mutex_lock(&f->lock);
+    if (fake_check_role(f, FMS_SINK | FMS_DEAD_LETTER, "fms_identify")) {
+        if (f->is_checked)
+            fake_breach(f, "fms_identify was called after check");
+        f->host.identities = true;
+        f->asks_ends = f->asks_ends || with_ends;
+    }
+    pthread_mutex_unlock(&f->lock);
+}
+
 static const struct fms_host fake_services = {
     .size = sizeof(struct fms_host),
     .pipeline = "test",
@@ -1205,6 +1282,7 @@ static const struct fms_host fake_services = {
     .renew = fake_host_renew,
     .clock = fake_host_clock,
     .tell_time = fake_host_tell_time,
+    .identify = fake_host_identify,
 };
 
 /* ------------------------------------------------------------------------------------------------- opening, closing */
@@ -1280,11 +1358,12 @@ static void fake_prepare(struct fake *f, const struct fms_plugin *plugin, const 
 
     f->plugin = plugin;
     f->error = fake_fill(f, ini);
-    if (f->error != 0 || plugin->check == NULL)
-        return;
-    taken = fake_lane_take(f);
-    f->error = plugin->check(f->instance, &f->host);
-    fake_lane_give(f, taken);
+    if (f->error == 0 && plugin->check != NULL) {
+        taken = fake_lane_take(f);
+        f->error = plugin->check(f->instance, &f->host);
+        fake_lane_give(f, taken);
+    }
+    f->is_checked = true;
 }
 
 struct fake *fake_check_table(const struct fms_plugin *plugin, enum fms_role role, const char *ini)
@@ -1685,6 +1764,10 @@ size_t fake_add_record(struct fake *f, const struct fms_record *draft)
 {
     size_t i;
 
+    if (draft->identity != NULL && draft->identity->is_end && !f->asks_ends) {
+        fprintf(stderr, "the test adds an end, and the stage has not asked for ends\n");
+        abort();
+    }
     pthread_mutex_lock(&f->lock);
     i = f->input_count;
     f->inputs = fake_grow(f->inputs, i, sizeof *f->inputs);
@@ -1784,7 +1867,7 @@ static void fake_apply_verdict(struct fake *f, struct fake_input *input, enum fm
         return;
     }
     if (verdict == FMS_PASS) {
-        fake_out_add(f, &input->original->record, i, NULL);
+        fake_out_of(f, input, NULL);
         fake_decide(f, input, FAKE_PASSED, NULL);
     } else if (verdict == FMS_DROP) {
         fake_decide(f, input, FMS_DELIVERED, NULL);

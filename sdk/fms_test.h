@@ -41,7 +41,7 @@ struct fake *fake_open(const char *name, enum fms_role role, const char *ini);
 struct fake *fake_open_table(const struct fms_plugin *plugin, enum fms_role role, const char *ini);
 
 /* The first half: loads, fills, calls check. Never NULL, to be closed in any case; what went wrong is in fake_error
- * and fake_said. Between the halves a test may change fake_host(f) (durable_sinks, watched), or probe. */
+ * and fake_said. Between the halves a test may change fake_host(f) (durable_sinks, identities, watched), or probe. */
 struct fake *fake_check(const char *name, enum fms_role role, const char *ini);
 struct fake *fake_check_table(const struct fms_plugin *plugin, enum fms_role role, const char *ini);
 
@@ -116,7 +116,9 @@ bool fake_ended(struct fake *f);
 
 /* ----------------------------------------------------------------------------------- what goes into sink, transform */
 
-/* Adds a record to be written, and returns its number. NULL: absent. The draft's bytes are copied. */
+/* Adds a record to be written, and returns its number. NULL: absent. The draft's bytes are copied; its identity, too, where
+ * the sink has called fms_identify, or the test has set fake_host(f)->identities. An identity's part and is_end are as the
+ * draft has them; an end is for a sink that asks for ends, and ends the test for any other. */
 size_t fake_add(struct fake *f, const char *topic, const char *key, const char *payload);
 size_t fake_add_record(struct fake *f, const struct fms_record *draft);
 
@@ -137,7 +139,9 @@ size_t fake_unsettled(struct fake *f);
 
 /* -------------------------------------------------------------------------------- what comes from source, transform */
 
-/* How many records were emitted, or passed on, or emitted as children; the i-th of them, an immutable deep copy. */
+/* How many records were emitted, or passed on, or emitted as children; the i-th of them, an immutable deep copy. Its identity is
+ * NULL unless the test has set fake_host(f)->identities before fake_start; of a transform's children it is the input's, with
+ * the parts numbered as in a pipeline. */
 size_t fake_emitted(struct fake *f);
 const struct fms_record *fake_record(struct fake *f, size_t i);
 

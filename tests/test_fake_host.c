@@ -1015,9 +1015,218 @@ static void test_secrets(void **state)
     close(fd);
 }
 
+/* ------------------------------------------------------------------------------------------------------- identities */
+
+#define KNOWN .record_size = sizeof(struct fms_record), .instance_size = sizeof(struct stage), .open = stage_open
+
+static struct fms_record numbered(struct fms_identity *identity, uint64_t sequence)
+{
+    static char origin[] = "a\0spool";
+    struct fms_record draft = some;
+
+    *identity = (struct fms_identity){.kind = FMS_NUMBERED, .origin = {origin, 7}, .sequence = sequence, .skipped = 1};
+    draft.identity = identity;
+    return draft;
+}
+
+static int poll_numbered(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct stage *self = instance;
+    struct fms_identity identity;
+    struct fms_record draft = numbered(&identity, 5 + self->polls++);
+
+    (void)credit;
+    wait->deadline = 0;
+    if (self->polls == 1)
+        return fms_emit(self->host, &draft);
+    fms_emit_rejected(self->host, &draft, "odd");
+    memset(&identity, 0xee, sizeof identity);
+    return FMS_END;
+}
+
+static int poll_misnumbered(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct fms_identity identity;
+    struct fms_record draft = numbered(&identity, 0);
+
+    (void)credit;
+    (void)wait;
+    return fms_emit(((struct stage *)instance)->host, &draft) == -EINVAL ? FMS_END : 0;
+}
+
+static int poll_of_old(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct fms_record draft = some;
+
+    (void)credit;
+    (void)wait;
+    draft.identity = (const struct fms_identity *)1; /* what is there behind an old draft */
+    fms_emit(((struct stage *)instance)->host, &draft);
+    fms_emit_rejected(((struct stage *)instance)->host, &draft, "odd");
+    return FMS_END;
+}
+
+static struct fake *open_known(const struct fms_plugin *plugin, enum fms_role role)
+{
+    struct fake *f = fake_check_table(plugin, role, "");
+
+    fake_host(f)->identities = true;
+    assert_int_equal(fake_start(f), 0);
+    return f;
+}
+
+/* As long as nobody asks, it is as if the source had said nothing. */
+static void test_what_a_source_says_of_identity(void **state)
+{
+    static const struct fms_plugin good = {.name = "good", KNOWN, .source_poll = poll_numbered},
+                                   bad = {.name = "bad", KNOWN, .source_poll = poll_misnumbered},
+                                   old = {.name = "old",
+                                          .instance_size = sizeof(struct stage),
+                                          .open = stage_open,
+                                          .source_poll = poll_of_old};
+    struct fake *f = fake_open_table(&good, FMS_SOURCE, "");
+
+    (void)state;
+    fake_until(f, fake_ended(f));
+    assert_null(fake_record(f, 0)->identity);
+    fake_settle_all(f, FMS_DELIVERED);
+    fake_close(f);
+
+    f = open_known(&good, FMS_SOURCE);
+    fake_until(f, fake_ended(f));
+    for (size_t i = 0; i < 2; i++) {
+        const struct fms_identity *identity = fake_record(f, i)->identity;
+
+        assert_int_equal(identity->kind, FMS_NUMBERED);
+        assert_int_equal(identity->sequence, 5 + i);
+        assert_int_equal(identity->skipped, 1);
+        assert_int_equal(identity->origin.size, 7);
+        assert_memory_equal(identity->origin.data, "a\0spool", 8);
+    }
+    fake_settle_all(f, FMS_DELIVERED);
+    fake_close(f);
+
+    f = open_known(&bad, FMS_SOURCE);
+    fake_until(f, fake_ended(f));
+    assert_int_equal(fake_emitted(f), 0);
+    close_fails(f, "the identity of an emitted record skips more numbers than there are below its sequence");
+
+    f = open_known(&old, FMS_SOURCE);
+    fake_until(f, fake_ended(f));
+    assert_int_equal(fake_emitted(f), 2);
+    assert_null(fake_record(f, 0)->identity);
+    assert_null(fake_record(f, 1)->identity);
+    fake_settle_all(f, FMS_DELIVERED);
+    fake_close(f);
+}
+
+/* A child of each but the first, and the last goes on beside two. */
+static enum fms_verdict make_parts(void *instance, const struct fms_record *record)
+{
+    struct stage *self = instance;
+    struct fms_record draft = *record;
+    size_t n = self->polls++;
+
+    draft.identity = NULL; /* what it says of it does not matter */
+    for (size_t i = 0; i < n; i++)
+        fms_emit_child(self->host, record, &draft);
+    return n == 1 ? FMS_DROP : FMS_PASS;
+}
+
+static void test_parts_of_an_identity(void **state)
+{
+    static const struct fms_plugin plugin = {.name = "parts", KNOWN, .transform = make_parts};
+    static const struct {
+        uint64_t sequence;
+        uint32_t part;
+    } expected[] = {{7, 0}, {8, 1}, {9, 1}, {9, 2}, {9, FMS_PART_LETTER - 1}};
+    struct fake *f = open_known(&plugin, FMS_TRANSFORM);
+
+    (void)state;
+    for (uint64_t i = 0; i < 3; i++) {
+        struct fms_identity identity;
+        struct fms_record draft = numbered(&identity, 7 + i);
+
+        fake_add_record(f, &draft);
+    }
+    assert_int_equal(fake_write(f), 3);
+    assert_int_equal(fake_emitted(f), 5);
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(fake_record(f, i)->identity->sequence, expected[i].sequence);
+        assert_int_equal(fake_record(f, i)->identity->part, expected[i].part);
+    }
+    fake_close(f);
+}
+
+static int ask_for_ends(void *instance, const struct fms_host *host)
+{
+    (void)instance;
+    fms_identify(host, true);
+    return 0;
+}
+
+static int retry_the_first_end(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct stage *self = instance;
+
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(records[i]->identity->sequence, 7 + (records[i]->identity->is_end ? 0 : 1));
+        if (records[i]->identity->is_end && self->polls++ == 0)
+            fms_retry(self->host, records[i], "not now");
+        else
+            fms_delivered(self->host, records[i]);
+    }
+    return (int)count;
+}
+
+static int reject_all(void *instance, const struct fms_record *const *records, size_t count)
+{
+    struct stage *self = instance;
+
+    for (size_t i = 0; i < count; i++)
+        fms_reject(self->host, records[i], "no");
+    return (int)count;
+}
+
+/* An end has no key that others must not overtake. */
+static void test_ends_for_a_sink(void **state)
+{
+    static const struct fms_plugin good = {.name = "good",
+                                           KNOWN,
+                                           .check = ask_for_ends,
+                                           .sink_write = retry_the_first_end},
+                                   bad = {.name = "bad", KNOWN, .check = ask_for_ends, .sink_write = reject_all};
+    struct fms_identity identity;
+    struct fms_record draft = numbered(&identity, 7);
+    struct fake *f = fake_open_table(&good, FMS_SINK, "");
+
+    (void)state;
+    assert_true(fake_host(f)->identities);
+    identity.is_end = true;
+    fake_add_record(f, &draft);
+    draft = numbered(&identity, 8);
+    fake_add_record(f, &draft);
+    fake_write(f);
+    assert_int_equal(fake_fate(f, 0), FMS_RETRY);
+    assert_int_equal(fake_fate(f, 1), FMS_DELIVERED);
+    fake_write(f);
+    assert_int_equal(fake_fate(f, 0), FMS_DELIVERED);
+    fake_close(f);
+
+    f = fake_open_table(&bad, FMS_SINK, "");
+    fake_add_record(f, &draft);
+    identity.is_end = true;
+    fake_add_record(f, &draft);
+    fake_write(f);
+    close_fails(f, "record 1 was rejected, and is the end of one");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_a_source_says_of_identity),
+        cmocka_unit_test(test_parts_of_an_identity),
+        cmocka_unit_test(test_ends_for_a_sink),
         cmocka_unit_test(test_never_settled),
         cmocka_unit_test(test_left_as_expected),
         cmocka_unit_test(test_settled_twice),

@@ -759,6 +759,62 @@ static void a_sink_that_does_not_open_is_not_told(void **state)
     assert_int_equal(system("rm -r queue kept"), 0);
 }
 
+#define ASKING "[sink other]\nplugin = asking\n"
+
+static bool is_told_of_identities(void)
+{
+    return rig.pipeline->source->host.identities;
+}
+
+/* So is whether a sink asks who records are; what it is told of both at once it is told once. */
+static void its_source_is_told_whether_sinks_ask_who_records_are(void **state)
+{
+    static const char both[] =
+        "rig: source: its sinks have for good what they take: yes -> no: its sinks ask who records"
+        " are: no -> yes: reopened\nrig: sink other: comes\n";
+    const struct stage *source;
+
+    (void)state;
+    start(NAMED QUEUE KEPT BESIDE);
+    assert_false(is_told_of_identities());
+    for (int i = 0; i < 5; i++) {
+        source = rig.pipeline->source;
+        assert_int_equal(change_to(NAMED QUEUE KEPT ASKING,
+                                   "rig: source: its sinks ask who records are: no -> yes: reopened\n"
+                                   "rig: sink other: plugin null_sink -> asking: reopened\n"),
+                         0);
+        assert_true(is_told_of_identities());
+        assert_true(rig.pipeline->tells_ends);
+        assert_ptr_not_equal(rig.pipeline->source, source);
+        source = rig.pipeline->source;
+        assert_int_equal(change_to(NAMED QUEUE KEPT ASKING "ends = no\n", NULL), 0);
+        assert_ptr_equal(rig.pipeline->source, source);
+        assert_true(rig.pipeline->records.are_known);
+        assert_false(rig.pipeline->tells_ends);
+        assert_int_equal(change_to(NAMED QUEUE KEPT, NULL), 0);
+        assert_false(is_told_of_identities());
+        assert_int_equal(change_to(NAMED QUEUE KEPT ASKING, both), 0);
+        assert_true(is_told_of_identities());
+        assert_int_equal(change_to(NAMED QUEUE KEPT BESIDE, NULL), 0);
+        assert_false(is_told_of_identities());
+        assert_false(rig.pipeline->records.are_known);
+    }
+    finish();
+    assert_int_equal(system("rm -r queue kept"), 0);
+}
+
+/* Whoever is opened knows it: a source that comes with the sink is not opened twice. */
+static void a_source_that_comes_is_told_at_once(void **state)
+{
+    (void)state;
+    start(NAMED SOURCE VERIFY);
+    assert_int_equal(change_to(NAMED QUEUE "[dead_letter]\nplugin = asking\n" VERIFY, NULL), 0);
+    assert_true(is_told_of_identities());
+    assert_true(rig.pipeline->dead_letter->asks_ends);
+    finish();
+    assert_int_equal(system("rm -r queue"), 0);
+}
+
 static void use(const char *variables)
 {
     struct environment *environment;
@@ -836,6 +892,8 @@ int main(void)
         CASE(its_time_changes),
         CASE(its_source_is_told_whether_sinks_are_durable),
         CASE(a_sink_that_does_not_open_is_not_told),
+        CASE(its_source_is_told_whether_sinks_ask_who_records_are),
+        CASE(a_source_that_comes_is_told_at_once),
         CASE(another_environment_is_another_file),
         CASE(a_secret_of_a_plugin_that_goes_is_none_the_less_one),
     };

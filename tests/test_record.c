@@ -142,6 +142,129 @@ static void a_letter_shares_the_bytes(void **state)
     record_free(&pipeline.records, root);
 }
 
+/* ------------------------------------------------------------------------------------------------------- identities */
+
+/* Of a part the origin is that of its root; of a letter the topic, too. */
+static void an_identity_is_a_copy(void **state)
+{
+    char origin[] = "a\0spool";
+    struct fms_record draft = draft_of("payload");
+    struct fms_identity identity = {.kind = FMS_NUMBERED, .origin = {origin, 7}, .sequence = 7, .skipped = 3};
+    struct record *root, *part, *letter;
+
+    (void)state;
+    draft.identity = &identity;
+    root = record_new_known(&pipeline.records, &draft, NULL, &identity);
+    origin[0] = '!';
+    assert_bytes(root->public.identity->origin, "a\0spool", 7);
+    assert_int_equal(root->public.identity->sequence, 7);
+    assert_int_equal(root->public.identity->skipped, 3);
+    assert_bytes(root->public.payload, "payload", 7);
+    assert_ptr_equal(&record_known(root)->identity, root->public.identity);
+    identity = *root->public.identity;
+    identity.part = 2;
+    part = record_new_known(&pipeline.records, &draft, NULL, &identity);
+    letter = record_new_known(&pipeline.records, &root->public, root, &identity);
+    assert_ptr_equal(part->public.identity->origin.data, root->public.identity->origin.data);
+    assert_ptr_equal(letter->public.identity->origin.data, root->public.identity->origin.data);
+    assert_ptr_not_equal(letter->public.identity, root->public.identity);
+    assert_int_equal(letter->public.identity->part, 2);
+    assert_bytes(part->public.payload, "payload", 7);
+    record_free(&pipeline.records, letter);
+    record_free(&pipeline.records, part);
+    record_free(&pipeline.records, root);
+}
+
+/* Whatever a draft says. */
+static void who_is_given_no_identity_has_none(void **state)
+{
+    struct fms_record draft = draft_of("payload");
+    struct record *record;
+
+    (void)state;
+    draft.identity = (const struct fms_identity *)1;
+    record = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL), NULL);
+    assert_null(record->public.identity);
+    assert_null(record_known(record));
+    record_free(&pipeline.records, record);
+}
+
+/* At each size, around those of the classes, and beyond them; what lies before it is not touched. */
+static void an_identity_is_charged_and_aligned(void **state)
+{
+    char origin[FMS_ORIGIN_MOST];
+    struct fms_identity identity = {.kind = FMS_RESENT, .origin = {origin, sizeof origin}};
+
+    (void)state;
+    memset(origin, 'o', sizeof origin);
+    for (size_t size = 1; size < 100000; size += size % 7 == 0 ? 1 + size / 9 : 1) {
+        struct fms_record draft = draft_of_size(size);
+        size_t charge = record_charge_known(&pipeline.records, &draft, NULL, &identity);
+        struct record *record = record_new_known(&pipeline.records, &draft, NULL, &identity);
+        const char *payload = record->public.payload.data;
+
+        assert_int_equal(record->charge, charge);
+        assert_true(charge >= record_charge(&pipeline.records, &draft, NULL));
+        assert_int_equal((uintptr_t)record->public.identity % _Alignof(struct known), 0);
+        assert_true(payload + size + 1 <= (const char *)record->public.identity);
+        assert_bytes(record->public.identity->origin, origin, sizeof origin);
+        assert_true((const char *)record->public.identity->origin.data + sizeof origin < (const char *)record + charge);
+        assert_true(payload[size] == '\0' && payload[0] == 'x' && payload[size - 1] == 'x');
+        record_free(&pipeline.records, record);
+    }
+}
+
+static void a_malformed_identity_is_named(void **state)
+{
+    char origin[FMS_ORIGIN_MOST + 1];
+    const struct {
+        struct fms_identity identity;
+        const char *fault;
+    } cases[] = {
+        {{.kind = FMS_NUMBERED, .origin = {"\0", 1}, .sequence = 5, .skipped = 5}, NULL},
+        {{.kind = FMS_RESENT, .origin = {origin, FMS_ORIGIN_MOST}, .may_repeat = true}, NULL},
+        {{.origin = {"o", 1}}, "neither FMS_NUMBERED nor FMS_RESENT"},
+        {{.kind = 3, .origin = {"o", 1}}, "neither FMS_NUMBERED nor FMS_RESENT"},
+        {{.kind = FMS_NUMBERED}, "no origin of 1 to 255 bytes"},
+        {{.kind = FMS_NUMBERED, .origin = {NULL, 1}}, "no origin of 1 to 255 bytes"},
+        {{.kind = FMS_NUMBERED, .origin = {"", 0}}, "no origin of 1 to 255 bytes"},
+        {{.kind = FMS_NUMBERED, .origin = {origin, sizeof origin}}, "no origin of 1 to 255 bytes"},
+        {{.kind = FMS_NUMBERED, .origin = {"o", 1}, .sequence = 5, .skipped = 6}, "skips more numbers"},
+        {{.kind = FMS_NUMBERED, .origin = {"o", 1}, .is_end = true}, "is_end or part"},
+        {{.kind = FMS_NUMBERED, .origin = {"o", 1}, .part = FMS_PART_LETTER}, "is_end or part"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *fault = record_identity_fault(&cases[i].identity);
+
+        if (cases[i].fault == NULL)
+            assert_null(fault);
+        else
+            assert_true(fault != NULL && strstr(fault, cases[i].fault) != NULL);
+    }
+}
+
+/* In a layout with a cache and without one. */
+static void a_slot_that_came_later_is_not_there(void **state)
+{
+    struct fms_record draft = draft_of("payload");
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct record *record;
+
+        set_sinks(3);
+        record = record_new(&pipeline.records, &draft, record_charge(&pipeline.records, &draft, NULL), NULL);
+        set_sinks(20);
+        for (size_t slot = 0; slot < 20; slot++)
+            assert_int_equal(record_has_slot(record, offsetof(struct record, slots) + slot * sizeof(struct slot)),
+                             slot < 3);
+        record_free(&pipeline.records, record);
+        add_path("a.b");
+    }
+}
+
 /* As the host calls it: knowing nothing of what it is given. */
 static __attribute__((noinline)) struct record *made(const struct fms_record *public)
 {
@@ -445,6 +568,11 @@ int main(void)
         CASE(everything_is_copied),
         CASE(absent_is_not_empty),
         CASE(a_letter_shares_the_bytes),
+        CASE(an_identity_is_a_copy),
+        CASE(who_is_given_no_identity_has_none),
+        CASE(an_identity_is_charged_and_aligned),
+        CASE(a_malformed_identity_is_named),
+        CASE(a_slot_that_came_later_is_not_there),
         CASE(a_draft_is_told_from_a_record),
         CASE(a_draft_that_looks_like_a_record),
         CASE(everything_is_aligned),

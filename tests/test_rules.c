@@ -216,6 +216,12 @@ static int write_and_name_a_path(void *instance, const struct fms_record *const 
     return deliver_all(instance, records, count);
 }
 
+static int write_and_identify(void *instance, const struct fms_record *const *records, size_t count)
+{
+    fms_identify(((struct habit *)instance)->host, false);
+    return deliver_all(instance, records, count);
+}
+
 static int write_and_guess_a_path(void *instance, const struct fms_record *const *records, size_t count)
 {
     struct fms_json value;
@@ -297,6 +303,13 @@ static int write_and_enter(void *instance, const struct fms_record *const *recor
 }
 
 /* ------------------------------------------------------------------------------------------------------- transforms */
+
+static enum fms_verdict identify_as_a_transform(void *instance, const struct fms_record *record)
+{
+    (void)record;
+    fms_identify(((struct habit *)instance)->host, true);
+    return FMS_PASS;
+}
 
 static enum fms_verdict child_of_null(void *instance, const struct fms_record *record)
 {
@@ -416,6 +429,31 @@ static int emit_malformed(void *instance, size_t credit, struct fms_wait *wait)
     bad.headers = &header;
     bad.header_count = 1;
     fms_emit(((struct habit *)instance)->host, &bad);
+    return FMS_END;
+}
+
+/* The part is the host's. */
+static const struct fms_identity misnamed = {.kind = FMS_NUMBERED, .origin = {"o", 1}, .sequence = 1, .part = 1};
+
+static int emit_misnamed(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct fms_record bad = draft;
+
+    (void)credit;
+    (void)wait;
+    bad.identity = &misnamed;
+    fms_emit(((struct habit *)instance)->host, &bad);
+    return FMS_END;
+}
+
+static int emit_rejected_and_misnamed(void *instance, size_t credit, struct fms_wait *wait)
+{
+    struct fms_record bad = draft;
+
+    (void)credit;
+    (void)wait;
+    bad.identity = &misnamed;
+    fms_emit_rejected(((struct habit *)instance)->host, &bad, "odd");
     return FMS_END;
 }
 
@@ -581,6 +619,10 @@ static const struct row rows[] = {
      "fms_renew was called for pasword, which is not in the option table"},
     {"names a path late", SINK(write_and_name_a_path), "called fms_json_path after open",
      "fms_json_path was called after open"},
+    {"asks late who records are", SINK(write_and_identify), "called fms_identify after check",
+     "fms_identify was called after check"},
+    {"asks who records are as a transform", TRANSFORM(identify_as_a_transform),
+     "called fms_identify, which is not for this role", "fms_identify was called by a stage for which it is not"},
     {"guesses a path", SINK(write_and_guess_a_path), "called fms_json_get with 7, which fms_json_path has not given",
      "with a path that fms_json_path has not given"},
     {"looks at what it has settled",
@@ -632,6 +674,12 @@ static const struct row rows[] = {
      "another record was emitted after fms_emit had said -EAGAIN"},
     {"emits what is malformed", SOURCE(emit_malformed), "emitted a malformed record",
      "fms_emit was called with a malformed draft"},
+    {"emits what has a malformed identity", SOURCE(emit_misnamed),
+     "emitted a malformed record: its identity has is_end or part set, which are the host's",
+     "the identity of an emitted record has is_end or part set"},
+    {"rejects what has a malformed identity", SOURCE(emit_rejected_and_misnamed),
+     "emitted a malformed record: its identity has is_end or part set, which are the host's",
+     "the identity of an emitted record has is_end or part set"},
     {"emits from a thread", SOURCE(emit_elsewhere), "called fms_emit from a thread that is not the lane",
      "fms_emit was called by a thread that is not the lane"},
     {"emits after its end", SETTLED(settled_and_emit), "emitted a record after source_poll had returned FMS_END",
@@ -699,9 +747,11 @@ static void add_stage(enum fms_role role, const char *name, struct fms_plugin ta
 
     plugins[i] = (struct plugin){.table = table};
     plugins[i].table.name = name;
+    plugins[i].table.record_size = sizeof(struct fms_record);
     *stage = (struct stage){
         .pipeline = &pipeline, .plugin = &plugins[i], .name = (char *)(uintptr_t)name, .instance = &habits[i]};
     stage->wait = (struct fms_wait){-1, 0, FMS_NEVER};
+    stage->asks_who = role == FMS_SINK;
     pipeline_add(&pipeline, stage, role);
     pipeline_layout(&pipeline);
     host_fill(stage, role);
@@ -795,10 +845,12 @@ static void is_named_by_the_fake_host(void **state)
     table = row->table;
     table.abi = FMS_ABI;
     table.size = sizeof table;
+    table.record_size = sizeof(struct fms_record);
     table.name = table.version = table.summary = "broken";
     table.instance_size = sizeof(struct habit);
     table.open = habit_open;
     f = fake_open_table(&table, row->role, "");
+    fake_host(f)->identities = true;
     fake_hold(f, 10 * FMS_MS);
     drive(f);
     fake_on_failure(catch_report);

@@ -1,4 +1,4 @@
-/* demanding - built with a newer header of the same ABI, whose host offers more than ours. */
+/* demanding - built with a newer header of the same ABI, whose host offers more than ours, or whose records hold more. */
 #include <fms_plugin.h>
 
 static enum fms_verdict demanding_transform(void *instance, const struct fms_record *record)
@@ -19,6 +19,7 @@ const struct fms_plugin *FMS_ENTRY(FMS_ABI)(void)
         .summary = "Wants more",
         .transform = demanding_transform,
         .host_size = sizeof(struct fms_host) + HOST_MORE,
+        .record_size = sizeof(struct fms_record) + RECORD_MORE,
     };
 
     return &plugin;
