@@ -21,7 +21,7 @@
 #define MAGIC_SIZE  3u
 #define VERSION     1
 #define VARINT_MOST 10u
-#define NUMBER_MOST (UINT64_MAX / 4) /* that another one follows, and that sums do not overflow */
+#define NUMBER_MOST UINT64_C(1000000000000000000) /* of a record: no journal comes so far */
 
 enum { HEAD_LAST = 1 };
 enum { TELL_KIND = 3, TELL_IDLE = 4, TELL_GONE = 8, TELL_UNSURE = 16, TELL_MANY = 32, TELL_ALL = 63 };
