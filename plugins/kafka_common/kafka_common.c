@@ -70,7 +70,7 @@ static const struct {
     {"request.required.acks", "0", FOR_PRODUCER, "no broker would confirm a record: use all, or 1"},
     {"delivery.report.only.error", NULL, FOR_PRODUCER, "records are settled by their delivery reports"},
     {"enable.gapless.guarantee", NULL, FOR_PRODUCER, "goes with kafka.enable.idempotence, which decides it"},
-    {"transactional.id", NULL, FOR_PRODUCER, "kafka_sink uses no transactions"},
+    {"transactional.id", NULL, FOR_PRODUCER, "use the option transactional_id"},
     {"group.id", NULL, FOR_CONSUMER, "use the option group"},
     {"auto.offset.reset", NULL, FOR_CONSUMER, "use the option start"},
     {"enable.auto.commit", NULL, FOR_CONSUMER, "only what is settled is committed: see commit_interval"},
@@ -836,6 +836,24 @@ void kafka_release(struct kafka *kafka)
         close(kafka->event_fd);
 }
 
+static void kafka_tell_fault(const struct kafka *kafka, const struct fault *fault)
+{
+    if (fault->option != NULL)
+        fms_fail_option(kafka->host, fault->option, -EINVAL, "%s", fault->reason);
+    else
+        fms_fail(kafka->host, -EINVAL, "librdkafka can't be started: %s; see brokers and kafka.*", fault->reason);
+}
+
+rd_kafka_t *kafka_make(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf)
+{
+    struct fault fault;
+    rd_kafka_t *rk = client_make(kafka, kafka->copies, type, conf, &fault);
+
+    if (rk == NULL)
+        kafka_tell_fault(kafka, &fault);
+    return rk;
+}
+
 int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf)
 {
     bool is_first = kafka->files == 0 && kafka_has_tls(conf);
@@ -851,12 +869,8 @@ int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf
         rd_kafka_conf_destroy(conf);
         return fms_fail_option(kafka->host, fault.option, -EINVAL, "%s", fault.reason);
     }
-    kafka->rk = client_make(kafka, kafka->copies, type, conf, &fault);
-    if (kafka->rk != NULL)
-        return 0;
-    if (fault.option != NULL)
-        return fms_fail_option(kafka->host, fault.option, -EINVAL, "%s", fault.reason);
-    return fms_fail(kafka->host, -EINVAL, "librdkafka can't be started: %s; see brokers and kafka.*", fault.reason);
+    kafka->rk = kafka_make(kafka, type, conf);
+    return kafka->rk != NULL ? 0 : -EINVAL;
 }
 
 static void ending_forget(const struct ending *ending)

@@ -97,6 +97,9 @@ void kafka_release(struct kafka *kafka);
 /* Makes the client; the first one reads the files of certificates and keys. Takes `conf`. 0 or -errno, logged. [control], [lane] */
 int kafka_start(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf);
 
+/* Makes another client beside it, with the same files, which the caller destroys. Takes `conf`. NULL, logged. [lane] */
+rd_kafka_t *kafka_make(struct kafka *kafka, rd_kafka_type_t type, rd_kafka_conf_t *conf);
+
 /* Destroys it; flags as for rd_kafka_destroy_flags. No message, topic or queue of it may be left. Where librdkafka does not come to
  * an end within 3 s, its threads are left behind, with a warning. [control], [lane] */
 void kafka_stop(struct kafka *kafka, int flags);
