@@ -247,6 +247,59 @@ static inline void cluster_trim(struct cluster *cluster, const char *topic, int 
     rd_kafka_topic_partition_list_destroy(list);
 }
 
+/* Whether a broker has heard that a property of a topic has that value. */
+static inline bool cluster_has_property(struct cluster *cluster, const char *topic, const char *name, const char *value)
+{
+    rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(cluster->rk);
+    const rd_kafka_ConfigResource_t **results;
+    const rd_kafka_ConfigEntry_t **entries;
+    rd_kafka_event_t *event;
+    size_t count;
+    bool has;
+
+    rd_kafka_ConfigResource_set_config(resource, name, "");
+    rd_kafka_DescribeConfigs(cluster->rk, &resource, 1, NULL, queue);
+    event = rd_kafka_queue_poll(queue, 20000);
+    assert_non_null(event);
+    assert_int_equal(rd_kafka_event_error(event), 0);
+    results = rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event), &count);
+    entries = rd_kafka_ConfigResource_configs(results[0], &count);
+    has = count == 1 && strcmp(rd_kafka_ConfigEntry_value(entries[0]), value) == 0;
+    rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_ConfigResource_destroy(resource);
+    return has;
+}
+
+/* Sets properties of a topic: name, value, ..., NULL. */
+static inline void cluster_configure(struct cluster *cluster, const char *topic, ...)
+{
+    rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(cluster->rk);
+    int64_t until = fake_realclock() + FAKE_PATIENCE;
+    const char *name, *last = NULL, *value = NULL;
+    rd_kafka_event_t *event;
+    va_list properties;
+
+    va_start(properties, topic);
+    while ((name = va_arg(properties, const char *)) != NULL) {
+        last = name;
+        value = va_arg(properties, const char *);
+        rd_kafka_ConfigResource_set_config(resource, name, value);
+    }
+    va_end(properties);
+    rd_kafka_AlterConfigs(cluster->rk, &resource, 1, NULL, queue);
+    event = rd_kafka_queue_poll(queue, 20000);
+    assert_non_null(event);
+    assert_int_equal(rd_kafka_event_error(event), 0);
+    rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_ConfigResource_destroy(resource);
+    while (!cluster_has_property(cluster, topic, last, value))
+        assert_true(fake_realclock() < until);
+}
+
 /* A record at the end of a partition. NULL: absent. */
 static inline void cluster_produce_record(struct cluster *cluster, const char *topic, int partition, const char *key,
                                           const char *payload, rd_kafka_headers_t *headers, int64_t milliseconds)

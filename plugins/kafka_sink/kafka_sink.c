@@ -47,6 +47,17 @@ static const struct fms_option kafka_sink_options[] = {
                      "${json:timestamp}"),
     FMS_OPT_INTEGER(struct kafka_sink, topics_max, "5000", 1, 100000,
                     "where the topic depends on the record: topics in use at once, and topics created in one run"),
+    {"transactional_id", FMS_STRING, FMS_FIELD(struct kafka_sink, transactional_id, const char *), NULL, 0, 0, NULL,
+     "records are written in transactions of this name, which no other process may have: those that are known to be "
+     "written are written once",
+     "Kafka transactional id", 0},
+    {"commit_interval", FMS_DURATION, FMS_FIELD(struct kafka_sink, commit_interval, int64_t), "50ms", FMS_MS,
+     10 * FMS_SECOND, NULL, "with transactional_id: a transaction is committed at most so often", NULL, 0},
+    {"journal", FMS_STRING, FMS_FIELD(struct kafka_sink, journal, const char *), NULL, 0, 0, NULL,
+     "with transactional_id: topic in which it is remembered what was written; by default its name with -journal",
+     "Kafka topic of a journal", 0},
+    {"journal_entries", FMS_INTEGER, FMS_FIELD(struct kafka_sink, journal_entries, int64_t), "200000", 100, 10000000,
+     NULL, "with transactional_id: origins of records that are remembered, and records in parts", NULL, 0},
     KAFKA_OPTIONS(struct kafka_sink),
     FMS_OPT_END,
 };
@@ -58,19 +69,32 @@ static const struct fms_metric kafka_sink_counters[] = {
     [COUNTER_REDUCED] = {"letters_reduced",
                          "dead letters sent without payload, or more, for their topic takes no more"},
     [COUNTER_UNTIMELY] = {"untimely", "messages whose time by `timestamp` was none, sent with another"},
+    [COUNTER_TRANSACTIONS] = {"transactions", "transactions that were committed"},
+    [COUNTER_ABORTED] = {"transactions_aborted",
+                         "transactions that ended otherwise, with what was in them offered again"},
+    [COUNTER_SUPPRESSED] = {"repetitions", "records that were written before, and not again"},
+    [COUNTER_UNSURE] = {"unsure",
+                        "records of which it is not known any more whether they were written before; they were "
+                        "written"},
     {NULL, NULL},
 };
 
 static const struct fms_metric kafka_sink_gauges[] = {
     KAFKA_GAUGE_TABLE(""),
     KAFKA_PRODUCER_GAUGE_TABLE,
+    [GAUGE_JOURNAL_ENTRIES] = {"journal_entries", "origins of records that the journal knows, and records in parts"},
+    [GAUGE_JOURNAL_BYTES] = {"journal_bytes", "bytes of memory that they take"},
+    {NULL, NULL},
+};
+
+static const struct fms_metric kafka_sink_durations[] = {
+    [DURATION_COMMIT] = {"commit_seconds", "what the commit of a transaction took"},
     {NULL, NULL},
 };
 
 /* ------------------------------------------------------------------------------------------------------------ fates */
 
-/* A record's fate is decided: the next new producer, if one is needed, need not wait. */
-static void note_progress(struct kafka_sink *self)
+void kafka_sink_note_progress(struct kafka_sink *self)
 {
     self->restarts = 0;
     self->restart_at = 0;
@@ -114,7 +138,7 @@ static void settle_retry(struct kafka_sink *self, const struct fms_record *recor
 static void settle_rejected(struct kafka_sink *self, const struct fms_record *record, const char *topic,
                             const char *why)
 {
-    note_progress(self);
+    kafka_sink_note_progress(self);
     fms_reject(self->kafka.host, record, "topic %s: %s", topic, why);
 }
 
@@ -223,7 +247,7 @@ static void settle_guilty(struct kafka_sink *self, const struct refused *refused
 {
     struct topic *topic = refused->topic;
 
-    note_progress(self);
+    kafka_sink_note_progress(self);
     topic->is_wary = topic->is_wary || (self->producer.is_compressed && is_size_refusal(refused->error));
     if (is_size_refusal(refused->error) && !self->producer.is_compressed)
         topic_teach(&self->topics, topic, (int64_t)refused->bytes - 1);
@@ -237,7 +261,7 @@ static void divide_batch(struct kafka_sink *self, const struct refused *refused,
 {
     int64_t parts = (int64_t)count / COUNT_PARTS, part = (int64_t)bytes / BYTE_PARTS;
 
-    note_progress(self);
+    kafka_sink_note_progress(self);
     if (is_size_refusal(refused->error))
         topic_teach_batch(refused->topic, part > 1 ? part : 1);
     else if (self->batch_count == 0 || self->batch_count > parts)
@@ -320,7 +344,9 @@ static void settle_delivered(struct kafka_sink *self, const rd_kafka_message_t *
     if (letter != LETTER_WHOLE)
         tell_reduced(self, record, rd_kafka_topic_name(message->rkt), letter);
     kafka_reached(&self->kafka);
-    note_progress(self);
+    if (self->transactions != NULL)
+        return; /* until the commit */
+    kafka_sink_note_progress(self);
     fms_delivered(self->kafka.host, record);
 }
 
@@ -371,6 +397,8 @@ static void reported(rd_kafka_t *rk, const rd_kafka_message_t *message, void *op
 
     (void)rk;
     self->unsettled--;
+    if (self->transactions != NULL && transactions_reported(self, message))
+        return;
     if (self->is_closing)
         return;
     if (self->waiting_count > 0)
@@ -381,6 +409,10 @@ static void reported(rd_kafka_t *rk, const rd_kafka_message_t *message, void *op
         clear_suspect(self);
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && !is_confirmed(self, message))
         self->is_doubted = true;
+    if (self->transactions != NULL && (message->err != RD_KAFKA_RESP_ERR_NO_ERROR || self->is_doubted)) {
+        kafka_sink_give_up(self);
+        transactions_drop(self, record, message->err);
+    }
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && self->is_doubted)
         settle_retry(self, record, rd_kafka_topic_name(message->rkt),
                      "a batch was refused and one behind it taken: all from there on is offered again");
@@ -392,11 +424,37 @@ static void reported(rd_kafka_t *rk, const rd_kafka_message_t *message, void *op
         settle_failed(self, message, record, letter);
 }
 
+/* One event of the producer's queue: how many reports. */
+static int take_event(struct kafka_sink *self, rd_kafka_event_t *event)
+{
+    const rd_kafka_message_t *message;
+    int count = 0;
+
+    for (; (message = rd_kafka_event_message_next(event)) != NULL; count++)
+        reported(self->kafka.rk, message, self);
+    rd_kafka_event_destroy(event);
+    return count;
+}
+
+/* With transactions reports are events, for their thread flushes, which would call back there otherwise. */
+int kafka_sink_fetch_reports(struct kafka_sink *self)
+{
+    rd_kafka_event_t *event;
+    int count = 0, more;
+
+    kafka_awake(&self->kafka);
+    while (self->reports == NULL && (more = rd_kafka_poll(self->kafka.rk, 0)) > 0)
+        count += more;
+    while (self->reports != NULL && (event = rd_kafka_queue_poll(self->reports, 0)) != NULL)
+        count += take_event(self, event);
+    return count;
+}
+
 /* --------------------------------------------------------------------------------------------------------- producer */
 
 static const struct kafka_setting no_settings[] = {{NULL, NULL}};
 
-static bool is_configured(const struct kafka_sink *self, const char *property)
+bool kafka_sink_is_configured(const struct kafka_sink *self, const char *property)
 {
     for (size_t i = 0; i < self->kafka.properties.count; i++) {
         if (strcmp(self->kafka.properties.items[i].name, property) == 0)
@@ -428,6 +486,7 @@ static struct producer producer_of(const rd_kafka_conf_t *conf)
         .batch_bytes = kafka_conf_number(conf, "batch.size"),
         .message_bytes = kafka_conf_number(conf, "message.max.bytes"),
         .are_single = kafka_conf_is(conf, "batch.num.messages", "1"),
+        .queue_most = kafka_conf_number(conf, "queue.buffering.max.messages"),
         .is_compressed = !kafka_conf_is(conf, "compression.codec", "none"),
         .is_creating = kafka_conf_is(conf, "allow.auto.create.topics", "true"),
         .is_idempotent = kafka_conf_is(conf, "enable.idempotence", "true"),
@@ -444,29 +503,33 @@ static bool may_brokers_create(const struct kafka_sink *self)
 
 static bool must_let_brokers_create(const struct kafka_sink *self)
 {
-    return may_brokers_create(self) && !self->producer.is_creating && !is_configured(self, "allow.auto.create.topics");
+    return may_brokers_create(self) && !self->producer.is_creating &&
+           !kafka_sink_is_configured(self, "allow.auto.create.topics");
 }
 
 static rd_kafka_conf_t *producer_conf(struct kafka_sink *self)
 {
     rd_kafka_conf_t *conf = kafka_conf(&self->kafka, self->kafka.host, RD_KAFKA_PRODUCER, no_settings);
 
-    if (kafka_conf_is(conf, "enable.idempotence", "true"))
+    if (self->transactions != NULL)
+        transactions_configure(self, conf); /* where one message fails, its transaction does */
+    else if (kafka_conf_is(conf, "enable.idempotence", "true"))
         rd_kafka_conf_set(conf, "enable.gapless.guarantee", "true", NULL, 0);
-    if (!is_configured(self, "allow.auto.create.topics"))
+    if (!kafka_sink_is_configured(self, "allow.auto.create.topics"))
         rd_kafka_conf_set(conf, "allow.auto.create.topics", may_brokers_create(self) ? "true" : "false", NULL, 0);
-    if (self->fixed_topic == NULL && !is_configured(self, "topic.metadata.propagation.max.ms"))
+    if (self->fixed_topic == NULL && !kafka_sink_is_configured(self, "topic.metadata.propagation.max.ms"))
         rd_kafka_conf_set(conf, "topic.metadata.propagation.max.ms", "1000", NULL,
                           0); /* it is asked when all else is known */
     configure_batches(self, conf);
-    rd_kafka_conf_set_dr_msg_cb(conf, reported);
+    if (self->transactions == NULL)
+        rd_kafka_conf_set_dr_msg_cb(conf, reported);
     return conf;
 }
 
 static int producer_start(struct kafka_sink *self)
 {
-    rd_kafka_queue_t *queue;
     rd_kafka_conf_t *conf = producer_conf(self);
+    rd_kafka_queue_t *queue;
     int error;
 
     self->producer = producer_of(conf);
@@ -475,20 +538,26 @@ static int producer_start(struct kafka_sink *self)
         return error;
     queue = rd_kafka_queue_get_main(self->kafka.rk);
     kafka_watch(&self->kafka, queue);
-    rd_kafka_queue_destroy(queue);
+    if (self->transactions != NULL)
+        self->reports = queue;
+    else
+        rd_kafka_queue_destroy(queue);
     topics_start(&self->topics);
     self->is_alone = false;
     self->is_doubted = false;
     self->may_wait_no_longer = self->waiting_count > 0;
     if (self->must_create)
         kafka_create(&self->kafka, (const char *const *)&self->fixed_topic, 1);
-    return 0;
+    return self->transactions != NULL ? transactions_start(self) : 0;
 }
 
 static void producer_stop(struct kafka_sink *self)
 {
     rd_kafka_purge(self->kafka.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
     topics_stop(&self->topics);
+    if (self->reports != NULL)
+        rd_kafka_queue_destroy(self->reports);
+    self->reports = NULL;
     kafka_stop(&self->kafka, 0);
 }
 
@@ -513,7 +582,7 @@ static int producer_replace(struct kafka_sink *self)
 /* Waits until nothing is under way; but not for ever, for others wait as well. */
 static int producer_renew(struct kafka_sink *self, struct fms_wait *wait)
 {
-    if (self->unsettled > 0) {
+    if (self->unsettled > 0 || (self->transactions != NULL && !transactions_let_go(self))) {
         if (fms_now(self->kafka.host) >= self->replace_until)
             kafka_sink_give_up(self);
         if (wait->deadline > self->replace_until)
@@ -557,18 +626,24 @@ static int producer_wind_up(struct kafka_sink *self, struct fms_wait *wait)
         if (now - self->broken_at > FLIGHT_PATIENCE)
             flags |= RD_KAFKA_PURGE_F_INFLIGHT;
         rd_kafka_purge(self->kafka.rk, flags);
-        rd_kafka_poll(self->kafka.rk, 0);
+        kafka_sink_fetch_reports(self);
     }
     if (self->unsettled > 0) {
         wait->deadline = now + PURGE_INTERVAL;
         return 0;
     }
     judge_refused(self);
+    if (self->transactions != NULL && !transactions_return(self)) {
+        wait->deadline = now + PURGE_INTERVAL;
+        return 0;
+    }
     if (now < self->restart_at) {
         if (wait->deadline > self->restart_at)
             wait->deadline = self->restart_at;
         return 0;
     }
+    if (self->transactions != NULL)
+        transactions_let_go(self);
     fms_wake(self->kafka.host);
     return producer_replace(self);
 }
@@ -670,6 +745,14 @@ static rd_kafka_resp_err_t judge_full(const struct kafka_sink *self, rd_kafka_re
     return RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
 }
 
+/* librdkafka has the record. */
+static inline void note_taken(struct kafka_sink *self, const struct fms_record *record)
+{
+    self->unsettled++;
+    if (self->transactions != NULL)
+        transactions_took(self, record);
+}
+
 /* Whether the record was taken. Of a dead letter that is too large, less is sent. */
 static bool produce(struct kafka_sink *self, const struct fms_record *record, struct topic *topic, enum letter letter)
 {
@@ -685,7 +768,7 @@ static bool produce(struct kafka_sink *self, const struct fms_record *record, st
                     ? hand_over(self, &message)
                     : hand_over_with_care(self, &message, why, sizeof why);
         if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
-            self->unsettled++;
+            note_taken(self, record);
             return true;
         }
         error = judge_full(self, error, why, sizeof why);
@@ -707,7 +790,7 @@ static bool produce_at_once(struct kafka_sink *self, const struct fms_record *re
     if (!message_is_fine(topic, key, record->payload) ||
         !produce_plain(topic->handle, key, record->payload, (void *)(uintptr_t)record))
         return false;
-    self->unsettled++;
+    note_taken(self, record);
     return true;
 }
 
@@ -791,10 +874,16 @@ static bool write_one(struct kafka_sink *self, const struct fms_record *record)
            (topic->state == TOPIC_ASKED && wait_for(self, record, topic, LETTER_WHOLE));
 }
 
-static bool may_write(const struct kafka_sink *self)
+static bool may_write(struct kafka_sink *self)
 {
     return !self->is_broken && !self->must_create && !self->must_learn && !self->must_replace && !self->is_alone &&
-           (!self->may_be_new || self->unsettled == 0);
+           (!self->may_be_new || self->unsettled == 0) && (self->transactions == NULL || transactions_may_write(self));
+}
+
+/* There is nothing to be written of it, for it was before; it is settled with the others. */
+static inline bool is_known(struct kafka_sink *self, const struct fms_record *record)
+{
+    return self->transactions != NULL && transactions_knows(self, record);
 }
 
 /* Whether one of those that wait can do so no longer. */
@@ -806,8 +895,9 @@ static bool write_waiting_one(struct kafka_sink *self, const struct waiting *wai
         settle_rejected(self, waiting->record, topic->name, topic->refusal);
         return true;
     }
-    return topic->state != TOPIC_ASKED && topic->pass != self->pass && may_write(self) &&
-           produce(self, waiting->record, topic, waiting->letter);
+    if (topic->state == TOPIC_ASKED || topic->pass == self->pass || !may_write(self))
+        return false;
+    return is_known(self, waiting->record) || produce(self, waiting->record, topic, waiting->letter);
 }
 
 /* Writes those whose topics have been decided, each after those before it of its topic. */
@@ -836,20 +926,9 @@ static int kafka_sink_write(void *instance, const struct fms_record *const *reco
     size_t n = 0;
 
     self->has_written = true;
-    while (n < count && may_write(self) && write_one(self, records[n]))
+    while (n < count && may_write(self) && (is_known(self, records[n]) || write_one(self, records[n])))
         n++;
     return (int)n;
-}
-
-/* How many. */
-static int fetch_reports(struct kafka_sink *self)
-{
-    int count = 0, more;
-
-    kafka_awake(&self->kafka);
-    while ((more = rd_kafka_poll(self->kafka.rk, 0)) > 0)
-        count += more;
-    return count;
 }
 
 /* The lane was woken for it, and holds up whoever emits meanwhile: not too often. */
@@ -857,7 +936,7 @@ static void look_for_reports(struct kafka_sink *self)
 {
     if (self->reports_at != 0 && fms_now(self->kafka.host) < self->reports_at)
         return;
-    self->reports_at = fetch_reports(self) > 0 && self->kafka.profile == KAFKA_THROUGHPUT
+    self->reports_at = kafka_sink_fetch_reports(self) > 0 && self->kafka.profile == KAFKA_THROUGHPUT
                            ? fms_now(self->kafka.host) + REPORT_INTERVAL
                            : 0;
 }
@@ -871,7 +950,7 @@ static void look_after_writes(struct kafka_sink *self)
     if (++self->writes % WRITES_PER_LOOK != 0)
         return;
     now = fms_now(self->kafka.host);
-    fetch_reports(self);
+    kafka_sink_fetch_reports(self);
     if (now - self->looked_at < REPORT_INTERVAL && self->kafka.profile == KAFKA_THROUGHPUT)
         self->reports_at = now + REPORT_BACKSTOP;
     self->looked_at = now;
@@ -938,6 +1017,8 @@ static int kafka_sink_poll(void *instance, struct fms_wait *wait)
 {
     struct kafka_sink *self = instance;
 
+    if (self->kafka.rk == NULL)
+        return 0; /* fenced */
     if (self->has_written)
         look_after_writes(self);
     else
@@ -958,8 +1039,14 @@ static int kafka_sink_poll(void *instance, struct fms_wait *wait)
         self->must_learn = false; /* a producer that may do nothing learns nothing: records show why */
         kafka_sink_give_up(self);
     }
+    if (self->transactions != NULL)
+        transactions_poll(self, wait);
     if (self->is_broken)
         return producer_wind_up(self, wait);
+    if (self->transactions != NULL && transactions_is_fenced(self)) {
+        producer_stop(self);
+        return 0;
+    }
     return self->must_replace ? producer_renew(self, wait) : 0;
 }
 
@@ -999,6 +1086,36 @@ static int check_letter_topic(const struct kafka_sink *self, const struct fms_ho
         (const char *)text.data);
 }
 
+static bool is_idempotent(struct kafka_sink *self, const struct fms_host *host)
+{
+    rd_kafka_conf_t *conf = kafka_conf(&self->kafka, host, RD_KAFKA_PRODUCER, no_settings);
+    bool is = kafka_conf_is(conf, "enable.idempotence", "true") && kafka_conf_is(conf, "acks", "-1");
+
+    rd_kafka_conf_destroy(conf);
+    return is;
+}
+
+/* What transactions need. */
+static int check_transactions(struct kafka_sink *self, const struct fms_host *host)
+{
+    const char *option = self->journal != NULL ? "journal" : "transactional_id", *reason;
+    char topic[TOPIC_NAME_MOST + 2];
+
+    if (self->transactional_id == NULL)
+        return 0;
+    fms_identify(host, true);
+    snprintf(topic, sizeof topic, self->journal != NULL ? "%s" : "%s-journal",
+             self->journal != NULL ? self->journal : self->transactional_id);
+    reason = self->transactional_id[0] == '\0' ? "is empty" : topic_error(fms_text(topic));
+    if (reason != NULL)
+        return fms_fail_option(host, option, -EINVAL, "the journal's topic \"%s\" %s%s", topic, reason,
+                               self->journal == NULL ? "; set journal, the name of a topic" : "");
+    if (!is_idempotent(self, host))
+        return fms_fail_option(host, "transactional_id", -EINVAL,
+                               "needs the idempotent producer: leave out kafka.enable.idempotence and kafka.acks");
+    return 0;
+}
+
 static int kafka_sink_check(void *instance, const struct fms_host *host)
 {
     struct kafka_sink *self = instance;
@@ -1008,7 +1125,7 @@ static int kafka_sink_check(void *instance, const struct fms_host *host)
 
     if (reason != NULL)
         error = fms_fail_option(host, "topic", -EINVAL, "\"%s\" %s", topic, reason);
-    if (check_letter_topic(self, host) != 0)
+    if (check_letter_topic(self, host) != 0 || check_transactions(self, host) != 0)
         error = -EINVAL;
     if (find_time(self, host) < 0)
         error = fms_fail_option(host, "timestamp", -EINVAL,
@@ -1095,6 +1212,7 @@ static int open_topics(struct kafka_sink *self, const struct fms_host *host)
 
 static void release(struct kafka_sink *self)
 {
+    transactions_close(self);
     topics_close(&self->topics);
     kafka_release(&self->kafka);
     free(self->waiting);
@@ -1112,10 +1230,15 @@ static int kafka_sink_open(void *instance, const struct fms_host *host)
     self->time_from = (enum timestamp)find_time(self, host);
     self->adds_nothing = self->headers.count == 0 && self->time_from == TIMESTAMP_NOW;
     error = open_topics(self, host);
+    if (error == 0 && self->transactional_id != NULL)
+        error = transactions_open(self);
     if (error == 0)
         error = producer_start(self);
-    if (error != 0)
-        release(self);
+    if (error == 0)
+        return 0;
+    if (self->transactions != NULL)
+        transactions_stop(self);
+    release(self);
     return error;
 }
 
@@ -1124,6 +1247,8 @@ static void kafka_sink_close(void *instance)
     struct kafka_sink *self = instance;
 
     self->is_closing = true;
+    if (self->transactions != NULL)
+        transactions_stop(self);
     if (self->kafka.rk != NULL)
         producer_stop(self);
     release(self);
@@ -1131,11 +1256,16 @@ static void kafka_sink_close(void *instance)
 
 static void kafka_sink_measure(void *instance)
 {
-    kafka_measure(&((struct kafka_sink *)instance)->kafka);
+    struct kafka_sink *self = instance;
+
+    kafka_measure(&self->kafka);
+    if (self->transactions != NULL)
+        transactions_measure(self);
 }
 
 FMS_PLUGIN(.name = "kafka_sink", .version = FMS_VERSION, .summary = "Produces records to Kafka",
            .options = kafka_sink_options, .counters = kafka_sink_counters, .gauges = kafka_sink_gauges,
-           .instance_size = sizeof(struct kafka_sink), .check = kafka_sink_check, .probe = kafka_sink_probe,
-           .open = kafka_sink_open, .close = kafka_sink_close, .sink_write = kafka_sink_write,
-           .sink_poll = kafka_sink_poll, .traits = FMS_TRAIT_LINK, .measure = kafka_sink_measure);
+           .durations = kafka_sink_durations, .instance_size = sizeof(struct kafka_sink), .check = kafka_sink_check,
+           .probe = kafka_sink_probe, .open = kafka_sink_open, .close = kafka_sink_close,
+           .sink_write = kafka_sink_write, .sink_poll = kafka_sink_poll, .traits = FMS_TRAIT_LINK,
+           .measure = kafka_sink_measure);

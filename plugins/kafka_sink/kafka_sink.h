@@ -4,6 +4,7 @@
 
 #include "../letter_common/letter.h"
 #include "topics.h"
+#include "transaction.h"
 
 enum timestamp { TIMESTAMP_NOW, TIMESTAMP_RECORD, TIMESTAMP_FIELD };
 
@@ -32,6 +33,7 @@ struct producer {
     int64_t batch_bytes;   /* its largest batch; a record that is larger is one by itself */
     int64_t message_bytes; /* the largest message that it takes */
     bool are_single;       /* all batches are of one record */
+    int64_t queue_most;    /* messages that wait in it at most */
     bool is_compressed;
     bool is_creating; /* brokers may create topics for it */
     bool is_idempotent;
@@ -43,6 +45,8 @@ struct kafka_sink {
     struct fms_pairs headers;
     const struct fms_template *timestamp;
     int64_t topics_max;
+    const char *transactional_id, *journal; /* NULL: none; named after it */
+    int64_t commit_interval, journal_entries;
 
     enum timestamp time_from;
     bool adds_nothing;   /* to a record: neither headers nor a time */
@@ -52,11 +56,13 @@ struct kafka_sink {
     bool must_learn;     /* nor what it takes: what it does not would cost a producer */
     bool may_be_new;     /* it was asked for, and has taken no record yet: the first one goes alone */
     struct topics topics;
+    struct transactions *transactions; /* NULL: without a transactional id */
 
     struct producer producer;
-    int64_t batch_count; /* records in its largest batch, when a refused one is sought; 0: as configured */
-    size_t suspects;     /* that many are sent in such batches */
-    bool is_alone;       /* what is under way is one record that may be too large */
+    rd_kafka_queue_t *reports; /* the producer's main queue, where reports are events; NULL: they are callbacks */
+    int64_t batch_count;       /* records in its largest batch, when a refused one is sought; 0: as configured */
+    size_t suspects;           /* that many are sent in such batches */
+    bool is_alone;             /* what is under way is one record that may be too large */
     bool
         is_doubted; /* one that it has told as delivered was not confirmed: it and what is behind it are offered again */
     bool must_replace; /* as soon as nothing is under way, or at replace_until */
@@ -85,7 +91,19 @@ struct kafka_sink {
     int64_t restart_at; /* no new producer before */
 };
 
-enum { COUNTER_RESTARTS = KAFKA_COUNTERS, COUNTER_REDUCED, COUNTER_UNTIMELY };
+enum {
+    COUNTER_RESTARTS = KAFKA_COUNTERS,
+    COUNTER_REDUCED,
+    COUNTER_UNTIMELY,
+    COUNTER_TRANSACTIONS,
+    COUNTER_ABORTED,
+    COUNTER_SUPPRESSED,
+    COUNTER_UNSURE,
+};
+
+enum { GAUGE_JOURNAL_ENTRIES = KAFKA_PRODUCER_GAUGES, GAUGE_JOURNAL_BYTES };
+
+enum { DURATION_COMMIT };
 
 /* A message on its way to librdkafka. */
 struct message {
@@ -104,6 +122,15 @@ static inline bool is_letter(const struct kafka_sink *self)
 
 /* What is under way comes back, is offered again in order, and meets a new producer. [lane] */
 void kafka_sink_give_up(struct kafka_sink *self);
+
+/* A record's fate is decided: the next new producer, if one is needed, need not wait. */
+void kafka_sink_note_progress(struct kafka_sink *self);
+
+/* Whether the property stands in the pipeline file. */
+bool kafka_sink_is_configured(const struct kafka_sink *self, const char *property);
+
+/* Takes the delivery reports that have come; how many. [lane], and in close */
+int kafka_sink_fetch_reports(struct kafka_sink *self);
 
 bool message_lacks(struct kafka_sink *self, const char *option, const struct fms_record *record, int error,
                    struct fms_bytes *value); /* for message_expand */
