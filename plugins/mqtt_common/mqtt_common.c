@@ -313,7 +313,7 @@ bool mqtt_headers_begin(struct mqtt_headers *headers, const struct mqtt_properti
     if (user_count == 0 && !has_own(own))
         return true;
     if (headers->items == NULL)
-        headers->items = calloc(MQTT_HEADERS_MAX, sizeof *headers->items);
+        headers->items = calloc(MQTT_HEADERS_MAX + MQTT_HEADERS_SPARE, sizeof *headers->items);
     if (headers->items == NULL)
         return false;
     if (names > headers->names_room) {

@@ -149,7 +149,8 @@ int64_t mqtt_rival_met(struct mqtt_rival *rival, const struct mqtt_options *opti
  * with "mqtt.", which no sender can use, nor those that begin with "fms.": a user property that is called so gets "user."
  * before its name on the way in, and loses it on the way out. */
 
-#define MQTT_HEADERS_MAX 1000u /* that a record can have */
+#define MQTT_HEADERS_MAX   1000u /* that a record can have */
+#define MQTT_HEADERS_SPARE 3u    /* and so many more a draft, while it is looked at */
 
 /* MQTT's own properties of a message. What it has not is NULL, -1 or false, as in mqtt_no_properties. */
 struct mqtt_properties {

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../mqtt_common/mqtt_identity.h"
 #include "../mqtt_common/mqtt_link.h"
 #include "letter_text.h"
 
@@ -27,8 +28,8 @@
 #define REFUSALS_ALONE 20 /* or whatever it did */
 #define TOPICS_KNOWN   32 /* of each kind that is remembered */
 
-#define TOPIC_SPARE    1024 /* bytes that a place may have more than it needs */
-#define OWN_PROPERTIES 6    /* that a message can have beside those of its headers */
+#define TOPIC_SPARE    1024                           /* bytes that a place may have more than it needs */
+#define OWN_PROPERTIES (6 + MQTT_IDENTITY_PROPERTIES) /* that a message can have beside those of its headers */
 
 enum place_state { PLACE_DONE, PLACE_WAITING, PLACE_SENT, PLACE_REFUSED };
 
@@ -59,6 +60,7 @@ struct mqtt_sink {
     int64_t window;
     int64_t max_message_size;
     int64_t ack_timeout;
+    bool identity;
     const char *will_topic, *will_payload, *online_payload;
     int64_t will_qos;
     bool will_retain;
@@ -69,6 +71,7 @@ struct mqtt_sink {
     MQTTProperty *properties; /* of the record that is being sent; the link's thread only */
     size_t property_room;
     char shown[LETTER_HEADERS][LETTER_VALUE], left_out[96]; /* likewise */
+    struct mqtt_identity_text identity_text;                /* likewise */
     char *last_topic; /* of a dead letter whose own one the broker does not take; NULL: it has no other */
 
     pthread_mutex_t lock; /* guards all that follows */
@@ -92,13 +95,16 @@ struct mqtt_sink {
     int64_t timed_at;
 };
 
-enum { COUNT_CONNECTIONS, COUNT_RESENT, COUNT_HEADERS, COUNT_REDUCED };
+enum { COUNT_CONNECTIONS, COUNT_RESENT, COUNT_HEADERS, COUNT_REDUCED, COUNT_UNIDENTIFIED };
 
 static const struct fms_metric mqtt_sink_counters[] = {
     [COUNT_CONNECTIONS] = {"connections", "connections made"},
     [COUNT_RESENT] = {"resent", "records published again after a lost connection"},
     [COUNT_HEADERS] = {"headers_dropped", "headers that no property can carry"},
     [COUNT_REDUCED] = {"letters_reduced", "dead letters of which not all fitted"},
+    [COUNT_UNIDENTIFIED] = {"unidentified",
+                            "records published without an identity although `identity` is set: they have no"
+                            " number, are made of others, or the broker speaks MQTT 3.1.1"},
     {NULL, NULL},
 };
 
@@ -132,6 +138,9 @@ static const struct fms_option mqtt_sink_options[] = {
                  "larger payloads are rejected; 0: what the broker says, which it does with MQTT 5 only"),
     FMS_OPT_DURATION(struct mqtt_sink, ack_timeout, "60s", 0, 3600 * FMS_SECOND,
                      "connect again when the broker has confirmed nothing for so long; 0: wait for ever"),
+    {"identity", FMS_BOOLEAN, FMS_FIELD(struct mqtt_sink, identity, bool), "no", 0, 0, NULL,
+     "send with each record the number that its origin gave it, by which who receives it knows it when it comes again"
+     " (MQTT 5)", NULL, FMS_SINK},
     FMS_OPT_STRING(struct mqtt_sink, will_topic, NULL,
                    "topic of the last will, which the broker publishes when we are lost; absent: none"),
     FMS_OPT_STRING(struct mqtt_sink, will_payload, "offline", "its payload; also published when we end in good order"),
@@ -601,14 +610,32 @@ static bool add_letter_header(struct mqtt_sink *self, MQTTProperties *list, cons
     return true;
 }
 
+/* The number of a record that goes on as its origin has made it. Neither what was made of it nor a dead letter has one of its own. */
+static const struct fms_identity *mqtt_sink_number(const struct mqtt_sink *self, const struct fms_record *record)
+{
+    const struct fms_identity *identity = self->identity ? record->identity : NULL;
+
+    return identity != NULL && identity->kind == FMS_NUMBERED && identity->part == 0 ? identity : NULL;
+}
+
+static void add_identity(struct mqtt_sink *self, MQTTProperties *list, const struct fms_identity *identity)
+{
+    mqtt_identity_write(identity, &self->identity_text);
+    add_user(list, "fms.origin", fms_text(self->identity_text.origin));
+    add_user(list, "fms.sequence", fms_text(self->identity_text.sequence));
+    if (self->identity_text.skipped[0] != '\0')
+        add_user(list, "fms.skipped", fms_text(self->identity_text.skipped));
+}
+
 /* Headers become properties, those that MQTT can say; `own` is what they say that is not the sender's. */
 static MQTTProperties mqtt_sink_properties(struct mqtt_sink *self, const struct fms_record *record, enum letter letter,
                                            struct mqtt_properties *own)
 {
+    const struct fms_identity *number = mqtt_sink_number(self, record);
     MQTTProperties result = MQTTProperties_initializer;
     uint64_t dropped = 0;
 
-    if (record->header_count == 0 && letter == LETTER_WHOLE)
+    if (record->header_count == 0 && letter == LETTER_WHOLE && number == NULL)
         return result;
     if (!mqtt_sink_reserve(self, record->header_count + OWN_PROPERTIES)) {
         fms_count(self->host, COUNT_HEADERS, record->header_count);
@@ -619,6 +646,8 @@ static MQTTProperties mqtt_sink_properties(struct mqtt_sink *self, const struct 
         enum mqtt_place place;
         const char *name;
 
+        if (mqtt_identity_is_header(record->headers[i].name))
+            continue;
         if (is_letter(self) && add_letter_header(self, &result, &record->headers[i], letter))
             continue;
         place = mqtt_place_header(&record->headers[i], own, &name);
@@ -627,6 +656,8 @@ static MQTTProperties mqtt_sink_properties(struct mqtt_sink *self, const struct 
         dropped += place == MQTT_NOWHERE;
     }
     add_own(&result, own);
+    if (number != NULL)
+        add_identity(self, &result, number);
     if (letter != LETTER_WHOLE) {
         snprintf(self->left_out, sizeof self->left_out,
                  "dropped, %zu bytes%s: the letter was larger than the broker takes", record->payload.size,
@@ -744,6 +775,8 @@ static int mqtt_sink_publish(struct mqtt_sink *self, struct place *place)
     }
     if (letter != LETTER_WHOLE)
         fms_count(self->host, COUNT_REDUCED, 1);
+    if (self->identity && (!mqtt_link_is_5(self->link) || mqtt_sink_number(self, place->record) == NULL))
+        fms_count(self->host, COUNT_UNIDENTIFIED, 1);
     return MQTTAsync_sendMessage(mqtt_link_handle(self->link), place->topic, &message, &response);
 }
 
@@ -794,6 +827,10 @@ static void mqtt_sink_up(void *user)
     fms_count(self->host, COUNT_CONNECTIONS, 1);
     fms_gauge(self->host, GAUGE_IN_FLIGHT_LIMIT, (double)(self->window < most ? self->window : most));
     fms_link_up(self->host);
+    if (self->identity && !mqtt_link_is_5(self->link))
+        fms_warn(self->host,
+                 "the broker speaks MQTT 3.1.1, which has no place for identities: records go without, so that"
+                 " what comes again is not known; version = 5 waits for a broker that has one");
     if (self->online_payload != NULL)
         mqtt_sink_say(self, self->online_payload, ONLINE_PATIENCE);
 }
@@ -895,6 +932,20 @@ static int mqtt_sink_check_topic(const struct mqtt_sink *self, const struct fms_
     return 0;
 }
 
+/* Identities cost whoever carries them, so they are asked for only where they are sent. 0 or -EINVAL. */
+static int mqtt_sink_check_identity(const struct mqtt_sink *self, const struct fms_host *host)
+{
+    if (!self->identity)
+        return 0;
+    if (self->mqtt.version == MQTT_3_1_1)
+        return fms_fail_option(host, "identity", -EINVAL,
+                               "needs MQTT 5, for 3.1.1 has no place for it: set version = 5, or leave version out");
+    if (self->mqtt.qos == 0)
+        fms_advise(host, "identity", "at QoS 0 nothing is sent again, and what is lost has no identity: set qos = 1");
+    fms_identify(host, false);
+    return 0;
+}
+
 static int mqtt_sink_check(void *instance, const struct fms_host *host)
 {
     struct mqtt_sink *self = instance;
@@ -906,6 +957,8 @@ static int mqtt_sink_check(void *instance, const struct fms_host *host)
         return fms_fail_option(host, "will_topic", -EINVAL, "%s", error);
     if (self->online_payload != NULL && self->will_topic == NULL)
         return fms_fail_option(host, "online_payload", -EINVAL, "needs will_topic, to which it is published");
+    if (mqtt_sink_check_identity(self, host) != 0)
+        return -EINVAL;
     if (self->mqtt.qos == 0)
         fms_advise(host, "qos",
                    "at QoS 0 a record counts as delivered when it is written to the socket; what is under way"
