@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "../plugins/mqtt_ingest/mqtt_redelivery.h"
 #include "../plugins/mqtt_ingest/mqtt_session.h"
 
 #define FLIGHTS_MAX 8192u
@@ -1703,6 +1704,154 @@ static void test_part(void **state)
     talk_free(talk);
 }
 
+/* ----------------------------------------------------------------------------------------------------- redelivery */
+
+static bool judge(const struct talk *talk, const struct mqtt_redelivery *redelivery)
+{
+    return mqtt_redelivery_may_repeat(redelivery, (uint16_t)talk->message.tag[1],
+                                      mqtt_session_is_marked(talk->session));
+}
+
+/* A PUBLISH of that identifier; whether it may be one that came before. */
+static bool may_repeat(struct talk *talk, struct mqtt_redelivery *redelivery, unsigned qos, unsigned id, bool dup)
+{
+    const char *format = talk->version == MQTT_PACKET_5 ? "3%x 07 00 01 't' %02x %02x 00 'p'"
+                                                        : "3%x 06 00 01 't' %02x %02x 'p'";
+    char text[64];
+    bool result;
+
+    snprintf(text, sizeof text, format, qos << 1 | (dup ? 8u : 0), id >> 8, id & 0xff);
+    say(talk, text);
+    assert_int_equal(next(talk), MQTT_SESSION_MESSAGE);
+    result = judge(talk, redelivery);
+    take(talk);
+    mqtt_redelivery_take(redelivery, (uint16_t)id);
+    return result;
+}
+
+static struct talk *talk_with(enum mqtt_packet_version version, struct mqtt_redelivery *redelivery)
+{
+    struct mqtt_session_options options = options_of(version);
+
+    options.redelivery = redelivery;
+    return talk_new(&options);
+}
+
+static const char *connack_of(enum mqtt_packet_version version, bool session_present)
+{
+    if (version == MQTT_PACKET_5)
+        return session_present ? PRESENT_5 : CONNACK_5;
+    return session_present ? PRESENT_3 : CONNACK_3;
+}
+
+/* A process that has just started, with a session from before: any identifier may come again, once. */
+static void test_what_an_earlier_process_had_may_come_again(void **state)
+{
+    (void)state;
+    EACH_VERSION(version)
+    {
+        struct mqtt_redelivery redelivery = {0};
+        struct talk *talk = talk_with(version, &redelivery);
+
+        up(talk, connack_of(version, true));
+        assert_true(may_repeat(talk, &redelivery, 1, 7, true));
+        assert_true(may_repeat(talk, &redelivery, 1, 65535, true));
+        assert_false(may_repeat(talk, &redelivery, 1, 7, true)); /* the identifier is another's by now */
+        assert_false(may_repeat(talk, &redelivery, 1, 7, false));
+        assert_false(may_repeat(talk, &redelivery, 1, 8, false)); /* a broker marks what it sends again */
+        assert_false(may_repeat(talk, &redelivery, 1, 8, true));  /* so 8 is used up, too */
+        assert_true(may_repeat(talk, &redelivery, 2, 9, true));   /* both QoS have the same identifiers */
+        assert_false(may_repeat(talk, &redelivery, 1, 9, true));
+        talk_free(talk);
+    }
+}
+
+/* In a session that began here only what it has used can come again, and only on a later connection. */
+static void test_what_this_process_had_may_come_again(void **state)
+{
+    (void)state;
+    EACH_VERSION(version)
+    {
+        struct mqtt_redelivery redelivery = {0};
+        struct talk *talk = talk_with(version, &redelivery);
+
+        up(talk, connack_of(version, false));
+        assert_false(may_repeat(talk, &redelivery, 1, 1, false));
+        assert_false(may_repeat(talk, &redelivery, 1, 2, true)); /* marked, although for the first time */
+        assert_false(may_repeat(talk, &redelivery, 1, 1, true)); /* the same again on the same connection */
+        up(talk, connack_of(version, true));
+        assert_true(may_repeat(talk, &redelivery, 1, 1, true));
+        assert_false(may_repeat(talk, &redelivery, 1, 3, true)); /* marked, although for the first time */
+        assert_false(may_repeat(talk, &redelivery, 1, 2, false));
+        up(talk, connack_of(version, true));
+        assert_true(may_repeat(talk, &redelivery, 1, 2, true)); /* whichever earlier connection brought it */
+        assert_true(may_repeat(talk, &redelivery, 1, 3, true));
+        assert_false(may_repeat(talk, &redelivery, 1, 4, true));
+        talk_free(talk);
+    }
+}
+
+/* Nothing of a lost session is taken for anything of the next, on whichever connection of that. */
+static void test_a_lost_session_repeats_nothing(void **state)
+{
+    (void)state;
+    EACH_VERSION(version)
+    {
+        struct mqtt_redelivery redelivery = {0};
+        struct talk *talk = talk_with(version, &redelivery);
+
+        up(talk, connack_of(version, true));
+        for (unsigned id = 1; id <= 5; id++)
+            may_repeat(talk, &redelivery, 1, id, false);
+        up(talk, connack_of(version, false)); /* the broker has lost it */
+        assert_false(may_repeat(talk, &redelivery, 1, 1, true));
+        up(talk, connack_of(version, true)); /* but keeps the new one */
+        assert_true(may_repeat(talk, &redelivery, 1, 1, true));
+        assert_false(may_repeat(talk, &redelivery, 1, 5, true)); /* was the old one's */
+        talk_free(talk);
+    }
+}
+
+/* What found no room is met again, and is still the first of its identifier. */
+static void test_what_found_no_room_may_still_repeat(void **state)
+{
+    struct mqtt_redelivery redelivery = {0};
+    struct talk *talk = talk_with(MQTT_PACKET_5, &redelivery);
+
+    (void)state;
+    up(talk, PRESENT_5);
+    say(talk, "3a 07 00 01 't' 00 07 00 'p'");
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(next(talk), MQTT_SESSION_MESSAGE);
+        assert_true(judge(talk, &redelivery));
+    }
+    take(talk);
+    mqtt_redelivery_take(&redelivery, 7);
+    assert_false(may_repeat(talk, &redelivery, 1, 7, true));
+    talk_free(talk);
+}
+
+/* A repetition of QoS 2 that is confirmed here and not handed on has used its identifier up, too. */
+static void test_what_qos_2_keeps_back_is_seen(void **state)
+{
+    struct mqtt_redelivery redelivery = {0};
+    struct talk *talk = talk_with(MQTT_PACKET_5, &redelivery);
+    uint64_t tag[2];
+
+    (void)state;
+    up(talk, CONNACK_5);
+    message(talk, 2, 7, tag);
+    up(talk, PRESENT_5);
+    say(talk, "3c 07 00 01 't' 00 07 00 'p'");
+    assert_int_equal(next(talk), MQTT_SESSION_HUNGRY);
+    mqtt_session_settled(talk->session, tag);
+    hears(talk, "50 02 00 07");
+    say(talk, "62 02 00 07");
+    assert_int_equal(next(talk), MQTT_SESSION_HUNGRY);
+    assert_false(may_repeat(talk, &redelivery, 2, 7, true));
+    talk_free(talk);
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
@@ -1758,6 +1907,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_late_answer_to_unsubscribe),
         cmocka_unit_test(test_never_released),
         cmocka_unit_test(test_part),
+        cmocka_unit_test(test_what_an_earlier_process_had_may_come_again),
+        cmocka_unit_test(test_what_this_process_had_may_come_again),
+        cmocka_unit_test(test_a_lost_session_repeats_nothing),
+        cmocka_unit_test(test_what_found_no_room_may_still_repeat),
+        cmocka_unit_test(test_what_qos_2_keeps_back_is_seen),
     };
 
     if (argc > 1)

@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../mqtt_common/mqtt_common.h"
+#include "../mqtt_common/mqtt_identity.h"
+#include "mqtt_print.h"
+#include "mqtt_redelivery.h"
 #include "mqtt_session.h"
 #include "mqtt_transport.h"
 
@@ -35,6 +37,8 @@ struct mqtt_ingest {
     const char *alpn;
     int retained; /* enum mqtt_retained */
     bool clean_start;
+    bool redelivery;
+    struct mqtt_identity identity;
 
     bool is_stopping;
     bool is_held; /* a message at the buffer's front found no room */
@@ -75,9 +79,21 @@ struct mqtt_ingest {
     size_t window; /* messages that the broker may send ahead (MQTT 5) */
 
     struct mqtt_headers headers;
+
+    bool identifies; /* a sink asks who messages are */
+    struct mqtt_print *print;
+    struct mqtt_redelivery *redelivered; /* NULL: only numbers tell */
 };
 
-enum { COUNT_CONNECTIONS, COUNT_PAUSES, COUNT_CUT, COUNT_UNUSABLE, COUNT_PROPERTIES, COUNT_RETAINED };
+enum {
+    COUNT_CONNECTIONS,
+    COUNT_PAUSES,
+    COUNT_CUT,
+    COUNT_UNUSABLE,
+    COUNT_PROPERTIES,
+    COUNT_RETAINED,
+    COUNT_UNIDENTIFIED
+};
 
 static const struct fms_metric mqtt_ingest_counters[] = {
     [COUNT_CONNECTIONS] = {"connections", "connections made"},
@@ -90,6 +106,8 @@ static const struct fms_metric mqtt_ingest_counters[] = {
                           " record can have"},
     [COUNT_RETAINED] = {"retained_dropped",
                         "retained messages that were not wanted, and that MQTT 3.1.1 sends all the same"},
+    [COUNT_UNIDENTIFIED] = {"unidentified", "messages whose properties, or whose `origin` and `sequence`, do not tell"
+                                            " their number as they should"},
     {NULL, NULL},
 };
 
@@ -133,6 +151,10 @@ static const struct fms_option mqtt_ingest_options[] = {
                     "most topic aliases that the broker may use (MQTT 5)"),
     FMS_OPT_STRING(struct mqtt_ingest, alpn, NULL,
                    "protocol to ask for in TLS (ALPN), as brokers behind a shared port want it: mqtt, x-amzn-mqtt-ca"),
+    MQTT_IDENTITY_OPTIONS(struct mqtt_ingest),
+    FMS_OPT_BOOLEAN(struct mqtt_ingest, redelivery, "no",
+                    "know messages without a number by packet identifier and content when the broker sends them again, for"
+                    " sinks that deliver each message once; only where no two messages say the same, byte for byte"),
     FMS_OPT_END,
 };
 /* clang-format on */
@@ -179,8 +201,10 @@ static bool ingest_headers(struct mqtt_ingest *self, const struct mqtt_session_m
 
     if (!mqtt_headers_begin(&self->headers, &own, has_users ? said->user_count : 0, said->user_size))
         return false;
-    while (has_users && mqtt_packet_next_user(&rest, &name, &value))
-        mqtt_headers_add(&self->headers, name, value);
+    while (has_users && mqtt_packet_next_user(&rest, &name, &value)) {
+        if (!self->identifies || !mqtt_identity_meet(&self->identity, name, value))
+            mqtt_headers_add(&self->headers, name, value);
+    }
     draft->headers = self->headers.items;
     draft->header_count = self->headers.count;
     return true;
@@ -193,8 +217,6 @@ static int ingest_reject(struct mqtt_ingest *self, const struct mqtt_session_mes
     int error;
 
     mqtt_show(message->topic, topic);
-    if (message->is_cut)
-        draft->payload = fms_bytes_of(NULL, 0);
     if (message->fault == NULL)
         return fms_emit_rejected(
             self->host, draft,
@@ -215,21 +237,47 @@ static int ingest_reject(struct mqtt_ingest *self, const struct mqtt_session_mes
      UINT64_C(1) << PROPERTY_CORRELATION_DATA | UINT64_C(1) << PROPERTY_MESSAGE_EXPIRY |                               \
      UINT64_C(1) << PROPERTY_PAYLOAD_FORMAT | UINT64_C(1) << PROPERTY_USER)
 
+/* Whether the draft's message is known when it comes again, and how: by its number, or else by what the broker calls it and what it
+ * says. *why: what is wrong with its number, or NULL. */
+static bool ingest_identify(struct mqtt_ingest *self, const struct mqtt_session_message *message,
+                            struct fms_record *draft, struct fms_identity *identity, const char **why)
+{
+    uint16_t id = (uint16_t)message->tag[1];
+
+    if (mqtt_identity_find(&self->identity, self->host, draft, &self->headers, identity, why))
+        return true;
+    if (self->redelivered == NULL || message->qos == 0)
+        return false;
+    *identity = (struct fms_identity){
+        .kind = FMS_RESENT,
+        .origin = fms_text(self->mqtt.client_id),
+        .sequence = id,
+        .may_repeat = mqtt_redelivery_may_repeat(self->redelivered, id, mqtt_session_is_marked(self->session)),
+    };
+    return mqtt_print_make(self->print, message, identity->print);
+}
+
 /* As fms_emit. */
 static int ingest_emit(struct mqtt_ingest *self, const struct mqtt_session_message *message)
 {
     struct fms_record draft = {
         .topic = message->topic,
-        .payload = message->payload,
+        .payload = message->is_cut ? fms_bytes_of(NULL, 0) : message->payload,
         .timestamp = self->read_at,
         .tag = {message->tag[0], message->tag[1]},
     };
+    struct fms_identity identity;
+    const char *why = NULL;
     bool has_headers = (message->said->present & HEADERS) != 0 || message->is_retained;
     size_t dropped = message->said->ignored, left_out;
     int error;
 
+    if (self->identifies)
+        mqtt_identity_begin(&self->identity);
     if (has_headers && !ingest_headers(self, message, &draft))
         return fms_fail(self->host, -ENOMEM, "no memory for %zu headers", message->said->user_count);
+    if (self->identifies && ingest_identify(self, message, &draft, &identity, &why))
+        draft.identity = &identity;
     error = message->fault != NULL || message->is_cut ? ingest_reject(self, message, &draft)
                                                       : fms_emit(self->host, &draft);
     left_out = has_headers ? self->headers.left_out : 0;
@@ -246,6 +294,10 @@ static int ingest_emit(struct mqtt_ingest *self, const struct mqtt_session_messa
         fms_count(self->host, COUNT_CUT, 1);
     if (dropped > 0)
         fms_count(self->host, COUNT_PROPERTIES, dropped);
+    if (why != NULL) {
+        fms_count(self->host, COUNT_UNIDENTIFIED, 1);
+        mqtt_identity_tell(self->host, message->topic, why);
+    }
     return 0;
 }
 
@@ -576,6 +628,8 @@ static int link_take(struct mqtt_ingest *self, struct fms_bytes *input, const st
     if (error != 0)
         return error;
     mqtt_session_take(self->session, input, message);
+    if (self->redelivered != NULL && message->qos > 0)
+        mqtt_redelivery_take(self->redelivered, (uint16_t)message->tag[1]);
     if (!is_emitted) {
         mqtt_session_settled(self->session, message->tag);
         fms_count(self->host, COUNT_RETAINED, 1);
@@ -802,6 +856,7 @@ static int ingest_start(struct mqtt_ingest *self)
     options.receive_maximum = (uint16_t)window;
     self->window = window;
     options.flights_max = FLIGHTS_MAX;
+    options.redelivery = self->redelivered;
     options.buffer_size = bytes > BUFFER_SIZE ? bytes : BUFFER_SIZE;
     self->session = mqtt_session_new(&options);
     return self->session != NULL && buffer_reserve(self) ? 0 : fms_fail(self->host, -ENOMEM, "out of memory");
@@ -896,6 +951,31 @@ static void mqtt_ingest_measure(void *instance)
 
 /* ---------------------------------------------------------------------------------------------- check, open, close */
 
+/* 0 or -EINVAL. */
+static int mqtt_ingest_check_redelivery(const struct mqtt_ingest *self, const struct fms_host *host)
+{
+    const char *id = self->mqtt.client_id;
+
+    if (!self->redelivery)
+        return 0;
+    if (self->mqtt.qos == 0)
+        return fms_fail_option(host, "redelivery", -EINVAL, "needs QoS 1 or 2: at QoS 0 nothing is sent again");
+    if (self->clean_start)
+        return fms_fail_option(host, "redelivery", -EINVAL,
+                               "needs clean_start = no: a broker sends again only what is of a session that it keeps");
+    if (id == NULL || strlen(id) > FMS_ORIGIN_MOST)
+        return fms_fail_option(host, "redelivery", -EINVAL,
+                               "needs a client_id, of at most %d bytes, by which the session is known after a restart",
+                               FMS_ORIGIN_MOST);
+    fms_advise(
+        host, "redelivery",
+        "knows what a broker sends again by the same packet identifier and marked (DUP), as mosquitto, HiveMQ,"
+        " Moquette and mochi do, and Artemis before 2.56, ActiveMQ, aedes and rumqttd do not; and of two messages"
+        " that say the same, byte for byte, the second can be taken for the first, and lost: each must hold a"
+        " time or a number");
+    return 0;
+}
+
 static int mqtt_ingest_check(void *instance, const struct fms_host *host)
 {
     struct mqtt_ingest *self = instance;
@@ -915,19 +995,48 @@ static int mqtt_ingest_check(void *instance, const struct fms_host *host)
         return fms_fail_option(host, "alpn", -EINVAL,
                                "is for TLS: the server's address begins with neither ssl:// nor"
                                " mqtts://");
+    if (mqtt_identity_check(&self->identity, &self->mqtt, host) != 0 || mqtt_ingest_check_redelivery(self, host) != 0)
+        return -EINVAL;
     mqtt_advise_session(&self->mqtt, self->clean_start, self->session_expiry, host);
     return 0;
+}
+
+static void ingest_free_identity(struct mqtt_ingest *self)
+{
+    mqtt_identity_free(&self->identity);
+    mqtt_print_free(self->print);
+    free(self->redelivered);
+}
+
+/* 0 or -ENOMEM. */
+static int ingest_make_identity(struct mqtt_ingest *self)
+{
+    self->identifies = mqtt_identity_is_wanted(&self->identity, &self->mqtt, self->redelivery, self->host);
+    if (!self->identifies || !self->redelivery)
+        return 0;
+    self->print = mqtt_print_new();
+    self->redelivered = calloc(1, sizeof *self->redelivered);
+    if (self->print != NULL && self->redelivered != NULL)
+        return 0;
+    ingest_free_identity(self);
+    return fms_fail(self->host, -ENOMEM, "no memory, or no SHA-256, for redelivery");
 }
 
 static int mqtt_ingest_open(void *instance, const struct fms_host *host)
 {
     struct mqtt_ingest *self = instance;
+    int error;
 
     self->host = host;
     self->ask_at = FMS_NEVER;
     self->told_limits = (struct mqtt_session_limits){UINT32_MAX, 3, true};
     mqtt_make_client_id(host, self->client_id);
-    return mqtt_transport_new(&self->transport, &self->mqtt, self->alpn, host);
+    if (ingest_make_identity(self) != 0)
+        return -ENOMEM;
+    error = mqtt_transport_new(&self->transport, &self->mqtt, self->alpn, host);
+    if (error != 0)
+        ingest_free_identity(self);
+    return error;
 }
 
 /* Waits as the lane would. False: the deadline has come. */
@@ -982,6 +1091,7 @@ static void mqtt_ingest_close(void *instance)
     mqtt_transport_free(self->transport);
     free(self->buffer);
     mqtt_headers_free(&self->headers);
+    ingest_free_identity(self);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- probe */

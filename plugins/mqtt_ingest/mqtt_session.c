@@ -6,13 +6,14 @@
 #include <stdlib.h>
 
 #include "../mqtt_common/mqtt_common.h"
+#include "mqtt_redelivery.h"
 
 #define ANSWER_PATIENCE  (10 * FMS_SECOND)  /* for CONNACK; for SUBACK, since the last message in front of it */
 #define ANSWER_MOST      (600 * FMS_SECOND) /* for SUBACK, whatever comes in front of it */
 #define RELEASE_PATIENCE (30 * FMS_SECOND)  /* for PUBREL, behind all that a broker sends ahead; while it is read */
 #define OUTPUT_MOST      16384u             /* bytes to be sent beyond which nothing is added, or read */
 #define GREETING_SHOWN   20u                /* bytes of what is no MQTT */
-#define IDENTIFIERS      65536u             /* of packets: two bytes */
+#define IDENTIFIERS      MQTT_IDENTIFIERS
 
 enum state {
     STATE_CLOSED,
@@ -706,6 +707,8 @@ static enum mqtt_session_event on_accepted(struct mqtt_session *session, const s
     session->was_present = connack->session_present;
     if (!connack->session_present)
         session_forget(session);
+    if (session->options.redelivery != NULL)
+        mqtt_redelivery_begin(session->options.redelivery, connack->session_present);
     session->limits = (struct mqtt_session_limits){
         .session_expiry = mqtt_packet_has(said, PROPERTY_SESSION_EXPIRY) ? said->session_expiry
                                                                          : session->options.session_expiry,
@@ -1187,8 +1190,11 @@ static enum mqtt_session_event on_publish(struct mqtt_session *session, const st
     session->message_at = session->heard_at;
     is_cut = there < packet->body.size;
     fingerprint = publish->qos == 2 ? fingerprint_of(publish->topic, publish->payload, is_cut) : 0;
-    if (publish->qos == 2 && is_repeated(session, publish, fingerprint))
+    if (publish->qos == 2 && is_repeated(session, publish, fingerprint)) {
+        if (session->options.redelivery != NULL)
+            mqtt_redelivery_take(session->options.redelivery, publish->id);
         return MQTT_SESSION_HUNGRY;
+    }
     *message = (struct mqtt_session_message){
         .topic = publish->topic,
         .payload = publish->payload,
@@ -1226,6 +1232,11 @@ static void exchange_begin(struct mqtt_session *session, struct exchange *exchan
     exchange->last = (uint32_t)message->tag[0];
     exchange->fingerprint = message->fingerprint;
     exchange->state = EXCHANGE_TAKEN;
+}
+
+bool mqtt_session_is_marked(const struct mqtt_session *session)
+{
+    return session->publish.dup;
 }
 
 void mqtt_session_take(struct mqtt_session *session, struct fms_bytes *input,

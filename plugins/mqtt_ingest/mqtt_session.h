@@ -14,6 +14,8 @@
 
 #include "mqtt_packet.h"
 
+struct mqtt_redelivery;
+
 struct mqtt_session_options {
     enum mqtt_packet_version version;
     const char *client_id;
@@ -30,6 +32,8 @@ struct mqtt_session_options {
     uint32_t maximum_packet_size; /* MQTT 5: the broker drops what is larger; 0: not said */
     size_t flights_max; /* most messages that are not acknowledged, a power of two of at least 1024: beyond it the
                                      broker breaks the protocol */
+    struct mqtt_redelivery *
+        redelivery; /* is told of sessions, and of messages that are not given again; outlives this one; NULL: nobody is */
     size_t
         buffer_size; /* of packets that are larger only a message is read, and given without its payload; at least 70,000,
                                      so that it holds a topic */
@@ -145,6 +149,9 @@ void mqtt_session_heard(struct mqtt_session *session, int64_t now);
 /* Reads from the front of *input, which shrinks by what was used up. Of `message` the fields that the event names. */
 enum mqtt_session_event mqtt_session_read(struct mqtt_session *session, struct fms_bytes *input,
                                           struct mqtt_session_message *message);
+
+/* Whether the message that mqtt_session_read has just given is marked as one that is sent again (DUP). */
+bool mqtt_session_is_marked(const struct mqtt_session *session);
 
 /* The message that mqtt_session_read has just given is in the pipeline. */
 void mqtt_session_take(struct mqtt_session *session, struct fms_bytes *input,

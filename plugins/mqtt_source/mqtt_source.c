@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "../mqtt_common/mqtt_identity.h"
 #include "../mqtt_common/mqtt_link.h"
 
 #define SUBSCRIBE_PATIENCE (10 * FMS_SECOND)
@@ -47,6 +48,7 @@ struct mqtt_source {
     int64_t receive_maximum;
     int64_t max_message_size;
     int retained; /* enum mqtt_retained */
+    struct mqtt_identity identity;
 
     const struct fms_host *host;
     struct mqtt_link *link;
@@ -57,6 +59,7 @@ struct mqtt_source {
     struct parked *parked, **parked_end;
     size_t parked_count, parked_bytes;
     struct mqtt_headers headers; /* scratch */
+    bool identifies;             /* a sink asks who messages are */
 
     atomic_size_t unsettled; /* emitted, and its fate not yet known */
     atomic_bool has_been_down;
@@ -95,7 +98,8 @@ enum {
     COUNT_DROPPED,
     COUNT_RETAINED,
     COUNT_UNUSABLE,
-    COUNT_PROPERTIES
+    COUNT_PROPERTIES,
+    COUNT_UNIDENTIFIED
 };
 
 static const struct fms_metric mqtt_source_counters[] = {
@@ -111,6 +115,8 @@ static const struct fms_metric mqtt_source_counters[] = {
     [COUNT_PROPERTIES] = {"properties_dropped",
                           "properties with values that MQTT forbids, and user properties beyond the 1000 headers that a"
                           " record can have"},
+    [COUNT_UNIDENTIFIED] = {"unidentified", "messages whose properties, or whose `origin` and `sequence`, do not tell"
+                                            " their number as they should"},
     {NULL, NULL},
 };
 
@@ -140,6 +146,7 @@ static const struct fms_option mqtt_source_options[] = {
                  "largest message, with topic and properties: room for one more is kept, and an MQTT 5 broker drops what"
                  " is larger; 0: an eighth of max_in_flight_bytes, and nothing is dropped"),
     MQTT_RETAINED_OPTION(struct mqtt_source),
+    MQTT_IDENTITY_OPTIONS(struct mqtt_source),
     FMS_OPT_END,
 };
 /* clang-format on */
@@ -210,9 +217,11 @@ static const char *mqtt_source_headers(struct mqtt_source *self, const MQTTAsync
         return "there is no memory for its headers";
     for (int i = 0; i < properties->count && count > 0; i++) {
         const MQTTProperty *item = &properties->array[i];
+        struct fms_bytes name = text_of(&item->value.data), value = text_of(&item->value.value);
 
-        if (item->identifier == MQTTPROPERTY_CODE_USER_PROPERTY)
-            mqtt_headers_add(&self->headers, text_of(&item->value.data), text_of(&item->value.value));
+        if (item->identifier == MQTTPROPERTY_CODE_USER_PROPERTY &&
+            !(self->identifies && mqtt_identity_meet(&self->identity, name, value)))
+            mqtt_headers_add(&self->headers, name, value);
     }
     *dropped += self->headers.left_out;
     return NULL;
@@ -239,15 +248,20 @@ static int mqtt_source_emit(struct mqtt_source *self, const struct parked *item)
         .payload = fms_bytes_of(message->payloadlen > 0 ? message->payload : "", (size_t)message->payloadlen),
         .timestamp = item->received,
     };
-    const char *fault = mqtt_topic_fault(draft.topic);
+    const char *fault = mqtt_topic_fault(draft.topic), *why = NULL;
+    struct fms_identity identity;
     size_t dropped = 0;
     int error;
 
+    if (self->identifies)
+        mqtt_identity_begin(&self->identity);
     if (fault == NULL && (message->properties.count > 0 || message->retained)) {
         fault = mqtt_source_headers(self, message, &dropped);
         draft.headers = fault == NULL ? self->headers.items : NULL;
         draft.header_count = fault == NULL ? self->headers.count : 0;
     }
+    if (self->identifies && mqtt_identity_find(&self->identity, self->host, &draft, &self->headers, &identity, &why))
+        draft.identity = &identity;
     atomic_fetch_add(&self->unsettled, 1); /* before: its fate may be known when fms_emit returns */
     error = fault != NULL ? mqtt_source_reject(self, &draft, fault) : fms_emit(self->host, &draft);
     if (error != 0)
@@ -256,6 +270,10 @@ static int mqtt_source_emit(struct mqtt_source *self, const struct parked *item)
         fms_count(self->host, COUNT_PROPERTIES, dropped);
     if (error == 0 && draft.header_count > 0 && self->headers.left_out > 0)
         mqtt_tell_left_out(self->host, draft.topic, self->headers.left_out);
+    if (error == 0 && why != NULL) {
+        fms_count(self->host, COUNT_UNIDENTIFIED, 1);
+        mqtt_identity_tell(self->host, draft.topic, why);
+    }
     return error;
 }
 
@@ -745,6 +763,8 @@ static int mqtt_source_check(void *instance, const struct fms_host *host)
 
     if (mqtt_check(&self->mqtt, host) != 0 || mqtt_check_filters(&self->topic, host) != 0)
         return -EINVAL;
+    if (mqtt_identity_check(&self->identity, &self->mqtt, host) != 0)
+        return -EINVAL;
     mqtt_source_advise(self, host);
     if (!host->durable_sinks && self->mqtt.qos > 0)
         fms_info(
@@ -791,6 +811,7 @@ static void mqtt_source_free(struct mqtt_source *self)
     free(self->is_subscribed);
     free(self->was_granted);
     mqtt_headers_free(&self->headers);
+    mqtt_identity_free(&self->identity);
     pthread_cond_destroy(&self->moved);
     pthread_mutex_destroy(&self->lock);
 }
@@ -816,6 +837,7 @@ static int mqtt_source_open(void *instance, const struct fms_host *host)
     self->host = host;
     self->parked_end = &self->parked;
     self->is_paused = true; /* until the lane runs and knows its room */
+    self->identifies = mqtt_identity_is_wanted(&self->identity, &self->mqtt, false, host);
     pthread_mutex_init(&self->lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
