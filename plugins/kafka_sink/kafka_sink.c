@@ -1,7 +1,8 @@
 /* kafka_sink - produces records to Kafka.
  *
  * Delivered means that the delivery report says so: the brokers that acks = all asks for have the record. The payload
- * is not copied; it stays the host's, who keeps a record until it is settled.
+ * is not copied; it stays the host's, who keeps a record until it is settled. With a transactional id it is delivered when
+ * its transaction is committed: see transaction.h.
  *
  * Order: the idempotent producer never lets a record overtake another that it sends again itself. A record that it
  * gives up for good makes it fail as a whole (enable.gapless.guarantee), so that nothing behind that record gets
