@@ -893,6 +893,65 @@ static void host_identify(const struct fms_host *host, bool with_ends)
     stage->asks_ends = stage->asks_ends || with_ends;
 }
 
+/* The source's record of which that one is, or was made; NULL: of a source that was there before. */
+static struct record *own_root(const struct pipeline *pipeline, const struct fms_record *public)
+{
+    struct record *root = record_root(record_of(public));
+
+    return root->source == pipeline->source_number ? root : NULL;
+}
+
+static bool host_owns(const struct fms_host *host, const struct fms_record *public)
+{
+    struct stage *stage = stage_of(host), *source = stage->pipeline->source;
+    struct record *root;
+
+    if (source->plugin->table.source_owns == NULL || !is_lane(stage, "fms_owns") ||
+        record_alive(stage, public, "fms_owns") == NULL)
+        return true;
+    root = own_root(stage->pipeline, public);
+    return root == NULL || source->plugin->table.source_owns(source->instance, &root->public);
+}
+
+/* Of what a sink has, the roots of which nobody else has anything. */
+static size_t gather_last(const struct pipeline *pipeline, const struct fms_record *const *records, size_t count,
+                          const struct fms_record **last)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct record *root = records[i] == NULL ? NULL : own_root(pipeline, records[i]);
+
+        if (root != NULL && &root->public == records[i] && root->pending == 1)
+            last[n++] = records[i];
+    }
+    return n;
+}
+
+static int host_progress(const struct fms_host *host, const struct fms_record *const *records, size_t count,
+                         struct fms_bytes *progress)
+{
+    struct stage *stage = stage_of(host), *source = stage->pipeline->source;
+    const struct fms_record **last;
+    int error = -EPERM;
+
+    if (source->plugin->table.source_progress == NULL)
+        return -ENOTSUP;
+    if (!is_role(stage, FMS_SINK | FMS_DEAD_LETTER, "fms_progress") || !is_lane(stage, "fms_progress"))
+        return -EPERM;
+    for (size_t i = 0; i < count; i++) {
+        if (records[i] != NULL && !host_owns(host, records[i]))
+            return -ESTALE;
+    }
+    last = malloc((count + 1) * sizeof(*last));
+    if (last == NULL)
+        return -ENOMEM;
+    error = source->plugin->table.source_progress(source->instance, last,
+                                                  gather_last(stage->pipeline, records, count, last), progress);
+    free(last);
+    return error;
+}
+
 /* Of a plugin that knows no identities, whose drafts end before they would have one. */
 static const struct fms_record *draft_of_old(struct fms_record *whole, const struct fms_record *old)
 {
@@ -977,6 +1036,8 @@ void host_fill(struct stage *stage, enum fms_role role)
         .clock = host_clock,
         .tell_time = host_tell_time,
         .identify = host_identify,
+        .progress = host_progress,
+        .owns = host_owns,
     };
     if (stage->plugin->table.record_size >= sizeof(struct fms_record))
         return;

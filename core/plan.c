@@ -226,10 +226,11 @@ void plan_free(struct plan *plan)
     free(plan);
 }
 
-/* Whether it is opened when the one in whose place it comes is closed. */
+/* Whether it is opened when the one in whose place it comes is closed. Who notes what is done must be the only one that does. */
 static bool is_single(const struct stage *stage)
 {
-    return stage->is_new && (stage->host.role == FMS_SOURCE || (stage->plugin->table.traits & FMS_TRAIT_SINGLE) != 0);
+    return stage->is_new && (stage->host.role == FMS_SOURCE || stage->asks_ends ||
+                             (stage->plugin->table.traits & FMS_TRAIT_SINGLE) != 0);
 }
 
 static int make_again(struct plan *plan)

@@ -71,6 +71,7 @@ struct fake_input {
     unsigned settles;
     char *reason;
     uint32_t parts; /* that were made of it */
+    bool is_lost;   /* fake_disown */
 };
 
 struct fake_out {
@@ -1248,6 +1249,34 @@ static void fake_host_identify(const struct fms_host *host, bool with_ends)
     pthread_mutex_unlock(&f->lock);
 }
 
+static bool fake_host_owns(const struct fms_host *host, const struct fms_record *record)
+{
+    struct fake *f = fake_of(host);
+    struct fake_input *input;
+    bool owns = true;
+
+    pthread_mutex_lock(&f->lock);
+    if (fake_check_role(f, FMS_SINK | FMS_DEAD_LETTER, "fms_owns") && fake_check_lane(f, "fms_owns") &&
+        (input = fake_live(f, record, "fms_owns")) != NULL)
+        owns = !input->is_lost;
+    pthread_mutex_unlock(&f->lock);
+    return owns;
+}
+
+/* Of no source that would tell more than whose records are. */
+static int fake_host_progress(const struct fms_host *host, const struct fms_record *const *records, size_t count,
+                              struct fms_bytes *progress)
+{
+    int error = -ENOTSUP;
+
+    *progress = fms_bytes_of(NULL, 0);
+    for (size_t i = 0; i < count; i++) {
+        if (records[i] != NULL && !fake_host_owns(host, records[i]))
+            error = -ESTALE;
+    }
+    return error;
+}
+
 static const struct fms_host fake_services = {
     .size = sizeof(struct fms_host),
     .pipeline = "test",
@@ -1283,6 +1312,8 @@ static const struct fms_host fake_services = {
     .clock = fake_host_clock,
     .tell_time = fake_host_tell_time,
     .identify = fake_host_identify,
+    .progress = fake_host_progress,
+    .owns = fake_host_owns,
 };
 
 /* ------------------------------------------------------------------------------------------------- opening, closing */
@@ -1778,6 +1809,13 @@ size_t fake_add_record(struct fake *f, const struct fms_record *draft)
     return i;
 }
 
+void fake_disown(struct fake *f, size_t i)
+{
+    pthread_mutex_lock(&f->lock);
+    f->inputs[i].is_lost = true;
+    pthread_mutex_unlock(&f->lock);
+}
+
 size_t fake_add(struct fake *f, const char *topic, const char *key, const char *payload)
 {
     struct fms_record draft = {.topic = fms_text(topic), .key = fms_text(key), .payload = fms_text(payload)};
@@ -2040,6 +2078,29 @@ size_t fake_parent(struct fake *f, size_t i)
 const char *fake_rejected(struct fake *f, size_t i)
 {
     return fake_out(f, i).rejected;
+}
+
+bool fake_owns(struct fake *f, size_t i)
+{
+    bool taken = fake_lane_take(f);
+    bool owns = f->plugin->source_owns == NULL || f->plugin->source_owns(f->instance, fake_record(f, i));
+
+    fake_lane_give(f, taken);
+    return owns;
+}
+
+int fake_progress(struct fake *f, size_t from, size_t count, struct fms_bytes *progress)
+{
+    bool taken = fake_lane_take(f);
+    const struct fms_record **records = calloc(count + 1, sizeof(*records));
+    int error;
+
+    for (size_t i = 0; i < count; i++)
+        records[i] = fake_record(f, from + i);
+    error = f->plugin->source_progress(f->instance, records, count, progress);
+    free(records);
+    fake_lane_give(f, taken);
+    return error;
 }
 
 void fake_settle(struct fake *f, size_t i, enum fms_fate fate)

@@ -122,6 +122,9 @@ bool fake_ended(struct fake *f);
 size_t fake_add(struct fake *f, const char *topic, const char *key, const char *payload);
 size_t fake_add_record(struct fake *f, const struct fms_record *draft);
 
+/* From now on its source has lost record i to another process: fms_owns and fms_progress say so. */
+void fake_disown(struct fake *f, size_t i);
+
 /* Offers what is added and not yet taken, in order, until all is taken or the stage takes no more; to a transform one
  * by one, until it says FMS_AGAIN. A sink that asked to retry is offered those records again, first, once all that it
  * took is settled, and nothing before that; only this function does so. How many were taken, or a negative errno. */
@@ -156,6 +159,11 @@ const char *fake_rejected(struct fake *f, size_t i);
 void fake_settle(struct fake *f, size_t i, enum fms_fate fate);
 void fake_settle_all(struct fake *f, enum fms_fate fate);
 void fake_settle_auto(struct fake *f, enum fms_fate fate);
+
+/* What a source says of its i-th record (source_owns), and how far it would be with `count` of them from `from` on, which have no
+ * fate yet, settled (source_progress). */
+bool fake_owns(struct fake *f, size_t i);
+int fake_progress(struct fake *f, size_t from, size_t count, struct fms_bytes *progress);
 
 /* How many emitted records have no fate yet. */
 size_t fake_in_flight(struct fake *f);

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "../kafka_common/kafka_progress.h"
 #include "journal_topic.h"
 #include "kafka_sink.h"
 
@@ -54,6 +55,8 @@ struct worker {
     rd_kafka_t *producer, *consumer;
     struct journal_topic topic;
     size_t entries_most;
+    rd_kafka_topic_partition_list_t *offsets; /* of a group, to be committed with the records; NULL: none */
+    rd_kafka_consumer_group_metadata_t *group;
     bool must_prove; /* an earlier producer of ours has signed */
     uint64_t life[2];
 
@@ -171,10 +174,37 @@ static int work_flush(struct worker *worker)
     return 0;
 }
 
-static int work_commit(struct worker *worker)
+static void worker_drop_offsets(struct worker *worker)
+{
+    if (worker->offsets != NULL)
+        rd_kafka_topic_partition_list_destroy(worker->offsets);
+    if (worker->group != NULL)
+        rd_kafka_consumer_group_metadata_destroy(worker->group);
+    worker->offsets = NULL;
+    worker->group = NULL;
+}
+
+static int work_offsets(struct worker *worker)
 {
     rd_kafka_error_t *error;
 
+    while ((error = rd_kafka_send_offsets_to_transaction(worker->producer, worker->offsets, worker->group, TICK_MS)) !=
+               NULL &&
+           is_passing(worker, error))
+        rd_kafka_error_destroy(error);
+    return error == NULL
+               ? 0
+               : work_fail(worker, -EIO, "a transaction could not take along the offsets of its group", error);
+}
+
+static int work_commit(struct worker *worker)
+{
+    int failed = worker->offsets != NULL ? work_offsets(worker) : 0;
+    rd_kafka_error_t *error;
+
+    worker_drop_offsets(worker);
+    if (failed != 0)
+        return failed;
     while ((error = rd_kafka_commit_transaction(worker->producer, TICK_MS)) != NULL && is_passing(worker, error))
         rd_kafka_error_destroy(error);
     return error == NULL ? 0 : work_fail(worker, -EIO, "the commit of a transaction failed", error);
@@ -319,6 +349,10 @@ bool transactions_knows(struct kafka_sink *self, const struct fms_record *record
     const struct fms_identity *identity = record->identity;
     enum journal_verdict verdict;
 
+    if (!fms_owns(self->kafka.host, record)) {
+        list_record(self, record); /* it is another's to write */
+        return true;
+    }
     if (identity == NULL)
         return false;
     verdict = journal_judge(self->transactions->journal, identity);
@@ -407,6 +441,31 @@ bool transactions_may_write(struct kafka_sink *self)
     return !own->is_waited_for;
 }
 
+/* The offsets of a source that is a member of a group of this cluster, as they will be when these records are settled. False: some of
+ * them are another member's by now. */
+static bool take_progress(struct kafka_sink *self)
+{
+    struct transactions *own = self->transactions;
+    const struct kafka_progress *progress;
+    struct fms_bytes bytes;
+    char *cluster;
+    int error = fms_progress(self->kafka.host, own->records, own->count, &bytes);
+
+    if (error == -ESTALE)
+        return false;
+    progress = error == 0 ? kafka_progress_of(bytes) : NULL;
+    cluster = progress != NULL && progress->offsets->cnt > 0 ? rd_kafka_clusterid(self->kafka.rk, 0) : NULL;
+    if (cluster == NULL)
+        return true;
+    if (strcmp(cluster, progress->cluster) == 0) {
+        own->worker.offsets = rd_kafka_topic_partition_list_copy(progress->offsets);
+        rd_kafka_error_destroy(
+            rd_kafka_consumer_group_metadata_read(&own->worker.group, progress->group.data, progress->group.size));
+    }
+    rd_kafka_mem_free(self->kafka.rk, cluster);
+    return true;
+}
+
 /* One record of the journal. */
 static int put_record(void *opaque, const char *key, struct fms_bytes value, unsigned slot)
 {
@@ -429,6 +488,10 @@ static void start_commit(struct kafka_sink *self)
     if (own->state == STATE_READY && !begin_transaction(self))
         return;
     own->started_at = fms_now(self->kafka.host);
+    if (!take_progress(self)) {
+        give_up(self, "its source has lost the partition of some of its records to another member of the group");
+        return;
+    }
     if (journal_write(own->journal, own->name, put_record, self) < 0) {
         give_up(self, rd_kafka_err2str(rd_kafka_last_error()));
         return;
@@ -670,6 +733,7 @@ bool transactions_let_go(struct kafka_sink *self)
         return false;
     }
     worker_drop_consumer(&own->worker);
+    worker_drop_offsets(&own->worker);
     journal_free(own->worker.journal);
     own->worker.journal = NULL;
     if (own->handle != NULL)
@@ -780,6 +844,7 @@ void transactions_stop(struct kafka_sink *self)
     if (own->handle != NULL)
         rd_kafka_topic_destroy(own->handle);
     worker_drop_consumer(worker);
+    worker_drop_offsets(worker);
 }
 
 void transactions_close(struct kafka_sink *self)
