@@ -540,19 +540,20 @@ static inline void fms_identify(const struct fms_host *host, bool with_ends)
     host->identify(host, with_ends);
 }
 
-/* For a sink that makes the source's own progress durable together with records: how far that has got once these records,
- * which the sink has taken and not settled, are settled. What is not the last to be settled of a record of the source's
- * counts as not settled, for somebody else has a part of it yet. Some of `records` may be NULL. 0: *progress is the
- * source's, in bytes that sinks of its kind know, until the next call. -ENOTSUP: the source tells nothing. -ESTALE: it
- * has lost some of these records to another process; see fms_owns. Another negative errno: the source could not. [lane] */
+/* For a sink that makes the source's own progress durable together with records: how far that has got once these
+ * records, which the sink has taken and not settled, are settled. What is not the last to be settled of a record of the
+ * source's counts as not settled, for somebody else has a part of it yet. Some of `records` may be NULL. 0: *progress
+ * is the source's, in bytes that sinks of its kind know, until the next call. -ENOTSUP: the source tells nothing.
+ * -ESTALE: it has lost some of these records to another process; see fms_owns. Another negative errno: it could not.
+ * [lane] */
 static inline int fms_progress(const struct fms_host *host, const struct fms_record *const *records, size_t count,
                                struct fms_bytes *progress)
 {
     return host->progress(host, records, count, progress);
 }
 
-/* Whether a record is still for this pipeline to write. What the source has lost to another process, which will write it,
- * a sink with transactions settles as delivered, and writes nothing. [lane] */
+/* Whether a record is still for this pipeline to write. What the source has lost to another process, which will write
+ * it, a sink with transactions settles as delivered, and writes nothing. [lane] */
 static inline bool fms_owns(const struct fms_host *host, const struct fms_record *record)
 {
     return host->owns(host, record);
@@ -690,8 +691,8 @@ struct fms_plugin {
 
     uint32_t record_size; /* set by FMS_PLUGIN: of fms_record as the plugin knows it; 0: without `identity` */
 
-    /* Source: see fms_progress, of which `records` are the source's own, in flight, and about to be settled for good. The
-     * bytes live until the next call. 0, -ESTALE, or another negative errno. NULL: it tells nothing. [lane] */
+    /* Source: see fms_progress; these records are its own, in flight, and about to be settled for good. The bytes live
+     * until the next call. 0, -ESTALE, or another negative errno. NULL: it tells nothing. [lane] */
     int (*source_progress)(void *instance, const struct fms_record *const *records, size_t count,
                            struct fms_bytes *progress);
     /* Source: see fms_owns. NULL: it loses none. [lane] */
