@@ -306,6 +306,7 @@ static void skipped_numbers_are_no_gap(void **state)
     identity.skipped = 6; /* which cannot be */
     note(journal, identity);
     check(journal, numbered("van", 4), JOURNAL_NEW);
+    check(journal, numbered("van", 5), JOURNAL_SEEN);
     journal_free(journal);
 }
 
@@ -389,10 +390,27 @@ static struct fms_identity naive_draw(struct naive *naive, unsigned manner)
     return identity;
 }
 
+/* The same again, from what it has written of late. */
+static struct journal *write_and_read(struct journal *journal, struct topic *topic)
+{
+    struct journal *again;
+
+    commit(journal, topic);
+    again = read_shuffled(topic, 10);
+    for (unsigned i = 0; i < 200; i++) {
+        struct fms_identity identity = numbered("truck", chance() >> chance_below(64));
+
+        check(again, identity, journal_judge(journal, &identity));
+    }
+    journal_free(journal);
+    return again;
+}
+
 static void numbers_that_come_in_a_manner(uint64_t start, unsigned manner, unsigned steps)
 {
     struct journal *journal = new_journal(10);
     struct naive *naive = calloc(1, sizeof *naive);
+    struct topic topic = {.count = 0};
 
     naive->start = start;
     for (unsigned step = 0; step < steps; step++) {
@@ -411,9 +429,12 @@ static void numbers_that_come_in_a_manner(uint64_t start, unsigned manner, unsig
             assert_true(verdict != JOURNAL_SEEN || naive_has(naive, other.sequence));
             assert_true(verdict != JOURNAL_NEW || !naive_has(naive, other.sequence));
         }
+        if (chance_below(300) == 0)
+            journal = write_and_read(journal, &topic);
     }
     free(naive);
     journal_free(journal);
+    topic_free(&topic);
 }
 
 static void numbers_come_as_they_like(void **state)
@@ -424,6 +445,53 @@ static void numbers_come_as_they_like(void **state)
     for (unsigned manner = 0; manner <= 5; manner++)
         for (unsigned i = 0; i < sizeof starts / sizeof *starts; i++)
             numbers_that_come_in_a_manner(starts[i], manner, 5000 * times);
+}
+
+/* An origin that comes in order again takes no more memory than one that always did. */
+static void gaps_that_are_filled_leave_nothing(void **state)
+{
+    struct journal *journal = new_journal(10);
+    size_t bytes;
+
+    (void)state;
+    note(journal, numbered("truck", 0));
+    bytes = journal_bytes(journal);
+    for (uint64_t number = 2; number < 20; number += 2)
+        note(journal, numbered("truck", number));
+    assert_true(journal_bytes(journal) > bytes);
+    for (uint64_t number = 1; number < 20; number += 2)
+        note(journal, numbered("truck", number));
+    assert_int_equal(journal_bytes(journal), bytes);
+    journal_free(journal);
+}
+
+/* It was forgotten, and came anew: what was told of it before and since makes more intervals than are kept. */
+static void an_origin_that_was_forgotten_comes_again(void **state)
+{
+    struct journal *journal = new_journal(1), *again;
+    struct topic topic = {.count = 0};
+
+    (void)state;
+    for (uint64_t number = 0; number < 120; number += 2)
+        note(journal, numbered("truck", number));
+    commit(journal, &topic);
+    note(journal, numbered("van", 0));
+    check(journal, numbered("truck", 2), JOURNAL_NEW);
+    for (uint64_t number = 120; number < 240; number += 2)
+        note(journal, numbered("truck", number));
+    commit(journal, &topic);
+    again = new_journal(10);
+    assert_int_equal(load(again, &topic.records[0]), 0);
+    assert_int_equal(load(again, &topic.records[1]), 0);
+    check(again, numbered("truck", 110), JOURNAL_UNSURE);
+    check(again, numbered("truck", 118), JOURNAL_SEEN);
+    check(again, numbered("truck", 119), JOURNAL_NEW);
+    note(again, numbered("truck", 1000));
+    again = write_and_read(again, &topic);
+    check(again, numbered("truck", 1000), JOURNAL_SEEN);
+    journal_free(again);
+    journal_free(journal);
+    topic_free(&topic);
 }
 
 /* Late by one or by 10,000, with nothing missing: no verdict is unsure. */
@@ -474,6 +542,30 @@ static void parts_are_told_apart_until_their_end(void **state)
     assert_int_equal(journal_entries(again), 1);
     check(again, part_of("truck", 7, 2), JOURNAL_SEEN);
     journal_free(again);
+    journal_free(journal);
+    topic_free(&topic);
+}
+
+/* Their end was loaded before them: they are forgotten when they would be told anew. */
+static void parts_that_are_loaded_after_their_end(void **state)
+{
+    struct journal *journal = new_journal(10);
+    struct topic topic = {.count = 0};
+
+    (void)state;
+    note(journal, part_of("truck", 7, 1));
+    note(journal, numbered("idle", 1));
+    commit(journal, &topic);
+    note(journal, end_of("truck", 7));
+    commit(journal, &topic);
+    journal_free(journal);
+    journal = new_journal(10);
+    assert_int_equal(load(journal, &topic.records[1]), 0);
+    assert_int_equal(load(journal, &topic.records[0]), 0);
+    check(journal, part_of("truck", 7, 2), JOURNAL_SEEN);
+    for (unsigned i = 0; i < JOURNAL_KEYS; i++)
+        commit(journal, &topic);
+    assert_int_equal(journal_entries(journal), 2);
     journal_free(journal);
     topic_free(&topic);
 }
@@ -595,16 +687,25 @@ static void idle_ones_are_forgotten_first_after_a_load(void **state)
     (void)state;
     note(journal, numbered("idle", 1));
     commit(journal, &topic);
+    note(journal, numbered("idler", 1));
     for (unsigned i = 0; i < 600; i++) {
         if (i == 500)
             note(journal, numbered("late", 1));
         note(journal, numbered("busy", i));
         commit(journal, &topic);
     }
-    again = read_again(&topic, 3);
+    for (size_t most = 1; most < 4; most++) {
+        again = read_again(&topic, most);
+        check(again, numbered("busy", 599), JOURNAL_SEEN);
+        check(again, numbered("late", 1), most > 1 ? JOURNAL_SEEN : JOURNAL_NEW);
+        journal_free(again);
+    }
+    again = read_again(&topic, 4);
     check(again, numbered("idle", 1), JOURNAL_SEEN);
+    check(again, numbered("idler", 1), JOURNAL_SEEN);
     note(again, numbered("new", 1));
     check(again, numbered("idle", 1), JOURNAL_NEW);
+    check(again, numbered("idler", 1), JOURNAL_SEEN);
     check(again, numbered("late", 1), JOURNAL_SEEN);
     check(again, numbered("busy", 599), JOURNAL_SEEN);
     journal_free(again);
@@ -948,6 +1049,32 @@ static void the_last_records_are_not_too_large(void **state)
     assert_in_range(ring_of(20000, 1, 600), 400000, 600000);
 }
 
+/* What idle ones said in one record is told anew in some, where nothing forces more. */
+static void telling_anew_is_spread(void **state)
+{
+    struct journal *journal = new_journal(SIZE_MAX);
+    struct topic topic = {.count = 0};
+    size_t told = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 30000; i++)
+        note(journal, numbered(vehicle(i), 0));
+    commit(journal, &topic);
+    for (unsigned transaction = 1; transaction <= 40; transaction++) {
+        size_t size = 0;
+
+        for (unsigned i = 0; i < 10000; i++)
+            note(journal, numbered(vehicle(i), transaction));
+        for (size_t i = commit(journal, &topic); i > 0; i--)
+            size += topic.records[topic.count - i].size;
+        assert_in_range(size, 10000 * 24, 2 * 10000 * 24 + 64 * 1024 + 1000);
+        told += size > 10000 * 24 + 1000;
+    }
+    assert_in_range(told, 2, 20);
+    journal_free(journal);
+    topic_free(&topic);
+}
+
 /* A key's record is overwritten by a transaction that is itself of several records. */
 static void keys_come_round_in_large_transactions(void **state)
 {
@@ -1113,6 +1240,36 @@ static void what_is_wrong_with_a_record_is_said(void **state)
     topic_free(&topic);
 }
 
+/* Intervals that no journal writes, for they do not ascend or do not end. */
+static void numbers_do_not_overflow(void **state)
+{
+    static const char head[] = "fmj\1\1................\0\0\0\0\0"; /* then the size of the rest */
+    static const char *const bodies[] = {
+        "\x01\x01t\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01",             /* its length */
+        "\x21\x01t\x02\x01\x01\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01", /* the second one's gap */
+        "\x21\x01t\x02\x01\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01\x01", /* where the second one could begin */
+        "\x01\x01t\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",             /* of 65 bits */
+        "\x21\x01t\x01\x01\x01",                                             /* a count of one */
+        "\x81\x01t\x01\x01",                                                 /* a flag that there is not */
+    };
+    struct journal *journal = new_journal(20);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+        size_t size = strlen(bodies[i]);
+        char bytes[64];
+
+        memcpy(bytes, head, sizeof head - 1);
+        bytes[sizeof head - 1] = (char)size;
+        memcpy(bytes + sizeof head, bodies[i], size);
+        assert_int_equal(load_bytes(journal, "0", bytes, sizeof head + size, "what it tells makes no sense"), -EBADMSG);
+    }
+    assert_int_equal(load_bytes(journal, "0", "fmj\1\1................\0\0\0\0\0\5\1\1t\1\1", 32, NULL), 0);
+    check(journal, numbered("t", 1), JOURNAL_SEEN);
+    check(journal, numbered("t", 2), JOURNAL_SEEN);
+    journal_free(journal);
+}
+
 /* Bytes that are others than they were may tell what never was, for Kafka sees to that; but they do no harm else. */
 static void foreign_bytes_do_no_harm(void **state)
 {
@@ -1192,7 +1349,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(of_too_many_gaps_the_oldest_are_unsure),
         cmocka_unit_test(numbers_come_as_they_like),
         cmocka_unit_test(late_ones_are_known),
+        cmocka_unit_test(gaps_that_are_filled_leave_nothing),
+        cmocka_unit_test(an_origin_that_was_forgotten_comes_again),
         cmocka_unit_test(parts_are_told_apart_until_their_end),
+        cmocka_unit_test(parts_that_are_loaded_after_their_end),
         cmocka_unit_test(parts_of_one_transaction_are_not_told),
         cmocka_unit_test(of_an_identifier_the_last_print_counts),
         cmocka_unit_test(parts_of_a_message_that_is_like_another),
@@ -1202,11 +1362,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_hundred_thousand_origins),
         cmocka_unit_test(everything_is_in_the_last_records),
         cmocka_unit_test(the_last_records_are_not_too_large),
+        cmocka_unit_test(telling_anew_is_spread),
         cmocka_unit_test(keys_come_round_in_large_transactions),
         cmocka_unit_test(offsets_that_nobody_told),
         cmocka_unit_test(a_record_that_is_not_taken_ends_the_writing),
         cmocka_unit_test(torn_records_are_refused_whole),
         cmocka_unit_test(what_is_wrong_with_a_record_is_said),
+        cmocka_unit_test(numbers_do_not_overflow),
         cmocka_unit_test(foreign_bytes_do_no_harm),
         cmocka_unit_test(without_memory_nothing_is_seen_that_was_not_noted),
     };

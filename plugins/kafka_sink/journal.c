@@ -548,7 +548,7 @@ static int journal_take(struct journal *journal, struct telling *telling, struct
     int error;
 
     if (telling->is_gone) {
-        if (entry != NULL && is_newest_one && journal->slots[entry->slot].number < slot->number)
+        if (entry != NULL && is_newest_one)
             journal_drop(journal, entry);
         return 0;
     }
