@@ -1,6 +1,6 @@
-/* fuzz_journal.c - records as a topic may hold them: a byte for the key, two for the size of the value, the value. All are
- * loaded; then some are noted, and what the journal writes is loaded by another one: it takes all, knows each that was noted,
- * and says the same. */
+/* fuzz_journal.c - records as a topic may hold them: a byte for the key, two for the size of the value, the value.
+ * All are loaded; then some are noted, and what the journal writes is loaded by another one: it takes all, knows each
+ * that was noted, and says the same. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
