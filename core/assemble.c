@@ -12,6 +12,7 @@
 #include "fleet.h"
 #include "host.h"
 #include "log.h"
+#include "promise.h"
 #include "settle.h"
 #include "shards.h"
 #include "snapshot.h"
@@ -136,6 +137,7 @@ static const char *stage_name(const struct config_section *section)
 void stage_free(struct stage *stage)
 {
     measures_free(&stage->measures);
+    promises_free(stage);
     options_memory_free(stage->memory);
     config_free(stage->config);
     free(stage->instance);

@@ -11,6 +11,7 @@
 #include "files.h"
 #include "loader.h"
 #include "new_plugin.h"
+#include "promise.h"
 #include "reload.h"
 #include "runner.h"
 #include "test.h"
@@ -167,6 +168,10 @@ static int check(const struct arguments *arguments)
     if (status == EXIT_DONE) {
         for (size_t i = 0; i < files.count; i++)
             printf("%s: ok\n", files.paths[i]);
+        for (size_t i = 0; i < all.count; i++) {
+            if (i == 0 || all.items[i]->file != all.items[i - 1]->file) /* shards of one file promise the same */
+                promises_print(all.items[i], stdout);
+        }
         pipelines_free(&all);
     }
     files_free(&files);

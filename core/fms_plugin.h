@@ -150,6 +150,13 @@ struct fms_json {
     struct fms_bytes text; /* of a string: what stands between the quotes */
 };
 
+/* What becomes of a message over crashes, power cuts and lost connections. */
+enum fms_once {
+    FMS_AT_MOST_ONCE = 1,  /* it may be lost */
+    FMS_AT_LEAST_ONCE = 2, /* it may come, or be written, twice */
+    FMS_EXACTLY_ONCE = 3,  /* neither; a source: what comes again has the identity that it had */
+};
+
 /* How well fms_realtime is known. */
 enum fms_clock_state {
     FMS_CLOCK_UNKNOWN = 0, /* it may be wrong by years: the machine started without a clock, and nobody has set it */
@@ -332,6 +339,8 @@ struct fms_host {
     void (*identify)(const struct fms_host *, bool with_ends);
     int (*progress)(const struct fms_host *, const struct fms_record *const *records, size_t count, struct fms_bytes *);
     bool (*owns)(const struct fms_host *, const struct fms_record *);
+    void (*promise)(const struct fms_host *, const char *option, enum fms_once, const char *format, ...)
+        FMS_PRINTF(4, 5);
 };
 
 /* Logs one line, prefixed with pipeline and stage. printf's format. A warning or an error that repeats (the same
@@ -351,6 +360,12 @@ struct fms_host {
 /* A warning of a trap in the configuration, with file and line of `option` (NULL: of the section); for `check`.
  * [control] */
 #define fms_advise(host, option, ...) ((host)->advise((host), (option), __VA_ARGS__))
+
+/* fms_promise(host, "qos", FMS_AT_MOST_ONCE, "why, and what to do about it", ...): what a source or a sink makes of its
+ * messages, as it is configured; with file and line of the option (NULL: of the section). `fmspipe check` tells what
+ * the pipeline promises, and shows each reason for which that is not exactly once; of FMS_EXACTLY_ONCE, what it rests
+ * on. It may be said several times; who says nothing is taken for one that may repeat. In check only. [control] */
+#define fms_promise(host, option, once, ...) ((host)->promise((host), (option), (once), __VA_ARGS__))
 
 /* A line of what `probe` found. [control] */
 #define fms_report(host, ...) ((host)->report((host), __VA_ARGS__))

@@ -17,6 +17,7 @@
 #include "lane.h"
 #include "log.h"
 #include "meter.h"
+#include "promise.h"
 #include "settle.h"
 #include "template.h"
 
@@ -40,6 +41,15 @@ static bool is_lane(struct stage *stage, const char *function)
     rule_broken(stage, "called %s from a thread that is not the lane (%s)", function,
                 stage->host.role == FMS_SOURCE ? "see fms_enter" : "leave it to a poll, with fms_wake");
     return false;
+}
+
+/* Whether it comes after check, which is the time for it. */
+static bool is_late(struct stage *stage, const char *function)
+{
+    if (!stage->is_checked && !stage->is_open)
+        return false;
+    rule_broken(stage, "called %s after check", function);
+    return true;
 }
 
 /* Whether there is no such record, draft or template, which an option that is absent leaves NULL. */
@@ -106,6 +116,30 @@ static void host_advise(const struct fms_host *host, const char *option, const c
     va_start(args, format);
     log_at(host, FMS_LOG_WARN, option, format, args);
     va_end(args);
+}
+
+static void host_promise(const struct fms_host *host, const char *option, enum fms_once once, const char *format, ...)
+{
+    struct stage *stage = stage_of(host);
+    char *text = NULL, *whole = NULL;
+    va_list args;
+
+    if (is_late(stage, "fms_promise"))
+        return;
+    if (once < FMS_AT_MOST_ONCE || once > FMS_EXACTLY_ONCE) {
+        rule_broken(stage, "called fms_promise with %d, which is no promise", (int)once);
+        return;
+    }
+    va_start(args, format);
+    if (vasprintf(&text, format, args) < 0)
+        text = NULL;
+    va_end(args);
+    if (text != NULL &&
+        asprintf(&whole, "%s%s%s", option != NULL ? option : "", option != NULL ? ": " : "", text) >= 0) {
+        log_redact_config(whole);
+        promise_add(stage, option, once, whole);
+    }
+    free(text);
 }
 
 static void host_report(const struct fms_host *host, const char *format, ...)
@@ -885,10 +919,8 @@ static void host_identify(const struct fms_host *host, bool with_ends)
 
     if (!is_role(stage, FMS_SINK | FMS_DEAD_LETTER, "fms_identify"))
         return;
-    if (stage->is_checked || stage->is_open) {
-        rule_broken(stage, "called fms_identify after check");
+    if (is_late(stage, "fms_identify"))
         return;
-    }
     stage->asks_who = true;
     stage->asks_ends = stage->asks_ends || with_ends;
 }
@@ -1038,6 +1070,7 @@ void host_fill(struct stage *stage, enum fms_role role)
         .identify = host_identify,
         .progress = host_progress,
         .owns = host_owns,
+        .promise = host_promise,
     };
     if (stage->plugin->table.record_size >= sizeof(struct fms_record))
         return;

@@ -11,6 +11,7 @@
 #include "options.h"
 
 struct pipeline;
+struct promise;
 struct record;
 
 /* The calls of a plugin that may hold the lane. */
@@ -82,7 +83,8 @@ struct stage {
     void *instance;
     struct options_memory *memory; /* what the instance's options point to */
     struct measures measures;
-    size_t index; /* in pipeline.stages */
+    struct promise *promises; /* what it has said in its check */
+    size_t index;             /* in pipeline.stages */
     bool is_open;
     bool is_dead;              /* it failed or finished: not called any more */
     bool is_new;               /* it is not in its pipeline yet: what it breaks is its own */

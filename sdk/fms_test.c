@@ -533,6 +533,28 @@ static void fake_host_advise(const struct fms_host *host, const char *option, co
     va_end(args);
 }
 
+static void fake_host_promise(const struct fms_host *host, const char *option, enum fms_once once, const char *format,
+                              ...)
+{
+    static const char *const kinds[] = {
+        "promise: at most once: ", "promise: at least once: ", "promise: exactly once: "};
+    struct fake *f = fake_of(host);
+    bool is_known = once >= FMS_AT_MOST_ONCE && once <= FMS_EXACTLY_ONCE;
+    va_list args;
+
+    pthread_mutex_lock(&f->lock);
+    if (f->is_checked)
+        fake_breach(f, "fms_promise was called after check");
+    if (!is_known)
+        fake_breach(f, "fms_promise was called with %d", (int)once);
+    pthread_mutex_unlock(&f->lock);
+    if (!is_known)
+        return;
+    va_start(args, format);
+    fake_say(f, kinds[once - FMS_AT_MOST_ONCE], option, format, args);
+    va_end(args);
+}
+
 static void fake_host_report(const struct fms_host *host, const char *format, ...)
 {
     va_list args;
@@ -1314,6 +1336,7 @@ static const struct fms_host fake_services = {
     .identify = fake_host_identify,
     .progress = fake_host_progress,
     .owns = fake_host_owns,
+    .promise = fake_host_promise,
 };
 
 /* ------------------------------------------------------------------------------------------------- opening, closing */

@@ -189,7 +189,8 @@ void fake_clock_know(struct fake *f, enum fms_clock_state state, uint64_t boot);
 size_t fake_told_time(struct fake *f, int64_t *utc);
 
 /* The last line with this text in it, or NULL. Lines read "error: ...", "warning: ...", "info: ...", "debug: ...",
- * "advice: ...", "report: ..."; what names an option reads "error: qos: ...". Valid until fake_forget, fake_close. */
+ * "advice: ...", "report: ...", "promise: at least once: ..."; what names an option reads "error: qos: ...". Valid until
+ * fake_forget, fake_close. */
 const char *fake_said(struct fake *f, const char *text);
 size_t fake_count_said(struct fake *f, const char *text);
 void fake_forget(struct fake *f);

@@ -304,6 +304,13 @@ static int write_and_enter(void *instance, const struct fms_record *const *recor
 
 /* ------------------------------------------------------------------------------------------------------- transforms */
 
+static enum fms_verdict promise_and_pass(void *instance, const struct fms_record *record)
+{
+    (void)record;
+    fms_promise(((struct habit *)instance)->host, NULL, FMS_AT_LEAST_ONCE, "too late");
+    return FMS_PASS;
+}
+
 static enum fms_verdict identify_as_a_transform(void *instance, const struct fms_record *record)
 {
     (void)record;
@@ -621,6 +628,8 @@ static const struct row rows[] = {
      "fms_json_path was called after open"},
     {"asks late who records are", SINK(write_and_identify), "called fms_identify after check",
      "fms_identify was called after check"},
+    {"promises late", TRANSFORM(promise_and_pass), "called fms_promise after check",
+     "fms_promise was called after check"},
     {"asks who records are as a transform", TRANSFORM(identify_as_a_transform),
      "called fms_identify, which is not for this role", "fms_identify was called by a stage for which it is not"},
     {"guesses a path", SINK(write_and_guess_a_path), "called fms_json_get with 7, which fms_json_path has not given",
