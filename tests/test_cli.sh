@@ -343,6 +343,21 @@ expect 0 check letters.ini stop.ini drop.ini forgets.ini
 expect 0 check finite.ini endless.ini
 said out "finite.ini: ok"
 said out "endless.ini: ok"
+
+# what a file promises, and each reason for which that is not exactly once
+for file in "$pipelines"/*.ini; do
+    expect 0 check "$file"
+    said out " promises: "
+    ! grep -qF "nothing is said of what it promises" out || fail "$file has a plugin that says nothing: $(cat out)"
+done
+expect 0 check "$pipelines"/bridge_exactly_once.ini
+said out " promises: exactly once"
+expect 0 check stuck.ini
+said out "p promises: neither at least once nor at most once"
+said out "stuck.ini:3: [source] without a position all of it is read again at each start: set position"
+said out "stuck.ini:6: [sink null] nothing is kept of what it takes: another sink keeps it"
+expect 0 run finite.ini
+! grep -qF promises out err || fail "a run tells what check tells"
 expect 2 check finite.ini ./finite.ini
 said err "the pipeline's name \"finite\" is also that of"
 expect 0 probe finite.ini

@@ -167,6 +167,8 @@ static int can_sink_check(void *instance, const struct fms_host *host)
     if (size == 0 || size >= FRAME_INTERFACE)
         return fms_fail_option(host, "interface", -EINVAL, "\"%s\" is none; a name has 1 to 15 letters",
                                self->interface);
+    fms_promise(host, NULL, FMS_AT_MOST_ONCE,
+                "a bus confirms nothing to who sends: whether a frame was heard is not known");
     return 0;
 }
 

@@ -160,6 +160,15 @@ static int can_source_check(void *instance, const struct fms_host *host)
     int error, other;
 
     can_source_take_options(self);
+    if (self->path != NULL && strcmp(self->path, "-") == 0)
+        fms_promise(host, "path", FMS_AT_MOST_ONCE,
+                    "standard input comes once: what is in flight when the process ends is lost");
+    else if (self->path != NULL)
+        fms_promise(host, "path", FMS_AT_LEAST_ONCE, "a log is read from its beginning after each start");
+    else
+        fms_promise(
+            host, "interface", FMS_AT_MOST_ONCE,
+            "a bus says nothing again: what is in flight when the process ends, and what it says meanwhile, is lost");
     error = can_source_check_input(self, host);
     other = self->decode == DECODE_FMS ? decoder_check(self, host) : can_source_check_raw(self, host);
     error = error != 0 ? error : other;

@@ -314,6 +314,15 @@ static bool console_sink_is_utf8(void)
     return value != NULL && (strcasestr(value, "utf-8") != NULL || strcasestr(value, "utf8") != NULL);
 }
 
+static int console_sink_check(void *instance, const struct fms_host *host)
+{
+    (void)instance;
+    fms_promise(
+        host, NULL, FMS_AT_LEAST_ONCE,
+        "what was printed when the process crashed may be printed again: a terminal or a pipe takes nothing back");
+    return 0;
+}
+
 static int console_sink_open(void *instance, const struct fms_host *host)
 {
     struct console_sink *self = instance;
@@ -353,5 +362,6 @@ static void console_sink_close(void *instance)
 }
 
 FMS_PLUGIN(.name = "console_sink", .version = FMS_VERSION, .summary = "Prints records on standard output",
-           .options = console_sink_options, .instance_size = sizeof(struct console_sink), .open = console_sink_open,
-           .close = console_sink_close, .sink_write = console_sink_write, .sink_poll = console_sink_poll);
+           .options = console_sink_options, .instance_size = sizeof(struct console_sink), .check = console_sink_check,
+           .open = console_sink_open, .close = console_sink_close, .sink_write = console_sink_write,
+           .sink_poll = console_sink_poll);

@@ -158,12 +158,42 @@ static int file_check_sink(const struct file *self, const struct fms_host *host)
     return 0;
 }
 
+static void file_promise_source(const struct file *self, const struct fms_host *host)
+{
+    if (strcmp(self->path, "-") == 0)
+        fms_promise(host, "path", FMS_AT_MOST_ONCE,
+                    "standard input comes once: what is in flight when the process ends is lost");
+    else if (self->position != NULL)
+        fms_promise(host, "position", FMS_AT_LEAST_ONCE, "what was delivered since it was written is read again");
+    else if (self->start == FILE_START_END)
+        fms_promise(host, "start", FMS_AT_MOST_ONCE,
+                    "end without a position skips at each start what was not read yet: set position");
+    else
+        fms_promise(host, NULL, FMS_AT_LEAST_ONCE,
+                    "without a position all of it is read again at each start: set position");
+}
+
+static void file_promise_sink(const struct file *self, const struct fms_host *host)
+{
+    if (strcmp(self->path, "-") == 0)
+        fms_promise(host, "path", FMS_AT_MOST_ONCE, "what standard output has taken nobody may have read");
+    else if (self->sync != FILE_SYNC_ALWAYS)
+        fms_promise(host, "sync", FMS_AT_MOST_ONCE,
+                    "a power cut takes lines that the disk has not got yet: set sync = always");
+    else
+        fms_promise(host, "sync", FMS_EXACTLY_ONCE, "what was not written whole is taken back");
+}
+
 static int file_check(void *instance, const struct fms_host *host)
 {
     struct file *self = instance;
 
     if (self->format == FILE_FORMAT_AUTO)
         self->format = host->role == FMS_DEAD_LETTER ? FILE_FORMAT_RECORD : FILE_FORMAT_PAYLOAD;
+    if (host->role == FMS_SOURCE)
+        file_promise_source(self, host);
+    else
+        file_promise_sink(self, host);
     return host->role == FMS_SOURCE ? file_check_source(self, host) : file_check_sink(self, host);
 }
 

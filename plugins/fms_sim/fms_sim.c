@@ -360,6 +360,7 @@ static int fms_sim_check(void *instance, const struct fms_host *host)
     }
     if (self->counts != NULL && !self->sequence)
         return fms_fail_option(host, "counts", -EINVAL, "needs sequence = yes: without it nothing is numbered");
+    fms_promise(host, NULL, FMS_AT_MOST_ONCE, "what is in flight when the process ends is not made again");
     fms_sim_make_head(self);
     return fms_sim_expand_topic(self, host, 0, &topic);
 }

@@ -188,8 +188,11 @@ static int kafka_check_producer(const struct kafka *kafka, const struct fms_host
         if (!is_ordered && strcmp(pair->name, "enable.idempotence") == 0)
             fms_advise(host, pair->option, "without it, records can change places, or double, when one is sent again");
     }
-    if (!is_replicated)
+    if (!is_replicated) {
         fms_advise(host, NULL, "without kafka.acks = all, a record is lost with the broker that confirmed it");
+        fms_promise(host, NULL, FMS_AT_MOST_ONCE,
+                    "a record is lost with the broker that confirmed it: leave kafka.acks out");
+    }
     return 0;
 }
 

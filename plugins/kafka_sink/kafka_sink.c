@@ -1136,6 +1136,12 @@ static int kafka_sink_check(void *instance, const struct fms_host *host)
         fms_advise(host, NULL,
                    "no key: unless the records carry one, those of a vehicle are spread over the partitions "
                    "and change places; set key, for example to ${json:vehicle_id}");
+    if (self->transactional_id == NULL)
+        fms_promise(host, NULL, FMS_AT_LEAST_ONCE,
+                    "what was written when the process crashed is written again: set transactional_id");
+    else
+        fms_promise(host, "transactional_id", FMS_EXACTLY_ONCE,
+                    "for records that have an identity, and readers of what is committed (isolation.level)");
     return error;
 }
 

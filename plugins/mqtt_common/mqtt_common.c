@@ -640,6 +640,11 @@ void mqtt_renew(const struct fms_host *host)
     fms_renew(host, "key_password");
 }
 
+bool mqtt_keeps_session(const struct mqtt_options *options, bool clean_start, int64_t session_expiry)
+{
+    return !clean_start && options->client_id != NULL && (options->version == MQTT_3_1_1 || session_expiry > 0);
+}
+
 void mqtt_advise_session(const struct mqtt_options *options, bool clean_start, int64_t session_expiry,
                          const struct fms_host *host)
 {

@@ -78,6 +78,9 @@ int mqtt_check_filters(const struct fms_list *filters, const struct fms_host *ho
 /* Reads the user name and the passwords again, where they come from files. By whoever is about to connect. */
 void mqtt_renew(const struct fms_host *host);
 
+/* Whether the broker keeps a subscriber's session while it is away. */
+bool mqtt_keeps_session(const struct mqtt_options *options, bool clean_start, int64_t session_expiry);
+
 /* Warns of a subscriber's session that keeps less than its owner may think. [control] */
 void mqtt_advise_session(const struct mqtt_options *options, bool clean_start, int64_t session_expiry,
                          const struct fms_host *host);

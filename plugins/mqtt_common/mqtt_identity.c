@@ -81,6 +81,29 @@ int mqtt_identity_check(const struct mqtt_identity *self, const struct mqtt_opti
     return 0;
 }
 
+void mqtt_identity_promise(const struct mqtt_identity *self, const struct mqtt_options *options, bool has_session,
+                           const struct fms_host *host)
+{
+    if (options->qos == 0) {
+        fms_promise(host, "qos", FMS_AT_MOST_ONCE, "at QoS 0 nothing is sent again: set qos = 1");
+        return;
+    }
+    if (!has_session)
+        fms_promise(
+            host, "clean_start", FMS_AT_MOST_ONCE,
+            "a broker that keeps no session sends nothing again after a restart: set client_id, clean_start = no"
+            " and a session_expiry");
+    if (self->origin != NULL)
+        fms_promise(host, "origin", FMS_EXACTLY_ONCE, "for messages that have origin and sequence");
+    else if (options->version == MQTT_3_1_1)
+        fms_promise(host, "version", FMS_AT_LEAST_ONCE,
+                    "MQTT 3.1.1 has no place for a message's number: set version = 5, or name fields as origin and"
+                    " sequence");
+    else
+        fms_promise(host, NULL, FMS_EXACTLY_ONCE,
+                    "for messages that their publisher has numbered (user properties fms.origin and fms.sequence)");
+}
+
 bool mqtt_identity_is_wanted(const struct mqtt_identity *self, const struct mqtt_options *options, bool has_more,
                              const struct fms_host *host)
 {

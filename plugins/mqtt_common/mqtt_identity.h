@@ -61,6 +61,9 @@ struct mqtt_identity {
 /* 0 or -EINVAL, logged. [control] */
 int mqtt_identity_check(const struct mqtt_identity *self, const struct mqtt_options *options,
                         const struct fms_host *host);
+/* What a source promises with that; `has_session`: the broker keeps its session over a restart. [control] */
+void mqtt_identity_promise(const struct mqtt_identity *self, const struct mqtt_options *options, bool has_session,
+                           const struct fms_host *host);
 
 /* Whether messages are to have identities, for a sink asks for them, and at QoS 0 nothing of it would hold; warns where options that tell
  * them do nothing. In open. `has_more`: of these, one that is the source's own. [control] */

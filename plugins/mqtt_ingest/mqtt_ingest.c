@@ -998,6 +998,12 @@ static int mqtt_ingest_check(void *instance, const struct fms_host *host)
     if (mqtt_identity_check(&self->identity, &self->mqtt, host) != 0 || mqtt_ingest_check_redelivery(self, host) != 0)
         return -EINVAL;
     mqtt_advise_session(&self->mqtt, self->clean_start, self->session_expiry, host);
+    mqtt_identity_promise(&self->identity, &self->mqtt,
+                          mqtt_keeps_session(&self->mqtt, self->clean_start, self->session_expiry), host);
+    if (self->redelivery)
+        fms_promise(host, "redelivery", FMS_AT_LEAST_ONCE,
+                    "a message without a number is known by its packet identifier and what it says, which is not"
+                    " certain: let its publisher number it");
     return 0;
 }
 

@@ -946,6 +946,18 @@ static int mqtt_sink_check_identity(const struct mqtt_sink *self, const struct f
     return 0;
 }
 
+static void mqtt_sink_promise(const struct mqtt_sink *self, const struct fms_host *host)
+{
+    if (self->mqtt.qos == 0)
+        fms_promise(host, "qos", FMS_AT_MOST_ONCE, "at QoS 0 nothing is sent again: set qos = 1");
+    else if (!self->identity)
+        fms_promise(host, "identity", FMS_AT_LEAST_ONCE,
+                    "what is sent again after a lost connection looks like another message: set identity = yes");
+    else
+        fms_promise(host, "identity", FMS_AT_LEAST_ONCE,
+                    "what is sent again after a lost connection has its number, by which a receiver can know it");
+}
+
 static int mqtt_sink_check(void *instance, const struct fms_host *host)
 {
     struct mqtt_sink *self = instance;
@@ -963,6 +975,7 @@ static int mqtt_sink_check(void *instance, const struct fms_host *host)
         fms_advise(host, "qos",
                    "at QoS 0 a record counts as delivered when it is written to the socket; what is under way"
                    " when the connection breaks is lost");
+    mqtt_sink_promise(self, host);
     return 0;
 }
 

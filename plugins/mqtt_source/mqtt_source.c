@@ -766,6 +766,12 @@ static int mqtt_source_check(void *instance, const struct fms_host *host)
     if (mqtt_identity_check(&self->identity, &self->mqtt, host) != 0)
         return -EINVAL;
     mqtt_source_advise(self, host);
+    mqtt_identity_promise(&self->identity, &self->mqtt,
+                          mqtt_keeps_session(&self->mqtt, self->clean_start, self->session_expiry), host);
+    if (!host->durable_sinks && self->mqtt.qos > 0)
+        fms_promise(host, NULL, FMS_AT_MOST_ONCE,
+                    "a message is acknowledged before it is delivered, so that a crash loses what is in flight: use"
+                    " mqtt_ingest");
     if (!host->durable_sinks && self->mqtt.qos > 0)
         fms_info(
             host,

@@ -490,10 +490,26 @@ static int spool_check_field(const char *field, const struct fms_host *host)
         "\"%s\" is no field; accepted are names with dots between, such as timestamp or position.time", field);
 }
 
+static void spool_promise(const struct spool *self, const struct fms_host *host)
+{
+    if (host->role == FMS_SOURCE) {
+        fms_promise(host, NULL, FMS_AT_LEAST_ONCE, "what was delivered and not yet removed comes again after a crash");
+        return;
+    }
+    if (self->sync != STORE_ALWAYS)
+        fms_promise(host, "sync", FMS_AT_MOST_ONCE,
+                    "a power cut takes what the disk has not got yet: set sync = always");
+    if (self->when_full == FULL_DROP_OLDEST)
+        fms_promise(host, "when_full", FMS_AT_MOST_ONCE,
+                    "a full spool removes its oldest unread: set when_full = block");
+    fms_promise(host, NULL, FMS_EXACTLY_ONCE, "what comes is stored once, whole or not at all");
+}
+
 static int spool_check(void *instance, const struct fms_host *host)
 {
     struct spool *self = instance;
 
+    spool_promise(self, host);
     if (self->sync == STORE_OFF)
         fms_advise(host, "sync", "a power cut can take what came in the last 30 s; a crash of the process can not");
     return self->clock_field != NULL ? spool_check_field(self->clock_field, host) : 0;

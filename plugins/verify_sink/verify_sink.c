@@ -393,6 +393,7 @@ static int verify_sink_check(void *instance, const struct fms_host *host)
     }
     if (self->expect == NULL)
         fms_advise(host, "expect", "is absent: a vehicle's first and last messages can be lost unseen");
+    fms_promise(host, NULL, FMS_AT_MOST_ONCE, "it counts and keeps nothing of what it takes: another sink keeps it");
     return 0;
 }
 
