@@ -143,11 +143,15 @@ static bool is_child(const struct fms_record *record)
     return record_of(record)->parent != NULL;
 }
 
-/* Makes more of what was made, or keeps it until nothing more comes. */
+/* Makes more of what was made, or keeps it until nothing more comes; and so of what is to be dropped then. */
 static enum fms_verdict act_on_children(void *user, const struct fms_record *record)
 {
     struct instance *self = user;
 
+    if (act_of(record->tag[0]) == 'k') {
+        self->held[self->held_count++] = record;
+        return FMS_KEPT;
+    }
     if (!is_child(record) || record_of(record)->parent->parent != NULL || (!rig.is_deep && !rig.keeps))
         return FMS_PASS;
     if (rig.keeps) {
@@ -163,8 +167,12 @@ static void pass_kept(void *user)
 {
     struct instance *self = user;
 
-    for (size_t i = 0; i < self->held_count; i++)
-        fms_pass(self->host, self->held[i]);
+    for (size_t i = 0; i < self->held_count; i++) {
+        if (act_of(self->held[i]->tag[0]) == 'k')
+            fms_delivered(self->host, self->held[i]);
+        else
+            fms_pass(self->host, self->held[i]);
+    }
     self->held_count = 0;
 }
 
@@ -251,6 +259,13 @@ static int refuse(void *user, const struct fms_record *const *records, size_t co
     return (int)count;
 }
 
+/* What it is offered first, and then it has enough. */
+static int finish_it(void *user, const struct fms_record *const *records, size_t count)
+{
+    fms_finish(((struct instance *)user)->host);
+    return write_at_once(user, records, count);
+}
+
 /* Nothing, as a far end that is gone. */
 static int take_nothing(void *user, const struct fms_record *const *records, size_t count)
 {
@@ -284,6 +299,7 @@ static const struct plugin source = {.table = {TABLE, .source_poll = emit_all, .
                            ending = {.table = {TABLE, .check = ask_for_ends, .sink_write = write_at_once}},
                            holding = {.table = {TABLE, .check = ask_for_ends, .sink_write = hold}},
                            refusing = {.table = {TABLE, .check = ask, .sink_write = refuse}},
+                           finishing = {.table = {TABLE, .check = ask_for_ends, .sink_write = finish_it}},
                            absent = {.table = {TABLE, .check = ask_for_ends, .sink_write = take_nothing}};
 
 /* ---------------------------------------------------------------------------------------------------------- the rig */
@@ -627,6 +643,17 @@ static void an_end_cannot_be_rejected(void **state)
     assert_int_equal(rig.told_of, 1);
 }
 
+/* It settles nothing more, and would hold the others up. */
+static void who_has_finished_is_told_no_end(void **state)
+{
+    (void)state;
+    rig.is_to_go_on = true;
+    build("pk", &ending, &finishing);
+    run_all();
+    assert_got(0, "0 1!");
+    assert_got(1, "0");
+}
+
 /* ---------------------------------------------------------------------------------------------------- while it runs */
 
 static void *run(void *user)
@@ -839,6 +866,7 @@ int main(void)
         CASE(an_end_is_offered_again),
         CASE(records_and_ends_are_offered_again_in_order),
         CASE(an_end_cannot_be_rejected),
+        CASE(who_has_finished_is_told_no_end),
         CASE(another_sink_has_the_ends_that_wait),
         CASE(a_sink_that_asks_for_none_writes_no_end),
         CASE(a_sink_that_asks_comes_later),
