@@ -123,6 +123,13 @@ static void test_check_names_what_is_wrong(void **state)
         {"server = tcp://a\ntopic = t\nalpn = mqtt\n", "alpn: is for TLS"},
         {"server = tcp://a\ntopic = t\nca_file = x\n", "ca_file: is for TLS"},
         {"server = tcp://a\ntopic = t\nversion = 3.1.1\npassword = x\n", "needs username"},
+        {"server = tcp://a\ntopic = t\norigin = a\n", "origin: tells nothing alone: write both origin and sequence"},
+        {"server = tcp://a\ntopic = t\nsequence = ${json:a}\n", "sequence: tells nothing alone"},
+        {"server = tcp://a\ntopic = t\nskipped = 1\n", "skipped: tells nothing alone"},
+        {"server = tcp://a\ntopic = t\norigin = a\nskipped = 1\n", "origin: tells nothing alone"},
+        {"server = tcp://a\ntopic = t\nredelivery = yes\nqos = 0\n", "redelivery: needs QoS 1 or 2"},
+        {"server = tcp://a\ntopic = t\nredelivery = yes\nclient_id = a\n", "redelivery: needs clean_start = no"},
+        {"server = tcp://a\ntopic = t\nredelivery = yes\nclean_start = no\n", "redelivery: needs a client_id"},
     };
 
     (void)state;
@@ -138,6 +145,15 @@ static void test_check_warns_of_traps(void **state)
     fake_close(f);
     f = fake_check("mqtt_ingest", FMS_SOURCE, "server = tcp://a\ntopic = t\nclient_id = a\nclean_start = no\n");
     assert_null(fake_said(f, "advice: "));
+    fake_close(f);
+    f = fake_check("mqtt_ingest", FMS_SOURCE,
+                   "server = tcp://a\ntopic = t\nclient_id = a\nclean_start = no\nredelivery = yes\n");
+    assert_non_null(fake_said(f, "advice: redelivery: knows what a broker sends again"));
+    fake_close(f);
+    f = fake_check("mqtt_ingest", FMS_SOURCE,
+                   "server = tcp://a\ntopic = t\nqos = 0\norigin = a\nsequence = ${json:a}\n");
+    assert_int_equal(fake_error(f), 0);
+    assert_non_null(fake_said(f, "advice: origin: does nothing at QoS 0"));
     fake_close(f);
 }
 
@@ -312,6 +328,305 @@ static void test_properties_become_headers(void **state)
         assert_string_equal(record->headers[i].name, expected[i][0]);
         assert_string_equal(record->headers[i].value.data, expected[i][1]);
     }
+    pair_end(&pair);
+}
+
+/* -------------------------------------------------------------------------------------------------- who a message is */
+
+/* As pair_up, before a sink that asks who messages are. */
+static struct pair pair_asked(const char *options, unsigned qos)
+{
+    struct pair pair = {.port = 0};
+
+    pair.listener = wire_listen(&pair.port);
+    pair.f = fake_check(
+        "mqtt_ingest", FMS_SOURCE,
+        section(pair.port, "topic = t\nclient_id = bridge\nclean_start = no\nqos = %u\n%s", qos, options));
+    fake_host(pair.f)->identities = true;
+    assert_int_equal(fake_start(pair.f), 0);
+    wire_idle = pair.f;
+    pair_accept(&pair, false, qos);
+    return pair;
+}
+
+/* A message with as many user properties as there are names, emitted as the i-th record. */
+static const struct fms_record *come(struct pair *pair, size_t i, const char *topic, const char *const properties[][2],
+                                     const char *payload)
+{
+    struct wire_out out = {.size = 0};
+
+    for (size_t n = 0; properties[n][0] != NULL; n++)
+        out_property(&out, properties[n][0], properties[n][1]);
+    wire_publish_raw(&pair->wire, 1 << 1, fms_text(topic), 100 + (unsigned)i, &out, payload);
+    pair_until_emitted(pair, i + 1);
+    return fake_record(pair->f, i);
+}
+
+static void check_number(const struct fms_record *record, const char *origin, uint64_t sequence, uint64_t skipped)
+{
+    const struct fms_identity *identity = record->identity;
+
+    assert_non_null(identity);
+    assert_int_equal(identity->kind, FMS_NUMBERED);
+    assert_int_equal(identity->origin.size, strlen(origin));
+    assert_memory_equal(identity->origin.data, origin, strlen(origin));
+    assert_true(identity->sequence == sequence && identity->skipped == skipped);
+}
+
+static void test_properties_tell_who_a_message_is(void **state)
+{
+    static const char *const whole[][2] = {
+        {"unit", "km/h"}, {"fms.origin", "spool%25"}, {"fms.skipped", "2"}, {"fms.sequence", "17"}, {NULL, NULL}};
+    static const char *const none[][2] = {{"unit", "km/h"}, {NULL, NULL}};
+    static const char *const odd[][2] = {
+        {"fms.origin", "spool"}, {"fms.sequence", "17a"}, {"unit", "km/h"}, {NULL, NULL}};
+    static const char *const twice[][2] = {
+        {"fms.origin", "a"}, {"fms.sequence", "1"}, {"fms.origin", "b"}, {"unit", "km/h"}, {NULL, NULL}};
+    struct pair pair = pair_asked("", 1);
+
+    (void)state;
+    check_number(come(&pair, 0, "t", whole, "x"), "spool%", 17, 2);
+    assert_null(come(&pair, 1, "t", none, "x")->identity);
+    assert_int_equal(fake_counter(pair.f, "unidentified"), 0);
+    assert_null(come(&pair, 2, "t", odd, "x")->identity);
+    assert_non_null(fake_said(pair.f, "warning: a message on \"t\" has no identity, so that it may be delivered twice:"
+                                      " fms.sequence \"17a\" is no integer of 0 to 18446744073709551615"));
+    assert_null(come(&pair, 3, "t", twice, "x")->identity);
+    assert_non_null(fake_said(pair.f, "is there twice"));
+    assert_int_equal(fake_counter(pair.f, "unidentified"), 2);
+    for (size_t i = 0; i < 4; i++) { /* what says who it is does not go on as a header */
+        assert_int_equal(fake_record(pair.f, i)->header_count, 1);
+        assert_string_equal(fake_record(pair.f, i)->headers[0].name, "unit");
+        assert_null(fake_rejected(pair.f, i));
+    }
+    pair_end(&pair);
+}
+
+/* Where nobody asks they are headers as others are; and at QoS 0. */
+static void test_properties_that_nobody_asks_for(void **state)
+{
+    static const char *const whole[][2] = {{"fms.origin", "spool"}, {"fms.sequence", "17"}, {NULL, NULL}};
+    struct pair pair = pair_up("origin = a\nsequence = 1", 16, 1);
+
+    (void)state;
+    assert_non_null(fake_said(pair.f,
+                              "warning: no sink of this pipeline delivers each message once, and asks who they are:"
+                              " origin and sequence do nothing"));
+    assert_null(come(&pair, 0, "t", whole, "x")->identity);
+    assert_int_equal(fake_record(pair.f, 0)->header_count, 2);
+    assert_string_equal(fake_record(pair.f, 0)->headers[0].name, "user.fms.origin");
+    assert_string_equal(fake_record(pair.f, 0)->headers[1].name, "user.fms.sequence");
+    pair_end(&pair);
+    pair = pair_asked("", 0);
+    wire_publish_raw(&pair.wire, 0, fms_text("t"), 0, &(struct wire_out){.size = 0}, "x");
+    pair_until_emitted(&pair, 1);
+    assert_null(fake_record(pair.f, 0)->identity);
+    pair_end(&pair);
+}
+
+static void test_templates_tell_who_a_message_is(void **state)
+{
+    static const struct {
+        const char *payload, *why;
+    } rows[] = {
+        {"{\"v\": \"truck \\\"9\\\"\", \"seq\": 18446744073709551615}", NULL},
+        {"{\"v\": 9, \"seq\": \"7\"}", NULL},
+        {"{\"v\": 9}", "sequence: no field \"seq\" in the payload"},
+        {"{\"seq\": 7}", "origin: no field \"v\" in the payload"},
+        {"{\"v\": 9, \"seq\": null}", "sequence: the field \"seq\" is null"},
+        {"{\"v\": 9, \"seq\": 1.5}", "sequence \"1.5\" is no integer"},
+        {"{\"v\": 9, \"seq\": -1}", "sequence \"-1\" is no integer"},
+        {"{\"v\": 9, \"seq\": 1e3}", "sequence \"1e3\" is no integer"},
+        {"{\"v\": 9, \"seq\": 18446744073709551616}", "is no integer"},
+        {"no JSON", "origin: the payload is no JSON object"},
+        {"", "origin: the payload is no JSON object"},
+    };
+    static const char *const others[][2] = {{"fms.origin", "spool"}, {"fms.sequence", "17"}, {NULL, NULL}};
+    struct pair pair = pair_asked("origin = ${topic[1]}/${json:v}\nsequence = ${json:seq}", 1);
+    size_t bad = 0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) { /* properties do not count beside them */
+        const struct fms_record *record = come(&pair, i, "t/a", others, rows[i].payload);
+
+        assert_string_equal(record->payload.data, rows[i].payload);
+        assert_string_equal(record->topic.data, "t/a");
+        assert_int_equal(record->header_count, 0);
+        assert_null(fake_rejected(pair.f, i));
+        assert_int_equal(record->identity == NULL, rows[i].why != NULL);
+        if (rows[i].why != NULL && fake_said(pair.f, rows[i].why) == NULL)
+            fail_msg("%s: nothing says \"%s\"", rows[i].payload, rows[i].why);
+        bad += rows[i].why != NULL;
+    }
+    check_number(fake_record(pair.f, 0), "a/truck \"9\"", UINT64_MAX, 0);
+    check_number(fake_record(pair.f, 1), "a/9", 7, 0);
+    assert_int_equal(fake_counter(pair.f, "unidentified"), bad);
+    assert_null(come(&pair, fake_emitted(pair.f), "t", others, rows[1].payload)->identity); /* no such level */
+    assert_non_null(fake_said(pair.f, "origin: the topic has no level 1"));
+    pair_end(&pair);
+}
+
+/* Who may write to a topic can tell only of itself. */
+static void test_origins_begin_with_what_the_broker_guards(void **state)
+{
+    static const char *const liar[][2] = {
+        {"unit", "km/h"}, {"fms.sequence", "17"}, {"fms.origin", "truck-1"}, {"fms.skipped", "3"}, {NULL, NULL}};
+    static const char *const plain[][2] = {{"unit", "km/h"}, {"fms.sequence", "18"}, {"fms.origin", "x"}, {NULL, NULL}};
+    static const char *const nobody[][2] = {{"unit", "km/h"}, {NULL, NULL}};
+    struct pair pair = pair_asked("origin = ${topic[1]}/${header:user.fms.origin}\n"
+                                  "sequence = ${header:user.fms.sequence}\nskipped = ${header:user.fms.skipped:-0}",
+                                  1);
+
+    (void)state;
+    check_number(come(&pair, 0, "fms/truck-9/data", liar, "x"), "truck-9/truck-1", 17, 3);
+    check_number(come(&pair, 1, "fms/truck-9/data", plain, "x"), "truck-9/x", 18, 0);
+    assert_null(come(&pair, 2, "fms/truck-9/data", nobody, "x")->identity);
+    assert_non_null(fake_said(pair.f, "origin: no header \"user.fms.origin\""));
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(fake_record(pair.f, i)->header_count, 1);
+        assert_string_equal(fake_record(pair.f, i)->headers[0].name, "unit");
+        assert_string_equal(fake_record(pair.f, i)->headers[0].value.data, "km/h");
+    }
+    pair_end(&pair);
+}
+
+/* What mqtt_sink sends, through a real broker. */
+static void test_numbers_cross_a_broker(void **state)
+{
+    static const char origin[] = {'s', '%', 0, '\xff', '/', '1'};
+    const struct fms_identity number = {
+        .kind = FMS_NUMBERED, .origin = {origin, 6}, .sequence = 1u << 31, .skipped = 5};
+    const struct fms_record draft = {.topic = fms_text("t"), .payload = fms_text("x"), .identity = &number};
+    struct mosquitto broker;
+    struct fake *sink, *f;
+
+    (void)state;
+    mosquitto_up(&broker, "allow_anonymous true\n");
+    f = fake_check("mqtt_ingest", FMS_SOURCE, section(broker.port, "topic = t"));
+    fake_host(f)->identities = true;
+    assert_int_equal(fake_start(f), 0);
+    fake_until(f, fake_said(f, "info: receives ") != NULL);
+    sink = fake_open("mqtt_sink", FMS_SINK, section(broker.port, "identity = yes"));
+    fake_add_record(sink, &draft);
+    fake_add(sink, "t", NULL, "without");
+    fake_write(sink);
+    fake_until(f, fake_emitted(f) == 2);
+    assert_int_equal(fake_record(f, 0)->identity->origin.size, sizeof origin);
+    assert_memory_equal(fake_record(f, 0)->identity->origin.data, origin, sizeof origin);
+    assert_true(fake_record(f, 0)->identity->sequence == number.sequence && fake_record(f, 0)->identity->skipped == 5);
+    assert_int_equal(fake_record(f, 0)->header_count, 0);
+    assert_null(fake_record(f, 1)->identity);
+    fake_until(sink, fake_count_fate(sink, FMS_DELIVERED) == 2);
+    fake_close(sink);
+    source_end(f, -1);
+    mosquitto_free(&broker);
+}
+
+/* A message as a broker sends it, with the properties; its record, which is known by identifier and content. */
+static const struct fms_record *resent(struct pair *pair, size_t i, unsigned flags, unsigned id, const char *topic,
+                                       const struct wire_out *properties, const char *payload)
+{
+    const struct fms_record *record;
+
+    wire_publish_raw(&pair->wire, flags, fms_text(topic), id, properties, payload);
+    pair_until_emitted(pair, i + 1);
+    record = fake_record(pair->f, i);
+    assert_non_null(record->identity);
+    assert_int_equal(record->identity->kind, FMS_RESENT);
+    assert_int_equal(record->identity->origin.size, strlen("bridge"));
+    assert_memory_equal(record->identity->origin.data, "bridge", strlen("bridge"));
+    assert_int_equal(record->identity->sequence, id);
+    return record;
+}
+
+static bool says_the_same(const struct pair *pair, size_t a, size_t b)
+{
+    return memcmp(fake_record(pair->f, a)->identity->print, fake_record(pair->f, b)->identity->print,
+                  sizeof fake_record(pair->f, a)->identity->print) == 0;
+}
+
+#define MARKED 8u /* DUP */
+
+static void test_what_is_sent_again_may_repeat(void **state)
+{
+    static const struct wire_out nothing = {.size = 0};
+
+    (void)state;
+    for (unsigned qos = 1; qos <= 2; qos++) {
+        for (size_t v = 0; v < 2; v++) {
+            struct pair pair = pair_asked(
+                v == 0 ? "redelivery = yes\nversion = 3.1.1" : "redelivery = yes\nversion = 5", qos);
+            unsigned flags = qos << 1;
+
+            assert_false(resent(&pair, 0, flags, 7, "t", &nothing, "a")->identity->may_repeat);
+            assert_false(resent(&pair, 1, flags | MARKED, 8, "t", &nothing, "b")->identity->may_repeat);
+            assert_false(resent(&pair, 2, flags, 9, "t", &nothing, "a")->identity->may_repeat);
+            assert_true(says_the_same(&pair, 0, 2));
+            assert_false(says_the_same(&pair, 0, 1));
+            close(pair.wire.fd);
+            pair_accept(&pair, true, qos);
+            if (qos == 1) { /* what is in flight at QoS 2 is kept back in the plugin */
+                assert_true(resent(&pair, 3, flags | MARKED, 7, "t", &nothing, "a")->identity->may_repeat);
+                assert_true(says_the_same(&pair, 0, 3));
+                assert_false(resent(&pair, 4, flags | MARKED, 7, "t", &nothing, "a")->identity->may_repeat);
+                assert_false(resent(&pair, 5, flags, 8, "t", &nothing, "b")->identity->may_repeat);
+                assert_false(resent(&pair, 6, flags | MARKED, 10, "t", &nothing, "c")->identity->may_repeat);
+            }
+            close(pair.wire.fd);
+            pair_accept(&pair, false, qos); /* the session is lost */
+            assert_false(
+                resent(&pair, fake_emitted(pair.f), flags | MARKED, 7, "t", &nothing, "a")->identity->may_repeat);
+            pair_end(&pair);
+        }
+    }
+}
+
+/* A process that has just started, with the session that an earlier one had. */
+static void test_what_an_earlier_process_had_may_repeat(void **state)
+{
+    static const struct wire_out nothing = {.size = 0};
+    struct pair pair = {.port = 0};
+
+    (void)state;
+    pair.listener = wire_listen(&pair.port);
+    pair.f = fake_check(
+        "mqtt_ingest", FMS_SOURCE,
+        section(pair.port, "topic = t\nclient_id = bridge\nclean_start = no\nqos = 2\nredelivery = yes"));
+    fake_host(pair.f)->identities = true;
+    assert_int_equal(fake_start(pair.f), 0);
+    wire_idle = pair.f;
+    pair_accept(&pair, true, 2);
+    assert_true(resent(&pair, 0, 2 << 1 | MARKED, 7, "t", &nothing, "a")->identity->may_repeat);
+    assert_true(resent(&pair, 1, 1 << 1 | MARKED, 8, "t", &nothing, "a")->identity->may_repeat);
+    assert_false(resent(&pair, 2, 1 << 1, 9, "t", &nothing, "a")->identity->may_repeat);
+    wire_publish_raw(&pair.wire, 0, fms_text("t"), 0, &nothing, "at QoS 0");
+    pair_until_emitted(&pair, 4);
+    assert_null(fake_record(pair.f, 3)->identity);
+    pair_end(&pair);
+}
+
+/* All that is delivered of a message counts, and not what changes on its way. A number comes before all that. */
+static void test_what_a_message_says(void **state)
+{
+    static const char *const number[][2] = {{"fms.origin", "spool"}, {"fms.sequence", "17"}, {NULL, NULL}};
+    static const char expiries[][5] = {{2, 0, 0, 0, 60}, {2, 0, 0, 0, 59}};
+    struct pair pair = pair_asked("redelivery = yes", 1);
+    struct wire_out out[5] = {{.size = 0}};
+
+    (void)state;
+    out_bytes(&out[1], expiries[0], sizeof expiries[0]);
+    out_bytes(&out[2], expiries[1], sizeof expiries[1]);
+    out_property(&out[3], "a", "b");
+    out_property(&out[4], "ab", "");
+    for (size_t i = 0; i < 5; i++)
+        resent(&pair, i, 1 << 1, 1 + (unsigned)i, "t", &out[i], "x");
+    assert_true(says_the_same(&pair, 0, 1));
+    assert_true(says_the_same(&pair, 1, 2));
+    assert_false(says_the_same(&pair, 0, 3));
+    assert_false(says_the_same(&pair, 3, 4));
+    resent(&pair, 5, 1 << 1, 6, "tx", &out[0], "");
+    assert_false(says_the_same(&pair, 0, 5));
+    check_number(come(&pair, 6, "t", number, "x"), "spool", 17, 0);
     pair_end(&pair);
 }
 
@@ -1541,6 +1856,14 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_every_qos_and_version_arrives),
         cmocka_unit_test(test_retained),
         cmocka_unit_test(test_properties_become_headers),
+        cmocka_unit_test(test_properties_tell_who_a_message_is),
+        cmocka_unit_test(test_properties_that_nobody_asks_for),
+        cmocka_unit_test(test_templates_tell_who_a_message_is),
+        cmocka_unit_test(test_origins_begin_with_what_the_broker_guards),
+        cmocka_unit_test(test_numbers_cross_a_broker),
+        cmocka_unit_test(test_what_is_sent_again_may_repeat),
+        cmocka_unit_test(test_what_an_earlier_process_had_may_repeat),
+        cmocka_unit_test(test_what_a_message_says),
         cmocka_unit_test(test_tls),
         cmocka_unit_test(test_acknowledged_when_settled),
         cmocka_unit_test(test_connection_lost_in_flight),

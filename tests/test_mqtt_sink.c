@@ -84,6 +84,7 @@ static void test_check_names_what_is_wrong(void **state)
         {"server = tcp://a\nreconnect_min = 5s\nreconnect_max = 1s\n", "error: reconnect_min: is greater"},
         {"server = tcp://a\nwill_topic = fms/+\n", "error: will_topic: the topic holds a wildcard"},
         {"server = tcp://a\nonline_payload = on\n", "error: online_payload: needs will_topic"},
+        {"server = tcp://a\nversion = 3.1.1\nidentity = yes\n", "error: identity: needs MQTT 5"},
     };
 
     (void)state;
@@ -121,6 +122,10 @@ static void test_check_warns_of_traps(void **state)
     assert_int_equal(fake_error(f), 0);
     assert_non_null(fake_said(f, "advice: qos: at QoS 0"));
     assert_non_null(fake_said(f, "advice: tls_verify: "));
+    fake_close(f);
+    f = fake_check("mqtt_sink", FMS_SINK, "server = tcp://a\nqos = 0\nidentity = yes\n");
+    assert_int_equal(fake_error(f), 0);
+    assert_non_null(fake_said(f, "advice: identity: at QoS 0"));
     fake_close(f);
     f = fake_check("mqtt_sink", FMS_SINK, "server = tcp://[::1]\nusername = me\npassword = hush\n");
     assert_int_equal(fake_error(f), 0);
@@ -1194,6 +1199,107 @@ static void test_headers_become_user_properties(void **state)
     mosquitto_free(&broker);
 }
 
+/* The next publication has these user properties, and no others. */
+static void expect_properties(const struct wire *wire, const struct wire_out *wanted)
+{
+    struct packet packet = wire_expect(wire, PUBLISH);
+
+    assert_int_equal(packet.properties_size, wanted->size);
+    assert_memory_equal(packet.properties, wanted->data, wanted->size);
+    wire_confirm(wire, PUBACK, packet.id, 0);
+    free(packet.body);
+}
+
+/* A whole record goes out with its number, and no other has one, whatever its headers say. */
+static void test_identity_is_sent_with_whole_records(void **state)
+{
+    static const char origin[] = {'s', 'p', 0, '%', 'o'};
+    const struct fms_header headers[] = {
+        {"unit", {"km/h", 4}}, {"user.fms.origin", {"x", 1}}, {"fms.sequence", {"1", 1}}};
+    const struct fms_identity identities[] = {
+        {.kind = FMS_NUMBERED, .origin = {origin, 5}, .sequence = UINT64_MAX, .skipped = 2},
+        {.kind = FMS_NUMBERED, .origin = {"b", 1}, .sequence = 0},
+        {.kind = FMS_NUMBERED, .origin = {"b", 1}, .sequence = 1, .part = 1},
+        {.kind = FMS_NUMBERED, .origin = {"b", 1}, .sequence = 1, .part = FMS_PART_LETTER},
+        {.kind = FMS_RESENT, .origin = {"b", 1}, .sequence = 1},
+    };
+    struct wire_out wanted[7] = {{.size = 0}};
+    struct play play;
+
+    (void)state;
+    play_start(&play, NULL, "identity = yes\nversion = 5");
+    for (size_t i = 0; i < 7; i++) {
+        struct fms_record draft = {.topic = fms_text("t"),
+                                   .payload = fms_text("{}"),
+                                   .headers = headers,
+                                   .header_count = i == 1 ? 0 : 3,
+                                   .identity = i < 5 ? &identities[i] : NULL};
+
+        if (i != 1)
+            out_property(&wanted[i], "unit", "km/h");
+        fake_add_record(play.f, &draft);
+    }
+    out_property(&wanted[0], "fms.origin", "sp%00%25o");
+    out_property(&wanted[0], "fms.sequence", "18446744073709551615");
+    out_property(&wanted[0], "fms.skipped", "2");
+    out_property(&wanted[1], "fms.origin", "b");
+    out_property(&wanted[1], "fms.sequence", "0");
+    fake_write(play.f);
+    for (size_t i = 0; i < 7; i++)
+        expect_properties(&play.wire, &wanted[i]);
+    fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 7);
+    assert_int_equal(fake_counter(play.f, "unidentified"), 5);
+    assert_int_equal(fake_counter(play.f, "headers_dropped"), 0);
+    play_end(&play);
+}
+
+/* Who does not ask for identities sends none, even where others have asked. */
+static void test_identity_is_sent_only_where_it_is_wanted(void **state)
+{
+    const struct fms_header header = {"user.fms.origin", {"x", 1}};
+    const struct fms_identity identity = {.kind = FMS_NUMBERED, .origin = {"b", 1}, .sequence = 7};
+    const struct fms_record draft = {
+        .topic = fms_text("t"), .headers = &header, .header_count = 1, .identity = &identity};
+    const struct wire_out nothing = {.size = 0};
+    struct play play = {.port = 0};
+
+    (void)state;
+    play.listener = wire_listen(&play.port);
+    play.f = fake_check("mqtt_sink", FMS_SINK, section(play.port, "version = 5"));
+    assert_false(fake_host(play.f)->identities);
+    fake_host(play.f)->identities = true;
+    assert_int_equal(fake_start(play.f), 0);
+    play.wire = broker_accept(play.listener, NULL, false, NULL);
+    fake_add_record(play.f, &draft);
+    fake_write(play.f);
+    expect_properties(&play.wire, &nothing);
+    fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 1);
+    assert_int_equal(fake_counter(play.f, "unidentified"), 0);
+    play_end(&play);
+}
+
+/* A broker that has no place for it gets the records all the same. */
+static void test_identity_without_mqtt_5(void **state)
+{
+    const struct fms_identity identity = {.kind = FMS_NUMBERED, .origin = {"b", 1}, .sequence = 7};
+    const struct fms_record draft = {.topic = fms_text("fms/data"), .payload = fms_text("0"), .identity = &identity};
+    struct play play = {.port = 0};
+
+    (void)state;
+    play.listener = wire_listen(&play.port);
+    play.f = fake_open("mqtt_sink", FMS_SINK, section(play.port, "identity = yes"));
+    broker_refuse(play.listener, 0x84);
+    play.wire = broker_accept(play.listener, NULL, false, NULL);
+    assert_int_equal(play.wire.version, 4);
+    fake_add_record(play.f, &draft);
+    fake_write(play.f);
+    wire_confirm(&play.wire, PUBACK, expect_number(&play.wire, 0), 0);
+    fake_until(play.f, fake_count_fate(play.f, FMS_DELIVERED) == 1);
+    assert_non_null(fake_said(play.f, "warning: the broker speaks MQTT 3.1.1, which has no place for identities"));
+    assert_int_equal(fake_counter(play.f, "unidentified"), 1);
+    play_end(&play);
+}
+
 /* MQTT's own properties, as sources name them; what cannot be said is left out and costs neither record nor connection. */
 static void test_headers_become_properties(void **state)
 {
@@ -1556,6 +1662,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_every_qos_and_version_arrives),
         cmocka_unit_test(test_qos_2_with_3_1_1_does_not_ask_too_much),
         cmocka_unit_test(test_headers_become_user_properties),
+        cmocka_unit_test(test_identity_is_sent_with_whole_records),
+        cmocka_unit_test(test_identity_is_sent_only_where_it_is_wanted),
+        cmocka_unit_test(test_identity_without_mqtt_5),
         cmocka_unit_test(test_headers_become_properties),
         cmocka_unit_test(test_retained_is_sent_on_where_asked_for),
         cmocka_unit_test(test_last_will),

@@ -210,6 +210,74 @@ static void test_properties_become_headers(void **state)
     mosquitto_free(&broker);
 }
 
+/* As source_up, before a sink that asks who messages are. */
+static struct fake *source_asked(int port, const char *options)
+{
+    struct fake *f = fake_check("mqtt_source", FMS_SOURCE, section(port, "topic = fms/#\n%s", options));
+
+    fake_host(f)->identities = true;
+    assert_int_equal(fake_start(f), 0);
+    fake_until(f, fake_said(f, "info: receives ") != NULL);
+    return f;
+}
+
+static void check_number(const struct fms_record *record, const char *origin, uint64_t sequence, uint64_t skipped)
+{
+    const struct fms_identity *identity = record->identity;
+
+    assert_non_null(identity);
+    assert_int_equal(identity->kind, FMS_NUMBERED);
+    assert_int_equal(identity->origin.size, strlen(origin));
+    assert_memory_equal(identity->origin.data, origin, strlen(origin));
+    assert_true(identity->sequence == sequence && identity->skipped == skipped);
+}
+
+/* By properties, or by templates, which may name these; and they are no headers then. */
+static void test_who_a_message_is(void **state)
+{
+    static const char *const options[] = {
+        "", "origin = ${topic[1]}/${header:user.fms.origin}/${json:v}\nsequence = ${json:seq}"};
+    static const char payload[] = "{\"v\": \"a\", \"seq\": 7}";
+    struct wire_out properties[2] = {{.size = 0}};
+    struct mosquitto broker;
+    struct wire writer;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        out_property(&properties[i], "fms.origin", "spool%25");
+        out_property(&properties[i], "unit", "km/h");
+        out_property(&properties[i], "fms.sequence", i == 0 ? "17" : "x");
+    }
+    out_property(&properties[0], "fms.skipped", "3");
+    mosquitto_up(&broker, "allow_anonymous true\n");
+    writer = client_new(broker.port, "writer", true);
+    for (size_t n = 0; n < 2; n++) {
+        struct fake *f = source_asked(broker.port, options[n]);
+
+        for (size_t i = 0; i < 2; i++) {
+            wire_publish_raw(&writer, 2, fms_text("fms/data"), 1, &properties[i], i == 0 ? payload : "none");
+            free(wire_expect(&writer, PUBACK).body);
+        }
+        fake_until(f, fake_emitted(f) == 2);
+        if (n == 0)
+            check_number(fake_record(f, 0), "spool%", 17, 3);
+        else
+            check_number(fake_record(f, 0), "data/spool%25/a", 7, 0);
+        assert_null(fake_record(f, 1)->identity);
+        fake_until(f, fake_said(f, "warning: a message on \"fms/data\" has no identity, so that it may be") != NULL);
+        assert_int_equal(fake_counter(f, "unidentified"), 1);
+        for (size_t i = 0; i < 2; i++) {
+            assert_int_equal(fake_record(f, i)->header_count, 1);
+            assert_string_equal(fake_record(f, i)->headers[0].name, "unit");
+            assert_string_equal(fake_record(f, i)->headers[0].value.data, "km/h");
+            assert_string_equal(fake_record(f, i)->payload.data, i == 0 ? payload : "none");
+        }
+        source_end(f);
+    }
+    close(writer.fd);
+    mosquitto_free(&broker);
+}
+
 /* What brokers pass on although they should not costs that message, or that property, and never the connection. */
 static void test_odd_messages_cost_themselves(void **state)
 {
@@ -1627,6 +1695,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_check_warns_of_traps),
         cmocka_unit_test(test_every_qos_and_version_arrives),
         cmocka_unit_test(test_properties_become_headers),
+        cmocka_unit_test(test_who_a_message_is),
         cmocka_unit_test(test_odd_messages_cost_themselves),
         cmocka_unit_test(test_retained_messages),
         cmocka_unit_test(test_retained_messages_come_once),
