@@ -56,10 +56,10 @@ struct mqtt_source {
     /* The lane's. */
     size_t capacity, capacity_bytes; /* room of the empty pipeline */
     bool is_paused, is_stopping;
+    bool identifies; /* a sink asks who messages are */
     struct parked *parked, **parked_end;
     size_t parked_count, parked_bytes;
     struct mqtt_headers headers; /* scratch */
-    bool identifies;             /* a sink asks who messages are */
 
     atomic_size_t unsettled; /* emitted, and its fate not yet known */
     atomic_bool has_been_down;
