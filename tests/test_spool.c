@@ -379,6 +379,281 @@ static void test_every_sync(void **state)
     }
 }
 
+/* ---------------------------------------------------------------------------------------------------------- identities */
+
+/* In a pipeline whose sink asks for them. */
+static struct fake *open_numbered(const char *more)
+{
+    struct fake *f = fake_check("spool", FMS_SOURCE, ini(more));
+
+    fake_host(f)->identities = true;
+    assert_int_equal(fake_start(f), 0);
+    return f;
+}
+
+static const char *origin(struct fake *f, size_t i)
+{
+    return fake_record(f, i)->identity->origin.data;
+}
+
+static void check_number(struct fake *f, size_t i, uint64_t sequence, uint64_t skipped)
+{
+    const struct fms_identity *identity = fake_record(f, i)->identity;
+
+    assert_int_equal(identity->kind, FMS_NUMBERED);
+    assert_int_equal(identity->part, 0);
+    assert_int_equal(identity->sequence, sequence);
+    assert_int_equal(identity->skipped, skipped);
+}
+
+/* Numbers go on for ever, also where the spool was emptied meanwhile. */
+static void test_entries_are_numbered(void **state)
+{
+    char was[64] = "";
+    struct fake *f;
+
+    (void)state;
+    for (int round = 0; round < 3; round++) {
+        store_numbers(3 * round, 3);
+        f = open_numbered("");
+        fake_until(f, fake_emitted(f) == 3);
+        for (size_t i = 0; i < 3; i++)
+            check_number(f, i, (uint64_t)(3 * round) + i, 0);
+        assert_int_equal(strlen(origin(f, 0)), 38);
+        assert_memory_equal(origin(f, 0), "spool:", 6);
+        if (round > 0)
+            assert_string_equal(origin(f, 2), was);
+        snprintf(was, sizeof was, "%s", origin(f, 2));
+        fake_settle_all(f, FMS_DELIVERED);
+        fake_close(f);
+    }
+    store_numbers(0, 1);
+    f = open_source("");
+    fake_until(f, fake_emitted(f) == 1);
+    assert_null(fake_record(f, 0)->identity);
+    fake_close(f);
+}
+
+static void damage(const void *bytes, size_t size);
+
+/* What is damaged is rejected under its number. */
+static void test_damaged_entries_are_numbered(void **state)
+{
+    struct fake *f;
+
+    (void)state;
+    store_numbers(0, 3);
+    damage("", 0);
+    f = open_numbered("");
+    fake_until(f, fake_emitted(f) == 3);
+    assert_non_null(fake_rejected(f, 1));
+    for (size_t i = 0; i < 3; i++)
+        check_number(f, i, i, 0);
+    fake_close(f);
+}
+
+/* A spool of an older fmspipe has no name: it gets one, and its numbers go on. */
+static void test_an_old_spool_gets_a_name(void **state)
+{
+    MDB_val key = {4, "name"};
+    struct fake *f;
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+
+    (void)state;
+    store_numbers(0, 3);
+    assert_int_equal(mdb_env_create(&env), 0);
+    mdb_env_set_maxdbs(env, 2);
+    assert_int_equal(mdb_env_open(env, path, 0, 0600), 0);
+    assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    assert_int_equal(mdb_dbi_open(txn, "meta", 0, &dbi), 0);
+    assert_int_equal(mdb_del(txn, dbi, &key, NULL), 0);
+    assert_int_equal(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+    store_numbers(3, 3);
+    f = open_numbered("");
+    fake_until(f, fake_emitted(f) == 6);
+    for (size_t i = 0; i < 6; i++) {
+        check_number(f, i, i, 0);
+        assert_string_equal(origin(f, i), origin(f, 0));
+    }
+    fake_close(f);
+}
+
+/* A vehicle's message, as the bridge's spool has it: with that identity, or with none. */
+static void put_identified(struct fake *f, const struct fms_identity *identity)
+{
+    struct fms_header header = {"h", fms_text("v")};
+    struct fms_record draft = {.topic = fms_text("t"),
+                               .key = fms_text("k"),
+                               .payload = fms_text("{}"),
+                               .headers = &header,
+                               .header_count = 1,
+                               .timestamp = 5,
+                               .identity = identity};
+
+    fake_add_record(f, &draft);
+}
+
+static void test_identities_are_kept(void **state)
+{
+    static const struct fms_identity identities[] = {
+        {.kind = FMS_NUMBERED, .origin = {"spool:ab", 8}, .sequence = 700, .skipped = 3},
+        {.kind = FMS_RESENT, .origin = {"broker", 6}, .sequence = 7, .print = {1, 2}},
+        {.kind = FMS_NUMBERED, .origin = {"x", 1}, .sequence = UINT64_MAX, .skipped = UINT64_MAX},
+        {.kind = FMS_NUMBERED, .origin = {"spool:ab", 8}, .sequence = 701, .part = 1},
+    };
+    struct fake *f = open_sink("identity = keep\n");
+
+    (void)state;
+    put_identified(f, &identities[0]);
+    put_identified(f, &identities[1]);
+    put_identified(f, &identities[2]);
+    put_identified(f, &identities[0]);
+    put_identified(f, NULL);
+    put_identified(f, &identities[3]);
+    assert_int_equal(fake_write(f), 6);
+    fake_close(f);
+    f = open_numbered("");
+    fake_until(f, fake_emitted(f) == 6);
+    check_number(f, 0, 700, 3);
+    assert_string_equal(origin(f, 0), "spool:ab");
+    check_number(f, 1, 1, 1); /* the first has no number of the spool's */
+    check_number(f, 2, UINT64_MAX, UINT64_MAX);
+    assert_string_equal(origin(f, 2), "x");
+    check_number(f, 3, 700, 3);
+    check_number(f, 4, 4, 2);
+    check_number(f, 5, 5, 0);
+    assert_string_equal(origin(f, 4), origin(f, 1));
+    assert_string_equal(origin(f, 5), origin(f, 1));
+    for (size_t i = 0; i < 6; i++) {
+        assert_string_equal(fake_record(f, i)->payload.data, "{}");
+        assert_string_equal(fake_record(f, i)->headers[0].name, "h");
+        assert_int_equal(fake_record(f, i)->timestamp, 5);
+    }
+    fake_close(f);
+}
+
+/* Not where nobody has asked the spool to, though another sink may have asked for identities. */
+static void test_identities_are_not_kept(void **state)
+{
+    struct fms_identity identity = {.kind = FMS_NUMBERED, .origin = {"spool:ab", 8}, .sequence = 700};
+    struct fake *f = fake_check("spool", FMS_SINK, ini(""));
+
+    (void)state;
+    assert_false(fake_host(f)->identities);
+    fake_host(f)->identities = true;
+    assert_int_equal(fake_start(f), 0);
+    put_identified(f, &identity);
+    assert_int_equal(fake_write(f), 1);
+    fake_close(f);
+    f = open_numbered("");
+    fake_until(f, fake_emitted(f) == 1);
+    check_number(f, 0, 0, 0);
+    fake_close(f);
+}
+
+/* An entry's bytes may say anything of who it is. */
+static void test_malformed_identities_are_damage(void **state)
+{
+    static const struct fms_bytes bad[] = {
+        {"\3\0\0\0\0\0\0\0\0\0\0"
+         "\0\0\0\0"
+         "\0\0\0\0\0\0\0\0"
+         "\0\0\0\0\0\0\0\0"
+         "\1\0\0\0"
+         "\0\0\0\0\0\0\0\0\0\0\0\0",
+         47},
+        {"\3\0\0\0\0\0\0\0\0\0\0"
+         "\0\0\0\0"
+         "\1\0\0\0\0\0\0\0"
+         "\2\0\0\0\0\0\0\0"
+         "\2\0\0\0o"
+         "\0\0\0\0\0\0\0\0\0\0\0\0",
+         48},
+        {"\3\0\0\0\0\0\0\0\0\0\0"
+         "\0\0\0\0"
+         "\1\0\0",
+         18},
+    };
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct fake *f;
+
+        fresh(state);
+        store_numbers(0, 3);
+        damage(bad[i].data, bad[i].size);
+        f = open_numbered("");
+        fake_until(f, fake_emitted(f) == 3);
+        assert_non_null(fake_rejected(f, 1));
+        check_number(f, 1, 1, 0);
+        fake_close(f);
+    }
+}
+
+/* What was dropped and never handed on is no gap; what may have been is one. */
+static void test_what_is_dropped_is_skipped(void **state)
+{
+    const char *small = "max_size = 64KiB\nwhen_full = drop_oldest\n";
+    struct fake *sink, *f = open_numbered("max_size = 64KiB\n");
+    uint64_t dropped, first;
+
+    (void)state;
+    sink = open_sink(small);
+    put_numbers(sink, 0, 5000);
+    dropped = fake_counter(sink, "dropped");
+    assert_true(dropped > 0);
+    assert_int_equal(fake_poll(f, 1), 0);
+    check_number(f, 0, dropped, dropped);
+    put_numbers(sink, 5000, 5000);
+    first = fake_counter(sink, "dropped");
+    assert_int_equal(fake_poll(f, 1), 0);
+    check_number(f, 1, first, first - dropped - 1);
+    fake_close(f);
+    f = open_numbered("max_size = 64KiB\n");
+    put_numbers(sink, 10000, 5000);
+    assert_int_equal(fake_poll(f, 1), 0);
+    assert_true(number(f, 0) >=
+                10000); /* what had been there may have been handed on before, and be on its way still */
+    check_number(f, 0, (uint64_t)number(f, 0), (uint64_t)number(f, 0) - 10000);
+    fake_close(sink);
+    fake_close(f);
+}
+
+/* Two vehicles may be made of one image of a memory card. */
+static void test_a_copy_has_another_name(void **state)
+{
+    char command[512], was[64], copy[80];
+    struct fake *f;
+
+    (void)state;
+    store_numbers(0, 2);
+    snprintf(copy, sizeof copy, "%s-copy", path);
+    snprintf(command, sizeof command, "cp -a %s %s && mv %s %s-moved", path, copy, path, path);
+    assert_int_equal(system(command), 0);
+    snprintf(path + strlen(path), sizeof path - strlen(path), "-moved");
+    store_numbers(2, 2);
+    f = open_numbered("");
+    fake_until(f, fake_emitted(f) == 4);
+    for (size_t i = 0; i < 4; i++) {
+        check_number(f, i, i, 0);
+        assert_string_equal(origin(f, i), origin(f, 0));
+    }
+    snprintf(was, sizeof was, "%s", origin(f, 0));
+    fake_close(f);
+    snprintf(path, sizeof path, "%.63s", copy);
+    store_numbers(2, 2);
+    f = open_numbered("");
+    fake_until(f, fake_emitted(f) == 4);
+    for (size_t i = 0; i < 4; i++) {
+        check_number(f, i, i, 0);
+        assert_int_equal(strcmp(origin(f, i), was) == 0, i < 2); /* these are the same records in both */
+    }
+    assert_string_equal(origin(f, 2), origin(f, 3));
+    fake_close(f);
+}
+
 /* ------------------------------------------------------------------------------------------------------------- crashes */
 
 /* A child that stores numbers and says each that was acknowledged, until it is killed. */
@@ -608,7 +883,7 @@ static void test_another_version_is_named(void **state)
 
     fresh(state);
     store_numbers(0, 3);
-    damage("\3", 1);
+    damage("\4", 1);
     f = open_source("");
     assert_int_equal(fake_poll(f, 10), -EBADMSG);
     assert_non_null(
@@ -839,6 +1114,14 @@ int main(void)
         TEST(test_too_large_is_rejected),
         TEST(test_space_is_used_again),
         TEST(test_every_sync),
+        TEST(test_entries_are_numbered),
+        TEST(test_damaged_entries_are_numbered),
+        TEST(test_an_old_spool_gets_a_name),
+        TEST(test_identities_are_kept),
+        TEST(test_identities_are_not_kept),
+        TEST(test_malformed_identities_are_damage),
+        TEST(test_what_is_dropped_is_skipped),
+        TEST(test_a_copy_has_another_name),
         TEST(test_writer_is_killed),
         TEST(test_reader_is_killed),
         TEST(test_two_processes),

@@ -1,7 +1,8 @@
 /* test_spool_anchor.c - what a spool that is not written to the disk at each commit is after a power cut: what it was when it last was.
  *
  * A power cut leaves of each page that was written since what was there before or what was written, or nothing of a file that had grown. It is made
- * here from two copies of the file; and the machine's start has another name afterwards, by the test's own open(). */
+ * here from the file and what of it is on the disk, by the test's own fdatasync(); and the machine's start has another name afterwards, by its own
+ * open(). */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -30,7 +32,22 @@ static const char *sync_is;
 static char boot[64] = "/proc/sys/kernel/random/boot_id"; /* the file that says so, for the plugin */
 static unsigned chance = 1;
 
-/* The plugin finds it in place of the C library's. */
+#define GIVEN 20000
+
+/* What all processes of the test know. */
+static struct shared {
+    size_t disk_size;
+    unsigned char disk[LARGEST]; /* what is there of data.mdb */
+    int lives;
+    char origin[64]; /* of all of them */
+    size_t given;
+    struct {
+        uint64_t number;
+        int what;
+    } numbers[GIVEN]; /* that records were handed on by */
+} * shared;
+
+/* The plugin finds these in place of the C library's. */
 int open(const char *name, int flags, ...)
 {
     va_list arguments;
@@ -42,6 +59,20 @@ int open(const char *name, int flags, ...)
     if (strcmp(name, "/proc/sys/kernel/random/boot_id") == 0)
         name = boot;
     return (int)syscall(SYS_openat, AT_FDCWD, name, flags, mode);
+}
+
+static void write_all(void);
+
+int fdatasync(int fd)
+{
+    int result = (int)syscall(SYS_fdatasync, fd);
+    struct stat is, wanted;
+    char name[128];
+
+    snprintf(name, sizeof name, "%s/data.mdb", path);
+    if (result == 0 && fstat(fd, &is) == 0 && stat(name, &wanted) == 0 && is.st_ino == wanted.st_ino)
+        write_all();
+    return result;
 }
 
 static unsigned random_below(unsigned n)
@@ -58,18 +89,57 @@ static const char *ini(void)
     return text;
 }
 
+/* Each life of a process stores under a key of its own, so that a number that comes again for another record is seen. */
 static void put_numbers(struct fake *f, int from, int to, int step)
 {
-    char text[32];
+    char text[32], key[32];
 
+    snprintf(key, sizeof key, "%d", ++shared->lives);
     for (int i = from; i < to; i++) {
         snprintf(text, sizeof text, "%d", i);
-        fake_add(f, "fms/data", "raspi-001", text);
+        fake_add(f, "fms/data", key, text);
         if (i % step == step - 1)
             assert_true(fake_write(f) >= 0);
     }
     assert_true(fake_write(f) >= 0);
     assert_int_equal(fake_count_fate(f, FMS_DELIVERED), to - from);
+}
+
+/* No number was ever handed on for another record, or is called no record's. */
+static void check_numbers(struct fake *f)
+{
+    for (size_t i = 0; i < fake_emitted(f); i++) {
+        const struct fms_record *record = fake_record(f, i);
+        const struct fms_identity *identity = record->identity;
+        int what = atoi(record->key.data) * 100000 + atoi(record->payload.data);
+        size_t n = shared->given;
+
+        for (size_t k = 0; k < shared->given; k++) {
+            uint64_t number = shared->numbers[k].number;
+
+            assert_false(number < identity->sequence && number >= identity->sequence - identity->skipped);
+            n = number == identity->sequence ? k : n;
+        }
+        assert_true(n < GIVEN);
+        if (n < shared->given)
+            assert_int_equal(shared->numbers[n].what, what);
+        else if (n == 0)
+            snprintf(shared->origin, sizeof shared->origin, "%s", (const char *)identity->origin.data);
+        assert_string_equal(identity->origin.data, shared->origin);
+        shared->numbers[n].number = identity->sequence;
+        shared->numbers[n].what = what;
+        shared->given += n == shared->given;
+    }
+}
+
+/* In a pipeline whose sink asks for numbers. */
+static struct fake *open_source(void)
+{
+    struct fake *f = fake_check("spool", FMS_SOURCE, ini());
+
+    fake_host(f)->identities = true;
+    assert_int_equal(fake_start(f), 0);
+    return f;
 }
 
 /* Stores numbers and ends well. */
@@ -93,10 +163,11 @@ static void store_and_die(int from, int to, size_t handed_on)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         sink = fake_open("spool", FMS_SINK, ini());
         put_numbers(sink, from, to, 3);
-        source = fake_open("spool", FMS_SOURCE, ini());
+        source = open_source();
         fake_settle_auto(source, FMS_DELIVERED);
         fake_credit(source, 7);
         fake_until(source, fake_emitted(source) >= handed_on);
+        check_numbers(source);
         kill(getpid(), SIGKILL);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -105,7 +176,7 @@ static void store_and_die(int from, int to, size_t handed_on)
 
 static void expect(int from, int to)
 {
-    struct fake *f = fake_open("spool", FMS_SOURCE, ini());
+    struct fake *f = open_source();
 
     fake_until(f, fake_emitted(f) >= (size_t)(to - from));
     while (fake_wait(f, 0))
@@ -113,6 +184,7 @@ static void expect(int from, int to)
     assert_int_equal(fake_emitted(f), to - from);
     for (int i = from; i < to; i++)
         assert_int_equal(atoi(fake_record(f, (size_t)(i - from))->payload.data), i);
+    check_numbers(f);
     fake_close(f);
 }
 
@@ -131,8 +203,15 @@ static size_t file_read(unsigned char *to)
     return size;
 }
 
-/* Of what was on the disk and what was written since. */
-static void cut_power(const unsigned char *disk, size_t disk_size)
+/* As is each commit under `always`. */
+static void write_all(void)
+{
+    memset(shared->disk, 0, sizeof shared->disk);
+    shared->disk_size = file_read(shared->disk);
+}
+
+/* Of what is on the disk and what was written since. */
+static void cut_power(void)
 {
     static unsigned char now[LARGEST];
     static int starts;
@@ -142,9 +221,9 @@ static void cut_power(const unsigned char *disk, size_t disk_size)
 
     for (size_t at = 0; at < size; at += PAGE) {
         if (random_below(2) == 0)
-            memcpy(now + at, disk + at, PAGE);
+            memcpy(now + at, shared->disk + at, PAGE);
     }
-    size = random_below(2) == 0 ? disk_size : size;
+    size = random_below(2) == 0 ? shared->disk_size : size;
     snprintf(name, sizeof name, "%s/data.mdb", path);
     file = fopen(name, "w");
     assert_int_equal(fwrite(now, 1, size, file), size);
@@ -159,6 +238,7 @@ static int fresh(void **state)
 {
     static int n;
 
+    shared->given = 0;
     (void)state;
     snprintf(path, sizeof path, "%s/%d", folder, n++);
     sync_is = INTERVAL;
@@ -169,21 +249,33 @@ static int fresh(void **state)
 
 static void what_was_written_is_there_after_a_power_cut(void **state)
 {
-    static unsigned char disk[LARGEST];
     int next = 0;
 
     (void)state;
     for (int round = 0; round < 20; round++) {
-        size_t size;
-
         store(next, next + 100);
         next += 100;
-        memset(disk, 0, sizeof disk);
-        size = file_read(disk);
-        store_and_die(next, next + 300, 50); /* which is lost, and handed on for nothing */
-        cut_power(disk, size);
+        store_and_die(next, next + 300, (size_t)next + 50); /* which are lost, though some were handed on */
+        cut_power();
         expect(0, next);
     }
+}
+
+/* The source is there before the sink, which knows no better what was lost. */
+static void numbers_that_were_lost_are_no_gap_that_is_known(void **state)
+{
+    struct fake *f;
+
+    (void)state;
+    store(0, 100);
+    store_and_die(100, 400, 150);
+    cut_power();
+    f = open_source();
+    store(100, 200);
+    fake_until(f, fake_emitted(f) == 200);
+    check_numbers(f);
+    assert_true(fake_record(f, 100)->identity->sequence >= 400);
+    fake_close(f);
 }
 
 static void a_crash_of_the_process_takes_nothing(void **state)
@@ -205,19 +297,16 @@ static void a_crash_of_the_process_takes_nothing(void **state)
 /* What was anchored under `interval` is no state to go back to when each commit is on the disk. */
 static void under_always_nothing_goes_back(void **state)
 {
-    static unsigned char disk[LARGEST];
-    size_t size;
-
     (void)state;
     store(0, 100);
     sync_is = "always";
-    store_and_die(100, 200, 0);
-    size = file_read(disk);
-    cut_power(disk, size);
+    store_and_die(100, 200, 150);
+    write_all();
+    cut_power();
     expect(0, 200);
     sync_is = INTERVAL;
-    store_and_die(200, 300, 0);
-    cut_power(disk, size);
+    store_and_die(200, 300, 250);
+    cut_power();
     sync_is = "always";
     expect(0, 200);
 }
@@ -225,18 +314,15 @@ static void under_always_nothing_goes_back(void **state)
 /* What a store that is gone left beside it says nothing of the next one. */
 static void an_anchor_without_its_store_is_none(void **state)
 {
-    static unsigned char disk[LARGEST];
     char name[128];
-    size_t size;
 
     (void)state;
     store(0, 1000);
     snprintf(name, sizeof name, "%s/data.mdb", path);
     assert_int_equal(unlink(name), 0);
     store(0, 10);
-    size = file_read(disk);
     store_and_die(10, 20, 0);
-    cut_power(disk, size);
+    cut_power();
     expect(0, 10);
 }
 
@@ -276,7 +362,6 @@ static void learn_and_die(enum fms_role role)
 static void what_is_known_of_the_clock_is_there_after_a_power_cut(void **state)
 {
     static const enum fms_role roles[] = {FMS_SINK, FMS_SOURCE};
-    static unsigned char disk[LARGEST];
 
     for (size_t i = 0; i < 2; i++) {
         struct fake *f = open_at(FMS_SINK, FMS_CLOCK_UNKNOWN, 0, 1);
@@ -285,7 +370,7 @@ static void what_is_known_of_the_clock_is_there_after_a_power_cut(void **state)
         assert_int_equal(fake_write(f), 1);
         fake_close(f);
         learn_and_die(roles[i]);
-        cut_power(disk, file_read(disk));
+        cut_power();
         f = open_at(FMS_SOURCE, FMS_CLOCK_UNKNOWN, 0, 2);
         fake_until(f, fake_emitted(f) == 1);
         assert_int_equal(fake_record(f, 0)->header_count, 0);
@@ -319,7 +404,8 @@ static void the_file_stays_bounded(void **state)
 static int make_folder(void **state)
 {
     (void)state;
-    return mkdtemp(folder) == NULL;
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return shared == MAP_FAILED || mkdtemp(folder) == NULL;
 }
 
 static int remove_folder(void **state)
@@ -336,6 +422,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup(name, fresh)
     const struct CMUnitTest tests[] = {
         TEST(what_was_written_is_there_after_a_power_cut),
+        TEST(numbers_that_were_lost_are_no_gap_that_is_known),
         TEST(a_crash_of_the_process_takes_nothing),
         TEST(under_always_nothing_goes_back),
         TEST(an_anchor_without_its_store_is_none),

@@ -26,6 +26,7 @@
 
 enum when_full { FULL_BLOCK, FULL_DROP_OLDEST };
 enum { CLOCK_TRUSTED, CLOCK_CHECKED };
+enum { IDENTITY_OWN, IDENTITY_KEEP };
 
 struct spool {
     const char *path;
@@ -33,6 +34,7 @@ struct spool {
     int64_t sync_interval;
     int64_t max_size;
     int when_full;
+    int identity;
     int clock;
     const char *clock_field;
     int clock_unit;
@@ -52,15 +54,21 @@ struct spool {
     int64_t try_at;
 
     /* The source. */
-    uint64_t head, next; /* numbers: the oldest that is not settled, and the next to be emitted */
-    uint64_t removed;    /* below it all is removed */
-    uint8_t *settled;    /* a ring of those from head to next */
+    uint64_t next;       /* number of the entry to be emitted next, or of one before it */
+    uint64_t *places;    /* a ring of what was emitted, at `place & (ring - 1)`: number * 2, and 1 if settled */
     size_t ring;         /* its size, a power of two, or 0 */
+    uint64_t head, tail; /* places: the first that is not settled, and the next to be used */
+    uint64_t removed;    /* the entries of places below it are removed */
     int64_t remove_at;   /* FMS_NEVER: nothing is to be removed */
-    bool is_stuck;       /* it waits until all that is in flight is settled */
     bool is_stopped;
     struct fms_header *headers;
     struct dater dater;
+    struct name name;
+    char origins[2][NAME_TEXT]; /* its texts: of `now` and `before` */
+    uint64_t fresh;             /* no number from this one on was handed on before this source began */
+    uint64_t
+        unused; /* no number from this one on is any entry's by the store's name, up to the next that is handed on by it */
+    struct fms_identity own, kept;
 };
 
 enum { COUNTER_DROPPED, COUNTER_FULL, COUNTER_MENDED, COUNTER_UNSET };
@@ -97,6 +105,8 @@ static const struct fms_option spool_options[] = {
                  "most bytes of records; the files may take twice as much; the same in sink and source"),
     {"when_full", FMS_CHOICE, FMS_FIELD(struct spool, when_full, int), "block", 0, 0, "block|drop_oldest",
      "block: the pipeline waits; drop_oldest: the oldest records are removed unread", NULL, FMS_SINK},
+    {"identity", FMS_CHOICE, FMS_FIELD(struct spool, identity, int), "own", 0, 0, "own|keep",
+     "own: the spool numbers what it stores; keep: what comes numbered by its origin, as a vehicle's spool, keeps that number", NULL, FMS_SINK},
     {"clock", FMS_CHOICE, FMS_FIELD(struct spool, clock, int), "trusted", 0, 0, "trusted|checked",
      "checked: what is stored while the system does not know its clock to be right is mended when it does, or marked", NULL, FMS_SINK},
     {"clock_field", FMS_STRING, FMS_FIELD(struct spool, clock_field, const char *), NULL, 0, 0, NULL,
@@ -184,15 +194,22 @@ static uint32_t spool_any_era(const struct spool *self)
     return self->eras != NULL ? ERA_NO_ROOM : ERA_NONE;
 }
 
+/* The bytes that it takes at most. */
+static size_t spool_size(const struct spool *self, const struct fms_record *record)
+{
+    const struct fms_identity *identity = self->identity == IDENTITY_KEEP ? spool_record_identity(record) : NULL;
+
+    return spool_record_size(record, spool_any_era(self), identity);
+}
+
 /* Settles, before anything is stored, what can never be. How many of the first records that were. */
 static size_t spool_reject_oversized(struct spool *self, const struct fms_record *const *records, size_t count)
 {
-    uint32_t era = spool_any_era(self);
     size_t n = 0;
 
-    while (n < count && spool_record_size(records[n], era) + STORE_ENTRY_EXTRA > (size_t)self->max_size) {
-        fms_reject(self->host, records[n], "takes %zu bytes, more than max_size = %lld",
-                   spool_record_size(records[n], era), (long long)self->max_size);
+    while (n < count && spool_size(self, records[n]) + STORE_ENTRY_EXTRA > (size_t)self->max_size) {
+        fms_reject(self->host, records[n], "takes %zu bytes, more than max_size = %lld", spool_size(self, records[n]),
+                   (long long)self->max_size);
         n++;
     }
     return n;
@@ -201,10 +218,9 @@ static size_t spool_reject_oversized(struct spool *self, const struct fms_record
 /* How many of the first records are not oversized. */
 static size_t spool_fitting(const struct spool *self, const struct fms_record *const *records, size_t count)
 {
-    uint32_t era = spool_any_era(self);
     size_t n = 0;
 
-    while (n < count && spool_record_size(records[n], era) + STORE_ENTRY_EXTRA <= (size_t)self->max_size)
+    while (n < count && spool_size(self, records[n]) + STORE_ENTRY_EXTRA <= (size_t)self->max_size)
         n++;
     return n;
 }
@@ -251,15 +267,14 @@ static int spool_append(struct spool *self, const struct fms_record *const *reco
 static int spool_sink_write(void *instance, const struct fms_record *const *records, size_t count)
 {
     struct spool *self = instance;
-    size_t oversized = spool_reject_oversized(self, records, count), fitting, taken;
+    size_t fitting = spool_fitting(self, records, count), taken;
     uint64_t dropped;
     int error;
 
-    if (oversized > 0)
-        return (int)oversized; /* the others are offered again at once */
+    if (fitting == 0)
+        return (int)spool_reject_oversized(self, records, count); /* the others are offered again at once */
     if (self->is_in_trouble && fms_now(self->host) < self->try_at)
         return 0;
-    fitting = spool_fitting(self, records, count);
     error = spool_append(self, records, fitting, &taken, &dropped);
     if (error != 0)
         return spool_trouble(self, error);
@@ -297,35 +312,33 @@ static int spool_sink_poll(void *instance, struct fms_wait *wait)
 
 /* ---------------------------------------------------------------------------------------------------------- the source */
 
-static uint8_t *spool_place(const struct spool *self, uint64_t number)
+static uint64_t *spool_place(const struct spool *self, uint64_t place)
 {
-    return &self->settled[number & (self->ring - 1)];
+    return &self->places[place & (self->ring - 1)];
 }
 
-/* Room in the ring for a number. */
-static bool spool_reserve(struct spool *self, uint64_t number)
+/* Room in the ring for one more. */
+static bool spool_reserve(struct spool *self)
 {
-    size_t size = self->ring == 0 ? 1024 : self->ring;
-    uint8_t *grown;
+    size_t size = self->ring == 0 ? 1024 : 2 * self->ring;
+    uint64_t *grown;
 
-    while (number - self->head >= size)
-        size *= 2;
-    if (size == self->ring)
+    if (self->tail - self->head < self->ring)
         return true;
-    grown = calloc(size, 1);
+    grown = malloc(size * sizeof *grown);
     if (grown == NULL)
         return false;
-    for (uint64_t i = self->head; i != self->next; i++)
+    for (uint64_t i = self->head; i != self->tail; i++)
         grown[i & (size - 1)] = *spool_place(self, i);
-    free(self->settled);
-    self->settled = grown;
+    free(self->places);
+    self->places = grown;
     self->ring = size;
     return true;
 }
 
 static void spool_advance(struct spool *self)
 {
-    while (self->head != self->next && *spool_place(self, self->head) != 0)
+    while (self->head != self->tail && (*spool_place(self, self->head) & 1) != 0)
         self->head++;
     if (self->head > self->removed && self->remove_at == FMS_NEVER)
         self->remove_at = fms_now(self->host) + REMOVE_PAUSE;
@@ -335,7 +348,7 @@ static void spool_advance(struct spool *self)
 static int spool_emit_dated(struct spool *self, uint32_t era, struct fms_record *draft)
 {
     int dated = era == ERA_NONE ? DATE_RIGHT
-                                : dater_date(&self->dater, era, self->next - self->head, draft, self->headers);
+                                : dater_date(&self->dater, era, self->tail - self->head, draft, self->headers);
     int error = dated >= 0 ? fms_emit(self->host, draft) : dated;
 
     if (dated == -ENOMEM)
@@ -345,24 +358,45 @@ static int spool_emit_dated(struct spool *self, uint32_t era, struct fms_record 
     return error;
 }
 
+/* Where a sink asks for it, what has kept no identity has the store's name, and its own number. */
+static void spool_identify(struct spool *self, uint64_t number, struct fms_record *draft)
+{
+    struct fms_bytes origin = fms_text(self->origins[number >= self->name.now.since ? 0 : 1]);
+
+    if (draft->identity != NULL || origin.size == 0)
+        return;
+    self->own = (struct fms_identity){
+        .kind = FMS_NUMBERED, .origin = origin, .sequence = number, .skipped = number - self->unused};
+    draft->identity = &self->own;
+}
+
 /* What is damaged is rejected as it stands, with what of its topic and key can be read. */
 static int spool_emit_entry(struct spool *self, uint64_t number, struct fms_bytes entry)
 {
     struct fms_record draft;
-    const char *wrong = spool_record_read(entry, self->headers, &draft);
+    const char *wrong = spool_record_read(entry, self->headers, &self->kept, &draft);
+    int error;
 
     if (!spool_record_is_known(entry))
         return fms_fail(self->host, -EBADMSG,
                         "%s: entry %" PRIu64 " is of a version that this fmspipe does not know: use the one that wrote"
                         " it, or move the directory away to go on",
                         self->path, number);
-    draft.tag[0] = number;
-    if (wrong == NULL)
-        return spool_emit_dated(self, spool_record_era(entry), &draft);
-    draft.payload = entry;
-    draft.headers = NULL;
-    draft.header_count = 0;
-    return fms_emit_rejected(self->host, &draft, "%s: entry %" PRIu64 " is damaged: %s", self->path, number, wrong);
+    draft.tag[0] = self->tail;
+    if (self->host->identities)
+        spool_identify(self, number, &draft);
+    if (wrong == NULL) {
+        error = spool_emit_dated(self, spool_record_era(entry), &draft);
+    } else {
+        draft.payload = entry;
+        draft.headers = NULL;
+        draft.header_count = 0;
+        error = fms_emit_rejected(self->host, &draft, "%s: entry %" PRIu64 " is damaged: %s", self->path, number,
+                                  wrong);
+    }
+    if (error == 0 && draft.identity == &self->own)
+        self->unused = number + 1;
+    return error;
 }
 
 /* 0: emitted; -EAGAIN: no room. */
@@ -370,17 +404,15 @@ static int spool_emit(struct spool *self, uint64_t number, struct fms_bytes entr
 {
     int error;
 
-    self->is_stuck = number != self->next && self->head != self->next;
-    if (self->is_stuck)
-        return -EAGAIN; /* the sink has dropped what comes next: go on behind it when all before it is settled */
-    if (number != self->next)
-        self->head = self->next = number;
-    if (!spool_reserve(self, number))
+    if (number != self->next && self->next < self->fresh) /* what is gone may have been handed on before */
+        self->unused = number < self->fresh ? number : self->fresh;
+    self->next = number;
+    if (!spool_reserve(self))
         return fms_fail(self->host, -ENOMEM, "no memory for what is in flight");
     error = spool_emit_entry(self, number, entry);
     if (error != 0)
         return error;
-    *spool_place(self, number) = 0;
+    *spool_place(self, self->tail++) = number * 2;
     self->next = number + 1;
     return 0;
 }
@@ -414,7 +446,8 @@ static int spool_read(struct spool *self, size_t *credit)
 /* What is removed is forgotten; what can't be is tried again, and at worst read again. */
 static void spool_remove(struct spool *self)
 {
-    int error = store_remove(self->store, self->head);
+    uint64_t below = self->head != self->tail ? *spool_place(self, self->head) / 2 : self->next;
+    int error = store_remove(self->store, below);
 
     self->remove_at = FMS_NEVER;
     if (error == 0) {
@@ -462,11 +495,10 @@ static void spool_source_settled(void *instance, const struct fms_record *record
     dater_settled(&self->dater);
     if (self->dater.is_waiting)
         fms_wake(self->host);
-    *spool_place(self, record->tag[0]) = 1;
+    *spool_place(self, record->tag[0]) |= 1;
     if (record->tag[0] == self->head)
         spool_advance(self);
-    if ((self->remove_at != FMS_NEVER && (was_idle || self->head - self->removed >= REMOVE_BATCH)) ||
-        (self->is_stuck && self->head == self->next))
+    if (self->remove_at != FMS_NEVER && (was_idle || self->head - self->removed >= REMOVE_BATCH))
         fms_wake(self->host);
 }
 
@@ -512,6 +544,8 @@ static int spool_check(void *instance, const struct fms_host *host)
     spool_promise(self, host);
     if (self->sync == STORE_OFF)
         fms_advise(host, "sync", "a power cut can take what came in the last 30 s; a crash of the process can not");
+    if (host->role != FMS_SOURCE && self->identity == IDENTITY_KEEP)
+        fms_identify(host, false);
     return self->clock_field != NULL ? spool_check_field(self->clock_field, host) : 0;
 }
 
@@ -550,6 +584,10 @@ static int spool_open_source(struct spool *self)
         .store = self->store,
         .mend = {.host = self->host, .field = self->clock_field, .path = path, .unit = units[self->clock_unit]},
         .patience = self->clock_wait};
+    self->name = *store_name(self->store);
+    name_text(&self->name.now, self->origins[0]);
+    name_text(&self->name.before, self->origins[1]);
+    self->fresh = store_fresh(self->store);
     return self->headers != NULL && path >= 0 ? 0 : -ENOMEM;
 }
 
@@ -558,6 +596,8 @@ static int spool_open_sink(struct spool *self)
 {
     int error;
 
+    if (self->identity == IDENTITY_KEEP)
+        store_keep_identities(self->store);
     if (self->clock == CLOCK_TRUSTED)
         return 0;
     self->eras = calloc(1, sizeof *self->eras);
@@ -569,7 +609,7 @@ static void spool_free(struct spool *self)
 {
     store_close(self->store);
     free(self->eras);
-    free(self->settled);
+    free(self->places);
     free(self->headers);
     free(self->dater.mend.payload.data);
 }
@@ -594,10 +634,9 @@ static int spool_open(void *instance, const struct fms_host *host)
         spool_free(self);
         return spool_open_failed(self, host, error);
     }
-    self->head = self->next = self->removed = state.first;
-    if (state.next > state.first)
-        fms_info(host, "%s holds %" PRIu64 " records, %" PRIu64 " bytes", self->path, state.next - state.first,
-                 state.bytes);
+    self->next = self->unused = state.first;
+    if (state.count > 0)
+        fms_info(host, "%s holds %" PRIu64 " records, %" PRIu64 " bytes", self->path, state.count, state.bytes);
     return 0;
 }
 
@@ -638,7 +677,7 @@ static void spool_measure(void *instance)
         return;
     if (room != UINT64_MAX)
         fms_gauge(self->host, GAUGE_DISK, (double)room);
-    fms_gauge(self->host, GAUGE_RECORDS, (double)(state.next - state.first));
+    fms_gauge(self->host, GAUGE_RECORDS, (double)state.count);
     fms_gauge(self->host, GAUGE_BYTES, (double)state.bytes);
     fms_gauge(self->host, GAUGE_FREE,
               (double)(state.bytes < (uint64_t)self->max_size ? (uint64_t)self->max_size - state.bytes : 0));
@@ -664,8 +703,8 @@ static int spool_probe(void *instance, const struct fms_host *host, int64_t dead
     } else {
         error = store_state(self->store, &state);
         if (error == 0)
-            fms_report(host, "%s holds %" PRIu64 " records, %" PRIu64 " of %lld bytes", self->path,
-                       state.next - state.first, state.bytes, (long long)self->max_size);
+            fms_report(host, "%s holds %" PRIu64 " records, %" PRIu64 " of %lld bytes", self->path, state.count,
+                       state.bytes, (long long)self->max_size);
         else
             error = spool_open_failed(self, host, error);
         oldest = spool_oldest(self, host);

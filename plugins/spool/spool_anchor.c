@@ -44,14 +44,19 @@ struct slot {
     uint64_t check; /* of all before it */
 };
 
+/* FNV-1a. */
+static uint64_t hash_of(const void *bytes, size_t size)
+{
+    uint64_t hash = UINT64_C(14695981039346656037);
+
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ ((const unsigned char *)bytes)[i]) * UINT64_C(1099511628211);
+    return hash;
+}
+
 static uint64_t slot_check(const struct slot *slot)
 {
-    const unsigned char *bytes = (const unsigned char *)slot;
-    uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a */
-
-    for (size_t i = 0; i < offsetof(struct slot, check); i++)
-        hash = (hash ^ bytes[i]) * UINT64_C(1099511628211);
-    return hash;
+    return hash_of(slot, offsetof(struct slot, check));
 }
 
 /* The name of this start of the machine. A service may not see the kernel's (ProcSubset=pid); then it is when the kernel made /sys. */
@@ -67,6 +72,14 @@ static void boot_read(char boot[BOOT])
     }
     if (fd >= 0)
         close(fd);
+}
+
+uint64_t anchor_boot(void)
+{
+    char boot[BOOT];
+
+    boot_read(boot);
+    return boot[0] != '\0' ? hash_of(boot, sizeof boot) : 0;
 }
 
 /* The newer of those that are whole. False: there is none. */

@@ -30,6 +30,9 @@ int anchor_set(struct anchor *anchor, MDB_env *env);
 /* About how many bytes of the file it holds, which are not used again until it is set anew. [any] */
 uint64_t anchor_holds(const struct anchor *anchor, MDB_env *env);
 
+/* A number for this start of the machine; 0: it has no name. [any] */
+uint64_t anchor_boot(void);
+
 /* Before the store is closed. [control] */
 void anchor_close(struct anchor *anchor);
 

@@ -104,7 +104,9 @@ static uint64_t era_records(const struct era *era, const struct store_state *sta
     uint64_t first = era->first > state->first ? era->first : state->first;
     uint64_t end = era->last < state->next ? era->last + 1 : state->next;
 
-    return first < end ? end - first : 0;
+    if (first >= end)
+        return 0;
+    return end - first < state->count ? end - first : state->count;
 }
 
 static size_t learn(void *user, void *note, size_t size, const struct store_state *state)

@@ -1,17 +1,20 @@
 /* spool_record.c - see spool_record.h.
  *
- *     entry  = version (1 byte) header-count (2) timestamp (8) [era (4)] topic key payload header*
- *     header = name value
- *     topic, key, payload, name, value = size + 1 (4 bytes; 0: absent) bytes... and a NUL byte for a name
+ *     entry    = version (1 byte) header-count (2) timestamp (8) [era (4)] [identity] topic key payload header*
+ *     identity = sequence (8) skipped (8) origin
+ *     header   = name value
+ *     origin, topic, key, payload, name, value = size + 1 (4 bytes; 0: absent) bytes... and a NUL byte for a name
  *
- * Numbers are little-endian. Version 2 has an era, and 1 has none: so a fmspipe that knows no eras refuses only what it would hand on with a
- * wrong time. */
+ * Numbers are little-endian. Version 2 has an era, 3 an era, which may be 0, and an identity, and 1 neither: so a fmspipe that knows no eras, or
+ * no identities, refuses only what it would hand on with a wrong time, or as another one's. */
 #include "spool_record.h"
 
-#define VERSION          1
-#define VERSION_WITH_ERA 2
-#define HEAD_SIZE        (1 + 2 + 8)
-#define ERA_SIZE         4u
+#define VERSION               1
+#define VERSION_WITH_ERA      2
+#define VERSION_WITH_IDENTITY 3
+#define HEAD_SIZE             (1 + 2 + 8)
+#define ERA_SIZE              4u
+#define NUMBERS_SIZE          (8u + 8u)
 
 static unsigned char *put(unsigned char *to, uint64_t number, size_t size)
 {
@@ -34,24 +37,45 @@ static struct fms_bytes name_of(const struct fms_header *header)
     return fms_bytes_of(header->name, strlen(header->name) + 1);
 }
 
-size_t spool_record_size(const struct fms_record *record, uint32_t era)
+const struct fms_identity *spool_record_identity(const struct fms_record *record)
 {
-    size_t size = HEAD_SIZE + (era != 0 ? ERA_SIZE : 0u) + 3 * 4 + record->topic.size + record->key.size +
-                  record->payload.size;
+    const struct fms_identity *identity = record->identity;
 
+    return identity != NULL && identity->kind == FMS_NUMBERED && identity->part == 0 ? identity : NULL;
+}
+
+size_t spool_record_size(const struct fms_record *record, uint32_t era, const struct fms_identity *identity)
+{
+    size_t size = HEAD_SIZE + 3 * 4 + record->topic.size + record->key.size + record->payload.size;
+
+    if (era != 0 || identity != NULL)
+        size += ERA_SIZE + (identity != NULL ? NUMBERS_SIZE + 4 + identity->origin.size : 0);
     for (size_t i = 0; i < record->header_count; i++)
         size += 2 * 4 + name_of(&record->headers[i]).size + record->headers[i].value.size;
     return size;
 }
 
-void spool_record_write(const struct fms_record *record, uint32_t era, void *to)
+/* What few records have, and none of the others is to pay for. */
+__attribute__((noinline)) static unsigned char *put_more(unsigned char *at, uint32_t era,
+                                                         const struct fms_identity *identity)
 {
-    unsigned char *at = put(to, era != 0 ? VERSION_WITH_ERA : VERSION, 1);
+    at = put(at, era, ERA_SIZE);
+    if (identity == NULL)
+        return at;
+    at = put(at, identity->sequence, 8);
+    at = put(at, identity->skipped, 8);
+    return put_bytes(at, identity->origin);
+}
+
+void spool_record_write(const struct fms_record *record, uint32_t era, const struct fms_identity *identity, void *to)
+{
+    bool has_more = era != 0 || identity != NULL;
+    unsigned char *at = put(to, !has_more ? VERSION : identity == NULL ? VERSION_WITH_ERA : VERSION_WITH_IDENTITY, 1);
 
     at = put(at, record->header_count, 2);
     at = put(at, (uint64_t)record->timestamp, 8);
-    if (era != 0)
-        at = put(at, era, ERA_SIZE);
+    if (has_more)
+        at = put_more(at, era, identity);
     at = put_bytes(at, record->topic);
     at = put_bytes(at, record->key);
     at = put_bytes(at, record->payload);
@@ -101,7 +125,7 @@ static struct fms_bytes get_bytes(struct reader *reader)
 
 static bool is_version(uint64_t version)
 {
-    return version == VERSION || version == VERSION_WITH_ERA;
+    return version >= VERSION && version <= VERSION_WITH_IDENTITY;
 }
 
 bool spool_record_is_known(struct fms_bytes from)
@@ -123,26 +147,46 @@ int64_t spool_record_time(struct fms_bytes from)
 uint32_t spool_record_era(struct fms_bytes from)
 {
     struct reader reader = {from.data, from.size, false};
+    uint64_t version = get(&reader, 1);
 
-    if (get(&reader, 1) != VERSION_WITH_ERA)
+    if (version == VERSION || !is_version(version))
         return 0;
     get(&reader, HEAD_SIZE - 1 - 8);
     get(&reader, 8);
     return (uint32_t)get(&reader, ERA_SIZE);
 }
 
-const char *spool_record_read(struct fms_bytes from, struct fms_header *headers, struct fms_record *draft)
+/* NULL, or what is wrong with it. */
+static const char *read_identity(struct reader *reader, struct fms_identity *identity)
+{
+    identity->sequence = get(reader, 8);
+    identity->skipped = get(reader, 8);
+    identity->origin = get_bytes(reader);
+    return identity->origin.size == 0 || identity->origin.size > FMS_ORIGIN_MOST ||
+                   identity->skipped > identity->sequence
+               ? "its identity is malformed"
+               : NULL;
+}
+
+const char *spool_record_read(struct fms_bytes from, struct fms_header *headers, struct fms_identity *identity,
+                              struct fms_record *draft)
 {
     struct reader reader = {from.data, from.size, false};
     uint64_t version = get(&reader, 1);
+    const char *wrong = NULL;
 
     *draft = (struct fms_record){.headers = headers};
     if (!is_version(version))
         return "it has no version";
     draft->header_count = (size_t)get(&reader, 2);
     draft->timestamp = (int64_t)get(&reader, 8);
-    if (version == VERSION_WITH_ERA)
+    if (version != VERSION)
         get(&reader, ERA_SIZE);
+    if (version == VERSION_WITH_IDENTITY) {
+        *identity = (struct fms_identity){.kind = FMS_NUMBERED};
+        wrong = read_identity(&reader, identity);
+        draft->identity = wrong == NULL ? identity : NULL;
+    }
     draft->topic = get_bytes(&reader);
     draft->key = get_bytes(&reader);
     draft->payload = get_bytes(&reader);
@@ -156,5 +200,5 @@ const char *spool_record_read(struct fms_bytes from, struct fms_header *headers,
         if (name.size == 0 || memchr(name.data, '\0', name.size) != (const char *)name.data + name.size - 1)
             return "a header's name is malformed";
     }
-    return reader.is_short || reader.left > 0 ? "its lengths do not add up" : NULL;
+    return reader.is_short || reader.left > 0 ? "its lengths do not add up" : wrong;
 }

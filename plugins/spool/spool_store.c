@@ -27,6 +27,9 @@
 #define SPARED_MAX (UINT64_C(4) << 20) /* of the disk; at most an eighth of it */
 #define HELD_MAX                                                                                                       \
     (UINT64_C(16) << 20) /* of the file, for a power cut, before it is written to the disk early; at most max_size */
+#define LEASE (UINT64_C(1) << 20) /* numbers: each takes a write to the disk that waits */
+
+#define STATE_SIZE offsetof(struct store_state, count) /* of what is kept of it */
 
 struct environment {
     struct environment *next;
@@ -43,7 +46,13 @@ struct store {
     struct environment *shared;
     char *path;
     uint64_t max_size;
+    bool keeps_identities;
     int lock_fd, watch_fd;
+    struct name name;
+    uint64_t next; /* the writer's: the next number, ... */
+    uint64_t
+        leased; /* ... and the first that it must not give yet, where a power cut takes back what is not on the disk */
+    uint64_t fresh;
     MDB_txn *read; /* NULL: none yet; reset between reads */
     MDB_cursor *cursor;
     uint64_t read_from;
@@ -199,24 +208,35 @@ static MDB_val state_key(void)
     return (MDB_val){sizeof key - 1, key};
 }
 
+/* All but the count, which LMDB knows; see state_count. */
 static int state_get(const struct store *store, MDB_txn *txn, struct store_state *state)
 {
     MDB_val key = state_key(), value;
     int error = mdb_get(txn, store->shared->meta, &key, &value);
 
-    *state = (struct store_state){0, 0, 0};
+    *state = (struct store_state){0, 0, 0, 0};
     if (error == MDB_NOTFOUND)
         return 0;
-    if (error == 0 && value.mv_size != sizeof *state)
+    if (error == 0 && value.mv_size != STATE_SIZE)
         return MDB_CORRUPTED;
     if (error == 0)
-        memcpy(state, value.mv_data, sizeof *state);
+        memcpy(state, value.mv_data, STATE_SIZE);
+    return error;
+}
+
+static int state_count(const struct store *store, MDB_txn *txn, struct store_state *state)
+{
+    MDB_stat stat;
+    int error = mdb_stat(txn, store->shared->entries, &stat);
+
+    if (error == 0)
+        state->count = stat.ms_entries;
     return error;
 }
 
 static int state_put(const struct store *store, MDB_txn *txn, const struct store_state *state)
 {
-    MDB_val key = state_key(), value = {sizeof *state, (void *)(uintptr_t)state};
+    MDB_val key = state_key(), value = {STATE_SIZE, (void *)(uintptr_t)state};
 
     return mdb_put(txn, store->shared->meta, &key, &value, 0);
 }
@@ -240,6 +260,140 @@ static uint64_t entry_number(MDB_val key)
     for (size_t i = 0; i < key.mv_size && i < 8; i++)
         number = number << 8 | ((const unsigned char *)key.mv_data)[i];
     return number;
+}
+
+/* ------------------------------------------------------------------------------------------------------ name, numbers */
+
+static MDB_val name_key(void)
+{
+    static char key[] = "name";
+
+    return (MDB_val){sizeof key - 1, key};
+}
+
+static int name_get(const struct store *store, MDB_txn *txn, struct name *name)
+{
+    MDB_val key = name_key(), value;
+    int error = mdb_get(txn, store->shared->meta, &key, &value);
+
+    *name = (struct name){.lease = 0};
+    if (error == MDB_NOTFOUND)
+        return 0;
+    if (error == 0 && value.mv_size != sizeof *name)
+        return MDB_CORRUPTED;
+    if (error == 0)
+        memcpy(name, value.mv_data, sizeof *name);
+    return error;
+}
+
+static int name_put(const struct store *store, MDB_txn *txn, const struct name *name)
+{
+    MDB_val key = name_key(), value = {sizeof *name, (void *)(uintptr_t)name};
+
+    return mdb_put(txn, store->shared->meta, &key, &value, 0);
+}
+
+/* On the disk, whatever `sync` says. */
+static int commit_for_good(const struct store *store, MDB_txn *txn)
+{
+    int error = mdb_txn_commit(txn);
+
+    return error == 0 && store->shared->anchor.fd >= 0 ? environment_write(store->shared) : error;
+}
+
+/* Whether a power cut may have taken entries back, and their numbers: the machine has started since the last writer, which did not end well. */
+static bool numbers_are_doubtful(const struct name *name, const struct store_state *state)
+{
+    return name->lease > state->next && (name->boot == 0 || name->boot != anchor_boot());
+}
+
+/* Goes on behind all numbers that may have been given. */
+static int numbers_begin(struct store *store, MDB_txn *txn, struct store_state *state)
+{
+    if (state->first == state->next)
+        state->first = store->name.lease;
+    state->next = store->name.lease;
+    return state_put(store, txn, state);
+}
+
+/* Names the store, where it has no name or has become a copy. 0 or LMDB's error. */
+static int store_begin(struct store *store, enum store_face face)
+{
+    uint64_t place = name_place(store->path);
+    struct name *name = &store->name;
+    bool is_named = false, is_doubtful = false;
+    struct store_state state;
+    MDB_txn *txn;
+    int error = mdb_txn_begin(store->shared->env, NULL, 0, &txn);
+
+    if (error != 0)
+        return error;
+    error = state_get(store, txn, &state);
+    if (error == 0)
+        error = name_get(store, txn, name);
+    if (error == 0 && (name->now.id[0] | name->now.id[1]) == 0)
+        error = name_give(name, 0, place);
+    else if (error == 0 && name->place != place)
+        error = name_give(name, state.next, place);
+    else
+        is_named = true;
+    if (error == 0 && !is_named)
+        error = name_put(store, txn, name);
+    is_doubtful = numbers_are_doubtful(name, &state);
+    store->fresh = is_doubtful ? name->lease : state.next;
+    is_doubtful = is_doubtful && face == STORE_WRITER;
+    if (error == 0 && is_doubtful)
+        error = numbers_begin(store, txn, &state);
+    store->next = state.next;
+    if (error == 0 && (!is_named || is_doubtful))
+        return commit_for_good(store, txn);
+    mdb_txn_abort(txn);
+    return error;
+}
+
+/* From now on numbers below that are given. */
+static int store_lease(struct store *store, uint64_t below)
+{
+    MDB_txn *txn;
+    int error = mdb_txn_begin(store->shared->env, NULL, 0, &txn);
+
+    if (error != 0)
+        return error;
+    error = name_get(store, txn, &store->name);
+    store->name.lease = below;
+    store->name.boot = anchor_boot();
+    if (error == 0)
+        error = name_put(store, txn, &store->name);
+    if (error == 0)
+        return mdb_txn_commit(txn);
+    mdb_txn_abort(txn);
+    return error;
+}
+
+/* Before so many numbers are given, it must be on the disk that they may have been. */
+static int numbers_reserve(struct store *store, size_t count)
+{
+    uint64_t below = store->next + LEASE;
+    int error;
+
+    if (store->shared->anchor.fd < 0 || store->leased >= store->next + count)
+        return 0;
+    error = store_lease(store, below);
+    if (error == 0)
+        error = environment_write(store->shared);
+    if (error == 0)
+        store->leased = below;
+    return error;
+}
+
+const struct name *store_name(const struct store *store)
+{
+    return &store->name;
+}
+
+uint64_t store_fresh(const struct store *store)
+{
+    return store->fresh;
 }
 
 /* -------------------------------------------------------------------------------------------------------- open, close */
@@ -294,6 +448,8 @@ int store_open(struct store **made, const char *path, enum store_face face, enum
     if (error >= 0)
         error = store_code(environment_get(path, sync, max_size, &store->shared));
     if (error == 0 && face != STORE_VISITOR)
+        error = store_code(store_begin(store, face));
+    if (error == 0 && face != STORE_VISITOR)
         error = store->watch_fd = watch_open(path);
     if (error < 0) {
         store_close(store);
@@ -311,6 +467,8 @@ void store_close(struct store *store)
         mdb_txn_abort(store->read);
     if (store->watch_fd >= 0)
         close(store->watch_fd);
+    if (store->leased > 0)
+        store_lease(store, store->next); /* at worst numbers are left out */
     if (store->shared != NULL)
         environment_release(store->shared);
     if (store->lock_fd >= 0)
@@ -366,7 +524,7 @@ int store_remove(struct store *store, uint64_t below)
 /* ------------------------------------------------------------------------------------------------------------- append */
 
 static int entry_append(const struct store *store, MDB_txn *txn, struct store_state *state,
-                        const struct fms_record *record, uint32_t era, size_t size)
+                        const struct fms_record *record, uint32_t era, const struct fms_identity *identity, size_t size)
 {
     struct entry_key bytes;
     MDB_val key = entry_key(state->next, &bytes), value = {size, NULL};
@@ -374,10 +532,24 @@ static int entry_append(const struct store *store, MDB_txn *txn, struct store_st
 
     if (error != 0)
         return error;
-    spool_record_write(record, era, value.mv_data);
+    spool_record_write(record, era, identity, value.mv_data);
     state->next++;
     state->bytes += size + STORE_ENTRY_EXTRA;
     return 0;
+}
+
+/* Removes the first one. */
+static int entries_drop_first(const struct store *store, MDB_txn *txn, struct store_state *state)
+{
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    int error = mdb_cursor_open(txn, store->shared->entries, &cursor);
+
+    if (error != 0)
+        return error;
+    error = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
+    mdb_cursor_close(cursor);
+    return error == 0 ? entries_remove(store, txn, state, entry_number(key) + 1) : error;
 }
 
 /* Makes room for so many bytes. */
@@ -387,7 +559,7 @@ static int entries_drop(const struct store *store, MDB_txn *txn, struct store_st
     int error = 0;
 
     while (error == 0 && state->bytes + needed > store->max_size && state->first < state->next) {
-        error = entries_remove(store, txn, state, state->first + 1);
+        error = entries_drop_first(store, txn, state);
         ++*dropped;
     }
     return error;
@@ -401,8 +573,10 @@ static int entries_append(const struct store *store, MDB_txn *txn, struct store_
     int error = 0;
 
     for (; *taken < count && error == 0; ++*taken) {
+        const struct fms_record *record = records[*taken];
+        const struct fms_identity *identity = store->keeps_identities ? spool_record_identity(record) : NULL;
         uint32_t era = eras != NULL ? eras[*taken] : 0;
-        size_t size = spool_record_size(records[*taken], era);
+        size_t size = spool_record_size(record, era, identity);
 
         if (state->bytes + size + STORE_ENTRY_EXTRA > store->max_size) {
             if (!drop_oldest)
@@ -410,7 +584,7 @@ static int entries_append(const struct store *store, MDB_txn *txn, struct store_
             error = entries_drop(store, txn, state, size + STORE_ENTRY_EXTRA, dropped);
         }
         if (error == 0)
-            error = entry_append(store, txn, state, records[*taken], era, size);
+            error = entry_append(store, txn, state, record, era, identity, size);
         if (error != 0)
             return error;
     }
@@ -474,8 +648,10 @@ static bool disk_has_room(const struct store *store, MDB_txn *txn, const struct 
 
     if (!disk_look(store, &left, &needed))
         return true; /* then the write will say */
+    if (store->keeps_identities)
+        needed += count * SPOOL_IDENTITY_MOST;
     for (size_t i = 0; i < count; i++)
-        needed += spool_record_size(records[i], UINT32_MAX) + STORE_ENTRY_EXTRA;
+        needed += spool_record_size(records[i], UINT32_MAX, NULL) + STORE_ENTRY_EXTRA;
     return left >= needed || left + file_slack(store, txn) >= needed;
 }
 
@@ -488,7 +664,9 @@ int store_append(struct store *store, const struct fms_record *const *records, c
 
     *taken = 0;
     *dropped = 0;
-    error = mdb_txn_begin(store->shared->env, NULL, 0, &txn);
+    error = numbers_reserve(store, count);
+    if (error == 0)
+        error = mdb_txn_begin(store->shared->env, NULL, 0, &txn);
     if (error != 0)
         return store_code(error);
     error = state_get(store, txn, &state);
@@ -505,7 +683,14 @@ int store_append(struct store *store, const struct fms_record *const *records, c
     }
     if (error != 0)
         *taken = 0;
+    else if (*taken > 0)
+        store->next = state.next;
     return store_code(error);
+}
+
+void store_keep_identities(struct store *store)
+{
+    store->keeps_identities = true;
 }
 
 /* --------------------------------------------------------------------------------------------------------------- read */
@@ -554,6 +739,8 @@ int store_state(struct store *store, struct store_state *state)
     if (error != 0)
         return store_code(error);
     error = state_get(store, txn, state);
+    if (error == 0)
+        error = state_count(store, txn, state);
     mdb_txn_abort(txn);
     return store_code(error);
 }
@@ -596,6 +783,8 @@ int store_note_change(struct store *store,
     if (error != 0)
         return store_code(error);
     error = state_get(store, txn, &state);
+    if (error == 0)
+        error = state_count(store, txn, &state);
     if (error == 0) {
         value.mv_size = change(user, note, note_get(store, txn, note), &state);
         error = mdb_put(txn, store->shared->meta, &key, &value, 0);
@@ -604,10 +793,7 @@ int store_note_change(struct store *store,
         mdb_txn_abort(txn);
         return store_code(error);
     }
-    error = mdb_txn_commit(txn);
-    if (error == 0 && store->shared->anchor.fd >= 0)
-        error = environment_write(store->shared);
-    return store_code(error);
+    return store_code(commit_for_good(store, txn));
 }
 
 int store_flush(struct store *store)

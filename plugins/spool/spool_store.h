@@ -1,11 +1,13 @@
 /* spool_store.h - a durable first-in-first-out queue of entries in a directory, over LMDB.
  *
- * Entries have numbers that count up for ever. One writer and one reader, on threads or in processes of their own; the
+ * Entries have numbers that count up for ever, and none is given twice, not even where a power cut takes some back. One writer and one reader, on threads or in processes of their own; the
  * store says no to a second of either. Functions return 0, -errno or one of LMDB's own codes; store_error is its text. */
 #ifndef SPOOL_STORE_H
 #define SPOOL_STORE_H
 
 #include <fms_plugin.h>
+
+#include "spool_name.h"
 
 enum store_face { STORE_WRITER, STORE_READER, STORE_VISITOR };
 enum store_sync { STORE_ALWAYS, STORE_INTERVAL, STORE_OFF };
@@ -24,8 +26,9 @@ enum store_sync { STORE_ALWAYS, STORE_INTERVAL, STORE_OFF };
 struct store;
 
 struct store_state {
-    uint64_t first, next; /* numbers: of the oldest entry, and of the next one */
+    uint64_t first, next; /* numbers: of the oldest entry, and of the next one; some between may be no entry's */
     uint64_t bytes;       /* of all entries */
+    uint64_t count;       /* of them */
 };
 
 /* Opens or makes the store. -EWOULDBLOCK: the face is taken. This, and whatever reads: -EADDRINUSE, if a process in
@@ -34,11 +37,18 @@ int store_open(struct store **made, const char *path, enum store_face face, enum
 void store_close(struct store *store);
 const char *store_error(int error);
 
+/* What the store is called, and from which number on none was given when it was opened. Not of a visitor's. */
+const struct name *store_name(const struct store *store);
+uint64_t store_fresh(const struct store *store);
+
 /* Appends records in one transaction, as many as fit max_size, of `count`, each with its era (NULL: none has one); with drop_oldest it removes old entries to
  * make them fit. *taken and *dropped say how many it were. 0 with *taken == 0: it is full. -ENOSPC: the disk is. Nothing
  * is appended on an error. */
 int store_append(struct store *store, const struct fms_record *const *records, const uint32_t *eras, size_t count,
                  bool drop_oldest, size_t *taken, uint64_t *dropped);
+
+/* From now on what is appended keeps the identities that it has. */
+void store_keep_identities(struct store *store);
 
 /* Begins to read at that number, or behind it where it is gone. store_next: -ENOENT at the end; the bytes are valid until
  * store_read_end. */
