@@ -1254,6 +1254,178 @@ static void test_rotated_while_following(void **state)
     read_all("position = @/pos\n", "5 ");
 }
 
+/* In a pipeline whose sink asks for them. */
+static struct fake *numbered(const char *more)
+{
+    struct fake *f = fake_check("file", FMS_SOURCE, ini(at("file"), more));
+
+    fake_host(f)->identities = true;
+    fake_clock_set(f, START, START);
+    assert_int_equal(fake_start(f), 0);
+    return f;
+}
+
+/* Whether record i has the number of a line's last byte, and the same origin as another. */
+static void check_number(struct fake *f, size_t i, uint64_t sequence, uint64_t skipped)
+{
+    const struct fms_identity *identity = fake_record(f, i)->identity;
+
+    assert_int_equal(identity->kind, FMS_NUMBERED);
+    assert_int_equal(identity->sequence, sequence);
+    assert_int_equal(identity->skipped, skipped);
+}
+
+static const char *origin(struct fake *f, size_t i)
+{
+    return fake_record(f, i)->identity->origin.data;
+}
+
+/* Without gaps, whatever a line is. */
+static void test_lines_are_numbered(void **state)
+{
+    struct fake *f;
+
+    (void)state;
+    write_text("file", "1\n22\n\n{\n123456789\n{}\nlast");
+    f = numbered("position = @/pos\nmax_line = 8\n");
+    poll_all(f);
+    assert_int_equal(fake_emitted(f), 7);
+    check_number(f, 0, 1, 1);
+    check_number(f, 1, 4, 2);
+    check_number(f, 2, 5, 0);
+    check_number(f, 3, 7, 1);
+    check_number(f, 4, 8, 0); /* too long: its end is not known */
+    check_number(f, 5, 20, 11);
+    check_number(f, 6, 24, 3);
+    for (size_t i = 1; i < 7; i++)
+        assert_string_equal(origin(f, i), origin(f, 0));
+    assert_memory_equal(origin(f, 0), "file:", 5);
+    close_in_flight(f);
+    f = numbered("");
+    poll_all(f);
+    assert_null(fake_record(f, 0)->identity); /* nothing would tell after a restart whose they are */
+    close_in_flight(f);
+}
+
+static void test_lines_that_are_left_out_are_skipped(void **state)
+{
+    struct fake *f;
+
+    (void)state;
+    write_text("file", "{\"payload\":\"1\"}\nx\ny\n{\"payload\":\"2\"}\n");
+    f = numbered("position = @/pos\nformat = record\non_bad_line = skip\n");
+    poll_all(f);
+    check_number(f, 0, 15, 15);
+    check_number(f, 1, 35, 19);
+    close_in_flight(f);
+}
+
+/* The position is there before the first number is given, so that a crash at any moment keeps them. */
+static void test_numbers_outlive_a_crash(void **state)
+{
+    char was[128], saved[256];
+    struct fake *f;
+
+    (void)state;
+    write_text("file", "1\n2\n3\n");
+    f = numbered("position = @/pos\nfollow = yes\n");
+    poll_all(f);
+    snprintf(was, sizeof was, "%s", origin(f, 0));
+    fake_settle_all(f, FMS_DELIVERED);
+    snprintf(saved, sizeof saved, "%.255s", (const char *)content("pos").data);
+    fake_close(f);
+    write_text("pos", saved); /* as it was when it was killed */
+    append_text("file", "4\n");
+    f = numbered("position = @/pos\n");
+    poll_all(f);
+    assert_payloads(f, 0, "1 2 3 4 ");
+    for (size_t i = 0; i < 4; i++) {
+        assert_string_equal(origin(f, i), was);
+        check_number(f, i, 2 * i + 1, 1);
+    }
+    fake_settle_all(f, FMS_DELIVERED);
+    fake_close(f);
+    f = source("position = @/pos\n"); /* nobody asks: it is kept for who does */
+    poll_all(f);
+    close_in_flight(f);
+    append_text("file", "5\n");
+    f = numbered("position = @/pos\n");
+    poll_all(f);
+    assert_string_equal(origin(f, 0), was);
+    check_number(f, 0, 9, 1);
+    close_in_flight(f);
+}
+
+/* What stands at a place once the content was replaced is another line. */
+static void test_replaced_content_has_another_origin(void **state)
+{
+    char was[5][128], saved[256];
+    struct fake *f;
+
+    (void)state;
+    write_text("file", "1\n2\n");
+    f = numbered("follow = yes\nposition = @/pos\n");
+    poll_all(f);
+    snprintf(was[0], sizeof was[0], "%s", origin(f, 1));
+    fake_settle_all(f, FMS_DELIVERED);
+    assert_int_equal(truncate(at("file"), 0), 0);
+    poll_all(f);
+    append_text("file", "3\n");
+    fake_until(f, fake_emitted(f) == 3);
+    snprintf(was[1], sizeof was[1], "%s", origin(f, 2));
+    check_number(f, 2, 1, 1);
+    snprintf(saved, sizeof saved, "%.255s", (const char *)content("pos").data);
+    assert_int_equal(rename(at("file"), at("file.1")), 0);
+    write_text("file", "4\n");
+    fake_settle_all(f, FMS_DELIVERED);
+    poll_all(f);
+    fake_clock_step(f, FMS_SECOND);
+    fake_until(f, fake_emitted(f) == 4);
+    snprintf(was[2], sizeof was[2], "%s", origin(f, 3));
+    fake_settle_all(f, FMS_DELIVERED);
+    fake_close(f);
+    assert_int_equal(rename(at("file.1"), at("file")), 0);
+    write_text("pos", saved); /* that of its second content, of which nothing was settled, ... */
+    write_text("file", "5\n6\n");
+    f = numbered("position = @/pos\n");
+    poll_all(f);
+    assert_payloads(f, 0, "5 6 ");
+    snprintf(was[3], sizeof was[3], "%s", origin(f, 0)); /* ... is none for the third */
+    close_in_flight(f);
+    assert_int_equal(unlink(at("pos")), 0);
+    f = numbered("position = @/pos\n"); /* it is to be read anew */
+    poll_all(f);
+    snprintf(was[4], sizeof was[4], "%s", origin(f, 0));
+    close_in_flight(f);
+    for (size_t i = 0; i < 5; i++) {
+        for (size_t k = 0; k < i; k++)
+            assert_string_not_equal(was[i], was[k]);
+    }
+}
+
+/* A position of an older fmspipe, or of a pipeline in which nobody asked. */
+static void test_a_position_without_an_origin_gets_one(void **state)
+{
+    char was[128];
+    struct fake *f;
+
+    (void)state;
+    write_text("file", "1\n2\n");
+    read_all("position = @/pos\n", "1 2 ");
+    assert_null(strstr(content("pos").data, "origin"));
+    append_text("file", "3\n");
+    f = numbered("position = @/pos\n");
+    poll_all(f);
+    check_number(f, 0, 5, 5);
+    assert_non_null(strstr(content("pos").data, "origin"));
+    snprintf(was, sizeof was, "%s", origin(f, 0));
+    close_in_flight(f);
+    f = numbered("position = @/pos\n");
+    poll_all(f);
+    assert_string_equal(origin(f, 0), was);
+    close_in_flight(f);
+}
+
 /* An old file that has not been quiet for a second is not left, unless a younger one was rotated, too. */
 static void test_rotated_file_must_be_quiet(void **state)
 {
@@ -1663,6 +1835,11 @@ int main(void)
         TEST(test_start_at_the_end),
         TEST(test_truncation),
         TEST(test_truncated_meanwhile),
+        TEST(test_lines_are_numbered),
+        TEST(test_lines_that_are_left_out_are_skipped),
+        TEST(test_numbers_outlive_a_crash),
+        TEST(test_replaced_content_has_another_origin),
+        TEST(test_a_position_without_an_origin_gets_one),
         TEST(test_rotated_while_following),
         TEST(test_rotated_file_must_be_quiet),
         TEST(test_rotated_thrice),

@@ -12,8 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HEAD_SIZE 256 /* bytes that the hash is of, at most */
-
 /* FNV-1a. */
 static uint64_t position_hash(const unsigned char *bytes, size_t size)
 {
@@ -24,33 +22,33 @@ static uint64_t position_hash(const unsigned char *bytes, size_t size)
     return hash;
 }
 
-int file_position_identify(int fd, int64_t offset, struct file_identity *identity)
+int file_position_identify(int fd, int64_t size, struct file_identity *identity)
 {
-    unsigned char head[HEAD_SIZE];
-    size_t wanted = offset < HEAD_SIZE ? (size_t)offset : HEAD_SIZE;
+    unsigned char head[FILE_HEAD];
+    size_t wanted = size < FILE_HEAD ? (size_t)size : FILE_HEAD;
     struct stat stat;
     ssize_t n = fstat(fd, &stat) == 0 ? pread(fd, head, wanted, 0) : -1;
 
     if (n < 0)
         return -errno;
-    *identity = (struct file_identity){stat.st_dev, stat.st_ino, position_hash(head, (size_t)n)};
+    *identity = (struct file_identity){stat.st_dev, stat.st_ino, position_hash(head, (size_t)n), n};
     return 0;
 }
 
 bool file_position_fits(const struct file_position *position, int fd)
 {
-    struct file_identity is = {0, 0, 0};
+    struct file_identity is = {0, 0, 0, 0};
     struct stat stat;
 
     return fstat(fd, &stat) == 0 && stat.st_size >= position->offset &&
-           file_position_identify(fd, position->offset, &is) == 0 && is.device == position->file.device &&
-           is.inode == position->file.inode && is.head == position->file.head;
+           file_position_identify(fd, position->file.head_size, &is) == 0 && is.head_size == position->file.head_size &&
+           is.device == position->file.device && is.inode == position->file.inode && is.head == position->file.head;
 }
 
 /* Somebody else may have put a link to what only we can read in its place: it is not followed, and nothing of it is shown. */
 int file_position_read(const char *path, struct file_position *position, const char **wrong)
 {
-    json_int_t device, inode, head, offset, line;
+    json_int_t device, inode, head, offset, line, origin = 0, head_size = -1;
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     json_t *root;
     bool is_good;
@@ -63,15 +61,29 @@ int file_position_read(const char *path, struct file_position *position, const c
     }
     root = json_loadfd(fd, JSON_REJECT_DUPLICATES, NULL);
     close(fd);
-    is_good = root != NULL && json_unpack(root, "{s:I,s:I,s:I,s:I,s:I!}", "device", &device, "inode", &inode, "head",
-                                          &head, "offset", &offset, "line", &line) == 0;
+    is_good = root != NULL &&
+              json_unpack(root, "{s:I,s:I,s:I,s:I,s:I,s?I,s?I!}", "device", &device, "inode", &inode, "head", &head,
+                          "offset", &offset, "line", &line, "head_size", &head_size, "origin", &origin) == 0;
     json_decref(root);
-    if (!is_good || offset < 0 || line < 0) {
-        *wrong = is_good ? "a number is negative" : "it is no JSON object of device, inode, head, offset and line";
+    if (is_good && head_size < 0)
+        head_size = offset < FILE_HEAD ? offset : FILE_HEAD;
+    if (!is_good || offset < 0 || line < 0 || head_size > FILE_HEAD) {
+        *wrong = is_good ? "a number is negative, or too large"
+                         : "it is no JSON object of device, inode, head, offset and line";
         return -EBADMSG;
     }
-    *position = (struct file_position){{(uint64_t)device, (uint64_t)inode, (uint64_t)head}, offset, (uint64_t)line};
+    *position = (struct file_position){
+        {(uint64_t)device, (uint64_t)inode, (uint64_t)head, head_size}, offset, (uint64_t)line, (uint64_t)origin};
     return 0;
+}
+
+/* What an older fmspipe does not know is there only where it is needed. */
+static int position_add_origin(json_t *root, const struct file_position *position)
+{
+    if (position->origin == 0)
+        return 0;
+    return json_object_set_new(root, "head_size", json_integer(position->file.head_size)) |
+           json_object_set_new(root, "origin", json_integer((json_int_t)position->origin));
 }
 
 static int position_write_to(int fd, const struct file_position *position)
@@ -80,7 +92,8 @@ static int position_write_to(int fd, const struct file_position *position)
                              (json_int_t)position->file.inode, "head", (json_int_t)position->file.head, "offset",
                              (json_int_t)position->offset, "line", (json_int_t)position->line);
     char text[256];
-    size_t size = root != NULL ? json_dumpb(root, text, sizeof text - 1, 0) : 0;
+    size_t size = root != NULL && position_add_origin(root, position) == 0 ? json_dumpb(root, text, sizeof text - 1, 0)
+                                                                           : 0;
     ssize_t n;
 
     json_decref(root);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/inotify.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -53,6 +54,7 @@ struct source {
     bool is_stopped;
 
     bool is_ready; /* `draft` is the line in hand */
+    bool is_too_long;
     struct fms_record draft;
     const char *wrong; /* why it is to be rejected, or NULL */
     char where[64];
@@ -70,6 +72,12 @@ struct source {
 
     bool is_unsaved;
     int64_t save_at; /* FMS_NEVER: nothing is to be saved */
+
+    uint64_t origin;      /* see struct file_position */
+    char origin_text[64]; /* with device and inode */
+    int64_t covered;      /* so many of the first bytes the saved position vouches for */
+    int64_t numbered;     /* below it each number is some line's, or nothing's */
+    struct fms_identity identity;
 
     int inotify;
     int watch; /* of the file */
@@ -135,11 +143,32 @@ static void source_watch(struct source *self)
     self->watch = inotify_add_watch(self->inotify, name, IN_MODIFY | IN_MOVE_SELF);
 }
 
-static void source_begin(struct source *self, int fd, int64_t offset, uint64_t number, bool is_behind)
+/* Where a position is saved, lines are numbered by their places in the file, as its own: for good, until its content is replaced. */
+static void source_number(struct source *self, const struct file_position *position)
+{
+    struct stat is = {.st_ino = 0};
+
+    self->origin = position != NULL ? position->origin : 0;
+    self->covered = position != NULL ? position->file.head_size : 0;
+    self->numbered = position != NULL ? position->offset : 0;
+    if (self->origin == 0 && self->host->identities && self->file->position != NULL) {
+        self->covered = self->numbered = 0;
+        if (getrandom(&self->origin, sizeof self->origin, 0) != sizeof self->origin)
+            self->origin = 0;
+    }
+    fstat(self->lines.fd, &is);
+    snprintf(self->origin_text, sizeof self->origin_text, "file:%" PRIu64 ":%" PRIu64 ":%016" PRIx64,
+             (uint64_t)is.st_dev, (uint64_t)is.st_ino, self->origin);
+}
+
+/* `position`: where it was saved that this is to be read from; NULL: it is begun anew. */
+static void source_begin(struct source *self, int fd, int64_t offset, uint64_t number, bool is_behind,
+                         const struct file_position *position)
 {
     if (self->lines.fd >= 0 && self->lines.fd != fd)
         close(self->lines.fd);
     lines_begin(&self->lines, fd, offset, number);
+    source_number(self, position);
     self->seen = -1;
     self->outlook = MORE;
     self->is_behind = is_behind;
@@ -160,16 +189,19 @@ static void source_save(struct source *self)
 {
     const struct place *first = self->head != self->tail ? &self->places[self->head & (self->size - 1)] : NULL;
     struct file_position position = {.offset = first != NULL ? first->offset : self->lines.offset,
-                                     .line = first != NULL ? first->number : self->lines.number};
+                                     .line = first != NULL ? first->number : self->lines.number,
+                                     .origin = self->origin};
     int error;
 
     self->save_at = FMS_NEVER;
     if (!self->is_unsaved || self->lines.fd < 0)
         return;
-    error = file_position_identify(self->lines.fd, position.offset, &position.file);
+    error = file_position_identify(self->lines.fd, self->origin != 0 ? FILE_HEAD : position.offset, &position.file);
     if (error == 0)
         error = file_position_write(self->file->position, &position);
     self->is_unsaved = false;
+    if (error == 0)
+        self->covered = position.file.head_size;
     if (error == 0)
         return;
     fms_warn(self->host, "%s: cannot be written: %s; until it is, lines are repeated after a restart",
@@ -340,6 +372,7 @@ static int source_take_line(struct source *self, int kind, struct fms_bytes line
                     ? file_record_read(&self->reader, line, fms_realtime(self->host), &self->draft)
                     : source_read_payload(self, line);
     self->wrong = NULL;
+    self->is_too_long = kind == LINES_TOO_LONG;
     self->is_ready = wrong == NULL;
     return self->is_ready ? 0 : source_bad_line(self, kind == LINES_LINE ? line : fms_bytes_of(NULL, 0), wrong);
 }
@@ -402,13 +435,13 @@ static bool source_go_over(struct source *self)
         fms_info(self->host, "%s: was truncated; it is read from its beginning", self->file->path);
         if (lseek(self->lines.fd, 0, SEEK_SET) != 0)
             return false;
-        source_begin(self, self->lines.fd, 0, 1, self->is_behind);
+        source_begin(self, self->lines.fd, 0, 1, self->is_behind, NULL);
     } else {
         fd = source_open_successor(self, &rotations);
         if (fd < 0)
             return false;
         fms_info(self->host, "%s: was rotated; the file after it is read from its beginning", self->file->path);
-        source_begin(self, fd, 0, 1, rotations > 0);
+        source_begin(self, fd, 0, 1, rotations > 0, NULL);
     }
     source_save_soon(self);
     return true;
@@ -451,6 +484,26 @@ static int source_prepare(struct source *self)
     return kind < 0 ? kind : LINES_LINE;
 }
 
+/* The number of the line in hand: that of its last byte; of its first, where it is too long to know its end. The origin is saved before its
+ * numbers are given, with enough of the file's beginning to tell whether it is still the same. */
+static void source_identify(struct source *self)
+{
+    const struct lines *lines = &self->lines;
+    int64_t end = lines->offset + (self->is_too_long ? 1 : (int64_t)lines->span);
+
+    if (self->origin == 0 || !self->host->identities)
+        return;
+    if (self->covered < FILE_HEAD && self->covered < end) {
+        self->is_unsaved = true;
+        source_save(self);
+    }
+    self->identity = (struct fms_identity){.kind = FMS_NUMBERED,
+                                           .origin = fms_text(self->origin_text),
+                                           .sequence = (uint64_t)end - 1,
+                                           .skipped = (uint64_t)(end - 1 - self->numbered)};
+    self->draft.identity = &self->identity;
+}
+
 /* 0: emitted; -EAGAIN: no room. */
 static int source_emit(struct source *self)
 {
@@ -462,12 +515,15 @@ static int source_emit(struct source *self)
     if (!source_reserve(self))
         return fms_fail(self->host, -ENOMEM, "no memory for %zu lines in flight", 2 * self->size);
     self->draft.tag[0] = self->tail;
+    source_identify(self);
     error = self->wrong == NULL ? fms_emit(self->host, &self->draft)
                                 : fms_emit_rejected(self->host, &self->draft, "%s%s is bad: %s", self->file->path,
                                                     source_place(self), self->wrong);
     if (error != 0)
         return error;
     self->places[self->tail++ & (self->size - 1)] = (struct place){self->lines.offset, self->lines.number, false};
+    if (self->draft.identity != NULL)
+        self->numbered = (int64_t)self->identity.sequence + 1;
     lines_pass(&self->lines);
     self->is_ready = false;
     return 0;
@@ -506,7 +562,7 @@ static void source_try_open(struct source *self)
     if (fd < 0)
         return;
     fms_info(self->host, "%s: is there now", self->file->path);
-    source_begin(self, fd, 0, 1, false);
+    source_begin(self, fd, 0, 1, false, NULL);
     source_save_soon(self);
 }
 
@@ -614,7 +670,7 @@ static int source_begin_new(struct source *self, int fd)
         offset = lines_last_end(fd, stat.st_size);
     if (offset < 0 || (offset > 0 && lseek(fd, offset, SEEK_SET) < 0))
         return source_no_file(self, offset < 0 ? (int)offset : -errno);
-    source_begin(self, fd, offset, offset == 0 ? 1 : 0, false);
+    source_begin(self, fd, offset, offset == 0 ? 1 : 0, false, NULL);
     source_save_soon(self);
     return 0;
 }
@@ -641,7 +697,7 @@ static int source_begin_again(struct source *self, int fd, const struct file_pos
     if (found >= 0) {
         if (fd >= 0)
             close(fd);
-        source_begin(self, found, position->offset, position->line, rotations > 0);
+        source_begin(self, found, position->offset, position->line, rotations > 0, position);
         fms_info(self->host, "%s%s: goes on at byte %" PRId64, self->file->path,
                  rotations > 0 ? " (rotated since)" : "", position->offset);
         return 0;
@@ -651,7 +707,7 @@ static int source_begin_again(struct source *self, int fd, const struct file_pos
              "truncated; begins with the file as it is now, and what had come since may be left out",
              self->file->path, self->file->position, self->file->path);
     if (fd >= 0)
-        source_begin(self, fd, 0, 1, false);
+        source_begin(self, fd, 0, 1, false, NULL);
     source_save_soon(self);
     return 0;
 }
