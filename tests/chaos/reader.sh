@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Whoever counts for scripts/chaos counts what is committed: no aborted transaction, and none that nobody has ended.
+#
+#   fms-sandbox --kafka=real --mqtt=none -- tests/chaos/reader.sh BIN-DIRECTORY
+set -euo pipefail
+bin=$(cd "$1" && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
+# shellcheck source=tests/integration/common.sh
+. "$root/tests/integration/common.sh"
+# shellcheck source=tests/chaos/count.sh
+. "$root/tests/chaos/count.sh"
+transactions=$root/tests/chaos/transactions.py
+/usr/bin/python3 -c 'import confluent_kafka' 2>/dev/null || { echo "skipped: no python3-confluent-kafka"; exit 77; }
+
+# counted LAST WANTED...: verify.ini and kcat find of the numbers 1 to LAST: messages, distinct, lost, repeated, out of order
+counted() {
+  local last=$1 found
+  shift
+  echo "$last raspi-001" >"$work/counts"
+  verify "$work/counts" 3s
+  found="$(report '[.messages, .distinct, .lost, .duplicated, .out_of_order] | map(tostring) | join(" ")')"
+  [ "$found" = "$*" ] || fail "verify.ini counts $found, not $*, at $isolation"
+  found=$(messages)
+  [ "$found" = "$1" ] || fail "kcat counts $found, not $1"
+}
+
+"$transactions" commit 1 100 abort 51 150 commit 101 150 leave 101 200
+counted 150 150 150 0 0 0
+counted 200 150 150 50 0 0
+"$transactions" commit 151 200 # which ends what was left
+counted 200 200 200 0 0 0
+
+# That they are there, and what a repetition and a wrong order look like.
+isolation=read_uncommitted
+counted 200 400 200 0 200 0
+isolation=read_committed
+"$transactions" commit 202 203 abort 150 150 commit 150 150 commit 201 201
+counted 203 204 203 0 1 1
+echo "read"
