@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Whoever counts for scripts/chaos counts what is committed: no aborted transaction, and none that nobody has ended.
+# Whoever counts for scripts/chaos counts what is committed: no aborted transaction, and none that nobody has ended. A commit in doubt was one.
 #
-#   fms-sandbox --kafka=real --mqtt=none -- tests/chaos/reader.sh BIN-DIRECTORY
+#   fms-sandbox --kafka=real --mqtt=none --links -- tests/chaos/reader.sh BIN-DIRECTORY
 set -euo pipefail
 bin=$(cd "$1" && pwd)
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -36,4 +36,14 @@ counted 200 400 200 0 200 0
 isolation=read_committed
 "$transactions" commit 202 203 abort 150 150 commit 150 150 commit 201 201
 counted 203 204 203 0 1 1
+
+# A commit in doubt has reached Kafka, and whoever asked for it does not learn that.
+ctl kafka doubt &
+doubt=$!
+"$transactions" commit 204 204 &
+pids+=($!)
+wait "$doubt" || fail "no commit came to be in doubt"
+kill -9 "${pids[-1]}" || fail "it learnt"
+ctl kafka heal
+counted 204 205 204 0 1 1
 echo "read"

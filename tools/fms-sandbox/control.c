@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { REQUEST_LIMIT = 64, REPLY_LIMIT = 8192, REQUEST_TIMEOUT_S = 2 };
+enum { REQUEST_LIMIT = 64, REPLY_LIMIT = 8192, REQUEST_TIMEOUT_S = 2, DOUBT_LIMIT_MS = 30000, DOUBT_TICK_MS = 10 };
 
 static int op_stop(struct broker *broker)
 {
@@ -55,6 +55,20 @@ static int op_slow(struct broker *broker)
     return 0;
 }
 
+/* Until the next transaction's end is on its way. */
+static int op_doubt(struct broker *broker)
+{
+    int64_t limit = now_ms() + DOUBT_LIMIT_MS;
+
+    link_set(broker->link, LINK_DOUBT);
+    while (link_is(broker->link, LINK_DOUBT) && now_ms() < limit)
+        sandbox_pump(broker->sandbox, DOUBT_TICK_MS);
+    if (link_is(broker->link, LINK_MUTE))
+        return 0;
+    link_set(broker->link, LINK_OPEN);
+    return fail(-ETIMEDOUT, "no client has ended a transaction in %d s", DOUBT_LIMIT_MS / 1000);
+}
+
 static int op_heal(struct broker *broker)
 {
     link_set(broker->link, LINK_OPEN);
@@ -73,7 +87,7 @@ static const struct operation {
     {"thaw", NEEDS_PROCESS, broker_thaw},   {"restart", NEEDS_NOTHING, op_restart},
     {"pid", NEEDS_PROCESS, op_pid},         {"cut", NEEDS_LINK, op_cut},
     {"stall", NEEDS_LINK, op_stall},        {"slow", NEEDS_LINK, op_slow},
-    {"heal", NEEDS_LINK, op_heal},
+    {"doubt", NEEDS_LINK, op_doubt},        {"heal", NEEDS_LINK, op_heal},
 };
 
 static const struct operation *operation_find(const char *name)
@@ -176,7 +190,8 @@ void control_serve(int listen_fd, struct broker *brokers[static 2])
 
 static int control_usage(void)
 {
-    fputs("usage: fms-sandbox ctl mqtt|kafka stop|kill|start|restart|freeze|thaw|pid|cut|stall|slow|heal\n", stderr);
+    fputs("usage: fms-sandbox ctl mqtt|kafka stop|kill|start|restart|freeze|thaw|pid|cut|stall|slow|doubt|heal\n",
+          stderr);
     return 2;
 }
 

@@ -1,7 +1,8 @@
 /* link.c - the network between the command and a broker: a TCP relay that can be cut, stalled or slowed.
  *
  * It runs on a thread of its own, so that what passes does not depend on what the sandbox is busy with. A cut link
- * resets its connections and each new one; a stalled one passes nothing and tells nobody, as a radio hole does. Each
+ * resets its connections and each new one; a stalled one passes nothing and tells nobody, as a radio hole does. One in doubt
+ * passes what clients say up to the end of a transaction and beyond, and from then on no answer (LINK_MUTE). Each
  * connection has a small buffer a direction, so that a slow reader holds its peer back as the network would. */
 #include "sandbox.h"
 
@@ -18,7 +19,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { RELAYS_LIMIT = 256, BUFFER_SIZE = 16384, SLOW_TICK_MS = 20, SLOW_RATE = 32768 /* bytes a second, each way */ };
+enum {
+    RELAYS_LIMIT = 256,
+    BUFFER_SIZE = 16384,
+    SLOW_TICK_MS = 20,
+    SLOW_RATE = 32768 /* bytes a second, each way */,
+    END_TXN = 26 /* Kafka's request to commit or abort */
+};
 
 struct pipe_end {
     int fd;
@@ -29,8 +36,16 @@ struct pipe_end {
     char buffer[BUFFER_SIZE];
 };
 
+/* How far a client's request to Kafka has come: its length, what it asks for, and the rest. */
+struct request {
+    unsigned char head[6];
+    size_t have; /* of the head */
+    size_t left; /* of the rest */
+};
+
 struct relay {
     struct pipe_end ends[2]; /* the client's, the broker's */
+    struct request request;
 };
 
 struct link {
@@ -91,9 +106,37 @@ static void client_accept(struct link *link)
 /* Bytes that may pass now from end FROM. */
 static size_t allowed(const struct link *link, int from, size_t wanted)
 {
+    if (link->mode == LINK_MUTE && from == 1)
+        return 0;
     if (link->mode != LINK_SLOW || wanted <= link->allowance[from])
         return wanted;
     return link->allowance[from];
+}
+
+/* Whether the end of a transaction is asked for in these bytes, which follow those before. */
+static bool ends_transaction(struct request *request, const unsigned char *data, size_t size)
+{
+    bool ends = false;
+
+    for (size_t n; size > 0; data += n, size -= n) {
+        unsigned char *head = request->head;
+
+        if (request->left > 0) {
+            n = size < request->left ? size : request->left;
+            request->left -= n;
+            continue;
+        }
+        n = 1;
+        head[request->have++] = *data;
+        if (request->have == sizeof(request->head)) {
+            uint32_t length = (uint32_t)head[0] << 24 | (uint32_t)head[1] << 16 | (uint32_t)head[2] << 8 | head[3];
+
+            request->have = 0;
+            request->left = length > 2 ? length - 2 : 0;
+            ends = ends || (head[4] == 0 && head[5] == END_TXN);
+        }
+    }
+    return ends;
 }
 
 static void end_read(struct pipe_end *end)
@@ -128,9 +171,13 @@ static bool relay_serve(struct link *link, struct relay *relay)
 {
     for (int from = 0; from < 2; from++) {
         struct pipe_end *end = &relay->ends[from];
+        size_t before = end->length;
+        int doubt = LINK_DOUBT;
 
         if (!end->has_ended && end->length < BUFFER_SIZE)
             end_read(end);
+        if (from == 0 && ends_transaction(&relay->request, (unsigned char *)end->buffer + before, end->length - before))
+            atomic_compare_exchange_strong(&link->mode, &doubt, LINK_MUTE);
         if (end->length > 0 && allowed(link, from, end->length) > 0)
             end_write(link, relay, from);
         if (end->has_ended && end->length == 0 && !end->is_passed) {
@@ -251,6 +298,11 @@ void link_set(struct link *link, enum link_mode mode)
 {
     link->mode = (int)mode;
     (void)eventfd_write(link->wake_fd, 1);
+}
+
+bool link_is(const struct link *link, enum link_mode mode)
+{
+    return link->mode == (int)mode;
 }
 
 void link_end(struct link *link)
