@@ -81,6 +81,58 @@ static void test_sequence(void **state)
     fake_close(f);
 }
 
+static struct fake *open_numbered(const char *ini)
+{
+    struct fake *f = fake_check("fms_sim", FMS_SOURCE, ini);
+
+    fake_host(f)->identities = true;
+    assert_int_equal(fake_start(f), 0);
+    return f;
+}
+
+/* Each vehicle has its own. */
+static void test_messages_are_numbered(void **state)
+{
+    struct fake *f = open_numbered("rate = 0\nvehicles = 2\ncount = 4\norigin = yard\n");
+
+    (void)state;
+    fake_capacity(f, 3);
+    fake_until(f, fake_emitted(f) == 3);
+    assert_int_equal(fake_poll(f, 10), 0); /* refused, and not made again */
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_settle_all(f, FMS_DELIVERED);
+    fake_until(f, fake_ended(f));
+    for (size_t i = 0; i < 4; i++) {
+        const struct fms_identity *identity = fake_record(f, i)->identity;
+
+        assert_int_equal(identity->kind, FMS_NUMBERED);
+        assert_string_equal(identity->origin.data, i % 2 == 0 ? "yard/raspi-001" : "yard/raspi-002");
+        assert_int_equal(identity->sequence, i / 2 + 1);
+        assert_int_equal(identity->skipped, 0);
+    }
+    fake_close(f);
+    f = open_numbered("rate = 0\ncount = 1\n");
+    fake_until(f, fake_ended(f));
+    assert_null(fake_record(f, 0)->identity);
+    fake_close(f);
+}
+
+static void test_a_random_origin_is_another_each_time(void **state)
+{
+    char origins[2][FMS_ORIGIN_MOST + 1];
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct fake *f = open_numbered("rate = 0\ncount = 1\norigin = random\n");
+
+        fake_until(f, fake_ended(f));
+        snprintf(origins[i], sizeof origins[i], "%s", (const char *)fake_record(f, 0)->identity->origin.data);
+        assert_int_equal(strlen(origins[i]), strlen("fms_sim:/raspi-001") + 32);
+        fake_close(f);
+    }
+    assert_string_not_equal(origins[0], origins[1]);
+}
+
 static void test_fleet_is_spread_over_the_interval(void **state)
 {
     struct fake *f = open_sim("vehicles = 3\ninterval = 1s\n");
@@ -414,6 +466,8 @@ static void test_bad_trucks(void **state)
     static const struct refusal cases[] = {
         {"format = can\nvehicles = 2\n", "error: vehicles: does not go with format = can"},
         {"format = can\nsequence = yes\n", "error: sequence: does not go"},
+        {"format = can\norigin = random\n", "error: origin: does not go"},
+        {"origin =\n", "error: origin: has 1 to 128 bytes"},
         {"format = can\nrate = 5\n", "error: rate: does not go with format = can, but for 0"},
         {"format = can\ninterface = can4567890123456\n", "a name has 1 to 15 letters"},
         {"format = can\nvin = WDB9634031L12345\n", "error: vin: \"WDB9634031L12345\" is none"},
@@ -445,6 +499,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_form),
         cmocka_unit_test(test_sequence),
+        cmocka_unit_test(test_messages_are_numbered),
+        cmocka_unit_test(test_a_random_origin_is_another_each_time),
         cmocka_unit_test(test_fleet_is_spread_over_the_interval),
         cmocka_unit_test(test_late_polls_do_not_add_up),
         cmocka_unit_test(test_stall_is_left_out),

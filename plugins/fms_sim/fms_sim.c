@@ -7,8 +7,10 @@
 #include <fms_plugin.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "sim_truck.h"
@@ -16,12 +18,13 @@
 #define SIM_PREFIX_MAX  64
 #define SIM_PAYLOAD_MAX 256 /* prefix, id, and nine numbers at their longest */
 #define SIM_LOAD_PERIOD FMS_SECOND
+#define SIM_ORIGIN_MAX  128 /* behind it stands the vehicle's id */
 
 struct fms_sim {
     int64_t vehicles, interval, rate, count, seed;
     bool sequence;
     const struct fms_template *topic;
-    const char *prefix, *counts;
+    const char *prefix, *counts, *origin;
     int format;
     const char *interface, *vin;
 
@@ -44,6 +47,10 @@ struct fms_sim {
     char second_text[24];
     size_t second_size;
     char payload[SIM_PAYLOAD_MAX];
+
+    struct fms_identity identity; /* of that message */
+    char origin_text[FMS_ORIGIN_MOST + 1];
+    size_t origin_head; /* of it: what is the same for each vehicle; 0: nobody asks */
 
     struct truck *truck; /* NULL: a fleet */
     int64_t epoch;       /* realtime at `start` */
@@ -68,6 +75,10 @@ static const struct fms_option fms_sim_options[] = {
     FMS_OPT_STRING(struct fms_sim, prefix, "raspi-", "vehicle ids are this and a number of at least three digits"),
     FMS_OPT_STRING(struct fms_sim, counts, NULL,
                    "file for the last \"seq\" of each vehicle, written at the end; verify_sink reads it"),
+    FMS_OPT_STRING(struct fms_sim, origin, NULL,
+                   "name under which, with its id, each vehicle numbers its messages from 1, for sinks that deliver "
+                   "each once; random: "
+                   "another at each start; with a fixed one those of a later start count as the same; absent: none"),
     FMS_OPT_CHOICE(struct fms_sim, format, "json", "json|can",
                    "json: samples; can: the frames of one vehicle's bus, each a line of candump's, at the rates of the "
                    "FMS-Standard"),
@@ -141,6 +152,16 @@ static char *fms_sim_put_id(struct fms_sim *self, size_t vehicle)
     return to;
 }
 
+static void fms_sim_identify(struct fms_sim *self, uint64_t sequence)
+{
+    const struct fms_bytes *id = &self->draft.key;
+
+    memcpy(self->origin_text + self->origin_head, id->data, id->size);
+    self->identity = (struct fms_identity){
+        .kind = FMS_NUMBERED, .origin = {self->origin_text, self->origin_head + id->size}, .sequence = sequence};
+    self->draft.identity = &self->identity;
+}
+
 /* The next vehicle drives on and reports. */
 static void fms_sim_make(struct fms_sim *self)
 {
@@ -148,6 +169,7 @@ static void fms_sim_make(struct fms_sim *self)
     int64_t now = fms_realtime(self->host);
     char *to = fms_sim_put_id(self, self->next);
 
+    v->sequence++;
     vehicle_drive(v, self->interval / FMS_US);
     to = PUT(to, "\",\"timestamp\":");
     to = put_second(self, to, now / FMS_SECOND);
@@ -159,11 +181,13 @@ static void fms_sim_make(struct fms_sim *self)
     to = put_hundredths(to, v->fuel / (PERCENT / 100));
     if (self->sequence) {
         to = PUT(to, ",\"seq\":");
-        to = put_number(to, ++v->sequence, 1);
+        to = put_number(to, v->sequence, 1);
         to = PUT(to, ",\"sent_ns\":");
         to = put_number(to, (uint64_t)now, 1);
     }
     *to++ = '}';
+    if (self->origin_head > 0)
+        fms_sim_identify(self, v->sequence);
     self->draft.topic = v->topic;
     self->draft.payload = fms_bytes_of(self->payload, (size_t)(to - self->payload));
     self->draft.timestamp = now;
@@ -331,6 +355,8 @@ static int fms_sim_check_truck(struct fms_sim *self, const struct fms_host *host
                                "does not go with format = can: a bus is that of one vehicle");
     if (self->sequence)
         return fms_fail_option(host, "sequence", -EINVAL, "does not go with format = can: frames have no room for it");
+    if (self->origin != NULL)
+        return fms_fail_option(host, "origin", -EINVAL, "does not go with format = can: a bus numbers nothing");
     if (self->rate > 0)
         return fms_fail_option(host, "rate", -EINVAL,
                                "does not go with format = can, but for 0: messages have rates of their own");
@@ -360,6 +386,8 @@ static int fms_sim_check(void *instance, const struct fms_host *host)
     }
     if (self->counts != NULL && !self->sequence)
         return fms_fail_option(host, "counts", -EINVAL, "needs sequence = yes: without it nothing is numbered");
+    if (self->origin != NULL && (*self->origin == '\0' || strlen(self->origin) > SIM_ORIGIN_MAX))
+        return fms_fail_option(host, "origin", -EINVAL, "has 1 to %d bytes", SIM_ORIGIN_MAX);
     fms_promise(host, NULL, FMS_AT_MOST_ONCE, "what is in flight when the process ends is not made again");
     fms_sim_make_head(self);
     return fms_sim_expand_topic(self, host, 0, &topic);
@@ -464,6 +492,24 @@ static int fms_sim_make_truck(struct fms_sim *self)
     return self->truck != NULL ? 0 : fms_fail(self->host, -ENOMEM, "the truck: %s", why);
 }
 
+/* The part of the origin that all vehicles have. */
+static int fms_sim_make_origin(struct fms_sim *self)
+{
+    uint64_t id[2];
+
+    if (self->origin == NULL || !self->host->identities)
+        return 0;
+    if (strcmp(self->origin, "random") != 0) {
+        self->origin_head = (size_t)snprintf(self->origin_text, sizeof self->origin_text, "%s/", self->origin);
+        return 0;
+    }
+    if (getrandom(id, sizeof id, 0) != sizeof id)
+        return fms_fail(self->host, -errno, "no random numbers: %s", strerror(errno));
+    self->origin_head = (size_t)snprintf(self->origin_text, sizeof self->origin_text,
+                                         "fms_sim:%016" PRIx64 "%016" PRIx64 "/", id[0], id[1]);
+    return 0;
+}
+
 static int fms_sim_open(void *instance, const struct fms_host *host)
 {
     struct fms_sim *self = instance;
@@ -475,6 +521,8 @@ static int fms_sim_open(void *instance, const struct fms_host *host)
     self->period = self->rate < 0 ? self->interval : self->rate > 0 ? SIM_LOAD_PERIOD : 0;
     self->per_period = self->rate < 0 ? self->vehicles : self->rate;
     error = fms_sim_make_fleet(self);
+    if (error == 0)
+        error = fms_sim_make_origin(self);
     if (error == 0 && self->format == FORMAT_CAN)
         error = fms_sim_make_truck(self);
     if (error == 0 && self->counts != NULL && unlink(self->counts) != 0 && errno != ENOENT) /* of an earlier run */
