@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "../plugins/kafka_common/kafka_common.h"
+#include "../plugins/kafka_common/origin.h"
 #include "kafka_cluster.h"
 
 /* The mock cluster makes a group that has had members wait for a session's length. */
@@ -1146,6 +1147,212 @@ static void test_topic_is_made_anew_under_a_consumer(void **state)
     fake_close(f);
 }
 
+/* ---------------------------------------------------------------------------------------------------------- numbers */
+
+/* In a pipeline whose sink asks for them. */
+static struct fake *open_numbered(struct cluster *cluster, const char *topic, const char *group)
+{
+    struct fake *f = fake_check(
+        "kafka_source", FMS_SOURCE,
+        cluster_ini(cluster, "topic = %s\ngroup = %s\nstart = earliest\n" THERE QUICK OFTEN REFRESH, topic, group));
+
+    fake_host(f)->identities = true;
+    assert_int_equal(fake_start(f), 0);
+    return f;
+}
+
+static const char *origin_of(struct fake *f, size_t i)
+{
+    return fake_record(f, i)->identity->origin.data;
+}
+
+/* Whether record i has that offset as its number, so many behind the one before it. */
+static void check_number(struct fake *f, size_t i, uint64_t sequence, uint64_t skipped)
+{
+    const struct fms_identity *identity = fake_record(f, i)->identity;
+
+    assert_int_equal(identity->kind, FMS_NUMBERED);
+    assert_int_equal(identity->sequence, sequence);
+    assert_int_equal(identity->skipped, skipped);
+}
+
+static void test_offsets_are_numbers(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("numbers"), *group = cluster_name("numbers");
+    struct kafka_origin origin;
+    char was[KAFKA_ORIGIN_TEXT];
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 5);
+    f = open_numbered(cluster, topic, group);
+    fake_until(f, fake_emitted(f) == 5);
+    for (size_t i = 0; i < 5; i++)
+        check_number(f, i, i, 0);
+    assert_true(kafka_origin_read(fake_record(f, 4)->identity->origin, &origin));
+    assert_true(is_bytes(origin.topic, topic) && origin.partition == 0 && origin.word != 0 && origin.cluster.size > 0);
+    snprintf(was, sizeof was, "%s", origin_of(f, 4));
+    for (size_t i = 0; i < 3; i++)
+        fake_settle(f, i, FMS_DELIVERED);
+    check_committed(f, cluster, group, topic, 3);
+    fake_close(f);
+    f = open_numbered(cluster, topic, group);
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_until(f, fake_emitted(f) == 2);
+    check_number(f, 0, 3, 0);
+    assert_string_equal(origin_of(f, 0), was);
+    fake_close(f);
+}
+
+/* Who wants to have records once more gets them: by another group, or where the group's offset was set, as tools do it. But by
+ * one word, though nothing of them was settled. */
+static void test_what_is_read_anew_has_another_origin(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("twice"), *groups[] = {cluster_name("one"), cluster_name("two")};
+    char origins[3][KAFKA_ORIGIN_TEXT];
+
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 2);
+    cluster_commit(cluster, groups[1], topic, 0, 0, NULL);
+    for (size_t i = 0; i < 3; i++) {
+        struct fake *f = open_numbered(cluster, topic, groups[i > 0]);
+
+        fake_until(f, fake_emitted(f) == 2);
+        check_number(f, 1, 1, 0);
+        snprintf(origins[i], sizeof origins[i], "%s", origin_of(f, 1));
+        fake_close(f);
+    }
+    assert_string_not_equal(origins[1], origins[0]);
+    assert_string_equal(origins[2], origins[1]);
+}
+
+/* The group's word for a log is a part of its origin, until the log begins anew, with the same offsets for other records. */
+static void test_log_that_begins_anew_has_another_origin(void **state)
+{
+    static const int64_t offsets[] = {1, 500};
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("other");
+
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 3);
+    for (size_t i = 0; i < 2; i++) {
+        const char *group = cluster_name("other");
+        struct kafka_origin origin;
+        struct fake *f;
+
+        cluster_commit(cluster, group, topic, 0, offsets[i],
+                       "fmspipe first=1700000000000 partitions=1 topics=0000000000000001 word=00000000000000ab");
+        f = open_numbered(cluster, topic, group);
+        fake_settle_auto(f, FMS_DELIVERED);
+        fake_until(f, fake_emitted(f) == (i == 0 ? 2 : 3));
+        check_number(f, 0, i == 0 ? 1 : 0, 0);
+        assert_true(kafka_origin_read(fake_record(f, 0)->identity->origin, &origin));
+        assert_int_equal(origin.word == 0xab, i == 0);
+        assert_int_not_equal(origin.word, 0);
+        check_committed(f, cluster, group, topic, 3);
+        fake_close(f);
+    }
+}
+
+/* Kafka deletes the word with the topic; tools commit offsets without one. */
+static void test_word_goes_with_the_offset(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("word"), *group = cluster_name("word");
+    char origins[3][KAFKA_ORIGIN_TEXT];
+
+    CLUSTER_NEEDS_REAL(cluster);
+    cluster_topic(cluster, topic, 1);
+    for (size_t i = 0; i < 3; i++) {
+        int64_t until = fake_realclock() + FAKE_PATIENCE;
+        struct fake *f;
+
+        if (i == 1) {
+            cluster_delete(cluster, topic);
+            cluster_topic(cluster, topic, 1);
+            while (cluster_committed(cluster, group, topic, 0) >= 0)
+                assert_true(fake_realclock() < until);
+        }
+        if (i < 2)
+            produce_numbered(cluster, topic, 0, 0, 3);
+        else
+            cluster_commit(cluster, group, topic, 0, 0, NULL);
+        f = open_numbered(cluster, topic, group);
+        fake_settle_auto(f, FMS_DELIVERED);
+        fake_until(f, fake_emitted(f) == 3);
+        check_number(f, 2, 2, 0);
+        snprintf(origins[i], sizeof origins[i], "%s", origin_of(f, 2));
+        for (size_t k = 0; k < i; k++)
+            assert_string_not_equal(origins[i], origins[k]);
+        check_committed(f, cluster, group, topic, 3);
+        fake_close(f);
+    }
+}
+
+/* Transactions end with a record of Kafka's own. */
+static void test_what_is_no_record_is_skipped(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("ends"), *group = cluster_name("ends");
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    char error[256];
+    rd_kafka_t *rk;
+    struct fake *f;
+
+    CLUSTER_NEEDS_REAL(cluster);
+    cluster_topic(cluster, topic, 1);
+    rd_kafka_conf_set(conf, "bootstrap.servers", cluster->brokers, error, sizeof error);
+    rd_kafka_conf_set(conf, "transactional.id", topic, error, sizeof error);
+    rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error);
+    assert_non_null(rk);
+    assert_null(rd_kafka_init_transactions(rk, 20000));
+    for (int i = 0; i < 4; i++) { /* the second one never counts */
+        assert_null(rd_kafka_begin_transaction(rk));
+        assert_int_equal(rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(0),
+                                           RD_KAFKA_V_VALUE("x", 1), RD_KAFKA_V_END),
+                         RD_KAFKA_RESP_ERR_NO_ERROR);
+        assert_int_equal(rd_kafka_flush(rk, 20000), RD_KAFKA_RESP_ERR_NO_ERROR);
+        assert_null(i == 1 ? rd_kafka_abort_transaction(rk, 20000) : rd_kafka_commit_transaction(rk, 20000));
+    }
+    rd_kafka_destroy(rk);
+    f = open_numbered(cluster, topic, group);
+    fake_settle_auto(f, FMS_DELIVERED);
+    fake_until(f, fake_emitted(f) == 3);
+    check_number(f, 0, 0, 0);
+    check_number(f, 1, 4, 3);
+    check_number(f, 2, 6, 1);
+    fake_close(f);
+}
+
+static void test_origins_are_taken_apart(void **state)
+{
+    static const char *const none[] = {"",
+                                       "kafka:",
+                                       "kafka:c/0/0",
+                                       "kafka:c/0/0/",
+                                       "kafka:c//0/t",
+                                       "kafka:c/0/-1/t",
+                                       "kafka:c/0/2147483648/t",
+                                       "kafka:c/10000000000000000/0/t",
+                                       "kafka:c/g/0/t",
+                                       "spool:c/0/0/t"};
+    struct kafka_origin origin = {fms_text("a/b"), UINT64_MAX, INT32_MAX, fms_text("t")}, is;
+    char text[KAFKA_ORIGIN_TEXT], topic[250];
+
+    (void)state;
+    assert_int_equal(kafka_origin_write(&origin, text), strlen("kafka:/ffffffffffffffff/2147483647/t"));
+    assert_true(kafka_origin_read(fms_text(text), &is)); /* of a cluster whose id would not be told from the rest */
+    assert_true(is.cluster.size == 0 && is.word == UINT64_MAX && is.partition == INT32_MAX && is_bytes(is.topic, "t"));
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+        assert_false(kafka_origin_read(fms_text(none[i]), &is));
+    memset(topic, 't', sizeof topic - 1);
+    topic[sizeof topic - 1] = '\0';
+    origin.topic = fms_text(topic);
+    assert_int_equal(kafka_origin_write(&origin, text), 0);
+}
+
 static void test_start_at_a_time(void **state)
 {
     struct cluster *cluster = *state;
@@ -1487,6 +1694,12 @@ int main(int argc, char **argv)
         TEST(test_log_is_trimmed_under_a_slow_consumer),
         TEST(test_offset_above_the_log_begins_anew),
         TEST(test_topic_is_made_anew_under_a_consumer),
+        TEST(test_offsets_are_numbers),
+        TEST(test_what_is_read_anew_has_another_origin),
+        TEST(test_log_that_begins_anew_has_another_origin),
+        TEST(test_word_goes_with_the_offset),
+        TEST(test_what_is_no_record_is_skipped),
+        TEST(test_origins_are_taken_apart),
         TEST(test_start_at_a_time),
         TEST(test_start_error_stops),
         TEST(test_ends_though_its_topic_came_back_smaller),

@@ -6,6 +6,7 @@
 #include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "../kafka_common/kafka_common.h"
@@ -15,6 +16,7 @@
     (300 * INT64_C(1000)) /* ms after the first assignment: members that start now have started with the others */
 #define NOTE_IN "fmspipe first=%" SCNd64 " partitions=%" SCNd32 " topics=%" SCNx64
 #define NOTE    "fmspipe first=%" PRId64 " partitions=%" PRId32 " topics=%016" PRIx64
+#define WORD    " word="
 
 /* ------------------------------------------------------------------------------------------------------ the option */
 
@@ -71,6 +73,29 @@ int begin_read(const char *text, struct begin *begin)
         }
     }
     return text[0] == '-' ? read_ago(text, begin) : read_time(text, begin);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- words */
+
+uint64_t begin_word(const char *note)
+{
+    const char *at = note != NULL ? strstr(note, WORD) : NULL;
+
+    return at != NULL ? strtoull(at + strlen(WORD), NULL, 16) : 0;
+}
+
+char *begin_with_word(const char *note)
+{
+    const char *kept = note != NULL ? note : "fmspipe", *at = strstr(kept, WORD);
+    uint64_t word = 0;
+    char *made;
+
+    if (getrandom(&word, sizeof word, 0) != sizeof word)
+        return NULL;
+    return asprintf(&made, "%.*s" WORD "%016" PRIx64, (int)(at != NULL ? at - kept : (long)strlen(kept)), kept, word) <
+                   0
+               ? NULL
+               : made;
 }
 
 /* ------------------------------------------------------------------------------------------------------- questions */
@@ -263,6 +288,7 @@ static bool look(struct search *search)
                                               metadata->topics[i].partition_cnt);
     }
     rd_kafka_metadata_destroy(metadata);
+    search->cluster = rd_kafka_clusterid(search->rk, 0); /* which it has heard with the topics */
     search->looked_print = print_of(search->looked);
     return true;
 }
@@ -417,10 +443,35 @@ static bool is_new(const struct place *place)
     return place->found == PLACE_START || place->found == PLACE_LATER;
 }
 
+static bool must_be_committed(const struct place *place)
+{
+    return is_new(place) || place->is_renamed;
+}
+
+/* Gives each place a word that has none. False: no memory. */
+static bool find_words(struct search *search)
+{
+    for (size_t i = 0; i < search->count && search->with_words; i++) {
+        struct place *place = &search->places[i];
+        char *note;
+
+        if ((place->found != PLACE_COMMITTED && !is_new(place)) || begin_word(place->note) != 0)
+            continue;
+        note = begin_with_word(place->note);
+        if (note == NULL)
+            return failed(search, "a number for its records", RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE);
+        free(place->note);
+        place->note = note;
+        place->is_renamed = true;
+    }
+    return true;
+}
+
 static void forget(struct place *place, rd_kafka_resp_err_t error)
 {
     place->found = PLACE_NOT;
     place->offset = RD_KAFKA_OFFSET_INVALID;
+    place->is_renamed = false;
     place->error = error;
     free(place->note);
     place->note = NULL;
@@ -443,7 +494,7 @@ static rd_kafka_resp_err_t commit_send(struct search *search, const rd_kafka_top
 /* The group that stops before it had a message knows next time where it was. Nothing is consumed before that is confirmed. */
 static bool commit_new(struct search *search)
 {
-    rd_kafka_topic_partition_list_t *list = list_of(search, is_new, 0), *committed;
+    rd_kafka_topic_partition_list_t *list = list_of(search, must_be_committed, 0), *committed;
     rd_kafka_queue_t *queue = rd_kafka_queue_new(search->rk);
     rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
     rd_kafka_event_t *event = NULL;
@@ -513,7 +564,7 @@ static bool find(struct search *search)
         is_any_new = is_any_new || is_without_offset(&search->places[i]);
     }
     if (!is_any_open)
-        return true;
+        return find_words(search) && commit_new(search);
     is_good = (!is_any_new || ask_memory(search, &memory)) &&
               ask_offsets(search, is_open, RD_KAFKA_OFFSET_BEGINNING, set_low) &&
               ask_offsets(search, is_open, RD_KAFKA_OFFSET_END, set_end);
@@ -523,7 +574,7 @@ static bool find(struct search *search)
         if (place->is_suspect && place->error == RD_KAFKA_RESP_ERR_NO_ERROR)
             begin_in_range(search, place);
     }
-    is_good = is_good && (!is_any_new || (find_new(search, &memory) && commit_new(search)));
+    is_good = is_good && (!is_any_new || find_new(search, &memory)) && find_words(search) && commit_new(search);
     if (memory.offsets != NULL)
         rd_kafka_topic_partition_list_destroy(memory.offsets);
     return is_good;
@@ -535,7 +586,7 @@ static void clean_up(struct search *search)
     for (size_t i = 0; i < search->count; i++) {
         struct place *place = &search->places[i];
 
-        if (place->found == PLACE_NOT || is_timed(place) || (is_new(place) && search->error != 0))
+        if (place->found == PLACE_NOT || is_timed(place) || (must_be_committed(place) && search->error != 0))
             forget(place, place->error != 0 ? place->error : search->error);
         if (place->found == PLACE_NOT && search->error == RD_KAFKA_RESP_ERR_NO_ERROR)
             failed(search, "a partition", place->error);
@@ -605,6 +656,7 @@ void search_free(struct search *search)
     }
     if (search->looked != NULL)
         rd_kafka_topic_partition_list_destroy(search->looked);
+    rd_kafka_mem_free(NULL, search->cluster);
     pthread_mutex_destroy(&search->lock);
     free(search->places);
     free(search);

@@ -7,7 +7,10 @@
  *
  * What the group knew then stands in the metadata of each of its committed offsets, for members that start together, or
  * later: when it was assigned partitions first, how many the topic had, and a print of all topics that were there. What no
- * note vouches for is later: a record that is read twice costs less than one that is skipped. */
+ * note vouches for is later: a record that is read twice costs less than one that is skipped.
+ *
+ * There, too, stands the word by which the group's numbers of this log are known (origin.h): it is there before the first of them is given, and
+ * gone with the offset, when the topic is deleted or somebody sets the group back. */
 #ifndef KAFKA_SOURCE_BEGIN_H
 #define KAFKA_SOURCE_BEGIN_H
 
@@ -49,6 +52,7 @@ struct place {
         was; /* PLACE_GONE, PLACE_ABOVE, PLACE_REFUSED: the offset that is out of range, or RD_KAFKA_OFFSET_INVALID */
     int64_t low, end; /* of the log, where they were asked for */
     char *note;       /* metadata for each commit of this partition; NULL: none */
+    bool is_renamed;  /* the group's offset had no word for the log's numbers, and is committed again, with one */
     enum place_found found;
     rd_kafka_resp_err_t error; /* why it was not found */
 };
@@ -63,8 +67,10 @@ struct search {
     const rd_kafka_topic_partition_list_t *seen; /* in: the topics of that look, each with its number of partitions */
     uint64_t seen_print;                         /* of that look; `seen` may have been changed since */
     bool is_of_ends; /* in: each place's `end`, -1 where it is not known, and nothing else */
+    bool with_words; /* in: each place's note is to have a word */
 
     rd_kafka_topic_partition_list_t *looked; /* out, without places: what was seen */
+    char *cluster;                           /* out, with `looked`: its id; NULL: the brokers do not tell */
     uint64_t looked_print;                   /* stands for all that was seen: topics and their numbers of partitions */
     struct place *places;                    /* out */
     size_t count;
@@ -79,6 +85,10 @@ struct search {
     pthread_t thread;
     _Atomic bool is_done;
 };
+
+/* The word that a note has for the numbers of its log; 0: none. The note with a new one, for free(); NULL: no memory. [any] */
+uint64_t begin_word(const char *note);
+char *begin_with_word(const char *note);
 
 /* A search with room for so many places; NULL: no memory. The caller fills it in. */
 struct search *search_new(size_t count);

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "../kafka_common/kafka_common.h"
+#include "../kafka_common/origin.h"
 #include "begin.h"
 
 #define BATCH            256u       /* messages a poll */
@@ -39,7 +40,9 @@ struct partition {
     bool is_fetched; /* librdkafka was told where from */
     bool is_leaving; /* it is being revoked */
     size_t in_flight;
-    char *note;    /* metadata of its commits; NULL: none */
+    char *note;       /* metadata of its commits; NULL: none */
+    char *origin;     /* whose numbers its offsets are; NULL: nobody asks */
+    int64_t numbered; /* the offset behind the last one that was emitted; -1: none was */
     int64_t begin; /* the offset of the first record to be emitted; -1: it is still searched, and nothing is consumed */
     uint64_t begin_at;   /* the place of that record */
     bool is_suspect;     /* the broker says that its next offset is out of range */
@@ -95,6 +98,8 @@ struct kafka_source {
     rd_kafka_queue_t *commits; /* their results */
     int64_t commit_at;
 
+    char *cluster; /* its id; NULL: not yet looked, or the brokers do not tell */
+    struct fms_identity identity;
     struct fms_header headers[HEADERS_MAX];
 };
 
@@ -229,7 +234,7 @@ static void partition_move(struct partition *partition, int64_t offset)
     for (uint64_t place = partition->head; place != partition->tail; place++)
         *partition_entry(partition, place) = VOID | (*partition_entry(partition, place) & 1);
     partition->begin = partition->position = offset;
-    partition->end = -1;
+    partition->end = partition->numbered = -1;
     partition->begin_at = partition->tail;
     partition->is_dirty = true;
 }
@@ -271,6 +276,7 @@ static void partition_free(struct kafka_source *self, struct partition *partitio
     self->slots[partition->slot] = NULL;
     free(partition->topic);
     free(partition->note);
+    free(partition->origin);
     free(partition->entries);
     free(partition);
 }
@@ -314,7 +320,7 @@ static bool partition_add(struct kafka_source *self, const char *topic, int32_t 
     partition->id = id;
     partition->serial = ++self->serials;
     partition->slot = slot;
-    partition->begin = partition->position = partition->end = -1;
+    partition->begin = partition->position = partition->end = partition->numbered = -1;
     if (slot == self->slot_count)
         self->slot_count++;
     self->slots[slot] = self->partitions[self->partition_count++] = partition;
@@ -793,6 +799,37 @@ static void seen_forget(struct kafka_source *self, const char *topic)
     }
 }
 
+/* Its offsets are numbers by the word in its note. */
+static void partition_name(struct kafka_source *self, struct partition *partition)
+{
+    char text[KAFKA_ORIGIN_TEXT];
+    struct kafka_origin origin = {.cluster = fms_text(self->cluster),
+                                  .word = begin_word(partition->note),
+                                  .partition = partition->id,
+                                  .topic = fms_text(partition->topic)};
+
+    free(partition->origin);
+    partition->origin = NULL;
+    if (!self->kafka.host->identities || origin.word == 0)
+        return;
+    if (kafka_origin_write(&origin, text) > 0)
+        partition->origin = strdup(text);
+    else
+        fms_warn(self->kafka.host, "%s: its name is too long for an origin: its messages go on without their numbers",
+                 partition->topic);
+}
+
+/* What follows is of another log, or of the same one cut off: its offsets come again, for other records. */
+static void partition_rename(struct partition *partition)
+{
+    char *note = partition->origin != NULL ? begin_with_word(partition->note) : NULL;
+
+    if (note == NULL)
+        return;
+    free(partition->note);
+    partition->note = note;
+}
+
 static void take_place(struct kafka_source *self, struct place *place)
 {
     struct partition *partition = partition_find(self, place->topic, place->id);
@@ -804,11 +841,14 @@ static void take_place(struct kafka_source *self, struct place *place)
     partition->is_suspect = false;
     if (place->found == PLACE_GONE || place->found == PLACE_ABOVE) {
         partition_move(partition, place->offset);
+        if (place->found == PLACE_ABOVE)
+            partition_rename(partition);
     } else if (place->found != PLACE_KEPT) {
         partition->begin = place->offset;
         partition->note = place->note;
         place->note = NULL;
     }
+    partition_name(self, partition);
 }
 
 /* What was found for partitions that have gone since is not true any more. How many others there are. */
@@ -885,6 +925,8 @@ static int search_finish(struct kafka_source *self)
         self->seen = search->looked;
         self->seen_print = search->looked_print;
         search->looked = NULL;
+        self->cluster = search->cluster;
+        search->cluster = NULL;
         kafka_create(&self->kafka, self->fixed_topics, self->fixed_count);
     } else if (search->is_of_ends) {
         take_ends(self, search);
@@ -949,6 +991,7 @@ static int search_begin(struct kafka_source *self, bool is_of_ends)
     self->search->seen = self->seen;
     self->search->seen_print = self->seen_print;
     self->search->is_of_ends = is_of_ends;
+    self->search->with_words = host->identities;
     for (size_t i = self->partition_count; i-- > 0 && error == 0;) {
         if (is_of_ends || is_searched(self->partitions[i]))
             error = place_set(self, &self->search->places[--count], self->partitions[i]);
@@ -1039,6 +1082,21 @@ static int64_t time_of(const rd_kafka_message_t *message)
     return time > 0 && time <= INT64_MAX / FMS_MS ? time * FMS_MS : 0;
 }
 
+/* Its offset is its number, and those since the last message are no message's: transactions end with one, compaction leaves some out. */
+static void identify(struct kafka_source *self, const struct partition *partition, const rd_kafka_message_t *message,
+                     struct fms_record *draft)
+{
+    bool has_skipped = partition->numbered >= 0 && message->offset > partition->numbered;
+
+    self->identity = (struct fms_identity){
+        .kind = FMS_NUMBERED,
+        .origin = fms_text(partition->origin),
+        .sequence = (uint64_t)message->offset,
+        .skipped = has_skipped ? (uint64_t)(message->offset - partition->numbered) : 0,
+    };
+    draft->identity = &self->identity;
+}
+
 /* 0: emitted, or not ours any more; -EAGAIN: no room; another negative errno fails the pipeline. */
 static int emit_message(struct kafka_source *self, const rd_kafka_message_t *message)
 {
@@ -1064,11 +1122,14 @@ static int emit_message(struct kafka_source *self, const rd_kafka_message_t *mes
         draft.header_count = read_headers(self, message);
     draft.tag[0] = partition->tail;
     draft.tag[1] = (uint64_t)partition->serial << 32 | partition->slot;
+    if (partition->origin != NULL)
+        identify(self, partition, message, &draft);
     error = draft.header_count <= HEADERS_MAX ? fms_emit(self->kafka.host, &draft)
                                               : reject_headers(self, message, draft);
     if (error == 0) {
         *partition_entry(partition, partition->tail++) = message->offset * 2;
         partition->in_flight++;
+        partition->numbered = message->offset + 1;
     }
     return error == -ESHUTDOWN ? 0 : error;
 }
@@ -1528,6 +1589,7 @@ static void kafka_source_close(void *instance)
     kafka_release(&self->kafka);
     if (self->seen != NULL)
         rd_kafka_topic_partition_list_destroy(self->seen);
+    rd_kafka_mem_free(NULL, self->cluster);
     free(self->fixed_topics);
     free(self->held);
     free(self->partitions);
