@@ -1,9 +1,9 @@
 /* journal.c - see journal.h.
  *
- * Its records are numbered, and the key of each is its number's rest by 256: so Kafka, which compacts the topic,
- * keeps the last 256, and these tell all that is known. A record tells whole what its transaction has noted of an
- * entry. What only a record tells whose key comes round again is told anew before that; and sooner where the last
- * records are too large for what they tell. */
+ * Its records are numbered, and the key of each is its number's rest by 256: so Kafka, which compacts the topic, keeps
+ * the last 256, and these tell all that is known. A record tells whole what its transaction has noted of an entry. What
+ * only a record tells whose key comes round soon is told anew, by and by; and sooner where the last records are too large
+ * for what they tell. */
 #include "journal.h"
 
 #include <errno.h>
@@ -16,7 +16,10 @@
 #define WEIGHT_MOST (48u * 1024 * 1024) /* all told in one transaction, and as much that is gone: 192 of 256 records */
 #define RING_LEAST  (1024u * 1024)      /* bytes of the last records that are never too many */
 #define RING_TIMES  4u                  /* so many times what they tell of use may they be */
-#define RETELL      (64u * 1024)        /* bytes, and as many as a transaction has anyway, are told anew for that */
+#define LATE        32u                 /* so many records before its key comes round is it that one is told anew */
+#define RETELL                                                                                                         \
+    (16u * 1024) /* bytes, as many as a transaction has anyway, and 1/LATE of all that is told: are
+                                         * told anew for both in one transaction */
 
 /* One of the last records. */
 struct slot {
@@ -282,7 +285,7 @@ struct writer {
     journal_put *put;
     void *opaque;
     size_t body;   /* bytes of it */
-    size_t budget; /* bytes that are still told anew to make the last records smaller */
+    size_t budget; /* bytes that may still be told anew before they have to */
     int error;
 };
 
@@ -398,15 +401,24 @@ static void writer_tell_anew(struct writer *writer, struct entry *entry)
         writer_tell(writer, entry, TELLING_IDLE);
 }
 
-/* The oldest entry in records that are too large together. NULL: they are not, or it is enough for this transaction. */
-static struct entry *writer_excess(struct writer *writer, uint64_t start)
+/* The last records are too large together, or the key of the oldest comes round soon. */
+static bool writer_is_late(const struct writer *writer)
+{
+    const struct journal *journal = writer->journal;
+    size_t bound = RING_TIMES * journal->alive;
+
+    return journal->ring + writer->body > (bound < RING_LEAST ? RING_LEAST : bound) ||
+           journal->next - journal->first >= JOURNAL_KEYS - LATE;
+}
+
+/* The oldest entry that should be told anew. NULL: there is none, or it is enough for this transaction. */
+static struct entry *writer_oldest(struct writer *writer, uint64_t start)
 {
     struct journal *journal = writer->journal;
-    size_t bound = RING_TIMES * journal->alive;
     struct entry *entry;
 
     journal_advance(journal);
-    if (journal->first >= start || journal->ring + writer->body <= (bound < RING_LEAST ? RING_LEAST : bound))
+    if (journal->first >= start || !writer_is_late(writer))
         return NULL;
     entry = entry_of_told(slot_of(journal, journal->first)->told.next);
     if (writer->budget < entry->told_size)
@@ -426,11 +438,11 @@ int journal_write(struct journal *journal, struct journal_name name, journal_put
         writer_tell(&writer, entry_of_told(journal->gone.next), TELLING_GONE);
     while (!list_is_empty(&journal->dirty))
         writer_tell(&writer, entry_of_told(journal->dirty.next), TELLING_NOTED);
-    writer.budget = RETELL + (size_t)(journal->next - start) * BODY_MOST + writer.body;
+    writer.budget = RETELL + (size_t)(journal->next - start) * BODY_MOST + writer.body + journal->alive / LATE;
     do {
         while (!list_is_empty(&journal->leaving))
             writer_tell_anew(&writer, entry_of_told(journal->leaving.next));
-        entry = writer_excess(&writer, start);
+        entry = writer_oldest(&writer, start);
         if (entry != NULL)
             writer_tell_anew(&writer, entry);
     } while (entry != NULL);
