@@ -1,9 +1,9 @@
 /* journal.c - see journal.h.
  *
- * Its records are numbered, and the key of each is its number's rest by 256: so Kafka, which compacts the topic, keeps
- * the last 256, and these tell all that is known. A record tells whole what its transaction has noted of an entry. What
- * only a record tells whose key comes round soon is told anew, by and by; and sooner where the last records are too large
- * for what they tell. */
+ * Its records are numbered, and the key of each is its number's rest by 256: so Kafka, which compacts the topic,
+ * keeps the last 256, and these tell all that is known. A record tells whole what its transaction has noted of an
+ * entry. What only a record tells whose key comes round soon is told anew, by and by; and sooner where the last
+ * records are too large for what they tell. */
 #include "journal.h"
 
 #include <errno.h>

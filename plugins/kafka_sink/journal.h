@@ -5,7 +5,8 @@
  * certainly was: to suppress one that never came would be a loss. What it cannot hold it forgets: that is a
  * repetition, at worst.
  *
- * Readers need the last 256 records at most: 1 MiB or four times what they tell, whichever is more, and a transaction's.
+ * Readers need the last 256 records at most: 1 MiB or four times what they tell, whichever is more, and a
+ * transaction's.
  *
  * Memory and bytes, and no client of Kafka. One thread at a time has a journal. */
 #ifndef JOURNAL_H
