@@ -1304,6 +1304,8 @@ static void numbers_do_not_overflow(void **state)
         "\x21\x01t\x02\x01\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01\x01", /* where the second one could begin */
         "\x01\x01t\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",             /* of 65 bits */
         "\x21\x01t\x01\x01\x01",                                             /* a count of one */
+        "\x01\xfft\x01\x01",                                                 /* a name that is longer than all */
+        "\x01\x01t\x01\x01\x01\x01",                                         /* and one that is not all there */
         "\x81\x01t\x01\x01",                                                 /* a flag that there is not */
     };
     struct journal *journal = new_journal(20);
@@ -1318,6 +1320,8 @@ static void numbers_do_not_overflow(void **state)
         memcpy(bytes + sizeof head, bodies[i], size);
         assert_int_equal(load_bytes(journal, "0", bytes, sizeof head + size, "what it tells makes no sense"), -EBADMSG);
     }
+    assert_int_equal(load_bytes(journal, "0", "fmj\1\1................\0\0\0\0\0\377\377\377\377\17", 31, "cut off"),
+                     -EBADMSG);
     assert_int_equal(load_bytes(journal, "0", "fmj\1\1................\0\0\0\0\0\5\1\1t\1\1", 32, NULL), 0);
     check(journal, numbered("t", 1), JOURNAL_SEEN);
     check(journal, numbered("t", 2), JOURNAL_SEEN);
