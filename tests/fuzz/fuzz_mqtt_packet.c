@@ -1,8 +1,10 @@
 /* fuzz_mqtt_packet.c - the first byte chooses the version, the rest are packets. What is read lies within the packet, user
- * properties are as many as were counted, and a PUBLISH of which less is there is the same, wants more, or has a fault. */
+ * properties are as many as were counted, and a PUBLISH of which less is there is the same, wants more, or has a fault. Who it says it is comes back
+ * as it went. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../plugins/mqtt_common/mqtt_identity.h"
 #include "../../plugins/mqtt_ingest/mqtt_packet.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -40,6 +42,41 @@ static void check_properties(const struct mqtt_packet *packet, const struct mqtt
     require(properties->payload_format <= 1);
 }
 
+static void require_same(const struct fms_identity *a, const struct fms_identity *b)
+{
+    require(a->kind == FMS_NUMBERED && a->origin.size > 0 && a->origin.size <= FMS_ORIGIN_MOST);
+    require(a->origin.size == b->origin.size && memcmp(a->origin.data, b->origin.data, a->origin.size) == 0);
+    require(a->sequence == b->sequence && a->skipped == b->skipped && a->skipped <= a->sequence);
+}
+
+static void check_identity(const struct mqtt_packet_properties *properties)
+{
+    struct fms_bytes rest = properties->all, name, value;
+    struct mqtt_identity said = {0}, again = {0};
+    struct mqtt_headers headers = {0};
+    struct fms_record draft = {.header_count = 0};
+    struct mqtt_identity_text text;
+    struct fms_identity identity, back;
+    const char *why;
+
+    mqtt_identity_begin(&said);
+    while (mqtt_packet_next_user(&rest, &name, &value))
+        mqtt_identity_meet(&said, name, value);
+    if (!mqtt_identity_find(&said, NULL, &draft, &headers, &identity, &why)) {
+        require(why == NULL || *why != '\0');
+        return;
+    }
+    mqtt_identity_write(&identity, &text);
+    mqtt_identity_begin(&again);
+    require(mqtt_identity_meet(&again, fms_text("fms.origin"), fms_text(text.origin)));
+    require(mqtt_identity_meet(&again, fms_text("fms.sequence"), fms_text(text.sequence)));
+    if (text.skipped[0] != '\0')
+        require(mqtt_identity_meet(&again, fms_text("fms.skipped"), fms_text(text.skipped)));
+    require(mqtt_is_text(text.origin, strlen(text.origin)));
+    require(mqtt_identity_find(&again, NULL, &draft, &headers, &back, &why));
+    require_same(&identity, &back);
+}
+
 static void check_publish(enum mqtt_packet_version version, const struct mqtt_packet *packet)
 {
     struct mqtt_packet_publish whole, part;
@@ -53,6 +90,7 @@ static void check_publish(enum mqtt_packet_version version, const struct mqtt_pa
     require((whole.qos > 0) == (whole.id != 0) && whole.qos <= 2);
     require(whole.fault != NULL || whole.topic.size > 0 || whole.properties.topic_alias != 0);
     check_properties(packet, &whole.properties);
+    check_identity(&whole.properties);
     for (size_t there = packet->body.size; there-- > 0 && there + 64 > head;) {
         error = mqtt_packet_read_publish(version, packet, there, &part);
         require(error == 0 || (error == -1 && there < head));
