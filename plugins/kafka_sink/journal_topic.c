@@ -140,6 +140,7 @@ struct reading {
     int64_t end;             /* it is read up to there */
     int64_t base;            /* where all that is alive begins, as the newest record says; -1: from the beginning */
     bool found;              /* a record of ours */
+    int64_t newest;          /* the offset of the last of them */
     struct journal *journal; /* NULL: only `base` is sought */
 };
 
@@ -171,6 +172,7 @@ static int take(struct reading *reading, const rd_kafka_message_t *message, char
     if (message->payload == NULL)
         return 0;
     reading->found = true;
+    reading->newest = message->offset;
     reading->base = journal_base(value);
     if (reading->journal == NULL)
         return 0;
@@ -237,21 +239,36 @@ static int read_from(struct reading *reading, int64_t offset, char why[JOURNAL_W
     return result < 0 ? result : 0;
 }
 
-/* Where all that is alive begins. */
+/* Where all that is alive begins, by the newest record's word. It is no word of this log where offsets have changed, for the topic was
+ * copied, or its oldest records are gone. */
+static int64_t base_of(const struct reading *reading, int64_t low)
+{
+    const struct journal_topic *topic = reading->topic;
+
+    if (reading->base < 0)
+        return low;
+    if (reading->base >= low && reading->base <= reading->newest)
+        return reading->base;
+    if (reading->base < low)
+        fms_warn(
+            topic->host,
+            "topic %s: records of the journal are gone, and what they said may come twice: its cleanup.policy must "
+            "be compact",
+            topic->name);
+    return low;
+}
+
 static int find_base(struct reading *reading, int64_t low, int64_t *base, char why[JOURNAL_WHY])
 {
     int error = 0;
 
+    *base = low;
     for (int64_t tail = TAIL; error == 0; tail *= TAIL_MORE) {
         int64_t from = reading->end - low > tail ? reading->end - tail : low;
 
         error = read_from(reading, from, why);
-        *base = reading->found && reading->base > low ? reading->base : low;
-        if (reading->found && reading->base >= 0 && reading->base < low)
-            fms_warn(reading->topic->host,
-                     "topic %s: records of the journal are gone, and what they said may come twice: its cleanup.policy "
-                     "must be compact",
-                     reading->topic->name);
+        if (error == 0 && reading->found)
+            *base = base_of(reading, low);
         if (reading->found || from == low)
             break;
     }
