@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "../plugins/kafka_common/kafka_common.h"
+#include "../plugins/kafka_common/kafka_progress.h"
 #include "../plugins/kafka_common/origin.h"
 #include "kafka_cluster.h"
 
@@ -1176,6 +1177,36 @@ static void check_number(struct fake *f, size_t i, uint64_t sequence, uint64_t s
     assert_int_equal(identity->skipped, skipped);
 }
 
+/* How far it would be, for a sink that commits it with records; and what was in flight when its partition went is another's. */
+static void test_progress_is_told(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("progress"), *group = cluster_name("progress");
+    const struct kafka_progress *progress;
+    struct fms_bytes bytes;
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    produce_numbered(cluster, topic, 0, 0, 6);
+    f = open_numbered(cluster, topic, group);
+    fake_until(f, fake_emitted(f) == 6);
+    fake_settle(f, 0, FMS_DELIVERED);
+    assert_int_equal(fake_progress(f, 1, 2, &bytes), 0);
+    progress = kafka_progress_of(bytes);
+    assert_non_null(progress);
+    assert_int_equal(progress->offsets->cnt, 1);
+    assert_string_equal(progress->offsets->elems[0].topic, topic);
+    assert_int_equal(progress->offsets->elems[0].offset, 3);
+    assert_true(progress->group.size > 0);
+    assert_int_equal(fake_progress(f, 4, 1, &bytes), 0); /* 1 to 3 are in nobody's transaction yet */
+    assert_int_equal(kafka_progress_of(bytes)->offsets->cnt, 0);
+    assert_int_equal(fake_progress(f, 1, 5, &bytes), 0);
+    assert_int_equal(kafka_progress_of(bytes)->offsets->elems[0].offset, 6);
+    assert_true(fake_owns(f, 3));
+    fake_settle(f, 1, FMS_DELIVERED);
+    fake_close(f);
+}
+
 static void test_offsets_are_numbers(void **state)
 {
     struct cluster *cluster = *state;
@@ -1694,6 +1725,7 @@ int main(int argc, char **argv)
         TEST(test_log_is_trimmed_under_a_slow_consumer),
         TEST(test_offset_above_the_log_begins_anew),
         TEST(test_topic_is_made_anew_under_a_consumer),
+        TEST(test_progress_is_told),
         TEST(test_offsets_are_numbers),
         TEST(test_what_is_read_anew_has_another_origin),
         TEST(test_log_that_begins_anew_has_another_origin),

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "../kafka_common/kafka_common.h"
+#include "../kafka_common/kafka_progress.h"
 #include "../kafka_common/origin.h"
 #include "begin.h"
 
@@ -97,6 +98,10 @@ struct kafka_source {
 
     rd_kafka_queue_t *commits; /* their results */
     int64_t commit_at;
+    bool is_carried; /* a sink commits with its records: see source_progress */
+    struct kafka_progress progress;
+    rd_kafka_topic_partition_list_t *ahead; /* what it says, and its group; NULL: it was not asked yet */
+    void *group_bytes;
 
     char *cluster; /* its id; NULL: not yet looked, or the brokers do not tell */
     struct fms_identity identity;
@@ -191,7 +196,7 @@ static struct partition *partition_of(struct kafka_source *self, const rd_kafka_
     return self->last;
 }
 
-static int64_t *partition_entry(struct partition *partition, uint64_t place)
+static int64_t *partition_entry(const struct partition *partition, uint64_t place)
 {
     return &partition->entries[place & (partition->capacity - 1)]; /* NOLINT(clang-analyzer-unix.Malloc): a ring */
 }
@@ -351,6 +356,15 @@ static int partitions_add(struct kafka_source *self, const rd_kafka_topic_partit
 
 /* ---------------------------------------------------------------------------------------------------------- commits */
 
+static void list_offset(rd_kafka_topic_partition_list_t *list, const struct partition *partition, int64_t offset)
+{
+    rd_kafka_topic_partition_t *element = rd_kafka_topic_partition_list_add(list, partition->topic, partition->id);
+
+    element->offset = offset;
+    element->metadata = partition->note == NULL ? NULL : strdup(partition->note);
+    element->metadata_size = element->metadata == NULL ? 0 : strlen(partition->note);
+}
+
 static rd_kafka_topic_partition_list_t *commit_list(struct kafka_source *self)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(8);
@@ -358,14 +372,8 @@ static rd_kafka_topic_partition_list_t *commit_list(struct kafka_source *self)
     for (size_t i = 0; i < self->partition_count; i++) {
         struct partition *partition = self->partitions[i];
 
-        if (partition->is_dirty) {
-            rd_kafka_topic_partition_t *element = rd_kafka_topic_partition_list_add(list, partition->topic,
-                                                                                    partition->id);
-
-            element->offset = partition->position;
-            element->metadata = partition->note == NULL ? NULL : strdup(partition->note);
-            element->metadata_size = element->metadata == NULL ? 0 : strlen(partition->note);
-        }
+        if (partition->is_dirty)
+            list_offset(list, partition, partition->position);
         partition->is_dirty = false;
     }
     return list;
@@ -450,7 +458,7 @@ static void commit_on_time(struct kafka_source *self)
     int64_t now = fms_now(self->kafka.host);
 
     commit_finish(self, 0);
-    if (self->is_committing || now < self->commit_at)
+    if (self->is_committing || self->is_carried || now < self->commit_at)
         return;
     commit_send(self);
     self->commit_at = now + self->commit_interval;
@@ -470,14 +478,22 @@ static void commit_now(struct kafka_source *self, int64_t deadline)
                  self->group);
 }
 
-static void kafka_source_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
+/* NULL: it has gone to another member. */
+static struct partition *partition_of_record(const struct kafka_source *self, const struct fms_record *record)
 {
-    struct kafka_source *self = instance;
     uint32_t slot = (uint32_t)record->tag[1];
     struct partition *partition = slot < self->slot_count ? self->slots[slot] : NULL;
 
+    return partition != NULL && partition->serial == (uint32_t)(record->tag[1] >> 32) ? partition : NULL;
+}
+
+static void kafka_source_settled(void *instance, const struct fms_record *record, enum fms_fate fate)
+{
+    struct kafka_source *self = instance;
+    struct partition *partition = partition_of_record(self, record);
+
     (void)fate;
-    if (partition == NULL || partition->serial != (uint32_t)(record->tag[1] >> 32))
+    if (partition == NULL)
         return;
     partition->in_flight--;
     *partition_entry(partition, record->tag[0]) |= 1;
@@ -486,6 +502,102 @@ static void kafka_source_settled(void *instance, const struct fms_record *record
     partition_advance(partition);
     if (partition == self->stuck)
         fms_wake(self->kafka.host);
+}
+
+/* --------------------------------------------------------------------------------- offsets in somebody's transaction */
+
+static bool kafka_source_owns(void *instance, const struct fms_record *record)
+{
+    return partition_of_record(instance, record) != NULL;
+}
+
+/* As partition_advance would have it. */
+static int64_t partition_ahead(const struct partition *partition)
+{
+    int64_t position = partition->position;
+
+    for (uint64_t place = partition->head; place != partition->tail; place++) {
+        int64_t entry = *partition_entry(partition, place);
+
+        if ((entry & 1) == 0)
+            break;
+        if (entry != (VOID | 1))
+            position = entry / 2 + 1;
+    }
+    return position;
+}
+
+/* Partitions that have got further since they were told of, or will have with those that count as settled. */
+static void tell_ahead(struct kafka_source *self)
+{
+    for (size_t i = 0; i < self->partition_count; i++) {
+        struct partition *partition = self->partitions[i];
+        int64_t position = partition_ahead(partition);
+
+        if (position >= 0 && (partition->is_dirty || position != partition->position))
+            list_offset(self->ahead, partition, position);
+        partition->is_dirty = false;
+    }
+}
+
+static void progress_drop(struct kafka_source *self)
+{
+    if (self->ahead != NULL)
+        rd_kafka_topic_partition_list_destroy(self->ahead);
+    if (self->group_bytes != NULL)
+        rd_kafka_mem_free(NULL, self->group_bytes);
+    self->ahead = NULL;
+    self->group_bytes = NULL;
+}
+
+/* The group's generation, by which brokers know offsets of a member that is one no more. */
+static int tell_group(struct kafka_source *self)
+{
+    rd_kafka_consumer_group_metadata_t *group = rd_kafka_consumer_group_metadata(self->kafka.rk);
+    rd_kafka_error_t *error = group != NULL ? rd_kafka_consumer_group_metadata_write(group, &self->group_bytes,
+                                                                                     &self->progress.group.size)
+                                            : NULL;
+
+    if (group != NULL)
+        rd_kafka_consumer_group_metadata_destroy(group);
+    rd_kafka_error_destroy(error);
+    self->progress.group.data = self->group_bytes;
+    return self->group_bytes != NULL ? 0 : -EAGAIN;
+}
+
+/* What is settled is not, and the reverse. */
+static void turn_round(const struct kafka_source *self, const struct fms_record *const *records, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct partition *partition = partition_of_record(self, records[i]);
+
+        if (partition != NULL)
+            *partition_entry(partition, records[i]->tag[0]) ^= 1;
+    }
+}
+
+static int kafka_source_progress(void *instance, const struct fms_record *const *records, size_t count,
+                                 struct fms_bytes *progress)
+{
+    struct kafka_source *self = instance;
+    int error;
+
+    progress_drop(self);
+    if (self->kafka.rk == NULL || self->cluster == NULL)
+        return -ENOTSUP;
+    error = tell_group(self);
+    if (error != 0)
+        return error;
+    self->is_carried = true;
+    self->ahead = rd_kafka_topic_partition_list_new(8);
+    turn_round(self, records, count);
+    tell_ahead(self);
+    turn_round(self, records, count);
+    memcpy(self->progress.mark, KAFKA_PROGRESS_MARK, sizeof self->progress.mark);
+    self->progress.cluster = self->cluster;
+    self->progress.offsets = self->ahead;
+    *progress = fms_bytes_of(&self->progress, sizeof self->progress);
+    return 0;
 }
 
 /* -------------------------------------------------------------------------------------------------------- rebalance */
@@ -1589,6 +1701,7 @@ static void kafka_source_close(void *instance)
     kafka_release(&self->kafka);
     if (self->seen != NULL)
         rd_kafka_topic_partition_list_destroy(self->seen);
+    progress_drop(self);
     rd_kafka_mem_free(NULL, self->cluster);
     free(self->fixed_topics);
     free(self->held);
@@ -1668,5 +1781,6 @@ FMS_PLUGIN(.name = "kafka_source", .version = FMS_VERSION, .summary = "Consumes 
            .options = kafka_source_options, .counters = kafka_source_counters, .gauges = kafka_source_gauges,
            .instance_size = sizeof(struct kafka_source), .check = kafka_source_check, .probe = kafka_source_probe,
            .open = kafka_source_open, .close = kafka_source_close, .source_poll = kafka_source_poll,
-           .source_settled = kafka_source_settled, .source_stop = kafka_source_stop, .traits = FMS_TRAIT_LINK,
+           .source_settled = kafka_source_settled, .source_progress = kafka_source_progress,
+           .source_owns = kafka_source_owns, .source_stop = kafka_source_stop, .traits = FMS_TRAIT_LINK,
            .measure = kafka_source_measure);
