@@ -164,7 +164,8 @@ static void file_promise_source(const struct file *self, const struct fms_host *
         fms_promise(host, "path", FMS_AT_MOST_ONCE,
                     "standard input comes once: what is in flight when the process ends is lost");
     else if (self->position != NULL)
-        fms_promise(host, "position", FMS_AT_LEAST_ONCE, "what was delivered since it was written is read again");
+        fms_promise(host, "position", FMS_EXACTLY_ONCE,
+                    "what was delivered since it was written is read again, and has its number");
     else if (self->start == FILE_START_END)
         fms_promise(host, "start", FMS_AT_MOST_ONCE,
                     "end without a position skips at each start what was not read yet: set position");

@@ -1616,8 +1616,8 @@ static int kafka_source_check(void *instance, const struct fms_host *host)
         fms_advise(host, "start",
                    "with latest, a group that has no committed offset yet skips what is in the topic "
                    "already, and what comes until it has joined; earliest reads it");
-    fms_promise(host, "commit_interval", FMS_AT_LEAST_ONCE,
-                "what was delivered and not yet committed is read again after a crash");
+    fms_promise(host, "commit_interval", FMS_EXACTLY_ONCE,
+                "what was delivered and not yet committed is read again after a crash, and has its number");
     return error;
 }
 

@@ -525,7 +525,8 @@ static int spool_check_field(const char *field, const struct fms_host *host)
 static void spool_promise(const struct spool *self, const struct fms_host *host)
 {
     if (host->role == FMS_SOURCE) {
-        fms_promise(host, NULL, FMS_AT_LEAST_ONCE, "what was delivered and not yet removed comes again after a crash");
+        fms_promise(host, NULL, FMS_EXACTLY_ONCE,
+                    "what was delivered and not yet removed comes again after a crash, and has its number");
         return;
     }
     if (self->sync != STORE_ALWAYS)
@@ -534,7 +535,11 @@ static void spool_promise(const struct spool *self, const struct fms_host *host)
     if (self->when_full == FULL_DROP_OLDEST)
         fms_promise(host, "when_full", FMS_AT_MOST_ONCE,
                     "a full spool removes its oldest unread: set when_full = block");
-    fms_promise(host, NULL, FMS_EXACTLY_ONCE, "what comes is stored once, whole or not at all");
+    if (self->identity == IDENTITY_KEEP)
+        fms_promise(host, "identity", FMS_AT_LEAST_ONCE,
+                    "what comes twice is stored twice, with its number, by which a sink behind this spool can know it");
+    else
+        fms_promise(host, NULL, FMS_EXACTLY_ONCE, "what comes is stored once, whole or not at all");
 }
 
 static int spool_check(void *instance, const struct fms_host *host)
