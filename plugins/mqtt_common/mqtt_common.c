@@ -324,8 +324,10 @@ bool mqtt_headers_begin(struct mqtt_headers *headers, const struct mqtt_properti
         headers->names = room;
         headers->names_room = names;
     }
-    snprintf(headers->expiry, sizeof headers->expiry, "%u", (unsigned)own->message_expiry);
-    snprintf(headers->format, sizeof headers->format, "%u", (unsigned)own->payload_format & 255);
+    if (own->message_expiry >= 0)
+        snprintf(headers->expiry, sizeof headers->expiry, "%u", (unsigned)own->message_expiry);
+    if (own->payload_format >= 0)
+        snprintf(headers->format, sizeof headers->format, "%u", (unsigned)own->payload_format & 255);
     add_own(headers, "mqtt.content_type", own->content_type);
     add_own(headers, "mqtt.response_topic", own->response_topic);
     add_own(headers, "mqtt.correlation_data", own->correlation_data);
