@@ -25,6 +25,7 @@
 #define JOURNAL_ROOM   256              /* messages that librdkafka's queue keeps free for the journal */
 #define QUIET          (3 * FMS_MS) /* without a new record: the transaction is committed, for its source may wait for it */
 #define RECORD_BYTES   300u         /* of a record, beside its payload, as fms_room counts them */
+#define SETTLE_MOST    1024u /* records, for the host goes through them several times: they stay in a core's cache */
 #define JOURNAL_MARK                                                                                                   \
     ((uintptr_t)4) /* in librdkafka's opaque of a message of the journal: records are aligned to more */
 #define JOURNAL_SHIFT 3
@@ -35,7 +36,8 @@ enum state {
     STATE_OPEN,
     STATE_FLUSHING,
     STATE_COMMITTING,
-    STATE_FAILED, /* the producer is given up */
+    STATE_SETTLING, /* committed: its records are settled as delivered */
+    STATE_FAILED,   /* the producer is given up */
     STATE_FENCED,
 };
 
@@ -79,6 +81,7 @@ struct transactions {
 
     const struct fms_record **records; /* of the transaction, in their order; NULL: settled by itself */
     size_t count, capacity;
+    size_t settled;     /* so many of the first, after the commit */
     size_t bytes;       /* of them, about */
     size_t found;       /* where one was dropped last */
     size_t seen;        /* how many there were at the last look */
@@ -302,19 +305,22 @@ static void worker_drop_consumer(struct worker *worker)
 
 static void forget_records(struct transactions *own)
 {
-    own->count = own->bytes = own->found = own->seen = 0;
+    own->count = own->settled = own->bytes = own->found = own->seen = 0;
     own->is_doubtful = false;
 }
 
-static void deliver_records(struct kafka_sink *self)
+/* The next of them, at most so many. */
+static void deliver_records(struct kafka_sink *self, size_t most)
 {
     struct transactions *own = self->transactions;
+    size_t end = own->count - own->settled > most ? own->settled + most : own->count;
 
-    for (size_t i = 0; i < own->count; i++) {
-        if (own->records[i] != NULL)
-            fms_delivered(self->kafka.host, own->records[i]);
+    for (; own->settled < end; own->settled++) {
+        if (own->records[own->settled] != NULL)
+            fms_delivered(self->kafka.host, own->records[own->settled]);
     }
-    forget_records(own);
+    if (end == own->count)
+        forget_records(own);
 }
 
 static void retry_records(struct kafka_sink *self, const char *why)
@@ -522,13 +528,21 @@ static void has_committed(struct kafka_sink *self)
 
     fms_observe(self->kafka.host, DURATION_COMMIT, fms_now(self->kafka.host) - own->started_at);
     fms_count(self->kafka.host, COUNTER_TRANSACTIONS, 1);
-    own->state = STATE_READY;
+    own->state = STATE_SETTLING;
     own->must_sign = false;
     own->worker.must_prove = true;
     own->name.transaction++;
     kafka_sink_note_progress(self);
-    deliver_records(self);
-    if (own->is_waited_for)
+}
+
+static void settle_some(struct kafka_sink *self)
+{
+    struct transactions *own = self->transactions;
+
+    deliver_records(self, SETTLE_MOST);
+    if (own->count == 0)
+        own->state = STATE_READY;
+    if (own->count > 0 || own->is_waited_for)
         fms_wake(self->kafka.host);
 }
 
@@ -554,7 +568,7 @@ static void has_begun(struct kafka_sink *self)
     own->must_sign = true;
     if (own->is_doubtful && was_committed(own)) {
         fms_info(self->kafka.host, "the last transaction was committed, as the journal says: %zu records", own->count);
-        deliver_records(self);
+        deliver_records(self, own->count);
     } else if (own->is_doubtful) {
         retry_records(self, "its transaction was not committed");
     }
@@ -657,7 +671,7 @@ void transactions_poll(struct kafka_sink *self, struct fms_wait *wait)
 
     if (self->is_broken || own->state == STATE_FENCED || own->state == STATE_FAILED)
         return;
-    if (own->state != STATE_READY && own->state != STATE_OPEN) {
+    if (own->state != STATE_READY && own->state != STATE_OPEN && own->state != STATE_SETTLING) {
         if (!worker_rests(&own->worker))
             return;
         if (own->state == STATE_BEGINNING)
@@ -667,6 +681,8 @@ void transactions_poll(struct kafka_sink *self, struct fms_wait *wait)
         else
             judge_committed(self);
     }
+    if (own->state == STATE_SETTLING)
+        settle_some(self);
     look_for_commit(self, wait);
     if (own->state == STATE_OPEN && own->is_waited_for && self->unsettled < own->queue_most / 2) {
         own->is_waited_for = false;
@@ -752,8 +768,10 @@ bool transactions_return(struct kafka_sink *self)
             atomic_store(&own->worker.must_stop, true);
         return false;
     }
-    if (was_committing && own->worker.error == 0) {
+    if (was_committing && own->worker.error == 0)
         has_committed(self);
+    if (own->state == STATE_SETTLING) {
+        deliver_records(self, own->count);
     } else if (was_committing) {
         own->is_doubtful = true;
         fms_count(self->kafka.host, COUNTER_ABORTED, 1);
