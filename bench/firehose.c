@@ -1,11 +1,12 @@
 /* firehose.c - an MQTT broker that does nothing but send: messages to one subscriber, as fast as it takes them.
  *
- *   firehose SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]]     QoS 1, 128 bytes, 100 vehicles
- *   firehose --odd COUNT                                  so many messages with some odd ones (odd.c) among them
+ *   firehose [--numbered] SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]]     QoS 1, 128 bytes, 100 vehicles
+ *   firehose --odd COUNT                                               so many messages with some odd ones (odd.c) among them
  *
  * It prints "port N", takes one connection at a time, of MQTT 3.1.1 or 5, honours receive maximum, counts what is acknowledged,
  * and prints "acknowledged N in S s, over N connections" when the time, which begins with the first subscription, is over, or the
- * count is reached, and all is acknowledged. A client that leaves and comes back gets again what it has not acknowledged. */
+ * count is reached, and all is acknowledged. A client that leaves and comes back gets again what it has not acknowledged. --numbered: each message
+ * of MQTT 5 says its origin and its number in user properties. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <math.h>
@@ -38,6 +39,7 @@ struct firehose {
     unsigned connections;
     unsigned vehicles;
     size_t payload;
+    bool is_numbered;
     struct messages messages;
     unsigned char *out, in[ROOM];
     size_t room, out_size, out_sent, in_size;
@@ -127,7 +129,8 @@ static void read_connect(struct firehose *hose, const unsigned char *body)
     unsigned char connack[] = {0x20, hose->is_5 ? 3 : 2, hose->began > 0, 0, 0}; /* from then on there is a session */
 
     answer(hose, connack, connack[1] + 2u);
-    messages_make(&hose->messages, hose->vehicles, hose->qos, hose->payload, hose->is_5);
+    messages_make(&hose->messages, hose->vehicles, hose->qos, hose->payload, hose->is_5,
+                  hose->is_5 && hose->is_numbered);
 }
 
 static void read_packet(struct firehose *hose, const unsigned char *packet, size_t head)
@@ -244,8 +247,12 @@ static void parse(struct firehose *hose, int argc, char **argv)
 {
     bool is_odd = argc == 3 && strcmp(argv[1], "--odd") == 0;
 
+    hose->is_numbered = argc > 1 && strcmp(argv[1], "--numbered") == 0;
+    argv += hose->is_numbered;
+    argc -= hose->is_numbered;
     if (argc < 2 || (!is_odd && argv[1][0] == '-')) {
-        fprintf(stderr, "usage: firehose SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]] | firehose --odd COUNT\n");
+        fprintf(stderr,
+                "usage: firehose [--numbered] SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]] | firehose --odd COUNT\n");
         exit(2);
     }
     hose->qos = 1;

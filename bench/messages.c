@@ -9,6 +9,9 @@
 #define SEQUENCE_WIDTH 10
 #define SENT_WIDTH     19
 
+#define USER_PROPERTY   0x26 /* MQTT 5, 2.2.2.2 */
+#define PROPERTIES_ROOM 128
+
 static unsigned next_random(uint32_t *state)
 {
     *state ^= *state << 13;
@@ -47,30 +50,66 @@ size_t messages_write_length(unsigned char *to, size_t length)
     return n;
 }
 
-static void make_packet(struct messages *messages, unsigned vehicle, bool is_5, unsigned char *packet)
+static size_t write_text(unsigned char *to, const char *text)
+{
+    size_t size = strlen(text);
+
+    to[0] = 0;
+    to[1] = (unsigned char)size;
+    memcpy(to + 2, text, size);
+    return 2 + size;
+}
+
+/* With an origin as long as a spool's. Returns the size, with that of the length before them. */
+static size_t make_properties(struct messages *messages, unsigned vehicle, bool is_numbered, unsigned char *to)
+{
+    char origin[32];
+    size_t size = 1;
+
+    messages->number_at = 0;
+    sprintf(origin, "bench-%014u", vehicle);
+    if (is_numbered) {
+        to[size++] = USER_PROPERTY;
+        size += write_text(to + size, "fms.origin");
+        size += write_text(to + size, origin);
+        to[size++] = USER_PROPERTY;
+        size += write_text(to + size, "fms.sequence");
+        messages->number_at = size + 2;
+        size += write_text(to + size, "0000000000");
+    }
+    to[0] = (unsigned char)(size - 1);
+    return size;
+}
+
+static void make_packet(struct messages *messages, unsigned vehicle, bool is_5, bool is_numbered, unsigned char *packet)
 {
     char topic[32];
+    unsigned char properties[PROPERTIES_ROOM];
     size_t topic_size = (size_t)sprintf(topic, "fms/v%05u/data", vehicle), size = 1;
+    size_t properties_size = is_5 ? make_properties(messages, vehicle, is_numbered, properties) : 0;
 
     packet[0] = (unsigned char)(0x30 | messages->qos << 1);
-    size += messages_write_length(packet + 1, 2 + topic_size + (messages->qos > 0 ? 2 : 0) + is_5 + messages->payload);
+    size += messages_write_length(packet + 1,
+                                  2 + topic_size + (messages->qos > 0 ? 2 : 0) + properties_size + messages->payload);
     packet[size++] = 0;
     packet[size++] = (unsigned char)topic_size;
     memcpy(packet + size, topic, topic_size);
     size += topic_size;
     messages->id_at = size;
     size += messages->qos > 0 ? 2 : 0;
-    if (is_5)
-        packet[size++] = 0; /* no properties */
+    memcpy(packet + size, properties, properties_size);
+    messages->number_at += messages->number_at > 0 ? size : 0;
+    size += properties_size;
     make_payload(messages, vehicle, (char *)packet + size);
     messages->sequence_at += size;
     messages->sent_at += size;
     messages->packet_size = size + messages->payload;
 }
 
-void messages_make(struct messages *messages, unsigned vehicles, unsigned qos, size_t payload, bool is_5)
+void messages_make(struct messages *messages, unsigned vehicles, unsigned qos, size_t payload, bool is_5,
+                   bool is_numbered)
 {
-    size_t room = payload + 64;
+    size_t room = payload + 64 + PROPERTIES_ROOM;
     unsigned char *packet = malloc(room);
 
     free(messages->packets);
@@ -81,7 +120,7 @@ void messages_make(struct messages *messages, unsigned vehicles, unsigned qos, s
         exit(1);
     }
     for (unsigned i = 0; i < vehicles; i++) {
-        make_packet(messages, i, is_5, packet);
+        make_packet(messages, i, is_5, is_numbered, packet);
         memcpy(messages->packets + i * messages->packet_size, packet, messages->packet_size);
     }
     free(packet);
@@ -102,6 +141,8 @@ void messages_write(const struct messages *messages, uint64_t n, uint16_t id, in
         to[messages->id_at] = (unsigned char)(id >> 8);
         to[messages->id_at + 1] = (unsigned char)id;
     }
+    if (messages->number_at > 0)
+        write_decimal(to + messages->number_at, SEQUENCE_WIDTH, n / messages->vehicles + 1);
     write_decimal(to + messages->sequence_at, SEQUENCE_WIDTH, n / messages->vehicles + 1);
     write_decimal(to + messages->sent_at, SENT_WIDTH, (uint64_t)sent);
 }

@@ -9,15 +9,17 @@
 
 struct messages {
     unsigned vehicles, qos;
-    size_t payload;     /* bytes */
-    size_t packet_size; /* all packets have the same */
-    size_t id_at, sequence_at, sent_at;
-    unsigned char *packets; /* one a vehicle */
+    size_t payload;                                /* bytes */
+    size_t packet_size;                            /* all packets have the same */
+    size_t id_at, number_at, sequence_at, sent_at; /* number_at 0: there is none */
+    unsigned char *packets;                        /* one a vehicle */
 };
 
 /* Vehicle n of `vehicles` (1 to 99999) publishes to fms/vNNNNN/data at QoS `qos` (0 or 1) JSON of `payload` bytes (128 to
- * 1048576), whose rest is random hexadecimal digits: they hardly compress. Exits if that can't be had. */
-void messages_make(struct messages *messages, unsigned vehicles, unsigned qos, size_t payload, bool is_5);
+ * 1048576), whose rest is random hexadecimal digits: they hardly compress. `is_numbered`, for MQTT 5 only: each says whose it is and
+ * its number in user properties too, as mqtt_sink does with `identity = yes`. Exits if that can't be had. */
+void messages_make(struct messages *messages, unsigned vehicles, unsigned qos, size_t payload, bool is_5,
+                   bool is_numbered);
 
 /* Writes the packet of message number `n`, from 0, to `to`: the vehicles take turns, and "seq" counts from 1 for each.
  * `sent` is Unix time in nanoseconds; `id`, of 1 to 65535, is for QoS 1. */

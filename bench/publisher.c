@@ -184,7 +184,7 @@ int main(int argc, char **argv)
     vehicles = (unsigned)messages_number("VEHICLES", argv[5], 1, 99999);
     self.rate = messages_number("RATE", argv[6], 0, 10000000);
     self.count = messages_number("COUNT", argv[7], 1, UINT32_MAX);
-    messages_make(&self.messages, vehicles, qos, payload, false);
+    messages_make(&self.messages, vehicles, qos, payload, false, false);
     self.room = ROOM + payload + 64;
     self.out = malloc(self.room);
     if (self.out == NULL)

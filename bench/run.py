@@ -27,8 +27,9 @@ BASE = {"feed": "firehose", "qos": 1, "payload": 128, "vehicles": 100, "partitio
 FACTORS = {"qos": [0], "payload": [1024, 16384], "vehicles": [1, 10000], "partitions": [1], "feed": ["mosquitto"]}
 LATENCIES = [{"rate": 100}, {"rate": 1000}, {"rate": 1000, "qos": 0}, {"rate": 10000}]  # messages a second
 RATES = sorted({point["rate"] for point in LATENCIES})
-PARTS = ["throughput", "slices", "watched", "latency", "kill", "consumer", "generator", "transforms", "processes",
-         "shards"]
+PARTS = ["throughput", "slices", "watched", "exactly_once", "latency", "kill", "consumer", "generator", "transforms",
+         "processes", "shards"]
+ONCE = "mqtt_ingest, exactly once"
 SLICE = 0.4  # seconds
 START_LIMIT = 90  # seconds until the first message: a Java may take its time
 
@@ -135,11 +136,15 @@ class Topic:
             return False  # not led yet
 
     def messages(self):
+        """Those that are committed; and the marks of transactions, one a commit in each partition."""
         return sum(self.consumer.get_watermark_offsets(TopicPartition(self.name, p), 10)[1] for p in range(self.partitions))
 
     def close(self):
+        """And the journal that a contender may have made for it."""
+        names = [name for name in (self.name, f"{self.name}-journal") if name in self.consumer.list_topics(timeout=10).topics]
         self.consumer.close()
-        self.admin.delete_topics([self.name])[self.name].result(30)
+        for answer in self.admin.delete_topics(names).values():
+            answer.result(30)
 
 
 # ------------------------------------------------------------------------------------------------------------------ runs
@@ -211,9 +216,10 @@ class Run:
     def start_firehose(self):
         """One for each lane, each of which has a session of its own."""
         p = self.point
+        numbered = ["--numbered"] if self.contender.get("numbered") else []
         for lane in range(p.get("lanes", 1)):
-            hose = self.start([self.bench.bin / "firehose", "3600", str(p["qos"]), str(p["payload"]), str(p["vehicles"])],
-                              stdout=subprocess.PIPE)
+            hose = self.start([self.bench.bin / "firehose", *numbered, "3600", str(p["qos"]), str(p["payload"]),
+                               str(p["vehicles"])], stdout=subprocess.PIPE)
             address = f"tcp://127.0.0.1:{hose.popen.stdout.readline().split()[1].decode()}"
             self.env.update({"FMS_MQTT": address, f"BENCH_SERVER_{lane}": address,
                              f"BENCH_FILTER_{lane}": self.env["BENCH_FILTER"]})
@@ -369,6 +375,29 @@ def measure_watched(bench):
         bench.keep_all("watched", list(rows), BASE, turn, go)
 
 
+def measure_exactly_once(bench):
+    """What it takes beyond at least once as fast as it goes, by turns; and until messages are committed, at steady rates. Numbers
+    are fields of the payload, so that the messages are the same; and user properties, as vehicles send them."""
+    least, once = (next(c for c in bench.ours() if c["name"] == name) for name in ("mqtt_ingest", ONCE))
+    numbered = dict(once, name=f"{ONCE}, numbered", numbered=True,
+                    command=once["command"].replace("exactly_once", "exactly_once_numbered"))
+    contenders = [least, once, numbered]
+
+    def go():
+        with ExitStack() as stack:
+            return measure_in_slices([stack.enter_context(Run(bench, contender, BASE, 5)) for contender in contenders])
+
+    def go_steadily(point):
+        with Run(bench, once, point, 0) as run:
+            return measure_latency(run)
+
+    for turn in range(bench.options.rounds):
+        bench.keep_all("exactly_once", [contender["name"] for contender in contenders], BASE, turn, go)
+        for rate in (100, 1000):
+            point = dict(BASE, feed="mosquitto", rate=rate)
+            bench.keep("committed", ONCE, point, turn, lambda: go_steadily(point))
+
+
 # --------------------------------------------------------------------------------------- single programs, to their own end
 
 
@@ -482,6 +511,7 @@ class Bench:
                 {"name": "mqtt_source", "command": f"{fmspipe} {ini}/mqtt_source.ini"},
                 {"name": "mqtt_source + spool", "command": f"{fmspipe} {ini}/spool_in.ini {ini}/spool_out.ini"},
                 {"name": "mqtt_ingest", "command": f"{fmspipe} {ini}/mqtt_ingest.ini"},
+                {"name": ONCE, "command": f"{fmspipe} {ini}/exactly_once.ini"},
                 {"name": "mqtt_ingest + spool", "command": f"{fmspipe} {ini}/ingest_spool_in.ini {ini}/spool_out.ini"}]
 
     def others(self):
@@ -533,7 +563,7 @@ class Bench:
         """Not written: Java compiles what it has run often, and the first to be measured would pay for that."""
         for part, point, measure in (("throughput", BASE, measure_throughput),
                                      ("latency", dict(BASE, feed="mosquitto", rate=1000), measure_latency)):
-            if part in self.options.parts:
+            if part in self.options.parts or "exactly_once" in self.options.parts:
                 with Run(self, self.ours()[0], point, 0) as run:
                     measure(run)
 
@@ -551,7 +581,8 @@ class Bench:
             self.bridges("latency", points, measure_latency, 0)
         if "kill" in parts:
             self.bridges("kill", [dict(BASE, feed="mosquitto")], measure_kill, 5)
-        for part, measure in (("slices", measure_slices), ("watched", measure_watched), ("consumer", measure_consumers), ("generator", measure_generators),
+        for part, measure in (("slices", measure_slices), ("watched", measure_watched), ("exactly_once", measure_exactly_once),
+                              ("consumer", measure_consumers), ("generator", measure_generators),
                               ("transforms", measure_transforms), ("processes", measure_processes),
                               ("shards", measure_shards)):
             if part in parts:

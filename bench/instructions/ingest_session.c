@@ -105,7 +105,7 @@ int main(int argc, char **argv)
     }
     count = messages_number("COUNT", argv[1], AT_ONCE, UINT32_MAX);
     options.qos = (uint8_t)messages_number("QOS", argv[2], 0, 2);
-    messages_make(&messages, 100, options.qos, 128, true);
+    messages_make(&messages, 100, options.qos, 128, true, false);
     ingest.session = mqtt_session_new(&options);
     mqtt_session_begin(ingest.session, FMS_SECOND);
     send_all(&ingest);
