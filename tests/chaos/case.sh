@@ -5,39 +5,54 @@
 #
 # Environment: CHAOS_ROUNDS (how many faults), CHAOS_SEED, CHAOS_RATE (messages a second), CHAOS_VEHICLES,
 # CHAOS_WINDOW (messages that the sender has under way), CHAOS_SOURCE (the plugin that receives from MQTT, where it is not the
-# pipeline file's), CHAOS_PATIENCE (seconds until a fault must be over), CHAOS_KEEP (a folder that keeps the logs). Prints one
-# line of the table that scripts/chaos heads. Exit status: 0 the promise held or the case promises nothing, 1 it was broken,
-# 77 the case can't run here.
+# pipeline file's), CHAOS_ONCE (yes: exactly once, so that a repetition breaks the promise), CHAOS_PATIENCE (seconds until a fault
+# must be over), CHAOS_KEEP (a folder that keeps the logs). Prints one line of the table that scripts/chaos heads. Exit status: 0
+# the promise held or the case promises nothing, 1 it was broken, 77 the case can't run here.
 set -euo pipefail
 case=$1
 bin=$(cd "$2" && pwd)
 root=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=tests/integration/common.sh
 . "$root/tests/integration/common.sh"
+# shellcheck source=tests/chaos/count.sh
+. "$root/tests/chaos/count.sh"
 if [ -z "${FMS_MQTT_DIRECT:-}" ] || [ -n "${FMS_TEST_KAFKA:-}" ]; then
   echo "skipped: it breaks brokers, so it takes only those of fms-sandbox --kafka=real --links"
   exit 77
 fi
 rounds=${CHAOS_ROUNDS:-3}
+once=${CHAOS_ONCE:-no}
 RANDOM=${CHAOS_SEED:-1}
 export CHAOS_COUNTS=$work/counts CHAOS_SENDER_MQTT=$FMS_MQTT_DIRECT FMS_SPOOL=$work/spool
 promises=yes
+sender=fleet   # or vehicle
 is_thinned=no  # what is lost was to be
 slowest=0      # recovery, in nanoseconds
 clock_behind=0 # the sender's clock, in nanoseconds
 
 keep_logs() {
-  [ -z "${CHAOS_KEEP:-}" ] || { mkdir -p "$CHAOS_KEEP/$case" && cp "$work"/*.log "$work"/report "$CHAOS_KEEP/$case"; } || true
+  [ -z "${CHAOS_KEEP:-}" ] || { mkdir -p "$CHAOS_KEEP/$case" && cp "$work"/*.log "$CHAOS_KEEP/$case"; cp "$work/report" "$CHAOS_KEEP/$case" 2>/dev/null; } || true
   if mountpoint -q "$FMS_SPOOL" 2>/dev/null; then umount -l "$FMS_SPOOL"; fi
 }
-trap 'keep_logs; finish' EXIT
+trap 'status=$?; keep_logs; finish $status' EXIT
 skip() { echo "$case: left out: $*"; exit 77; }
 
 # pause FROM TO: a random time between so many milliseconds
 pause() { sleep "$(awk -v a="$1" -v b="$2" -v r="$RANDOM" 'BEGIN { print (a + (b - a) * r / 32767) / 1000 }')"; }
 
-# adapt FILE SED-EXPRESSION: a copy of a pipeline file, with the source that was asked for
-adapt() { sed -e "${CHAOS_SOURCE:+s/^plugin = mqtt_.*/plugin = $CHAOS_SOURCE/}" -e "${2:-}" "$root/pipelines/$1" >"$work/$1"; }
+# The numbers of a fleet that has no spools; a spool between keeps them; and the sink behind it.
+# shellcheck disable=SC2016 # fmspipe expands it
+once_only='s/^plugin = mqtt_ingest.*/&\norigin = ${json:vehicle_id}\nsequence = ${json:seq}/
+  /^\[sink spool\]/,/^$/s/^plugin = .*/&\nidentity = keep/
+  /^\[sink kafka\]/,/^$/s/^profile = .*/&\ntransactional_id = chaos/'
+[ "$once" = yes ] || once_only=
+
+# adapt FILE SED-EXPRESSION: a copy of a pipeline file, or of the one that delivers once, with the source that was asked for
+adapt() {
+  local from=$1
+  [ "$once:$from" != yes:bridge.ini ] || from=bridge_exactly_once.ini
+  sed -e "${CHAOS_SOURCE:+s/^plugin = mqtt_.*/plugin = $CHAOS_SOURCE/}" -e "$once_only" -e "${2:-}" "$root/pipelines/$from" >"$work/$1"
+}
 adapt bridge.ini
 adapt bridge_buffered_in.ini
 adapt bridge_buffered_out.ini
@@ -45,10 +60,28 @@ declare -A ini=([bridge]=bridge.ini [in]=bridge_buffered_in.ini [out]=bridge_buf
 start_bridge() { start bridge "$work/${ini[bridge]}" </dev/null; } # without a terminal SIGHUP is a reload
 start_in() { start in "$work/${ini[in]}" </dev/null; }
 start_out() { start out "$work/${ini[out]}" </dev/null; }
+start_fleet() { start sender "$root/tests/chaos/sender.ini"; }
+# A vehicle whose spool numbers. Each start is another one by its name, for what was not stored when it ended is gone.
+boots=0
+start_vehicle() {
+  boots=$((boots + 1))
+  FMS_SETTLED=$work/settled.vehicle-$boots FMS_VEHICLE=vehicle-$boots vehicle numbered.ini numbered_uplink.ini
+}
+vehicle() {
+  env -C "$root/tests/vehicle" FMSPIPE_PLUGIN_PATH="$bin/../tests/vehicle" FMS_STREAM=vehicle FMS_SYNC=always FMS_NUMBERED_BURST=20 \
+    FMS_MQTT="$CHAOS_SENDER_MQTT" "$bin/fmspipe" "$@" >>"$work/sender.out" 2>>"$work/sender.log" &
+  pid_of[sender]=$!
+  pids+=($!)
+}
+# Who has numbered a message is told by MQTT, then, and not by its payload.
+with_vehicle() {
+  sender=vehicle
+  sed -i '/^origin = /d; /^sequence = /d' "$work/bridge.ini"
+}
 # From here on messages flow.
 begin() {
   until_true 60 "a subscription" logged "$1" "source: receives"
-  start sender "$root/tests/chaos/sender.ini"
+  "start_$sender"
   start live "$root/tests/chaos/live.ini"
   flows
 }
@@ -125,7 +158,7 @@ case_kafka_link_stalled() { start_bridge; begin bridge; each link_changed kafka 
 # The producer itself fails for good and is replaced, what was under way offered again: records time out in the outage,
 # and that is fatal to a producer that must not leave a gap.
 case_producer_fatal() {
-  adapt bridge.ini '/^profile = /a kafka.message.timeout.ms = 2000'
+  adapt bridge.ini '/^partitions = /a kafka.message.timeout.ms = 2000'
   start_bridge; begin bridge
   each kafka_stopped 6
   logged bridge "starting a new producer" "$rounds" || fail "no producer failed"
@@ -137,6 +170,7 @@ link_changed() { pause 100 1500; ctl "$1" "$2"; pause 3000 15000; ctl "$1" heal;
 
 # The vehicle's own link, before the broker.
 case_vehicle_link_cut() {
+  [ "$once" = no ] || with_vehicle
   CHAOS_SENDER_MQTT=$FMS_MQTT
   start_bridge; begin bridge; each link_cut mqtt
 }
@@ -155,7 +189,7 @@ reload() {
 # What is changed, each time to something else.
 other_filter() { echo "s/^condition = .*/condition = speed >= -$((RANDOM % 100)).$RANDOM/"; }
 other_map() { echo "s/^drop = .*/drop = none$RANDOM/"; }
-other_sink() { printf '%s\n' "/^kafka.linger.ms/d; s/^profile = .*/&\nkafka.linger.ms = $((RANDOM % 20)).$RANDOM/"; }
+other_sink() { printf '%s\n' "/^kafka.linger.ms/d; s/^partitions = .*/&\nkafka.linger.ms = $((RANDOM % 20)).$RANDOM/"; }
 other_source() { printf '%s\n' "/^keepalive/d; s/^clean_start = .*/&\nkeepalive = $((RANDOM % 1000 + 5))s/"; }
 other_any() {
   local kinds=(filter map sink source)
@@ -339,6 +373,7 @@ disk_filled() {
 }
 
 case_rebalance() {
+  [ "$once" = no ] || skip "offsets are not part of the transaction"
   start sender "$root/tests/chaos/sender_kafka.ini"
   member 1
   member 2
@@ -378,28 +413,111 @@ clock_set() {
 }
 
 case_qos_0() {
+  [ "$once" = no ] || skip "QoS 0 promises nothing"
   promises=no
   export FMS_QOS=0
   start_bridge; begin bridge; each link_cut mqtt
 }
 
+# --- faults of what delivers once, and those only: scripts/chaos --exactly-once ---
+
+once_vehicle_killed() { with_vehicle; start_bridge; begin bridge; each vehicle_killed; }
+vehicle_killed() { pause 100 1500; stop sender KILL; start_vehicle; flows; }
+
+# Its whole machine, three spools and a truck; what counts as acknowledged is what `sync = always` has.
+once_vehicle_power_cut() {
+  local status=0
+  with_vehicle
+  "$root/tests/vehicle/run.sh" "$bin/.." cuts --cuts "$rounds" --seed "$RANDOM" --once --bridge "$work/bridge.ini" >"$work/cuts.log" || status=$?
+  [ $status != 77 ] || skip "$(cat "$work/cuts.log")"
+  cat "$work/cuts.log" >&2
+  read -r sent lost < <(awk -F'|' '$2 ~ /always/ { print $3 + 0, $4 + 0 }' "$work/cuts.log")
+  read -r duplicated disorder < <(awk -F'|' '$2 ~ /always|interval|off/ { twice += $6; late += $7 } END { print twice, late }' "$work/cuts.log")
+  delivered=$((sent - lost)) corrupted=$status # whatever else is wrong
+}
+
+# What runs, and is told to stop, is as it was; the other writes from now on.
+once_bridge_twice() { start_first; begin bridge; each taken_over; }
+start_first() { start bridge --admin="unix:$work/bridge.$round" "$work/${ini[bridge]}" </dev/null; }
+taken_over() {
+  local first=${pid_of[bridge]} address=unix:$work/bridge.$round before
+  pause 100 1500
+  : >"$work/bridge.log"
+  round=$((round + 1)) start_first # another address
+  until_true 60 "word of the takeover" logged bridge "another process has taken over"
+  before=$(delivered_by "$address")
+  flows
+  pause 1000 5000
+  [ "$(delivered_by "$address")" = "$before" ] || fail "it writes on"
+  kill -0 "$first" || fail "it has ended"
+  { kill -KILL "$first" && wait "$first"; } 2>/dev/null || true
+}
+delivered_by() { { "$bin/fmspipe" status --json "$1" || true; } | jq .pipelines[0].counts.delivered; } # it is not ready
+
+# Whether the last transaction was committed nobody has heard: the answer comes late, or never, or to one that is dead.
+once_commit_unanswered() { start_bridge; begin bridge; each commit_unanswered; }
+commit_unanswered() {
+  pause 100 1500
+  ctl kafka doubt
+  pause 0 10000
+  case $((RANDOM % 3)) in
+    0) ;;
+    1) ctl kafka cut ;;
+    2) stop bridge KILL; ctl kafka cut; start_bridge ;;
+  esac
+  ctl kafka heal
+  flows
+}
+
+once_coordinator_frozen() { start_bridge; begin bridge; each coordinator_frozen; }
+coordinator_frozen() { pause 100 1500; ctl kafka doubt; ctl kafka freeze; ctl kafka heal; pause 3000 15000; ctl kafka thaw; flows; }
+
+# Kafka aborts what takes longer, while nobody hears of it.
+once_transaction_timeout() {
+  adapt bridge.ini '/^partitions = /a kafka.transaction.timeout.ms = 2000'
+  start_bridge; begin bridge; each transaction_timed_out
+}
+transaction_timed_out() { pause 100 1500; ctl kafka stall; pause 5000 15000; ctl kafka heal; flows; }
+
 each() { for ((round = 0; round < rounds; round++)); do "$@"; done; }
 
 # --- what every case ends with ---
 
-report() { jq -r "$1" "$work/report"; }
+end_fleet() { stop sender TERM; }
+# What its spool has confirmed is to come, and so the spool is emptied.
+end_vehicle() {
+  local boot
+  stop sender TERM
+  for ((boot = 1; boot <= boots; boot++)); do
+    [ ! -s "$work/settled.vehicle-$boot" ] || echo "$(tail -n 1 "$work/settled.vehicle-$boot") vehicle-$boot"
+  done >"$CHAOS_COUNTS"
+  vehicle numbered_uplink.ini
+}
 
-"case_$case"
-stop sender TERM
-[ -s "$CHAOS_COUNTS" ] || fail "the sender left no counts"
-FMS_EXPECT=$CHAOS_COUNTS FMS_FORMAT=json FMS_IDLE=${CHAOS_IDLE:-20s} "$bin/fmspipe" "$root/pipelines/verify.ini" \
-  >"$work/report" 2>"$work/verify.log" || true
-[ -s "$work/report" ] || fail "no report"
-read -r sent delivered lost duplicated disorder corrupted \
-  < <(report '[.expected, .distinct, .lost, .duplicated, .out_of_order, .corrupted] | map(tostring) | join(" ")')
-[ $is_thinned = no ] || lost=0
+# Sets: sent delivered lost duplicated disorder corrupted
+count() {
+  local name all distinct
+  [ -s "$CHAOS_COUNTS" ] || fail "the sender left no counts"
+  verify "$CHAOS_COUNTS" "${CHAOS_IDLE:-20s}"
+  read -r sent delivered lost duplicated disorder corrupted \
+    < <(report '[.expected, .distinct, .lost, .duplicated, .out_of_order, .corrupted] | map(tostring) | join(" ")')
+  [ $is_thinned = no ] || lost=0
+  [ "$once" = yes ] || return 0
+  for name in sender bridge in out; do # what may come again has when they have ended
+    [ -z "${pid_of[$name]:-}" ] || ! kill -0 "${pid_of[$name]}" 2>/dev/null || stop "$name" TERM
+  done
+  read -r all distinct disorder < <(count_all)
+  duplicated=$((all - distinct))
+}
+
+kind=case
+[ "$once" = no ] || ! declare -F "once_$case" >/dev/null || kind=once
+round=0 sent=
+"${kind}_$case"
+[ -n "$sent" ] || { "end_$sender"; count; }
 verdict="kept"
 if [ "$lost$disorder$corrupted" != 000 ]; then verdict=BROKEN; fi
+if [ "$once" = yes ] && [ "$duplicated" != 0 ]; then verdict=BROKEN; fi
 if [ $promises = no ]; then verdict="none made"; fi
 printf '| %-20s | %6s | %8s | %9s | %6s | %10s | %12s | %8s | %-9s |\n' "$case" "$rounds" "$sent" "$delivered" "$lost" \
   "$duplicated" "$disorder" "$(awk -v ns="$slowest" 'BEGIN { printf "%.1f s", ns / 1e9 }')" "$verdict"

@@ -13,5 +13,20 @@ verify() {
 }
 report() { jq -r "$1" "$work/report"; }
 
-# messages: how many there are for a client that is not ours
-messages() { kcat -b "$FMS_KAFKA" -C -t fms-data-stream -o beginning -e -q -X "isolation.level=$isolation" | wc -l; }
+# count_all: messages, distinct ones, and those that came behind a later one of their vehicle, by a client that is not ours
+count_all() {
+  kcat -b "$FMS_KAFKA" -C -t fms-data-stream -o beginning -e -q -X "isolation.level=$isolation" | awk '
+    match($0, /"vehicle_id":"[^"]*"/) {
+      vehicle = substr($0, RSTART + 14, RLENGTH - 15)
+      match($0, /"seq":[0-9]+/)
+      number = substr($0, RSTART + 6, RLENGTH - 6) + 0
+      messages++
+      if (!((vehicle, number) in seen)) {
+        distinct++
+        disordered += number < last[vehicle]
+      }
+      seen[vehicle, number] = 1
+      if (number > last[vehicle]) last[vehicle] = number
+    }
+    END { print messages + 0, distinct + 0, disordered + 0 }'
+}

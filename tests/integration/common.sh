@@ -5,9 +5,9 @@ work=$(mktemp -d)
 pids=()
 declare -A pid_of
 
-# An exit status of 1 or more, but for 77 (skipped), shows the ends of the logs.
+# finish [STATUS]: an exit status of 1 or more, but for 77 (skipped), shows the ends of the logs.
 finish() {
-  local status=$? log
+  local status=${1:-$?} log
   for pid in "${pids[@]}"; do { kill -9 "$pid" && wait "$pid"; } 2>/dev/null || true; done
   if [ $status != 0 ] && [ $status != 77 ]; then
     for log in "$work"/*.log; do echo "--- $log"; tail -n 20 "$log"; done >&2

@@ -67,7 +67,7 @@ class Rig:
         self.disks = [Disk(os.path.join(self.work, name), DISK_SIZE, options.lying) for name in DISKS]
         for disk in self.disks:
             subprocess.run(["/sbin/mkfs.ext4", "-q", disk.path], check=True)
-        self.host = [self._start("bridge", os.path.join(ROOT, "pipelines", "bridge.ini")),
+        self.host = [self._start("bridge", options.bridge),
                      self._start("live", os.path.join(ROOT, "tests", "chaos", "live.ini"))]
         self.arrivals = Arrivals(os.path.join(self.work, "live.out"))
         self.machines = []
@@ -174,6 +174,19 @@ class Rig:
         _, when = machine.lose_power(self.chance)
         self.note(machine, when)
 
+    def read_committed(self):
+        """What a client that is not ours reads from the beginning, when all that may come again has."""
+        self.host[0].terminate()
+        if self.host[0].wait(120) != 0:
+            self.faults.append("the bridge has not ended well")
+        path = os.path.join(self.work, "committed.out")
+        with open(path, "wb") as out:
+            subprocess.run(["kcat", "-b", os.environ["FMS_KAFKA"], "-C", "-t", "fms-data-stream", "-o", "beginning", "-e", "-q",
+                            "-X", "isolation.level=read_committed"], stdout=out, check=True)
+        self.arrivals = Arrivals(path)
+        self.arrivals.read()
+        self.faults += [f"{name}: {self.arrivals.repeated[name]} came twice" for name in STREAMS if self.arrivals.repeated[name]]
+
     def report(self):
         print("| sync     | acknowledged | lost | oldest of these, before the cut | repeated | out of order | spools refused |")
         print("|----------|--------------|------|---------------------------------|----------|--------------|----------------|")
@@ -232,6 +245,8 @@ def main():
     parser.add_argument("--accel", choices=("kvm", "tcg"), help="without it kvm, where a machine starts by it")
     parser.add_argument("--rtc", default="utc", help="what the machine's clock says at each start, such as 1970-01-01")
     parser.add_argument("--always", default="always", help="the sync of what is called always")
+    parser.add_argument("--bridge", default=os.path.join(ROOT, "pipelines", "bridge.ini"), help="the pipeline file of the bridge")
+    parser.add_argument("--once", action="store_true", help="the bridge delivers once: what comes twice is a fault")
     parser.add_argument("--lying", action="store_true", help="disks that answer a flush and do not do it")
     parser.add_argument("--keep", help="a folder for the logs and disks")
     options = parser.parse_args()
@@ -248,6 +263,8 @@ def main():
             for _ in range(options.cuts):
                 rig.cut()
             rig.unload()
+            if options.once:
+                rig.read_committed()
             rig.report()
     finally:
         rig.close(options.keep)

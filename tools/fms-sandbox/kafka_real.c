@@ -23,7 +23,8 @@ static const struct jars kafka_jars = {
     .instead = "FMS_TEST_KAFKA to a broker of your own (HOST:PORT), or use --kafka=mock",
 };
 
-/* Small offsets and transaction topics, no wait for more members of a group: a test starts at once. After SIGKILL the
+/* Small offsets and transaction topics, no wait for more members of a group: a test starts at once. What a transaction that timed out
+ * holds back is looked for often. After SIGKILL the
  * controller admits the broker again only once its old session is over, hence the short one. */
 static int properties_write(struct broker *broker)
 {
@@ -52,6 +53,7 @@ static int properties_write(struct broker *broker)
                       "transaction.state.log.num.partitions=1\n"
                       "transaction.state.log.replication.factor=1\n"
                       "transaction.state.log.min.isr=1\n"
+                      "transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n"
                       "group.initial.rebalance.delay.ms=0\n"
                       "group.min.session.timeout.ms=1000\n"
                       "broker.session.timeout.ms=3000\n"
