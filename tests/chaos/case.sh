@@ -477,7 +477,7 @@ once_transaction_timeout() {
   adapt bridge.ini '/^partitions = /a kafka.transaction.timeout.ms = 2000'
   start_bridge; begin bridge; each transaction_timed_out
 }
-transaction_timed_out() { pause 100 1500; ctl kafka stall; pause 5000 15000; ctl kafka heal; flows; }
+transaction_timed_out() { pause 100 1500; if [ $((RANDOM % 2)) = 0 ]; then ctl kafka stall; else ctl kafka hold; fi; pause 5000 15000; ctl kafka heal; flows; }
 
 each() { for ((round = 0; round < rounds; round++)); do "$@"; done; }
 

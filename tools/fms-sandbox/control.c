@@ -55,18 +55,28 @@ static int op_slow(struct broker *broker)
     return 0;
 }
 
-/* Until the next transaction's end is on its way. */
-static int op_doubt(struct broker *broker)
+/* Until the next end of a transaction has turned the link from the one into the other. */
+static int link_await(struct broker *broker, enum link_mode from, enum link_mode to)
 {
     int64_t limit = now_ms() + DOUBT_LIMIT_MS;
 
-    link_set(broker->link, LINK_DOUBT);
-    while (link_is(broker->link, LINK_DOUBT) && now_ms() < limit)
+    link_set(broker->link, from);
+    while (link_is(broker->link, from) && now_ms() < limit)
         sandbox_pump(broker->sandbox, DOUBT_TICK_MS);
-    if (link_is(broker->link, LINK_MUTE))
+    if (link_is(broker->link, to))
         return 0;
     link_set(broker->link, LINK_OPEN);
     return fail(-ETIMEDOUT, "no client has ended a transaction in %d s", DOUBT_LIMIT_MS / 1000);
+}
+
+static int op_doubt(struct broker *broker)
+{
+    return link_await(broker, LINK_DOUBT, LINK_MUTE);
+}
+
+static int op_hold(struct broker *broker)
+{
+    return link_await(broker, LINK_HOLD, LINK_STALL);
 }
 
 static int op_heal(struct broker *broker)
@@ -87,7 +97,8 @@ static const struct operation {
     {"thaw", NEEDS_PROCESS, broker_thaw},   {"restart", NEEDS_NOTHING, op_restart},
     {"pid", NEEDS_PROCESS, op_pid},         {"cut", NEEDS_LINK, op_cut},
     {"stall", NEEDS_LINK, op_stall},        {"slow", NEEDS_LINK, op_slow},
-    {"doubt", NEEDS_LINK, op_doubt},        {"heal", NEEDS_LINK, op_heal},
+    {"doubt", NEEDS_LINK, op_doubt},        {"hold", NEEDS_LINK, op_hold},
+    {"heal", NEEDS_LINK, op_heal},
 };
 
 static const struct operation *operation_find(const char *name)
@@ -190,7 +201,7 @@ void control_serve(int listen_fd, struct broker *brokers[static 2])
 
 static int control_usage(void)
 {
-    fputs("usage: fms-sandbox ctl mqtt|kafka stop|kill|start|restart|freeze|thaw|pid|cut|stall|slow|doubt|heal\n",
+    fputs("usage: fms-sandbox ctl mqtt|kafka stop|kill|start|restart|freeze|thaw|pid|cut|stall|slow|doubt|hold|heal\n",
           stderr);
     return 2;
 }

@@ -43,7 +43,7 @@ struct sandbox {
 
 static const char help[] =
     "usage: fms-sandbox [OPTION...] -- COMMAND [ARGUMENT...]\n"
-    "       fms-sandbox ctl mqtt|kafka stop|kill|start|restart|freeze|thaw|pid|cut|stall|slow|doubt|heal\n"
+    "       fms-sandbox ctl mqtt|kafka stop|kill|start|restart|freeze|thaw|pid|cut|stall|slow|doubt|hold|heal\n"
     "\n"
     "Runs COMMAND with an MQTT broker and a Kafka that live as long as it does. COMMAND finds them in\n"
     "FMS_MQTT (tcp://127.0.0.1:PORT) and FMS_KAFKA (127.0.0.1:PORT).\n"
@@ -68,8 +68,8 @@ static const char help[] =
     "ctl, used in COMMAND, changes a broker under it and returns when that is done. start and restart keep\n"
     "port and data; freeze is SIGSTOP, thaw SIGCONT, kill SIGKILL; pid prints the process id. With --links,\n"
     "cut resets all connections, stall passes nothing and tells nobody, slow passes 32 KiB a second each way,\n"
-    "doubt lets the next end of a transaction reach Kafka and no answer come back from then on, and heal ends that;\n"
-    "FMS_MQTT_DIRECT is the MQTT broker without its link.\n"
+    "doubt lets the next end of a transaction reach Kafka and no answer come back from then on, hold\n"
+    "stalls before it, and heal ends that; FMS_MQTT_DIRECT is the MQTT broker without its link.\n"
     "\n"
     "Environment: FMS_TEST_MQTT, FMS_TEST_KAFKA     addresses of brokers of your own, used instead\n"
     "             FMS_KAFKA_JARS, FMS_ARTEMIS_JARS  folders of their jars\n"

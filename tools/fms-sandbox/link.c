@@ -2,7 +2,7 @@
  *
  * It runs on a thread of its own, so that what passes does not depend on what the sandbox is busy with. A cut link
  * resets its connections and each new one; a stalled one passes nothing and tells nobody, as a radio hole does. One in doubt
- * passes what clients say up to the end of a transaction and beyond, and from then on no answer (LINK_MUTE). Each
+ * passes the next end of a transaction, and from then on what clients say but no answer (LINK_MUTE); one on hold stalls before it. Each
  * connection has a small buffer a direction, so that a slow reader holds its peer back as the network would. */
 #include "sandbox.h"
 
@@ -106,7 +106,7 @@ static void client_accept(struct link *link)
 /* Bytes that may pass now from end FROM. */
 static size_t allowed(const struct link *link, int from, size_t wanted)
 {
-    if (link->mode == LINK_MUTE && from == 1)
+    if (link->mode == LINK_STALL || (link->mode == LINK_MUTE && from == 1))
         return 0;
     if (link->mode != LINK_SLOW || wanted <= link->allowance[from])
         return wanted;
@@ -172,12 +172,15 @@ static bool relay_serve(struct link *link, struct relay *relay)
     for (int from = 0; from < 2; from++) {
         struct pipe_end *end = &relay->ends[from];
         size_t before = end->length;
-        int doubt = LINK_DOUBT;
+        int doubt = LINK_DOUBT, hold = LINK_HOLD;
 
         if (!end->has_ended && end->length < BUFFER_SIZE)
             end_read(end);
-        if (from == 0 && ends_transaction(&relay->request, (unsigned char *)end->buffer + before, end->length - before))
+        if (from == 0 &&
+            ends_transaction(&relay->request, (unsigned char *)end->buffer + before, end->length - before)) {
             atomic_compare_exchange_strong(&link->mode, &doubt, LINK_MUTE);
+            atomic_compare_exchange_strong(&link->mode, &hold, LINK_STALL);
+        }
         if (end->length > 0 && allowed(link, from, end->length) > 0)
             end_write(link, relay, from);
         if (end->has_ended && end->length == 0 && !end->is_passed) {

@@ -64,12 +64,12 @@ int port_connect(int port, int timeout_ms);
 
 /* --- links (link.c) --- */
 
-enum link_mode { LINK_OPEN, LINK_CUT, LINK_STALL, LINK_SLOW, LINK_DOUBT, LINK_MUTE };
+enum link_mode { LINK_OPEN, LINK_CUT, LINK_STALL, LINK_SLOW, LINK_DOUBT, LINK_MUTE, LINK_HOLD };
 
 /* Relays what connects to LISTEN_FD, a bound socket, to TARGET_PORT at listen_address until link_end. */
 int link_start(struct link **made, int listen_fd, int target_port);
 void link_set(struct link *link, enum link_mode mode);
-bool link_is(const struct link *link, enum link_mode mode); /* LINK_DOUBT becomes LINK_MUTE by itself */
+bool link_is(const struct link *link, enum link_mode mode); /* DOUBT becomes MUTE by itself, and HOLD STALL */
 void link_end(struct link *link);
 
 /* --- brokers (broker.c; what differs between them in mosquitto.c, artemis.c, kafka_real.c, kafka_mock.c) --- */
