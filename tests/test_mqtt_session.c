@@ -1779,6 +1779,7 @@ static void test_what_this_process_had_may_come_again(void **state)
         assert_false(may_repeat(talk, &redelivery, 1, 1, false));
         assert_false(may_repeat(talk, &redelivery, 1, 2, true)); /* marked, although for the first time */
         assert_false(may_repeat(talk, &redelivery, 1, 1, true)); /* the same again on the same connection */
+        assert_false(may_repeat(talk, &redelivery, 1, 5, false));
         up(talk, connack_of(version, true));
         assert_true(may_repeat(talk, &redelivery, 1, 1, true));
         assert_false(may_repeat(talk, &redelivery, 1, 3, true)); /* marked, although for the first time */
@@ -1786,6 +1787,7 @@ static void test_what_this_process_had_may_come_again(void **state)
         up(talk, connack_of(version, true));
         assert_true(may_repeat(talk, &redelivery, 1, 2, true)); /* whichever earlier connection brought it */
         assert_true(may_repeat(talk, &redelivery, 1, 3, true));
+        assert_true(may_repeat(talk, &redelivery, 1, 5, true));
         assert_false(may_repeat(talk, &redelivery, 1, 4, true));
         talk_free(talk);
     }

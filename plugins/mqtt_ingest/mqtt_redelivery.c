@@ -11,7 +11,6 @@ static bool has(const uint8_t *identifiers, uint16_t id)
 
 void mqtt_redelivery_begin(struct mqtt_redelivery *self, bool session_present)
 {
-    self->is_resumed = session_present;
     self->has_begun = self->has_begun || !session_present;
     for (size_t i = 0; i < sizeof self->ever; i++)
         self->ever[i] = session_present ? self->ever[i] | self->here[i] : 0;
@@ -25,5 +24,5 @@ void mqtt_redelivery_take(struct mqtt_redelivery *self, uint16_t id)
 
 bool mqtt_redelivery_may_repeat(const struct mqtt_redelivery *self, uint16_t id, bool dup)
 {
-    return dup && self->is_resumed && !has(self->here, id) && (!self->has_begun || has(self->ever, id));
+    return dup && !has(self->here, id) && (!self->has_begun || has(self->ever, id));
 }

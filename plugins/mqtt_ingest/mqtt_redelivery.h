@@ -19,7 +19,6 @@
 
 /* Begins as zeroes. */
 struct mqtt_redelivery {
-    bool is_resumed;                    /* the broker had our session when this connection began */
     bool has_begun;                     /* the session, while we looked */
     uint8_t here[MQTT_IDENTIFIERS / 8]; /* the identifiers that this connection has brought */
     uint8_t ever[MQTT_IDENTIFIERS / 8]; /* and those that earlier ones of this session have */
