@@ -8,10 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define PARTITION     0
 #define TICK_MS       500 /* between looks whether it must stop */
 #define ASK_MS        3000
+#define MAKE_PATIENCE (5 * FMS_SECOND)  /* with brokers that have not heard of the topic yet */
 #define READ_PATIENCE (30 * FMS_SECOND) /* with a partition of which nothing comes */
 #define TAIL          64                /* offsets that are read first; then eight times as many, and so on */
 #define TAIL_MORE     8
@@ -114,6 +116,18 @@ static int count_partitions(const struct journal_topic *topic, rd_kafka_t *produ
     return count;
 }
 
+/* The same once it was made: brokers hear of it one by one. */
+static int await_partitions(const struct journal_topic *topic, rd_kafka_t *producer, char why[JOURNAL_WHY])
+{
+    static const struct timespec tick = {.tv_nsec = 50 * FMS_MS};
+    int64_t until = fms_now(topic->host) + MAKE_PATIENCE;
+    int count;
+
+    while ((count = count_partitions(topic, producer, why)) == 0 && fms_now(topic->host) < until && !must_stop(topic))
+        nanosleep(&tick, NULL);
+    return count;
+}
+
 int journal_topic_make(const struct journal_topic *topic, rd_kafka_t *producer, char why[JOURNAL_WHY])
 {
     int count = count_partitions(topic, producer, why), error = 0;
@@ -121,7 +135,7 @@ int journal_topic_make(const struct journal_topic *topic, rd_kafka_t *producer, 
     if (count == 0 && !must_stop(topic)) {
         error = create(topic, producer, why);
         if (error == 0)
-            count = count_partitions(topic, producer, why);
+            count = await_partitions(topic, producer, why);
     }
     if (error != 0 || count < 0)
         return error != 0 ? error : count;
