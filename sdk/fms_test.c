@@ -110,9 +110,9 @@ struct fake {
     pthread_t lane_owner;
     bool entered; /* the lane is a library's thread */
     enum fake_phase phase;
+    bool opened;
     bool is_checked; /* its check is over */
     bool asks_ends;  /* of records, as a sink */
-    bool opened;
     int error;
     int event; /* an eventfd that says: look again */
 
