@@ -285,7 +285,7 @@ static struct plugin *loader_copy(const struct fms_plugin *theirs, const char *p
         return loader_error(where, "%s: its table is malformed; make it with FMS_PLUGIN(...)", path);
     if (theirs->size > sizeof plugin->table ||
         (theirs->size >= offsetof(struct fms_plugin, host) && theirs->host_size > sizeof(struct fms_host)) ||
-        (theirs->size >= sizeof plugin->table && theirs->record_size > sizeof(struct fms_record)))
+        (theirs->size > offsetof(struct fms_plugin, record_size) && theirs->record_size > sizeof(struct fms_record)))
         return loader_error(where,
                             "%s is newer than this fmspipe: it may call for what there is not here; use a newer"
                             " fmspipe, or build it again with this version's fms_plugin.h",
