@@ -1327,13 +1327,14 @@ static void test_what_is_no_record_is_skipped(void **state)
 {
     struct cluster *cluster = *state;
     const char *topic = cluster_name("ends"), *group = cluster_name("ends");
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_t *conf;
     char error[256];
     rd_kafka_t *rk;
     struct fake *f;
 
     CLUSTER_NEEDS_REAL(cluster);
     cluster_topic(cluster, topic, 1);
+    conf = rd_kafka_conf_new();
     rd_kafka_conf_set(conf, "bootstrap.servers", cluster->brokers, error, sizeof error);
     rd_kafka_conf_set(conf, "transactional.id", topic, error, sizeof error);
     rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error);

@@ -324,7 +324,7 @@ static int store_begin(struct store *store, enum store_face face)
     bool is_named = false, is_doubtful = false;
     struct store_state state;
     MDB_txn *txn;
-    int error = mdb_txn_begin(store->shared->env, NULL, 0, &txn);
+    int error = mdb_txn_begin(store->shared->env, NULL, 0, &txn); /* NOLINT(clang-analyzer-core.NullDereference) */
 
     if (error != 0)
         return error;
