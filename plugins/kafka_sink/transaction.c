@@ -29,6 +29,8 @@
 #define JOURNAL_MARK                                                                                                   \
     ((uintptr_t)4) /* in librdkafka's opaque of a message of the journal: records are aligned to more */
 #define JOURNAL_SHIFT 3
+#define OPENING       JOURNAL_KEYS /* in the place of a slot: of no record of the journal */
+#define OPENING_KEY   "-"
 
 enum state {
     STATE_BEGINNING, /* the journal is read */
@@ -334,12 +336,30 @@ static void retry_records(struct kafka_sink *self, const char *why)
     forget_records(own);
 }
 
+static int put_message(struct kafka_sink *self, const char *key, struct fms_bytes value, unsigned slot)
+{
+    struct transactions *own = self->transactions;
+    char name[300];
+    int size = snprintf(name, sizeof name, "%s%s", own->prefix, key);
+
+    if (rd_kafka_produce(own->handle, 0, RD_KAFKA_MSG_F_COPY, (void *)(uintptr_t)value.data, value.size, name,
+                         (size_t)size, (void *)((uintptr_t)slot << JOURNAL_SHIFT | JOURNAL_MARK)) != 0)
+        return -EIO;
+    self->unsettled++;
+    return 0;
+}
+
+/* With the first record the journal's partition becomes part of the transaction, by a message without a value, which
+ * readers pass over: one request tells the coordinator of both. librdkafka 2.0.2 waits a millisecond before each, and
+ * does so by looking at the clock again and again. */
 static void list_record(struct kafka_sink *self, const struct fms_record *record)
 {
     struct transactions *own = self->transactions;
 
-    if (own->count == 0)
+    if (own->count == 0) {
         own->commit_at = fms_now(self->kafka.host) + self->commit_interval;
+        (void)put_message(self, OPENING_KEY, fms_bytes_of(NULL, 0), OPENING); /* or the journal's records do it */
+    }
     own->records[own->count++] = record;
     own->bytes += record->payload.size + RECORD_BYTES;
 }
@@ -475,16 +495,7 @@ static bool take_progress(struct kafka_sink *self)
 /* One record of the journal. */
 static int put_record(void *opaque, const char *key, struct fms_bytes value, unsigned slot)
 {
-    struct kafka_sink *self = opaque;
-    struct transactions *own = self->transactions;
-    char name[300];
-    int size = snprintf(name, sizeof name, "%s%s", own->prefix, key);
-
-    if (rd_kafka_produce(own->handle, 0, RD_KAFKA_MSG_F_COPY, (void *)(uintptr_t)value.data, value.size, name,
-                         (size_t)size, (void *)((uintptr_t)slot << JOURNAL_SHIFT | JOURNAL_MARK)) != 0)
-        return -EIO;
-    self->unsettled++;
-    return 0;
+    return put_message(opaque, key, value, slot);
 }
 
 static void start_commit(struct kafka_sink *self)
@@ -509,16 +520,19 @@ static void start_commit(struct kafka_sink *self)
 bool transactions_reported(struct kafka_sink *self, const rd_kafka_message_t *message)
 {
     uintptr_t word = (uintptr_t)message->_private;
+    unsigned slot = (unsigned)(word >> JOURNAL_SHIFT);
 
     if ((word & JOURNAL_MARK) == 0)
         return false;
     if (self->is_closing || self->is_broken)
         return true;
-    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && message->offset >= 0)
-        journal_stored(self->transactions->journal, (unsigned)(word >> JOURNAL_SHIFT), message->offset);
-    else
+    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && message->offset >= 0) {
+        if (slot != OPENING)
+            journal_stored(self->transactions->journal, slot, message->offset);
+    } else {
         give_up(self, message->err == RD_KAFKA_RESP_ERR_NO_ERROR ? "a record of the journal was not confirmed"
                                                                  : rd_kafka_err2str(message->err));
+    }
     return true;
 }
 
