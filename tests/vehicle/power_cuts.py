@@ -122,7 +122,7 @@ class Rig:
 
     def cut(self):
         """A boot, with a link or without, and its end: while it starts, some time later, or in the middle of what it writes."""
-        has_link = len(self.acknowledged) > 0 and self.chance.random() < 0.4
+        has_link = len(self.acknowledged) > 0 and (self.options.once or self.chance.random() < 0.4)
         machine = self.boot("drive", has_link)
         how = self.chance.choice(("running", "writing", "writing", "starting")) if self.acknowledged else "writing"
         if how == "starting":
