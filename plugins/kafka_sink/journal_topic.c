@@ -98,14 +98,14 @@ static int create(const struct journal_topic *topic, rd_kafka_t *producer, char 
 static int count_partitions(const struct journal_topic *topic, rd_kafka_t *producer, char why[JOURNAL_WHY])
 {
     rd_kafka_topic_t *handle = rd_kafka_topic_new(producer, topic->name, NULL);
-    const struct rd_kafka_metadata *metadata;
+    const struct rd_kafka_metadata *metadata = NULL;
     rd_kafka_resp_err_t error;
     int count = 0;
 
     error = handle != NULL ? rd_kafka_metadata(producer, 0, handle, &metadata, ASK_MS) : rd_kafka_last_error();
     if (handle != NULL)
         rd_kafka_topic_destroy(handle);
-    if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR || metadata == NULL)
         return fail(why, -EAGAIN, "brokers do not say whether it is there", error);
     error = metadata->topic_cnt > 0 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
