@@ -182,7 +182,7 @@ for command in check test probe; do
   asked 0 $command conf.d
 done
 asked 0 check conf.d
-says 'conf.d/again.ini: ok'
+[ "$(head -n 1 out)" = 'conf.d/again.ini: ok' ] || fail "it says not that the file is good but: $(cat out)"
 
 # --- 8. Shards: what is no more ours goes, what is ours now comes, and what stays is not touched.
 shards() {
