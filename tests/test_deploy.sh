@@ -109,9 +109,9 @@ format = json
 count = 1000
 END
 umask 077
-"${as[@]}" "$fmspipe" "$work/out.ini" >"$work/out" 2>"$work/out.log" &
+timeout 60 "${as[@]}" "$fmspipe" "$work/out.ini" >"$work/out" 2>"$work/out.log" &
 child=$!
-"${as[@]}" "$fmspipe" "$work/in.ini" 2>"$work/in.log" || fail "the first half exited with $?"
+timeout 60 "${as[@]}" "$fmspipe" "$work/in.ini" >/dev/null 2>"$work/in.log" || fail "the first half exited with $?"
 wait "$child" || fail "the second half exited with $?"
 child=
 [ "$(wc -l <"$work/out")" -eq 1000 ] || fail "not 1000 records came out of the spool"
@@ -120,14 +120,14 @@ child=
 # Two containers number their processes alike, which a spool does not bear; it says so.
 if [ "$(id -u)" = 0 ] && unshare --pid --fork true 2>/dev/null; then
   sed -i 's/^count = .*//; s/^rate = .*//' "$work/in.ini"
-  unshare --pid --fork --kill-child "$fmspipe" "$work/in.ini" 2>"$work/in.log" &
+  unshare --pid --fork --kill-child "$fmspipe" "$work/in.ini" >/dev/null 2>"$work/in.log" &
   child=$!
   deadline=$((SECONDS + 30))
   until grep -q "starts:" "$work/in.log"; do
     [ "$SECONDS" -lt "$deadline" ] || fail "the first half does not start"
     sleep 0.02
   done
-  ! unshare --pid --fork --kill-child "$fmspipe" "$work/out.ini" >"$work/out" 2>"$work/out.log" ||
+  ! timeout 60 unshare --pid --fork --kill-child "$fmspipe" "$work/out.ini" >"$work/out" 2>"$work/out.log" ||
     fail "two halves in two containers"
   grep -q "from another container" "$work/out.log" || fail "the reason is not told"
 fi

@@ -108,6 +108,18 @@ static int environment_write(struct environment *shared)
     return error;
 }
 
+/* LMDB takes the lock of our process's id with its first reader: now, so that whoever comes from another container is refused from
+ * here on, and does not get that lock first. */
+static int environment_claim(const struct environment *shared)
+{
+    MDB_txn *txn;
+    int error = mdb_txn_begin(shared->env, NULL, MDB_RDONLY, &txn);
+
+    if (error == 0)
+        mdb_txn_abort(txn);
+    return error;
+}
+
 static int environment_open(struct environment *shared, const char *path, enum store_sync sync, int64_t max_size)
 {
     unsigned flags = MDB_NOTLS | (sync == STORE_ALWAYS ? 0 : MDB_NOSYNC);
@@ -117,6 +129,8 @@ static int environment_open(struct environment *shared, const char *path, enum s
         error = mdb_env_set_mapsize(shared->env, (size_t)(2 * max_size + SLACK));
     if (error == 0)
         error = mdb_env_open(shared->env, path, flags, 0600);
+    if (error == 0)
+        error = environment_claim(shared);
     if (error == 0)
         error = environment_write(shared);
     if (error == 0)
