@@ -107,7 +107,7 @@ static void test_check_names_what_is_wrong(void **state)
         {"brokers = a:1\ntopic = t\nkafka.acks = 0\n", "error: kafka.acks: can't be set: no broker would confirm"},
         {"brokers = a:1\ntopic = t\nkafka.acks = 1\n", "kafka.enable.idempotence = false gives it up"},
         {"brokers = a:1\ntopic = t\nkafka.bootstrap.servers = b:1\n", "use the option brokers"},
-        {"brokers = a:1\ntopic = t\nkafka.transactional.id = x\n", "uses no transactions"},
+        {"brokers = a:1\ntopic = t\nkafka.transactional.id = x\n", "use the option transactional_id"},
         {"brokers = a:1\ntopic = t\nkafka.delivery.report.only.error = true\n", "settled by their delivery reports"},
         {"brokers = a:1\ntopic = t\nkafka.dr_cb = x\n", "error: kafka.dr_cb: "},
         {"brokers = a:1\ntopic = t\ntimestamp = recrod\n", "error: timestamp: is the same for all records"},
