@@ -9,7 +9,7 @@ declare -A pid_of
 finish() {
   local status=${1:-$?} log
   for pid in "${pids[@]}"; do { kill -9 "$pid" && wait "$pid"; } 2>/dev/null || true; done
-  if [ $status != 0 ] && [ $status != 77 ]; then
+  if [ "$status" != 0 ] && [ "$status" != 77 ]; then
     for log in "$work"/*.log; do echo "--- $log"; tail -n 20 "$log"; done >&2
   fi
   rm -rf "$work"
