@@ -235,7 +235,7 @@ static struct journal *read_shuffled(const struct topic *topic, size_t most)
             all[count++] = &topic->records[i];
     }
     for (; count > 0; count--) {
-        size_t place = chance_below(count);
+        size_t place = (size_t)chance_below(count);
 
         assert_int_equal(load(journal, all[place]), 0);
         all[place] = all[count - 1];
