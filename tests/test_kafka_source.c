@@ -1327,6 +1327,7 @@ static void test_what_is_no_record_is_skipped(void **state)
 {
     struct cluster *cluster = *state;
     const char *topic = cluster_name("ends"), *group = cluster_name("ends");
+    rd_kafka_topic_t *handle;
     rd_kafka_conf_t *conf;
     char error[256];
     rd_kafka_t *rk;
@@ -1340,14 +1341,15 @@ static void test_what_is_no_record_is_skipped(void **state)
     rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error);
     assert_non_null(rk);
     assert_null(rd_kafka_init_transactions(rk, 20000));
+    handle = rd_kafka_topic_new(rk, topic, NULL);
     for (int i = 0; i < 4; i++) { /* the second one never counts */
         assert_null(rd_kafka_begin_transaction(rk));
-        assert_int_equal(rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(0),
-                                           RD_KAFKA_V_VALUE("x", 1), RD_KAFKA_V_END),
-                         RD_KAFKA_RESP_ERR_NO_ERROR);
+        assert_int_equal(rd_kafka_produce(handle, 0, RD_KAFKA_MSG_F_COPY, (void *)(uintptr_t) "x", 1, NULL, 0, NULL),
+                         0);
         assert_int_equal(rd_kafka_flush(rk, 20000), RD_KAFKA_RESP_ERR_NO_ERROR);
         assert_null(i == 1 ? rd_kafka_abort_transaction(rk, 20000) : rd_kafka_commit_transaction(rk, 20000));
     }
+    rd_kafka_topic_destroy(handle);
     rd_kafka_destroy(rk);
     f = open_numbered(cluster, topic, group);
     fake_settle_auto(f, FMS_DELIVERED);
