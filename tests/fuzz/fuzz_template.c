@@ -18,7 +18,7 @@ static void expand(const struct fms_template *text, struct json_paths *paths, ch
 {
     const struct fms_header headers[] = {{"trace", {"first", 5}}, {"trace", {"last", 4}}, {"none", {NULL, 0}}};
     const struct fms_record record = {
-        {"fms/raspi-001/data", 18}, {"raspi-001", 9}, {payload, size}, headers, 3, 1732300000123456789, {0, 0}};
+        {"fms/raspi-001/data", 18}, {"raspi-001", 9}, {payload, size}, headers, 3, 1732300000123456789, {0, 0}, NULL};
     struct json_cache *cache = calloc(1, sizeof *cache + json_cache_size(paths));
     struct fms_bytes first, again;
     int result = template_expand(text, &record, cache, &first);
