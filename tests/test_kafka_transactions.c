@@ -183,6 +183,24 @@ static void test_gaps_and_ends(void **state)
     check_committed(cluster, topic, 4);
 }
 
+/* Vehicles that have one origin lose all but the first one's messages: it is said. */
+static void test_most_is_a_repetition(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("most"), *id = cluster_name("id");
+    struct fake *f = open_sink(cluster, topic, id, "");
+
+    for (uint64_t number = 0; number < 100; number++)
+        add_one(f, "all", number);
+    write_until_delivered(f, 100);
+    assert_null(fake_said(f, "were written before"));
+    for (uint64_t i = 0; i < 9900; i++)
+        add_one(f, "all", i % 100);
+    write_until_delivered(f, 10000);
+    assert_non_null(fake_said(f, "warning: of the last 10000 records with a number 9900 were written before"));
+    fake_close(f);
+}
+
 /* Of a record that became several, those that were written are, and the others are not. */
 static void test_parts_come_once(void **state)
 {
@@ -458,6 +476,7 @@ int main(int argc, char **argv)
         TEST(test_records_come_once),
         TEST(test_journal_is_read),
         TEST(test_gaps_and_ends),
+        TEST(test_most_is_a_repetition),
         TEST(test_parts_come_once),
         TEST(test_resent),
         TEST(test_without_identity),

@@ -25,6 +25,7 @@
 #define JOURNAL_ROOM   256              /* messages that librdkafka's queue keeps free for the journal */
 #define QUIET          (3 * FMS_MS) /* without a new record: the transaction is committed, for its source may wait for it */
 #define RECORD_BYTES   300u         /* of a record, beside its payload, as fms_room counts them */
+#define WEIGHED        10000u       /* records with an identity, of which it is looked how many are repetitions */
 #define SETTLE_MOST    1024u /* records, for the host goes through them several times: they stay in a core's cache */
 #define JOURNAL_MARK                                                                                                   \
     ((uintptr_t)4) /* in librdkafka's opaque of a message of the journal: records are aligned to more */
@@ -92,6 +93,7 @@ struct transactions {
     int64_t started_at; /* the last commit */
     size_t queue_most;  /* messages that librdkafka may hold */
     bool is_waited_for; /* not all that was offered was taken */
+    unsigned weighed, repeated;
 };
 
 /* --------------------------------------------------------------------------------------------------------- the thread */
@@ -370,6 +372,24 @@ static void note(struct kafka_sink *self, const struct fms_record *record)
         kafka_sink_give_up(self); /* out of memory: what was noted is not known any more */
 }
 
+/* After a crash or an outage much comes again. But where most does for long, numbers are not what they are taken for. */
+static void weigh(struct kafka_sink *self, bool is_repetition)
+{
+    struct transactions *own = self->transactions;
+
+    own->repeated += is_repetition;
+    if (++own->weighed < WEIGHED)
+        return;
+    if (own->repeated > WEIGHED / 2)
+        fms_warn(
+            self->kafka.host,
+            "of the last %u records with a number %u were written before, and are not written again; where that goes "
+            "on, several vehicles have one origin, or count from the beginning again: see origin and sequence of the "
+            "source",
+            own->weighed, own->repeated);
+    own->weighed = own->repeated = 0;
+}
+
 bool transactions_knows(struct kafka_sink *self, const struct fms_record *record)
 {
     const struct fms_identity *identity = record->identity;
@@ -386,10 +406,12 @@ bool transactions_knows(struct kafka_sink *self, const struct fms_record *record
         fms_count(self->kafka.host, COUNTER_UNSURE, 1);
     if (verdict != JOURNAL_SEEN && !identity->is_end)
         return false;
-    if (!identity->is_end)
-        fms_count(self->kafka.host, COUNTER_SUPPRESSED, 1);
-    else
+    if (identity->is_end) {
         note(self, record);
+    } else {
+        fms_count(self->kafka.host, COUNTER_SUPPRESSED, 1);
+        weigh(self, true);
+    }
     list_record(self, record);
     return true;
 }
@@ -397,6 +419,8 @@ bool transactions_knows(struct kafka_sink *self, const struct fms_record *record
 void transactions_took(struct kafka_sink *self, const struct fms_record *record)
 {
     note(self, record);
+    if (record->identity != NULL)
+        weigh(self, false);
     list_record(self, record);
 }
 
