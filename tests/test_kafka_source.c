@@ -1198,12 +1198,23 @@ static void test_progress_is_told(void **state)
     assert_string_equal(progress->offsets->elems[0].topic, topic);
     assert_int_equal(progress->offsets->elems[0].offset, 3);
     assert_true(progress->group.size > 0);
+    check_committed(f, cluster, group, topic, 1);
     assert_int_equal(fake_progress(f, 4, 1, &bytes), 0); /* 1 to 3 are in nobody's transaction yet */
     assert_int_equal(kafka_progress_of(bytes)->offsets->cnt, 0);
     assert_int_equal(fake_progress(f, 1, 5, &bytes), 0);
     assert_int_equal(kafka_progress_of(bytes)->offsets->elems[0].offset, 6);
     assert_true(fake_owns(f, 3));
     fake_settle(f, 1, FMS_DELIVERED);
+    check_committed(f, cluster, group, topic, 2); /* nobody has taken it along */
+    assert_int_equal(fake_progress(f, 2, 2, &bytes), 0);
+    *kafka_progress_of(bytes)->is_taken = true;
+    fake_settle(f, 2, FMS_DELIVERED);
+    for (int64_t until = fake_realclock() + FMS_SECOND; fake_realclock() < until; fake_wait(f, 50 * FMS_MS))
+        fake_poll(f, 0);
+    assert_int_equal(cluster_committed(cluster, group, topic, 0), 2); /* that sink commits, with what is in flight */
+    for (size_t i = 3; i < 6; i++)
+        fake_settle(f, i, FMS_DELIVERED);
+    check_committed(f, cluster, group, topic, 6); /* with nothing in flight nobody else does */
     fake_close(f);
 }
 

@@ -14,6 +14,7 @@ struct kafka_progress {
     const char *cluster;    /* its id: only a producer of the same one can take the offsets along */
     struct fms_bytes group; /* the member's generation, as rd_kafka_consumer_group_metadata_write has it */
     const rd_kafka_topic_partition_list_t *offsets;
+    bool *is_taken; /* to be set by who takes them along: the source commits none meanwhile */
 };
 
 /* NULL: the bytes are something else. */

@@ -53,7 +53,6 @@ struct worker {
     pthread_cond_t asked;
     enum task task; /* under way, or asked for; TASK_NONE: it rests */
     bool is_new;    /* that was not seen by the thread yet */
-    bool has_ended;
     _Atomic bool must_stop;
 
     const struct fms_host *host;
@@ -508,6 +507,7 @@ static bool take_progress(struct kafka_sink *self)
     if (cluster == NULL)
         return true;
     if (strcmp(cluster, progress->cluster) == 0) {
+        *progress->is_taken = true;
         own->worker.offsets = rd_kafka_topic_partition_list_copy(progress->offsets);
         rd_kafka_error_destroy(
             rd_kafka_consumer_group_metadata_read(&own->worker.group, progress->group.data, progress->group.size));

@@ -30,6 +30,9 @@
 #define SEARCH_MIN       (100 * FMS_MS)   /* between searches that found not all */
 #define SEARCH_MAX       (10 * FMS_SECOND)
 
+#define CARRIED_PATIENCE                                                                                               \
+    (60 * FMS_SECOND) /* since a sink last took the offsets: it may have been replaced by one that takes none */
+
 #define VOID INT64_C(-2) /* the entry of a record whose offset means nothing any more; -1 if settled */
 
 /* An assigned partition. */
@@ -98,7 +101,8 @@ struct kafka_source {
 
     rd_kafka_queue_t *commits; /* their results */
     int64_t commit_at;
-    bool is_carried; /* a sink commits with its records: see source_progress */
+    bool is_taken;         /* a sink has taken what source_progress told it */
+    int64_t carried_until; /* so long its commits count, and not ours, while something is in flight */
     struct kafka_progress progress;
     rd_kafka_topic_partition_list_t *ahead; /* what it says, and its group; NULL: it was not asked yet */
     void *group_bytes;
@@ -453,12 +457,25 @@ static void commit_finish(struct kafka_source *self, int timeout_ms)
     rd_kafka_event_destroy(event);
 }
 
+static bool has_in_flight(const struct kafka_source *self)
+{
+    for (size_t i = 0; i < self->partition_count; i++) {
+        if (self->partitions[i]->in_flight > 0)
+            return true;
+    }
+    return false;
+}
+
+/* Beside a transaction that takes offsets along no others are committed: what came later would stand above them. */
 static void commit_on_time(struct kafka_source *self)
 {
     int64_t now = fms_now(self->kafka.host);
 
     commit_finish(self, 0);
-    if (self->is_committing || self->is_carried || now < self->commit_at)
+    if (self->is_taken)
+        self->carried_until = now + CARRIED_PATIENCE;
+    self->is_taken = false;
+    if (self->is_committing || now < self->commit_at || (now < self->carried_until && has_in_flight(self)))
         return;
     commit_send(self);
     self->commit_at = now + self->commit_interval;
@@ -536,7 +553,6 @@ static void tell_ahead(struct kafka_source *self)
 
         if (position >= 0 && (partition->is_dirty || position != partition->position))
             list_offset(self->ahead, partition, position);
-        partition->is_dirty = false;
     }
 }
 
@@ -588,7 +604,6 @@ static int kafka_source_progress(void *instance, const struct fms_record *const 
     error = tell_group(self);
     if (error != 0)
         return error;
-    self->is_carried = true;
     self->ahead = rd_kafka_topic_partition_list_new(8);
     turn_round(self, records, count);
     tell_ahead(self);
@@ -596,6 +611,7 @@ static int kafka_source_progress(void *instance, const struct fms_record *const 
     memcpy(self->progress.mark, KAFKA_PROGRESS_MARK, sizeof self->progress.mark);
     self->progress.cluster = self->cluster;
     self->progress.offsets = self->ahead;
+    self->progress.is_taken = &self->is_taken;
     *progress = fms_bytes_of(&self->progress, sizeof self->progress);
     return 0;
 }
