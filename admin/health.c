@@ -210,7 +210,7 @@ static int64_t stalled_since(const struct moment *of, size_t i)
         return latest(stage->oldest_at, stage->last_at);
     if (skips_its_oldest(of, i))
         return stage->oldest_at;
-    return is_unlinked(stage) ? link_since(of, stage) : of->at;
+    return stage->has_link && !stage->link.is_up ? link_since(of, stage) : of->at;
 }
 
 /* Dead stages first, then those without their far end, then sinks by the age of what they hold, then transforms. */
@@ -314,6 +314,8 @@ static void judge_stage(const struct moment *of, size_t i)
     if (!of->now->health.is_live)
         say(why, size, "stands still: the lane of its pipeline has not answered since %s",
             time_of(of, answered_at(of)).text);
+    else if (stage->is_dead && stage->has_link && !stage->link.is_up && *stage->link.why != '\0')
+        tell_link(of, stage, why, size);
     else if (stage->is_dead)
         say(why, size, "has failed, or has finished");
     else if (confirms_nothing(of, i) || skips_its_oldest(of, i))
@@ -382,6 +384,8 @@ static enum verdict decide(const struct moment *of, int *held_by)
         return VERDICT_STUCK;
     if (!has_begun(of))
         return VERDICT_STARTING;
+    if (view->stands_still)
+        return *held_by = gravest(of, has_failed), VERDICT_STUCK;
     if (view->state != PIPELINE_RUNNING)
         return *held_by = gravest(of, hinders), VERDICT_DRAINING;
     if ((*held_by = gravest(of, is_stalled)) >= 0)

@@ -249,7 +249,7 @@ static const char *state_name(const struct pipeline_view *view)
                                         [PIPELINE_DRAINING] = "draining",
                                         [PIPELINE_ENDED] = "ended"};
 
-    return view->has_failed ? "failed" : names[view->state];
+    return view->has_failed ? "failed" : view->stands_still ? "standing" : names[view->state];
 }
 
 static json_t *in_flight_json(const struct pipeline_view *view)

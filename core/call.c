@@ -1,6 +1,7 @@
 /* call.c - calls of plugins, and what follows where one goes wrong. */
 #include "call.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,12 +27,18 @@ void rule_broken(struct stage *stage, const char *format, ...)
 /* The plugin has told the cause; this tells what follows, and the errno's words only where it has not. */
 void stage_fail(struct stage *stage, const char *operation, int error)
 {
-    bool has_told = stage->has_told;
+    bool has_told = stage->has_told, is_superseded = error == -ESTALE;
 
-    log_line(FMS_LOG_ERROR, stage->pipeline->name, stage->name, "%s of plugin %s failed%s%s; the pipeline stops",
-             operation, stage->plugin->table.name, has_told ? "" : ": ", has_told ? "" : strerror(-error));
+    log_line(FMS_LOG_ERROR, stage->pipeline->name, stage->name, "%s of plugin %s failed%s%s; the pipeline %s",
+             operation, stage->plugin->table.name, has_told ? "" : ": ", has_told ? "" : strerror(-error),
+             is_superseded
+                 ? "stands still, and lets go of its source, until this is changed or the process is started again"
+                 : "stops");
     stage->is_dead = true;
-    pipeline_fail(stage->pipeline);
+    if (is_superseded)
+        stage->is_superseded = stage->pipeline->stands_still = true;
+    else
+        pipeline_fail(stage->pipeline);
 }
 
 void stage_poll(struct stage *stage)

@@ -925,12 +925,12 @@ static void host_identify(const struct fms_host *host, bool with_ends)
     stage->asks_ends = stage->asks_ends || with_ends;
 }
 
-/* The source's record of which that one is, or was made; NULL: of a source that was there before. */
+/* The source's record of which that one is, or was made; NULL: of a source that is gone, or about to go. */
 static struct record *own_root(const struct pipeline *pipeline, const struct fms_record *public)
 {
     struct record *root = record_root(record_of(public));
 
-    return root->source == pipeline->source_number ? root : NULL;
+    return pipeline_has_source_of(pipeline, root) ? root : NULL;
 }
 
 static bool host_owns(const struct fms_host *host, const struct fms_record *public)

@@ -10,16 +10,19 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "assemble.h"
 #include "call.h"
 #include "clock.h"
 #include "log.h"
+#include "measure.h"
 #include "meter.h"
 #include "settle.h"
 #include "snapshot.h"
 #include "tap.h"
 #include "watch.h"
 
-#define STALL_LOOKS 4 /* in the time after which a stall is told of */
+#define STALL_LOOKS  4 /* in the time after which a stall is told of */
+#define RELEASE_TICK (10 * FMS_MS)
 
 /* ------------------------------------------------------------------------------------------------------------ polls */
 
@@ -238,7 +241,7 @@ static void check_requests(struct pipeline *pipeline)
     }
     pipeline->has_failed = pipeline->must_fail;
     if (pipeline->is_finished || pipeline->has_failed || pipeline->must_stop ||
-        (pipeline->is_pausing && !pipeline->is_paused))
+        ((pipeline->is_pausing || pipeline->stands_still) && !pipeline->is_paused))
         begin_stop(pipeline);
 }
 
@@ -444,11 +447,32 @@ static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
 /* Where it would end: whether it waits for another source. */
 static bool pause_here(struct pipeline *pipeline)
 {
-    if (!pipeline->is_pausing || pipeline->must_stop || pipeline->must_finish || pipeline->must_fail)
+    if ((!pipeline->is_pausing && !pipeline->stands_still) || pipeline->must_stop || pipeline->must_finish ||
+        pipeline->must_fail)
         return false;
     pipeline->is_paused = true;
     pipeline->drain_until = FMS_NEVER;
     return true;
+}
+
+/* Of one that stands still: where it reads others may be at work by now. Who changes the pipeline meanwhile does with its source what is to
+ * be done. Until when the lane may sleep. */
+static int64_t let_go_of_source(struct pipeline *pipeline)
+{
+    struct stage *source = pipeline->source;
+
+    if (!pipeline->stands_still || !pipeline->is_paused || source->is_closing)
+        return FMS_NEVER;
+    if (pthread_mutex_trylock(&pipeline->stages_lock) != 0)
+        return clock_now() + RELEASE_TICK;
+    source->is_closing = true;
+    lane_give(pipeline);
+    stage_close(source);
+    lane_take(pipeline);
+    if ((source->plugin->table.traits & FMS_TRAIT_LINK) != 0)
+        measures_link(&source->measures, false, "it was let go, for its pipeline stands still");
+    pthread_mutex_unlock(&pipeline->stages_lock);
+    return FMS_NEVER;
 }
 
 void lane_run(struct pipeline *pipeline)
@@ -464,11 +488,11 @@ void lane_run(struct pipeline *pipeline)
         if (pipeline->state == PIPELINE_DRAINING && (is_late(pipeline) || !settle_is_pending(pipeline)) &&
             !pause_here(pipeline))
             break;
-        lane_sleep(pipeline, FMS_NEVER);
+        lane_sleep(pipeline, let_go_of_source(pipeline));
     }
     pipeline->state = PIPELINE_ENDED;
     pipeline->is_finished = pipeline->must_finish;
-    pipeline->has_failed = pipeline->must_fail;
+    pipeline->has_failed = pipeline->must_fail || pipeline->stands_still;
     if (is_late(pipeline))
         name_the_late(pipeline);
     pipeline->left = pipeline->in_flight;
@@ -530,6 +554,7 @@ void lane_leave(struct pipeline *pipeline)
 void lane_resume(struct pipeline *pipeline)
 {
     pipeline->is_pausing = pipeline->is_paused = false;
+    pipeline->stands_still = pipeline_has_superseded(pipeline);
     if (pipeline->state == PIPELINE_ENDED)
         return; /* it was told to stop meanwhile */
     pipeline->drain_until = FMS_NEVER;

@@ -273,3 +273,12 @@ void pipeline_fail(struct pipeline *pipeline)
     pipeline->must_fail = true;
     pipeline_wake(pipeline);
 }
+
+bool pipeline_has_superseded(const struct pipeline *pipeline)
+{
+    for (size_t i = 0; i < pipeline->stage_count; i++) {
+        if (pipeline->stages[i]->is_superseded)
+            return true;
+    }
+    return false;
+}

@@ -120,6 +120,7 @@ struct pipeline {
     bool is_held;             /* while it is changed: the source may emit nothing */
     bool is_pausing;          /* the source is to end, and the lane to go on; */
     bool is_paused;           /* it has, and what was in flight is settled, or late */
+    bool stands_still;        /* a stage is superseded: as is_pausing, until that is another one */
     uint16_t source_number;   /* how many there were before it: who emitted what is in flight may be gone */
     bool is_blocked;          /* emit said -EAGAIN, or the bound was reached; until the low watermark */
     size_t blocked_for;       /* bytes that the refused record needs */
@@ -188,6 +189,12 @@ static inline size_t pipeline_slots(const struct pipeline *pipeline)
     return pipeline->sink_count + (pipeline->dead_letter != NULL) + (pipeline->leaving != NULL);
 }
 
+/* Whether the source that emitted this root is there to be told of it. */
+static inline bool pipeline_has_source_of(const struct pipeline *pipeline, const struct record *root)
+{
+    return root->source == pipeline->source_number && !pipeline->source->is_closing;
+}
+
 /* What is kept of vehicles, held; NULL: nothing is. Any thread. */
 struct fleet *pipeline_fleet(struct pipeline *pipeline);
 
@@ -219,5 +226,7 @@ static inline struct slot *slot_of(struct record *record, const struct stage *st
 void pipeline_wake(struct pipeline *pipeline);
 void pipeline_stop(struct pipeline *pipeline);
 void pipeline_fail(struct pipeline *pipeline); /* logged by the caller */
+/* Whether a stage is superseded. Any thread that may look at its stages. */
+bool pipeline_has_superseded(const struct pipeline *pipeline);
 
 #endif

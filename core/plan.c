@@ -63,6 +63,12 @@ static struct stage *new_of(const struct plan *plan, const struct stage *stage)
     return stage == plan->goes ? plan->comes : counterpart(plan->next, stage);
 }
 
+/* Whether those for which it stands still, if there are any, are all to be others. */
+static bool may_go_on(const struct plan *plan)
+{
+    return pipeline_has_superseded(plan->running) && !pipeline_has_superseded(plan->next);
+}
+
 static const char *value_of(const struct config_section *section, const char *key)
 {
     const struct config_entry *entry = section != NULL ? config_find(section, key) : NULL;
@@ -128,14 +134,17 @@ static void print_change(const struct stage *old, const struct stage *stage, FIL
 }
 
 /* What the source is to be told of its sinks, where it was told something else. */
-static void print_told(const struct pipeline *next, const struct fms_host *was, FILE *out)
+static void print_told(const struct plan *plan, FILE *out)
 {
-    bool is_durable = pipeline_is_durable(next), asks_who = pipeline_asks_who(next);
+    const struct fms_host *was = &plan->running->source->host;
+    bool is_durable = pipeline_is_durable(plan->next), asks_who = pipeline_asks_who(plan->next);
 
     if (is_durable != was->durable_sinks)
         fprintf(out, "its sinks have for good what they take: %s: ", is_durable ? "no -> yes" : "yes -> no");
     if (asks_who != was->identities)
         fprintf(out, "its sinks ask who records are: %s: ", asks_who ? "no -> yes" : "yes -> no");
+    if (may_go_on(plan))
+        fputs("it was let go: ", out);
 }
 
 static size_t place_of(const struct pipeline *pipeline, const struct stage *transform)
@@ -183,7 +192,7 @@ size_t plan_print(const struct plan *plan, FILE *out)
 
         if (!stage->is_new && stage == next->source && plan->told[0] != NULL) {
             fprintf(out, "%s: %s: ", running->options.name, stage->name);
-            print_told(next, &running->source->host, out);
+            print_told(plan, out);
             fputs("reopened\n", out);
             n++;
         }
@@ -254,10 +263,10 @@ static bool was_told(const struct stage *source, const struct pipeline *pipeline
            source->host.identities == pipeline_asks_who(pipeline);
 }
 
-/* It is told when it is opened. */
+/* It is told when it is opened; and opened again where it was let go. */
 static int make_told(struct plan *plan)
 {
-    bool is_other = !was_told(plan->running->source, plan->next);
+    bool is_other = may_go_on(plan) || !was_told(plan->running->source, plan->next);
 
     for (size_t i = 0; i < 2 && is_other; i++) {
         plan->told[i] = stage_remake(plan->next, plan->next->source);
@@ -427,7 +436,7 @@ static int tell_source(struct doing *doing)
     struct stage *old = running->source, **told = doing->plan->told;
     int error;
 
-    if (told[0] == NULL || was_told(old, running))
+    if (told[0] == NULL || (!old->is_closing && was_told(old, running)))
         return 0;
     if (!change_pause(running))
         return -ECANCELED;

@@ -173,7 +173,7 @@ static void tell_source(struct pipeline *pipeline, struct record *root)
         pipeline->counts.dropped++;
     else
         pipeline->counts.delivered++;
-    if (source->plugin->table.source_settled != NULL && root->source == pipeline->source_number)
+    if (source->plugin->table.source_settled != NULL && pipeline_has_source_of(pipeline, root))
         source->plugin->table.source_settled(source->instance, &root->public,
                                              root->dropped ? FMS_REJECTED : FMS_DELIVERED);
     pipeline->in_flight--;

@@ -165,6 +165,7 @@ static void show_pipeline(const struct pipeline *pipeline, struct pipeline_view 
     to->is_finished = pipeline->is_finished;
     to->is_blocked = pipeline->is_blocked;
     to->is_going = pipeline->is_going;
+    to->stands_still = pipeline->stands_still;
     to->counts = pipeline->counts;
     to->in_flight = pipeline->in_flight;
     to->in_flight_bytes = pipeline->records.bytes;

@@ -86,17 +86,18 @@ struct stage {
     struct promise *promises; /* what it has said in its check */
     size_t index;             /* in pipeline.stages */
     bool is_open;
-    bool is_dead;              /* it failed or finished: not called any more */
-    bool is_new;               /* it is not in its pipeline yet: what it breaks is its own */
-    bool is_held;              /* sinks that go: offered nothing more */
-    bool asks_who;             /* sinks: it called fms_identify, */
-    bool asks_ends;            /* with ends */
-    bool is_checked;           /* its check is over, and with it the time for that */
-    bool is_copy;              /* of one that has said of its options what there is to say */
-    bool is_closing;           /* and not called any more; what they settle still counts */
-    bool has_ended;            /* the source returned FMS_END; the transform was flushed after that */
-    _Atomic bool has_finished; /* it called fms_finish; any thread */
-    _Atomic bool has_told;     /* it logged an error; any thread */
+    bool is_dead;               /* it failed or finished: not called any more */
+    _Atomic bool is_superseded; /* it said -ESTALE, for which its pipeline stands still; changes on the lane */
+    bool is_new;                /* it is not in its pipeline yet: what it breaks is its own */
+    bool is_held;               /* sinks that go: offered nothing more */
+    bool asks_who;              /* sinks: it called fms_identify, */
+    bool asks_ends;             /* with ends */
+    bool is_checked;            /* its check is over, and with it the time for that */
+    bool is_copy;               /* of one that has said of its options what there is to say */
+    bool is_closing;            /* and not called any more; what they settle still counts */
+    bool has_ended;             /* the source returned FMS_END; the transform was flushed after that */
+    _Atomic bool has_finished;  /* it called fms_finish; any thread */
+    _Atomic bool has_told;      /* it logged an error; any thread */
 
     struct fms_wait wait;
     bool is_ready; /* its fd was */

@@ -63,10 +63,11 @@ struct pipeline_view {
     const char *name, *file;
     int64_t shown_at;
     enum pipeline_state state;
-    bool has_failed;  /* for good, once the pipeline is closed: close may say so, too */
-    bool is_finished; /* ended by fms_finish: what is left is nobody's error */
-    bool is_blocked;  /* the source is held back by a bound */
-    bool is_going;    /* by a reload, from this process, which goes on */
+    bool has_failed;   /* for good, once the pipeline is closed: close may say so, too */
+    bool is_finished;  /* ended by fms_finish: what is left is nobody's error */
+    bool is_blocked;   /* the source is held back by a bound */
+    bool is_going;     /* by a reload, from this process, which goes on */
+    bool stands_still; /* a stage is superseded; its source is let go, and the lane goes on */
     struct pipeline_counts counts;
     size_t in_flight, in_flight_bytes, max_in_flight, max_in_flight_bytes;
     size_t left;         /* after the run: records left unsettled */

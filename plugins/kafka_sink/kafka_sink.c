@@ -1015,12 +1015,22 @@ static void look_for_limits(struct kafka_sink *self, struct fms_wait *wait)
         wait->deadline = until;
 }
 
+/* It is another process's to write, so nothing may be taken from the source any more either. */
+static int be_fenced(struct kafka_sink *self)
+{
+    producer_stop(self);
+    fms_link_down(self->kafka.host, "another process has taken over the transactional id %s", self->transactional_id);
+    return fms_fail(
+        self->kafka.host, -ESTALE,
+        "another process has taken over the transactional id %s: nothing more is written from here, and what is not "
+        "committed stays unacknowledged; stop one of the two, or give each a transactional_id of its own",
+        self->transactional_id);
+}
+
 static int kafka_sink_poll(void *instance, struct fms_wait *wait)
 {
     struct kafka_sink *self = instance;
 
-    if (self->kafka.rk == NULL)
-        return 0; /* fenced */
     if (self->has_written)
         look_after_writes(self);
     else
@@ -1045,10 +1055,8 @@ static int kafka_sink_poll(void *instance, struct fms_wait *wait)
         transactions_poll(self, wait);
     if (self->is_broken)
         return producer_wind_up(self, wait);
-    if (self->transactions != NULL && transactions_is_fenced(self)) {
-        producer_stop(self);
-        return 0;
-    }
+    if (self->transactions != NULL && transactions_is_fenced(self))
+        return be_fenced(self);
     return self->must_replace ? producer_renew(self, wait) : 0;
 }
 

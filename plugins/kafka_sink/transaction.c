@@ -23,9 +23,10 @@
 #define FENCE_PATIENCE (2 * FMS_SECOND) /* for whoever fenced us to sign the journal */
 #define TELL_AFTER     (5 * FMS_SECOND) /* of a beginning that does not come to an end */
 #define JOURNAL_ROOM   256              /* messages that librdkafka's queue keeps free for the journal */
-#define QUIET          (3 * FMS_MS) /* without a new record: the transaction is committed, for its source may wait for it */
-#define RECORD_BYTES   300u         /* of a record, beside its payload, as fms_room counts them */
-#define WEIGHED        10000u       /* records with an identity, of which it is looked how many are repetitions */
+#define QUIET          (3 * FMS_MS)     /* without a new record: its source may wait for those that it has given */
+#define PROMPT         2                /* transactions in a row, whose end is what the source waited for */
+#define RECORD_BYTES   300u             /* of a record, beside its payload, as fms_room counts them */
+#define WEIGHED        10000u           /* records with an identity, of which it is looked how many are repetitions */
 #define SETTLE_MOST    1024u /* records, for the host goes through them several times: they stay in a core's cache */
 #define JOURNAL_MARK                                                                                                   \
     ((uintptr_t)4) /* in librdkafka's opaque of a message of the journal: records are aligned to more */
@@ -90,6 +91,8 @@ struct transactions {
     int64_t seen_at;    /* when there was one more than before */
     int64_t commit_at;  /* at the latest */
     int64_t started_at; /* the last commit */
+    int64_t settled_at; /* and its records; 0: more came before it began, or while it was made */
+    unsigned prompt;    /* transactions in a row before which nothing came, but as soon as the last one was settled */
     size_t queue_most;  /* messages that librdkafka may hold */
     bool is_waited_for; /* not all that was offered was taken */
     unsigned weighed, repeated;
@@ -350,6 +353,15 @@ static int put_message(struct kafka_sink *self, const char *key, struct fms_byte
     return 0;
 }
 
+/* A broker lets so many messages be under way, and no more: a source that is there gives nothing before some are settled, and then at
+ * once. */
+static void note_promptness(struct transactions *own, int64_t now)
+{
+    bool is_prompt = own->settled_at != 0 && now - own->settled_at < QUIET;
+
+    own->prompt = !is_prompt ? 0 : own->prompt < PROMPT ? own->prompt + 1 : PROMPT;
+}
+
 /* With the first record the journal's partition becomes part of the transaction, by a message without a value, which
  * readers pass over: one request tells the coordinator of both. librdkafka 2.0.2 waits a millisecond before each, and
  * does so by looking at the clock again and again. */
@@ -359,6 +371,7 @@ static void list_record(struct kafka_sink *self, const struct fms_record *record
 
     if (own->count == 0) {
         own->commit_at = fms_now(self->kafka.host) + self->commit_interval;
+        note_promptness(own, own->commit_at - self->commit_interval);
         (void)put_message(self, OPENING_KEY, fms_bytes_of(NULL, 0), OPENING); /* or the journal's records do it */
     }
     own->records[own->count++] = record;
@@ -573,13 +586,21 @@ static void has_committed(struct kafka_sink *self)
     kafka_sink_note_progress(self);
 }
 
+/* Whether the source gave nothing for a while before the commit, nor since. */
+static bool was_quiet(const struct transactions *own)
+{
+    return own->started_at - own->seen_at >= QUIET && !own->is_waited_for;
+}
+
 static void settle_some(struct kafka_sink *self)
 {
     struct transactions *own = self->transactions;
 
     deliver_records(self, SETTLE_MOST);
-    if (own->count == 0)
+    if (own->count == 0) {
         own->state = STATE_READY;
+        own->settled_at = was_quiet(own) ? fms_now(self->kafka.host) : 0;
+    }
     if (own->count > 0 || own->is_waited_for)
         fms_wake(self->kafka.host);
 }
@@ -613,17 +634,6 @@ static void has_begun(struct kafka_sink *self)
     own->name.transaction++;
 }
 
-static void be_fenced(struct kafka_sink *self)
-{
-    self->transactions->state = STATE_FENCED;
-    fms_error(
-        self->kafka.host,
-        "another process has taken over the transactional id %s: nothing more is written from here, and what is not "
-        "committed stays unacknowledged; stop one of the two, or give each a transactional_id of its own",
-        self->transactional_id);
-    fms_link_down(self->kafka.host, "another process has taken over the transactional id %s", self->transactional_id);
-}
-
 /* A task has come to its end. */
 static void judge_begun(struct kafka_sink *self)
 {
@@ -635,7 +645,7 @@ static void judge_begun(struct kafka_sink *self)
     }
     worker_drop_consumer(worker);
     if (worker->error == -ESTALE) {
-        be_fenced(self);
+        self->transactions->state = STATE_FENCED;
         return;
     }
     if (!atomic_load(&worker->must_stop))
@@ -671,18 +681,22 @@ static bool is_large(const struct kafka_sink *self)
     return own->count >= records || own->bytes >= bytes;
 }
 
-/* When the transaction is to be committed. Where nothing more comes, its source may be waiting for just that: a broker lets so many
- * messages be under way, and no more. */
+/* When the transaction is to be committed: soon where nothing more comes, but not more often than once in commit_interval, for a
+ * transaction costs what a hundred records do; unless that is what its source waits for. */
 static int64_t commits_at(struct kafka_sink *self, int64_t now)
 {
     struct transactions *own = self->transactions;
+    int64_t early;
 
     if (own->seen != own->count)
         own->seen_at = now;
     own->seen = own->count;
     if (self->must_replace || is_large(self))
         return now;
-    return self->unsettled == 0 && own->seen_at + QUIET < own->commit_at ? own->seen_at + QUIET : own->commit_at;
+    early = own->seen_at + QUIET;
+    if (own->prompt < PROMPT && early < own->started_at + self->commit_interval)
+        early = own->started_at + self->commit_interval;
+    return early < own->commit_at ? early : own->commit_at;
 }
 
 static void look_for_commit(struct kafka_sink *self, struct fms_wait *wait)
@@ -732,9 +746,15 @@ void transactions_poll(struct kafka_sink *self, struct fms_wait *wait)
 
 void transactions_configure(struct kafka_sink *self, rd_kafka_conf_t *conf)
 {
+    char linger[24];
+
     rd_kafka_conf_set(conf, "transactional.id", self->transactional_id, NULL, 0);
     if (!kafka_sink_is_configured(self, "transaction.timeout.ms"))
         rd_kafka_conf_set(conf, "transaction.timeout.ms", TIMEOUT_MS, NULL, 0);
+    snprintf(linger, sizeof linger, "%lld", (long long)(self->commit_interval / 2 / FMS_MS));
+    if (!kafka_sink_is_configured(self,
+                                  "linger.ms")) /* nobody sees a record before the commit, which sends what is left */
+        rd_kafka_conf_set(conf, "linger.ms", linger, NULL, 0);
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR);
 }
 

@@ -438,7 +438,7 @@ once_vehicle_power_cut() {
   delivered=$((sent - lost)) corrupted=$status # whatever else is wrong
 }
 
-# What runs, and is told to stop, is as it was; the other writes from now on.
+# What runs lets go of its session and writes nothing more, but does not end; the other writes from now on.
 once_bridge_twice() { start_first; begin bridge; each taken_over; }
 start_first() { start bridge --admin="unix:$work/bridge.$round" "$work/${ini[bridge]}" </dev/null; }
 taken_over() {
@@ -447,6 +447,7 @@ taken_over() {
   : >"$work/bridge.log"
   round=$((round + 1)) start_first # another address
   until_true 60 "word of the takeover" logged bridge "another process has taken over"
+  until_true 30 "its source to be let go" stands_still "$address"
   before=$(delivered_by "$address")
   flows
   pause 1000 5000
@@ -454,6 +455,7 @@ taken_over() {
   kill -0 "$first" || fail "it has ended"
   { kill -KILL "$first" && wait "$first"; } 2>/dev/null || true
 }
+stands_still() { { "$bin/fmspipe" status --json "$1" || true; } | jq -e '.pipelines[0] | .state == "standing" and (.stages[0].why | test("let go"))' >/dev/null; }
 delivered_by() { { "$bin/fmspipe" status --json "$1" || true; } | jq .pipelines[0].counts.delivered; } # it is not ready
 
 # Whether the last transaction was committed nobody has heard: who asked is dead, or the answer never comes, or late.
