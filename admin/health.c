@@ -384,8 +384,8 @@ static enum verdict decide(const struct moment *of, int *held_by)
         return VERDICT_STUCK;
     if (!has_begun(of))
         return VERDICT_STARTING;
-    if (view->stands_still)
-        return *held_by = gravest(of, has_failed), VERDICT_STUCK;
+    if (view->stands_still && (*held_by = gravest(of, has_failed)) >= 0)
+        return VERDICT_STUCK;
     if (view->state != PIPELINE_RUNNING)
         return *held_by = gravest(of, hinders), VERDICT_DRAINING;
     if ((*held_by = gravest(of, is_stalled)) >= 0)

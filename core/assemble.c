@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "call.h"
 #include "clock.h"
 #include "fleet.h"
 #include "host.h"
@@ -932,27 +933,6 @@ int pipeline_check_together(struct pipeline *const *pipelines, size_t count)
 }
 
 /* --------------------------------------------------------------------------------------------------- open and close */
-
-static void log_counters(const struct stage *stage)
-{
-    const struct measures *measures = &stage->measures;
-
-    for (size_t i = 0; i < measures->counter_count; i++) {
-        if (measures->counters[i] > 0)
-            log_line(FMS_LOG_INFO, stage->pipeline->name, stage->name, "%s: %llu",
-                     stage->plugin->table.counters[i].name, (unsigned long long)measures->counters[i]);
-    }
-}
-
-void stage_close(struct stage *stage)
-{
-    if (!stage->is_open)
-        return;
-    if (stage->plugin->table.close != NULL)
-        stage->plugin->table.close(stage->instance);
-    stage->is_open = false;
-    log_counters(stage);
-}
 
 int stage_open(struct stage *stage)
 {

@@ -51,9 +51,8 @@ int pipeline_check_together(struct pipeline *const *pipelines, size_t count);
 /* Whether both cannot run at once: they have one name, or stages of theirs what should be unique. */
 bool pipeline_shares(const struct pipeline *a, const struct pipeline *b);
 
-/* Of one stage, whatever its role. 0 or a negative errno, logged. */
+/* Of one stage, whatever its role; see stage_close. 0 or a negative errno, logged. */
 int stage_open(struct stage *stage);
-void stage_close(struct stage *stage);
 /* Opens the stages, sinks first. After an error (logged) none is open. */
 int pipeline_open(struct pipeline *pipeline);
 void pipeline_close(struct pipeline *pipeline);

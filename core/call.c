@@ -27,18 +27,21 @@ void rule_broken(struct stage *stage, const char *format, ...)
 /* The plugin has told the cause; this tells what follows, and the errno's words only where it has not. */
 void stage_fail(struct stage *stage, const char *operation, int error)
 {
-    bool has_told = stage->has_told, is_superseded = error == -ESTALE;
+    const char *name = stage->plugin->table.name, *colon = stage->has_told ? "" : ": ";
+    const char *cause = stage->has_told ? "" : strerror(-error);
 
-    log_line(FMS_LOG_ERROR, stage->pipeline->name, stage->name, "%s of plugin %s failed%s%s; the pipeline %s",
-             operation, stage->plugin->table.name, has_told ? "" : ": ", has_told ? "" : strerror(-error),
-             is_superseded
-                 ? "stands still, and lets go of its source, until this is changed or the process is started again"
-                 : "stops");
     stage->is_dead = true;
-    if (is_superseded)
-        stage->is_superseded = stage->pipeline->stands_still = true;
-    else
+    if (error != -ESTALE) {
+        log_line(FMS_LOG_ERROR, stage->pipeline->name, stage->name, "%s of plugin %s failed%s%s; the pipeline stops",
+                 operation, name, colon, cause);
         pipeline_fail(stage->pipeline);
+        return;
+    }
+    log_line(FMS_LOG_ERROR, stage->pipeline->name, stage->name,
+             "%s of plugin %s failed%s%s; the pipeline stands still, and lets go of its source, until a reload changes"
+             " this stage, or the process is started again",
+             operation, name, colon, cause);
+    stage->is_superseded = stage->pipeline->stands_still = true;
 }
 
 void stage_poll(struct stage *stage)
@@ -66,4 +69,25 @@ void stage_poll(struct stage *stage)
         rule_broken(stage, "returned %d from %s: 0 or a negative errno is expected", error, name);
     if (pipeline->sleeps_until != 0 && (stage->wait.fd != before.fd || stage->wait.events != before.events))
         pipeline_wake(pipeline); /* we are a library's thread: the lane's own sleeps on the old descriptor */
+}
+
+static void log_counters(const struct stage *stage)
+{
+    const struct measures *measures = &stage->measures;
+
+    for (size_t i = 0; i < measures->counter_count; i++) {
+        if (measures->counters[i] > 0)
+            log_line(FMS_LOG_INFO, stage->pipeline->name, stage->name, "%s: %llu",
+                     stage->plugin->table.counters[i].name, (unsigned long long)measures->counters[i]);
+    }
+}
+
+void stage_close(struct stage *stage)
+{
+    if (!stage->is_open)
+        return;
+    if (stage->plugin->table.close != NULL)
+        stage->plugin->table.close(stage->instance);
+    stage->is_open = false;
+    log_counters(stage);
 }

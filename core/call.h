@@ -29,8 +29,10 @@ static inline bool stage_will_wait(struct stage *stage)
 
 /* Calls transform_poll or sink_poll. [lane] */
 void stage_poll(struct stage *stage);
-/* An operation returned a negative errno: the stage is dead, and the pipeline fails. [lane] */
+/* An operation returned a negative errno: the stage is dead, and the pipeline fails, or stands still (-ESTALE). [lane] */
 void stage_fail(struct stage *stage, const char *operation, int error);
+/* Of one that is open; others are left alone. Logs what it has counted. Not with the lane held. [control] */
+void stage_close(struct stage *stage);
 /* A broken rule: logs it under the stage's name and fails the pipeline. Any thread. */
 void rule_broken(struct stage *stage, const char *format, ...) FMS_PRINTF(2, 3);
 

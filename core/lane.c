@@ -10,7 +10,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "assemble.h"
 #include "call.h"
 #include "clock.h"
 #include "log.h"

@@ -7,10 +7,12 @@
 #include <string.h>
 
 #include "assemble.h"
+#include "call.h"
 #include "change.h"
 #include "clock.h"
 #include "config.h"
 #include "json.h"
+#include "lane.h"
 #include "log.h"
 #include "options.h"
 
@@ -428,6 +430,16 @@ static int change_sinks(struct doing *doing)
     return error;
 }
 
+static bool stands_still(struct pipeline *running)
+{
+    bool stands;
+
+    lane_take(running);
+    stands = running->stands_still;
+    lane_give(running);
+    return stands;
+}
+
 /* When sinks have changed, or have not opened and are as they were: until then the source waits for what it need not wait for, or
  * need not wait for what it waits for. */
 static int tell_source(struct doing *doing)
@@ -436,7 +448,7 @@ static int tell_source(struct doing *doing)
     struct stage *old = running->source, **told = doing->plan->told;
     int error;
 
-    if (told[0] == NULL || (!old->is_closing && was_told(old, running)))
+    if (told[0] == NULL || (!stands_still(running) && was_told(old, running)))
         return 0;
     if (!change_pause(running))
         return -ECANCELED;

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "assemble.h"
+#include "call.h"
 #include "change.h"
 #include "clock.h"
 #include "host.h"
@@ -34,7 +35,8 @@ static struct {
     _Atomic uint64_t delivered[2]; /* by sink: how many, each behind the last */
     _Atomic size_t repeated;       /* delivered again */
     _Atomic size_t wrong_fields;
-    bool is_divided; /* some records have more sinks than others, which are told sooner */
+    _Atomic size_t told_late; /* when the source was closed */
+    bool is_divided;          /* some records have more sinks than others, which are told sooner */
     size_t seen;
 } rig;
 
@@ -78,7 +80,9 @@ static int emit_all(void *user, size_t credit, struct fms_wait *wait)
 
 static void count_told(void *user, const struct fms_record *record, enum fms_fate fate)
 {
-    (void)user;
+    struct instance *self = user;
+
+    rig.told_late += self->must_end;
     rig.out_of_order += (record->tag[0] != rig.told && !rig.is_divided) || fate != FMS_DELIVERED;
     rig.told++;
 }
@@ -205,6 +209,21 @@ static void end_single(void *user)
     singles--;
 }
 
+/* From some record on the place is another process's. */
+static int lose_place(void *user, const struct fms_record *const *records, size_t count)
+{
+    struct instance *self = user;
+
+    return rig.delivered[self->number] < 500 ? deliver_all(user, records, count) : -ESTALE;
+}
+
+static void close_source(void *user)
+{
+    struct instance *self = user;
+
+    self->must_end = true;
+}
+
 static int ask_number(void *user, const struct fms_host *host)
 {
     struct instance *self = user;
@@ -229,8 +248,8 @@ static int fail_to_open(void *user, const struct fms_host *host)
 }
 
 #define TABLE .instance_size = sizeof(struct instance)
-static const struct plugin source = {.table = {TABLE, .name = "s", .open = begin_again, .source_poll = emit_all,
-                                               .source_settled = count_told}},
+static const struct plugin source = {.table = {TABLE, .name = "s", .open = begin_again, .close = close_source,
+                                               .source_poll = emit_all, .source_settled = count_told}},
                            unwilling = {.table = {TABLE, .name = "u", .open = fail_to_open, .source_poll = emit_all}},
                            passing = {.table = {TABLE, .name = "p", .transform = pass}},
                            keeping = {.table = {TABLE, .name = "k", .transform = keep, .transform_flush = pass_kept}},
@@ -240,6 +259,7 @@ static const struct plugin source = {.table = {TABLE, .name = "s", .open = begin
                            stalled = {.table = {TABLE, .name = "d", .sink_write = take}},
                            single = {.table = {TABLE, .name = "1", .open = begin_single, .close = end_single,
                                                .sink_write = deliver_all, .traits = FMS_TRAIT_SINGLE}},
+                           superseded = {.table = {TABLE, .name = "x", .sink_write = lose_place}},
                            closed = {.table = {TABLE, .name = "c", .open = fail_to_open, .sink_write = deliver_all}},
                            reading = {.table = {TABLE, .name = "r", .open = ask_number, .sink_write = deliver_all}};
 
@@ -351,6 +371,7 @@ static void finish(void)
     assert_int_equal(rig.pipeline.left, 0);
     assert_int_equal(rig.out_of_order, 0);
     assert_int_equal(rig.repeated, 0);
+    assert_int_equal(rig.told_late, 0);
     assert_int_equal(rig.told, rig.next);
     assert_int_equal(rig.delivered[0], rig.next);
 }
@@ -646,6 +667,87 @@ static void what_a_source_leaves_is_delivered(void **state)
     finish();
 }
 
+/* While the next one takes its time to open. */
+static void a_source_that_is_closed_is_told_nothing(void **state)
+{
+    (void)state;
+    rig.pipeline.options.drain_timeout = 20 * FMS_MS;
+    start(&passing, &stalled, NULL);
+    await_blocked();
+    assert_true(change_pause(&rig.pipeline));
+    stage_close(rig.pipeline.source);
+    change_first_sink(&later, 0);
+    await(&rig.delivered[0], 500);
+    assert_int_equal(SEEN(rig.told), 0);
+    assert_int_equal(change_source(&rig.pipeline, a_source(&source), a_source(&source)), 0);
+    lane_take(&rig.pipeline);
+    rig.pipeline.options.drain_timeout = 10 * FMS_SECOND;
+    lane_give(&rig.pipeline);
+    await(&rig.told, 3000);
+    rig.repeated = 0;
+    finish();
+}
+
+/* ----------------------------------------------------------------------------------------------------- standing still */
+
+static bool is_let_go(void)
+{
+    struct instance *instance = rig.pipeline.source->instance;
+
+    return SEEN(rig.pipeline.is_paused) && instance->must_end;
+}
+
+static void stand_still(void)
+{
+    log_redirect(no_log, NULL);
+    rig.pipeline.options.drain_timeout = 20 * FMS_MS;
+    start(&passing, &superseded, &stalled);
+    while (!is_let_go())
+        sleep_ms(1);
+}
+
+/* The source is closed, the others go on, and what they settle is told to nobody; another sink in its place has it all go on. */
+static void who_is_superseded_stands_still(void **state)
+{
+    struct stage *second;
+    uint64_t told;
+
+    (void)state;
+    stand_still();
+    told = rig.told;
+    assert_false(rig.pipeline.must_fail);
+    second = rig.pipeline.sinks[1];
+    change_sink(&rig.pipeline, second, make(FMS_SINK, second->name, &later), NULL, in_ms(0));
+    ((struct instance *)rig.pipeline.sinks[1]->instance)->number = 1;
+    lane_take(&rig.pipeline);
+    rig.pipeline.options.drain_timeout = 10 * FMS_SECOND;
+    lane_give(&rig.pipeline);
+    change_first_sink(&later, 0);
+    await(&rig.delivered[0], 100); /* what is in flight */
+    assert_int_equal(rig.told, told);
+    assert_int_equal(SEEN(rig.pipeline.is_paused), true); /* a reload opens the source again */
+    assert_int_equal(replace_source(a_source(&source), a_source(&source)), 0);
+    await(&rig.told, 3000);
+    rig.repeated = 0;
+    finish();
+}
+
+/* The same sink: what is reloaded beside it does not bring the source back. */
+static void who_is_superseded_stays_so(void **state)
+{
+    (void)state;
+    stand_still();
+    assert_int_equal(replace_source(a_source(&source), a_source(&source)), 0);
+    while (!is_let_go())
+        sleep_ms(1);
+    pipeline_stop(&rig.pipeline);
+    pthread_join(rig.lane, NULL);
+    pipeline_close(&rig.pipeline);
+    assert_true(rig.pipeline.has_failed);
+    assert_false(rig.pipeline.must_fail);
+    assert_int_equal(rig.told_late, 0);
+}
+
 /* ------------------------------------------------------------------------------------------------- records and counts */
 
 /* Records from before a path was asked for are read by who asks for it, too. */
@@ -772,6 +874,9 @@ int main(void)
         CASE(a_source_that_does_not_open_changes_nothing),
         CASE(a_stop_comes_while_the_lane_has_paused),
         CASE(what_a_source_leaves_is_delivered),
+        CASE(a_source_that_is_closed_is_told_nothing),
+        CASE(who_is_superseded_stands_still),
+        CASE(who_is_superseded_stays_so),
         CASE(fields_of_earlier_records_are_found),
         CASE(what_asks_for_nothing_new_waits_for_nobody),
         CASE(a_third_form_of_records_is_waited_for),

@@ -630,6 +630,23 @@ static void it_has_failed(void **state)
     expect(VERDICT_FAILED, false, KAFKA, "FAILED: sink kafka has failed, 3 records left unconfirmed");
 }
 
+/* Another process does what it did: the source is let go, and this is what has to be seen. */
+static void it_stands_still(void **state)
+{
+    (void)state;
+    judge(true);
+    later(FMS_SECOND);
+    now->view.stands_still = true;
+    now->view.state = PIPELINE_DRAINING;
+    unlink_stage(KAFKA, "another process has taken over its id");
+    now->view.stages[KAFKA].is_dead = true;
+    judge(false);
+    later(3 * FMS_SECOND);
+    judge(false);
+    expect(VERDICT_STUCK, false, KAFKA,
+           "STUCK for 3.0 s: sink kafka is not connected since 12:01:41 UTC: another process has taken over its id");
+}
+
 /* Far more is told than there is room for. */
 static void what_is_long_is_cut(void **state)
 {
@@ -673,6 +690,7 @@ int main(void)
         cmocka_unit_test_setup(it_drains, one_that_flows),
         cmocka_unit_test_setup(it_has_ended, one_that_flows),
         cmocka_unit_test_setup(it_has_failed, one_that_flows),
+        cmocka_unit_test_setup(it_stands_still, one_that_flows),
         cmocka_unit_test_setup(what_is_long_is_cut, one_that_flows),
     };
 

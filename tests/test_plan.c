@@ -870,10 +870,45 @@ static void a_secret_of_a_plugin_that_goes_is_none_the_less_one(void **state)
     assert_null(strstr(rig.log, "hunter"));
 }
 
+static void await_let_go(void)
+{
+    bool is_let_go = false;
+
+    while (!is_let_go) {
+        usleep(1000);
+        lane_take(rig.pipeline);
+        is_let_go = rig.pipeline->stands_still && rig.pipeline->source->is_closing;
+        lane_give(rig.pipeline);
+    }
+}
+
+#define OUSTED(after) "[sink out]\nplugin = superseded\nafter = " after "\n"
+
+/* Until a reload changes the stage that lost its place; whether it changes the source, too, or something else before. */
+static void what_stands_still_goes_on_with_another_in_its_place(void **state)
+{
+    (void)state;
+    start(NAMED SLOW OUSTED("1000"));
+    await_let_go();
+    assert_said("another process has taken its place");
+    assert_said("the pipeline stands still, and lets go of its source");
+    assert_int_equal(change_to(NAMED SLOW CHECK OUSTED("1000"), "rig: transform check: comes\n"), 0);
+    await_let_go();
+    assert_int_equal(change_to(NAMED SLOW CHECK OUSTED("9000"), "rig: source: it was let go: reopened\n"
+                                                                "rig: sink out: after 1000 -> 9000: reopened\n"),
+                     0);
+    await_more(100);
+    await_let_go();
+    assert_int_equal(change_to(NAMED SOURCE CHECK OUSTED("1000000000"), NULL), 0);
+    await_more(10000);
+    finish();
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     static const struct CMUnitTest tests[] = {
+        CASE(what_stands_still_goes_on_with_another_in_its_place),
         CASE(nothing_changes),
         CASE(each_kind_of_change_is_planned_and_done),
         CASE(an_order_of_transforms_is_a_change),
