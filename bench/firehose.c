@@ -1,12 +1,13 @@
 /* firehose.c - an MQTT broker that does nothing but send: messages to one subscriber, as fast as it takes them.
  *
- *   firehose [--numbered] SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]]     QoS 1, 128 bytes, 100 vehicles
+ *   firehose [--numbered] [--window N] SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]]     QoS 1, 128 bytes, 100 vehicles
  *   firehose --odd COUNT                                               so many messages with some odd ones (odd.c) among them
  *
  * It prints "port N", takes one connection at a time, of MQTT 3.1.1 or 5, honours receive maximum, counts what is acknowledged,
  * and prints "acknowledged N in S s, over N connections" when the time, which begins with the first subscription, is over, or the
  * count is reached, and all is acknowledged. A client that leaves and comes back gets again what it has not acknowledged. --numbered: each message
- * of MQTT 5 says its origin and its number in user properties. */
+ * of MQTT 5 says its origin and its number in user properties. --window: so many unacknowledged at once, however many the client would
+ * take, as real brokers do it. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <math.h>
@@ -31,7 +32,7 @@ struct firehose {
     int listener, fd;
     unsigned qos;
     bool is_5;
-    unsigned window;       /* most unacknowledged messages */
+    unsigned window, most_window; /* unacknowledged messages; as the client or the command line has it, whichever is less */
     double seconds, began; /* 0: nobody has subscribed yet */
     bool is_subscribed, has_left;
     uint64_t sent, acknowledged;
@@ -126,6 +127,7 @@ static void read_connect(struct firehose *hose, const unsigned char *body)
         if (at[0] == 0x21)
             hose->window = (unsigned)at[1] << 8 | at[2];
     }
+    hose->window = hose->window < hose->most_window ? hose->window : hose->most_window;
     unsigned char connack[] = {0x20, hose->is_5 ? 3 : 2, hose->began > 0, 0, 0}; /* from then on there is a session */
 
     answer(hose, connack, connack[1] + 2u);
@@ -250,9 +252,15 @@ static void parse(struct firehose *hose, int argc, char **argv)
     hose->is_numbered = argc > 1 && strcmp(argv[1], "--numbered") == 0;
     argv += hose->is_numbered;
     argc -= hose->is_numbered;
+    hose->most_window = 65535;
+    if (argc > 2 && strcmp(argv[1], "--window") == 0) {
+        hose->most_window = (unsigned)messages_number("--window", argv[2], 1, 65535);
+        argv += 2;
+        argc -= 2;
+    }
     if (argc < 2 || (!is_odd && argv[1][0] == '-')) {
         fprintf(stderr,
-                "usage: firehose [--numbered] SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]] | firehose --odd COUNT\n");
+                "usage: firehose [--numbered] [--window N] SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]] | firehose --odd COUNT\n");
         exit(2);
     }
     hose->qos = 1;

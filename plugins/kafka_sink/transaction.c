@@ -27,6 +27,9 @@
 #define PROMPT         2                /* transactions in a row, whose end is what the source waited for */
 #define RECORD_BYTES   300u             /* of a record, beside its payload, as fms_room counts them */
 #define WEIGHED        10000u           /* records with an identity, of which it is looked how many are repetitions */
+#define AHEAD          8u
+#define CACHE_LINE     64u
+#define RECORD_LINES   6u    /* that settling touches, before and behind what a sink sees */
 #define SETTLE_MOST    1024u /* records, for the host goes through them several times: they stay in a core's cache */
 #define JOURNAL_MARK                                                                                                   \
     ((uintptr_t)4) /* in librdkafka's opaque of a message of the journal: records are aligned to more */
@@ -315,6 +318,15 @@ static void forget_records(struct transactions *own)
     own->is_doubtful = false;
 }
 
+/* A transaction is more than a core's cache holds. */
+static void prefetch_record(const struct transactions *own, size_t at)
+{
+    const char *record = at < own->count ? (const char *)own->records[at] : NULL;
+
+    for (size_t line = 0; line < RECORD_LINES && record != NULL; line++)
+        __builtin_prefetch(record + CACHE_LINE * line - 2 * CACHE_LINE, 1);
+}
+
 /* The next of them, at most so many. */
 static void deliver_records(struct kafka_sink *self, size_t most)
 {
@@ -322,6 +334,7 @@ static void deliver_records(struct kafka_sink *self, size_t most)
     size_t end = own->count - own->settled > most ? own->settled + most : own->count;
 
     for (; own->settled < end; own->settled++) {
+        prefetch_record(own, own->settled + AHEAD);
         if (own->records[own->settled] != NULL)
             fms_delivered(self->kafka.host, own->records[own->settled]);
     }
