@@ -111,8 +111,8 @@ static void send_all(struct bridge *bridge, const void *data, size_t size)
 
 static void mqtt_open(struct bridge *bridge, const char *host, const char *port, const char *filter)
 {
-    static const unsigned char connect_packet[] = {0x10, 16,  0, 4,   'M', 'Q', 'T', 'T', 4,
-                                                   2,    0,   0, 0,   4,   'b', 'a', 'r', 'e'};
+    static const unsigned char connect_packet[] = {0x10, 16, 0, 4, 'M', 'Q', 'T', 'T', 4,
+                                                   2,    0,  0, 0, 4,   'b', 'a', 'r', 'e'};
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
     size_t length = strlen(filter);
     unsigned char subscribe[512] = {0x82, (unsigned char)(5 + length), 0, 1, 0, (unsigned char)length};

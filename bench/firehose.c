@@ -32,7 +32,8 @@ struct firehose {
     int listener, fd;
     unsigned qos;
     bool is_5;
-    unsigned window, most_window; /* unacknowledged messages; as the client or the command line has it, whichever is less */
+    unsigned window,
+        most_window;       /* unacknowledged messages; as the client or the command line has it, whichever is less */
     double seconds, began; /* 0: nobody has subscribed yet */
     bool is_subscribed, has_left;
     uint64_t sent, acknowledged;
@@ -259,8 +260,8 @@ static void parse(struct firehose *hose, int argc, char **argv)
         argc -= 2;
     }
     if (argc < 2 || (!is_odd && argv[1][0] == '-')) {
-        fprintf(stderr,
-                "usage: firehose [--numbered] [--window N] SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]] | firehose --odd COUNT\n");
+        fprintf(stderr, "usage: firehose [--numbered] [--window N] SECONDS [QOS [PAYLOAD-BYTES [VEHICLES]]] | firehose "
+                        "--odd COUNT\n");
         exit(2);
     }
     hose->qos = 1;

@@ -978,7 +978,9 @@ void pipeline_close(struct pipeline *pipeline)
     for (size_t i = 0; i < pipeline_slots(pipeline); i++)
         stage_close(pipeline->sinks[i]);
     pthread_mutex_unlock(&pipeline->stages_lock);
+    pthread_mutex_lock(&pipeline->lock); /* somebody may look whether it has ended (lane_take) */
     snapshot_take(pipeline);
+    pthread_mutex_unlock(&pipeline->lock);
 }
 
 int pipeline_probe(struct pipeline *pipeline, int64_t timeout)

@@ -709,7 +709,7 @@ static void stand_still(void)
 /* The source is closed, the others go on, and what they settle is told to nobody; another sink in its place has it all go on. */
 static void who_is_superseded_stands_still(void **state)
 {
-    struct stage *second;
+    struct stage *second, *next;
     uint64_t told;
 
     (void)state;
@@ -717,8 +717,9 @@ static void who_is_superseded_stands_still(void **state)
     told = rig.told;
     assert_false(rig.pipeline.must_fail);
     second = rig.pipeline.sinks[1];
-    change_sink(&rig.pipeline, second, make(FMS_SINK, second->name, &later), NULL, in_ms(0));
-    ((struct instance *)rig.pipeline.sinks[1]->instance)->number = 1;
+    next = make(FMS_SINK, second->name, &later);
+    ((struct instance *)next->instance)->number = 1;
+    change_sink(&rig.pipeline, second, next, NULL, in_ms(0));
     lane_take(&rig.pipeline);
     rig.pipeline.options.drain_timeout = 10 * FMS_SECOND;
     lane_give(&rig.pipeline);
