@@ -667,6 +667,13 @@ static void what_a_source_leaves_is_delivered(void **state)
     finish();
 }
 
+/* Of a source that emits nothing more. */
+static void await_all_in_flight(void)
+{
+    while (rig.delivered[0] < SEEN(rig.next))
+        sleep_ms(1);
+}
+
 /* While the next one takes its time to open. */
 static void a_source_that_is_closed_is_told_nothing(void **state)
 {
@@ -677,7 +684,7 @@ static void a_source_that_is_closed_is_told_nothing(void **state)
     assert_true(change_pause(&rig.pipeline));
     stage_close(rig.pipeline.source);
     change_first_sink(&later, 0);
-    await(&rig.delivered[0], 500);
+    await_all_in_flight();
     assert_int_equal(SEEN(rig.told), 0);
     assert_int_equal(change_source(&rig.pipeline, a_source(&source), a_source(&source)), 0);
     lane_take(&rig.pipeline);
@@ -724,7 +731,7 @@ static void who_is_superseded_stands_still(void **state)
     rig.pipeline.options.drain_timeout = 10 * FMS_SECOND;
     lane_give(&rig.pipeline);
     change_first_sink(&later, 0);
-    await(&rig.delivered[0], 100); /* what is in flight */
+    await_all_in_flight();
     assert_int_equal(rig.told, told);
     assert_int_equal(SEEN(rig.pipeline.is_paused), true); /* a reload opens the source again */
     assert_int_equal(replace_source(a_source(&source), a_source(&source)), 0);
