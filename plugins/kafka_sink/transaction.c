@@ -765,9 +765,9 @@ void transactions_configure(struct kafka_sink *self, rd_kafka_conf_t *conf)
     if (!kafka_sink_is_configured(self, "transaction.timeout.ms"))
         rd_kafka_conf_set(conf, "transaction.timeout.ms", TIMEOUT_MS, NULL, 0);
     snprintf(linger, sizeof linger, "%lld", (long long)(self->commit_interval / 2 / FMS_MS));
-    if (!kafka_sink_is_configured(self,
-                                  "linger.ms")) /* nobody sees a record before the commit, which sends what is left */
-        rd_kafka_conf_set(conf, "linger.ms", linger, NULL, 0);
+    if (self->kafka.profile == KAFKA_REALTIME && !kafka_sink_is_configured(self, "linger.ms"))
+        rd_kafka_conf_set(conf, "linger.ms", linger, NULL,
+                          0); /* nobody sees a record before the commit, which sends what is left */
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR);
 }
 
