@@ -1,15 +1,15 @@
 #!/usr/bin/python3
 """What a broker's window costs: fmspipe beside a bare loop (bare_bridge.c), from bench/firehose to librdkafka's mock of Kafka, by turns.
 
-    build/bin/fms-sandbox --kafka=mock --mqtt=none -- bench/windows.py --bin build/bin
-
-One line each run, and a table of medians at the end: CPU of the process and messages a second, counted in Kafka.
+Called by scripts/windows. One line each run, and a table of medians at the end: CPU of the process and messages a second, counted
+in Kafka. --draw FOLDER: two curves, too.
 """
 
 import argparse
 import itertools
 import os
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -58,6 +58,26 @@ def measure(options, consumer, contender, profile, window, topic):
             process.kill()
 
 
+def draw(options, seen):
+    """Medians over the window, a line for each contender and profile."""
+    for name, at, title in (("windows_cpu", 0, "us CPU a message"), ("windows_rate", 1, "messages a second")):
+        lines, data = [], ""
+        for contender, profile in itertools.product(options.contenders, options.profiles):
+            lines.append(f"'-' with linespoints title '{contender}, {profile}'")
+            data += "".join(f"{window} {statistics.median(run[at] for run in seen[window, profile, contender])}\n"
+                            for window in options.windows) + "e\n"
+        script = f"""set terminal svg size 720,400 font 'sans,12' background 'white'
+set output '{options.draw / name}.svg'
+set logscale xy
+set grid
+set xlabel 'messages that the broker lets be under way'
+set ylabel '{title}'
+set key outside bottom center horizontal
+plot {', '.join(lines)}
+"""
+        subprocess.run(["gnuplot"], input=script + data, text=True, check=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=Path, required=True)
@@ -68,6 +88,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--warm-up", type=float, default=1)
+    parser.add_argument("--draw", type=Path)
     options = parser.parse_args()
     consumer = Consumer({"bootstrap.servers": os.environ["FMS_KAFKA"], "group.id": "bench"})
     seen = {}
@@ -88,6 +109,8 @@ def main():
         if len(middles) == 2:
             cells += [f"{middles[0][0] / middles[1][0]:.2f}", f"{middles[0][1] / middles[1][1]:.2f}"]
         print("| " + " | ".join(cells) + " |")
+    if options.draw:
+        draw(options, seen)
 
 
 if __name__ == "__main__":
