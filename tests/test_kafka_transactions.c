@@ -183,6 +183,24 @@ static void test_gaps_and_ends(void **state)
     check_committed(cluster, topic, 4);
 }
 
+/* Of a sink of dead letters to which none come, and whose topic is new: all that is there is one transaction's. */
+static void test_many_ends(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("ends"), *id = cluster_name("id");
+    struct fake *f = open_sink(cluster, topic, id, "");
+
+    for (uint64_t number = 1; number <= 2000; number++)
+        add_identified(
+            f, "t",
+            (struct fms_identity){.kind = FMS_NUMBERED, .origin = fms_text("v1"), .sequence = number, .is_end = true},
+            "dropped");
+    write_until_delivered(f, 2000);
+    assert_in_range(fake_counter(f, "transactions"), 1, 100);
+    fake_close(f);
+    check_committed(cluster, topic, 0);
+}
+
 /* Vehicles that have one origin lose all but the first one's messages: it is said. */
 static void test_most_is_a_repetition(void **state)
 {
@@ -476,6 +494,7 @@ int main(int argc, char **argv)
         TEST(test_records_come_once),
         TEST(test_journal_is_read),
         TEST(test_gaps_and_ends),
+        TEST(test_many_ends),
         TEST(test_most_is_a_repetition),
         TEST(test_parts_come_once),
         TEST(test_resent),

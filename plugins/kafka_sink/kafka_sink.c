@@ -876,10 +876,21 @@ static bool write_one(struct kafka_sink *self, const struct fms_record *record)
            (topic->state == TOPIC_ASKED && wait_for(self, record, topic, LETTER_WHOLE));
 }
 
+static bool may_take(struct kafka_sink *self)
+{
+    return !self->is_broken && !self->must_create && !self->must_learn && !self->must_replace &&
+           (self->transactions == NULL || transactions_may_write(self));
+}
+
 static bool may_write(struct kafka_sink *self)
 {
-    return !self->is_broken && !self->must_create && !self->must_learn && !self->must_replace && !self->is_alone &&
-           (!self->may_be_new || self->unsettled == 0) && (self->transactions == NULL || transactions_may_write(self));
+    return !self->is_alone && (!self->may_be_new || self->unsettled == 0) && may_take(self);
+}
+
+/* Nothing is written of it, so it need not wait for what a new topic's first record waits for. */
+static bool is_end(const struct fms_record *record)
+{
+    return record->identity != NULL && record->identity->is_end;
 }
 
 /* There is nothing to be written of it, for it was before; it is settled with the others. */
@@ -928,7 +939,8 @@ static int kafka_sink_write(void *instance, const struct fms_record *const *reco
     size_t n = 0;
 
     self->has_written = true;
-    while (n < count && may_write(self) && (is_known(self, records[n]) || write_one(self, records[n])))
+    while (n < count && (is_end(records[n]) ? may_take(self) : may_write(self)) &&
+           (is_known(self, records[n]) || write_one(self, records[n])))
         n++;
     return (int)n;
 }
