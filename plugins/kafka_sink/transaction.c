@@ -83,6 +83,7 @@ struct transactions {
     struct journal_name name; /* of the transaction under way, or the next one */
     bool must_sign;
     bool looks_fenced; /* brokers have said so to this producer */
+    bool has_written;  /* `records` are not only ends and repetitions */
     bool is_doubtful;  /* `records` are of one that may be committed, or not */
 
     const struct fms_record **records; /* of the transaction, in their order; NULL: settled by itself */
@@ -315,7 +316,7 @@ static void worker_drop_consumer(struct worker *worker)
 static void forget_records(struct transactions *own)
 {
     own->count = own->settled = own->bytes = own->found = own->seen = 0;
-    own->is_doubtful = false;
+    own->is_doubtful = own->has_written = false;
 }
 
 /* A transaction is more than a core's cache holds. */
@@ -367,10 +368,11 @@ static int put_message(struct kafka_sink *self, const char *key, struct fms_byte
 }
 
 /* A broker lets so many messages be under way, and no more: a source that is there gives nothing before some are settled, and then at
- * once. */
+ * once; which may be a commit later, where a sink of dead letters has to hear of their ends. */
 static void note_promptness(struct transactions *own, int64_t now)
 {
-    bool is_prompt = own->settled_at != 0 && now - own->settled_at < QUIET;
+    int64_t others = own->settled_at - own->started_at + QUIET;
+    bool is_prompt = own->settled_at != 0 && now - own->settled_at < others + QUIET;
 
     own->prompt = !is_prompt ? 0 : own->prompt < PROMPT ? own->prompt + 1 : PROMPT;
 }
@@ -443,6 +445,7 @@ bool transactions_knows(struct kafka_sink *self, const struct fms_record *record
 
 void transactions_took(struct kafka_sink *self, const struct fms_record *record)
 {
+    self->transactions->has_written = true;
     note(self, record);
     if (record->identity != NULL)
         weigh(self, false);
@@ -707,7 +710,7 @@ static int64_t commits_at(struct kafka_sink *self, int64_t now)
     if (self->must_replace || is_large(self))
         return now;
     early = own->seen_at + QUIET;
-    if (own->prompt < PROMPT && early < own->started_at + self->commit_interval)
+    if (own->has_written && own->prompt < PROMPT && early < own->started_at + self->commit_interval)
         early = own->started_at + self->commit_interval;
     return early < own->commit_at ? early : own->commit_at;
 }
