@@ -29,7 +29,8 @@
 #define WEIGHED        10000u           /* records with an identity, of which it is looked how many are repetitions */
 #define AHEAD          8u
 #define CACHE_LINE     64u
-#define RECORD_LINES   6u    /* that settling touches, before and behind what a sink sees */
+#define RECORD_BEFORE  128u  /* bytes, before what a sink sees, from which on settling */
+#define RECORD_LINES   6u    /* touches so many lines */
 #define SETTLE_MOST    1024u /* records, for the host goes through them several times: they stay in a core's cache */
 #define JOURNAL_MARK                                                                                                   \
     ((uintptr_t)4) /* in librdkafka's opaque of a message of the journal: records are aligned to more */
@@ -325,7 +326,7 @@ static void prefetch_record(const struct transactions *own, size_t at)
     const char *record = at < own->count ? (const char *)own->records[at] : NULL;
 
     for (size_t line = 0; line < RECORD_LINES && record != NULL; line++)
-        __builtin_prefetch(record + CACHE_LINE * line - 2 * CACHE_LINE, 1);
+        __builtin_prefetch(record - RECORD_BEFORE + CACHE_LINE * line, 1);
 }
 
 /* The next of them, at most so many. */
