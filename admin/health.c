@@ -307,6 +307,7 @@ static void judge_stage(const struct moment *of, size_t i)
 {
     const struct stage_view *stage = &of->now->view.stages[i];
     struct stage_health *health = &of->now->health.stages[i];
+    bool is_gone = stage->is_dead && stage->has_link && !stage->link.is_up && *stage->link.why != '\0';
     char *why = health->why;
     size_t size = sizeof health->why;
 
@@ -314,16 +315,14 @@ static void judge_stage(const struct moment *of, size_t i)
     if (!of->now->health.is_live)
         say(why, size, "stands still: the lane of its pipeline has not answered since %s",
             time_of(of, answered_at(of)).text);
-    else if (stage->is_dead && stage->has_link && !stage->link.is_up && *stage->link.why != '\0')
-        tell_link(of, stage, why, size);
-    else if (stage->is_dead)
+    else if (stage->is_dead && !is_gone)
         say(why, size, "has failed, or has finished");
-    else if (confirms_nothing(of, i) || skips_its_oldest(of, i))
+    else if (!is_gone && (confirms_nothing(of, i) || skips_its_oldest(of, i)))
         tell_held(of, stage, i, why, size);
-    else if (keeps_too_many(of, i))
+    else if (!is_gone && keeps_too_many(of, i))
         say(why, size, "keeps %s, the oldest for %s, and nothing else moves", records(stage->held).text,
             duration(of->at - stage->oldest_at).text);
-    else if (is_unlinked(stage))
+    else if (is_gone || is_unlinked(stage))
         tell_link(of, stage, why, size);
     else if (holds_by_order(stage) && is_late(of, stage->oldest_at))
         say(why, size, "confirms what is %s old, and stall_after is %s", duration(of->at - stage->oldest_at).text,
