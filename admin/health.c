@@ -121,9 +121,14 @@ static int64_t link_since(const struct moment *of, const struct stage_view *stag
     return stage->link.since != 0 ? stage->link.since : of->now->view.started_at;
 }
 
+static bool lacks_link(const struct stage_view *stage)
+{
+    return stage->has_link && !stage->link.is_up;
+}
+
 static bool is_unlinked(const struct stage_view *stage)
 {
-    return stage->has_link && !stage->link.is_up && !stage->is_dead;
+    return lacks_link(stage) && !stage->is_dead;
 }
 
 static bool has_begun(const struct moment *of)
@@ -210,7 +215,7 @@ static int64_t stalled_since(const struct moment *of, size_t i)
         return latest(stage->oldest_at, stage->last_at);
     if (skips_its_oldest(of, i))
         return stage->oldest_at;
-    return stage->has_link && !stage->link.is_up ? link_since(of, stage) : of->at;
+    return lacks_link(stage) ? link_since(of, stage) : of->at;
 }
 
 /* Dead stages first, then those without their far end, then sinks by the age of what they hold, then transforms. */
@@ -303,11 +308,19 @@ static void tell_link(const struct moment *of, const struct stage_view *stage, c
         say(why, size, ": %s", stage->link.why);
 }
 
+/* Its link may know why. */
+static void tell_dead(const struct moment *of, const struct stage_view *stage, char *why, size_t size)
+{
+    if (lacks_link(stage) && *stage->link.why != '\0')
+        tell_link(of, stage, why, size);
+    else
+        say(why, size, "has failed, or has finished");
+}
+
 static void judge_stage(const struct moment *of, size_t i)
 {
     const struct stage_view *stage = &of->now->view.stages[i];
     struct stage_health *health = &of->now->health.stages[i];
-    bool is_gone = stage->is_dead && stage->has_link && !stage->link.is_up && *stage->link.why != '\0';
     char *why = health->why;
     size_t size = sizeof health->why;
 
@@ -315,14 +328,14 @@ static void judge_stage(const struct moment *of, size_t i)
     if (!of->now->health.is_live)
         say(why, size, "stands still: the lane of its pipeline has not answered since %s",
             time_of(of, answered_at(of)).text);
-    else if (stage->is_dead && !is_gone)
-        say(why, size, "has failed, or has finished");
-    else if (!is_gone && (confirms_nothing(of, i) || skips_its_oldest(of, i)))
+    else if (stage->is_dead)
+        tell_dead(of, stage, why, size);
+    else if (confirms_nothing(of, i) || skips_its_oldest(of, i))
         tell_held(of, stage, i, why, size);
-    else if (!is_gone && keeps_too_many(of, i))
+    else if (keeps_too_many(of, i))
         say(why, size, "keeps %s, the oldest for %s, and nothing else moves", records(stage->held).text,
             duration(of->at - stage->oldest_at).text);
-    else if (is_gone || is_unlinked(stage))
+    else if (is_unlinked(stage))
         tell_link(of, stage, why, size);
     else if (holds_by_order(stage) && is_late(of, stage->oldest_at))
         say(why, size, "confirms what is %s old, and stall_after is %s", duration(of->at - stage->oldest_at).text,

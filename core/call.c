@@ -31,7 +31,7 @@ void stage_fail(struct stage *stage, const char *operation, int error)
     const char *cause = stage->has_told ? "" : strerror(-error);
 
     stage->is_dead = true;
-    if (error != -ESTALE) {
+    if (error != -ENOTUNIQ) {
         log_line(FMS_LOG_ERROR, stage->pipeline->name, stage->name, "%s of plugin %s failed%s%s; the pipeline stops",
                  operation, name, colon, cause);
         pipeline_fail(stage->pipeline);

@@ -29,7 +29,7 @@ static inline bool stage_will_wait(struct stage *stage)
 
 /* Calls transform_poll or sink_poll. [lane] */
 void stage_poll(struct stage *stage);
-/* An operation returned a negative errno: the stage is dead, and the pipeline fails, or stands still (-ESTALE). [lane] */
+/* An operation returned a negative errno: the stage is dead, and the pipeline fails, or stands still (-ENOTUNIQ). [lane] */
 void stage_fail(struct stage *stage, const char *operation, int error);
 /* Of one that is open; others are left alone. Logs what it has counted. Not with the lane held. [control] */
 void stage_close(struct stage *stage);

@@ -690,7 +690,7 @@ struct fms_plugin {
     /* Sink: takes the first n of `count` records (1..256) in emit order and returns n; the host offers the rest when
      * one of this sink's records is settled or it calls fms_wake. Each taken record is settled exactly once, now or
      * later, in any order, from any thread, but fms_retry on the lane. `records` is valid for the call, a record until
-     * it is settled. A negative errno fails the pipeline; but -ESTALE (from any stage's functions: what it does is
+     * it is settled. A negative errno fails the pipeline; but -ENOTUNIQ (from any stage's functions: what it does is
      * another process's by now, and whoever restarts it would take that back) leaves the process running: the pipeline
      * closes its source and stands still, until a reload brings another stage in its place. [lane] */
     int (*sink_write)(void *instance, const struct fms_record *const *records, size_t count);

@@ -87,7 +87,7 @@ struct stage {
     size_t index;             /* in pipeline.stages */
     bool is_open;
     bool is_dead;               /* it failed or finished: not called any more */
-    _Atomic bool is_superseded; /* it said -ESTALE, for which its pipeline stands still; changes on the lane */
+    _Atomic bool is_superseded; /* it said -ENOTUNIQ, for which its pipeline stands still; changes on the lane */
     bool is_new;                /* it is not in its pipeline yet: what it breaks is its own */
     bool is_held;               /* sinks that go: offered nothing more */
     bool asks_who;              /* sinks: it called fms_identify, */

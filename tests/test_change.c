@@ -214,7 +214,7 @@ static int lose_place(void *user, const struct fms_record *const *records, size_
 {
     struct instance *self = user;
 
-    return rig.delivered[self->number] < 500 ? deliver_all(user, records, count) : -ESTALE;
+    return rig.delivered[self->number] < 500 ? deliver_all(user, records, count) : -ENOTUNIQ;
 }
 
 static void close_source(void *user)

@@ -1033,7 +1033,7 @@ static int be_fenced(struct kafka_sink *self)
     producer_stop(self);
     fms_link_down(self->kafka.host, "another process has taken over the transactional id %s", self->transactional_id);
     return fms_fail(
-        self->kafka.host, -ESTALE,
+        self->kafka.host, -ENOTUNIQ,
         "another process has taken over the transactional id %s: nothing more is written from here, and what is not "
         "committed stays unacknowledged; stop one of the two, or give each a transactional_id of its own",
         self->transactional_id);

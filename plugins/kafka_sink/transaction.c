@@ -27,10 +27,6 @@
 #define PROMPT         2                /* transactions in a row, whose end is what the source waited for */
 #define RECORD_BYTES   300u             /* of a record, beside its payload, as fms_room counts them */
 #define WEIGHED        10000u           /* records with an identity, of which it is looked how many are repetitions */
-#define AHEAD          8u
-#define CACHE_LINE     64u
-#define RECORD_BEFORE  128u  /* bytes, before what a sink sees, from which on settling */
-#define RECORD_LINES   6u    /* touches so many lines */
 #define SETTLE_MOST    1024u /* records, for the host goes through them several times: they stay in a core's cache */
 #define JOURNAL_MARK                                                                                                   \
     ((uintptr_t)4) /* in librdkafka's opaque of a message of the journal: records are aligned to more */
@@ -320,15 +316,6 @@ static void forget_records(struct transactions *own)
     own->is_doubtful = own->has_written = false;
 }
 
-/* A transaction is more than a core's cache holds. */
-static void prefetch_record(const struct transactions *own, size_t at)
-{
-    const char *record = at < own->count ? (const char *)own->records[at] : NULL;
-
-    for (size_t line = 0; line < RECORD_LINES && record != NULL; line++)
-        __builtin_prefetch(record - RECORD_BEFORE + CACHE_LINE * line, 1);
-}
-
 /* The next of them, at most so many. */
 static void deliver_records(struct kafka_sink *self, size_t most)
 {
@@ -336,7 +323,6 @@ static void deliver_records(struct kafka_sink *self, size_t most)
     size_t end = own->count - own->settled > most ? own->settled + most : own->count;
 
     for (; own->settled < end; own->settled++) {
-        prefetch_record(own, own->settled + AHEAD);
         if (own->records[own->settled] != NULL)
             fms_delivered(self->kafka.host, own->records[own->settled]);
     }
@@ -768,10 +754,10 @@ void transactions_configure(struct kafka_sink *self, rd_kafka_conf_t *conf)
     rd_kafka_conf_set(conf, "transactional.id", self->transactional_id, NULL, 0);
     if (!kafka_sink_is_configured(self, "transaction.timeout.ms"))
         rd_kafka_conf_set(conf, "transaction.timeout.ms", TIMEOUT_MS, NULL, 0);
+    /* Nobody sees a record before the commit, which sends what is left. */
     snprintf(linger, sizeof linger, "%lld", (long long)(self->commit_interval / 2 / FMS_MS));
     if (self->kafka.profile == KAFKA_REALTIME && !kafka_sink_is_configured(self, "linger.ms"))
-        rd_kafka_conf_set(conf, "linger.ms", linger, NULL,
-                          0); /* nobody sees a record before the commit, which sends what is left */
+        rd_kafka_conf_set(conf, "linger.ms", linger, NULL, 0);
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR);
 }
 

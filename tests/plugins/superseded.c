@@ -19,7 +19,7 @@ static int superseded_write(void *instance, const struct fms_record *const *reco
     struct superseded *self = instance;
 
     if (self->after < (int64_t)count)
-        return fms_fail(self->host, -ESTALE, "another process has taken its place");
+        return fms_fail(self->host, -ENOTUNIQ, "another process has taken its place");
     for (size_t i = 0; i < count; i++)
         fms_delivered(self->host, records[i]);
     self->after -= (int64_t)count;
