@@ -83,8 +83,8 @@ answers 403 'no page of another name' -H 'Host: example.com' "$url/status"
 threads() { sed -n 's/^Threads:\t//p' "/proc/${pid_of[$1]}/status"; }
 [ "$(threads bridge)" -le $(($(threads unwatched) + 3)) ] || fail "the watch has more than three threads"
 
-# --- what it costs, after all of that
-if ! grep -qE 'lib(a|t|ub)san' "/proc/${pid_of[bridge]}/maps"; then
+# --- what it costs, after all of that; not of an emulator, which keeps what it has translated
+if [ "${bin##*/}" = bin ] && ! grep -qE 'lib(a|t|ub)san' "/proc/${pid_of[bridge]}/maps"; then
   resident() { sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/${pid_of[$1]}/status"; }
   more=$(($(resident bridge) - $(resident unwatched)))
   echo "watched, a process has $more KiB more resident"

@@ -140,6 +140,8 @@ flows "of another authority"
 
 # --- a certificate has run out
 secrets client ca2 third-secret 0
+has_run_out() { ! openssl x509 -checkend 0 -noout -in "$work/client/data/cert.pem" >/dev/null; }
+until_true 5 "the end of the second for which it is valid" has_run_out
 broker_restart
 until_true 30 "that the broker says so" logged reader "the broker says: certificate expired"
 secrets client ca2 third-secret
