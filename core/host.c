@@ -869,8 +869,11 @@ static size_t host_drain(const struct fms_host *host, int64_t deadline)
 
 static void host_wake(const struct fms_host *host)
 {
-    stage_of(host)->is_woken = true;
-    pipeline_wake(stage_of(host)->pipeline);
+    struct stage *stage = stage_of(host);
+
+    stage->is_woken = true;
+    if (pipeline_current != stage->pipeline) /* else it looks before it sleeps, or lane_leave does */
+        pipeline_wake(stage->pipeline);
 }
 
 static void host_enter(const struct fms_host *host)

@@ -45,7 +45,7 @@ struct json_frame {
 };
 
 struct json_scan {
-    const char *text, *at, *end;
+    const char *text, *end;
     const char *error;
     uint32_t wrong; /* the offset of that error */
     struct json_slot *slots;
@@ -389,9 +389,36 @@ static uint64_t json_less(uint64_t bytes, unsigned n)
     return (bytes - EACH_BYTE(n)) & ~bytes & EACH_BYTE(0x80);
 }
 
-/* The first byte from `at` on that is a quote, a backslash or a control character; eight at a time. */
-static const char *json_skip_plain(const char *at, const char *end)
+#if defined __SSE2__ || defined __aarch64__
+/* Sixteen at a time: the first of them that is meant, or 16. */
+static inline size_t json_count_plain(const char *at)
 {
+    typedef uint8_t block __attribute__((vector_size(16)));
+    block bytes, found;
+    uint64_t half[2];
+
+    memcpy(&bytes, at, sizeof bytes);
+    found = (block)((bytes == '"') | (bytes == '\\') | (bytes < 0x20));
+    memcpy(half, &found, sizeof half);
+    if (half[0] != 0)
+        return (size_t)__builtin_ctzll(le64toh(half[0])) / 8;
+    return half[1] != 0 ? 8 + (size_t)__builtin_ctzll(le64toh(half[1])) / 8 : 16;
+}
+#define JSON_BLOCKS
+#endif
+
+/* The first byte from `at` on that is a quote, a backslash or a control character; several at a time. */
+static inline const char *json_skip_plain(const char *at, const char *end)
+{
+#ifdef JSON_BLOCKS
+    while (end - at >= 16) {
+        size_t plain = json_count_plain(at);
+
+        at += plain;
+        if (plain < 16)
+            return at;
+    }
+#endif
     for (; end - at >= 8; at += 8) {
         uint64_t bytes, found;
 
@@ -527,19 +554,22 @@ bool json_next(struct fms_bytes *rest, struct fms_json *name, struct fms_json *v
 
 /* ------------------------------------------------------------------------------------------------------------- scan */
 
-static bool json_fail(struct json_scan *scan, const char *error)
+/* The functions that pass over something are given where it begins and tell where it ends; NULL: it is no such thing, and
+ * json_fail was called. */
+
+static const char *json_fail(struct json_scan *scan, const char *at, const char *error)
 {
-    scan->error = scan->at == scan->end ? "unexpected end" : error;
-    scan->wrong = (uint32_t)(scan->at - scan->text);
-    return false;
+    scan->error = at == scan->end ? "unexpected end" : error;
+    scan->wrong = (uint32_t)(at - scan->text);
+    return NULL;
 }
 
 /* What is wrong with all of it, at no byte. */
-static bool json_fail_whole(struct json_scan *scan, const char *error)
+static const char *json_fail_whole(struct json_scan *scan, const char *error)
 {
     scan->error = error;
     scan->wrong = JSON_NOWHERE;
-    return false;
+    return NULL;
 }
 
 static bool json_is_blank(char c)
@@ -547,156 +577,155 @@ static bool json_is_blank(char c)
     return (unsigned char)c <= ' ' && (c == ' ' || c == '\n' || c == '\r' || c == '\t');
 }
 
-static void json_skip_blanks(struct json_scan *scan)
+static inline const char *json_skip_blanks(const char *at, const char *end)
 {
-    while (scan->at < scan->end && json_is_blank(*scan->at))
-        scan->at++;
+    while (at < end && json_is_blank(*at))
+        at++;
+    return at;
 }
 
-static bool json_skip_escape(struct json_scan *scan)
+static const char *json_skip_escape(struct json_scan *scan, const char *at)
 {
-    size_t left = (size_t)(scan->end - scan->at);
+    size_t left = (size_t)(scan->end - at);
 
-    if (left < 2 || (scan->at[1] == 'u' && left < 6)) {
-        scan->at = scan->end;
-        return json_fail(scan, "");
-    }
-    if (scan->at[1] == 'u' && json_hex(scan->at + 2) < 0)
-        return json_fail(scan, "\\u without four hexadecimal digits");
-    if (scan->at[1] == '\0' || strchr("\"\\/bfnrtu", scan->at[1]) == NULL)
-        return json_fail(scan, "an unknown escape in a string");
-    scan->at += scan->at[1] == 'u' ? 6 : 2;
-    return true;
+    if (left < 2 || (at[1] == 'u' && left < 6))
+        return json_fail(scan, scan->end, "");
+    if (at[1] == 'u' && json_hex(at + 2) < 0)
+        return json_fail(scan, at, "\\u without four hexadecimal digits");
+    if (at[1] == '\0' || strchr("\"\\/bfnrtu", at[1]) == NULL)
+        return json_fail(scan, at, "an unknown escape in a string");
+    return at + (at[1] == 'u' ? 6 : 2);
 }
 
-/* Passes over the string at the quote; *inside is what stands between the quotes. */
-static bool json_string(struct json_scan *scan, struct fms_bytes *inside, bool *escaped)
+/* The string at the quote; *inside is what stands between the quotes. */
+static inline const char *json_string(struct json_scan *scan, const char *at, struct fms_bytes *inside, bool *escaped)
 {
-    const char *start = ++scan->at;
+    const char *start = ++at;
 
     *escaped = false;
     for (;;) {
-        scan->at = json_skip_plain(scan->at, scan->end);
-        if (scan->at == scan->end)
-            return json_fail(scan, "");
-        if (*scan->at == '"')
+        at = json_skip_plain(at, scan->end);
+        if (at == scan->end)
+            return json_fail(scan, at, "");
+        if (*at == '"')
             break;
-        if (*scan->at != '\\')
-            return json_fail(scan, "a control character in a string");
+        if (*at != '\\')
+            return json_fail(scan, at, "a control character in a string");
         *escaped = true;
-        if (!json_skip_escape(scan))
-            return false;
+        at = json_skip_escape(scan, at);
+        if (at == NULL)
+            return NULL;
     }
-    *inside = fms_bytes_of(start, (size_t)(scan->at - start));
-    scan->at++;
-    return true;
+    *inside = fms_bytes_of(start, (size_t)(at - start));
+    return at + 1;
 }
 
-static bool json_digits(struct json_scan *scan)
+/* The first byte from `at` on that is no digit; eight at a time. */
+static inline const char *json_skip_digits(const char *at, const char *end)
 {
-    const char *start = scan->at, *at = start, *end = scan->end;
+    for (; end - at >= 8; at += 8) {
+        uint64_t bytes, others;
 
+        memcpy(&bytes, at, sizeof bytes);
+        bytes = le64toh(bytes) ^ EACH_BYTE('0');
+        others = ((bytes + EACH_BYTE(0x80 - 10)) | bytes) & EACH_BYTE(0x80); /* the lowest is right, as in json_less */
+        if (others != 0)
+            return at + __builtin_ctzll(others) / 8;
+    }
     while (at < end && (unsigned char)(*at - '0') < 10)
         at++;
-    scan->at = at;
-    return at > start || json_fail(scan, "a malformed number");
+    return at;
 }
 
-static bool json_number(struct json_scan *scan)
+static inline const char *json_digits(struct json_scan *scan, const char *at)
 {
-    if (*scan->at == '-')
-        scan->at++;
-    if (scan->at < scan->end && *scan->at == '0')
-        scan->at++;
-    else if (!json_digits(scan))
-        return false;
-    if (scan->at < scan->end && *scan->at == '.') {
-        scan->at++;
-        if (!json_digits(scan))
-            return false;
-    }
-    if (scan->at < scan->end && (*scan->at | 0x20) == 'e') {
-        scan->at++;
-        if (scan->at < scan->end && (*scan->at == '+' || *scan->at == '-'))
-            scan->at++;
-        return json_digits(scan);
-    }
-    return true;
+    const char *behind = json_skip_digits(at, scan->end);
+
+    return behind > at ? behind : json_fail(scan, at, "a malformed number");
 }
 
-static bool json_word(struct json_scan *scan, const char *word)
+static inline const char *json_number(struct json_scan *scan, const char *at)
 {
-    for (; *word != '\0'; word++, scan->at++)
-        if (scan->at == scan->end || *scan->at != *word)
-            return json_fail(scan, "a value expected");
-    return true;
+    const char *end = scan->end;
+
+    if (*at == '-')
+        at++;
+    if (at < end && *at == '0')
+        at++;
+    else if ((at = json_digits(scan, at)) == NULL)
+        return NULL;
+    if (at < end && *at == '.' && (at = json_digits(scan, at + 1)) == NULL)
+        return NULL;
+    if (at == end || (*at | 0x20) != 'e')
+        return at;
+    at++;
+    if (at < end && (*at == '+' || *at == '-'))
+        at++;
+    return json_digits(scan, at);
 }
 
-static void json_note(struct json_scan *scan, const struct json_node *node, enum fms_json_type type, const char *start,
-                      const char *end)
+static const char *json_word(struct json_scan *scan, const char *at, const char *word)
 {
-    struct json_slot *slot;
+    for (; *word != '\0'; word++, at++)
+        if (at == scan->end || *at != *word)
+            return json_fail(scan, at, "a value expected");
+    return at;
+}
 
+static void json_note(struct json_scan *scan, const struct json_node *node, enum fms_json_type type, bool escaped,
+                      const char *start, const char *end)
+{
     if (node == NULL || node->slot < 0)
         return;
-    slot = &scan->slots[node->slot];
-    slot->offset = (uint32_t)(start - scan->text);
-    slot->size = (uint32_t)(end - start);
-    slot->type = (uint8_t)type;
-    slot->escaped = false;
+    scan->slots[node->slot] = (struct json_slot){.offset = (uint32_t)(start - scan->text),
+                                                 .size = (uint32_t)(end - start),
+                                                 .type = (uint8_t)type,
+                                                 .escaped = escaped};
 }
 
-static bool json_open(struct json_scan *scan, const struct json_node *node)
+static const char *json_open(struct json_scan *scan, const char *at, const struct json_node *node)
 {
-    struct json_frame *frame = &scan->frames[scan->depth];
-
     if (scan->depth == JSON_DEPTH)
-        return json_fail(scan, "nested more than 64 deep");
-    *frame = (struct json_frame){.node = node, .start = scan->at, .array = *scan->at == '['};
-    scan->at++;
-    scan->depth++;
-    return true;
+        return json_fail(scan, at, "nested more than 64 deep");
+    scan->frames[scan->depth++] = (struct json_frame){.node = node, .start = at, .array = *at == '['};
+    return at + 1;
 }
 
-static bool json_value(struct json_scan *scan, const struct json_node *node)
+static inline const char *json_value(struct json_scan *scan, const char *at, const struct json_node *node)
 {
-    const char *start = scan->at;
+    const char *start = at;
     enum fms_json_type type = FMS_JSON_NUMBER;
     struct fms_bytes inside = {NULL, 0};
     bool escaped = false;
 
-    if (scan->at == scan->end)
-        return json_fail(scan, "");
+    if (at == scan->end)
+        return json_fail(scan, at, "");
     switch (*start) {
     case '{':
     case '[':
-        return json_open(scan, node); /* json_close notes it */
+        return json_open(scan, at, node); /* json_close notes it */
     case '"':
-        if (!json_string(scan, &inside, &escaped))
-            return false;
-        json_note(scan, node, FMS_JSON_STRING, start + 1, scan->at - 1);
-        if (escaped && node != NULL && node->slot >= 0)
-            scan->slots[node->slot].escaped = true;
-        return true;
+        at = json_string(scan, at, &inside, &escaped);
+        if (at != NULL)
+            json_note(scan, node, FMS_JSON_STRING, escaped, start + 1, at - 1);
+        return at;
     case 't':
     case 'f':
-        if (!json_word(scan, *start == 't' ? "true" : "false"))
-            return false;
+        at = json_word(scan, at, *start == 't' ? "true" : "false");
         type = FMS_JSON_BOOLEAN;
         break;
     case 'n':
-        if (!json_word(scan, "null"))
-            return false;
+        at = json_word(scan, at, "null");
         type = FMS_JSON_NULL;
         break;
     default:
         if (*start != '-' && (*start < '0' || *start > '9'))
-            return json_fail(scan, "a value expected");
-        if (!json_number(scan))
-            return false;
+            return json_fail(scan, at, "a value expected");
+        at = json_number(scan, at);
     }
-    json_note(scan, node, type, start, scan->at);
-    return true;
+    if (at != NULL)
+        json_note(scan, node, type, false, start, at);
+    return at;
 }
 
 static bool json_key_is(struct fms_bytes key, bool escaped, const struct json_node *node)
@@ -723,69 +752,68 @@ static bool json_key_is(struct fms_bytes key, bool escaped, const struct json_no
 static void json_forget(struct json_scan *scan, const struct json_node *node)
 {
     for (const struct json_node *child = node->child; child != NULL; child = child->next) {
-        json_note(scan, child, FMS_JSON_MISSING, scan->text, scan->text);
+        json_note(scan, child, FMS_JSON_MISSING, false, scan->text, scan->text);
         json_forget(scan, child);
     }
 }
 
-/* Passes over a key and its colon; *node is what is wanted of the value. */
-static bool json_key(struct json_scan *scan, const struct json_node *parent, const struct json_node **node)
+/* A key, its colon, and the blanks behind it; *node is what is wanted of the value. */
+static inline const char *json_key(struct json_scan *scan, const char *at, const struct json_node *parent,
+                                   const struct json_node **node)
 {
     struct fms_bytes key = {NULL, 0};
     bool escaped = false;
 
-    if (scan->at == scan->end || *scan->at != '"')
-        return json_fail(scan, "a key in double quotes expected");
-    if (!json_string(scan, &key, &escaped))
-        return false;
+    if (at == scan->end || *at != '"')
+        return json_fail(scan, at, "a key in double quotes expected");
+    at = json_string(scan, at, &key, &escaped);
+    if (at == NULL)
+        return NULL;
     *node = parent == NULL ? NULL : parent->child;
     while (*node != NULL && !json_key_is(key, escaped, *node))
         *node = (*node)->next;
     if (*node != NULL)
         json_forget(scan, *node);
 
-    json_skip_blanks(scan);
-    if (scan->at == scan->end || *scan->at != ':')
-        return json_fail(scan, "a colon expected behind a key");
-    scan->at++;
-    json_skip_blanks(scan);
-    return true;
+    at = json_skip_blanks(at, scan->end);
+    if (at == scan->end || *at != ':')
+        return json_fail(scan, at, "a colon expected behind a key");
+    return json_skip_blanks(at + 1, scan->end);
 }
 
-static void json_close(struct json_scan *scan)
+static const char *json_close(struct json_scan *scan, const char *at)
 {
     const struct json_frame *frame = &scan->frames[--scan->depth];
 
-    scan->at++;
-    json_note(scan, frame->node, frame->array ? FMS_JSON_ARRAY : FMS_JSON_OBJECT, frame->start, scan->at);
+    at++;
+    json_note(scan, frame->node, frame->array ? FMS_JSON_ARRAY : FMS_JSON_OBJECT, false, frame->start, at);
+    return at;
 }
 
 /* One member of the innermost container, or its end. */
-static bool json_member(struct json_scan *scan)
+static inline const char *json_member(struct json_scan *scan, const char *at)
 {
     struct json_frame *frame = &scan->frames[scan->depth - 1];
     const struct json_node *node = NULL;
 
-    json_skip_blanks(scan);
-    if (scan->at < scan->end && *scan->at == (frame->array ? ']' : '}')) {
-        json_close(scan);
-        return true;
-    }
+    at = json_skip_blanks(at, scan->end);
+    if (at < scan->end && *at == (frame->array ? ']' : '}'))
+        return json_close(scan, at);
     if (frame->count++ > 0) {
-        if (scan->at == scan->end || *scan->at != ',')
-            return json_fail(scan, frame->array ? "a comma or ] expected" : "a comma or } expected");
-        scan->at++;
-        json_skip_blanks(scan);
+        if (at == scan->end || *at != ',')
+            return json_fail(scan, at, frame->array ? "a comma or ] expected" : "a comma or } expected");
+        at = json_skip_blanks(at + 1, scan->end);
     }
     if (!frame->array) {
-        if (!json_key(scan, frame->node, &node))
-            return false;
+        at = json_key(scan, at, frame->node, &node);
+        if (at == NULL)
+            return NULL;
     } else if (frame->node != NULL) {
         node = frame->node->child;
         while (node != NULL && node->position != frame->count - 1)
             node = node->next;
     }
-    return json_value(scan, node);
+    return json_value(scan, at, node);
 }
 
 /* What is met in place of objects and arrays, by its first bytes. */
@@ -804,37 +832,40 @@ static const struct json_other {
 };
 
 /* Says what it is that begins with neither { nor [. */
-static bool json_no_object(struct json_scan *scan)
+static const char *json_no_object(struct json_scan *scan, const char *at)
 {
-    size_t left = (size_t)(scan->end - scan->at);
+    size_t left = (size_t)(scan->end - at);
 
     for (size_t i = 0; i < sizeof json_others / sizeof *json_others; i++) {
         size_t size = strlen(json_others[i].bytes);
 
-        if (left >= size && memcmp(scan->at, json_others[i].bytes, size) == 0)
+        if (left >= size && memcmp(at, json_others[i].bytes, size) == 0)
             return json_fail_whole(scan, json_others[i].name);
     }
-    return json_fail(scan, "{ or [ expected");
+    return json_fail(scan, at, "{ or [ expected");
 }
 
-static bool json_document(struct json_scan *scan, const struct json_node *root)
+static const char *json_document(struct json_scan *scan, const struct json_node *root)
 {
-    if ((size_t)(scan->end - scan->at) > UINT32_MAX)
+    const char *at = json_skip_blanks(scan->text, scan->end);
+
+    if ((size_t)(scan->end - scan->text) > UINT32_MAX)
         return json_fail_whole(scan, "it is larger than 4 GiB");
-    if (scan->at == scan->end)
+    if (scan->text == scan->end)
         return json_fail_whole(scan, "it is empty");
-    json_skip_blanks(scan);
-    if (scan->at == scan->end || (*scan->at != '{' && *scan->at != '['))
-        return json_no_object(scan);
-    json_open(scan, root);
-    while (scan->depth > 0)
-        if (!json_member(scan))
-            return false;
-    json_skip_blanks(scan);
-    if (scan->at < scan->end)
-        return json_fail(scan, scan->frames[0].array ? "something stands behind the array"
-                                                     : "something stands behind the object");
-    return true;
+    if (at == scan->end || (*at != '{' && *at != '['))
+        return json_no_object(scan, at);
+    at = json_open(scan, at, root);
+    while (at != NULL && scan->depth > 0)
+        at = json_member(scan, at);
+    if (at == NULL)
+        return NULL;
+    at = json_skip_blanks(at, scan->end);
+    if (at < scan->end)
+        return json_fail(scan, at,
+                         scan->frames[0].array ? "something stands behind the array"
+                                               : "something stands behind the object");
+    return at;
 }
 
 /* An array is no object, but what paths find in it is there: all of it, and items by their number. */
@@ -842,11 +873,11 @@ void json_fill(struct json_paths *paths, struct json_cache *cache, struct fms_by
 {
     struct json_scan scan;
 
-    scan.text = scan.at = payload.data != NULL ? payload.data : "";
+    scan.text = payload.data != NULL ? payload.data : "";
     scan.end = scan.text + payload.size;
     scan.slots = cache->slots;
     scan.depth = 0;
-    if (!json_document(&scan, &paths->root)) {
+    if (json_document(&scan, &paths->root) == NULL) {
         cache->state = CACHE_BROKEN;
         cache->error = payload.data != NULL ? scan.error : "it is absent (a tombstone)";
         cache->offset = scan.wrong;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -327,6 +328,7 @@ static void lane_turn(struct pipeline *pipeline)
 {
     check_requests(pipeline);
     poll_stages(pipeline);
+    settle_run(pipeline); /* so that the source, polled once, both acknowledges and reads */
     poll_source(pipeline);
     if (source_is_over(pipeline) || (pipeline->state == PIPELINE_STOPPING && is_late(pipeline)))
         begin_drain(pipeline);
@@ -435,8 +437,9 @@ static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
     pipeline->sleeps_until = 0; /* awake: nobody needs to wake it */
     lane_begin(pipeline, calling);
     if (fds[0].revents != 0) {
-        while (read(pipeline->wake_fd, &drained, sizeof drained) > 0)
-            continue;
+        if (read(pipeline->wake_fd, &drained, sizeof drained) < 0)
+            log_line(FMS_LOG_ERROR, pipeline->options.name, NULL, "cannot read what woke the lane: %s",
+                     strerror(errno));
         pipeline->is_signalled = false;
     }
     for (size_t i = 1; i < n && changes == pipeline->changes; i++)
