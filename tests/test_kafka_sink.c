@@ -431,6 +431,90 @@ static void test_reports_are_fetched_by_who_writes(void **state)
     fake_close(f);
 }
 
+/* Opens one with profile = throughput on a clock that stands still, which has delivered the first record. */
+static struct fake *open_gathering(struct cluster *cluster, const char *topic)
+{
+    struct fake *f = fake_check("kafka_sink", FMS_SINK,
+                                cluster_ini(cluster, "topic = %s\n" THERE "profile = throughput\n", topic));
+
+    cluster_topic(cluster, topic, 1);
+    fake_clock_set(f, FMS_SECOND, 1800000000 * FMS_SECOND);
+    assert_int_equal(fake_start(f), 0);
+    add_numbered(f, 0, 1);
+    fake_write(f);
+    fake_until(f, (fake_clock_step(f, FMS_MS), fake_count_fate(f, FMS_DELIVERED) == 1));
+    return f;
+}
+
+/* Nothing goes to Kafka before its time, and then all in one request. */
+static void test_records_are_gathered(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("together");
+    struct fake *f = open_gathering(cluster, topic);
+
+    for (size_t i = 0; i < 4; i++) {
+        fake_clock_step(f, FMS_MS);
+        add_numbered(f, 1 + 10 * i, 10);
+        assert_int_equal(fake_write(f), 10);
+        fake_poll(f, 0);
+        assert_int_equal(rd_kafka_outq_len(client_of(f)), 0);
+    }
+    fake_clock_step(f, FMS_MS);
+    fake_poll(f, 0);
+    assert_int_equal(rd_kafka_outq_len(client_of(f)), 0);
+    fake_clock_step(f, FMS_MS); /* 5 ms after the first */
+    fake_poll(f, 0);
+    assert_int_not_equal(rd_kafka_outq_len(client_of(f)), 0);
+    fake_until(f, (fake_clock_step(f, FMS_MS), fake_count_fate(f, FMS_DELIVERED) == 41));
+    fake_close(f);
+    check_order(cluster, topic, 41);
+}
+
+/* A new producer gets it, unless something before it comes back. */
+static void test_what_was_gathered_stays(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("stays");
+    struct fake *f = open_gathering(cluster, topic);
+
+    add_numbered(f, 1, 20);
+    assert_int_equal(fake_write(f), 20);
+    rd_kafka_test_fatal_error(client_of(f), RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "a test");
+    fake_until(f, (fake_clock_step(f, FMS_MS), fake_counter(f, "producer_restarts") == 1));
+    fake_until(f, (fake_clock_step(f, FMS_MS), delivers(f, 21)));
+    for (size_t i = 1; i < 21; i++)
+        assert_int_equal(fake_settles(f, i), 1);
+    fake_close(f);
+    check_order(cluster, topic, 21);
+}
+
+/* Behind what the producer could not deliver it comes back, too, in its order, and nothing overtakes it. */
+static void test_what_was_gathered_is_offered_again(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("back");
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    f = open_gathering(cluster, topic);
+    rd_kafka_mock_broker_set_rtt(cluster->mock, 1, 300);
+    rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    add_numbered(f, 1, 10);
+    assert_int_equal(fake_write(f), 10);
+    fake_clock_step(f, 6 * FMS_MS);
+    fake_poll(f, 0);
+    add_numbered(f, 11, 20);
+    assert_int_equal(fake_write(f), 20);
+    fake_until(f, fake_count_fate(f, FMS_RETRY) == 30);
+    rd_kafka_mock_broker_set_rtt(cluster->mock, 1, 0);
+    fake_until(f, (fake_clock_step(f, FMS_MS), delivers(f, 31)));
+    for (size_t i = 1; i < 31; i++)
+        assert_int_equal(fake_settles(f, i), 2);
+    fake_close(f);
+    check_order(cluster, topic, 31);
+}
+
 static void test_never_confirmed(void **state)
 {
     struct cluster *cluster = *state;
@@ -1688,6 +1772,9 @@ int main(int argc, char **argv)
         TEST(test_confirmed_late),
         TEST(test_reports_are_gathered),
         TEST(test_reports_are_fetched_by_who_writes),
+        TEST(test_records_are_gathered),
+        TEST(test_what_was_gathered_stays),
+        TEST(test_what_was_gathered_is_offered_again),
         TEST(test_confirmed_out_of_order),
         TEST(test_never_confirmed),
         TEST(test_outage_loses_nothing),

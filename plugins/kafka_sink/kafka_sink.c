@@ -12,7 +12,10 @@
  *
  * A new producer is dear, so what brokers would refuse is found before it is produced, by what topics.c knows of their
  * topics. A refusal that comes all the same is about a batch: the next producer makes smaller ones, until the record that is
- * meant stands alone in its own. */
+ * meant stands alone in its own.
+ *
+ * Records wait in three places, in this order: gathered for a larger request (gather.h), for brokers to tell of their topic
+ * (`waiting`), and in librdkafka (`unsettled`). */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -34,6 +37,9 @@
 
 #define TOPIC_NAME_MOST 249  /* characters, in Kafka */
 #define LETTER_LEAST    1024 /* bytes that the smallest dead letter may take, LETTER_CUT */
+
+#define TOGETHER_MOST 256         /* records that are handed to librdkafka at once: what the host offers at once */
+#define TOGETHER_KEYS (16u << 10) /* bytes of their keys */
 
 #define COUNT_PARTS 16 /* of a refused batch, by records: a few round trips each, and few producers */
 #define BYTE_PARTS  4  /* by bytes, when it was too large */
@@ -133,7 +139,10 @@ static bool is_batch_refusal(rd_kafka_resp_err_t error)
 static void settle_retry(struct kafka_sink *self, const struct fms_record *record, const char *topic, const char *why)
 {
     self->returned++;
-    fms_retry(self->kafka.host, record, "topic %s: %s", topic, why);
+    if (topic != NULL)
+        fms_retry(self->kafka.host, record, "topic %s: %s", topic, why);
+    else
+        fms_retry(self->kafka.host, record, "%s", why);
     kafka_sink_give_up(self);
 }
 
@@ -523,6 +532,8 @@ static rd_kafka_conf_t *producer_conf(struct kafka_sink *self)
         rd_kafka_conf_set(conf, "topic.metadata.propagation.max.ms", "1000", NULL,
                           0); /* it is asked when all else is known */
     configure_batches(self, conf);
+    if (self->may_gather)
+        rd_kafka_conf_set(conf, "linger.ms", "0", NULL, 0); /* they are gathered here */
     if (self->transactions == NULL)
         rd_kafka_conf_set_dr_msg_cb(conf, reported);
     return conf;
@@ -616,6 +627,19 @@ static void return_waiting(struct kafka_sink *self)
     self->waiting_count = kept;
 }
 
+/* So is what was gathered behind something that is to be offered again; else it stays, for a new producer. */
+static void return_gathered(struct kafka_sink *self)
+{
+    struct gather *gather = &self->gather;
+
+    if (self->returned == 0)
+        return;
+    for (size_t i = 0; i < gather->count; i++)
+        settle_retry(self, gather->records[gather->first + i], NULL, "records before it have to be offered again");
+    gather_drop(gather, gather->count);
+    self->is_stuck = false;
+}
+
 /* Fetches the reports of a broken producer. What it holds in its queue comes back at once; what was sent has some time,
  * for its report may be good. */
 static int producer_wind_up(struct kafka_sink *self, struct fms_wait *wait)
@@ -639,6 +663,7 @@ static int producer_wind_up(struct kafka_sink *self, struct fms_wait *wait)
         wait->deadline = now + PURGE_INTERVAL;
         return 0;
     }
+    return_gathered(self);
     if (now < self->restart_at) {
         if (wait->deadline > self->restart_at)
             wait->deadline = self->restart_at;
@@ -796,6 +821,44 @@ static bool produce_at_once(struct kafka_sink *self, const struct fms_record *re
     return true;
 }
 
+/* The same for those at the front, if they all go to one topic: handed over together they take one look at the clock and one lock of the
+ * topic, and reach librdkafka's thread as fewer, larger batches. How many were taken. What is wrong with one would be wrong with all behind
+ * it, too: the queue is full, or the topic is not there. So none is taken behind one that is not. */
+static size_t produce_together(struct kafka_sink *self, const struct fms_record *const *records, size_t count)
+{
+    struct topic *topic = self->fixed;
+    rd_kafka_message_t messages[TOGETHER_MOST];
+    char keys[TOGETHER_KEYS];
+    size_t n = 0, taken = 0, used = 0;
+
+    if (topic == NULL || topic->handle == NULL || topic->state == TOPIC_ASKED || topic->waiting > 0 ||
+        !self->adds_nothing || self->may_be_new || self->transactions != NULL)
+        return 0;
+    for (; n < count && n < TOGETHER_MOST; n++) {
+        struct fms_bytes key = records[n]->key, payload = records[n]->payload;
+
+        if (records[n]->header_count > 0 ||
+            (self->key != NULL && fms_expand(self->kafka.host, self->key, records[n], &key) != 0) ||
+            !message_is_fine(topic, key, payload) || key.size + payload.size > (size_t)self->producer.message_bytes ||
+            key.size > sizeof keys - used)
+            break;
+        if (self->key != NULL)
+            key.data = memcpy(&keys[used], key.data, key.size); /* it would be gone with the next one */
+        used += key.size;
+        messages[n] = (rd_kafka_message_t){.payload = (void *)(uintptr_t)payload.data,
+                                           .len = payload.size,
+                                           .key = (void *)(uintptr_t)key.data,
+                                           .key_len = key.size,
+                                           ._private = (void *)(uintptr_t)records[n]};
+    }
+    if (n > 0)
+        rd_kafka_produce_batch(topic->handle, RD_KAFKA_PARTITION_UA, 0, messages, (int)n);
+    while (taken < n && messages[taken].err == RD_KAFKA_RESP_ERR_NO_ERROR)
+        taken++;
+    self->unsettled += taken;
+    return taken;
+}
+
 /* Why no record can go to a topic of that name, or NULL. What brokers keep for themselves they would refuse at the price of a
  * producer, or make as nobody wants it. */
 static const char *topic_error(struct fms_bytes name)
@@ -933,16 +996,64 @@ static void write_waiting(struct kafka_sink *self)
     self->waiting_count = kept;
 }
 
+/* As many of the first as can be; how many. */
+static size_t write_some(struct kafka_sink *self, const struct fms_record *const *records, size_t count)
+{
+    size_t n = 0;
+
+    while (n < count && (is_end(records[n]) ? may_take(self) : may_write(self))) {
+        size_t together = produce_together(self, &records[n], count - n);
+
+        n += together;
+        if (together > 0)
+            continue;
+        if (!is_known(self, records[n]) && !write_one(self, records[n]))
+            break;
+        n++;
+    }
+    return n;
+}
+
 static int kafka_sink_write(void *instance, const struct fms_record *const *records, size_t count)
 {
     struct kafka_sink *self = instance;
-    size_t n = 0;
+    int64_t now;
+    size_t n;
 
     self->has_written = true;
-    while (n < count && (is_end(records[n]) ? may_take(self) : may_write(self)) &&
-           (is_known(self, records[n]) || write_one(self, records[n])))
-        n++;
-    return (int)n;
+    if (!self->may_gather)
+        return (int)write_some(self, records, count);
+    now = fms_now(self->kafka.host);
+    self->is_gathering = gather_is_on(&self->gather, now);
+    if (!self->is_gathering) {
+        n = write_some(self, records, count);
+        gather_pass(&self->gather, n);
+        return (int)n;
+    }
+    return !self->is_stuck && may_write(self) && gather_put(&self->gather, records, count, now) ? (int)count : 0;
+}
+
+/* Hands on what was gathered, when it is time. */
+static void look_for_gathered(struct kafka_sink *self, struct fms_wait *wait)
+{
+    struct gather *gather = &self->gather;
+    bool was_stuck = self->is_stuck;
+    int64_t now, due_at;
+
+    if (gather->count == 0)
+        return;
+    now = fms_now(self->kafka.host);
+    due_at = gather_due_at(gather);
+    if (!was_stuck && now < due_at) {
+        wait->deadline = wait->deadline < due_at ? wait->deadline : due_at;
+        return;
+    }
+    if (!was_stuck)
+        gather_judge(gather, now);
+    gather_drop(gather, write_some(self, &gather->records[gather->first], gather->count));
+    self->is_stuck = gather->count > 0;
+    if (was_stuck && !self->is_stuck)
+        fms_wake(self->kafka.host); /* more may be taken again */
 }
 
 /* The lane was woken for it, and holds up whoever emits meanwhile: not too often. */
@@ -950,7 +1061,7 @@ static void look_for_reports(struct kafka_sink *self)
 {
     if (self->reports_at != 0 && fms_now(self->kafka.host) < self->reports_at)
         return;
-    self->reports_at = kafka_sink_fetch_reports(self) > 0 && self->kafka.profile == KAFKA_THROUGHPUT
+    self->reports_at = kafka_sink_fetch_reports(self) > 0 && self->is_gathering
                            ? fms_now(self->kafka.host) + REPORT_INTERVAL
                            : 0;
 }
@@ -965,7 +1076,7 @@ static void look_after_writes(struct kafka_sink *self)
         return;
     now = fms_now(self->kafka.host);
     kafka_sink_fetch_reports(self);
-    if (now - self->looked_at < REPORT_INTERVAL && self->kafka.profile == KAFKA_THROUGHPUT)
+    if (now - self->looked_at < REPORT_INTERVAL && self->is_gathering)
         self->reports_at = now + REPORT_BACKSTOP;
     self->looked_at = now;
 }
@@ -1065,6 +1176,7 @@ static int kafka_sink_poll(void *instance, struct fms_wait *wait)
     }
     if (self->transactions != NULL)
         transactions_poll(self, wait);
+    look_for_gathered(self, wait);
     if (self->is_broken)
         return producer_wind_up(self, wait);
     if (self->transactions != NULL && transactions_is_fenced(self))
@@ -1243,6 +1355,7 @@ static void release(struct kafka_sink *self)
     transactions_close(self);
     topics_close(&self->topics);
     kafka_release(&self->kafka);
+    free(self->gather.records);
     free(self->waiting);
     free(self->refused);
     free(self->fixed_topic);
@@ -1257,6 +1370,10 @@ static int kafka_sink_open(void *instance, const struct fms_host *host)
         return error;
     self->time_from = (enum timestamp)find_time(self, host);
     self->adds_nothing = self->headers.count == 0 && self->time_from == TIMESTAMP_NOW;
+    self->is_gathering = self->kafka.profile == KAFKA_THROUGHPUT;
+    self->may_gather = self->is_gathering && self->transactional_id == NULL &&
+                       !kafka_sink_is_configured(self, "linger.ms") &&
+                       !kafka_sink_is_configured(self, "queue.buffering.max.ms");
     error = open_topics(self, host);
     if (error == 0 && self->transactional_id != NULL)
         error = transactions_open(self);
