@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -436,12 +435,8 @@ static void lane_sleep(struct pipeline *pipeline, int64_t at_most)
     pipeline_current = pipeline;
     pipeline->sleeps_until = 0; /* awake: nobody needs to wake it */
     lane_begin(pipeline, calling);
-    if (fds[0].revents != 0) {
-        if (read(pipeline->wake_fd, &drained, sizeof drained) < 0)
-            log_line(FMS_LOG_ERROR, pipeline->options.name, NULL, "cannot read what woke the lane: %s",
-                     strerror(errno));
+    if (fds[0].revents != 0 && read(pipeline->wake_fd, &drained, sizeof drained) > 0)
         pipeline->is_signalled = false;
-    }
     for (size_t i = 1; i < n && changes == pipeline->changes; i++)
         polled[i]->is_ready = polled[i]->is_ready || fds[i].revents != 0;
 }

@@ -353,8 +353,8 @@ static void fill_descriptors(void)
     }
 }
 
-/* glibc gives memory of more than 128 KiB back to the system each time that it is freed. librdkafka takes some 200 KiB for each request that
- * it compresses, and these page faults were half of what a small request costs. */
+/* glibc gives memory of more than 128 KiB back to the system each time that it is freed. Libraries that compress take some 200 KiB for each batch,
+ * and these page faults were half of what a small one cost. */
 static void keep_memory(void)
 {
     mallopt(M_TRIM_THRESHOLD, MEMORY_KEPT);
