@@ -880,6 +880,78 @@ static void test_sink_that_stands_still(void **state)
     }
 }
 
+/* A message that is there when this returns: a stepped clock would not wait for it. `fd` is the plugin's end. */
+static void pair_publish(struct pair *pair, int fd, size_t id)
+{
+    struct pollfd its = {fd, POLLIN, 0};
+
+    wire_publish(&pair->wire, "t", "x", 1, (unsigned)id, NULL, NULL);
+    assert_int_equal(poll(&its, 1, FAKE_PATIENCE / FMS_MS), 1);
+}
+
+/* The next message comes, in a piece of its own; it is settled after so long. */
+static void pair_pass(struct pair *pair, int fd, int64_t delivery)
+{
+    size_t id = fake_emitted(pair->f) + 1;
+
+    pair_publish(pair, fd, id);
+    pair_until_emitted(pair, id);
+    fake_clock_step(pair->f, delivery);
+    fake_settle(pair->f, id - 1, FMS_DELIVERED);
+    fake_poll(pair->f, 100);
+    expect_ack(&pair->wire, PUBACK, (unsigned)id);
+}
+
+static bool waits_to_read(const struct pair *pair)
+{
+    return fake_waits_for(pair->f)->fd >= 0 && (fake_waits_for(pair->f)->events & POLLIN) != 0;
+}
+
+/* Where messages come in small pieces, faster than they are delivered, some are read at once; acknowledgements wait for nothing. */
+static void test_small_pieces_are_read_together(void **state)
+{
+    struct pair pair = pair_up("", 1000, 1);
+    int64_t now;
+    size_t count;
+    int fd;
+
+    (void)state;
+    fake_clock_set(pair.f, fms_now(fake_host(pair.f)), fms_realtime(fake_host(pair.f)));
+    fake_poll(pair.f, 100);
+    fd = fake_waits_for(pair.f)->fd;
+    for (int i = 0; i < 50; i++) {
+        pair_pass(&pair, fd, 8 * FMS_MS);
+        assert_true(waits_to_read(&pair)); /* they come one at a time */
+    }
+    count = fake_emitted(pair.f);
+    pair_publish(&pair, fd, count + 1);
+    pair_until_emitted(&pair, count + 1);
+    assert_true(waits_to_read(&pair));
+    fake_clock_step(pair.f, 100 * FMS_US);
+    pair_publish(&pair, fd, count + 2);
+    pair_until_emitted(&pair, count + 2);
+    now = fms_now(fake_host(pair.f));
+    assert_false(waits_to_read(&pair));
+    assert_true(fake_waits_for(pair.f)->deadline == now + 500 * FMS_US);
+    pair_publish(&pair, fd, count + 3);
+    fake_settle(pair.f, count, FMS_DELIVERED);
+    fake_poll(pair.f, 100);
+    expect_ack(&pair.wire, PUBACK, (unsigned)count + 1);
+    assert_int_equal(fake_emitted(pair.f), count + 2);
+    assert_true(fake_waits_for(pair.f)->deadline == now + 500 * FMS_US);
+    pair_until_emitted(&pair, count + 3);
+    assert_true(fms_now(fake_host(pair.f)) == now + 500 * FMS_US);
+    fake_clock_step(pair.f, FMS_SECOND);
+    fake_settle_all(pair.f, FMS_DELIVERED);
+    fake_poll(pair.f, 100);
+    expect_ack(&pair.wire, PUBACK, (unsigned)count + 2);
+    expect_ack(&pair.wire, PUBACK, (unsigned)count + 3);
+    for (int i = 0; i < 100; i++)
+        pair_pass(&pair, fd, 10 * FMS_US); /* where they are delivered at once, there is nothing to wait for */
+    assert_true(waits_to_read(&pair));
+    pair_end(&pair);
+}
+
 /* ------------------------------------------------------------------------------------------------- another `topic` */
 
 static size_t count_payload(struct fake *f, const char *payload)
@@ -1872,6 +1944,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_round_trips_are_timed),
         cmocka_unit_test(test_full_pipeline),
         cmocka_unit_test(test_sink_that_stands_still),
+        cmocka_unit_test(test_small_pieces_are_read_together),
         cmocka_unit_test(test_topic_changed),
         cmocka_unit_test(test_broker_hangs_up_on_unsubscribe),
         cmocka_unit_test(test_broker_closes_in_mid_packet),

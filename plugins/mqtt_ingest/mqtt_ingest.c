@@ -24,6 +24,11 @@
 #define PART_PATIENCE   FMS_SECOND        /* with a broker that does not hang up */
 #define PROVED_AFTER    (30 * FMS_SECOND) /* a connection that has lasted so long, all subscriptions answered, is good */
 #define SETTLE_PATIENCE (5 * FMS_SECOND)  /* with sinks, before a connection is given up */
+#define PAUSE_PART      8                 /* of the time until a message is settled: a pause between reads */
+#define PAUSE_MOST      (500 * FMS_US)
+#define PAUSE_LEAST     (50 * FMS_US) /* less would not be worth a timer */
+#define PAUSE_BYTES     (16 * 1024)   /* where so many come in a pause, there is none: these are no small pieces */
+#define SAMPLES         8             /* over which that time is averaged */
 
 enum link { LINK_DOWN, LINK_CONNECTING, LINK_UP, LINK_SETTLING, LINK_PARTING };
 
@@ -75,6 +80,10 @@ struct mqtt_ingest {
     uint8_t *buffer;
     size_t buffer_size, start, end; /* what was read and not used up */
     int64_t read_at;                /* realtime: when its end came */
+    int64_t heard_at, read_from;    /* the last read; the next one, not before */
+    uint64_t sampled[2];            /* tag of a message of which it is measured when it is settled */
+    int64_t sampled_at;             /* 0: of none */
+    int64_t delivery;               /* how long that takes, about */
     size_t unsettled;
     size_t window; /* messages that the broker may send ahead (MQTT 5) */
 
@@ -619,6 +628,35 @@ static bool is_wanted(const struct mqtt_ingest *self, const struct mqtt_session_
             (mqtt_session_is_first(self->session) && !mqtt_session_was_present(self->session)));
 }
 
+/* A broker may send its messages in small pieces, and to be woken for each costs more than all else. So where they come faster than
+ * that, the next one waits for an eighth of the time that a message takes to be delivered. */
+static void pace(struct mqtt_ingest *self, size_t size, int64_t now)
+{
+    int64_t pause = self->delivery / PAUSE_PART < PAUSE_MOST ? self->delivery / PAUSE_PART : PAUSE_MOST;
+    int64_t gap = now - self->heard_at;
+    bool is_little = (int64_t)size * pause < PAUSE_BYTES * gap; /* what will have come by then */
+
+    self->read_from = pause >= PAUSE_LEAST && gap < 2 * pause && is_little ? now + pause : 0;
+    self->heard_at = now;
+}
+
+/* Of one message at a time. */
+static void sample(struct mqtt_ingest *self, const uint64_t tag[2])
+{
+    if (self->sampled_at != 0)
+        return;
+    memcpy(self->sampled, tag, sizeof self->sampled);
+    self->sampled_at = self->heard_at;
+}
+
+static void sample_settled(struct mqtt_ingest *self, const uint64_t tag[2])
+{
+    if (self->sampled_at == 0 || memcmp(self->sampled, tag, sizeof self->sampled) != 0)
+        return;
+    self->delivery += (fms_now(self->host) - self->sampled_at - self->delivery) / SAMPLES;
+    self->sampled_at = 0;
+}
+
 /* As fms_emit; of what is not wanted, the broker hears as of what is delivered. */
 static int link_take(struct mqtt_ingest *self, struct fms_bytes *input, const struct mqtt_session_message *message)
 {
@@ -628,6 +666,8 @@ static int link_take(struct mqtt_ingest *self, struct fms_bytes *input, const st
     if (error != 0)
         return error;
     mqtt_session_take(self->session, input, message);
+    if (is_emitted)
+        sample(self, message->tag);
     if (self->redelivered != NULL && message->qos > 0)
         mqtt_redelivery_take(self->redelivered, (uint16_t)message->tag[1]);
     if (!is_emitted) {
@@ -673,6 +713,7 @@ static int link_parse(struct mqtt_ingest *self, size_t *credit)
 /* Reads once, a piece of many messages. 0 or -EPIPE. */
 static int link_read(struct mqtt_ingest *self)
 {
+    int64_t now;
     ssize_t n;
 
     if (!buffer_reserve(self))
@@ -685,7 +726,9 @@ static int link_read(struct mqtt_ingest *self)
         return -EPIPE;
     self->end += (size_t)n;
     self->read_at = fms_realtime(self->host);
-    mqtt_session_heard(self->session, fms_now(self->host));
+    now = fms_now(self->host);
+    mqtt_session_heard(self->session, now);
+    pace(self, (size_t)n, now);
     return 0;
 }
 
@@ -727,12 +770,15 @@ static bool link_may_read(const struct mqtt_ingest *self)
     return !self->is_held && !self->is_stopping && !mqtt_session_is_full(self->session);
 }
 
-static void link_wait(struct mqtt_ingest *self, bool is_at_once, struct fms_wait *wait)
+static void link_wait(struct mqtt_ingest *self, int64_t now, bool is_at_once, struct fms_wait *wait)
 {
-    bool is_more = mqtt_transport_wait(self->transport, link_may_read(self),
+    bool may_read = link_may_read(self), is_pausing = may_read && self->read_from > now;
+    bool is_more = mqtt_transport_wait(self->transport, may_read && !is_pausing,
                                        mqtt_session_output(self->session).size > 0, wait);
 
     wait->deadline = mqtt_session_deadline(self->session);
+    if (is_pausing && self->read_from < wait->deadline)
+        wait->deadline = self->read_from;
     if (self->ask_at < wait->deadline)
         wait->deadline = self->ask_at;
     if (self->is_up && self->fleeting > 1 && mqtt_session_unanswered(self->session) == NULL &&
@@ -743,7 +789,7 @@ static void link_wait(struct mqtt_ingest *self, bool is_at_once, struct fms_wait
 }
 
 /* Hands on what was read before, and what can be read now. 0, -EPIPE, or what fails the pipeline. */
-static int link_receive(struct mqtt_ingest *self, size_t *credit)
+static int link_receive(struct mqtt_ingest *self, int64_t now, size_t *credit)
 {
     int error = 0;
 
@@ -751,7 +797,7 @@ static int link_receive(struct mqtt_ingest *self, size_t *credit)
         return -EPIPE;
     if (!self->is_stopping)
         error = link_parse(self, credit);
-    if (error == 0 && link_may_read(self)) {
+    if (error == 0 && now >= self->read_from && link_may_read(self)) {
         error = link_read(self);
         if (error == 0)
             error = link_parse(self, credit);
@@ -764,7 +810,7 @@ static int link_serve(struct mqtt_ingest *self, size_t credit, struct fms_wait *
 {
     bool was_held = self->is_held, was_full, had_credit = credit > 0;
     int64_t now = fms_now(self->host), round_trip;
-    int error = link_receive(self, &credit);
+    int error = link_receive(self, now, &credit);
 
     if (mqtt_session_round_trip(self->session, &round_trip))
         fms_observe(self->host, DURATION_ROUND_TRIP, round_trip);
@@ -785,7 +831,7 @@ static int link_serve(struct mqtt_ingest *self, size_t credit, struct fms_wait *
     if (!link_flush(self) && error == 0)
         error = -EPIPE;
     if (error == 0)
-        link_wait(self, (had_credit && credit == 0) || (was_full && !mqtt_session_is_full(self->session)), wait);
+        link_wait(self, now, (had_credit && credit == 0) || (was_full && !mqtt_session_is_full(self->session)), wait);
     return error;
 }
 
@@ -927,6 +973,7 @@ static void mqtt_ingest_settled(void *instance, const struct fms_record *record,
 
     (void)fate;
     self->unsettled--;
+    sample_settled(self, record->tag);
     if (mqtt_session_settled(self->session, record->tag) || self->link == LINK_SETTLING ||
         (self->is_stopping && self->unsettled == 0))
         fms_wake(self->host);
