@@ -139,10 +139,7 @@ static bool is_batch_refusal(rd_kafka_resp_err_t error)
 static void settle_retry(struct kafka_sink *self, const struct fms_record *record, const char *topic, const char *why)
 {
     self->returned++;
-    if (topic != NULL)
-        fms_retry(self->kafka.host, record, "topic %s: %s", topic, why);
-    else
-        fms_retry(self->kafka.host, record, "%s", why);
+    fms_retry(self->kafka.host, record, "topic %s: %s", topic, why);
     kafka_sink_give_up(self);
 }
 
@@ -634,8 +631,9 @@ static void return_gathered(struct kafka_sink *self)
 
     if (self->returned == 0)
         return;
+    self->returned += gather->count;
     for (size_t i = 0; i < gather->count; i++)
-        settle_retry(self, gather->records[gather->first + i], NULL, "records before it have to be offered again");
+        fms_retry(self->kafka.host, gather->records[gather->first + i], "records before it have to be offered again");
     gather_drop(gather, gather->count);
     self->is_stuck = false;
 }
