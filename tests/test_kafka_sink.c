@@ -905,6 +905,84 @@ static void test_limit_of_what_is_compressed(void **state)
     fake_close(f);
 }
 
+/* lz4 would be for nothing, so payloads are sent as they are, without a record offered twice; one that fits only compressed is. */
+static void test_what_hardly_gets_smaller_is_not_compressed(void **state)
+{
+    static const char off[] = "records are not compressed any more", on[] = "records are compressed again";
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("stubborn");
+    struct fake *f;
+
+    CLUSTER_NEEDS_REAL(cluster);
+    cluster_topic(cluster, topic, 1);
+    cluster_configure(cluster, topic, "max.message.bytes", "40000", NULL);
+    f = open_sink(cluster, topic, "profile = throughput\n");
+    for (size_t i = 0; i < 30; i++) {
+        add_large(f, 20000, true);
+        write_until_delivered(f, i + 1);
+    }
+    assert_non_null(fake_said(f, off));
+    add_large(f, 50000, true); /* nor would this one get smaller: no producer is made for it */
+    fake_write(f);
+    fake_until(f, fake_fate(f, 30) == FMS_REJECTED);
+    assert_non_null(strstr(fake_reason(f, 30), "the topic's max.message.bytes is 40000"));
+    assert_null(fake_said(f, on));
+    add_large(f, 100000, false);
+    add_large(f, 20000, true);
+    fake_write(f);
+    fake_until(f, (fake_write(f), fake_count_fate(f, FMS_DELIVERED) == 32));
+    assert_non_null(fake_said(f, on));
+    assert_int_equal(fake_counter(f, "producer_restarts"), 0);
+    for (size_t i = 0; i < 33; i++)
+        assert_int_equal(fake_settles(f, i), 1);
+    assert_int_equal(cluster_count(cluster, topic, 0), 32);
+    fake_close(f);
+}
+
+/* Where nobody tells what a topic takes, a refusal does: what does not get smaller is rejected, what does is compressed. */
+static void test_what_is_refused_uncompressed(void **state)
+{
+    static const char on[] = "records are compressed again: one of 200000 bytes fits its topic only so";
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("unknown");
+    struct fake *f;
+
+    CLUSTER_NEEDS_MOCK(cluster);
+    cluster_topic(cluster, topic, 1);
+    for (int is_small = 0; is_small <= 1; is_small++) {
+        f = open_sink(cluster, topic, "profile = throughput\n");
+        for (size_t i = 0; i < 30; i++) {
+            add_large(f, 20000, true);
+            write_until_delivered(f, i + 1);
+        }
+        rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+        add_large(f, 200000, is_small == 0);
+        fake_write(f);
+        fake_until(f, fake_fate(f, 30) == FMS_REJECTED || delivers(f, 31));
+        assert_int_equal(fake_fate(f, 30), is_small ? FMS_DELIVERED : FMS_REJECTED);
+        assert_int_equal(fake_said(f, on) != NULL, is_small);
+        assert_int_equal(fake_counter(f, "producer_restarts"), 1);
+        fake_close(f);
+    }
+}
+
+/* What the user says holds. */
+static void test_compression_that_is_configured_stays(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("configured");
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    f = open_sink(cluster, topic, "profile = throughput\nkafka.compression.type = lz4\n");
+    for (size_t i = 0; i < 30; i++) {
+        add_large(f, 20000, true);
+        write_until_delivered(f, i + 1);
+    }
+    assert_null(fake_said(f, "records are not compressed any more"));
+    fake_close(f);
+}
+
 /* A refusal brings back what was under way with it: the next that seem too large go alone. */
 static void test_compressed_suspects_go_alone(void **state)
 {
@@ -1790,6 +1868,9 @@ int main(int argc, char **argv)
         TEST(test_refusals_in_mid_stream_keep_order),
         TEST(test_limit_is_learned),
         TEST(test_limit_of_what_is_compressed),
+        TEST(test_what_hardly_gets_smaller_is_not_compressed),
+        TEST(test_what_is_refused_uncompressed),
+        TEST(test_compression_that_is_configured_stays),
         TEST(test_compressed_suspects_go_alone),
         TEST(test_refusals_teach_the_limit),
         TEST(test_guilty_one_of_many_is_found),

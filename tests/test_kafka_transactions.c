@@ -485,6 +485,40 @@ static void test_many_records(void **state)
     await_written(cluster, topic, 5000);
 }
 
+/* The producer that follows, which does not compress, writes what the one before it left open, and nothing twice. */
+static void test_what_hardly_gets_smaller_is_not_compressed(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("stubborn");
+    struct messages messages;
+    char payload[20001];
+    unsigned seed = 1;
+    struct fake *f;
+
+    cluster_topic(cluster, topic, 1);
+    f = open_sink(cluster, topic, cluster_name("id"), "profile = throughput\n");
+    for (size_t i = 0; i < 200; i++) {
+        for (size_t at = 0; at < sizeof payload - 1; at++) {
+            seed = seed * 1103515245 + 12345;
+            payload[at] = (char)(' ' + (seed >> 16) % 90);
+        }
+        payload[sizeof payload - 1] = '\0';
+        add_identified(f, "t", (struct fms_identity){.kind = FMS_NUMBERED, .origin = fms_text("a"), .sequence = i + 1},
+                       payload);
+        if (i % 10 == 9)
+            fake_until(f, (fake_write(f), fake_count_fate(f, FMS_DELIVERED) == i + 1));
+    }
+    assert_non_null(fake_said(f, "records are not compressed any more"));
+    assert_int_equal(fake_counter(f, "producer_restarts"), 0);
+    assert_int_equal(fake_counter(f, "transactions_aborted"), 0);
+    for (size_t i = 0; i < 200; i++)
+        assert_int_equal(fake_settles(f, i), 1);
+    fake_close(f);
+    cluster_read(cluster, topic, 0, &messages);
+    assert_int_equal(messages.count, 200);
+    cluster_forget(&messages);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, cluster_setup, cluster_teardown)
 
 int main(int argc, char **argv)
@@ -508,6 +542,7 @@ int main(int argc, char **argv)
         TEST(test_topics_of_the_records),
         TEST(test_dead_letters),
         TEST(test_many_records),
+        TEST(test_what_hardly_gets_smaller_is_not_compressed),
     };
 
     return cluster_run(tests, sizeof tests / sizeof tests[0], argc, argv);

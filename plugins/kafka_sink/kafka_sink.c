@@ -250,12 +250,30 @@ static void keep_refused(struct kafka_sink *self, const rd_kafka_message_t *mess
     topic->waiting++; /* so that it is not forgotten */
 }
 
+/* Whether a message that is too large for its topic would fit if it were compressed, as is not done for what hardly gets smaller. From
+ * here on it is done. */
+static bool may_fit_compressed(struct kafka_sink *self, struct fms_bytes payload, size_t most)
+{
+    if (!self->compression.is_free || self->producer.is_compressed || !compression_fits(payload, most))
+        return false;
+    if (!self->compression.is_needed)
+        fms_info(self->kafka.host, "records are compressed again: one of %zu bytes fits its topic only so",
+                 payload.size);
+    compression_need(&self->compression);
+    return true;
+}
+
 /* It is the one that was meant. */
 static void settle_guilty(struct kafka_sink *self, const struct refused *refused)
 {
+    struct fms_bytes payload = refused->letter == LETTER_WHOLE ? refused->record->payload : fms_bytes_of(NULL, 0);
     struct topic *topic = refused->topic;
 
     kafka_sink_note_progress(self);
+    if (is_size_refusal(refused->error) && may_fit_compressed(self, payload, payload.size - payload.size / 10)) {
+        settle_retry(self, refused->record, topic->name, rd_kafka_err2str(refused->error));
+        return;
+    }
     topic->is_wary = topic->is_wary || (self->producer.is_compressed && is_size_refusal(refused->error));
     if (is_size_refusal(refused->error) && !self->producer.is_compressed)
         topic_teach(&self->topics, topic, (int64_t)refused->bytes - 1);
@@ -529,6 +547,8 @@ static rd_kafka_conf_t *producer_conf(struct kafka_sink *self)
         rd_kafka_conf_set(conf, "topic.metadata.propagation.max.ms", "1000", NULL,
                           0); /* it is asked when all else is known */
     configure_batches(self, conf);
+    if (self->compression.is_free && !self->compression.is_on)
+        rd_kafka_conf_set(conf, "compression.codec", "none", NULL, 0);
     if (self->may_gather)
         rd_kafka_conf_set(conf, "linger.ms", "0", NULL, 0); /* they are gathered here */
     if (self->transactions == NULL)
@@ -599,7 +619,7 @@ static int producer_renew(struct kafka_sink *self, struct fms_wait *wait)
             wait->deadline = self->replace_until;
         return 0;
     }
-    fms_debug(self->kafka.host, "starting a new producer: batches change their size");
+    fms_debug(self->kafka.host, "starting a new producer: batches are to be others");
     producer_stop(self);
     self->must_replace = false;
     fms_wake(self->kafka.host);
@@ -725,6 +745,11 @@ static rd_kafka_resp_err_t hand_over_with_care(struct kafka_sink *self, struct m
     rd_kafka_resp_err_t error = message_foresee(self, message, why, size);
     bool is_alone = message_must_go_alone(self, message);
 
+    if (error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE &&
+        may_fit_compressed(self, message->payload, (size_t)message->topic->limits.size)) {
+        must_renew(self);
+        error = RD_KAFKA_RESP_ERR__QUEUE_FULL;
+    }
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
         error = is_alone && self->unsettled > 0 ? RD_KAFKA_RESP_ERR__QUEUE_FULL : hand_over(self, message);
     self->is_alone = is_alone && error == RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -764,7 +789,7 @@ static bool settle_unproduced(struct kafka_sink *self, const struct message *mes
 /* What an empty queue does not take, it never will. */
 static rd_kafka_resp_err_t judge_full(const struct kafka_sink *self, rd_kafka_resp_err_t error, char *why, size_t size)
 {
-    if (error != RD_KAFKA_RESP_ERR__QUEUE_FULL || self->unsettled > 0)
+    if (error != RD_KAFKA_RESP_ERR__QUEUE_FULL || self->unsettled > 0 || self->must_replace)
         return error;
     snprintf(why, size, "it is larger than kafka.queue.buffering.max.kbytes");
     return RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
@@ -1012,23 +1037,51 @@ static size_t write_some(struct kafka_sink *self, const struct fms_record *const
     return n;
 }
 
+/* Records do not get smaller enough, or they do again. */
+static void change_compression(struct kafka_sink *self)
+{
+    if (self->compression.is_on)
+        fms_info(self->kafka.host, "records are compressed again: lz4 makes payloads smaller by a fifth and more");
+    else
+        fms_info(self->kafka.host,
+                 "records are not compressed any more: lz4 makes their payloads smaller by less than a tenth; "
+                 "kafka.compression.codec = lz4 compresses all the same");
+    must_renew(self);
+}
+
+/* Gathers them, or hands them on; how many. */
+static size_t gather_or_write(struct kafka_sink *self, const struct fms_record *const *records, size_t count,
+                              int64_t now)
+{
+    size_t n;
+
+    self->is_gathering = gather_is_on(&self->gather, now);
+    if (self->is_gathering)
+        return !self->is_stuck && may_write(self) && gather_put(&self->gather, records, count, now) ? count : 0;
+    n = write_some(self, records, count);
+    gather_pass(&self->gather, n);
+    return n;
+}
+
 static int kafka_sink_write(void *instance, const struct fms_record *const *records, size_t count)
 {
     struct kafka_sink *self = instance;
+    struct compression *compression = &self->compression;
+    size_t sampled = 0, n;
     int64_t now;
-    size_t n;
 
     self->has_written = true;
-    if (!self->may_gather)
+    if (!self->may_gather && !compression->is_free)
         return (int)write_some(self, records, count);
     now = fms_now(self->kafka.host);
-    self->is_gathering = gather_is_on(&self->gather, now);
-    if (!self->is_gathering) {
-        n = write_some(self, records, count);
-        gather_pass(&self->gather, n);
-        return (int)n;
-    }
-    return !self->is_stuck && may_write(self) && gather_put(&self->gather, records, count, now) ? (int)count : 0;
+    if (compression->is_free) /* of what is not settled yet */
+        sampled = compression_add(compression, records, count, now);
+    n = self->may_gather ? gather_or_write(self, records, count, now) : write_some(self, records, count);
+    if (n < count)
+        compression_take_back(compression, sampled);
+    else if (sampled > 0 && compression_judge(compression, now))
+        change_compression(self);
+    return (int)n;
 }
 
 /* Hands on what was gathered, when it is time. */
@@ -1353,6 +1406,7 @@ static void release(struct kafka_sink *self)
     transactions_close(self);
     topics_close(&self->topics);
     kafka_release(&self->kafka);
+    compression_free(&self->compression);
     free(self->gather.records);
     free(self->waiting);
     free(self->refused);
@@ -1372,6 +1426,9 @@ static int kafka_sink_open(void *instance, const struct fms_host *host)
     self->may_gather = self->is_gathering && self->transactional_id == NULL &&
                        !kafka_sink_is_configured(self, "linger.ms") &&
                        !kafka_sink_is_configured(self, "queue.buffering.max.ms");
+    if (self->is_gathering && !kafka_sink_is_configured(self, "compression.codec") &&
+        !kafka_sink_is_configured(self, "compression.type"))
+        compression_begin(&self->compression);
     error = open_topics(self, host);
     if (error == 0 && self->transactional_id != NULL)
         error = transactions_open(self);

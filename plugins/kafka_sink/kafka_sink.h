@@ -3,6 +3,7 @@
 #define KAFKA_SINK_H
 
 #include "../letter_common/letter.h"
+#include "compression.h"
 #include "gather.h"
 #include "topics.h"
 #include "transaction.h"
@@ -82,6 +83,7 @@ struct kafka_sink {
     bool may_gather;             /* profile = throughput, and nobody has set linger.ms */
     bool is_gathering, is_stuck; /* at the last look; not all that was gathered was taken */
     struct gather gather;
+    struct compression compression;
 
     size_t unsettled; /* taken by librdkafka, and not yet reported */
     bool is_broken;   /* this producer takes nothing more, and goes when its last record is reported */
