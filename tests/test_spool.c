@@ -831,10 +831,13 @@ static void test_full_disk(void **state)
     assert_int_equal(umount(path), 0);
 }
 
-/* Spoils entry 1. */
-static void damage(const void *bytes, size_t size)
+/* Replaces the value of key 0, which is at most some KiB, by what `change` makes of it. */
+static void change_value(size_t (*change)(const unsigned char *was, size_t size, unsigned char *to,
+                                          struct fms_bytes by),
+                         struct fms_bytes by)
 {
-    MDB_val key = {8, "\0\0\0\0\0\0\0\1"}, value = {size, (void *)(uintptr_t)bytes};
+    MDB_val key = {8, "\0\0\0\0\0\0\0\0"}, value;
+    unsigned char to[20000];
     MDB_env *env;
     MDB_txn *txn;
     MDB_dbi dbi;
@@ -844,9 +847,33 @@ static void damage(const void *bytes, size_t size)
     assert_int_equal(mdb_env_open(env, path, 0, 0600), 0);
     assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
     assert_int_equal(mdb_dbi_open(txn, "entries", 0, &dbi), 0);
+    assert_int_equal(mdb_get(txn, dbi, &key, &value), 0);
+    value = (MDB_val){change(value.mv_data, value.mv_size, to, by), to};
     assert_int_equal(mdb_put(txn, dbi, &key, &value, 0), 0);
     assert_int_equal(mdb_txn_commit(txn), 0);
     mdb_env_close(env);
+}
+
+/* A pack of three with its second entry replaced. */
+static size_t spoil_second(const unsigned char *was, size_t size, unsigned char *to, struct fms_bytes by)
+{
+    size_t first = 3 + 4 + was[3], second = first + 4 + was[first];
+
+    assert_int_equal(was[0], 4);
+    assert_int_equal(was[1], 3);
+    memcpy(to, was, first);
+    for (size_t i = 0; i < 4; i++)
+        to[first + i] = (unsigned char)(by.size >> 8 * i);
+    if (by.size > 0)
+        memcpy(&to[first + 4], by.data, by.size);
+    memcpy(&to[first + 4 + by.size], &was[second], size - second);
+    return first + 4 + by.size + size - second;
+}
+
+/* Spoils entry 1 of three that were stored together. */
+static void damage(const void *bytes, size_t size)
+{
+    change_value(spoil_second, fms_bytes_of(bytes, size));
 }
 
 /* What is damaged costs itself: the bytes go where rejected records go, and what stands behind them is handed on. */
@@ -876,6 +903,56 @@ static void test_damage_costs_itself(void **state)
     }
 }
 
+/* The value as it is, but for what stands at the offset of the first byte of `by`. */
+static size_t spoil_at(const unsigned char *was, size_t size, unsigned char *to, struct fms_bytes by)
+{
+    const unsigned char *bytes = by.data;
+
+    memcpy(to, was, size);
+    memcpy(&to[bytes[0]], &bytes[1], by.size - 1);
+    return size;
+}
+
+/* Of what was stored together, and has lengths that do not add up, what can be read is handed on, the rest is one damaged record; and what is
+ * stored behind it is handed on. */
+static void test_damaged_lengths(void **state)
+{
+    static const struct {
+        struct fms_bytes by;
+        const char *fates; /* of the numbers from 0 on: + handed on, - rejected */
+    } cases[] = {
+        {{"\3\377\377\377\377", 5}, "-"}, /* the first is endless */
+        {{"\60\52\0\0\0", 5}, "+--"},     /* the second takes a byte of the third's length */
+        {{"\60\377\377\0\0", 5}, "+-"},   /* it goes beyond the end */
+        {{"\1\2\0", 3}, "+-"},            /* it has the third */
+        {{"\1\377\377", 3}, "+++"},       /* there are fewer than it says */
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t emitted = strlen(cases[i].fates);
+        struct fake *f;
+
+        fresh(state);
+        store_numbers(0, 3);
+        store_numbers(3, 2);
+        change_value(spoil_at, cases[i].by);
+        f = open_source("");
+        fake_until(f, fake_emitted(f) == emitted + 2);
+        for (size_t k = 0; k < emitted; k++)
+            assert_int_equal(fake_rejected(f, k) != NULL, cases[i].fates[k] == '-');
+        for (size_t k = 0; k < emitted; k++)
+            assert_true(fake_rejected(f, k) != NULL || number(f, k) == (int)k);
+        assert_int_equal(number(f, emitted), 3);
+        assert_int_equal(number(f, emitted + 1), 4);
+        fake_settle_all(f, FMS_DELIVERED);
+        for (int k = 0; k < 100; k++)
+            fake_turn(f, fake_realclock() + FMS_MS, "removal");
+        fake_close(f);
+        store_numbers(5, 1);
+        expect_stored(5, 1);
+    }
+}
+
 /* Records of a version to come are not thrown away. */
 static void test_another_version_is_named(void **state)
 {
@@ -883,7 +960,7 @@ static void test_another_version_is_named(void **state)
 
     fresh(state);
     store_numbers(0, 3);
-    damage("\4", 1);
+    damage("\5", 1);
     f = open_source("");
     assert_int_equal(fake_poll(f, 10), -EBADMSG);
     assert_non_null(
@@ -1116,6 +1193,7 @@ int main(void)
         TEST(test_every_sync),
         TEST(test_entries_are_numbered),
         TEST(test_damaged_entries_are_numbered),
+        TEST(test_damaged_lengths),
         TEST(test_an_old_spool_gets_a_name),
         TEST(test_identities_are_kept),
         TEST(test_identities_are_not_kept),

@@ -371,13 +371,13 @@ static void spool_identify(struct spool *self, uint64_t number, struct fms_recor
 }
 
 /* What is damaged is rejected as it stands, with what of its topic and key can be read. */
-static int spool_emit_entry(struct spool *self, uint64_t number, struct fms_bytes entry)
+static int spool_emit_entry(struct spool *self, uint64_t number, struct fms_bytes entry, bool is_damaged)
 {
     struct fms_record draft;
     const char *wrong = spool_record_read(entry, self->headers, &self->kept, &draft);
     int error;
 
-    if (!spool_record_is_known(entry))
+    if (!is_damaged && !spool_record_is_known(entry))
         return fms_fail(self->host, -EBADMSG,
                         "%s: entry %" PRIu64 " is of a version that this fmspipe does not know: use the one that wrote"
                         " it, or move the directory away to go on",
@@ -400,7 +400,7 @@ static int spool_emit_entry(struct spool *self, uint64_t number, struct fms_byte
 }
 
 /* 0: emitted; -EAGAIN: no room. */
-static int spool_emit(struct spool *self, uint64_t number, struct fms_bytes entry)
+static int spool_emit(struct spool *self, uint64_t number, struct fms_bytes entry, bool is_damaged)
 {
     int error;
 
@@ -409,7 +409,7 @@ static int spool_emit(struct spool *self, uint64_t number, struct fms_bytes entr
     self->next = number;
     if (!spool_reserve(self))
         return fms_fail(self->host, -ENOMEM, "no memory for what is in flight");
-    error = spool_emit_entry(self, number, entry);
+    error = spool_emit_entry(self, number, entry, is_damaged);
     if (error != 0)
         return error;
     *spool_place(self, self->tail++) = number * 2;
@@ -429,9 +429,9 @@ static int spool_read(struct spool *self, size_t *credit)
     dater_begin(&self->dater);
     for (; *credit > 0; --*credit) {
         error = store_next(self->store, &number, &entry);
-        if (error != 0)
+        if (error < 0)
             break;
-        error = spool_emit(self, number, entry);
+        error = spool_emit(self, number, entry, error == STORE_DAMAGED);
         if (error != 0)
             break;
     }

@@ -172,7 +172,7 @@ uint64_t date_count_unset(struct store *store)
     store_read_end(store);
     if (!eras_have_unset(&eras, &first) || store_read_begin(store, first) != 0)
         return 0;
-    while (store_next(store, &number, &entry) == 0) {
+    while (store_next(store, &number, &entry) >= 0) {
         uint32_t of = spool_record_era(entry);
         const struct era *era = of != ERA_NONE ? eras_find(&eras, of) : NULL;
 

@@ -5,7 +5,7 @@
  *     header   = name value
  *     origin, topic, key, payload, name, value = size + 1 (4 bytes; 0: absent) bytes... and a NUL byte for a name
  *
- * Numbers are little-endian. Version 2 has an era, 3 an era, which may be 0, and an identity, and 1 neither: so a fmspipe that knows no eras, or
+ * Numbers are little-endian. A value of version 4 is a pack of such entries: see spool_pack.h. Version 2 has an era, 3 an era, which may be 0, and an identity, and 1 neither: so a fmspipe that knows no eras, or
  * no identities, refuses only what it would hand on with a wrong time, or as another one's. */
 #include "spool_record.h"
 

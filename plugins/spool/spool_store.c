@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -21,13 +22,15 @@
 #include <lmdb.h>
 
 #include "spool_anchor.h"
+#include "spool_pack.h"
 #include "spool_record.h"
 
 #define SLACK      (INT64_C(64) << 20) /* of the map beyond twice max_size: pages are never quite full */
 #define SPARED_MAX (UINT64_C(4) << 20) /* of the disk; at most an eighth of it */
 #define HELD_MAX                                                                                                       \
-    (UINT64_C(16) << 20) /* of the file, for a power cut, before it is written to the disk early; at most max_size */
-#define LEASE (UINT64_C(1) << 20) /* numbers: each takes a write to the disk that waits */
+    (UINT64_C(32) << 20) /* of the file, for a power cut, before it is written to the disk early; at most max_size */
+#define PACKS_LEAST 16   /* for which a store has room */
+#define LEASE       (UINT64_C(1) << 20) /* numbers: each takes a write to the disk that waits */
 
 #define STATE_SIZE offsetof(struct store_state, count) /* of what is kept of it */
 
@@ -40,6 +43,7 @@ struct environment {
     MDB_dbi entries, meta;
     pthread_mutex_t anchor_lock; /* taken before a transaction begins */
     struct anchor anchor;        /* of a store that is not written to the disk at each commit */
+    _Atomic uint64_t removed;    /* bytes since it was set, which it holds */
 };
 
 struct store {
@@ -57,6 +61,7 @@ struct store {
     MDB_cursor *cursor;
     uint64_t read_from;
     bool has_begun;
+    struct pack pack; /* what is being read */
 };
 
 static struct environment *environments;
@@ -98,12 +103,16 @@ static int environment_open_tables(struct environment *shared)
 
 static int environment_write(struct environment *shared)
 {
+    uint64_t removed;
     int error;
 
     if (shared->anchor.fd < 0)
         return mdb_env_sync(shared->env, 1);
     pthread_mutex_lock(&shared->anchor_lock);
+    removed = shared->removed;
     error = anchor_set(&shared->anchor, shared->env);
+    if (error == 0)
+        shared->removed -= removed;
     pthread_mutex_unlock(&shared->anchor_lock);
     return error;
 }
@@ -222,7 +231,7 @@ static MDB_val state_key(void)
     return (MDB_val){sizeof key - 1, key};
 }
 
-/* All but the count, which LMDB knows; see state_count. */
+/* All but the count, which mostly LMDB knows; see state_count. */
 static int state_get(const struct store *store, MDB_txn *txn, struct store_state *state)
 {
     MDB_val key = state_key(), value;
@@ -238,13 +247,52 @@ static int state_get(const struct store *store, MDB_txn *txn, struct store_state
     return error;
 }
 
+static MDB_val packed_key(void)
+{
+    static char key[] = "packed";
+
+    return (MDB_val){sizeof key - 1, key};
+}
+
+/* How many entries more there are than values that hold them. */
+static int packed_get(const struct store *store, MDB_txn *txn, uint64_t *packed)
+{
+    MDB_val key = packed_key(), value;
+    int error = mdb_get(txn, store->shared->meta, &key, &value);
+
+    *packed = 0;
+    if (error == MDB_NOTFOUND)
+        return 0;
+    if (error == 0 && value.mv_size != sizeof *packed)
+        return MDB_CORRUPTED;
+    if (error == 0)
+        memcpy(packed, value.mv_data, sizeof *packed);
+    return error;
+}
+
+static int packed_add(const struct store *store, MDB_txn *txn, int64_t more)
+{
+    MDB_val key = packed_key(), value = {sizeof(uint64_t), NULL};
+    uint64_t packed;
+    int error = more != 0 ? packed_get(store, txn, &packed) : 0;
+
+    if (error != 0 || more == 0)
+        return error;
+    packed += (uint64_t)more;
+    value.mv_data = &packed;
+    return mdb_put(txn, store->shared->meta, &key, &value, 0);
+}
+
 static int state_count(const struct store *store, MDB_txn *txn, struct store_state *state)
 {
+    uint64_t packed = 0;
     MDB_stat stat;
     int error = mdb_stat(txn, store->shared->entries, &stat);
 
     if (error == 0)
-        state->count = stat.ms_entries;
+        error = packed_get(store, txn, &packed);
+    if (error == 0)
+        state->count = stat.ms_entries + packed;
     return error;
 }
 
@@ -493,26 +541,39 @@ void store_close(struct store *store)
 
 /* ------------------------------------------------------------------------------------------------------------- remove */
 
-/* Removes what is below the number, from the front. */
+/* Removes what is below the number, from the front: a pack only as a whole, what is below in the last one is only not there any more. */
 static int entries_remove(const struct store *store, MDB_txn *txn, struct store_state *state, uint64_t below)
 {
     MDB_cursor *cursor;
     MDB_val key, value;
+    int64_t packed = 0;
     int error = mdb_cursor_open(txn, store->shared->entries, &cursor);
 
     if (error != 0)
         return error;
     while ((error = mdb_cursor_get(cursor, &key, &value, MDB_FIRST)) == 0 && entry_number(key) < below) {
-        state->bytes -= value.mv_size + STORE_ENTRY_EXTRA;
+        struct pack pack;
+        size_t count, bytes;
+
+        pack_open(&pack, entry_number(key), fms_bytes_of(value.mv_data, value.mv_size));
+        pack_skip(&pack, state->first, &count);
+        bytes = pack_skip(&pack, below, &count) + count * STORE_ENTRY_EXTRA;
+        state->bytes -= bytes < state->bytes ? bytes : state->bytes;
+        packed -= (int64_t)count;
+        if (pack.left > 0)
+            break;
+        packed++;
+        store->shared->removed += value.mv_size;
         error = mdb_cursor_del(cursor, 0);
         if (error != 0)
             break;
     }
     mdb_cursor_close(cursor);
-    if (error != 0 && error != MDB_NOTFOUND)
-        return error;
-    state->first = below;
-    return 0;
+    if (error == 0 || error == MDB_NOTFOUND)
+        error = packed_add(store, txn, packed);
+    if (error == 0)
+        state->first = below;
+    return error;
 }
 
 int store_remove(struct store *store, uint64_t below)
@@ -537,19 +598,82 @@ int store_remove(struct store *store, uint64_t below)
 
 /* ------------------------------------------------------------------------------------------------------------- append */
 
-static int entry_append(const struct store *store, MDB_txn *txn, struct store_state *state,
-                        const struct fms_record *record, uint32_t era, const struct fms_identity *identity, size_t size)
+/* Records in a row that become one value. */
+struct run {
+    const struct fms_record *const *records;
+    const uint32_t *eras; /* NULL: none has one */
+    size_t count, size;   /* of them; bytes of the pack ... */
+    size_t most;          /* ... at most */
+    size_t sizes[PACK_COUNT];
+};
+
+static uint32_t run_era(const struct run *run, size_t i)
+{
+    return run->eras != NULL ? run->eras[i] : 0;
+}
+
+static const struct fms_identity *kept_identity(const struct store *store, const struct fms_record *record)
+{
+    return store->keeps_identities ? spool_record_identity(record) : NULL;
+}
+
+/* What is removed of a pack leaves no room before all of it is: so a small store has small ones. */
+static size_t pack_most(const struct store *store)
+{
+    return store->max_size / PACKS_LEAST < PACK_MOST ? (size_t)(store->max_size / PACKS_LEAST) : PACK_MOST;
+}
+
+/* Whether an entry of that size may join the run. */
+static bool run_has_room(const struct run *run, size_t size)
+{
+    return run->count < PACK_COUNT && run->size + PACK_EACH + size <= run->most;
+}
+
+static void run_begin(struct run *run, const struct fms_record *const *records, const uint32_t *eras, size_t most)
+{
+    run->records = records;
+    run->eras = eras;
+    run->count = 0;
+    run->size = PACK_HEAD;
+    run->most = most;
+}
+
+static void run_add(struct run *run, struct store_state *state, size_t size)
+{
+    run->sizes[run->count++] = size;
+    run->size += PACK_EACH + size;
+    state->bytes += size + STORE_ENTRY_EXTRA;
+}
+
+static void run_write(const struct store *store, const struct run *run, unsigned char *to)
+{
+    if (run->count > 1)
+        to = pack_begin(to, run->count);
+    for (size_t i = 0; i < run->count; i++) {
+        if (run->count > 1)
+            to = pack_add(to, run->sizes[i]);
+        spool_record_write(run->records[i], run_era(run, i), kept_identity(store, run->records[i]), to);
+        to += run->sizes[i];
+    }
+}
+
+/* Stores the run, if there is one, and begins the next behind it. */
+static int run_end(const struct store *store, MDB_txn *txn, struct store_state *state, struct run *run)
 {
     struct entry_key bytes;
-    MDB_val key = entry_key(state->next, &bytes), value = {size, NULL};
-    int error = mdb_put(txn, store->shared->entries, &key, &value, MDB_APPEND | MDB_RESERVE);
+    MDB_val key = entry_key(state->next, &bytes), value = {run->count == 1 ? run->sizes[0] : run->size, NULL};
+    int error;
 
+    if (run->count == 0)
+        return 0;
+    error = mdb_put(txn, store->shared->entries, &key, &value, MDB_APPEND | MDB_RESERVE);
     if (error != 0)
         return error;
-    spool_record_write(record, era, identity, value.mv_data);
-    state->next++;
-    state->bytes += size + STORE_ENTRY_EXTRA;
-    return 0;
+    run_write(store, run, value.mv_data);
+    state->next += run->count;
+    error = packed_add(store, txn, (int64_t)run->count - 1);
+    run_begin(run, run->records + run->count, run->eras != NULL ? run->eras + run->count : NULL, run->most);
+    return error;
 }
 
 /* Removes the first one. */
@@ -557,13 +681,17 @@ static int entries_drop_first(const struct store *store, MDB_txn *txn, struct st
 {
     MDB_cursor *cursor;
     MDB_val key, value;
+    uint64_t first;
     int error = mdb_cursor_open(txn, store->shared->entries, &cursor);
 
     if (error != 0)
         return error;
     error = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
     mdb_cursor_close(cursor);
-    return error == 0 ? entries_remove(store, txn, state, entry_number(key) + 1) : error;
+    if (error != 0)
+        return error;
+    first = entry_number(key) > state->first ? entry_number(key) : state->first;
+    return entries_remove(store, txn, state, first + 1);
 }
 
 /* Makes room for so many bytes. */
@@ -584,25 +712,25 @@ static int entries_append(const struct store *store, MDB_txn *txn, struct store_
                           const struct fms_record *const *records, const uint32_t *eras, size_t count, bool drop_oldest,
                           size_t *taken, uint64_t *dropped)
 {
+    struct run run;
     int error = 0;
 
+    run_begin(&run, records, eras, pack_most(store));
     for (; *taken < count && error == 0; ++*taken) {
-        const struct fms_record *record = records[*taken];
-        const struct fms_identity *identity = store->keeps_identities ? spool_record_identity(record) : NULL;
-        uint32_t era = eras != NULL ? eras[*taken] : 0;
-        size_t size = spool_record_size(record, era, identity);
+        size_t size = spool_record_size(records[*taken], run_era(&run, run.count),
+                                        kept_identity(store, records[*taken]));
+        bool has_room = state->bytes + size + STORE_ENTRY_EXTRA <= store->max_size;
 
-        if (state->bytes + size + STORE_ENTRY_EXTRA > store->max_size) {
-            if (!drop_oldest)
-                return 0;
+        if (!has_room && !drop_oldest)
+            break;
+        if (!has_room || !run_has_room(&run, size))
+            error = run_end(store, txn, state, &run);
+        if (error == 0 && !has_room)
             error = entries_drop(store, txn, state, size + STORE_ENTRY_EXTRA, dropped);
-        }
         if (error == 0)
-            error = entry_append(store, txn, state, record, era, identity, size);
-        if (error != 0)
-            return error;
+            run_add(&run, state, size);
     }
-    return error;
+    return error == 0 ? run_end(store, txn, state, &run) : error;
 }
 
 /* Bytes of the file that are held for a power cut. */
@@ -610,7 +738,7 @@ static uint64_t file_held(const struct store *store)
 {
     const struct environment *shared = store->shared;
 
-    return shared->anchor.fd >= 0 ? anchor_holds(&shared->anchor, shared->env) : 0;
+    return shared->anchor.fd >= 0 ? anchor_holds(&shared->anchor, shared->env) + shared->removed : 0;
 }
 
 /* Bytes of the file that hold nothing: about what can be stored without its growing. */
@@ -711,33 +839,67 @@ void store_keep_identities(struct store *store)
 
 int store_read_begin(struct store *store, uint64_t from)
 {
+    struct store_state state;
     int error = store->read == NULL ? mdb_txn_begin(store->shared->env, NULL, MDB_RDONLY, &store->read)
                                     : mdb_txn_renew(store->read);
 
     if (error == 0)
         error = store->cursor == NULL ? mdb_cursor_open(store->read, store->shared->entries, &store->cursor)
                                       : mdb_cursor_renew(store->read, store->cursor);
-    store->read_from = from;
+    if (error == 0)
+        error = state_get(store, store->read, &state);
+    store->read_from = error == 0 && state.first > from ? state.first
+                                                        : from; /* a pack may begin with what is removed */
     store->has_begun = false;
+    store->pack.left = 0;
     return store_code(error);
+}
+
+/* Opens the value that is asked for; MDB_NOTFOUND: none is there. */
+static int pack_get(struct store *store, MDB_cursor_op op, uint64_t from)
+{
+    struct entry_key bytes;
+    MDB_val key = entry_key(from, &bytes), value;
+    int error = mdb_cursor_get(store->cursor, &key, &value, op);
+
+    if (error == 0 && key.mv_size != sizeof bytes.bytes)
+        return MDB_CORRUPTED;
+    if (error == 0)
+        pack_open(&store->pack, entry_number(key), fms_bytes_of(value.mv_data, value.mv_size));
+    return error;
+}
+
+/* Opens the value that has that number's entry, or the next one, and goes there. */
+static int pack_seek(struct store *store, uint64_t from)
+{
+    int error = pack_get(store, MDB_SET_RANGE, from);
+    bool is_last = error == MDB_NOTFOUND;
+    size_t count;
+
+    if (!is_last && (error != 0 || store->pack.number == from))
+        return error;
+    error = pack_get(store, is_last ? MDB_LAST : MDB_PREV, from);
+    if (error == 0)
+        pack_skip(&store->pack, from, &count);
+    if (error == 0 && store->pack.left > 0)
+        return 0;
+    if (is_last)
+        return MDB_NOTFOUND;
+    return error == 0 ? pack_get(store, MDB_NEXT, from) : pack_get(store, MDB_SET_RANGE, from);
 }
 
 int store_next(struct store *store, uint64_t *number, struct fms_bytes *entry)
 {
-    struct entry_key bytes;
-    MDB_val key = entry_key(store->read_from, &bytes), value;
-    int error = mdb_cursor_get(store->cursor, &key, &value, store->has_begun ? MDB_NEXT : MDB_SET_RANGE);
+    while (!pack_next(&store->pack, number, entry)) {
+        int error = store->has_begun ? pack_get(store, MDB_NEXT, 0) : pack_seek(store, store->read_from);
 
-    store->has_begun = true;
-    if (error == MDB_NOTFOUND)
-        return -ENOENT;
-    if (error != 0)
-        return store_code(error);
-    if (key.mv_size != sizeof bytes.bytes)
-        return MDB_CORRUPTED;
-    *number = entry_number(key);
-    *entry = fms_bytes_of(value.mv_data, value.mv_size);
-    return 0;
+        store->has_begun = true;
+        if (error == MDB_NOTFOUND)
+            return -ENOENT;
+        if (error != 0)
+            return store_code(error);
+    }
+    return store->pack.is_damaged ? STORE_DAMAGED : 0;
 }
 
 void store_read_end(struct store *store)

@@ -50,8 +50,10 @@ int store_append(struct store *store, const struct fms_record *const *records, c
 /* From now on what is appended keeps the identities that it has. */
 void store_keep_identities(struct store *store);
 
-/* Begins to read at that number, or behind it where it is gone. store_next: -ENOENT at the end; the bytes are valid until
- * store_read_end. */
+#define STORE_DAMAGED 1
+
+/* Begins to read at that number, or behind it where it is gone. store_next: 0; STORE_DAMAGED, where lengths did not add up and the bytes may be
+ * no entry, or several; or -ENOENT at the end. The bytes are valid until store_read_end. */
 int store_read_begin(struct store *store, uint64_t from);
 int store_next(struct store *store, uint64_t *number, struct fms_bytes *entry);
 void store_read_end(struct store *store);
