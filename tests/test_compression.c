@@ -25,14 +25,30 @@ static void fill(void)
     }
 }
 
-/* Payloads of `size` bytes come, one each `gap`, until the sink is to change or `most` have come; how many came. */
+/* So many batches of so many bytes are delivered. */
+static void deliver(struct compression *c, size_t batches, size_t bytes)
+{
+    static int32_t partition;
+
+    for (size_t i = 0; i < batches; i++) {
+        partition = 1 - partition;
+        compression_delivered(c, c, partition, bytes / 2);
+        compression_delivered(c, c, partition, bytes - bytes / 2);
+    }
+}
+
+static size_t batch = 100000; /* bytes */
+
+/* Payloads of `size` bytes come, one each `gap`, until the sink is to change or `most` have come; how many came. A batch is delivered with each. */
 static size_t run(struct compression *c, const char *bytes, size_t size, int64_t gap, size_t most)
 {
+    deliver(c, 10, batch);
     for (size_t i = 0; i < most; i++) {
         size_t at = i * size % ((1 << 20) - size + 1);
         struct fms_record record = {.payload = {&bytes[at], size}};
 
         now += gap;
+        deliver(c, 1, batch);
         for (size_t offers = i % 3;; offers--) { /* what is offered again counts once */
             size_t added = compression_add(c, &(const struct fms_record *){&record}, 1, now);
 
@@ -90,7 +106,7 @@ static void test_what_comes_changes(void **state)
     assert_true(run(&c, same, 16384, FMS_MS, 1000000) < 1000000);
     assert_true(c.is_on);
     assert_in_range(now - began, 60 * FMS_SECOND, 61 * FMS_SECOND);
-    assert_int_equal(run(&c, same, 16384, FMS_MS, 100000), 100000);
+    assert_int_equal(run(&c, same, 16384, FMS_MS, 200000), 200000);
     began = now;
     assert_true(run(&c, random_bytes, 16384, FMS_MS, 1000000) < 1000000);
     assert_false(c.is_on);
@@ -110,6 +126,69 @@ static void test_mixed_payloads_change_nothing(void **state)
         assert_int_equal(run(&c, same, SAMPLE, FMS_SECOND, 1), 1);
     }
     assert_true(c.is_on);
+    compression_free(&c);
+}
+
+/* To start lz4 for a small batch is not worth it, whatever it saves. */
+static void test_small_batches(void **state)
+{
+    struct compression c = {0};
+
+    (void)state;
+    compression_begin(&c);
+    batch = 2000;
+    assert_int_equal(run(&c, same, SAMPLE, FMS_US, 100), 3);
+    assert_false(c.is_on);
+    assert_true(compression_batches_are_small(&c));
+    assert_in_range(c.batch, 2000, 2300);
+    batch = 10000; /* as good as those that it would not have been turned off for */
+    assert_int_equal(run(&c, same, SAMPLE, FMS_SECOND, 1000), 1000);
+    batch = 20000;
+    assert_true(run(&c, same, SAMPLE, FMS_SECOND, 1000) < 1000);
+    assert_true(c.is_on);
+    batch = 10000;
+    assert_int_equal(run(&c, same, SAMPLE, FMS_SECOND, 1000), 1000);
+    batch = 100000;
+    compression_free(&c);
+}
+
+/* How large batches are must be known; what comes of one partition in a row is one, unless time has passed. */
+static void test_batches_are_counted(void **state)
+{
+    const struct fms_record record = {.payload = {same, SAMPLE}};
+    struct compression c = {0};
+
+    (void)state;
+    compression_begin(&c);
+    deliver(&c, 3, 3000);
+    assert_int_equal(compression_add(&c, &(const struct fms_record *){&record}, 1, now), 0);
+    for (size_t i = 0; i < 100; i++)
+        compression_delivered(&c, &c, 7, 10);
+    assert_int_equal(compression_add(&c, &(const struct fms_record *){&record}, 1, now), SAMPLE);
+    assert_false(compression_judge(&c, now));
+    assert_int_equal(c.batch, 10000 / 4);
+    for (size_t i = 0; i < 100; i++) {
+        compression_delivered(&c, &c, 7, 10);
+        compression_pause(&c);
+    }
+    assert_int_equal(compression_add(&c, &(const struct fms_record *){&record}, 1, now), SAMPLE);
+    assert_false(compression_judge(&c, now));
+    assert_in_range(c.batch, 10, 200);
+    compression_free(&c);
+}
+
+/* Each change is followed by a longer rest. */
+static void test_changes_become_rare(void **state)
+{
+    struct compression c = {0};
+    unsigned changes = 0;
+    int64_t began = now;
+
+    (void)state;
+    compression_begin(&c);
+    while (now - began < 24 * 3600 * FMS_SECOND)
+        changes += run(&c, c.is_on ? random_bytes : same, SAMPLE, FMS_SECOND, 100) < 100;
+    assert_in_range(changes, 24, 24 + 8);
     compression_free(&c);
 }
 
@@ -148,6 +227,9 @@ int main(void)
         cmocka_unit_test(test_what_gets_smaller),
         cmocka_unit_test(test_what_comes_changes),
         cmocka_unit_test(test_mixed_payloads_change_nothing),
+        cmocka_unit_test(test_small_batches),
+        cmocka_unit_test(test_batches_are_counted),
+        cmocka_unit_test(test_changes_become_rare),
         cmocka_unit_test(test_what_fits),
         cmocka_unit_test(test_it_is_needed),
     };

@@ -370,6 +370,8 @@ static void settle_delivered(struct kafka_sink *self, const rd_kafka_message_t *
     if (letter != LETTER_WHOLE)
         tell_reduced(self, record, rd_kafka_topic_name(message->rkt), letter);
     kafka_reached(&self->kafka);
+    if (self->compression.is_free)
+        compression_delivered(&self->compression, message->rkt, message->partition, message->len);
     if (self->transactions != NULL)
         return; /* until the commit */
     kafka_sink_note_progress(self);
@@ -473,6 +475,7 @@ int kafka_sink_fetch_reports(struct kafka_sink *self)
         count += more;
     while (self->reports != NULL && (event = rd_kafka_queue_poll(self->reports, 0)) != NULL)
         count += take_event(self, event);
+    compression_pause(&self->compression);
     return count;
 }
 
@@ -1037,15 +1040,21 @@ static size_t write_some(struct kafka_sink *self, const struct fms_record *const
     return n;
 }
 
-/* Records do not get smaller enough, or they do again. */
+/* What compresses no more says why, and how it does all the same. */
 static void change_compression(struct kafka_sink *self)
 {
+    static const char advice[] = "kafka.compression.codec = lz4 compresses all the same";
+
     if (self->compression.is_on)
-        fms_info(self->kafka.host, "records are compressed again: lz4 makes payloads smaller by a fifth and more");
+        fms_info(self->kafka.host, "records are compressed again: lz4 makes them smaller by a fifth and more");
+    else if (compression_batches_are_small(&self->compression))
+        fms_info(
+            self->kafka.host,
+            "records are not compressed any more: batches have %zu bytes, fewer than it is worth to start lz4 for; %s",
+            self->compression.batch, advice);
     else
         fms_info(self->kafka.host,
-                 "records are not compressed any more: lz4 makes their payloads smaller by less than a tenth; "
-                 "kafka.compression.codec = lz4 compresses all the same");
+                 "records are not compressed any more: lz4 makes them smaller by less than a tenth; %s", advice);
     must_renew(self);
 }
 
