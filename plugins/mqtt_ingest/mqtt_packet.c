@@ -493,10 +493,17 @@ static const char *fault_of(const struct mqtt_packet_publish *publish)
  * is none, or is larger than the packet, is taken for the payload. -1: more bytes are needed. */
 static int read_publish_properties(struct reader *reader, size_t left, struct mqtt_packet_publish *publish)
 {
-    struct reader ahead = *reader;
-    size_t size = read_varint(&ahead);
-    size_t head = (size_t)(ahead.at - reader->at);
+    struct reader ahead;
+    size_t size, head;
 
+    if (reader_left(reader) > 0 &&
+        *reader->at == 0) { /* as of most messages; and a copy of *reader would wait for its halves */
+        reader->at++;
+        return 0;
+    }
+    ahead = *reader;
+    size = read_varint(&ahead);
+    head = (size_t)(ahead.at - reader->at);
     if (ahead.is_short && reader_left(reader) < left)
         return -1;
     if (is_wrong(&ahead) || size > left - head) {
