@@ -1,6 +1,7 @@
 /* test_kafka_sink.c - kafka_sink through its table, against a mock cluster with faults, or a real Kafka: see
  * kafka_cluster.h. */
 #include <errno.h>
+#include <poll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -405,6 +406,86 @@ static void test_reports_are_gathered(void **state)
     add_numbered(f, 3, 1);
     write_until_delivered(f, 1);
     assert_true(fake_waits_for(f)->fd >= 0);
+    fake_close(f);
+}
+
+/* Until a report is there, which nobody has fetched. */
+static void await_report(struct fake *f)
+{
+    struct pollfd fd = {.fd = ((struct kafka *)fake_instance(f))->event_fd, .events = POLLIN};
+
+    assert_int_equal(poll(&fd, 1, (int)(FAKE_PATIENCE / FMS_MS)), 1);
+}
+
+/* With profile = realtime the report of one of few waits for the next record, a millisecond at most; not where none comes in that time. */
+static void test_a_report_waits_for_the_next_record(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("held");
+    struct fake *f = fake_check("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE, topic));
+    size_t i = 1;
+
+    cluster_topic(cluster, topic, 1);
+    fake_clock_set(f, FMS_SECOND, 1800000000 * FMS_SECOND);
+    assert_int_equal(fake_start(f), 0);
+    add_numbered(f, 0, 1);
+    fake_write(f);
+    fake_until(f, (fake_clock_step(f, FMS_MS), fake_count_fate(f, FMS_DELIVERED) == 1));
+    fake_clock_step(f, FMS_SECOND);
+    for (; i <= 20; i++) { /* one after the other, and each tells of the one before */
+        fake_clock_step(f, FMS_MS / 2);
+        add_numbered(f, i, 1);
+        assert_int_equal(fake_write(f), 1);
+        fake_poll(f, 0);
+        assert_int_equal(fake_count_fate(f, FMS_DELIVERED), i);
+        assert_int_equal(fake_waits_for(f)->fd, -1);
+        await_report(f);
+        fake_poll(f, 0);
+        assert_int_equal(fake_count_fate(f, FMS_DELIVERED), i);
+    }
+    for (size_t vain = 0; vain < 3; vain++, i++) {
+        fake_clock_step(f, FMS_MS);
+        fake_poll(f, 0);
+        assert_int_equal(fake_count_fate(f, FMS_DELIVERED), i);
+        assert_true(fake_waits_for(f)->fd >= 0);
+        fake_clock_step(f, 10 * FMS_MS);
+        add_numbered(f, i, 1);
+        assert_int_equal(fake_write(f), 1);
+        fake_poll(f, 0);
+        assert_int_equal(fake_waits_for(f)->fd >= 0, vain == 2);
+        await_report(f);
+    }
+    fake_until(f, fake_unsettled(f) == 0);
+    fake_close(f);
+    check_order(cluster, topic, i);
+}
+
+/* Where many are under way, or brokers are slow, reports are told when they come. */
+static void test_many_reports_do_not_wait(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *topic = cluster_name("many");
+    struct fake *f = fake_check("kafka_sink", FMS_SINK, cluster_ini(cluster, "topic = %s\n" THERE, topic));
+
+    cluster_topic(cluster, topic, 1);
+    fake_clock_set(f, FMS_SECOND, 1800000000 * FMS_SECOND);
+    assert_int_equal(fake_start(f), 0);
+    add_numbered(f, 0, 1);
+    fake_write(f);
+    fake_until(f, (fake_clock_step(f, FMS_MS), fake_count_fate(f, FMS_DELIVERED) == 1));
+    add_numbered(f, 1, 5);
+    assert_int_equal(fake_write(f), 5);
+    fake_poll(f, 0);
+    assert_true(fake_waits_for(f)->fd >= 0);
+    fake_until(f, fake_count_fate(f, FMS_DELIVERED) == 6); /* the clock stands still */
+    add_numbered(f, 6, 1);
+    fake_write(f);
+    fake_poll(f, 0);
+    assert_int_equal(fake_waits_for(f)->fd, -1);
+    fake_clock_step(f, FMS_MS);
+    fake_poll(f, 0);
+    assert_true(fake_count_fate(f, FMS_DELIVERED) == 7 || fake_waits_for(f)->fd >= 0);
+    fake_until(f, fake_unsettled(f) == 0);
     fake_close(f);
 }
 
@@ -1849,6 +1930,8 @@ int main(int argc, char **argv)
         TEST(test_absent_is_not_empty),
         TEST(test_confirmed_late),
         TEST(test_reports_are_gathered),
+        TEST(test_a_report_waits_for_the_next_record),
+        TEST(test_many_reports_do_not_wait),
         TEST(test_reports_are_fetched_by_who_writes),
         TEST(test_records_are_gathered),
         TEST(test_what_was_gathered_stays),

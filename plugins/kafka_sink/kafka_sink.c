@@ -35,6 +35,11 @@
 #define REPORT_INTERVAL FMS_MS       /* profile = throughput: how soon after reports the lane looks for more */
 #define REPORT_BACKSTOP (5 * FMS_MS) /* the same while whoever writes looks within the interval */
 
+#define HOLD       FMS_MS /* profile = realtime: how long a report waits for the next record to come ... */
+#define HOLD_FEW   4      /* ... while so few are under way */
+#define HOLDS_MOST 3      /* in a row, for which none came; then there are none for a while */
+#define HOLD_REST  (250 * FMS_MS)
+
 #define TOPIC_NAME_MOST 249  /* characters, in Kafka */
 #define LETTER_LEAST    1024 /* bytes that the smallest dead letter may take, LETTER_CUT */
 
@@ -1116,14 +1121,36 @@ static void look_for_gathered(struct kafka_sink *self, struct fms_wait *wait)
         fms_wake(self->kafka.host); /* more may be taken again */
 }
 
+/* Few records are under way, so that no broker waits for them to be acknowledged; then reports may wait for the next record, which wakes
+ * the lane anyway. */
+static bool may_hold_reports(const struct kafka_sink *self)
+{
+    return !self->may_gather && self->transactions == NULL && self->unsettled <= HOLD_FEW;
+}
+
 /* The lane was woken for it, and holds up whoever emits meanwhile: not too often. */
 static void look_for_reports(struct kafka_sink *self)
 {
-    if (self->reports_at != 0 && fms_now(self->kafka.host) < self->reports_at)
+    int64_t now = self->reports_at != 0 ? fms_now(self->kafka.host) : 0;
+    bool was_held = self->reports_at != 0 && may_hold_reports(self);
+    int count;
+
+    if (now < self->reports_at)
         return;
-    self->reports_at = kafka_sink_fetch_reports(self) > 0 && self->is_gathering
-                           ? fms_now(self->kafka.host) + REPORT_INTERVAL
-                           : 0;
+    count = kafka_sink_fetch_reports(self);
+    if (was_held && count > 0 && ++self->holds_in_vain >= HOLDS_MOST) /* one that waits for them does so in vain */
+        self->hold_rests_until = now + HOLD_REST;
+    self->reports_at = count > 0 && self->is_gathering ? fms_now(self->kafka.host) + REPORT_INTERVAL : 0;
+}
+
+static void hold_reports(struct kafka_sink *self)
+{
+    int64_t now;
+
+    if (self->reports_at != 0 && kafka_sink_fetch_reports(self) > 0)
+        self->holds_in_vain = 0;
+    now = fms_now(self->kafka.host);
+    self->reports_at = self->unsettled > 0 && now >= self->hold_rests_until ? now + HOLD : 0;
 }
 
 /* While a library's thread pours records in, reports are best fetched by it: the memory that they free is what it needs next,
@@ -1132,6 +1159,10 @@ static void look_after_writes(struct kafka_sink *self)
 {
     int64_t now;
 
+    if (may_hold_reports(self)) {
+        hold_reports(self);
+        return;
+    }
     if (++self->writes % WRITES_PER_LOOK != 0)
         return;
     now = fms_now(self->kafka.host);

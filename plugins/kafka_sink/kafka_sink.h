@@ -92,6 +92,8 @@ struct kafka_sink {
     unsigned writes;
     int64_t looked_at;  /* after a write */
     int64_t reports_at; /* when the lane looks for reports; 0: when the descriptor says that there are some */
+    unsigned holds_in_vain;
+    int64_t hold_rests_until;
     int64_t broken_at;
     size_t returned;    /* records to be offered again since it broke */
     unsigned restarts;  /* since a record's fate was last decided */
