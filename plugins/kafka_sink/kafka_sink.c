@@ -35,10 +35,13 @@
 #define REPORT_INTERVAL FMS_MS       /* profile = throughput: how soon after reports the lane looks for more */
 #define REPORT_BACKSTOP (5 * FMS_MS) /* the same while whoever writes looks within the interval */
 
-#define HOLD       FMS_MS /* profile = realtime: how long a report waits for the next record to come ... */
-#define HOLD_FEW   4      /* ... while so few are under way */
-#define HOLDS_MOST 3      /* in a row, for which none came; then there are none for a while */
+#define HOLD       (2 * FMS_MS) /* profile = realtime: how long a report waits for the next record to come ... */
+#define HOLD_FEW   4            /* ... while so few are under way */
+#define HOLDS_MOST 3            /* in a row, for which none came; then there are none for a while */
 #define HOLD_REST  (250 * FMS_MS)
+#define CALM_GAP   (250 * FMS_US) /* between records that come slowly */
+#define CALM_MOST  8u             /* of those that have come so of late, what is kept in mind */
+#define CALM_LEAST 4u
 
 #define TOPIC_NAME_MOST 249  /* characters, in Kafka */
 #define LETTER_LEAST    1024 /* bytes that the smallest dead letter may take, LETTER_CUT */
@@ -1121,18 +1124,11 @@ static void look_for_gathered(struct kafka_sink *self, struct fms_wait *wait)
         fms_wake(self->kafka.host); /* more may be taken again */
 }
 
-/* Few records are under way, so that no broker waits for them to be acknowledged; then reports may wait for the next record, which wakes
- * the lane anyway. */
-static bool may_hold_reports(const struct kafka_sink *self)
-{
-    return !self->may_gather && self->transactions == NULL && self->unsettled <= HOLD_FEW;
-}
-
 /* The lane was woken for it, and holds up whoever emits meanwhile: not too often. */
 static void look_for_reports(struct kafka_sink *self)
 {
     int64_t now = self->reports_at != 0 ? fms_now(self->kafka.host) : 0;
-    bool was_held = self->reports_at != 0 && may_hold_reports(self);
+    bool was_held = self->reports_at != 0 && self->calm > 0;
     int count;
 
     if (now < self->reports_at)
@@ -1143,14 +1139,21 @@ static void look_for_reports(struct kafka_sink *self)
     self->reports_at = count > 0 && self->is_gathering ? fms_now(self->kafka.host) + REPORT_INTERVAL : 0;
 }
 
-static void hold_reports(struct kafka_sink *self)
+/* A record came. Where they have been coming slowly and few are under way, no broker waits for one to be acknowledged: so its report may
+ * wait for the next record, which wakes the lane anyway. */
+static void look_after_a_record(struct kafka_sink *self)
 {
-    int64_t now;
+    int64_t now = fms_now(self->kafka.host);
 
+    if (now - self->wrote_at < CALM_GAP)
+        self->calm /= 2;
+    else if (self->unsettled > 0 && self->calm < CALM_MOST) /* else it was not taken */
+        self->calm++;
+    self->wrote_at = now;
     if (self->reports_at != 0 && kafka_sink_fetch_reports(self) > 0)
         self->holds_in_vain = 0;
-    now = fms_now(self->kafka.host);
-    self->reports_at = self->unsettled > 0 && now >= self->hold_rests_until ? now + HOLD : 0;
+    self->reports_at = self->calm >= CALM_LEAST && self->unsettled > 0 && now >= self->hold_rests_until ? now + HOLD
+                                                                                                        : 0;
 }
 
 /* While a library's thread pours records in, reports are best fetched by it: the memory that they free is what it needs next,
@@ -1159,10 +1162,13 @@ static void look_after_writes(struct kafka_sink *self)
 {
     int64_t now;
 
-    if (may_hold_reports(self)) {
-        hold_reports(self);
+    if (self->unsettled <= HOLD_FEW && self->may_hold) {
+        look_after_a_record(self);
         return;
     }
+    self->calm = 0;
+    if (self->may_hold)
+        self->reports_at = 0;
     if (++self->writes % WRITES_PER_LOOK != 0)
         return;
     now = fms_now(self->kafka.host);
@@ -1469,6 +1475,7 @@ static int kafka_sink_open(void *instance, const struct fms_host *host)
     if (self->is_gathering && !kafka_sink_is_configured(self, "compression.codec") &&
         !kafka_sink_is_configured(self, "compression.type"))
         compression_begin(&self->compression);
+    self->may_hold = !self->may_gather && self->transactional_id == NULL;
     error = open_topics(self, host);
     if (error == 0 && self->transactional_id != NULL)
         error = transactions_open(self);

@@ -92,7 +92,10 @@ struct kafka_sink {
     unsigned writes;
     int64_t looked_at;  /* after a write */
     int64_t reports_at; /* when the lane looks for reports; 0: when the descriptor says that there are some */
+    bool may_hold;      /* a report, until the next record comes */
+    unsigned calm;      /* how many have come slowly of late, while few were under way */
     unsigned holds_in_vain;
+    int64_t wrote_at;
     int64_t hold_rests_until;
     int64_t broken_at;
     size_t returned;    /* records to be offered again since it broke */
