@@ -14,6 +14,14 @@ static rd_kafka_t *client_of(struct fake *f)
     return ((struct kafka *)fake_instance(f))->rk;
 }
 
+/* Until a report is there, which nobody has fetched. */
+static void await_report(struct fake *f)
+{
+    struct pollfd fd = {.fd = ((struct kafka *)fake_instance(f))->event_fd, .events = POLLIN};
+
+    assert_int_equal(poll(&fd, 1, (int)(FAKE_PATIENCE / FMS_MS)), 1);
+}
+
 /* At a topic that is there. */
 static struct fake *open_sink(struct cluster *cluster, const char *topic, const char *more)
 {
@@ -409,14 +417,6 @@ static void test_reports_are_gathered(void **state)
     fake_close(f);
 }
 
-/* Until a report is there, which nobody has fetched. */
-static void await_report(struct fake *f)
-{
-    struct pollfd fd = {.fd = ((struct kafka *)fake_instance(f))->event_fd, .events = POLLIN};
-
-    assert_int_equal(poll(&fd, 1, (int)(FAKE_PATIENCE / FMS_MS)), 1);
-}
-
 /* Fetches reports as they come, on a clock that stands still, until so many records are delivered. */
 static void fetch_reports(struct fake *f, size_t count)
 {
@@ -449,27 +449,34 @@ static void test_a_report_waits_for_the_next_record(void **state)
         assert_true(fake_waits_for(f)->fd >= 0);
         fetch_reports(f, i + 1);
     }
-    for (; i <= 20; i++) { /* one after the other, and each tells of the one before */
+    for (; i <= 20; i++) { /* one after the other, and each tells of the one before, and of itself if Kafka was quick */
         fake_clock_step(f, FMS_MS / 2);
         add_numbered(f, i, 1);
         assert_int_equal(fake_write(f), 1);
         fake_poll(f, 0);
-        assert_int_equal(fake_count_fate(f, FMS_DELIVERED), i);
+        assert_in_range(fake_count_fate(f, FMS_DELIVERED), i, i + 1);
+        if (fake_unsettled(f) == 0)
+            continue;
         assert_int_equal(fake_waits_for(f)->fd, -1);
         await_report(f);
         fake_poll(f, 0);
         assert_int_equal(fake_count_fate(f, FMS_DELIVERED), i);
     }
-    for (size_t vain = 0; vain < 3; vain++, i++) {
+    for (size_t vain = 0; vain < 3;) {
+        bool is_held = fake_unsettled(f) == 1;
+
         fake_clock_step(f, 2 * FMS_MS);
         fake_poll(f, 0);
         assert_int_equal(fake_count_fate(f, FMS_DELIVERED), i);
         assert_true(fake_waits_for(f)->fd >= 0);
+        vain += is_held;
         fake_clock_step(f, 10 * FMS_MS);
-        add_numbered(f, i, 1);
+        add_numbered(f, i++, 1);
         assert_int_equal(fake_write(f), 1);
         fake_poll(f, 0);
-        assert_int_equal(fake_waits_for(f)->fd >= 0, vain == 2);
+        if (fake_unsettled(f) == 0)
+            continue;
+        assert_int_equal(fake_waits_for(f)->fd >= 0, vain == 3);
         await_report(f);
     }
     fake_until(f, fake_unsettled(f) == 0);
@@ -601,13 +608,17 @@ static void test_what_was_gathered_is_offered_again(void **state)
     f = open_gathering(cluster, topic);
     rd_kafka_mock_broker_set_rtt(cluster->mock, 1, 300);
     rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
-    add_numbered(f, 1, 10);
-    assert_int_equal(fake_write(f), 10);
+    add_numbered(f, 1, 1); /* one request, for the mock takes a second one behind it, as Kafka does not */
+    assert_int_equal(fake_write(f), 1);
     fake_clock_step(f, 6 * FMS_MS);
     fake_poll(f, 0);
-    add_numbered(f, 11, 20);
-    assert_int_equal(fake_write(f), 20);
-    fake_until(f, fake_count_fate(f, FMS_RETRY) == 30);
+    add_numbered(f, 2, 29);
+    assert_int_equal(fake_write(f), 29);
+    while (fake_count_fate(f, FMS_RETRY) < 30) { /* on a clock that stands still, so that they stay gathered */
+        await_report(f);
+        fake_poll(f, 0);
+        usleep(1000);
+    }
     rd_kafka_mock_broker_set_rtt(cluster->mock, 1, 0);
     fake_until(f, (fake_clock_step(f, FMS_MS), delivers(f, 31)));
     for (size_t i = 1; i < 31; i++)
