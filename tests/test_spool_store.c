@@ -126,7 +126,7 @@ static void run(unsigned seed, size_t together, size_t largest, bool drop_oldest
         assert_int_equal(store_open(&writer, path, STORE_WRITER, STORE_INTERVAL, TEST_SIZE), 0);
         assert_int_equal(store_open(&reader, path, STORE_READER, STORE_INTERVAL, TEST_SIZE), 0);
         check_state(reader);
-        for (unsigned turn = 0; turn < 150; turn++) {
+        for (unsigned turn = 0; turn < 60; turn++) {
             append(writer, 1 + (size_t)rand() % together, largest, drop_oldest); /* NOLINT: as above */
             if (store_holds_much(writer))
                 assert_int_equal(store_flush(writer), 0);
