@@ -22,6 +22,7 @@ health() { "$bin/fmspipe" health "$@" "$address" >"$work/health" 2>&1; }
 ready() { health --ready; }
 unready() { ! ready && grep -q "$1" "$work/health"; }
 sentence() { { "$bin/fmspipe" status --json "$address" || true; } | jq -r '.pipelines[0].sentence' | grep -q "$1"; }
+settled() { [ "$("$bin/fmspipe" status --json "$address" | jq '.pipelines[0].in_flight.records')" = 0 ]; }
 alive() { health || fail "not alive: $(cat "$work/health")"; }
 
 start bridge --admin="$address" "$work/bridge.ini"
@@ -50,6 +51,7 @@ stall kafka 'sink kafka'
 stall mqtt source
 
 stop publisher TERM
+until_true 30 "nothing is in flight" settled # a record that is would tell by its age
 ctl kafka stall
 until_true 60 "not ready though nothing comes" unready 'sink kafka: .*silent'
 ctl kafka heal
