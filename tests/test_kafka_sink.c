@@ -1017,6 +1017,15 @@ static void test_limit_of_what_is_compressed(void **state)
     fake_close(f);
 }
 
+/* 30 records that lz4 hardly makes smaller, one after the other: more than it takes to see that. */
+static void send_stubborn(struct fake *f)
+{
+    for (size_t i = 0; i < 30; i++) {
+        add_large(f, 20000, true);
+        write_until_delivered(f, i + 1);
+    }
+}
+
 /* lz4 would be for nothing, so payloads are sent as they are, without a record offered twice; one that fits only compressed is. */
 static void test_what_hardly_gets_smaller_is_not_compressed(void **state)
 {
@@ -1029,10 +1038,7 @@ static void test_what_hardly_gets_smaller_is_not_compressed(void **state)
     cluster_topic(cluster, topic, 1);
     cluster_configure(cluster, topic, "max.message.bytes", "40000", NULL);
     f = open_sink(cluster, topic, "profile = throughput\n");
-    for (size_t i = 0; i < 30; i++) {
-        add_large(f, 20000, true);
-        write_until_delivered(f, i + 1);
-    }
+    send_stubborn(f);
     assert_non_null(fake_said(f, off));
     add_large(f, 50000, true); /* nor would this one get smaller: no producer is made for it */
     fake_write(f);
@@ -1063,10 +1069,7 @@ static void test_what_is_refused_uncompressed(void **state)
     cluster_topic(cluster, topic, 1);
     for (int is_small = 0; is_small <= 1; is_small++) {
         f = open_sink(cluster, topic, "profile = throughput\n");
-        for (size_t i = 0; i < 30; i++) {
-            add_large(f, 20000, true);
-            write_until_delivered(f, i + 1);
-        }
+        send_stubborn(f);
         rd_kafka_mock_push_request_errors(cluster->mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
         add_large(f, 200000, is_small == 0);
         fake_write(f);
@@ -1087,10 +1090,7 @@ static void test_compression_that_is_configured_stays(void **state)
 
     cluster_topic(cluster, topic, 1);
     f = open_sink(cluster, topic, "profile = throughput\nkafka.compression.type = lz4\n");
-    for (size_t i = 0; i < 30; i++) {
-        add_large(f, 20000, true);
-        write_until_delivered(f, i + 1);
-    }
+    send_stubborn(f);
     assert_null(fake_said(f, "records are not compressed any more"));
     fake_close(f);
 }

@@ -36,7 +36,7 @@ size_t compression_add(struct compression *compression, const struct fms_record 
                        int64_t now);
 void compression_take_back(struct compression *compression, size_t added);
 
-/* Messages of these bytes were delivered to a partition; what comes next is of another batch. */
+/* A message of so many bytes was delivered to a partition. */
 static inline void compression_delivered(struct compression *compression, const void *topic, int32_t partition,
                                          size_t bytes)
 {
@@ -46,6 +46,7 @@ static inline void compression_delivered(struct compression *compression, const 
     compression->bytes += bytes;
 }
 
+/* What is delivered next is of another batch. */
 static inline void compression_pause(struct compression *compression)
 {
     compression->topic = NULL;

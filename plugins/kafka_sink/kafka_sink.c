@@ -1128,7 +1128,7 @@ static void look_for_gathered(struct kafka_sink *self, struct fms_wait *wait)
 static void look_for_reports(struct kafka_sink *self)
 {
     int64_t now = self->reports_at != 0 ? fms_now(self->kafka.host) : 0;
-    bool was_held = self->reports_at != 0 && self->calm > 0;
+    bool was_held = self->reports_at != 0 && self->may_hold;
     int count;
 
     if (now < self->reports_at)
@@ -1162,6 +1162,7 @@ static void look_after_writes(struct kafka_sink *self)
 {
     int64_t now;
 
+    self->writes++;
     if (self->unsettled <= HOLD_FEW && self->may_hold) {
         look_after_a_record(self);
         return;
@@ -1169,7 +1170,7 @@ static void look_after_writes(struct kafka_sink *self)
     self->calm = 0;
     if (self->may_hold)
         self->reports_at = 0;
-    if (++self->writes % WRITES_PER_LOOK != 0)
+    if (self->writes % WRITES_PER_LOOK != 0)
         return;
     now = fms_now(self->kafka.host);
     kafka_sink_fetch_reports(self);

@@ -224,63 +224,61 @@ static void environment_release(struct environment *shared)
 
 /* -------------------------------------------------------------------------------------------------------------- state */
 
-static MDB_val state_key(void)
+static MDB_val meta_key(const char *name)
 {
-    static char key[] = "state";
+    return (MDB_val){strlen(name), (void *)(uintptr_t)name};
+}
 
-    return (MDB_val){sizeof key - 1, key};
+/* Zeros, where there is none of that name. */
+static int meta_get(const struct store *store, MDB_txn *txn, const char *name, void *to, size_t size)
+{
+    MDB_val key = meta_key(name), value;
+    int error = mdb_get(txn, store->shared->meta, &key, &value);
+
+    memset(to, 0, size);
+    if (error == MDB_NOTFOUND)
+        return 0;
+    if (error == 0 && value.mv_size != size)
+        return MDB_CORRUPTED;
+    if (error == 0)
+        memcpy(to, value.mv_data, size);
+    return error;
+}
+
+static int meta_put(const struct store *store, MDB_txn *txn, const char *name, const void *from, size_t size)
+{
+    MDB_val key = meta_key(name), value = {size, (void *)(uintptr_t)from};
+
+    return mdb_put(txn, store->shared->meta, &key, &value, 0);
 }
 
 /* All but the count, which mostly LMDB knows; see state_count. */
 static int state_get(const struct store *store, MDB_txn *txn, struct store_state *state)
 {
-    MDB_val key = state_key(), value;
-    int error = mdb_get(txn, store->shared->meta, &key, &value);
-
-    *state = (struct store_state){0, 0, 0, 0};
-    if (error == MDB_NOTFOUND)
-        return 0;
-    if (error == 0 && value.mv_size != STATE_SIZE)
-        return MDB_CORRUPTED;
-    if (error == 0)
-        memcpy(state, value.mv_data, STATE_SIZE);
-    return error;
+    state->count = 0;
+    return meta_get(store, txn, "state", state, STATE_SIZE);
 }
 
-static MDB_val packed_key(void)
+static int state_put(const struct store *store, MDB_txn *txn, const struct store_state *state)
 {
-    static char key[] = "packed";
-
-    return (MDB_val){sizeof key - 1, key};
+    return meta_put(store, txn, "state", state, STATE_SIZE);
 }
 
 /* How many entries more there are than values that hold them. */
 static int packed_get(const struct store *store, MDB_txn *txn, uint64_t *packed)
 {
-    MDB_val key = packed_key(), value;
-    int error = mdb_get(txn, store->shared->meta, &key, &value);
-
-    *packed = 0;
-    if (error == MDB_NOTFOUND)
-        return 0;
-    if (error == 0 && value.mv_size != sizeof *packed)
-        return MDB_CORRUPTED;
-    if (error == 0)
-        memcpy(packed, value.mv_data, sizeof *packed);
-    return error;
+    return meta_get(store, txn, "packed", packed, sizeof *packed);
 }
 
 static int packed_add(const struct store *store, MDB_txn *txn, int64_t more)
 {
-    MDB_val key = packed_key(), value = {sizeof(uint64_t), NULL};
     uint64_t packed;
     int error = more != 0 ? packed_get(store, txn, &packed) : 0;
 
     if (error != 0 || more == 0)
         return error;
     packed += (uint64_t)more;
-    value.mv_data = &packed;
-    return mdb_put(txn, store->shared->meta, &key, &value, 0);
+    return meta_put(store, txn, "packed", &packed, sizeof packed);
 }
 
 static int state_count(const struct store *store, MDB_txn *txn, struct store_state *state)
@@ -294,13 +292,6 @@ static int state_count(const struct store *store, MDB_txn *txn, struct store_sta
     if (error == 0)
         state->count = stat.ms_entries + packed;
     return error;
-}
-
-static int state_put(const struct store *store, MDB_txn *txn, const struct store_state *state)
-{
-    MDB_val key = state_key(), value = {STATE_SIZE, (void *)(uintptr_t)state};
-
-    return mdb_put(txn, store->shared->meta, &key, &value, 0);
 }
 
 /* Keys are big-endian, so that they sort as numbers do. */
@@ -326,33 +317,14 @@ static uint64_t entry_number(MDB_val key)
 
 /* ------------------------------------------------------------------------------------------------------ name, numbers */
 
-static MDB_val name_key(void)
-{
-    static char key[] = "name";
-
-    return (MDB_val){sizeof key - 1, key};
-}
-
 static int name_get(const struct store *store, MDB_txn *txn, struct name *name)
 {
-    MDB_val key = name_key(), value;
-    int error = mdb_get(txn, store->shared->meta, &key, &value);
-
-    *name = (struct name){.lease = 0};
-    if (error == MDB_NOTFOUND)
-        return 0;
-    if (error == 0 && value.mv_size != sizeof *name)
-        return MDB_CORRUPTED;
-    if (error == 0)
-        memcpy(name, value.mv_data, sizeof *name);
-    return error;
+    return meta_get(store, txn, "name", name, sizeof *name);
 }
 
 static int name_put(const struct store *store, MDB_txn *txn, const struct name *name)
 {
-    MDB_val key = name_key(), value = {sizeof *name, (void *)(uintptr_t)name};
-
-    return mdb_put(txn, store->shared->meta, &key, &value, 0);
+    return meta_put(store, txn, "name", name, sizeof *name);
 }
 
 /* On the disk, whatever `sync` says. */
@@ -884,7 +856,7 @@ static int pack_seek(struct store *store, uint64_t from)
     if (error == 0 && store->pack.left > 0)
         return 0;
     if (is_last)
-        return MDB_NOTFOUND;
+        return error != 0 ? error : MDB_NOTFOUND;
     return error == 0 ? pack_get(store, MDB_NEXT, from) : pack_get(store, MDB_SET_RANGE, from);
 }
 
@@ -923,17 +895,10 @@ int store_state(struct store *store, struct store_state *state)
 
 /* --------------------------------------------------------------------------------------------------------------- note */
 
-static MDB_val note_key(void)
-{
-    static char key[] = "eras";
-
-    return (MDB_val){sizeof key - 1, key};
-}
-
 /* How many bytes there are; LMDB's error counts as none, for the note is no entry. */
 static size_t note_get(const struct store *store, MDB_txn *txn, void *note)
 {
-    MDB_val key = note_key(), value;
+    MDB_val key = meta_key("eras"), value;
 
     if (mdb_get(txn, store->shared->meta, &key, &value) != 0 || value.mv_size > STORE_NOTE)
         return 0;
@@ -951,7 +916,7 @@ int store_note_change(struct store *store,
                       void *user)
 {
     char note[STORE_NOTE];
-    MDB_val key = note_key(), value = {0, note};
+    MDB_val key = meta_key("eras"), value = {0, note};
     struct store_state state;
     MDB_txn *txn;
     int error = mdb_txn_begin(store->shared->env, NULL, 0, &txn);
